@@ -1,0 +1,42 @@
+# What people want to do with lq. Every recipe sets up what it needs by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-slow check fix bench install
+.DEFAULT_GOAL := install
+
+install: $(VENV)/.installed            ## make .venv and install lq and its tools into it
+
+demo: install                          ## the whole story on a tiny model, in under two minutes
+	@$(BIN)/lq demo
+
+test: install                          ## the tests that every change must pass
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install                     ## the long ones
+	@$(BIN)/python -m pytest -m slow
+
+check: install                         ## ruff, mypy strict, import-linter; nothing is changed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --cache-dir $(VENV)/import-linter
+
+fix: install                           ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: install                         ## speed and memory beside the peers, as ratios
+	@$(BIN)/python -m tests.benchmarks
+
+# uv where it is present, else the standard library's venv; made again when the dependencies change
+$(VENV)/.installed: pyproject.toml
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
+	else \
+		$(PYTHON) -c 'import sys; sys.exit("lq needs Python 3.11 or newer; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)' && \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@

@@ -1,0 +1,178 @@
+"""JobSpec: what the user asked for. MLX-LM's LoRA YAML key for key, plus `lq:`.
+
+Defaults are MLX-LM 0.32's (mlx_lm/lora.py, CONFIG_DEFAULTS) with two exceptions: validation and test run over
+the whole set unless the file limits them (MLX-LM draws 25 and 500 random batches).
+Reading files, naming lines and suggesting keys is configs/load.py's work.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+Event = Literal["started", "recovered", "failed", "finished"]
+"""What a job can notify about."""
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)?\s*", re.IGNORECASE)
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+
+
+def parse_duration(value: object) -> object:
+    """Turn `10min`, `90s`, `1h` into seconds; leave everything else to the type check."""
+    if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
+        return float(found[1]) * _SECONDS[(found[2] or "s").lower()]
+    if isinstance(value, str):
+        raise ValueError("a duration like 90s, 10min or 1h")
+    return value
+
+
+def parse_size(value: object) -> object:
+    """Turn `512MB` or `2G` into bytes (1 KB = 1024, as MLX-LM counts); leave everything else to the type check."""
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
+        return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
+    if isinstance(value, str):
+        raise ValueError("a size like 512MB or 2GB")
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _slug_name(value: str) -> str:
+    if not value.strip() or len(value) > 80 or any(not char.isprintable() for char in value):
+        raise ValueError("a name of 1 to 80 printable characters")
+    return value.strip()
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+class Value(BaseModel):
+    """A frozen value that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class LoraParameters(Value):
+    """`lora_parameters` of MLX-LM."""
+
+    rank: int = Field(8, gt=0, description="inner dimension of the adapter")
+    scale: float = Field(20.0, description="multiplies the adapter's output; PEFT's alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter, 0..1")
+    keys: tuple[str, ...] | None = Field(None, description="the layers' linear modules to adapt; all when absent")
+
+
+class LrSchedule(Value):
+    """`lr_schedule` of MLX-LM; it takes the place of `learning_rate`."""
+
+    name: str = Field(description="a schedule of mlx.optimizers.schedulers, such as cosine_decay")
+    arguments: tuple[float, ...] = Field(
+        min_length=1, description="its arguments; the first is the rate it starts from"
+    )
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up before it")
+    warmup_init: float = Field(0.0, description="learning rate at the start of the warm-up")
+
+
+class Retry(Value):
+    """`lq.retry`: what happens after a death."""
+
+    max_restarts: int = Field(
+        5, ge=0, description="deaths in a row, without 200 new iterations, that are answered by a restart"
+    )
+
+
+class Checkpointing(Value):
+    """`lq.checkpoint`: how often, beside `save_every`."""
+
+    every: Seconds = Field(600.0, description="at most this long between two checkpoints, such as 10min")
+
+
+class Notify(Value):
+    """`lq.notify`: which of the machine's services hear about this job, and when."""
+
+    on: tuple[Event, ...] | None = Field(None, description="events to tell; what the service says when absent")
+    tags: tuple[str, ...] | None = Field(None, description="only services with one of these tags; all when absent")
+
+
+class LqSpec(Value):
+    """What lq adds to MLX-LM's file, under the key `lq`."""
+
+    format: Literal[1] = Field(1, description="version of this file's format")
+    name: Annotated[str, AfterValidator(_slug_name)] | None = Field(
+        None, description="the job's name; the file's when absent"
+    )
+    priority: int = Field(0, description="higher runs first")
+    batching: Literal["bucketed", "shuffled"] = Field(
+        "bucketed",
+        description="bucketed: rows of like length together, every epoch anew; shuffled: MLX-LM's effective order",
+    )
+    retry: Retry = Retry()
+    checkpoint: Checkpointing = Checkpointing()
+    notify: Notify = Notify()
+
+
+class JobSpec(Value):
+    """One fine-tuning run: every key of MLX-LM's LoRA YAML, and `lq`."""
+
+    model: str = Field(
+        "Qwen/Qwen3-0.6b",
+        min_length=1,
+        description="folder of the model, or its name on the Hugging Face hub",
+    )
+    train: Literal[True] = Field(True, description="lq queues training runs; leave it true")
+    fine_tune_type: Annotated[Literal["lora", "dora", "full"], BeforeValidator(_lower)] = Field(
+        "lora", description="what is trained"
+    )
+    optimizer: Annotated[Literal["adam", "adamw", "muon", "sgd", "adafactor"], BeforeValidator(_lower)] = Field(
+        "adam", description="MLX's optimizer"
+    )
+    optimizer_config: dict[str, dict[str, Any]] = Field(default_factory=dict, description="arguments by optimizer name")
+    data: str = Field(
+        "mlx-community/WikiSQL",
+        min_length=1,
+        description="folder with train, valid and test .jsonl, or a hub data set",
+    )
+    hf_dataset: dict[str, Any] | tuple[dict[str, Any], ...] | None = Field(
+        None, description="MLX-LM's hub data set mapping"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, dropout and data order")
+    num_layers: int = Field(16, ge=-1, description="layers to train, from the last; -1 for all")
+    batch_size: int = Field(4, gt=0, description="rows per iteration")
+    iters: int = Field(1000, gt=0, description="iterations (micro-batches)")
+    val_batches: int = Field(-1, ge=-1, description="validation batches; -1 for the whole set, 0 for none")
+    learning_rate: float = Field(1e-5, gt=0, description="used where no lr_schedule is given")
+    steps_per_report: int = Field(10, gt=0, description="iterations per report")
+    steps_per_eval: int = Field(200, gt=0, description="iterations between validations")
+    resume_adapter_file: str | None = Field(None, description="start from these adapter weights")
+    adapter_path: str | None = Field(None, description="publish the finished adapter here too")
+    save_every: int = Field(100, gt=0, description="iterations between checkpoints")
+    test: bool = Field(False, description="measure test.jsonl at the end")
+    test_batches: int = Field(-1, ge=-1, description="test batches; -1 for the whole set")
+    max_seq_length: int = Field(2048, gt=1, description="tokens; longer rows are cut")
+    config: str | None = Field(None, description="MLX-LM's own -c; ignored")
+    grad_checkpoint: bool = Field(False, description="recompute activations to save memory")
+    grad_accumulation_steps: int = Field(1, gt=0, description="iterations per update")
+    clear_cache_threshold: Bytes = Field(0, description="free the allocator's cache when it exceeds this")
+    lr_schedule: LrSchedule | None = Field(None, description="learning-rate schedule, advanced once per update")
+    lora_parameters: LoraParameters = LoraParameters()
+    mask_prompt: bool = Field(False, description="learn from the answer only")
+    report_to: str | None = Field(None, description="wandb, swanlab or both, as in MLX-LM")
+    project_name: str | None = Field(None, description="project for report_to")
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with the model; off unless the file says so"
+    )
+    prompt_feature: str = Field("prompt", min_length=1, description="key of the prompt in completion rows")
+    completion_feature: str = Field("completion", min_length=1, description="key of the answer in completion rows")
+    chat_feature: str = Field("messages", min_length=1, description="key of the messages in chat rows")
+    text_feature: str = Field("text", min_length=1, description="key of the text in text rows")
+    lq: LqSpec = LqSpec()
+
+    @property
+    def name(self) -> str:
+        """The job's name; configs.load fills it in from the file's name."""
+        return self.lq.name or "job"
