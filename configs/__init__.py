@@ -1,0 +1,1 @@
+"""What the user may say: job files and machine settings. Strict, with suggestions."""

@@ -1,0 +1,149 @@
+"""The data of a job, checked row by row at submit, so that the night does not end at a bad line.
+
+One pass, streaming: rows are counted, judged (configs/data_rows.py) and hashed as they go by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.data_rows import RowFormat, fault_of, format_of
+from configs.faults import one_line
+from configs.places import looks_like_path
+from configs.training_rules import hub_entries
+from jobs.errors import DataInvalid, located
+from jobs.spec import JobSpec
+
+NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One file of a data folder."""
+
+    path: str  # absolute
+    rows: int
+    bytes: int
+    sha256: str  # of the whole file, in hex
+    format: str | None  # completions, chat or text; None where there is no row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What was found; dataclasses.asdict of it is JSON."""
+
+    source: Literal["folder", "hub"]
+    name: str  # the folder, or the name of the data set
+    files: Mapping[str, DataFile]  # by file name; none for a data set of the hub
+    notes: tuple[str, ...]  # one line each, for the user
+
+
+def check_data(spec: JobSpec) -> DataFacts:
+    """Check the data of a job.
+
+    Args:
+        spec: as configs/load.py returns it, with absolute paths.
+
+    Raises:
+        DataInvalid: a file is missing, a row cannot be trained on, or there are too few.
+    """
+    if spec.hf_dataset is not None:
+        return _hub_facts(", ".join(str(entry.get("path")) for _, entry in hub_entries(spec)))
+    folder = Path(spec.data)
+    if folder.is_dir():
+        return _folder_facts(folder, spec)
+    if folder.exists():
+        raise _invalid(folder, None, "data: is a file; name the folder that holds train.jsonl")
+    if looks_like_path(spec.data):
+        text = "data: no such folder (a data set on the Hugging Face hub is named org/name)"
+        raise _invalid(folder.absolute(), None, text)
+    return _hub_facts(spec.data, "no such folder, and ")
+
+
+def _hub_facts(name: str, remark: str = "") -> DataFacts:
+    if importlib.util.find_spec("datasets") is None:
+        text = f"data: {remark}a data set of the Hugging Face hub needs one more package; run: pip install 'lq[hub]'"
+        raise _invalid(name, None, text)
+    return DataFacts(source="hub", name=name, files={}, notes=())
+
+
+def _folder_facts(folder: Path, spec: JobSpec) -> DataFacts:
+    files = {name: _scan(folder / name, spec) for name in NAMES if (folder / name).exists()}
+    rows = {name: files[name].rows if name in files else 0 for name in NAMES}
+    train, _, test = (folder / name for name in NAMES)
+    if "train.jsonl" not in files:
+        raise _invalid(train, None, "no such file; a data folder holds train.jsonl")
+    if not rows["train.jsonl"]:
+        raise _invalid(train, None, "is empty; add rows")
+    if rows["train.jsonl"] < spec.batch_size:
+        few = "1 row" if rows["train.jsonl"] == 1 else f"{rows['train.jsonl']} rows"
+        raise _invalid(train, None, f"{few}, but batch_size is {spec.batch_size}: add rows or lower batch_size")
+    if spec.test and not rows["test.jsonl"]:
+        raise _invalid(test, None, "no rows, but the job says 'test: true'; add rows or remove 'test'")
+    notes = () if rows["valid.jsonl"] else ("no validation set",)
+    return DataFacts(source="folder", name=str(folder), files=files, notes=notes)
+
+
+def _scan(path: Path, spec: JobSpec) -> DataFile:
+    digest = hashlib.sha256()
+    rows = size = 0
+    row_format: RowFormat | None = None
+    try:
+        with path.open("rb") as file:
+            for rows, line in enumerate(file, start=1):
+                digest.update(line)
+                size += len(line)
+                row = _row(path, rows, line)
+                row_format = row_format or _format(path, row, spec)
+                fault = fault_of(row, row_format)
+                if fault is not None:
+                    raise _invalid(path, rows, fault)
+    except OSError as error:
+        raise _invalid(path, None, f"cannot be read: {error.strerror}") from error
+    name = None if row_format is None else row_format.name
+    return DataFile(path=str(path), rows=rows, bytes=size, sha256=digest.hexdigest(), format=name)
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+        if rb"\ud" in line or rb"\uD" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair, which no tokenizer takes
+    except UnicodeError as error:
+        raise _invalid(path, number, "not a text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise _invalid(path, number, _not_json(line, error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _invalid(path, number, "not JSON that Python reads; remove the row") from error
+    if not isinstance(row, dict):
+        raise _invalid(path, number, 'must be a JSON object, {"key": value}')
+    return row
+
+
+def _not_json(line: bytes, error: json.JSONDecodeError) -> str:
+    if not line.strip():
+        return "blank line; remove it"
+    if line.startswith(b"\xef\xbb\xbf"):
+        return "begins with a byte order mark; save the file as UTF-8 without one"
+    return f"not JSON: {error.msg.removesuffix(' at')} in column {error.colno}"
+
+
+def _format(path: Path, first: dict[str, Any], spec: JobSpec) -> RowFormat:
+    row_format = format_of(first, spec)
+    if row_format is None:
+        pair = f"'{spec.prompt_feature}' and '{spec.completion_feature}'"
+        wanted = f"{pair}, '{spec.chat_feature}', or '{spec.text_feature}'"
+        raise _invalid(path, 1, f"no known format; a row has {wanted}")
+    if row_format.name == "text" and spec.mask_prompt:
+        raise _invalid(path, 1, "text rows have no prompt to mask; remove 'mask_prompt' or use prompt and completion")
+    return row_format
+
+
+def _invalid(path: Path | str, line: int | None, text: str) -> DataInvalid:
+    return DataInvalid(one_line(located(path, line, text)))

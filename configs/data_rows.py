@@ -1,0 +1,93 @@
+"""What a row of a data file must hold, in the three formats MLX-LM knows. Values in, words out; no files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.spec import JobSpec
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowFormat:
+    """The format of a file, decided by its first row."""
+
+    name: str  # completions, chat or text
+    keys: tuple[str, ...]  # the keys every row has
+
+
+def format_of(first: Row, spec: JobSpec) -> RowFormat | None:
+    """Decide the format by the first row, in the order mlx_lm/tuner/datasets.py has.
+
+    Args:
+        first: the first row.
+        spec: names the keys.
+    """
+    completions = (spec.prompt_feature, spec.completion_feature)
+    if all(key in first for key in completions):
+        return RowFormat(name="completions", keys=completions)
+    if spec.chat_feature in first:
+        return RowFormat(name="chat", keys=(spec.chat_feature,))
+    if spec.text_feature in first:
+        return RowFormat(name="text", keys=(spec.text_feature,))
+    return None
+
+
+def fault_of(row: Row, row_format: RowFormat) -> str | None:
+    """Say what is wrong with a row, None where it can be trained on."""
+    missing = [key for key in row_format.keys if key not in row]
+    if missing:
+        return f"no '{missing[0]}', but the first row makes this a file of {row_format.name} rows"
+    if row_format.name == "text":
+        return _text_fault(row[row_format.keys[0]], row_format.keys[0])
+    tools = row.get("tools")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        return "'tools' must be a list of mappings"
+    if row_format.name == "chat":
+        return _chat_fault(row[row_format.keys[0]], row_format.keys[0])
+    return _completion_fault(row, *row_format.keys)
+
+
+def _text_fault(text: object, key: str) -> str | None:
+    if not isinstance(text, str):
+        return f"'{key}' must be text"
+    return None if text.strip() else f"'{key}' is empty; remove the row"
+
+
+def _completion_fault(row: Row, prompt: str, completion: str) -> str | None:
+    for key in (prompt, completion):
+        if not isinstance(row[key], str | list):
+            return f"'{key}' must be text"
+    return f"'{completion}' is empty; remove the row" if _is_empty(row[completion]) else None
+
+
+def _chat_fault(messages: object, key: str) -> str | None:
+    if not isinstance(messages, list):
+        return f"'{key}' must be a list of messages"
+    for place, message in enumerate(messages):
+        fault = _message_fault(message)
+        if fault is not None:
+            return f"{key}[{place}]: {fault}"
+    if all(_is_empty(message.get("content")) and not message.get("tool_calls") for message in messages):
+        return f"'{key}' is empty; remove the row"
+    return None
+
+
+def _message_fault(message: object) -> str | None:
+    if not isinstance(message, dict):
+        return "must be a mapping with 'role' and 'content'"
+    if not isinstance(message.get("role"), str) or not message["role"]:
+        return "'role' must be text such as user or assistant"
+    content = message.get("content")
+    if isinstance(content, str | list):
+        return None
+    if content is None and message["role"] == "assistant" and isinstance(message.get("tool_calls"), list):
+        return None
+    return "'content' must be text" if "content" in message else "no 'content'"
+
+
+def _is_empty(content: object) -> bool:
+    return not content or (isinstance(content, str) and not content.strip())

@@ -1,0 +1,107 @@
+"""What a key expects, in words, read from the annotations of jobs/spec.py so that the two cannot disagree."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, SecretStr
+
+from configs.faults import Where, listed
+from jobs.spec import parse_duration, parse_size
+
+_SPELLED: dict[Any, str] = {
+    parse_duration: "a duration like 90s, 10min or 1h",
+    parse_size: "a size like 512MB or 2GB",
+}
+_SINGLE: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    SecretStr: "text",
+    dict: "a mapping",
+}
+_PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "text", dict: "mappings"}
+_LIMITS = {"gt": " greater than {}", "ge": " of {} or more", "lt": " less than {}", "min_length": " that is not empty"}
+
+
+def item_type(annotation: Any) -> Any:
+    """Return what a list holds, or the annotation itself where it is no list."""
+    plain, _ = bare(annotation)
+    return get_args(plain)[0] if get_origin(plain) is tuple else plain
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a mapping at this place, or in a list at this place, is read into."""
+    inner = item_type(annotation)
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def bare(annotation: Any) -> tuple[Any, list[Any]]:
+    """Strip `| None` and Annotated; return the type and the annotations found on the way."""
+    if get_origin(annotation) is Annotated:
+        plain, found = bare(get_args(annotation)[0])
+        return plain, [*found, *annotation.__metadata__]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not types.NoneType]
+        if len(members) == 1:
+            return bare(members[0])
+    return annotation, []
+
+
+def expected(model: type[BaseModel], where: Where) -> str | None:
+    """Say what a place in a file expects.
+
+    Args:
+        model: what the file is read into.
+        where: the place.
+
+    Returns:
+        Such as `a whole number greater than 0`; None inside a mapping that is free.
+    """
+    annotation: Any = model
+    limits: Sequence[Any] = ()
+    for part in where:
+        if isinstance(part, int):
+            annotation, limits = item_type(annotation), ()
+            continue
+        if get_origin(annotation) is dict:
+            annotation, limits = get_args(annotation)[1], ()
+            continue
+        inner = model_of(annotation)
+        if inner is None or part not in inner.model_fields:
+            return None
+        field = inner.model_fields[part]
+        annotation, limits = field.annotation, field.metadata
+    return _words(annotation, limits)
+
+
+def _words(annotation: Any, limits: Sequence[Any]) -> str:
+    plain, more = bare(annotation)
+    limits = [*limits, *more]
+    spelled = [_SPELLED.get(limit.func) for limit in limits if isinstance(limit, BeforeValidator)]
+    return next(filter(None, spelled), _kind(plain)) + _range(limits)
+
+
+def _kind(plain: Any) -> str:
+    origin = get_origin(plain)
+    if origin is Literal:
+        return listed([str(choice) for choice in get_args(plain)])
+    if origin is tuple:
+        inner = item_type(plain)
+        return f"a list of {'mappings' if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))}"
+    if origin in (Union, types.UnionType):
+        return listed([_kind(member) for member in get_args(plain) if member is not types.NoneType])
+    return _SINGLE.get(origin or plain, "a mapping")
+
+
+def _range(limits: Sequence[Any]) -> str:
+    found = [
+        words.format(getattr(limit, name))
+        for limit in limits
+        for name, words in _LIMITS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return " and".join(found)

@@ -1,0 +1,149 @@
+"""What is true of the machine: $LQ_HOME/settings.yaml.
+
+The file may hold notification URLs, and those hold passwords. So nothing that stands under `notify` is ever quoted in
+an error, URLs are SecretStr, and a file that others can read is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+
+from configs import strict, yaml_text
+from configs.faults import Fault, Where, dotted, first_of, invalid
+from configs.yaml_text import Document
+from jobs.spec import Event, LqSpec, Value
+
+_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _url(value: SecretStr) -> SecretStr:
+    if "://" not in value.get_secret_value():
+        raise ValueError("an Apprise URL such as ntfy://topic or mailto://user:password@host")
+    return value
+
+
+def _name(value: str) -> str:
+    # names are stored and shown, URLs never
+    if not value.strip() or len(value) > 80 or not value.isprintable() or ":/" in value:
+        raise ValueError("a name of 1 to 80 printable characters, and no URL")
+    return value.strip()
+
+
+class _Secretive(Value):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class Service(_Secretive):
+    """One notification service."""
+
+    url: Annotated[SecretStr, AfterValidator(_url)] = Field(
+        description="Apprise URL; ${NAME} is read from the environment"
+    )
+    name: Annotated[str, AfterValidator(_name)] | None = Field(None, description="how reports call it")
+    tags: tuple[str, ...] = Field((), description="a job that asks for tags reaches only services with one of them")
+    on: tuple[Event, ...] | None = Field(None, description="events it hears; recovered, failed, finished when absent")
+
+
+class NotifySettings(_Secretive):
+    """`notify` of settings.yaml."""
+
+    services: tuple[Service, ...] = Field((), description="who is told")
+
+
+class Settings(_Secretive):
+    """What is true of the machine."""
+
+    format: Literal[1] = Field(1, description="version of this file's format")
+    autostart: bool = Field(True, description="lq submit starts a worker when none runs")
+    slots: Literal[1] = Field(1, description="jobs at a time")
+    notify: NotifySettings = NotifySettings()
+    defaults: LqSpec = Field(LqSpec(), description="what a job file may say under lq; the job's own keys win")
+
+
+def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings.yaml.
+
+    Args:
+        path: the file; where there is none, everything has its default.
+        environ: the variables that `${NAME}` in a URL is read from; the process's own when absent.
+
+    Raises:
+        ConfigInvalid: it says something lq cannot follow, or holds URLs and others can read it.
+    """
+    if not path.exists():
+        return Settings()
+    document = yaml_text.parse(path, yaml_text.read(path), secret=True)
+    if document is None:
+        return Settings()
+    strict.require_format(document, document.value.get("format"))
+    _require_private(document)
+    tidied = strict.tidy(document, Settings)
+    unset = _expand(document, tidied.value, os.environ if environ is None else environ)
+    settings, faults = strict.check(document, Settings, tidied.value, may_show=_may_show)
+    faults = [*tidied.faults, *unset, *faults] or _same_names(document, settings)
+    if settings is None or faults:
+        raise first_of(path, faults)
+    return settings
+
+
+def _require_private(document: Document) -> None:
+    if not _services(document.value):
+        return
+    if stat.S_IMODE(document.source.stat().st_mode) & 0o077:
+        text = f"holds notification URLs but others can read it; run: chmod 600 {document.source}"
+        raise invalid(document.source, None, text)
+
+
+def _services(value: Mapping[str, Any]) -> Any:
+    notify = value.get("notify")
+    return notify.get("services") if isinstance(notify, dict) else notify
+
+
+def _expand(document: Document, value: dict[str, Any], environ: Mapping[str, str]) -> list[Fault]:
+    """Put the variables into the URLs of `value`; return a fault for each that cannot be."""
+    faults = []
+    services = _services(value)
+    for place, service in enumerate(services if isinstance(services, list) else ()):
+        if not isinstance(service, dict) or not isinstance(service.get("url"), str):
+            continue  # the type check says so
+        where: Where = ("notify", "services", place, "url")
+        text = _missing_variable(service["url"], environ)
+        if text is not None:
+            faults.append(Fault(where=where, line=document.line(where), text=f"{dotted(where)}: {text}"))
+        # "://" keeps a URL that is reported above from being reported twice
+        service["url"] = _VARIABLE.sub(lambda found: environ.get(found[1], "://"), service["url"])
+    return faults
+
+
+def _missing_variable(url: str, environ: Mapping[str, str]) -> str | None:
+    for name, closed in _VARIABLE.findall(url):
+        if not closed or not _VARIABLE_NAME.fullmatch(name):
+            return "holds a ${ that is not the name of an environment variable in braces"
+        if name not in environ:
+            return f"the environment variable {name} is not set"
+    return None
+
+
+def _may_show(where: Where, value: object) -> bool:
+    return where[:1] not in ((), ("notify",)) and ":/" not in str(value)
+
+
+def _same_names(document: Document, settings: Settings | None) -> list[Fault]:
+    """Results are recorded by the service's name, so no two may share one."""
+    seen: set[str] = set()
+    faults = []
+    for place, service in enumerate(settings.notify.services if settings else ()):
+        where: Where = ("notify", "services", place, "name")
+        if service.name is not None and service.name in seen:
+            text = f"{dotted(where)}: another service has this name"
+            faults.append(Fault(where=where, line=document.line(where), text=text))
+        seen.add(service.name or "")
+    return faults

@@ -1,0 +1,42 @@
+"""The schema editors read."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from configs.schema import job_schema
+from jobs.spec import JobSpec
+
+
+def objects(schema: Any) -> list[dict[str, Any]]:
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    found = [item for value in inner for item in objects(value)]
+    return [schema, *found] if isinstance(schema, dict) and "properties" in schema else found
+
+
+def test_the_schema_knows_every_key_and_no_other() -> None:
+    schema = job_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["title"] == "lq job file"
+    assert list(schema["properties"]) == list(JobSpec.model_fields)
+    assert len(objects(schema)) == 7
+    assert all(level["additionalProperties"] is False for level in objects(schema))
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def test_every_key_has_a_word_of_explanation() -> None:
+    for level in objects(job_schema()):
+        for key, field in level["properties"].items():
+            assert "description" in field or "$ref" in field, key
+
+
+def test_durations_and_sizes_may_be_written_with_their_unit() -> None:
+    schema = job_schema()
+    number, text = schema["$defs"]["Checkpointing"]["properties"]["every"]["anyOf"]
+    assert number == {"exclusiveMinimum": 0, "type": "number"}
+    assert re.search(text["pattern"], "10min")
+    number, text = schema["properties"]["clear_cache_threshold"]["anyOf"]
+    assert number == {"minimum": 0, "type": "integer"}
+    assert re.search(text["pattern"], "512MB") and not re.search(text["pattern"], "big")
