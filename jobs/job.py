@@ -64,6 +64,7 @@ class Attempt:
     outcome: str | None  # an Outcome code, None while it lives
     reason: str | None  # a Reason code
     detail: str | None
+    settled: bool  # a Decision about its end was carried out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,3 +150,16 @@ class Message:
     next_try_at: float | None  # None once settled
     settled: str | None  # delivered, gave_up, nobody
     services: tuple[ServiceResult, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NewMessage:
+    """A message to put into the outbox; the store gives it its id and its times."""
+
+    job_id: int | None
+    event: str  # started, recovered, failed, finished
+    key: str  # a second message with the same key is dropped
+    title: str
+    body: str
+    attachment: str | None = None  # absolute path
+    tags: tuple[str, ...] | None = None

@@ -13,6 +13,13 @@ from jobs.states import Status
 Wish = Literal["cancel", "pause", "worker_stop"]
 """What was asked of a running job: by `lq cancel`, by `lq pause`, by the worker going home."""
 
+WISHES: tuple[Wish, ...] = ("cancel", "pause", "worker_stop")
+
+
+def wish_from(text: str | None) -> Wish | None:
+    """Read a wish as the store keeps it."""
+    return next((wish for wish in WISHES if wish == text), None)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:

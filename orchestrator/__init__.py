@@ -1,0 +1,1 @@
+"""The night shift: what runs when, what is recorded, who is told."""

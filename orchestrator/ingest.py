@@ -1,0 +1,77 @@
+"""From events.jsonl into the store. Whoever calls, however often: every event is taken in once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.events import Event
+from jobs.job import Incident
+from orchestrator.store.store import Store
+from workers.event_log import Read, read
+
+BATCH = 2000
+"""Events in one transaction, so that other writers get their turn."""
+
+
+def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, now: float) -> list[Event]:
+    """Take in what the child has written since the last time.
+
+    Args:
+        store: knows how far the file was read.
+        job_id: whose events.
+        events_path: the job's events.jsonl; absent means nothing to do.
+        steps_per_report: iterations per report.
+        now: unix seconds.
+
+    Returns:
+        The events this call took in. A line torn off at the end is left for the next call; complete lines that are no
+        events are passed over and recorded as one incident `events_unreadable` a read.
+
+    Raises:
+        NoSuchJob: no job has this id.
+    """
+    taken: list[Event] = []
+    offset = store.events_offset(job_id)
+    while (found := read(events_path, offset)).offset > offset:
+        for events, before, after, incidents in _batches(job_id, found, offset, now):
+            if not store.ingest(
+                job_id,
+                events,
+                offset_before=before,
+                offset_after=after,
+                steps_per_report=steps_per_report,
+                now=now,
+                incidents=incidents,
+            ):
+                break  # another process took them in; go on from where it stands
+            taken += events
+        offset = store.events_offset(job_id)
+    return taken
+
+
+def _batches(
+    job_id: int, found: Read, offset: int, now: float
+) -> Iterator[tuple[list[Event], int, int, list[Incident]]]:
+    """Split a read into (events, offset before, offset after, incidents).
+
+    Only the last batch moves the offset: the reader says where the lines end, not where each one does. If this stops
+    half way, the events are read again, and the store passes over those it has.
+    """
+    starts = range(0, max(1, len(found.events)), BATCH)
+    for start in starts:
+        last = start == starts[-1]
+        incidents = [_incident(job_id, found, offset, now)] if last and found.unreadable else []
+        yield found.events[start : start + BATCH], offset, found.offset if last else offset, incidents
+
+
+def _incident(job_id: int, found: Read, offset: int, now: float) -> Incident:
+    lines = found.unreadable
+    return Incident(
+        job_id=job_id,
+        attempt=None,
+        time=now,
+        code="events_unreadable",
+        text=f"{len(lines)} line{'s' * (len(lines) != 1)} of events.jsonl passed over; the first: {lines[0]}",
+        evidence={"lines": len(lines), "between_bytes": [offset, found.offset]},
+    )

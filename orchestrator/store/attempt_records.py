@@ -1,0 +1,84 @@
+"""Attempts: each life of a child process, from its number to how it ended."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select, update
+
+from jobs.errors import NotAllowed
+from jobs.job import Attempt, ProcessIdentity
+from jobs.outcomes import Ending, Outcome
+from orchestrator.store.database import Database
+from orchestrator.store.job_records import change, no_such_job
+from orchestrator.store.leases import require_lease
+from orchestrator.store.rows import from_identity, to_attempt
+from orchestrator.store.tables import attempts, jobs
+
+
+class AttemptRecords(Database):
+    """What is asked about attempts."""
+
+    def begin_attempt(self, job_id: int, *, owner: ProcessIdentity, now: float) -> Attempt:
+        """Begin the next attempt of a job.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: `owner` does not hold the lease, or an attempt of this job has not ended.
+        """
+        with self.writing() as db:
+            job = require_lease(db, job_id, owner)
+            living = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
+            if (number := db.execute(living).scalar()) is not None:
+                raise NotAllowed(f"job {job_id}: attempt {number} has not ended, so no other may begin")
+            change(db, job_id, {"attempts": job.attempts + 1})
+            new = insert(attempts).values(job_id=job_id, number=job.attempts + 1, started_at=now)
+            row = db.execute(new.returning(*attempts.columns)).mappings().one()
+            return to_attempt(row)
+
+    def set_child(self, attempt_id: int, child: ProcessIdentity) -> None:
+        """Record which process an attempt is."""
+        with self.writing() as db:
+            db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**from_identity(child, "child")))
+
+    def end_attempt(
+        self, attempt_id: int, *, ending: Ending, exit_code: int | None, signal: int | None, now: float
+    ) -> None:
+        """Record how an attempt ended; one that has ended stays as it is."""
+        with self.writing() as db:
+            db.execute(
+                update(attempts)
+                .where(attempts.c.id == attempt_id, attempts.c.ended_at.is_(None))
+                .values(
+                    ended_at=now,
+                    outcome=ending.outcome,
+                    reason=ending.reason,
+                    detail=ending.detail,
+                    exit_code=exit_code,
+                    signal=signal,
+                )
+            )
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Return a job's attempts by number."""
+        query = select(*attempts.columns).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
+        with self.reading() as db:
+            return [to_attempt(row) for row in db.execute(query).mappings()]
+
+    def deaths(self, job_id: int) -> list[int]:
+        """Return the new iterations that each attempt brought that died since the last retry, oldest first.
+
+        New are the iterations beyond the furthest of all attempts before it, those before the retry included.
+
+        Raises:
+            NoSuchJob: no job has this id.
+        """
+        with self.reading() as db:
+            counted_from = db.execute(select(jobs.c.deaths_from).where(jobs.c.id == job_id)).scalar()
+        if counted_from is None:
+            raise no_such_job(job_id)
+        gained, furthest = [], 0
+        for attempt in self.attempts(job_id):
+            reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
+            if attempt.number > counted_from and attempt.outcome == Outcome.DIED:
+                gained.append(max(0, reached - furthest))
+            furthest = max(furthest, reached)
+        return gained

@@ -1,0 +1,33 @@
+"""Incidents: what the report must mention, with what the rule saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select
+
+from jobs.job import Incident
+from orchestrator.store.database import Database
+from orchestrator.store.rows import fields_of, from_incident, to_incident
+from orchestrator.store.tables import incidents
+
+
+class IncidentRecords(Database):
+    """What is asked about incidents."""
+
+    def incidents(self, job_id: int) -> list[Incident]:
+        """Return a job's incidents in the order in which they were recorded."""
+        query = select(*fields_of(incidents, Incident)).where(incidents.c.job_id == job_id).order_by(incidents.c.id)
+        with self.reading() as db:
+            return [to_incident(row) for row in db.execute(query).mappings()]
+
+    def add_incident(self, incident: Incident) -> None:
+        """Record an incident that has no other cause in the store."""
+        with self.writing() as db:
+            insert_incidents(db, [incident])
+
+
+def insert_incidents(db: Connection, new: Sequence[Incident]) -> None:
+    """Record incidents with their cause."""
+    if new:
+        db.execute(insert(incidents), [from_incident(incident) for incident in new])

@@ -1,0 +1,211 @@
+"""Jobs: submitted, listed, and what a user may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, case, func, insert, or_, select, update
+
+from jobs.errors import NoSuchJob, NotAllowed
+from jobs.job import Job
+from jobs.outcomes import Reason
+from jobs.policy import Wish
+from jobs.states import ENDED, LIVE, Status, require_legal
+from orchestrator.store.database import Database
+from orchestrator.store.rows import to_job
+from orchestrator.store.tables import attempts, jobs
+
+AT_WORKER_START = "at_worker_start"
+"""`resumes` of a job that was paused only because its worker went home."""
+
+_CANCELLED: dict[str, Any] = {
+    "status": Status.CANCELLED,
+    "reason": Reason.STOPPED_BY_USER,
+    "detail": "cancelled by the user",
+    "not_before": None,
+    "resumes": None,
+}
+
+_QUEUED: dict[str, Any] = {
+    "status": Status.QUEUED,
+    "reason": None,
+    "detail": None,
+    "not_before": None,
+    "ended_at": None,
+    "wish": None,
+    "resumes": None,
+}
+
+_STRENGTH: dict[str | None, int] = {None: 0, "worker_stop": 1, "pause": 2, "cancel": 3}
+
+_STATUS_ORDER = [
+    Status.RUNNING,
+    Status.QUEUED,
+    Status.WAITING,
+    Status.PAUSED,
+    Status.HELD,
+]
+
+
+class JobRecords(Database):
+    """What is asked about jobs, and what users change."""
+
+    def submit(
+        self, *, name: str, priority: int, iters: int, spec_json: str, prepare: Callable[[int], Path], now: float
+    ) -> Job:
+        """Add a queued job. Either the job and its folder are there afterwards, or no job is.
+
+        Args:
+            name: as the user reads it.
+            priority: higher runs first.
+            iters: iterations asked for.
+            spec_json: the immutable JobSpec.
+            prepare: makes the folder for an id and returns its absolute path; called inside the transaction, so its
+                exception undoes the job. What it left on the disk is its own to remove.
+            now: unix seconds.
+        """
+        with self.writing() as db:
+            row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
+            new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
+            job_id: int = db.execute(new).scalar_one()
+            db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
+            return read_job(db, job_id)
+
+    def job(self, job_id: int) -> Job:
+        """Return a job.
+
+        Raises:
+            NoSuchJob: no job has this id.
+        """
+        with self.reading() as db:
+            return read_job(db, job_id)
+
+    def jobs(self, *, all_jobs: bool = False, ended: int = 20) -> list[Job]:
+        """Return jobs in the order of a status: running, those to come as they would run, then ended ones by id.
+
+        Args:
+            all_jobs: every job there is.
+            ended: else, how many of those that ended last, beside every live one.
+        """
+        last = select(jobs.c.id).where(jobs.c.status.in_(ENDED)).order_by(jobs.c.ended_at.desc(), jobs.c.id.desc())
+        rank = case({status: rank for rank, status in enumerate(_STATUS_ORDER)}, value=jobs.c.status, else_=99)
+        alive = rank < 99
+        query = select_jobs().order_by(
+            rank,
+            case((alive, func.coalesce(jobs.c.not_before, 0.0))),
+            case((alive, -jobs.c.priority)),
+            jobs.c.id,
+        )
+        if not all_jobs:
+            query = query.where(or_(jobs.c.status.in_(LIVE), jobs.c.id.in_(last.limit(ended).scalar_subquery())))
+        with self.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def spec_json(self, job_id: int) -> str:
+        """Return what was submitted.
+
+        Raises:
+            NoSuchJob: no job has this id.
+        """
+        with self.reading() as db:
+            found: str | None = db.execute(select(jobs.c.spec_json).where(jobs.c.id == job_id)).scalar()
+        if found is None:
+            raise no_such_job(job_id)
+        return found
+
+    def next_due(self) -> float | None:
+        """Return when the first waiting job may go on, in unix seconds; None where no job waits."""
+        with self.reading() as db:
+            due: float | None = db.execute(
+                select(func.min(jobs.c.not_before)).where(jobs.c.status == Status.WAITING)
+            ).scalar()
+            return due
+
+    def ask(self, job_id: int, wish: Wish, now: float) -> Job:
+        """Ask a running job for something; its worker acts on it. A stronger wish stays: cancel, pause, worker_stop.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: the job does not run.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status is not Status.RUNNING:
+                raise NotAllowed(f"job {job_id} is {job.status}, not running; see: lq show {job_id}")
+            if _STRENGTH[wish] > _STRENGTH[job.wish]:
+                change(db, job_id, {"wish": wish})
+            return read_job(db, job_id)
+
+    def cancel(self, job_id: int, now: float) -> Job:
+        """Cancel a job: one that runs is asked to stop, any other live one is cancelled at once.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: the job has ended.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            require_legal(job_id, job.status, Status.CANCELLED)
+            running = job.status is Status.RUNNING
+            change(db, job_id, {"wish": "cancel"} if running else _CANCELLED | {"ended_at": now})
+            return read_job(db, job_id)
+
+    def retry(self, job_id: int, now: float) -> Job:
+        """Queue a failed or cancelled job again; its deaths are counted anew.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: the job neither failed nor was cancelled.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status not in (Status.FAILED, Status.CANCELLED):
+                raise NotAllowed(f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried")
+            require_legal(job_id, job.status, Status.QUEUED)
+            change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
+            return read_job(db, job_id)
+
+    def release_paused_by_worker(self, now: float) -> list[Job]:
+        """Queue the jobs that were paused only because their worker went home."""
+        mine = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)
+        with self.writing() as db:
+            released = db.execute(update(jobs).where(mine).values(**_QUEUED).returning(jobs.c.id)).scalars().all()
+            return [read_job(db, job_id) for job_id in sorted(released)]
+
+
+def select_jobs() -> Select[*tuple[Any, ...]]:
+    """Return the query for everything a Job says."""
+    living = and_(attempts.c.job_id == jobs.c.id, attempts.c.ended_at.is_(None))
+    child = (attempts.c.child_pid, attempts.c.child_create_time, attempts.c.child_boot_id)
+    own = [column for column in jobs.columns if column is not jobs.c.spec_json]  # long, and wanted by few
+    return select(*own, *child).select_from(jobs.outerjoin(attempts, living))
+
+
+def read_job(db: Connection, job_id: int) -> Job:
+    """Return a job as this transaction sees it.
+
+    Raises:
+        NoSuchJob: no job has this id.
+    """
+    row = db.execute(select_jobs().where(jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise no_such_job(job_id)
+    return to_job(row)
+
+
+def change(db: Connection, job_id: int, values: dict[str, Any]) -> None:
+    """Set columns of one job."""
+    db.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+
+def queue_due(db: Connection, now: float) -> None:
+    """Queue the waiting jobs whose time has come."""
+    due = and_(jobs.c.status == Status.WAITING, func.coalesce(jobs.c.not_before, 0.0) <= now)
+    db.execute(update(jobs).where(due).values(**_QUEUED))
+
+
+def no_such_job(job_id: int) -> NoSuchJob:
+    """Return the error for an id that no job has."""
+    return NoSuchJob(f"no job {job_id}; see: lq status --all")

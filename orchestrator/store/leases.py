@@ -1,0 +1,147 @@
+"""Who works on a job: claimed by one guarded UPDATE, kept by a heartbeat, given back with a Decision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, select, update
+
+from jobs.errors import NotAllowed
+from jobs.job import Incident, Job, NewMessage, ProcessIdentity
+from jobs.outcomes import Reason
+from jobs.policy import Decision
+from jobs.states import ENDED, Status, require_legal
+from orchestrator.store.database import Database
+from orchestrator.store.incident_records import insert_incidents
+from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
+from orchestrator.store.outbox import insert_message
+from orchestrator.store.rows import from_identity, to_job
+from orchestrator.store.tables import attempts, jobs
+
+
+class Leases(Database):
+    """What a worker asks."""
+
+    def claim(self, owner: ProcessIdentity, now: float) -> Job | None:
+        """Take the best queued job: highest priority, then lowest id. Waiting jobs whose time has come count as queued.
+
+        Args:
+            owner: the worker that takes it.
+            now: unix seconds.
+
+        Returns:
+            The job, now running and leased to `owner`; None where nothing is to do. No other claim returns it.
+        """
+        with self.writing() as db:
+            queue_due(db, now)
+            queued = jobs.c.status == Status.QUEUED
+            best = select(jobs.c.id).where(queued).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
+            claimed = db.execute(
+                update(jobs)
+                .where(queued, jobs.c.id == best.scalar_subquery())
+                .values(status=Status.RUNNING, heartbeat_at=now, **from_identity(owner, "owner"))
+                .returning(jobs.c.id, jobs.c.started_at)
+            ).first()
+            if claimed is None:
+                return None
+            if claimed.started_at is None:
+                change(db, claimed.id, {"started_at": now})
+            return read_job(db, claimed.id)
+
+    def running(self) -> list[Job]:
+        """Return the running jobs, by id."""
+        with self.reading() as db:
+            query = select_jobs().where(jobs.c.status == Status.RUNNING).order_by(jobs.c.id)
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def take_over(self, job_id: int, *, old: ProcessIdentity | None, new: ProcessIdentity, now: float) -> bool:
+        """Move the lease of a running job to another worker, if `old` still holds it; say whether it moved."""
+        with self.writing() as db:
+            moved = db.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status == Status.RUNNING, _owned_by(old))
+                .values(heartbeat_at=now, **from_identity(new, "owner"))
+            )
+            return moved.rowcount == 1
+
+    def heartbeat(self, job_id: int, owner: ProcessIdentity, now: float) -> None:
+        """Say that `owner` still works on the job; nothing happens where it no longer holds the lease."""
+        with self.writing() as db:
+            db.execute(update(jobs).where(jobs.c.id == job_id, _owned_by(owner)).values(heartbeat_at=now))
+
+    def settle(
+        self,
+        job_id: int,
+        decision: Decision,
+        *,
+        owner: ProcessIdentity,
+        now: float,
+        incidents: Sequence[Incident] = (),
+        messages: Sequence[NewMessage] = (),
+    ) -> Job:
+        """Carry out a Decision about a running job: its new state, incidents and messages, all or nothing.
+
+        A wish that came after the decision was made is honoured: a cancelled job does not come back.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: `owner` does not hold the lease, or the change is not legal.
+        """
+        with self.writing() as db:
+            job = require_lease(db, job_id, owner)
+            decision = _with_late_wish(decision, job.wish)
+            require_legal(job_id, job.status, decision.status)
+            by_worker = decision.status is Status.PAUSED and job.wish == "worker_stop"
+            values = {
+                "status": decision.status,
+                "reason": decision.reason,
+                "detail": decision.detail,
+                "not_before": decision.not_before,
+                "ended_at": now if decision.status in ENDED else None,
+                "resumes": AT_WORKER_START if by_worker else None,
+                "wish": None,
+                "heartbeat_at": None,
+            }
+            change(db, job_id, values | from_identity(None, "owner"))
+            db.execute(update(attempts).where(attempts.c.job_id == job_id).values(settled=True))
+            insert_incidents(db, incidents)
+            for message in messages:
+                insert_message(db, message, now)
+            return read_job(db, job_id)
+
+
+def require_lease(db: Connection, job_id: int, owner: ProcessIdentity) -> Job:
+    """Return a job that runs under `owner`.
+
+    Raises:
+        NoSuchJob: no job has this id.
+        NotAllowed: it does not run, or under another worker.
+    """
+    job = read_job(db, job_id)
+    if job.status is not Status.RUNNING or job.owner != owner:
+        raise NotAllowed(f"job {job_id} is {job.status} and not this worker's; see: lq show {job_id}")
+    return job
+
+
+def _owned_by(owner: ProcessIdentity | None) -> ColumnElement[bool]:
+    if owner is None:
+        return jobs.c.owner_pid.is_(None)
+    return and_(
+        jobs.c.owner_pid == owner.pid,
+        jobs.c.owner_create_time == owner.create_time,
+        jobs.c.owner_boot_id == owner.boot_id,
+    )
+
+
+def _with_late_wish(decision: Decision, wish: str | None) -> Decision:
+    # policy.decide leaves no job waiting that has a wish, nor paused that is to be cancelled: such a wish is newer
+    if wish == "cancel" and decision.status in (Status.WAITING, Status.PAUSED):
+        status, detail = Status.CANCELLED, "cancelled by the user"
+    elif wish is not None and decision.status is Status.WAITING:
+        status, detail = Status.PAUSED, f"paused by the user; before: {decision.detail}"
+        if wish == "worker_stop":
+            detail = f"paused with the worker; goes on when a worker starts; before: {decision.detail}"
+    else:
+        return decision
+    return dataclasses.replace(decision, status=status, reason=Reason.STOPPED_BY_USER, detail=detail, not_before=None)

@@ -1,0 +1,223 @@
+"""The tables as they are at the newest version. No queries here; the way to this shape is in migrations/."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Named,
+    String,
+    Table,
+    TypedColumns,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import UserDefinedType
+
+
+class Number(UserDefinedType[float]):
+    """A float that keeps nan and the infinities: SQLite would turn nan into NULL, so these are kept as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the column's type in SQL."""
+        return "DOUBLE PRECISION"
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | str | None]:
+        """Return what turns a float into what is stored."""
+        return lambda value: value if value is None or math.isfinite(value) else str(float(value))
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], float | None]:
+        """Return what turns the stored into a float."""
+        return lambda value: None if value is None else float(value)
+
+
+def _json() -> JSON[Any]:
+    return JSON(none_as_null=True)
+
+
+metadata = MetaData()
+
+
+class JobColumns(TypedColumns):
+    """A job, and the last thing known about it, so that a status is one query."""
+
+    id = Column(Integer, primary_key=True)
+    name: Named[str]
+    status: Named[str]
+    reason: Named[str | None]
+    detail: Named[str | None]
+    priority: Named[int]
+    iters: Named[int]
+    job_dir: Named[str]
+    spec_json: Named[str]
+    submitted_at: Named[float] = Column(Number)
+    started_at: Named[float | None] = Column(Number)
+    ended_at: Named[float | None] = Column(Number)
+    not_before: Named[float | None] = Column(Number)
+    wish: Named[str | None]
+    resumes: Named[str | None]  # at_worker_start, where the worker paused the job
+    owner_pid: Named[int | None]
+    owner_create_time: Named[float | None] = Column(Number)
+    owner_boot_id: Named[str | None]
+    heartbeat_at: Named[float | None] = Column(Number)
+    attempts: Named[int] = Column(server_default=text("0"))
+    deaths_from: Named[int] = Column(server_default=text("0"))  # deaths of attempts after this number count
+    events_offset: Named[int] = Column(server_default=text("0"))  # bytes of events.jsonl ingested
+    last_event_at: Named[float | None] = Column(Number)
+    iteration: Named[int] = Column(server_default=text("0"))
+    train_loss: Named[float | None] = Column(Number)
+    val_loss: Named[float | None] = Column(Number)
+    it_s: Named[float | None] = Column(Number)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    JobColumns,
+    Index("ix_jobs_status", "status", "priority", "id"),
+    sqlite_autoincrement=True,  # ids are never reused
+)
+
+
+class AttemptColumns(TypedColumns):
+    """One life of one child process."""
+
+    id = Column(Integer, primary_key=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    number: Named[int]
+    child_pid: Named[int | None]
+    child_create_time: Named[float | None] = Column(Number)
+    child_boot_id: Named[str | None]
+    started_at: Named[float] = Column(Number)
+    ended_at: Named[float | None] = Column(Number)
+    first_iteration: Named[int | None]
+    last_iteration: Named[int | None]
+    last_seq: Named[int] = Column(server_default=text("0"))  # of the last event ingested
+    phase: Named[str | None]
+    resumed_from: Named[str | None]
+    quality: Named[str | None]
+    self_test: Named[dict[str, Any] | None] = Column(_json())
+    exit_code: Named[int | None]
+    signal: Named[int | None]
+    outcome: Named[str | None]
+    reason: Named[str | None]
+    detail: Named[str | None]
+    settled: Named[bool] = Column(server_default=text("0"))  # a Decision about its end was carried out
+
+
+attempts = Table(
+    "attempts",
+    metadata,
+    AttemptColumns,
+    UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
+    # the promise "none runs twice", held by the database itself
+    Index("ix_attempts_living", "job_id", unique=True, sqlite_where=text("ended_at IS NULL")),
+    sqlite_autoincrement=True,
+)
+
+
+class SeenColumns(TypedColumns):
+    """What the rows seen in an attempt have in common."""
+
+    id = Column(Integer, primary_key=True)
+    job_id: Named[int]
+    attempt: Named[int]  # its number
+    iteration: Named[int]
+    time: Named[float] = Column(Number)
+    superseded: Named[bool] = Column(server_default=text("0"))  # a later attempt began before this iteration
+
+
+class PointColumns(SeenColumns):
+    """A progress report."""
+
+    train_loss: Named[float] = Column(Number)
+    learning_rate: Named[float | None] = Column(Number)
+    it_s: Named[float | None] = Column(Number)
+    tok_s: Named[float | None] = Column(Number)
+    tokens: Named[int | None]
+    grad_norm: Named[float | None] = Column(Number)
+    active_bytes: Named[int | None]
+    cache_bytes: Named[int | None]
+    peak_bytes: Named[int | None]
+    footprint_bytes: Named[int | None]
+
+
+class ValidationColumns(SeenColumns):
+    """A measurement of the validation or the test set."""
+
+    kind: Named[str]
+    loss: Named[float] = Column(Number)
+    standard_error: Named[float | None] = Column(Number)
+    examples: Named[int]
+    seconds: Named[float] = Column(Number)
+    row_losses: Named[list[Any] | None] = Column(_json())
+
+
+class CheckpointColumns(SeenColumns):
+    """A checkpoint the child reported."""
+
+    path: Named[str]
+    size_bytes: Named[int]
+    seconds: Named[float] = Column(Number)
+
+
+def _of_attempt() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"])
+
+
+points = Table(
+    "progress_points", metadata, PointColumns, _of_attempt(), Index("ix_progress_points_job_id", "job_id", "iteration")
+)
+validations = Table(
+    "validations", metadata, ValidationColumns, _of_attempt(), Index("ix_validations_job_id", "job_id", "iteration")
+)
+checkpoints = Table(
+    "checkpoints", metadata, CheckpointColumns, _of_attempt(), Index("ix_checkpoints_job_id", "job_id", "iteration")
+)
+
+
+class IncidentColumns(TypedColumns):
+    """Anything the report must mention, with what the rule saw."""
+
+    id = Column(Integer, primary_key=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    attempt: Named[int | None]
+    time: Named[float] = Column(Number)
+    code: Named[str]
+    text: Named[str]
+    evidence: Named[dict[str, Any]] = Column(_json())
+
+
+incidents = Table("incidents", metadata, IncidentColumns, Index("ix_incidents_job_id", "job_id"))
+
+
+class OutboxColumns(TypedColumns):
+    """A message: written with its cause, delivered later."""
+
+    id = Column(Integer, primary_key=True)
+    job_id: Named[int | None] = Column(ForeignKey("jobs.id"))
+    event: Named[str]
+    key: Named[str] = Column(String(), unique=True)
+    title: Named[str]
+    body: Named[str]
+    attachment: Named[str | None]
+    tags: Named[list[str] | None] = Column(_json())
+    created_at: Named[float] = Column(Number)
+    next_try_at: Named[float | None] = Column(Number)
+    settled: Named[str | None]
+    services: Named[list[dict[str, Any]]] = Column(_json())
+
+
+outbox = Table("outbox", metadata, OutboxColumns, Index("ix_outbox_due", "settled", "next_try_at"))

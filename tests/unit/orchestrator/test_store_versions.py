@@ -1,0 +1,227 @@
+"""Opening the store: new, up to date, older, newer, damaged, out of reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import REAL
+
+import orchestrator.store
+from jobs.errors import HomeUnusable, StoreUnusable
+from orchestrator.store.store import Store
+from orchestrator.store.tables import Number, metadata
+from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a store may be made."""
+    return tmp_path / "lq.db"
+
+
+def submit(store: Store) -> int:
+    """Queue a job."""
+    return store.submit(name="x", priority=0, iters=1, spec_json="{}", prepare=lambda _: Path("/x"), now=1.0).id
+
+
+def mode(path: Path) -> int:
+    """Permission bits of a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_store_belongs_to_its_user_alone(path: Path) -> None:
+    with Store.open(path) as store:
+        submit(store)
+        assert {entry.name: mode(entry) for entry in path.parent.iterdir()} == {
+            "lq.db": 0o600,
+            "lq.db-wal": 0o600,
+            "lq.db-shm": 0o600,
+        }
+    assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
+
+
+def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
+    with Store.open(path) as store:
+        assert submit(store) == 1
+    with Store.open(path) as store:
+        assert submit(store) == 2
+        assert [job.id for job in store.jobs()] == [1, 2]
+        store.check()
+
+
+def test_connections_keep_the_promises_of_the_design(path: Path) -> None:
+    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
+    with Store.open(path) as store, store.writing() as db:
+        found = {name: db.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
+    assert found == expected
+
+
+def test_opening_a_store_that_is_up_to_date_does_not_wait_for_alembic(path: Path) -> None:
+    Store.open(path).close()
+    program = (
+        "import sys, pathlib; from orchestrator.store.store import Store;"
+        f"Store.open(pathlib.Path({str(path)!r})).close();"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('alembic', 'mako', 'pydantic')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_migrations_lead_to_the_tables(path: Path) -> None:
+    engine = open_engine(path)
+    with engine.begin() as connection:
+        options = {"compare_type": _type_differs}
+        difference = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    engine.dispose()
+    assert difference == []
+
+
+def _type_differs(_context: object, _there: object, _here: object, found: object, wanted: object) -> bool | None:
+    return not isinstance(found, REAL) if isinstance(wanted, Number) else None
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def _truncated(path: Path) -> None:
+    with Store.open(path) as store:
+        submit(store)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _of_somebody_else(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE music (title TEXT)")
+
+
+def _newer(path: Path) -> None:
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0999'")
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_garbage, "the store is damaged"),
+        (_truncated, "the store is damaged"),
+        (_of_somebody_else, "not a store of lq"),
+        (_newer, "written by a newer lq (version 0999, this one knows 0001); update lq"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused_in_one_line_and_left_alone(
+    path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreUnusable) as refused:
+        Store.open(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
+
+
+def test_damage_inside_the_file_is_found_by_the_check(path: Path) -> None:
+    with Store.open(path) as store:
+        submit(store)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "INSERT INTO attempts (job_id, number, started_at, last_seq) VALUES (99, 1, 0.0, 0)"
+        )  # foreign keys are off in a bare connection
+        database.commit()
+    with Store.open(path) as store, pytest.raises(StoreUnusable, match="a row of attempts without its jobs"):
+        store.check()
+
+
+def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(HomeUnusable, match="set LQ_HOME"):
+            Store.open(home / "lq.db")
+
+
+def test_a_folder_in_place_of_the_store_is_named(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(HomeUnusable, match="set LQ_HOME"):
+        Store.open(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_home_that_may_not_be_written_is_named(path: Path, exists: bool) -> None:
+    if exists:
+        Store.open(path).close()
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(HomeUnusable, match="set LQ_HOME"):
+            Store.open(path)
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> Migrations:
+    """The migrations of a program one version ahead, whose version adds a column."""
+    here = tmp_path / "migrations"
+    shutil.copytree(Path(orchestrator.store.__path__[0]) / "migrations", here)
+    (here / "versions" / "v0002_next.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '0002'\ndown_revision = '0001'\n\n"
+        "def upgrade():\n    op.add_column('jobs', sa.Column('colour', sa.String))\n"
+    )
+    return Migrations(location=str(here), revisions=(*MIGRATIONS.revisions, "0002"))
+
+
+def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Migrations) -> None:
+    with Store.open(path) as store:
+        submit(store)
+    engine = open_engine(path, next_version)
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT id, colour FROM jobs").all() == [(1, None)]
+    engine.dispose()
+    copy = path.with_name("lq.db.v1.bak")
+    assert mode(copy) == 0o600
+    with Store.open(copy) as store:
+        assert [job.id for job in store.jobs()] == [1]
+    with pytest.raises(StoreUnusable, match="newer lq"):
+        Store.open(path)
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, next_version: Migrations) -> None:
+    with Store.open(path) as store:
+        submit(store)
+    broken = Path(next_version.location) / "versions" / "v0002_next.py"
+    broken.write_text(broken.read_text() + "    raise RuntimeError('a bug')\n")
+    with pytest.raises(RuntimeError, match="a bug"):
+        open_engine(path, next_version)
+    with Store.open(path) as store:
+        assert [job.id for job in store.jobs()] == [1]
+        store.check()
+
+
+def test_processes_that_open_a_new_home_at_once_all_succeed(path: Path) -> None:
+    program = (
+        "import pathlib; from orchestrator.store.store import Store;"
+        f"Store.open(pathlib.Path({str(path)!r})).close(); print('opened')"
+    )
+    several = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    answers = [process.communicate(timeout=60) for process in several]
+    assert answers == [("opened\n", "")] * 4
