@@ -1,0 +1,1 @@
+"""One training run and its keeper. No SQL, no Huey, no network."""

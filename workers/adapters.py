@@ -1,0 +1,117 @@
+"""The finished adapter in MLX-LM's own layout, so that every MLX-LM command loads it. No mlx.
+
+adapters.safetensors is the best checkpoint by validation (the last one where nothing was validated),
+final_adapters.safetensors the last one. lq.json says which is which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jobs.course import Leg
+from jobs.errors import CheckpointInvalid
+from jobs.spec import JobSpec
+from workers import checkpoints
+from workers.checkpoints import Checkpoint
+from workers.files import fsync_file, write_json
+from workers.job_dir import JobDir
+from workers.mlx_names import mlx_config
+
+VERSION = 1
+BEST, FINAL, CONFIG, ABOUT = "adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was published, and where."""
+
+    folder: Path
+    best: int  # iteration of adapters.safetensors
+    final: int  # iteration of final_adapters.safetensors
+    copied_to: Path | None  # adapter_path, where the job names one
+    set_aside: Path | None  # what lay in adapter_path before
+
+
+def publish(job_dir: JobDir, spec: JobSpec, leg: Leg, *, job_id: int) -> Published:
+    """Publish best and final weights; doing it twice changes nothing.
+
+    Args:
+        job_dir: the job's folder.
+        spec: what was asked for.
+        leg: what the run ended under.
+        job_id: goes into lq.json, by which a later publication knows its own files.
+
+    Raises:
+        CheckpointInvalid: no checkpoint verifies.
+    """
+    final, bad = checkpoints.newest_valid(job_dir.checkpoints)
+    if final is None:
+        raise CheckpointInvalid(
+            f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
+        )
+    best = checkpoints.best_valid(job_dir.checkpoints) or final
+    about = {"version": VERSION, "job": job_id, "best": _about(best), "final": _about(final)}
+    _lay_out(job_dir.adapters, best, final, mlx_config(spec, leg), about, link=True)
+    target = Path(spec.adapter_path) if spec.adapter_path is not None else None
+    set_aside = None
+    if target is not None:
+        set_aside = _make_room(target, job_id)
+        _lay_out(target, best, final, mlx_config(spec, leg), about, link=False)
+    return Published(
+        folder=job_dir.adapters, best=best.iteration, final=final.iteration, copied_to=target, set_aside=set_aside
+    )
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    validation = checkpoint.state().get("validation") or {}
+    return {"iteration": checkpoint.iteration, "validation_loss": validation.get("loss")}
+
+
+def _lay_out(
+    folder: Path, best: Checkpoint, final: Checkpoint, config: dict[str, Any], about: dict[str, Any], *, link: bool
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _place(final.adapters, folder / FINAL, link=link)
+    _place(best.adapters, folder / BEST, link=link)
+    write_json(folder / CONFIG, config)
+    write_json(folder / ABOUT, about)
+
+
+def _place(source: Path, target: Path, *, link: bool) -> None:
+    """Put a file there all at once: a hard link where that works and is wanted, else a copy."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        if not link:
+            raise OSError
+        os.link(source, partial)
+    except OSError:
+        shutil.copyfile(source, partial)
+        fsync_file(partial)
+    partial.replace(target)
+
+
+def _make_room(folder: Path, job_id: int) -> Path | None:
+    """Keep an adapter that another run left there under another name; return that name."""
+    present = folder / BEST
+    if not present.exists() or _job_of(folder) == job_id:
+        return None
+    aside = folder / f"before-job-{job_id}"
+    aside.mkdir(exist_ok=True)
+    for name in (BEST, FINAL, CONFIG, ABOUT):
+        if (folder / name).exists():
+            (folder / name).replace(aside / name)
+    return aside
+
+
+def _job_of(folder: Path) -> int | None:
+    try:
+        content = json.loads((folder / ABOUT).read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get("job") if isinstance(content, dict) else None

@@ -1,0 +1,181 @@
+"""Checkpoints: written whole or not at all, used only when they verify. No mlx: what is inside is the trainer's.
+
+A checkpoint is a folder `step-0000500` with adapters.safetensors, optimizer.safetensors, state.json and manifest.json.
+It is filled under another name; the manifest (sizes and sha256) is written last, and its own name appears last of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import CheckpointInvalid
+from jobs.events import finite
+from workers.files import fsync_file
+
+VERSION = 1
+ADAPTERS, OPTIMIZER, STATE, MANIFEST = "adapters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_NAME = re.compile(r"step-(\d{7,})")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A folder from which an attempt continues exactly."""
+
+    path: Path
+    iteration: int  # completed iterations
+
+    @property
+    def adapters(self) -> Path:
+        """The weights being trained."""
+        return self.path / ADAPTERS
+
+    @property
+    def optimizer(self) -> Path:
+        """Moments, step count, learning rate."""
+        return self.path / OPTIMIZER
+
+    def state(self) -> dict[str, Any]:
+        """Return state.json: position, random key, versions, what was measured.
+
+        Raises:
+            CheckpointInvalid: it cannot be read, or another version wrote it.
+        """
+        return _read_versioned(self.path / STATE)
+
+
+def write(folder: Path, iteration: int, fill: Callable[[Path], dict[str, Any]]) -> tuple[Checkpoint, int]:
+    """Write a checkpoint; it exists, complete and on the disk, when this returns.
+
+    Args:
+        folder: the job's checkpoints/.
+        iteration: completed iterations.
+        fill: writes adapters and optimizer into the folder it is given and returns the content of state.json.
+
+    Returns:
+        The checkpoint and its size in bytes.
+    """
+    final = folder / f"step-{iteration:07d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, mode=0o700)
+    state = fill(partial)
+    (partial / STATE).write_text(json.dumps({"version": VERSION, "iteration": iteration} | finite(state), indent=1))
+    entries = {name: _entry(partial / name) for name in (ADAPTERS, OPTIMIZER, STATE)}
+    manifest = {"version": VERSION, "iteration": iteration, "files": entries}
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for name in (*entries, MANIFEST):
+        (partial / name).chmod(0o600)
+        fsync_file(partial / name)
+    fsync_file(partial)
+    _name_it(partial, final)
+    return Checkpoint(path=final, iteration=iteration), sum(int(entry["bytes"]) for entry in entries.values())
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Check every file against the manifest.
+
+    Raises:
+        CheckpointInvalid: a file is missing, of another size or another content; says which.
+    """
+    manifest = _read_versioned(checkpoint.path / MANIFEST)
+    for name, entry in manifest.get("files", {}).items():
+        path = checkpoint.path / name
+        if not path.is_file():
+            raise CheckpointInvalid(f"{path} is missing")
+        if path.stat().st_size != entry["bytes"]:
+            raise CheckpointInvalid(f"{path} has {path.stat().st_size} bytes, its manifest says {entry['bytes']}")
+        if _sha256(path) != entry["sha256"]:
+            raise CheckpointInvalid(f"{path} is not what was written: its sha256 differs from the manifest's")
+
+
+def listed(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints by name, oldest first; not yet verified."""
+    if not folder.is_dir():
+        return []
+    found = [
+        Checkpoint(path=path, iteration=int(match[1]))
+        for path in folder.iterdir()
+        if path.is_dir() and (match := _NAME.fullmatch(path.name))
+    ]
+    return sorted(found, key=lambda checkpoint: checkpoint.iteration)
+
+
+def newest_valid(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies, and why newer ones do not."""
+    bad = []
+    for checkpoint in reversed(listed(folder)):
+        try:
+            verify(checkpoint)
+        except CheckpointInvalid as error:
+            bad.append(str(error))
+        else:
+            return checkpoint, bad
+    return None, bad
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left under another name."""
+    for pattern in (".step-*.partial", ".step-*.replaced"):
+        for leftover in folder.glob(pattern):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def best_valid(folder: Path) -> Checkpoint | None:
+    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one."""
+    scored = []
+    for checkpoint in listed(folder):
+        try:
+            loss = (checkpoint.state().get("validation") or {}).get("loss")
+        except CheckpointInvalid:
+            continue
+        if isinstance(loss, float) and math.isfinite(loss):
+            scored.append((loss, checkpoint.iteration, checkpoint))
+    for _, _, checkpoint in sorted(scored, key=lambda entry: entry[:2]):
+        try:
+            verify(checkpoint)
+        except CheckpointInvalid:
+            continue
+        return checkpoint
+    return None
+
+
+def _name_it(partial: Path, final: Path) -> None:
+    """Give the folder its name. One of that name can only be a bad one, or the run would not have come here again."""
+    if final.exists():
+        replaced = final.with_name(f".{final.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        final.rename(replaced)
+        partial.rename(final)
+        fsync_file(final.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return
+    partial.rename(final)
+    fsync_file(final.parent)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_versioned(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        version = content["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointInvalid(f"{path} cannot be read") from error
+    if version != VERSION:
+        raise CheckpointInvalid(f"{path} has version {version}; this lq reads version {VERSION}")
+    return dict(content)

@@ -1,0 +1,38 @@
+"""Files that survive a power cut: written beside, flushed to the disk, then named."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file or a folder to the disk itself; on macOS past the drive's own cache (F_FULLFSYNC)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+        if full is None:
+            os.fsync(descriptor)
+        else:
+            fcntl.fcntl(descriptor, full)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Give `path` this content all at once: a reader sees the old file or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    fsync_file(partial)
+    partial.replace(path)
+    fsync_file(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a small JSON file atomically."""
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

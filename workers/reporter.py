@@ -1,0 +1,92 @@
+"""From MLX-LM's callback to progress lines: one loss an iteration, at least a line every few seconds. No mlx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobs.events import Kind, number
+from workers.event_log import EventLog
+
+SHORTEST_LINE_S = 0.25
+"""Fast tiny models would otherwise write hundreds of lines a second; the losses wait for the next line."""
+
+HEARTBEAT_S = 5.0
+
+
+class Reporter:
+    """Collects what MLX-LM reports each iteration and writes it as progress events at report boundaries."""
+
+    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, int]]) -> None:
+        """Start at the beginning of a run; `restore` moves it to a checkpoint.
+
+        Args:
+            events: where lines go.
+            steps_per_report: iterations per report.
+            memory: reads active, cache, peak and footprint, in bytes.
+        """
+        self._events = events
+        self._every = steps_per_report
+        self._memory = memory
+        self._losses: list[float] = []
+        self._seconds = 0.0
+        self._timed = 0  # iterations in the seconds above; those of an earlier attempt were not timed here
+        self._line_tokens = 0
+        self._last_line = float("-inf")
+        self._learning_rate: float | None = None
+        self.iteration = 0  # completed iterations
+        self.tokens = 0  # trained tokens since the beginning of the job
+
+    def restore(self, iteration: int, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint: the losses of an unfinished report come along, so reports are cut as ever.
+
+        Args:
+            iteration: completed iterations.
+            state: what `pending` returned when the checkpoint was written.
+        """
+        self.iteration = iteration
+        self.tokens = int(state["tokens"])
+        self._losses = [value for item in state["losses"] if (value := number(item)) is not None]
+
+    def pending(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep."""
+        return {"tokens": self.tokens, "losses": list(self._losses)}
+
+    def count(self, info: dict[str, Any], new_tokens: int) -> None:
+        """Take MLX-LM's report of one iteration (steps_per_report=1) and write a line where one is due."""
+        self.iteration += 1
+        self.tokens += new_tokens
+        self._losses.append(float(info["train_loss"]))
+        self._learning_rate = float(info["learning_rate"])
+        self._seconds += 1.0 / float(info["iterations_per_second"])
+        self._timed += 1
+        self._line_tokens += new_tokens
+        if self.iteration % self._every == 0 and time.monotonic() - self._last_line >= SHORTEST_LINE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been collected, whether or not a report is complete."""
+        if self._losses:
+            self._write(self._losses)
+            self._losses, self._seconds, self._timed, self._line_tokens = [], 0.0, 0, 0
+
+    def beat(self) -> None:
+        """Write a line without losses: the child lives, and stands where it stood."""
+        self._write([])
+
+    def _write(self, losses: list[float]) -> None:
+        seconds = self._seconds if losses else 0.0
+        measured = seconds > 0
+        self._last_line = time.monotonic()
+        self._events.append(
+            Kind.PROGRESS,
+            iteration=self.iteration,
+            losses=losses,
+            learning_rate=self._learning_rate,
+            tokens=self.tokens,
+            it_s=self._timed / seconds if measured else None,
+            tok_s=self._line_tokens / seconds if measured else None,
+            grad_norm=None,
+            memory=self._memory(),
+        )

@@ -1,0 +1,178 @@
+"""The child: `python -P -m workers.train JOB_DIR --attempt N`. One attempt, from lock to `ended`.
+
+It is a function of (spec, course, checkpoint) and speaks through events.jsonl only. Exit codes: 0 done,
+75 stopped on request (resumable), 78 the same would happen again, anything else: died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.load import load_frozen
+
+from jobs import course as courses
+from jobs.errors import DataInvalid, InvalidInput, LqError, ModelMissing
+from jobs.events import Kind
+from jobs.exits import DONE, NEVER_RETRY, RESUMABLE
+from jobs.outcomes import Outcome, Quality, Reason
+from jobs.spec import JobSpec
+from workers import checkpoints
+from workers.checkpoints import Checkpoint
+from workers.event_log import EventLog
+from workers.job_dir import JobDir
+from workers.lock import Held, LockFile
+from workers.process import identity
+from workers.reporter import HEARTBEAT_S
+from workers.requests import Requests, StopAsked
+
+CRASHED = 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one attempt and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -P -m workers.train", description=__doc__)
+    parser.add_argument("job_dir", type=Path)
+    parser.add_argument("--attempt", type=int, required=True)
+    options = parser.parse_args(arguments)
+    os.umask(0o077)
+    requests = Requests()
+    requests.listen()
+    job_dir = JobDir(options.job_dir)
+    try:
+        lock = LockFile.take(job_dir.lock)
+    except Held:
+        print(f"another trainer works on {job_dir.path}; this one goes", file=sys.stderr)  # noqa: T201 train.log
+        return RESUMABLE
+    if int(lock.content().get("attempt", 0)) >= options.attempt:
+        print(f"attempt {options.attempt} of {job_dir.path} came too late", file=sys.stderr)  # noqa: T201 train.log
+        return RESUMABLE
+    lock.write(identity(), attempt=options.attempt)
+    with EventLog(job_dir.events, options.attempt) as events:
+        return _attempt(job_dir, events, requests)
+
+
+def _attempt(job_dir: JobDir, events: EventLog, requests: Requests) -> int:
+    """Train, and always say how it ended."""
+    iteration = [0]
+    try:
+        reason = _train(job_dir, events, requests, iteration)
+    except StopAsked:
+        reason = Reason.STOPPED_BY_USER
+    except InvalidInput as error:
+        _ended(events, Outcome.REFUSED, _reason_for(error), iteration[0], str(error))
+        return NEVER_RETRY
+    except BaseException as error:  # noqa: BLE001 the border of the process: it records, and the parent judges
+        traceback.print_exc()
+        reason = Reason.OUT_OF_MEMORY if isinstance(error, MemoryError) else Reason.CRASHED
+        _ended(events, Outcome.DIED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
+        return CRASHED
+    if reason is Reason.COMPLETED:
+        _ended(events, Outcome.DONE, reason, iteration[0], "trained to its last iteration")
+        return DONE
+    _ended(events, Outcome.STOPPED, reason, iteration[0], f"stopped on request at iteration {iteration[0]}")
+    return RESUMABLE
+
+
+def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: list[int]) -> Reason:
+    spec = load_frozen(job_dir.config)
+    course = courses.from_json(job_dir.course.read_text())
+    checkpoints.sweep(job_dir.checkpoints)
+    resume, bad = checkpoints.newest_valid(job_dir.checkpoints)
+    with requests.nothing_to_lose():
+        # Seconds of imports; a stop meanwhile must not wait for them.
+        from workers.mlx_trainer import TrainingRun, data_hashes, machine, versions
+    quality = _quality(resume, versions(), machine())
+    iteration[0] = resume.iteration if resume else 0
+    _started(events, resume, quality, versions() | {"machine": machine()})
+    for text in bad:
+        events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
+    _check_data(events, resume, spec, data_hashes(spec))
+    run = TrainingRun(spec, course, job_dir, events, requests)
+    with _heartbeat(events, run.reporter.beat):
+        try:
+            return run.run(resume, quality)
+        finally:
+            iteration[0] = max(iteration[0], run.reporter.iteration)
+
+
+def _started(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str]) -> None:
+    me = identity()
+    events.append(
+        Kind.STARTED,
+        pid=me.pid,
+        create_time=me.create_time,
+        boot_id=me.boot_id,
+        versions=about,
+        resumed_from=resume.path.name if resume else None,
+        iteration=resume.iteration if resume else 0,
+        resume_quality=quality.value,
+    )
+
+
+def _quality(resume: Checkpoint | None, running: dict[str, str], machine: str) -> Quality:
+    """Say how faithful a resume from this checkpoint can be."""
+    if resume is None:
+        return Quality.FRESH
+    if not resume.optimizer.is_file():
+        return Quality.WEIGHTS
+    state = resume.state()
+    same = state["versions"] == running and state["machine"] == machine
+    return Quality.EXACT if same else Quality.STATE
+
+
+def _check_data(events: EventLog, resume: Checkpoint | None, spec: JobSpec, now: dict[str, str]) -> None:
+    """Refuse to resume on other data than the run began with: its positions would mean other rows."""
+    if resume is None:
+        return
+    before = resume.state()["data"]
+    changed = sorted(name for name in before | now if before.get(name) != now.get(name))
+    if changed:
+        raise DataInvalid(
+            f"{Path(spec.data) / changed[0]} is not the file this run began with, so it cannot go on; "
+            "put the old one back and retry, or submit the job again"
+        )
+
+
+def _ended(events: EventLog, outcome: Outcome, reason: Reason, iteration: int, detail: str) -> None:
+    events.append(Kind.ENDED, outcome=outcome.value, reason=reason.value, iteration=iteration, detail=detail)
+
+
+def _reason_for(error: LqError) -> Reason:
+    if isinstance(error, DataInvalid):
+        return Reason.DATA_INVALID
+    return Reason.MODEL_MISSING if isinstance(error, ModelMissing) else Reason.CONFIG_INVALID
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+@contextmanager
+def _heartbeat(events: EventLog, beat: Callable[[], None]) -> Iterator[None]:
+    """Write a progress line whenever nothing else was written for a while, so that silence means something."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(max(0.05, HEARTBEAT_S - events.quiet_for())):
+            if events.quiet_for() >= HEARTBEAT_S:
+                beat()
+
+    thread = threading.Thread(target=watch, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
