@@ -1,0 +1,72 @@
+"""The arithmetic behind the pictures: which points to draw. Pure NumPy; nothing of matplotlib may enter."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def smoothed(values: Floats, window: int) -> Floats:
+    """Return the mean over `window` values around each; those not finite are left out."""
+    finite = np.isfinite(values)
+    sums = np.concatenate(([0.0], np.cumsum(np.where(finite, values, 0.0))))
+    counts = np.concatenate(([0], np.cumsum(finite)))
+    here = np.arange(len(values))
+    # Towards the ends fewer, as many on each side: else the mean would lag where the loss falls fastest.
+    # Not fewer than a quarter, though: else it would end in a single noisy report.
+    half = np.clip(np.minimum(here, len(values) - 1 - here), window // 8, window // 2)
+    low, high = np.maximum(here - half, 0), np.minimum(here + half + 1, len(values))
+    number = counts[high] - counts[low]
+    return np.where(finite, (sums[high] - sums[low]) / np.maximum(number, 1), np.nan)
+
+
+def outline(x: Floats, y: Floats, buckets: int) -> tuple[Floats, Floats]:
+    """Return few points that look like all of them: the lowest and the highest of each bucket, in their order.
+
+    Args:
+        x: abscissae, ascending.
+        y: values; not finite ones are kept only where a bucket holds nothing else.
+        buckets: how many; up to twice as many points come back.
+    """
+    if len(x) <= 2 * buckets:
+        return x, y
+    edges = np.linspace(0, len(x), buckets + 1).astype(int)
+    kept: list[int] = []
+    for start, stop in itertools.pairwise(edges):
+        part = np.where(np.isfinite(y[start:stop]), y[start:stop], np.nan)
+        if np.isnan(part).all():
+            kept.append(int(start))
+        else:
+            kept += sorted({int(start + np.nanargmin(part)), int(start + np.nanargmax(part))})
+    return x[kept], y[kept]
+
+
+def wants_log(values: Floats) -> bool:
+    """Say whether the values span so much (factor 12) that only a logarithmic axis shows the small ones."""
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > 12)
+
+
+def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Move positions apart so that no two labels overlap, keeping their order and staying near where they want to be.
+
+    Args:
+        wanted: positions, any order.
+        distance: the least distance between two.
+        low: no position lies below it.
+        high: no position lies above it, unless there are too many for the room.
+    """
+    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
+    placed = [0.0] * len(wanted)
+    floor = low
+    for rank, place in enumerate(order):
+        # Leave room above for those still to come.
+        ceiling = high - distance * (len(order) - 1 - rank)
+        placed[place] = max(floor, min(wanted[place], ceiling))
+        floor = placed[place] + distance
+    return placed

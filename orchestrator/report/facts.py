@@ -1,0 +1,270 @@
+"""What a report knows about one job: measured values and nothing else. Frozen and plain.
+
+`dataclasses.asdict` makes it JSON. None means "not measured". Times are unix seconds, losses nats per token.
+No verdict, no wording, no I/O may enter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.course import Leg
+from jobs.states import Status
+
+SCHEMA = 1
+"""Version of report.json."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobFacts:
+    """Which job, where it stands, where it lies."""
+
+    id: int
+    name: str
+    status: Status
+    reason: str | None  # a Reason code
+    detail: str | None  # one line for a person
+    job_dir: str  # absolute
+    home: str | None  # $LQ_HOME to name in commands; None where it is the default one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Times:
+    """When, and for how long."""
+
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None  # None while the job lives
+    reported_at: float
+    wall_seconds: float | None  # first start to end, or to the report
+    trained_seconds: float | None  # lives of all attempts together, loading included
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user asked for, as frozen at submit."""
+
+    model: str
+    data: str
+    fine_tune_type: str
+    rank: int | None  # None for a full fine-tune, as scale and dropout
+    scale: float | None
+    dropout: float | None
+    num_layers: int  # -1 for all
+    optimizer: str
+    learning_rate: float  # of the schedule's start where there is one
+    lr_schedule: str | None
+    batch_size: int  # rows per iteration
+    grad_accumulation_steps: int  # iterations per update
+    effective_batch: int  # rows per update
+    max_seq_length: int  # tokens
+    grad_checkpoint: bool
+    mask_prompt: bool
+    seed: int
+    batching: str
+    save_every: int  # iterations
+    steps_per_eval: int  # iterations
+    steps_per_report: int  # iterations
+    resume_adapter_file: str | None
+    adapter_path: str | None
+    trust_remote_code: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far it came, and at what speed."""
+
+    iterations_done: int
+    iterations_asked: int
+    rows_seen: int | None
+    epochs: float | None  # rows seen / rows of train.jsonl
+    tokens: int | None  # trained tokens
+    it_s: float | None  # median over the reports
+    tok_s: float | None  # median over the reports
+    peak_bytes: int | None  # highest peak of any report
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossAt:
+    """A train loss and where it was reported."""
+
+    iteration: int
+    loss: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainLoss:
+    """The train loss, by report."""
+
+    first: LossAt | None
+    last: LossAt | None
+    lowest: LossAt | None  # of the finite ones
+    reports: int
+    not_finite: int  # reports whose loss is NaN or infinite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One measurement of the validation or the test set."""
+
+    iteration: int
+    loss: float
+    standard_error: float | None  # by row
+    perplexity: float  # exp(loss)
+    examples: int  # rows
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidationFacts:
+    """The measurements of the validation set that matter most."""
+
+    base: Measurement | None  # iteration 0: before training
+    best: Measurement | None  # lowest finite loss, the earlier one of equals
+    final: Measurement | None  # the last one
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfTest:
+    """The validation of a checkpoint, measured again after a resume: the proof of an exact one."""
+
+    iteration: int | None
+    measured: float | None
+    recorded: float | None
+    equal: bool | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttemptFacts:
+    """One life of the child process, and what its beginning cost."""
+
+    number: int
+    started_at: float
+    ended_at: float | None
+    seconds: float  # its life, or so far
+    first_iteration: int | None
+    last_iteration: int | None
+    resumed_from: str | None
+    quality: str | None  # a Quality code
+    outcome: str | None  # an Outcome code, None while it lives
+    reason: str | None
+    detail: str | None
+    exit_code: int | None
+    signal: int | None
+    idle_seconds: float | None  # from the end of the attempt before it; None for the first
+    came_to: int | None  # iteration at which the attempts before it had stopped; None for the first
+    repeated_iterations: int | None  # trained a second time because of this restart
+    catch_up_seconds: float | None  # from its start until it was at `came_to` again
+    self_test: SelfTest | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """A checkpoint that was reported."""
+
+    iteration: int
+    path: str  # relative to the job's folder
+    size_bytes: int
+    on_disk: bool
+    val_loss: float | None  # measured at the same iteration
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IncidentFacts:
+    """Something the report must mention."""
+
+    time: float
+    attempt: int | None
+    code: str
+    text: str
+    evidence: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdapterFile:
+    """A published file of weights."""
+
+    name: str
+    iteration: int | None
+    size_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdapterFacts:
+    """The folder MLX-LM loads."""
+
+    path: str  # absolute
+    best: AdapterFile | None  # adapters.safetensors: best by validation; what --adapter-path loads
+    final: AdapterFile | None  # final_adapters.safetensors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One file of rows, as it was at submit."""
+
+    name: str
+    rows: int | None
+    size_bytes: int | None
+    sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrajectoryRow:
+    """Where the run stood at one iteration."""
+
+    iteration: int
+    train_loss: float | None  # of the last report at or before it
+    val_loss: float | None  # measured at it
+    tokens: int | None
+    peak_bytes: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything the report says, before it is worded."""
+
+    job: JobFacts
+    times: Times
+    settings: Settings | None  # None where config.yaml cannot be read
+    legs: tuple[Leg, ...]  # of the course; empty where course.json cannot be read
+    progress: Progress
+    train_loss: TrainLoss
+    validation: ValidationFacts
+    tests: tuple[Measurement, ...]
+    attempts: tuple[AttemptFacts, ...]
+    checkpoints: tuple[CheckpointFacts, ...]
+    incidents: tuple[IncidentFacts, ...]
+    adapter: AdapterFacts
+    data: tuple[DataFile, ...]
+    trajectory: tuple[TrajectoryRow, ...]
+    versions: Mapping[str, str]
+    host: Mapping[str, str]
+    unread: tuple[str, ...]  # files the report would have used, and why it could not; one line each
+
+    @property
+    def restarts(self) -> tuple[AttemptFacts, ...]:
+        """Every attempt but the first."""
+        return self.attempts[1:]
+
+    @property
+    def repeated_iterations(self) -> int:
+        """Iterations trained a second time, over all restarts that say so."""
+        return sum(attempt.repeated_iterations or 0 for attempt in self.attempts)
+
+    @property
+    def last_checkpoint(self) -> CheckpointFacts | None:
+        """The newest checkpoint that is still on disk."""
+        return next((record for record in reversed(self.checkpoints) if record.on_disk), None)
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss), infinite where a float cannot hold it."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

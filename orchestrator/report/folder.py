@@ -1,0 +1,179 @@
+"""What the job's folder tells the report: config.yaml, course.json, provenance.json, adapters/.
+
+Read only, and tolerant: a file that is missing or cannot be read leaves its facts unknown and a line in `unread`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.load import load_frozen
+from jobs.course import Leg, from_json
+from jobs.errors import LqError
+from jobs.spec import JobSpec
+from orchestrator.report.facts import AdapterFacts, AdapterFile, DataFile, Settings
+from workers.job_dir import JobDir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What was found in the job's folder."""
+
+    settings: Settings | None
+    legs: tuple[Leg, ...]
+    data: tuple[DataFile, ...]
+    versions: Mapping[str, str]
+    host: Mapping[str, str]
+    adapter: AdapterFacts
+    unread: tuple[str, ...]
+
+
+def read_folder(job_dir: JobDir) -> Folder:
+    """Read everything a report takes from the folder of one job."""
+    unread: list[str] = []
+    provenance = _provenance(job_dir.provenance, unread)
+    return Folder(
+        settings=_settings(job_dir.config, unread),
+        legs=_legs(job_dir.course, unread),
+        data=_data_files(provenance),
+        versions=_words(provenance.get("versions")),
+        host=_words(provenance.get("host")),
+        adapter=_adapter(job_dir.adapters, unread),
+        unread=tuple(unread),
+    )
+
+
+def _settings(path: Path, unread: list[str]) -> Settings | None:
+    try:
+        return settings_of(load_frozen(path))
+    except (LqError, OSError) as error:
+        unread.append(_line(path, error))
+        return None
+
+
+def settings_of(spec: JobSpec) -> Settings:
+    """Return the settings a report shows."""
+    lora = spec.lora_parameters if spec.fine_tune_type != "full" else None
+    schedule = spec.lr_schedule
+    return Settings(
+        model=spec.model,
+        data=spec.data,
+        fine_tune_type=spec.fine_tune_type,
+        rank=lora.rank if lora else None,
+        scale=lora.scale if lora else None,
+        dropout=lora.dropout if lora else None,
+        num_layers=spec.num_layers,
+        optimizer=spec.optimizer,
+        learning_rate=schedule.arguments[0] if schedule else spec.learning_rate,
+        lr_schedule=schedule.name if schedule else None,
+        batch_size=spec.batch_size,
+        grad_accumulation_steps=spec.grad_accumulation_steps,
+        effective_batch=spec.batch_size * spec.grad_accumulation_steps,
+        max_seq_length=spec.max_seq_length,
+        grad_checkpoint=spec.grad_checkpoint,
+        mask_prompt=spec.mask_prompt,
+        seed=spec.seed,
+        batching=spec.lq.batching,
+        save_every=spec.save_every,
+        steps_per_eval=spec.steps_per_eval,
+        steps_per_report=spec.steps_per_report,
+        resume_adapter_file=spec.resume_adapter_file,
+        adapter_path=spec.adapter_path,
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def _legs(path: Path, unread: list[str]) -> tuple[Leg, ...]:
+    try:
+        return from_json(path.read_text(encoding="utf-8")).legs
+    except (LqError, OSError, UnicodeDecodeError) as error:
+        unread.append(_line(path, error))
+        return ()
+
+
+def _provenance(path: Path, unread: list[str]) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        unread.append(_line(path, error))
+        return {}
+    if not isinstance(content, dict):
+        unread.append(f"{path.name}: not a JSON object")
+        return {}
+    return content
+
+
+def _data_files(provenance: Mapping[str, Any]) -> tuple[DataFile, ...]:
+    """Read the data files of provenance.json: `data.files`, by name or as a list of objects with a path."""
+    data = provenance.get("data")
+    files = data.get("files", data) if isinstance(data, dict) else data
+    if isinstance(files, dict):
+        return tuple(_data_file(str(name), item) for name, item in files.items() if isinstance(item, dict))
+    if isinstance(files, list):
+        return tuple(_data_file("", item) for item in files if isinstance(item, dict))
+    return ()
+
+
+def _data_file(name: str, item: Mapping[str, Any]) -> DataFile:
+    return DataFile(
+        name=Path(str(item.get("path") or item.get("name") or name)).name,
+        rows=_whole(item.get("rows")),
+        size_bytes=_whole(item.get("bytes")),
+        sha256=item["sha256"] if isinstance(item.get("sha256"), str) else None,
+    )
+
+
+def _words(value: object) -> dict[str, str]:
+    """Return a flat mapping of texts; nested values and nulls are left out."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(key): str(item) for key, item in value.items() if isinstance(item, str | int | float)}
+
+
+def _adapter(folder: Path, unread: list[str]) -> AdapterFacts:
+    published = _published(folder / "lq.json", unread)
+    return AdapterFacts(
+        path=str(folder),
+        best=_adapter_file(folder / "adapters.safetensors", published.get("best"), unread),
+        final=_adapter_file(folder / "final_adapters.safetensors", published.get("final"), unread),
+    )
+
+
+def _published(path: Path, unread: list[str]) -> Mapping[str, Any]:
+    """Read adapters/lq.json, which says of which iteration each file is; absent: unknown."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        unread.append(_line(path, error))
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _adapter_file(path: Path, published: object, unread: list[str]) -> AdapterFile | None:
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        unread.append(_line(path, error))
+        return None
+    iteration = published.get("iteration") if isinstance(published, dict) else None
+    return AdapterFile(name=path.name, iteration=_whole(iteration), size_bytes=size, sha256=sha256)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _line(path: Path, error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).replace("\n", " ")
+    return f"{path.name}: {said}"
