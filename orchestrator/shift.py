@@ -1,0 +1,109 @@
+"""Who answers the doorbell: finds the best job, looks after it, delivers what the outbox holds."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+
+from jobs.errors import LqError
+from jobs.job import Job
+from orchestrator.attempt import Night, Story
+from workers.process import is_alive
+
+log = logging.getLogger("lq.shift")
+
+
+class Shift:
+    """Answers the doorbell from Huey's threads; as many jobs at a time as there are slots."""
+
+    def __init__(self, night: Night, *, slots: int) -> None:
+        """Begin with nothing to do.
+
+        Args:
+            night: what every story shares.
+            slots: jobs at a time.
+        """
+        self._night = night
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._busy: set[int] = set()  # jobs looked after now
+        self._taken = 0  # slots taken
+        self._rung = False  # a bell was heard while every slot was taken
+        self._delivering = threading.Lock()
+
+    def answer(self) -> None:
+        """Look after jobs until there is none that may run."""
+        if not self._take_slot():
+            return
+        try:
+            while (job := self._next()) is not None:
+                self._look_after(job)
+        finally:
+            self._free_slot()
+        if self._rung and not self._night.going_home.is_set():
+            self._rung = False
+            self.answer()
+
+    def deliver(self, message_id: int) -> None:
+        """Deliver a message of the outbox if it is due."""
+        from orchestrator.notify import Notifier, deliver
+
+        app, now = self._night.app, self._night.clock()
+        with self._delivering:
+            notifier = Notifier(app.settings().notify.services)
+            jitter = random.random()  # noqa: S311 spreads tries, guards nothing
+            after = deliver(message_id, store=app.store, notifier=notifier, now=now, jitter=jitter)
+        results = ", ".join(f"{service.service}: {service.last_result}" for service in after.services)
+        log.info("message %d (%s): %s", after.id, after.event, results or after.settled)
+        if after.next_try_at is not None:
+            app.doorbell.ring_for_delivery(after.id, after_s=max(0.0, after.next_try_at - now))
+
+    def tick(self) -> None:
+        """Ring for whatever a lost bell left lying: due jobs, due messages."""
+        app = self._night.app
+        app.doorbell.ring()
+        for message in app.store.due_messages(self._night.clock()):
+            app.doorbell.ring_for_delivery(message.id)
+
+    # --- slots ---
+
+    def _take_slot(self) -> bool:
+        with self._lock:
+            if self._taken >= self._slots:
+                self._rung = True
+                return False
+            self._taken += 1
+            return True
+
+    def _free_slot(self) -> None:
+        with self._lock:
+            self._taken -= 1
+
+    # --- jobs ---
+
+    def _next(self) -> Job | None:
+        """Return the next job to look after: one whose worker is gone comes before one that waits."""
+        if self._night.going_home.is_set():
+            return None
+        store, owner = self._night.app.store, self._night.owner
+        for job in store.running():
+            if job.id in self._busy or (job.owner is not None and job.owner != owner and is_alive(job.owner)):
+                continue
+            if store.take_over(job.id, old=job.owner, new=owner, now=self._night.clock()):
+                return store.job(job.id)
+        return store.claim(owner, self._night.clock())
+
+    def _look_after(self, job: Job) -> None:
+        with self._lock:
+            if job.id in self._busy:
+                return
+            self._busy.add(job.id)
+        try:
+            Story(self._night, job).tell()
+        except LqError as error:
+            log.error("job %d: %s", job.id, error)
+            raise
+        finally:
+            with self._lock:
+                self._busy.discard(job.id)

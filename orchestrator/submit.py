@@ -1,0 +1,145 @@
+"""From a file to a queued job: checked, frozen, recorded, with everything needed to say later what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import course as courses
+from jobs.errors import NotAllowed
+from jobs.job import Job
+from orchestrator.app import App
+from workers import sensors
+from workers.files import write_atomically, write_json
+from workers.job_dir import JobDir
+
+if TYPE_CHECKING:
+    from configs.data_files import DataFacts
+    from configs.load import LoadedJob
+    from jobs.spec import JobSpec
+
+PROVENANCE_VERSION = 1
+_PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy", "numpy", "transformers", "tokenizers")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A job file that can be queued."""
+
+    loaded: LoadedJob
+    facts: DataFacts
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should be told, one line each."""
+        return (*self.loaded.notes, *self.facts.notes)
+
+
+def check(app: App, path: Path) -> Checked:
+    """Check a job file, its data and its model; nothing is changed.
+
+    Args:
+        app: store and settings.
+        path: the job file.
+
+    Raises:
+        InvalidInput: it cannot be trained with.
+        NotAllowed: another live job publishes to the same adapter_path.
+        HomeUnusable, StoreUnusable: the home cannot take it.
+    """
+    from configs.data_files import check_data
+    from configs.load import load_job
+
+    loaded = load_job(path, defaults=app.settings().defaults)
+    facts = check_data(loaded.spec)
+    _require_own_adapter_path(app, loaded.spec)
+    return Checked(loaded=loaded, facts=facts)
+
+
+def enqueue(app: App, checked: Checked) -> Job:
+    """Queue a checked job: its row and its folder appear together, or neither does."""
+    spec = checked.loaded.spec
+    return app.store.submit(
+        name=spec.name,
+        priority=spec.lq.priority,
+        iters=spec.iters,
+        spec_json=spec.model_dump_json(),
+        prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
+        now=time.time(),
+    )
+
+
+def _require_own_adapter_path(app: App, spec: JobSpec) -> None:
+    if spec.adapter_path is None:
+        return
+    for job in app.store.jobs(ended=0):
+        if json.loads(app.store.spec_json(job.id)).get("adapter_path") == spec.adapter_path:
+            raise NotAllowed(
+                f"adapter_path {spec.adapter_path} is already taken by job {job.id} ({job.name}, {job.status}); "
+                "name another one"
+            )
+
+
+def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
+    """Write the job's folder; it gets its name when everything is in it."""
+    from configs.load import dump_job
+
+    spec = checked.loaded.spec
+    folder = jobs / f"{job_id}-{slug(spec.name)}"
+    partial = jobs / f".{folder.name}.partial"
+    for leftover in (partial, folder):  # of a submit that was killed before it was recorded
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    job_dir = JobDir(partial)
+    write_atomically(job_dir.config, dump_job(spec))
+    write_json(job_dir.provenance, provenance(checked))
+    write_json(job_dir.course, courses.to_json(courses.Course.requested(spec)))
+    partial.rename(folder)
+    return folder
+
+
+def provenance(checked: Checked) -> dict[str, Any]:
+    """Return what provenance.json holds: where the job came from, and what it will run on."""
+    source = checked.loaded.source
+    return {
+        "version": PROVENANCE_VERSION,
+        "submitted": {"file": str(source), "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+        "host": {"name": platform.node(), "platform": platform.platform(), "machine": sensors.machine()},
+        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "model": _model(checked.loaded.spec.model),
+        "data": dataclasses.asdict(checked.facts),
+    }
+
+
+def slug(name: str) -> str:
+    """Return a name as it stands in a path: small letters, digits and dashes, at most 40."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _model(model: str) -> dict[str, Any]:
+    """Describe a model folder without reading its weights; a hub name is described by itself."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"name": model, "revision": None}
+    config = folder / "config.json"
+    weights = sorted(folder.glob("*.safetensors"))
+    return {
+        "name": model,
+        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else None,
+        "weights": [{"file": path.name, "bytes": path.stat().st_size} for path in weights],
+    }

@@ -1,0 +1,58 @@
+"""Hints that a file has changed. The only file that imports watchdog.
+
+A hint may be late, doubled or missing (field-notes.md), so whoever waits here also looks by itself every now and then.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+
+class FileBell(FileSystemEventHandler):
+    """Rings when one file is written."""
+
+    def __init__(self, path: Path) -> None:
+        """Watch a file; its folder must exist.
+
+        Args:
+            path: the file, which may not exist yet.
+        """
+        self._path = str(path)
+        self._rung = threading.Event()
+        self._observer = Observer()
+        self._observer.schedule(self, str(path.parent), recursive=False)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Ring if it was this file, and it was written."""
+        if self._path in (event.src_path, event.dest_path) and event.event_type in ("created", "modified", "moved"):
+            self._rung.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a hint, at most so long; say whether there was one."""
+        heard = self._rung.wait(timeout_s)
+        self._rung.clear()
+        return heard
+
+    def __enter__(self) -> Self:
+        """Start watching. Where the system has no watches left, waiting simply times out."""
+        try:
+            self._observer.start()
+        except OSError:
+            self._started = False
+        else:
+            self._started = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching."""
+        if self._started:
+            self._observer.stop()
+            self._observer.join()
