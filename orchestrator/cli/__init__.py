@@ -1,0 +1,43 @@
+"""The command line: parse, one use case, render. No logic.
+
+`main` is what the console script `lq` calls. It checks that lq's packages are its own before anything else is
+imported, and turns every error into one line and the documented exit code (design.md, "Command line").
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+PACKAGES = ("orchestrator", "workers", "configs", "jobs")
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run `lq` with the process's own arguments, and exit."""
+    os.umask(0o077)
+    shadow = shadowed(Path(__file__).resolve().parents[2])
+    if shadow is not None:
+        name, place = shadow
+        text = f"lq: its package {name!r} is shadowed by {place}; run lq from elsewhere or clear PYTHONPATH\n"
+        sys.stderr.write(text)
+        sys.exit(1)
+    from orchestrator.cli.border import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+def shadowed(home: Path) -> tuple[str, Path] | None:
+    """Return the first of lq's packages that Python would take from elsewhere, and from where.
+
+    Args:
+        home: the folder the packages belong in.
+    """
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        place = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if place is None or place.parent.parent != home:
+            return name, place or Path("nowhere")
+    return None

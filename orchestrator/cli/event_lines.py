@@ -1,0 +1,79 @@
+"""An event as a line a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jobs.events import Event, Kind, number
+from orchestrator.cli import output
+
+
+def line(event: Event) -> str | None:
+    """Return an event in words; None where it is only a sign of life or a change of phase nobody waits for."""
+    words = _WORDS[event.kind](event.data)
+    return f"{output.clock(event.time)}  {event.attempt}  {words}" if words is not None else None
+
+
+def _started(data: Mapping[str, Any]) -> str:
+    if data.get("resumed_from"):
+        return f"started   pid {data['pid']}, resumes at iteration {data['iteration']:,} ({data['resume_quality']})"
+    return f"started   pid {data['pid']}, from the beginning"
+
+
+def _phase(data: Mapping[str, Any]) -> str | None:
+    return f"phase     {data['phase']}" if data["phase"] in ("load", "tokenize", "test") else None
+
+
+def _progress(data: Mapping[str, Any]) -> str | None:
+    losses = [value for item in data["losses"] if (value := number(item)) is not None]
+    if not losses:
+        return None
+    mean = sum(losses) / len(losses)
+    memory = (data.get("memory") or {}).get("peak")
+    peak = f", peak {memory / 1e9:.2f} GB" if memory is not None else ""
+    return (
+        f"train     {data['iteration']:>7,}  loss {output.loss(mean)}  lr {data['learning_rate']:.2e}"
+        f"  {output.speed(data['it_s'])} it/s{peak}"
+    )
+
+
+def _measured(word: str) -> Callable[[Mapping[str, Any]], str]:
+    def words(data: Mapping[str, Any]) -> str:
+        error = number(data.get("standard_error"))
+        spread = f" ± {error:.3f}" if error is not None else ""
+        perplexity = f", perplexity {number(data['perplexity']):.2f}" if "perplexity" in data else ""
+        loss = output.loss(number(data["loss"]))
+        return f"{word:<9} {data['iteration']:>7,}  loss {loss}{spread} over {data['examples']} rows{perplexity}"
+
+    return words
+
+
+def _checkpoint(data: Mapping[str, Any]) -> str:
+    return f"saved     {data['iteration']:>7,}  {data['path']} ({data['bytes'] / 1e6:.1f} MB, {data['seconds']:.2f} s)"
+
+
+def _self_test(data: Mapping[str, Any]) -> str:
+    verdict = "equal to the last bit" if data["equal"] else "NOT EQUAL"
+    return f"self-test {data['iteration']:>7,}  measured {data['measured']}, recorded {data['recorded']}: {verdict}"
+
+
+def _warning(data: Mapping[str, Any]) -> str:
+    return f"warning   {data.get('text') or data['code']}"
+
+
+def _ended(data: Mapping[str, Any]) -> str:
+    return f"ended     {data['outcome']}: {data['reason']}: {data['detail']}"
+
+
+_WORDS: dict[Kind, Callable[[Mapping[str, Any]], str | None]] = {
+    Kind.STARTED: _started,
+    Kind.PHASE: _phase,
+    Kind.PROGRESS: _progress,
+    Kind.VALIDATION: _measured("validate"),
+    Kind.TEST: _measured("test"),
+    Kind.CHECKPOINT: _checkpoint,
+    Kind.SELF_TEST: _self_test,
+    Kind.WARNING: _warning,
+    Kind.ENDED: _ended,
+}

@@ -1,0 +1,55 @@
+"""logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from jobs.events import Event, to_line
+from jobs.states import LIVE
+from orchestrator.app import App
+from orchestrator.cli import reach
+from orchestrator.cli.event_lines import line
+from orchestrator.cli.output import json_option
+from workers import event_log
+from workers.job_dir import JobDir
+
+LOOK_S = 1.0
+
+
+@click.command()
+@reach.job_id_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; across attempts.")
+@click.option("--output", "own_output", is_flag=True, help="The trainer's own stdout and stderr instead.")
+@json_option
+def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
+    """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
+    with reach.opened() as app:
+        job_dir = JobDir(Path(reach.one_job(app, job_id).job_dir))
+        if own_output:
+            click.echo(job_dir.log.read_text(errors="replace") if job_dir.log.exists() else "", nl=False)
+            return
+        for event in events_of(app, job_id, follow=follow):
+            text = to_line(event).decode().rstrip("\n") if as_json else line(event)
+            if text is not None:
+                click.echo(text)
+
+
+def events_of(app: App, job_id: int, *, follow: bool) -> Iterator[Event]:
+    """Yield a job's events; with `follow` until it has ended and everything is read."""
+    from orchestrator.watch import FileBell
+
+    path = JobDir(Path(app.store.job(job_id).job_dir)).events
+    offset = 0
+    with FileBell(path) as bell:
+        while True:
+            alive = app.store.job(job_id).status in LIVE
+            events, _, offset = event_log.read(path, offset)
+            yield from events
+            if events:
+                continue
+            if not (follow and alive):
+                return
+            bell.wait(LOOK_S)

@@ -1,0 +1,82 @@
+"""How the verbs print: one console, JSON with a schema number, and the words for numbers and times."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.events import finite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA = 1
+NONE = "–"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return the console; without a terminal it neither colours nor wraps."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 200
+    return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object with the schema's number."""
+    click.echo(json.dumps({"schema": SCHEMA} | finite(dict(content)), ensure_ascii=False, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not the answer; goes to stderr."""
+    click.echo(f"note: {text}", err=True)
+
+
+def loss(value: float | None) -> str:
+    """Return a loss to three decimals."""
+    if value is None:
+        return NONE
+    return f"{value:.3f}" if math.isfinite(value) else str(value)
+
+
+def speed(value: float | None) -> str:
+    """Return iterations per second to three digits."""
+    return NONE if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration as short as a column needs it: 41s, 12m, 3h12, 2d05."""
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)}s"
+    if minutes < 60:
+        return f"{minutes}m{int(seconds) % 60:02d}" if minutes < 10 else f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours}h{rest:02d}" if hours < 48 else f"{hours // 24}d{hours % 24:02d}"
+
+
+def clock(moment: float | None) -> str:
+    """Return a local time, with the day where it is not today."""
+    if moment is None:
+        return NONE
+    local = time.localtime(moment)
+    form = "%H:%M:%S" if time.localtime()[:3] == local[:3] else "%Y-%m-%d %H:%M:%S"
+    return time.strftime(form, local)
+
+
+def bar(done: int, whole: int, width: int) -> str:
+    """Return a progress bar of so many characters."""
+    share = min(max(done / whole, 0.0), 1.0) if whole else 0.0
+    halves = int(share * width * 2)
+    return "━" * (halves // 2) + "╸" * (halves % 2) + " " * (width - (halves + 1) // 2)

@@ -1,0 +1,126 @@
+"""show: everything about one job on a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from jobs.job import Attempt, Job
+from orchestrator.app import App
+from orchestrator.cli import output, reach
+from orchestrator.cli.output import json_option
+from orchestrator.cli.status import entry
+
+
+@click.command()
+@reach.job_id_argument
+@json_option
+def show(job_id: int, as_json: bool) -> None:
+    """Show everything about job ID: attempts, losses, checkpoints, incidents, messages."""
+    with reach.opened() as app:
+        job = reach.one_job(app, job_id)
+        if as_json:
+            output.print_json(_facts(app, job))
+            return
+        _tell(app, job)
+
+
+def _facts(app: App, job: Job) -> dict[str, Any]:
+    store = app.store
+    return {
+        "job": entry(job) | {"detail": job.detail, "submitted_at": job.submitted_at, "ended_at": job.ended_at},
+        "spec": json.loads(store.spec_json(job.id)),
+        "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
+        "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],
+        "tests": [dataclasses.asdict(one) for one in store.validations(job.id, kind="test")],
+        "checkpoints": [dataclasses.asdict(one) for one in store.checkpoints(job.id)],
+        "incidents": [dataclasses.asdict(one) for one in store.incidents(job.id)],
+        "messages": [dataclasses.asdict(one) for one in store.messages(job.id)],
+    }
+
+
+def _tell(app: App, job: Job) -> None:
+    spec = json.loads(app.store.spec_json(job.id))
+    click.echo(f"job {job.id}: {job.name}: {job.status}" + (f" ({job.reason})" if job.reason else ""))
+    _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
+    share = f"{100 * job.iteration / job.iters:.0f}%"
+    _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}), ETA {output.span(job.eta_seconds)}")
+    _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}")
+    _pair("times", f"submitted {output.clock(job.submitted_at)}, ended {output.clock(job.ended_at)}")
+    _pair("folder", job.job_dir)
+    if job.detail:
+        _pair("detail", job.detail)
+    _attempts(app, job)
+    _validations(app, job)
+    _checkpoints(app, job)
+    _incidents(app, job)
+    _messages(app, job)
+
+
+def _pair(name: str, text: str) -> None:
+    click.echo(f"  {name:<9} {text}")
+
+
+def _head(text: str) -> None:
+    click.echo(f"\n{text}")
+
+
+def _attempts(app: App, job: Job) -> None:
+    attempts = app.store.attempts(job.id)
+    if attempts:
+        _head("attempts")
+    for attempt in attempts:
+        pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
+        _pair(f"{attempt.number}", f"{output.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
+
+
+def _reach(attempt: Attempt) -> str:
+    if attempt.first_iteration is None:
+        return "did not start"
+    source = f" from {attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else " from the beginning"
+    return f"iterations {attempt.first_iteration:,} to {attempt.last_iteration or attempt.first_iteration:,}{source}"
+
+
+def _end(attempt: Attempt) -> str:
+    if attempt.ended_at is None:
+        return "lives"
+    return f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+
+
+def _validations(app: App, job: Job) -> None:
+    store = app.store
+    rows = [("validation", one) for one in store.validations(job.id)]
+    rows += [("test", one) for one in store.validations(job.id, kind="test")]
+    if rows:
+        _head("validation (nats per token)")
+    for name, one in rows[-12:]:
+        spread = f" ± {one.standard_error:.3f}" if one.standard_error is not None else ""
+        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {output.loss(one.loss)}{spread}")
+
+
+def _checkpoints(app: App, job: Job) -> None:
+    checkpoints = app.store.checkpoints(job.id)
+    if checkpoints:
+        size = sum(one.size_bytes for one in checkpoints) / 1e6
+        last = checkpoints[-1]
+        _head(f"checkpoints: {len(checkpoints)} written, {size:.1f} MB, the last at iteration {last.iteration:,}")
+
+
+def _incidents(app: App, job: Job) -> None:
+    incidents = app.store.incidents(job.id)
+    if incidents:
+        _head("incidents")
+    for incident in incidents:
+        _pair(output.clock(incident.time), f"{incident.code}: {incident.text}")
+
+
+def _messages(app: App, job: Job) -> None:
+    messages = app.store.messages(job.id)
+    if messages:
+        _head("messages")
+    for message in messages:
+        results = ", ".join(f"{one.service} {one.last_result}" for one in message.services) or "not tried yet"
+        _pair(message.event, f"{output.clock(message.created_at)}  {message.settled or 'open'}: {results}")

@@ -1,0 +1,110 @@
+"""status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.job import Job
+from jobs.states import Status
+from orchestrator import worker
+from orchestrator.cli import output, reach
+from orchestrator.cli.output import json_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COLOURS = {
+    Status.RUNNING: "green",
+    Status.WAITING: "yellow",
+    Status.PAUSED: "yellow",
+    Status.SUCCEEDED: "bold",
+    Status.FAILED: "red",
+}
+_BAR = 12
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Every job, not only the last 20 that ended.")
+@json_option
+def status(every: bool, as_json: bool) -> None:
+    """List every live job and the last ones that ended."""
+    with reach.opened() as app:
+        alive = worker.running(app.home)
+        jobs = reach.all_jobs(app, every=every)
+        if as_json:
+            pid = int(alive["pid"]) if alive is not None else None
+            output.print_json(
+                {"worker": {"alive": alive is not None, "pid": pid}, "jobs": [entry(job) for job in jobs]}
+            )
+            return
+        _tell(jobs, alive)
+
+
+def entry(job: Job) -> dict[str, Any]:
+    """Return a job as `lq status --json` gives it."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status.value,
+        "reason": job.reason,
+        "iteration": job.iteration,
+        "iters": job.iters,
+        "train_loss": job.train_loss,
+        "val_loss": job.val_loss,
+        "it_s": job.it_s,
+        "eta_seconds": job.eta_seconds,
+        "attempts": job.attempts,
+        "pid": job.child.pid if job.child is not None else None,
+        "job_dir": job.job_dir,
+    }
+
+
+def _tell(jobs: list[Job], alive: dict[str, Any] | None) -> None:
+    console = output.console()
+    if alive is not None:
+        console.print(f"worker: running since {output.clock(alive.get('started_at'))}, pid {alive['pid']}")
+    elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in jobs):
+        console.print("worker: none runs; start one: lq worker --detach", style="yellow")
+    else:
+        console.print("worker: none runs, and nothing waits for one")
+    if not jobs:
+        console.print("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
+        return
+    console.print(_table(jobs, wide=console.width >= 100))
+    for job in jobs:
+        if job.status not in (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED) and job.detail:
+            console.print(f"job {job.id} {job.status}: {job.reason}: {job.detail}", style=_COLOURS.get(job.status, ""))
+
+
+def _table(jobs: list[Job], *, wide: bool) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
+    table.add_column("id", justify="right")
+    table.add_column("name", overflow="ellipsis", no_wrap=True, min_width=8)
+    table.add_column("state", no_wrap=True)
+    table.add_column("progress", no_wrap=True)
+    for title in ("loss", "val", "it/s", "ETA", "attempts" if wide else "att"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for job in jobs:
+        table.add_row(*_row(job), style="dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "")
+    return table
+
+
+def _row(job: Job) -> list[str]:
+    colour = _COLOURS.get(job.status)
+    state = f"[{colour}]{job.status}[/]" if colour else str(job.status)
+    share = f"{100 * job.iteration / job.iters:3.0f}%"
+    return [
+        str(job.id),
+        job.name.replace("[", "\\["),
+        state,
+        f"{output.bar(job.iteration, job.iters, _BAR)} {share}",
+        output.loss(job.train_loss),
+        output.loss(job.val_loss),
+        output.speed(job.it_s) if job.status is Status.RUNNING else output.NONE,
+        output.span(job.eta_seconds),
+        str(job.attempts),
+    ]

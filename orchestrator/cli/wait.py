@@ -1,0 +1,78 @@
+"""wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from jobs.errors import NoSuchJob
+from jobs.job import Job
+from jobs.states import ENDED, LIVE, Status
+from orchestrator import worker
+from orchestrator.app import App
+from orchestrator.cli import output, reach
+
+SUCCEEDED, FAILED, TIMED_OUT, NO_SUCH_JOB, CANCELLED, SKIPPED = 0, 100, 101, 102, 103, 104
+CODES = {
+    Status.SUCCEEDED: SUCCEEDED,
+    Status.FAILED: FAILED,
+    Status.CANCELLED: CANCELLED,
+    Status.SKIPPED: SKIPPED,
+}
+POLL_S = 0.2
+
+
+@click.command()
+@click.argument("job_ids", metavar="[ID...]", type=click.IntRange(min=1), nargs=-1)
+@click.option("--any", "any_one", is_flag=True, help="Until one of them has ended, not all.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="At most so many seconds.")
+def wait(job_ids: Sequence[int], any_one: bool, timeout_s: float | None) -> int:
+    """Wait for jobs to end; for every live one where no ID is given.
+
+    Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job, 103 cancelled, 104 skipped.
+    Of several jobs the first that did not succeed gives the code.
+    """
+    with reach.opened() as app:
+        try:
+            ids = [reach.one_job(app, job_id).id for job_id in job_ids] or [
+                job.id for job in reach.all_jobs(app) if job.status in LIVE
+            ]
+        except NoSuchJob as error:
+            click.echo(f"lq: {error}", err=True)
+            return NO_SUCH_JOB
+        return wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+
+
+def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool, timeout_s: float | None) -> int:
+    """Wait; return the exit code.
+
+    Args:
+        app: where the jobs are.
+        job_ids: which.
+        any_one: stop at the first that has ended.
+        timeout_s: seconds; None waits for ever.
+    """
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    warned = False
+    while True:
+        jobs = [app.store.job(job_id) for job_id in job_ids]
+        ended = [job for job in jobs if job.status in ENDED]
+        if len(ended) == len(jobs) or (any_one and ended):
+            return _code(ended)
+        if deadline is not None and time.monotonic() >= deadline:
+            return TIMED_OUT
+        if not warned and worker.running(app.home) is None:
+            output.note("no worker runs, so nothing will change; start one: lq worker --detach")
+            warned = True
+        time.sleep(POLL_S)
+
+
+def code_of(job: Job) -> int:
+    """Return the exit code a job's end stands for."""
+    return CODES[job.status]
+
+
+def _code(ended: Sequence[Job]) -> int:
+    return next((code for job in ended if (code := code_of(job)) != SUCCEEDED), SUCCEEDED)

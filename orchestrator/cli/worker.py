@@ -1,0 +1,58 @@
+"""worker: in the foreground, detached, stop, status."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jobs.errors import NoWorker
+from orchestrator import worker as workers_process
+from orchestrator.cli import output, reach
+from orchestrator.cli.output import json_option
+
+
+@click.group(invoke_without_command=True)
+@click.option("--detach", is_flag=True, help="Start it and return; it outlives this terminal.")
+@click.pass_context
+def worker(context: click.Context, detach: bool) -> None:
+    """Look after the jobs: in the foreground until Ctrl-C, or detached."""
+    if context.invoked_subcommand is not None:
+        return
+    with reach.opened() as app:
+        if not detach:
+            workers_process.run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
+            return
+        present = workers_process.running(app.home)
+        if present is not None:
+            click.echo(f"a worker runs already (pid {present['pid']})")
+            return
+        click.echo(f"worker started (pid {workers_process.start_detached(app.home)})")
+
+
+@worker.command()
+@click.option("--leave-running", is_flag=True, help="Leave the trainers running; the next worker adopts them.")
+@click.option("--timeout", "timeout_s", default=900.0, show_default=True, help="Seconds to wait for it.")
+def stop(leave_running: bool, timeout_s: float) -> None:
+    """Send the worker home. Running jobs write a checkpoint and pause; they go on when a worker starts."""
+    with reach.opened() as app:
+        who = workers_process.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
+        jobs = "its trainers go on" if leave_running else "its jobs are paused and go on when a worker starts"
+        click.echo(f"worker {who.pid} stopped; {jobs}")
+
+
+@worker.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say whether a worker runs; exit code 4 where none does."""
+    with reach.opened() as app:
+        present = workers_process.running(app.home)
+        if as_json:
+            facts = {"alive": present is not None, "pid": None, "started_at": None}
+            if present is not None:
+                facts |= {"pid": present["pid"], "started_at": present.get("started_at")}
+            output.print_json({"worker": facts})
+        if present is None:
+            raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
+        if not as_json:
+            click.echo(f"worker runs since {output.clock(present.get('started_at'))}, pid {present['pid']}")

@@ -1,0 +1,134 @@
+"""A tiny random Qwen2 with its own BPE tokenizer, and a small question-and-answer data set: made here, not downloaded.
+
+The trainer loads it as it loads any model. Also what the tests train.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 32, 2, 4, 2, 64
+VOCABULARY = 384
+_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_ANSWERS = (
+    "{a} plus {b} is {c}.",
+    "The sum of {a} and {b} is {c}.",
+    "{c}, because {a} and {b} more make {c}.",
+)
+
+
+def build_model(folder: Path, *, seed: int = 0) -> None:
+    """Write a model folder that mlx_lm loads: config.json, model.safetensors, tokenizer files.
+
+    Args:
+        folder: made if need be.
+        seed: of the random weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    size, end = _build_tokenizer(folder)
+    config = {
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": FEED_FORWARD,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_VALUE_HEADS,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": size,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        "eos_token_id": end,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    from safetensors.numpy import save_file
+
+    save_file(_weights(size, np.random.default_rng(seed)), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def build_data(folder: Path, *, train: int = 96, valid: int = 16, test: int = 16, seed: int = 0) -> None:
+    """Write train.jsonl, valid.jsonl and test.jsonl: sums, as chat rows of different lengths.
+
+    Args:
+        folder: made if need be.
+        train: rows.
+        valid: rows; 0 writes no file.
+        test: rows; 0 writes no file.
+        seed: of the questions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(seed)  # noqa: S311 makes exercises, guards nothing
+    for name, rows in (("train", train), ("valid", valid), ("test", test)):
+        if rows:
+            lines = [json.dumps({"messages": _exercise(chance)}) for _ in range(rows)]
+            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _exercise(chance: random.Random) -> list[dict[str, str]]:
+    a, b = chance.randint(1, 50), chance.randint(1, 50)
+    answers = chance.sample(_ANSWERS, chance.randint(1, 2))
+    answer = " ".join(answers).format(a=a, b=b, c=a + b)
+    return [{"role": "user", "content": f"What is {a} plus {b}?"}, {"role": "assistant", "content": answer}]
+
+
+def _build_tokenizer(folder: Path) -> tuple[int, int]:
+    """Train a byte-level BPE on the exercises; return the vocabulary's size and the id that ends a turn."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    chance = random.Random(0)  # noqa: S311 the same tokenizer every time
+    corpus = [message["content"] for _ in range(400) for message in _exercise(chance)]
+    tokenizer.train_from_iterator(["user\nassistant\n", *corpus], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "model_max_length": 4096,
+        "chat_template": _TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+    return int(tokenizer.get_vocab_size()), int(tokenizer.token_to_id("<|im_end|>"))
+
+
+def _weights(vocabulary: int, chance: np.random.Generator) -> dict[str, Any]:
+    """Return random weights under Qwen2's names; linear weights are (out, in)."""
+    width = HIDDEN // HEADS * KEY_VALUE_HEADS
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, HIDDEN)}
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}"
+        for name, size in (("q", HIDDEN), ("k", width), ("v", width)):
+            shapes |= {
+                f"{at}.self_attn.{name}_proj.weight": (size, HIDDEN),
+                f"{at}.self_attn.{name}_proj.bias": (size,),
+            }
+        shapes |= {
+            f"{at}.self_attn.o_proj.weight": (HIDDEN, HIDDEN),
+            f"{at}.mlp.gate_proj.weight": (FEED_FORWARD, HIDDEN),
+            f"{at}.mlp.up_proj.weight": (FEED_FORWARD, HIDDEN),
+            f"{at}.mlp.down_proj.weight": (HIDDEN, FEED_FORWARD),
+        }
+    weights = {
+        name: chance.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    norms = [f"model.layers.{layer}.{name}" for layer in range(LAYERS) for name in ("input", "post_attention")]
+    ones = {f"{name}_layernorm.weight": np.ones(HIDDEN, np.float32) for name in norms}
+    return weights | ones | {"model.norm.weight": np.ones(HIDDEN, np.float32)}
