@@ -23,14 +23,14 @@ def classify(exit_report: ExitReport) -> Ending:
         exit_report: what the supervisor found.
 
     Returns:
-        The first row of the table that fits. An `ended` event counts as much as an exit code: an adopted
-        child leaves no exit code behind.
+        The first row of the table that fits. An `ended` event that says done, stopped or refused counts more than the
+        exit code: it is the child's last line, and an adopted child leaves no code behind.
     """
     reason = _reason_said(exit_report)
     detail = str((exit_report.ended or {}).get("detail") or "")
-    code = exit_report.exit_code
-    if code is None and exit_report.signal is None and exit_report.ended is not None:
-        code = _code_said(exit_report)
+    code = _code_said(exit_report)
+    if code is None:
+        code = exit_report.exit_code
     if code == DONE and reason is not None:
         return Ending(outcome=Outcome.DONE, reason=reason, detail=detail or "trained to its last iteration")
     if code == RESUMABLE:
@@ -53,11 +53,9 @@ def _reason_said(exit_report: ExitReport) -> Reason | None:
     return Reason(said) if isinstance(said, str) and said in set(Reason) else None
 
 
-def _code_said(exit_report: ExitReport) -> int:
-    outcome = (exit_report.ended or {}).get("outcome")
-    return {Outcome.DONE: DONE, Outcome.STOPPED: RESUMABLE, Outcome.REFUSED: NEVER_RETRY}.get(
-        Outcome(str(outcome)) if outcome in set(Outcome) else Outcome.DIED, 1
-    )
+def _code_said(exit_report: ExitReport) -> int | None:
+    said = str((exit_report.ended or {}).get("outcome"))
+    return {str(Outcome.DONE): DONE, str(Outcome.STOPPED): RESUMABLE, str(Outcome.REFUSED): NEVER_RETRY}.get(said)
 
 
 def _death(exit_report: ExitReport, said: Reason | None) -> Reason:

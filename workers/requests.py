@@ -28,6 +28,11 @@ class Requests:
         signal.signal(signal.SIGUSR1, self._on_snapshot)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
+    def nothing_more(self) -> None:
+        """Ignore further requests: everything is done and said, only Python's own shutdown remains."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+
     @contextmanager
     def nothing_to_lose(self) -> Iterator[None]:
         """Within this block a stop takes effect at once, by StopAsked."""

@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         return RESUMABLE
     lock.write(identity(), attempt=options.attempt)
     with EventLog(job_dir.events, options.attempt) as events:
-        return _attempt(job_dir, events, requests)
+        code = _attempt(job_dir, events, requests)
+    requests.nothing_more()
+    return code
 
 
 def _attempt(job_dir: JobDir, events: EventLog, requests: Requests) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from jobs.job import Job
-from orchestrator import worker
+from orchestrator import duty
 from orchestrator.app import App
 
 
@@ -45,11 +45,11 @@ def one_job(app: App, job_id: int) -> Job:
 def wake_worker(app: App) -> str | None:
     """Ring, and start a worker where none runs and settings allow it; return what the person should know."""
     app.doorbell.ring()
-    if worker.running(app.home) is not None:
+    if duty.running(app.home) is not None:
         return None
     if not app.settings().autostart:
         return "no worker runs (autostart is off in settings.yaml); start one: lq worker --detach"
-    return f"worker started (pid {worker.start_detached(app.home)})"
+    return f"worker started (pid {duty.start_detached(app.home)})"
 
 
 job_id_argument = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))

@@ -8,7 +8,7 @@ import click
 
 from jobs.job import Job
 from jobs.states import Status
-from orchestrator import worker
+from orchestrator import duty
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
@@ -31,7 +31,7 @@ _BAR = 12
 def status(every: bool, as_json: bool) -> None:
     """List every live job and the last ones that ended."""
     with reach.opened() as app:
-        alive = worker.running(app.home)
+        alive = duty.running(app.home)
         jobs = reach.all_jobs(app, every=every)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None

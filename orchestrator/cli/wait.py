@@ -10,7 +10,7 @@ import click
 from jobs.errors import NoSuchJob
 from jobs.job import Job
 from jobs.states import ENDED, LIVE, Status
-from orchestrator import worker
+from orchestrator import duty
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 
@@ -63,7 +63,7 @@ def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool, timeout_s: floa
             return _code(ended)
         if deadline is not None and time.monotonic() >= deadline:
             return TIMED_OUT
-        if not warned and worker.running(app.home) is None:
+        if not warned and duty.running(app.home) is None:
             output.note("no worker runs, so nothing will change; start one: lq worker --detach")
             warned = True
         time.sleep(POLL_S)

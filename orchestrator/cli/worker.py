@@ -7,7 +7,7 @@ import sys
 import click
 
 from jobs.errors import NoWorker
-from orchestrator import worker as workers_process
+from orchestrator import duty
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
@@ -21,13 +21,15 @@ def worker(context: click.Context, detach: bool) -> None:
         return
     with reach.opened() as app:
         if not detach:
-            workers_process.run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
+            from orchestrator.worker import run
+
+            run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
             return
-        present = workers_process.running(app.home)
+        present = duty.running(app.home)
         if present is not None:
             click.echo(f"a worker runs already (pid {present['pid']})")
             return
-        click.echo(f"worker started (pid {workers_process.start_detached(app.home)})")
+        click.echo(f"worker started (pid {duty.start_detached(app.home)})")
 
 
 @worker.command()
@@ -36,7 +38,7 @@ def worker(context: click.Context, detach: bool) -> None:
 def stop(leave_running: bool, timeout_s: float) -> None:
     """Send the worker home. Running jobs write a checkpoint and pause; they go on when a worker starts."""
     with reach.opened() as app:
-        who = workers_process.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
+        who = duty.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
         jobs = "its trainers go on" if leave_running else "its jobs are paused and go on when a worker starts"
         click.echo(f"worker {who.pid} stopped; {jobs}")
 
@@ -46,7 +48,7 @@ def stop(leave_running: bool, timeout_s: float) -> None:
 def status(as_json: bool) -> None:
     """Say whether a worker runs; exit code 4 where none does."""
     with reach.opened() as app:
-        present = workers_process.running(app.home)
+        present = duty.running(app.home)
         if as_json:
             facts = {"alive": present is not None, "pid": None, "started_at": None}
             if present is not None:
