@@ -1,0 +1,462 @@
+"""Notifications over real sockets: what arrives, what is tried again, and that no URL gets out on the way."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.message
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.policy import default as modern
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiosmtpd.controller import Controller
+from pydantic import SecretStr
+
+from configs.settings import Service
+from jobs.job import Message, NewMessage, ServiceResult
+from jobs.spec import Event, JobSpec
+from orchestrator import notify
+from orchestrator.notify import Notifier, deliver, deliver_due
+from orchestrator.store.store import Store
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+NOON = 1_800_000_000.0
+DAY_S = 24 * 3600.0
+SECRETS = ("hush-user", "hush-word", "hush-path", "hush-header", "hush-topic", "hush-scheme", "127.0.0.1")
+
+
+class Endpoint:
+    """A web server that keeps what it is sent and answers with the status codes it was given, then 200."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.received: list[tuple[str, bytes]] = []  # path with query, body
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                endpoint.received.append((self.path, body))
+                self.send_response(endpoint.answers.pop(0) if endpoint.answers else 200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server calls
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Endpoint:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.received]
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    """A server that takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """A server that closes every connection at once."""
+
+    def close_all(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            connection.close()
+
+    with listening() as server:
+        thread = threading.Thread(target=close_all, args=(server,))
+        thread.start()
+        try:
+            yield address(server)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+class Mailbox:
+    """A mail server that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.mails: list[email.message.EmailMessage] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        mail = email.message_from_bytes(envelope.content, policy=modern)
+        assert isinstance(mail, email.message.EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield
+    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "lq.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "loss, 100%?.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not within the time"
+        threading.Event().wait(0.01)
+
+
+def address(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def free_address() -> str:
+    with listening() as server:
+        return address(server)
+
+
+def service(url: str, *, name: str | None = None, on: tuple[Event, ...] | None = None) -> Service:
+    return Service(url=SecretStr(url), name=name, tags=(), on=on)
+
+
+def message(*, attachment: Path | None = None, event: str = "finished") -> Message:
+    return Message(
+        id=1,
+        job_id=None,
+        event=event,
+        key="k",
+        title="job 1 <tiny> finished",
+        body="val loss 1.25\nreport: /tmp/a_b_c.md",
+        attachment=None if attachment is None else str(attachment),
+        tags=None,
+        created_at=NOON,
+        next_try_at=NOON,
+        settled=None,
+        services=(),
+    )
+
+
+def posted(store: Store, *, key: str = "1-finished", event: str = "finished", job_id: int | None = None) -> int:
+    new = NewMessage(job_id=job_id, event=event, key=key, title="job 1 finished", body="val loss 1.25")
+    row = store.add_message(new, NOON)
+    assert row is not None
+    return row.id
+
+
+def submitted(store: Store, tmp_path: Path, **lq_notify: Any) -> int:
+    spec = JobSpec.model_validate({"lq": {"notify": lq_notify}})
+    job = store.submit(
+        name="tiny",
+        priority=0,
+        iters=10,
+        spec_json=spec.model_dump_json(),
+        prepare=lambda job_id: tmp_path / str(job_id),
+        now=NOON,
+    )
+    return job.id
+
+
+def deliver_at(store: Store, message_id: int, now: float, *services: Service, timeout_s: float = 10.0) -> Message:
+    return deliver(message_id, store=store, notifier=Notifier(services, timeout_s=timeout_s), now=now, jitter=0)
+
+
+def last_results(row: Message) -> dict[str, str]:
+    return {result.service: result.last_result for result in row.services}
+
+
+def test_a_json_endpoint_gets_title_body_severity_and_the_picture(picture: Path) -> None:
+    with Endpoint() as endpoint:
+        notifier = Notifier([service(f"json://{endpoint.address}/hook")])
+        results = notifier.send(message(attachment=picture), ["json 1"])
+    assert results == (ServiceResult(service="json 1", delivered=True, tries=1, last_result="delivered"),)
+    (document,) = endpoint.documents
+    assert document["title"] == "job 1 <tiny> finished"
+    assert document["message"] == "val loss 1.25\nreport: /tmp/a_b_c.md"
+    assert document["type"] == "success"
+    (attachment,) = document["attachments"]
+    assert attachment["filename"] == picture.name
+    assert base64.b64decode(attachment["base64"]) == PNG
+
+
+def test_a_form_and_an_ntfy_topic_get_the_picture_too(picture: Path) -> None:
+    with Endpoint() as form, Endpoint() as ntfy:
+        notifier = Notifier([service(f"form://{form.address}/"), service(f"ntfy://{ntfy.address}/night")])
+        results = notifier.send(message(attachment=picture), ["form 1", "ntfy 2"])
+    assert [result.delivered for result in results] == [True, True]
+    assert b"val loss 1.25" in form.received[0][1]
+    assert PNG in form.received[0][1]
+    path, body = ntfy.received[0]
+    assert path.startswith("/night?")
+    assert body == PNG
+
+
+def test_a_mail_arrives_readable_with_the_picture_attached(picture: Path) -> None:
+    mailbox = Mailbox()
+    port = free_address().rpartition(":")[2]
+    controller = Controller(mailbox, hostname="127.0.0.1", port=int(port))
+    controller.start()
+    try:
+        url = f"mailto://127.0.0.1:{port}/?from=lq@example.com&to=me@example.com&mode=insecure"
+        results = Notifier([service(url)]).send(message(attachment=picture), ["mailto 1"])
+    finally:
+        controller.stop()
+    assert [result.last_result for result in results] == ["delivered"]
+    (mail,) = mailbox.mails
+    assert mail["Subject"] == "job 1 <tiny> finished"
+    text = mail.get_body(("plain",))
+    assert text is not None
+    assert text.get_content().splitlines()[:2] == ["val loss 1.25", "report: /tmp/a_b_c.md"]
+    (attached,) = mail.iter_attachments()
+    assert attached.get_content_type() == "image/png"
+    assert attached.get_content() == PNG
+
+
+@pytest.mark.parametrize("size", [None, 0, 5 * 1024 * 1024])
+def test_without_a_fitting_picture_the_words_still_arrive(tmp_path: Path, size: int | None) -> None:
+    picture = tmp_path / "loss.png"
+    if size is not None:
+        picture.write_bytes(bytes(size))
+    with Endpoint() as endpoint:
+        results = Notifier([service(f"json://{endpoint.address}")]).send(message(attachment=picture), ["json 1"])
+    assert results[0].delivered
+    assert endpoint.documents[0]["attachments"] == []
+
+
+def test_a_refused_port_an_error_500_and_a_server_that_hangs_up_are_failures() -> None:
+    with Endpoint(500) as broken, hanging_up() as rude:
+        urls = [f"json://{free_address()}", f"json://{broken.address}", f"json://{rude}"]
+        results = Notifier([service(url) for url in urls]).send(message(), ["json 1", "json 2", "json 3"])
+    assert [(result.delivered, result.last_result) for result in results] == [(False, "failed")] * 3
+
+
+def test_the_picture_is_closed_again_even_where_the_server_hangs_up(picture: Path) -> None:
+    with hanging_up() as rude:
+        Notifier([service(f"ntfy://{rude}/night")]).send(message(attachment=picture), ["ntfy 1"])
+    assert str(picture) not in [file.path for file in psutil.Process().open_files()]
+
+
+def test_a_service_that_may_fail_quietly_is_still_recorded_as_failed() -> None:
+    results = Notifier([service(f"json://{free_address()}/?optional=yes")]).send(message(), ["json 1"])
+    assert results[0].last_result == "failed"
+
+
+@pytest.mark.parametrize("kind", ["json", "mailto"])
+def test_a_server_that_never_answers_is_left_behind_after_the_timeout(kind: str) -> None:
+    with listening() as mute, Endpoint() as endpoint:
+        options = "?from=lq@example.com&to=me@example.com&mode=insecure" if kind == "mailto" else ""
+        services = [service(f"{kind}://{address(mute)}/{options}"), service(f"json://{endpoint.address}")]
+        results = Notifier(services, timeout_s=1.0).send(message(), [f"{kind} 1", "json 2"])
+    assert [result.last_result for result in results] == ["timed out", "delivered"]
+
+
+def test_only_the_services_asked_for_are_told() -> None:
+    with Endpoint() as first, Endpoint() as second:
+        services = [service(f"json://{first.address}", name="desk"), service(f"json://{second.address}", name="phone")]
+        results = Notifier(services).send(message(), ["phone", "nobody"])
+    assert [result.service for result in results] == ["phone"]
+    assert first.received == []
+    assert len(second.received) == 1
+
+
+def test_lq_notify_test_tells_every_service_and_says_how_it_went() -> None:
+    with Endpoint() as endpoint:
+        services = [service(f"json://{endpoint.address}", on=("failed",)), service("nonsense://")]
+        results = notify.test_services(Notifier(services))
+    assert [(result.service, result.last_result) for result in results] == [
+        ("json 1", "delivered"),
+        ("nonsense 2", "not understood"),
+    ]
+    assert endpoint.documents[0]["title"] == "lq: test"
+
+
+def test_only_the_service_that_failed_is_tried_again(store: Store) -> None:
+    row_id = posted(store)
+    with Endpoint(500, 503) as flaky, Endpoint() as good:
+        services = (service(f"json://{flaky.address}"), service(f"json://{good.address}"))
+        first = deliver_at(store, row_id, NOON, *services)
+        assert (first.settled, first.next_try_at) == (None, NOON + 30)
+        assert last_results(first) == {"json 1": "failed", "json 2": "delivered"}
+        second = deliver_at(store, row_id, NOON + 30, *services)
+        assert (second.settled, second.next_try_at) == (None, NOON + 30 + 60)
+        third = deliver_at(store, row_id, NOON + 90, *services)
+    assert (third.settled, third.next_try_at) == ("delivered", None)
+    assert {result.service: result.tries for result in third.services} == {"json 1": 3, "json 2": 1}
+    assert (len(flaky.received), len(good.received)) == (3, 1)
+
+
+def test_a_doubled_or_early_task_sends_nothing(store: Store) -> None:
+    row_id = posted(store)
+    with Endpoint(500) as endpoint:
+        one = service(f"json://{endpoint.address}")
+        deliver_at(store, row_id, NOON, one)
+        deliver_at(store, row_id, NOON + 29, one)
+        assert len(endpoint.received) == 1
+        deliver_at(store, row_id, NOON + 30, one)
+        deliver_at(store, row_id, NOON + 3000, one)
+    assert len(endpoint.received) == 2
+
+
+def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
+    row_id = posted(store)
+    with Endpoint() as endpoint:
+        notifier = Notifier([service(f"json://{endpoint.address}")])
+        tasks = [
+            threading.Thread(
+                target=deliver, args=(row_id,), kwargs={"store": store, "notifier": notifier, "now": NOON, "jitter": 0}
+            )
+            for _ in range(4)
+        ]
+        for task in tasks:
+            task.start()
+        for task in tasks:
+            task.join()
+    assert len(endpoint.received) == 1
+    assert store.message(row_id).settled == "delivered"
+
+
+def test_a_message_nobody_listens_to_is_settled_at_once(store: Store) -> None:
+    row = deliver_at(store, posted(store), NOON, service("json://127.0.0.1:9", on=("failed",)))
+    assert (row.settled, row.next_try_at, row.services) == ("nobody", None, ())
+
+
+def test_after_a_day_of_failures_it_gives_up(store: Store) -> None:
+    row_id = posted(store)
+    gone = service(f"json://{free_address()}")
+    now, row = NOON, store.message(row_id)
+    while row.settled is None:
+        row = deliver_at(store, row_id, now, gone)
+        now = row.next_try_at or now
+    assert row.settled == "gave_up"
+    assert now == NOON + DAY_S
+    assert row.services[0].tries > 24
+
+
+def test_a_machine_that_slept_for_days_still_sends_when_it_wakes(store: Store) -> None:
+    row_id = posted(store)
+    with Endpoint() as endpoint:
+        row = deliver_at(store, row_id, NOON + 5 * DAY_S, service(f"json://{endpoint.address}"))
+    assert row.settled == "delivered"
+
+
+def test_a_service_taken_out_of_the_settings_holds_nothing_up(store: Store) -> None:
+    row_id = posted(store)
+    with Endpoint() as endpoint:
+        good = service(f"json://{endpoint.address}", name="desk")
+        deliver_at(store, row_id, NOON, good, service(f"json://{free_address()}", name="phone"))
+        row = deliver_at(store, row_id, NOON + 30, good)
+    assert row.settled == "delivered"
+    assert last_results(row) == {"desk": "delivered", "phone": "no longer configured"}
+
+
+def test_a_url_mended_in_the_settings_gets_the_message_after_all(store: Store) -> None:
+    row_id = posted(store)
+    row = deliver_at(store, row_id, NOON, service("jsn://127.0.0.1", name="desk"))
+    assert last_results(row) == {"desk": "not understood"}
+    with Endpoint() as endpoint:
+        row = deliver_at(store, row_id, NOON + 30, service(f"json://{endpoint.address}", name="desk"))
+    assert row.settled == "delivered"
+    assert row.services[0].tries == 2
+
+
+def test_a_job_that_asks_for_its_start_is_told_of_it(store: Store, tmp_path: Path) -> None:
+    asks, silent = submitted(store, tmp_path, on=["started"]), submitted(store, tmp_path)
+    with Endpoint() as endpoint:
+        one = service(f"json://{endpoint.address}")
+        told = deliver_at(store, posted(store, key="a", event="started", job_id=asks), NOON, one)
+        untold = deliver_at(store, posted(store, key="b", event="started", job_id=silent), NOON, one)
+    assert (told.settled, untold.settled) == ("delivered", "nobody")
+    assert endpoint.documents[0]["type"] == "info"
+
+
+def test_every_due_message_is_delivered_and_no_other(store: Store) -> None:
+    posted(store, key="a")
+    later = posted(store, key="b")
+    store.record_delivery(later, services=(), next_try_at=NOON + 60, settled=None, now=NOON)
+    with Endpoint() as endpoint:
+        rows = deliver_due(
+            store=store, notifier=Notifier([service(f"json://{endpoint.address}")]), now=NOON + 1, jitter=0
+        )
+    assert [row.settled for row in rows] == ["delivered"]
+    assert store.message(later).settled is None
+
+
+def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
+    store: Store,
+    picture: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(1)
+    new = NewMessage(
+        job_id=None, event="finished", key="k", title="job 1 finished", body="done", attachment=str(picture)
+    )
+    row = store.add_message(new, NOON)
+    assert row is not None
+    with Endpoint(500) as broken, Endpoint() as good, hanging_up() as rude, listening() as mute:
+        urls = [
+            f"json://hush-user:hush-word@{broken.address}/hush-path?+X-Token=hush-header",
+            f"ntfy://hush-user:hush-word@{good.address}/hush-topic",
+            f"form://hush-user:hush-word@{rude}/hush-path",
+            f"ntfy://{address(mute)}/hush-topic",
+            f"json://hush-user:hush-word@{free_address()}/hush-path",
+            "hush-scheme://hush-user:hush-word@127.0.0.1/hush-path",
+            "mailto://hush-user:hush-word@",
+        ]
+        notifier = Notifier([service(url) for url in urls], timeout_s=1.0)
+        row = deliver(row.id, store=store, notifier=notifier, now=NOON, jitter=0)
+        misunderstood = notifier.not_understood()
+    assert sorted(last_results(row).values()) == sorted(
+        ["failed"] * 3 + ["delivered", "timed out"] + ["not understood"] * 2
+    )
+    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()))
+    logged = "\n".join(f"{record.name} {record.getMessage()} {record.args}" for record in caplog.records)
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("lq.db*")).decode(errors="replace")
+    written = "".join(capfd.readouterr())
+    for text in (logged, stored, written, repr(row), repr(misunderstood), repr(notifier), repr(notifier.services)):
+        assert [secret for secret in SECRETS if secret in text] == []
+
+
+def test_the_libraries_below_are_silent_even_where_lq_logs_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    with Endpoint() as endpoint:
+        Notifier([service(f"json://{endpoint.address}/hush-path")]).send(message(), ["json 1"])
+    assert len(endpoint.received) == 1
+    loud = [record.name for record in caplog.records if record.name.split(".")[0] in ("apprise", "urllib3", "requests")]
+    assert loud == []
+    assert not logging.getLogger("apprise").isEnabledFor(logging.CRITICAL)
