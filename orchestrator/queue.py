@@ -10,7 +10,9 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ from huey.api import SqliteHuey, crontab
 from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
+
+from jobs.errors import StoreUnusable
 
 POLL_S = 0.5
 """The longest an idle worker takes to hear the bell; Huey's own default backs off to 10 s."""
@@ -70,19 +74,25 @@ class Doorbell:
         Args:
             path: queue.db.
             answers: who answers; None where this process only rings.
+
+        Raises:
+            StoreUnusable: the file is damaged, or cannot be written.
         """
+        self._path = path
         serializer: Serializer = IntegerJson()
-        self._huey = SqliteHuey("lq", filename=str(path), results=False, serializer=serializer, timeout=30)
+        with _translated(path):
+            self._huey = SqliteHuey("lq", filename=str(path), results=False, serializer=serializer, timeout=30)
         self._answer = self._huey.task(name="answer")(_call(answers, "answer"))
         self._deliver = self._huey.task(name="deliver")(_call(answers, "deliver"))
         self._huey.periodic_task(crontab(minute="*"), name="tick")(_call(answers, "tick"))
 
     def ring(self, *, after_s: float = 0.0) -> None:
         """Say that there is work, now or in a while."""
-        if after_s > 0:
-            self._answer.schedule(delay=after_s)
-        else:
-            self._answer()
+        with _translated(self._path):
+            if after_s > 0:
+                self._answer.schedule(delay=after_s)
+            else:
+                self._answer()
 
     def ring_for_delivery(self, message_id: int, *, after_s: float = 0.0) -> None:
         """Say that a message is due, now or in a while."""
@@ -111,6 +121,16 @@ class Doorbell:
     def close(self) -> None:
         """Close the file."""
         self._huey.storage.close()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnusable(
+            f"{path}: the doorbell cannot be used ({error}); no job is in it: stop the worker, remove it, try again"
+        ) from error
 
 
 def _call(answers: Answers | None, name: str) -> Callable[..., None]:

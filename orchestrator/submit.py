@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,22 @@ def check(app: App, path: Path) -> Checked:
     return Checked(loaded=loaded, facts=facts)
 
 
+def check_all(app: App, paths: Sequence[Path]) -> list[Checked]:
+    """Check several job files that are to be queued together.
+
+    Raises:
+        what `check` does, or NotAllowed: two of them publish to the same adapter_path.
+    """
+    checked = [check(app, path) for path in paths]
+    taken: dict[str | None, Path] = {}
+    for one in checked:
+        target, source = one.loaded.spec.adapter_path, one.loaded.source
+        if target is not None and target in taken:
+            raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
+        taken[target] = source
+    return checked
+
+
 def enqueue(app: App, checked: Checked) -> Job:
     """Queue a checked job: its row and its folder appear together, or neither does."""
     spec = checked.loaded.spec
@@ -78,7 +95,7 @@ def enqueue(app: App, checked: Checked) -> Job:
 
 
 def _require_own_adapter_path(app: App, spec: JobSpec) -> None:
-    if spec.adapter_path is None:
+    if spec.adapter_path is None or not app.home.store.exists():
         return
     for job in app.store.jobs(ended=0):
         if json.loads(app.store.spec_json(job.id)).get("adapter_path") == spec.adapter_path:

@@ -44,6 +44,15 @@ class Verbs(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or suggest one: click looks for the nearest among the imported, and none is."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=VERBS, ctx=ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Verbs"):
@@ -54,11 +63,9 @@ class Verbs(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="lq", message="lq %(version)s")
 def lq(debug: bool) -> None:
-    r"""Queue LLM fine-tuning runs on this machine, and have them looked after all night.
+    """Queue LLM fine-tuning runs on this machine, and have them looked after all night.
 
-    \b
-    lq submit config.yaml     a file that mlx_lm.lora -c takes, as it is
-    lq status                 how the night goes
+    First: lq submit config.yaml (a file that mlx_lm.lora -c takes, as it is), then: lq status.
     """
 
 
@@ -79,6 +86,9 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
         return _told(_click_line(error), 2, debug)
     except LqError as error:
@@ -97,7 +107,8 @@ def _told(line: str, code: int, debug: bool) -> int:
 def _click_line(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "lq"
-    return f"{error.format_message().rstrip('.')}; see: {path} --help"
+    said = error.format_message().rstrip(".")
+    return f"{said}{'' if said.endswith('?') else ';'} see: {path} --help"
 
 
 def _pipe_closed() -> int:

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 
 import click
 
-from jobs.states import Status
+from jobs.errors import NotAllowed
+from jobs.job import Job
+from jobs.states import ENDED, LEGAL, Status
+from orchestrator import duty
 from orchestrator.app import App
 from orchestrator.cli import reach
 
 CANCEL_WAIT_S = 30.0
+RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[status])
 
 
 @click.command()
@@ -19,20 +23,24 @@ CANCEL_WAIT_S = 30.0
 def cancel(job_ids: Sequence[int]) -> None:
     """Stop jobs for good: a running one writes a checkpoint first, and `lq retry` would go on from it."""
     with reach.opened() as app:
-        for job_id in job_ids:
-            reach.one_job(app, job_id)
-            job = app.store.cancel(job_id, time.time())
-            if job.status is Status.RUNNING:
-                click.echo(f"job {job_id}: asked to stop; it writes a checkpoint first")
-                _wait_until_cancelled(app, job_id)
+        present = reach.named_jobs(app, job_ids)
+        for job in present:
+            _require_live(job)
+        for job in present:
+            if app.store.cancel(job.id, time.time()).status is Status.RUNNING:
+                click.echo(f"job {job.id}: asked to stop; it writes a checkpoint first")
+                _wait_until_cancelled(app, job.id)
             else:
-                click.echo(f"job {job_id} cancelled")
+                click.echo(f"job {job.id} cancelled")
 
 
 def _wait_until_cancelled(app: App, job_id: int) -> None:
     said = reach.wake_worker(app)  # a job whose worker is gone needs one that adopts it
     if said is not None:
         click.echo(said)
+    if duty.running(app.home) is None:
+        click.echo(f"job {job_id} is cancelled as soon as a worker runs")
+        return
     deadline = time.monotonic() + CANCEL_WAIT_S
     while (job := app.store.job(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -45,10 +53,23 @@ def _wait_until_cancelled(app: App, job_id: int) -> None:
 def retry(job_ids: Sequence[int]) -> None:
     """Queue failed or cancelled jobs again, under their ids; they go on from their last checkpoint."""
     with reach.opened() as app:
-        for job_id in job_ids:
-            reach.one_job(app, job_id)
+        present = reach.named_jobs(app, job_ids)
+        for job in present:
+            _require_retriable(job)
+        reach.require_bell(app)
+        for job_id in (job.id for job in present):
             job = app.store.retry(job_id, time.time())
             click.echo(f"job {job_id} {job.status}; goes on from its last checkpoint")
         said = reach.wake_worker(app)
         if said is not None:
             click.echo(said)
+
+
+def _require_live(job: Job) -> None:
+    if job.status in ENDED:
+        raise NotAllowed(f"job {job.id} has ended already ({job.status}); there is nothing to cancel")
+
+
+def _require_retriable(job: Job) -> None:
+    if job.status not in RETRIABLE:
+        raise NotAllowed(f"job {job.id} is {job.status}; only failed and cancelled jobs can be retried")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli import reach
+
 
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="Where to play it; a folder of its own when absent.")
@@ -13,7 +15,9 @@ def demo(home: Path | None) -> None:
     """Play the whole story on a tiny model in under two minutes: train, kill -9, exact resume, message, report."""
     from orchestrator.demo import play
 
-    play((home or _default()).absolute(), click.echo)
+    place = (home or _default()).absolute()
+    reach.require_place(place.parent)
+    play(place, click.echo)
 
 
 def _default() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -23,11 +24,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return the console; without a terminal it neither colours nor wraps."""
+    """Return the console; without a terminal it neither colours nor wraps, and is wide unless COLUMNS says."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 200
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 

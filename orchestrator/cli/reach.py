@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
 
+from jobs.errors import HomeUnusable, NoSuchJob
 from jobs.job import Job
 from orchestrator import duty
 from orchestrator.app import App
 
 
+class _JobId(click.IntRange):
+    name = "job id"
+
+
+class _Seconds(click.FloatRange):
+    name = "number of seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; nan passes every range."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return seconds
+
+
+JOB_ID = _JobId(min=1)
+LARGEST_ID = 2**63 - 1
+"""SQLite has no larger whole numbers."""
+
+SECONDS = _Seconds(min=0)
+
+
 @contextmanager
 def opened() -> Iterator[App]:
-    """Give the app of this user, and close it."""
+    """Give the app of this user, and close it.
+
+    Raises:
+        HomeUnusable: where the home should be is something else, or below it.
+    """
     with App.of_this_user() as app:
+        require_place(app.home.path)
         yield app
+
+
+def require_place(home: Path) -> None:
+    """Refuse a home that cannot be one, without making it.
+
+    Raises:
+        HomeUnusable: it, or what it should be made in, is no folder or cannot be looked into.
+    """
+    try:
+        present = next(place for place in (home, *home.parents) if place.exists())
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise HomeUnusable(f"{home}: {why}; name another folder with LQ_HOME") from error
+    if not present.is_dir():
+        raise HomeUnusable(f"{home}: {present} is not a folder; name another one with LQ_HOME")
 
 
 def has_store(app: App) -> bool:
@@ -35,11 +81,32 @@ def one_job(app: App, job_id: int) -> Job:
     Raises:
         NoSuchJob: no job has this id.
     """
-    from jobs.errors import NoSuchJob
-
     if not has_store(app):
         raise NoSuchJob(f"no job {job_id}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
+    if job_id > LARGEST_ID:
+        raise NoSuchJob(f"no job {job_id}; see: lq status --all")
     return app.store.job(job_id)
+
+
+def named_jobs(app: App, job_ids: Sequence[int]) -> list[Job]:
+    """Return jobs, each once; whoever changes several looks at all of them first.
+
+    Raises:
+        NoSuchJob: no job has one of these ids.
+    """
+    return [one_job(app, job_id) for job_id in dict.fromkeys(job_ids)]
+
+
+def require_bell(app: App) -> None:
+    """Open what `wake_worker` needs, so that what is wrong with it is told before anything is changed.
+
+    Raises:
+        ConfigInvalid: settings.yaml cannot be followed.
+        StoreUnusable: the store or the doorbell is damaged.
+        HomeUnusable: the home cannot be written.
+    """
+    app.settings()
+    _ = app.store, app.doorbell  # opened when first named
 
 
 def wake_worker(app: App) -> str | None:
@@ -52,5 +119,5 @@ def wake_worker(app: App) -> str | None:
     return f"worker started (pid {duty.start_detached(app.home)})"
 
 
-job_id_argument = click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
-job_ids_argument = click.argument("job_ids", metavar="ID...", type=click.IntRange(min=1), nargs=-1, required=True)
+job_id_argument = click.argument("job_id", metavar="ID", type=JOB_ID)
+job_ids_argument = click.argument("job_ids", metavar="ID...", type=JOB_ID, nargs=-1, required=True)

@@ -46,7 +46,7 @@ def _tell(app: App, job: Job) -> None:
     spec = json.loads(app.store.spec_json(job.id))
     click.echo(f"job {job.id}: {job.name}: {job.status}" + (f" ({job.reason})" if job.reason else ""))
     _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
-    share = f"{100 * job.iteration / job.iters:.0f}%"
+    share = f"{100 * job.iteration // job.iters}%"
     _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}), ETA {output.span(job.eta_seconds)}")
     _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}")
     _pair("times", f"submitted {output.clock(job.submitted_at)}, ended {output.clock(job.ended_at)}")

@@ -11,9 +11,11 @@ from jobs.states import Status
 from orchestrator import duty
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
+from workers.process import is_alive
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _COLOURS = {
     Status.RUNNING: "green",
@@ -22,6 +24,9 @@ _COLOURS = {
     Status.SUCCEEDED: "bold",
     Status.FAILED: "red",
 }
+_SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
+"""States that leave no question open; the others have their reason told."""
+
 _BAR = 12
 
 
@@ -56,12 +61,14 @@ def entry(job: Job) -> dict[str, Any]:
         "it_s": job.it_s,
         "eta_seconds": job.eta_seconds,
         "attempts": job.attempts,
-        "pid": job.child.pid if job.child is not None else None,
+        "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,
     }
 
 
 def _tell(jobs: list[Job], alive: dict[str, Any] | None) -> None:
+    from rich.text import Text
+
     console = output.console()
     if alive is not None:
         console.print(f"worker: running since {output.clock(alive.get('started_at'))}, pid {alive['pid']}")
@@ -74,8 +81,9 @@ def _tell(jobs: list[Job], alive: dict[str, Any] | None) -> None:
         return
     console.print(_table(jobs, wide=console.width >= 100))
     for job in jobs:
-        if job.status not in (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED) and job.detail:
-            console.print(f"job {job.id} {job.status}: {job.reason}: {job.detail}", style=_COLOURS.get(job.status, ""))
+        if job.status not in _SAY_IT_ALL and job.detail:
+            line = Text(f"job {job.id} {job.status}: {job.reason}: {job.detail}", style=_COLOURS.get(job.status, ""))
+            console.print(line, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
 
 
 def _table(jobs: list[Job], *, wide: bool) -> Table:
@@ -83,7 +91,7 @@ def _table(jobs: list[Job], *, wide: bool) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
     table.add_column("id", justify="right")
-    table.add_column("name", overflow="ellipsis", no_wrap=True, min_width=8)
+    table.add_column("name", min_width=8)  # the only one that gives way where the terminal is narrow
     table.add_column("state", no_wrap=True)
     table.add_column("progress", no_wrap=True)
     for title in ("loss", "val", "it/s", "ETA", "attempts" if wide else "att"):
@@ -93,14 +101,14 @@ def _table(jobs: list[Job], *, wide: bool) -> Table:
     return table
 
 
-def _row(job: Job) -> list[str]:
-    colour = _COLOURS.get(job.status)
-    state = f"[{colour}]{job.status}[/]" if colour else str(job.status)
-    share = f"{100 * job.iteration / job.iters:3.0f}%"
+def _row(job: Job) -> list[str | Text]:
+    from rich.text import Text
+
+    share = f"{100 * job.iteration // job.iters:3}%"
     return [
         str(job.id),
-        job.name.replace("[", "\\["),
-        state,
+        Text(job.name, no_wrap=True, overflow="ellipsis"),  # as it is, whatever brackets and colons are in it
+        Text(job.status, style=_COLOURS.get(job.status, "")),
         f"{output.bar(job.iteration, job.iters, _BAR)} {share}",
         output.loss(job.train_loss),
         output.loss(job.val_loss),

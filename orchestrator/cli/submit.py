@@ -24,10 +24,11 @@ def submit(files: Sequence[Path], wait_for_it: bool, as_json: bool) -> int:
 
     FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema).
     """
-    from orchestrator.submit import check, enqueue
+    from orchestrator.submit import check_all, enqueue
 
     with reach.opened() as app:
-        checked = [check(app, path) for path in files]
+        checked = check_all(app, files)
+        reach.require_bell(app)
         jobs = [enqueue(app, one) for one in checked]
         for one in checked:
             for text in one.notes:
@@ -56,6 +57,7 @@ def run(file: Path) -> int:
 
     with reach.opened() as app:
         checked = check(app, file)
+        reach.require_bell(app)
         for text in checked.notes:
             output.note(text)
         job = enqueue(app, checked)

@@ -25,24 +25,32 @@ POLL_S = 0.2
 
 
 @click.command()
-@click.argument("job_ids", metavar="[ID...]", type=click.IntRange(min=1), nargs=-1)
+@click.argument("job_ids", metavar="[ID...]", type=reach.JOB_ID, nargs=-1)
 @click.option("--any", "any_one", is_flag=True, help="Until one of them has ended, not all.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="At most so many seconds.")
+@click.option("--timeout", "timeout_s", metavar="S", type=reach.SECONDS, help="At most so many seconds.")
 def wait(job_ids: Sequence[int], any_one: bool, timeout_s: float | None) -> int:
     """Wait for jobs to end; for every live one where no ID is given.
 
-    Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job, 103 cancelled, 104 skipped.
+    Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job (or none to wait for),
+    103 cancelled, 104 skipped.
     Of several jobs the first that did not succeed gives the code.
     """
     with reach.opened() as app:
         try:
-            ids = [reach.one_job(app, job_id).id for job_id in job_ids] or [
-                job.id for job in reach.all_jobs(app) if job.status in LIVE
-            ]
+            ids = _asked_for(app, job_ids)
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
         return wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+
+
+def _asked_for(app: App, job_ids: Sequence[int]) -> list[int]:
+    """Return the ids to wait for. None at all is not a success: a script would take it for one."""
+    ids = [job.id for job in reach.named_jobs(app, job_ids)]
+    ids = ids or [job.id for job in reach.all_jobs(app) if job.status in LIVE]
+    if not ids:
+        raise NoSuchJob("no job is live, so there is nothing to wait for; see: lq status --all")
+    return ids
 
 
 def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool, timeout_s: float | None) -> int:

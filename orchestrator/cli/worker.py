@@ -20,21 +20,30 @@ def worker(context: click.Context, detach: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     with reach.opened() as app:
-        if not detach:
-            from orchestrator.worker import run
-
-            run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
-            return
-        present = duty.running(app.home)
+        present = duty.running(app.home) if detach else None
         if present is not None:
             click.echo(f"a worker runs already (pid {present['pid']})")
             return
-        click.echo(f"worker started (pid {duty.start_detached(app.home)})")
+        reach.require_bell(app)
+        if detach:
+            click.echo(f"worker started (pid {duty.start_detached(app.home)})")
+            return
+    from orchestrator.worker import run
+
+    run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
 
 
 @worker.command()
 @click.option("--leave-running", is_flag=True, help="Leave the trainers running; the next worker adopts them.")
-@click.option("--timeout", "timeout_s", default=900.0, show_default=True, help="Seconds to wait for it.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="S",
+    type=reach.SECONDS,
+    default=900.0,
+    show_default=True,
+    help="Wait at most so long.",
+)
 def stop(leave_running: bool, timeout_s: float) -> None:
     """Send the worker home. Running jobs write a checkpoint and pause; they go on when a worker starts."""
     with reach.opened() as app:

@@ -128,6 +128,9 @@ def _write(db: Connection, job_id: int, fold: Fold) -> None:
     for attempt, first in fold.reported_from.items():
         # a report cut short by the end of its attempt comes whole from the next one, with the losses of both
         _supersede(db, points, job_id, attempt, beyond=first - 1)
+    for table, rows in ((validations, fold.validations), (checkpoints, fold.checkpoints)):
+        for row in rows:
+            _supersede_same(db, table, row)
 
 
 def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:
@@ -137,6 +140,12 @@ def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:
 def _supersede(db: Connection, table: Table[Any], job_id: int, attempt: int, *, beyond: int) -> None:
     repeated = and_(table.c.job_id == job_id, table.c.attempt < attempt, table.c.iteration > beyond)
     db.execute(update(table).where(repeated).values(superseded=True))
+
+
+def _supersede_same(db: Connection, table: Table[Any], row: Mapping[str, Any]) -> None:
+    """Let a measurement or a checkpoint that an attempt repeats where it began take the place of the earlier one."""
+    same = [table.c[name] == row[name] for name in ("job_id", "iteration", "kind") if name in row]
+    db.execute(update(table).where(*same, table.c.attempt < row["attempt"]).values(superseded=True))
 
 
 def _series(
