@@ -56,7 +56,7 @@ def to_line(event: Event) -> bytes:
         "kind": event.kind.value,
     }
     text = json.dumps(head | finite(dict(event.data)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode() + b"\n"
+    return text.encode(errors="replace") + b"\n"  # an error may name a file whose name is not UTF-8
 
 
 def from_line(line: bytes | str) -> Event:
@@ -78,7 +78,7 @@ def from_line(line: bytes | str) -> Event:
             kind=Kind(fields["kind"]),
             data={key: value for key, value in fields.items() if key not in _ENVELOPE},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise EventInvalid(f"not an event: {line[:80]!r}") from error
 
 

@@ -13,8 +13,6 @@ from jobs.outcomes import Ending, ExitReport, Outcome, Reason
 DONE, RESUMABLE, NEVER_RETRY = 0, 75, 78
 """The child's exit codes: at the end; stopped on request; the same would happen again."""
 
-_PERMANENT = frozenset({Reason.CONFIG_INVALID, Reason.DATA_INVALID, Reason.MODEL_MISSING, Reason.DISK_FULL})
-
 
 def classify(exit_report: ExitReport) -> Ending:
     """Judge how an attempt ended.
@@ -28,10 +26,9 @@ def classify(exit_report: ExitReport) -> Ending:
     """
     reason = _reason_said(exit_report)
     detail = str((exit_report.ended or {}).get("detail") or "")
-    code = _code_said(exit_report)
-    if code is None:
-        code = exit_report.exit_code
-    if code == DONE and reason is not None:
+    said = _code_said(exit_report)
+    code = exit_report.exit_code if said is None else said
+    if said == DONE and reason is not None:  # exit code 0 alone proves nothing
         return Ending(outcome=Outcome.DONE, reason=reason, detail=detail or "trained to its last iteration")
     if code == RESUMABLE:
         return Ending(

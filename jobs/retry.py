@@ -6,6 +6,7 @@ import dataclasses
 
 FIRST_DELAY_S = 10.0
 LONGEST_DELAY_S = 600.0
+MOST_DOUBLINGS = 16  # far past the longest delay, far below what a float can hold
 NEW_PROGRESS_ITERATIONS = 200
 
 
@@ -33,5 +34,11 @@ def backoff(*, progress: list[int], max_restarts: int, jitter: float) -> Backoff
     deaths = 0
     for gained in progress:
         deaths = 1 if gained >= NEW_PROGRESS_ITERATIONS else deaths + 1
-    delay = 0.0 if deaths <= 1 else min(FIRST_DELAY_S * 2 ** (deaths - 2), LONGEST_DELAY_S) * (1 + 0.1 * jitter)
-    return Backoff(deaths_in_a_row=deaths, may_retry=deaths <= max_restarts, delay_s=delay)
+    return Backoff(deaths_in_a_row=deaths, may_retry=deaths <= max_restarts, delay_s=_delay(deaths, jitter))
+
+
+def _delay(deaths: int, jitter: float) -> float:
+    if deaths <= 1:
+        return 0.0
+    doubled = FIRST_DELAY_S * 2.0 ** min(deaths - 2, MOST_DOUBLINGS)
+    return min(doubled, LONGEST_DELAY_S) * (1 + 0.1 * jitter)

@@ -1,7 +1,8 @@
 """JobSpec: what the user asked for. MLX-LM's LoRA YAML key for key, plus `lq:`.
 
 Defaults are MLX-LM 0.32's (mlx_lm/lora.py, CONFIG_DEFAULTS) with two exceptions: validation and test run over
-the whole set unless the file limits them (MLX-LM draws 25 and 500 random batches).
+the whole set unless the file limits them (MLX-LM draws 25 and 500 random batches). Beside these, `train` is true,
+because lq queues nothing else, and `adapter_path` absent, because every job has a folder of its own.
 Reading files, naming lines and suggesting keys is configs/load.py's work.
 """
 

@@ -94,6 +94,7 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
         shutil.copyfile(source, partial)
         fsync_file(partial)
     partial.replace(target)
+    partial.unlink(missing_ok=True)  # renaming one of two links to the same file over the other does nothing (POSIX)
 
 
 def _make_room(folder: Path, job_id: int) -> Path | None:

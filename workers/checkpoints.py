@@ -22,6 +22,7 @@ from workers.files import fsync_file
 
 VERSION = 1
 ADAPTERS, OPTIMIZER, STATE, MANIFEST = "adapters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_CONTENT = (ADAPTERS, OPTIMIZER, STATE)
 _NAME = re.compile(r"step-(\d{7,})")
 
 
@@ -68,7 +69,7 @@ def write(folder: Path, iteration: int, fill: Callable[[Path], dict[str, Any]]) 
     partial.mkdir(parents=True, mode=0o700)
     state = fill(partial)
     (partial / STATE).write_text(json.dumps({"version": VERSION, "iteration": iteration} | finite(state), indent=1))
-    entries = {name: _entry(partial / name) for name in (ADAPTERS, OPTIMIZER, STATE)}
+    entries = {name: _entry(partial / name) for name in _CONTENT}
     manifest = {"version": VERSION, "iteration": iteration, "files": entries}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for name in (*entries, MANIFEST):
@@ -83,16 +84,15 @@ def verify(checkpoint: Checkpoint) -> None:
     """Check every file against the manifest.
 
     Raises:
-        CheckpointInvalid: a file is missing, of another size or another content; says which.
+        CheckpointInvalid: a file is missing, of another size or another content, or cannot be read; says which.
     """
-    manifest = _read_versioned(checkpoint.path / MANIFEST)
-    for name, entry in manifest.get("files", {}).items():
+    for name, (size, sha256) in _entries(checkpoint.path / MANIFEST).items():
         path = checkpoint.path / name
         if not path.is_file():
             raise CheckpointInvalid(f"{path} is missing")
-        if path.stat().st_size != entry["bytes"]:
-            raise CheckpointInvalid(f"{path} has {path.stat().st_size} bytes, its manifest says {entry['bytes']}")
-        if _sha256(path) != entry["sha256"]:
+        if path.stat().st_size != size:
+            raise CheckpointInvalid(f"{path} has {path.stat().st_size} bytes, its manifest says {size}")
+        if _sha256(path) != sha256:
             raise CheckpointInvalid(f"{path} is not what was written: its sha256 differs from the manifest's")
 
 
@@ -148,7 +148,7 @@ def best_valid(folder: Path) -> Checkpoint | None:
 
 
 def _name_it(partial: Path, final: Path) -> None:
-    """Give the folder its name. One of that name can only be a bad one, or the run would not have come here again."""
+    """Give the folder its name. One of that name is a bad one, or holds the same state without its validation."""
     if final.exists():
         replaced = final.with_name(f".{final.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
@@ -165,9 +165,21 @@ def _entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
+def _entries(manifest: Path) -> dict[str, tuple[int, str]]:
+    """Return what a manifest says: size and sha256 of each of the three files; a bit may be wrong in it too."""
+    content = _read_versioned(manifest)
+    try:
+        return {name: (content["files"][name]["bytes"], content["files"][name]["sha256"]) for name in _CONTENT}
+    except (KeyError, TypeError) as error:
+        raise CheckpointInvalid(f"{manifest} is not what was written") from error
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # a bad spot on the disk
+        raise CheckpointInvalid(f"{path} cannot be read") from error
 
 
 def _read_versioned(path: Path) -> dict[str, Any]:

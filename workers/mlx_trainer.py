@@ -113,6 +113,7 @@ class TrainingRun(TrainingCallback):
         self.leg: Leg = course.legs[0]
         self.reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=_memory)
         self._validation: dict[str, Any] | None = None  # of the present iteration, where it was measured
+        self._validation_saved = True  # a checkpoint holds it, or there is none to hold
         self._saved_at = 0  # iteration of the last checkpoint
         self._saved_time = time.monotonic()
         self._finished = False
@@ -132,7 +133,7 @@ class TrainingRun(TrainingCallback):
         with self.requests.nothing_to_lose():
             self._load_model()
             self._load_rows()
-            self._prepare_training()
+            self._prepare_training(fresh=resume is None)
             if resume is not None:
                 self._restore(resume, quality)
         with self._forwarded_callbacks():
@@ -186,7 +187,7 @@ class TrainingRun(TrainingCallback):
             text = f"{cut} of {len(self.train_rows)} training rows are longer than {limit} tokens and are cut"
             self.events.append(Kind.WARNING, code="truncated", text=text, data={"rows": cut, "max_seq_length": limit})
 
-    def _prepare_training(self) -> None:
+    def _prepare_training(self, *, fresh: bool) -> None:
         """Do what mlx_lm.lora.train_model does before it calls train(), in the same order."""
         spec = self.spec
         mx.random.seed(spec.seed)
@@ -200,7 +201,7 @@ class TrainingRun(TrainingCallback):
                 layer.unfreeze()
         else:
             self._add_adapters()
-        if spec.resume_adapter_file is not None:
+        if fresh and spec.resume_adapter_file is not None:
             self._start_from(Path(spec.resume_adapter_file))
         self.optimizer = self._build_optimizer()
         self.optimizer.init(self.model.trainable_parameters())
@@ -222,9 +223,12 @@ class TrainingRun(TrainingCallback):
 
     def _start_from(self, path: Path) -> None:
         """Load adapter weights; MLX-LM's own strict=False would load nothing in silence where names differ."""
-        weights = mx.load(str(path))
-        names = set(_named(self.model.trainable_parameters()))
-        if not isinstance(weights, dict) or not weights or not set(weights) <= names:
+        try:
+            weights = mx.load(str(path))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ConfigInvalid(f"resume_adapter_file {path} cannot be read: {_one_line(error)}") from error
+        shapes = _shapes(_named(self.model.trainable_parameters()))
+        if not isinstance(weights, dict) or not weights or not _shapes(weights).items() <= shapes.items():
             raise ConfigInvalid(f"resume_adapter_file {path} does not fit this model and these lora_parameters")
         self.model.load_weights(list(weights.items()), strict=False)
 
@@ -318,11 +322,13 @@ class TrainingRun(TrainingCallback):
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
         """Take MLX-LM's report; with steps_per_report=1 there is one for each iteration."""
         total = int(train_info["trained_tokens"])
-        self.reporter.count(train_info, total - self._attempt_tokens)
+        mean = self.reporter.count(train_info, total - self._attempt_tokens)
         self._attempt_tokens = total
-        self._validation = None
-        if self.reporter.iteration % self.spec.steps_per_report == 0 and self._forward is not None:
-            mine = {"iteration": self.reporter.iteration, "trained_tokens": self.reporter.tokens}
+        self._validation, self._validation_saved = None, True
+        iteration = self.reporter.iteration
+        due = iteration % self.spec.steps_per_report == 0 or iteration == self.spec.iters
+        if due and self._forward is not None:
+            mine = {"iteration": iteration, "train_loss": mean, "trained_tokens": self.reporter.tokens}
             self._forward.on_train_loss_report(train_info | mine)
 
     _attempt_tokens = 0
@@ -351,13 +357,14 @@ class TrainingRun(TrainingCallback):
         """
         at_end = iteration == self.spec.iters
         aligned = iteration % self.leg.grad_accumulation_steps == 0 or at_end
-        if self._validation_due(iteration, at_end, aligned) and not self.requests.stop:
+        measure = self._validation_due(iteration, at_end, aligned)
+        if measure and not self.requests.stop:
             self._validate()
-        if aligned and iteration > self._saved_at and self._checkpoint_due(iteration, at_end):
+        if aligned and iteration > 0 and self._checkpoint_due(iteration, at_end):
             self._save(iteration)
         if at_end:
             self.reporter.flush()
-            self._finished = True
+            self._finished = self._validation is not None or not measure  # a stop puts the last validation off
         return self.requests.stop and aligned and not at_end
 
     def _validation_due(self, iteration: int, at_end: bool, aligned: bool) -> bool:
@@ -366,6 +373,10 @@ class TrainingRun(TrainingCallback):
         return iteration % self.spec.steps_per_eval == 0 or at_end or (self.requests.snapshot and aligned)
 
     def _checkpoint_due(self, iteration: int, at_end: bool) -> bool:
+        if not self._validation_saved:
+            return True  # the best adapter is chosen among checkpoints, and no stop may change which it is
+        if iteration == self._saved_at:
+            return False
         passed = iteration // self.spec.save_every > self._saved_at // self.spec.save_every
         late = time.monotonic() - self._saved_time >= self.spec.lq.checkpoint.every
         return at_end or passed or late or self.requests.stop or self.requests.snapshot
@@ -379,6 +390,7 @@ class TrainingRun(TrainingCallback):
         if measured is None:
             return
         self._validation = self._tell(Kind.VALIDATION, measured, iteration=self.reporter.iteration)
+        self._validation_saved = False
         if self._forward is not None:
             info = {"iteration": self.reporter.iteration, "val_loss": measured.loss, "val_time": measured.seconds}
             self._forward.on_val_loss_report(info)
@@ -449,7 +461,7 @@ class TrainingRun(TrainingCallback):
             self.reporter.flush()
         began = time.monotonic()
         checkpoint, size = checkpoints.write(self.job_dir.checkpoints, iteration, self._fill_checkpoint)
-        self._saved_at, self._saved_time = iteration, time.monotonic()
+        self._saved_at, self._saved_time, self._validation_saved = iteration, time.monotonic(), True
         self.requests.snapshot = False
         self.events.append(
             Kind.CHECKPOINT,
@@ -545,11 +557,15 @@ def _summary(sums: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
     return {"loss": loss, "standard_error": error, "examples": count, "row_losses": rows}
 
 
+def _shapes(arrays: dict[str, mx.array]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in arrays.items()}
+
+
 def _fill(expected: dict[str, mx.array], path: Path, put: Any) -> None:
     """Load arrays and put them where they belong; their names and shapes must be exactly the expected ones."""
     loaded = mx.load(str(path))
     assert isinstance(loaded, dict)
-    if {name: value.shape for name, value in expected.items()} != {name: value.shape for name, value in loaded.items()}:
+    if _shapes(expected) != _shapes(loaded):
         raise ConfigInvalid(f"{path} does not fit this model and this optimizer; start over with: lq submit")
     put(loaded)
 

@@ -53,8 +53,12 @@ class Reporter:
         """Return what a checkpoint must keep."""
         return {"tokens": self.tokens, "losses": list(self._losses)}
 
-    def count(self, info: dict[str, Any], new_tokens: int) -> None:
-        """Take MLX-LM's report of one iteration (steps_per_report=1) and write a line where one is due."""
+    def count(self, info: dict[str, Any], new_tokens: int) -> float:
+        """Take MLX-LM's report of one iteration (steps_per_report=1) and write a line where one is due.
+
+        Returns:
+            The mean loss of the present report so far, this iteration included.
+        """
         self.iteration += 1
         self.tokens += new_tokens
         self._losses.append(float(info["train_loss"]))
@@ -62,8 +66,10 @@ class Reporter:
         self._seconds += 1.0 / float(info["iterations_per_second"])
         self._timed += 1
         self._line_tokens += new_tokens
+        report = self._losses[-((self.iteration - 1) % self._every + 1) :]
         if self.iteration % self._every == 0 and time.monotonic() - self._last_line >= SHORTEST_LINE_S:
             self.flush()
+        return sum(report) / len(report)
 
     def flush(self) -> None:
         """Write what has been collected, whether or not a report is complete."""

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.load import load_frozen
-
 from jobs import course as courses
 from jobs.errors import DataInvalid, InvalidInput, LqError, ModelMissing
 from jobs.events import Kind

@@ -1,0 +1,117 @@
+"""The lines of events.jsonl: what is written is read, and nothing else is taken for an event."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import EventInvalid
+from jobs.events import Event, Kind, finite, from_line, number, to_line
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+ENVELOPE = {"v", "seq", "time", "awake", "attempt", "kind"}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+EVENTS = st.builds(
+    Event,
+    seq=st.integers(1, 10**9),
+    time=st.floats(0, 4e9).map(lambda value: round(value, 3)),
+    awake=st.floats(0, 1e8).map(lambda value: round(value, 3)),
+    attempt=st.integers(1, 10**6),
+    kind=st.sampled_from(Kind),
+    data=st.dictionaries(TEXT.filter(lambda key: key not in ENVELOPE), JSON, max_size=4),
+)
+
+
+def line(**changes: Any) -> str:
+    """A good line with some fields changed."""
+    fields = {"v": 1, "seq": 1, "time": 1.0, "awake": 1.0, "attempt": 1, "kind": "phase", "phase": "load"}
+    return json.dumps(fields | changes)
+
+
+@given(event=EVENTS)
+def test_an_event_comes_back_as_it_was_written(event: Event) -> None:
+    written = to_line(event)
+    assert written.endswith(b"\n")
+    assert written.count(b"\n") == 1
+    assert from_line(written) == event
+
+
+@given(values=st.lists(st.floats(), max_size=5))
+def test_losses_that_are_no_numbers_survive_in_the_file(values: list[float]) -> None:
+    event = Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data={"losses": values})
+    written = to_line(event)
+    json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    read = [number(item) for item in from_line(written).data["losses"]]
+    assert [repr(item) for item in read] == [repr(item) for item in values]
+
+
+def test_non_finite_numbers_are_written_as_words_at_any_depth() -> None:
+    seen = {"a": math.nan, "b": [math.inf, (-math.inf, 1.5)], "c": {"d": math.nan}, "e": "nan", "f": None}
+    assert finite(seen) == {"a": "nan", "b": ["inf", ["-inf", 1.5]], "c": {"d": "nan"}, "e": "nan", "f": None}
+    assert number("-inf") == -math.inf
+    assert number(None) is None
+
+
+def test_text_that_is_not_unicode_does_not_silence_the_child() -> None:
+    """An error may name a file whose name is not UTF-8; Python holds such bytes as lone surrogates."""
+    event = Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.ENDED, data={"detail": "no file b\udce4r"})
+    assert from_line(to_line(event)).data["detail"] == "no file b?r"
+
+
+def test_an_event_of_a_newer_lq_says_what_to_do() -> None:
+    with pytest.raises(EventInvalid, match="version 2; this lq reads version 1: update lq"):
+        from_line(line(v=2, kind="something_new"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "7",
+        "[]",
+        '"phase"',
+        "{}",
+        line(kind="sing"),
+        line(kind=None),
+        line(seq=None),
+        line(seq="first"),
+        line(time="noon"),
+        line(attempt=[1]),
+        line(seq=1)[:-3],
+        line().replace('"seq": 1', '"seq": Infinity'),
+        line().replace('"seq": 1', '"seq": NaN'),
+        "[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_is_no_event_is_refused_in_one_short_line(text: str | bytes) -> None:
+    with pytest.raises(EventInvalid) as caught:
+        from_line(text)
+    assert str(caught.value).startswith("not an event: ")
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+@given(garbage=st.binary(max_size=60))
+def test_garbage_is_never_an_event(garbage: bytes) -> None:
+    with pytest.raises(EventInvalid):
+        from_line(garbage)
+
+
+@pytest.mark.parametrize("field", sorted(ENVELOPE))
+def test_no_field_of_the_envelope_may_be_missing(field: str) -> None:
+    fields = json.loads(line())
+    del fields[field]
+    with pytest.raises(EventInvalid):
+        from_line(json.dumps(fields))

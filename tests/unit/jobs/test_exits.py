@@ -1,0 +1,152 @@
+"""How an attempt ended, told from what a dead child leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.exits import classify
+from jobs.outcomes import ExitReport, Outcome, Reason
+
+NOTHING = ExitReport(
+    exit_code=None, signal=None, started=True, ended=None, stop_asked=False, killed_by_lq=False, same_boot=True
+)
+
+
+def report(
+    exit_code: int | None = None,
+    *,
+    number: int | None = None,
+    said: tuple[str, str, str] | None = None,
+    same_boot: bool = True,
+    killed_by_lq: bool = False,
+    tail: str = "",
+) -> ExitReport:
+    """A report; `said` is outcome, reason and detail of the `ended` event."""
+    ended = None if said is None else {"outcome": said[0], "reason": said[1], "detail": said[2], "iteration": 5}
+    return dataclasses.replace(
+        NOTHING,
+        exit_code=exit_code,
+        signal=number,
+        ended=ended,
+        same_boot=same_boot,
+        killed_by_lq=killed_by_lq,
+        stderr_tail=tail,
+    )
+
+
+DONE = ("done", "completed", "trained to its last iteration")
+STOPPED = ("stopped", "stopped_by_user", "stopped on request at iteration 5")
+REFUSED = ("refused", "data_invalid", "train.jsonl:3: not JSON")
+DIED = ("died", "crashed", "RuntimeError: boom")
+
+TABLE = [
+    # the child's own exit codes, with the event that goes with them
+    (report(0, said=DONE), Outcome.DONE, Reason.COMPLETED, "trained to its last iteration"),
+    (report(75, said=STOPPED), Outcome.STOPPED, Reason.STOPPED_BY_USER, "stopped on request at iteration 5"),
+    (report(78, said=REFUSED), Outcome.REFUSED, Reason.DATA_INVALID, "train.jsonl:3: not JSON"),
+    (report(1, said=DIED), Outcome.DIED, Reason.CRASHED, "RuntimeError: boom"),
+    (
+        report(1, said=("died", "out_of_memory", "MemoryError: 1 GB")),
+        Outcome.DIED,
+        Reason.OUT_OF_MEMORY,
+        "MemoryError: 1 GB",
+    ),
+    # exit codes alone
+    (report(75), Outcome.STOPPED, Reason.STOPPED_BY_USER, "stopped on request after a checkpoint"),
+    (report(78, tail="usage\nno such folder\n"), Outcome.REFUSED, Reason.CONFIG_INVALID, "no such folder"),
+    (report(1, tail="Traceback\n  boom\n\n"), Outcome.DIED, Reason.CRASHED, "exit code 1: boom"),
+    (report(1), Outcome.DIED, Reason.CRASHED, "exit code 1"),
+    (report(120), Outcome.DIED, Reason.CRASHED, "exit code 120"),
+    # signals
+    (
+        report(number=signal.SIGKILL),
+        Outcome.DIED,
+        Reason.KILLED,
+        "ended by SIGKILL, sent by something other than lq",
+    ),
+    (
+        report(number=signal.SIGKILL, killed_by_lq=True),
+        Outcome.DIED,
+        Reason.KILLED,
+        "ended by SIGKILL, sent by lq",
+    ),
+    (
+        report(number=signal.SIGSEGV),
+        Outcome.DIED,
+        Reason.CRASHED,
+        "ended by SIGSEGV, sent by something other than lq",
+    ),
+    (report(number=64 + 20), Outcome.DIED, Reason.CRASHED, "ended by signal 84, sent by something other than lq"),
+    # adopted: no exit code; the event is all there is
+    (report(said=DONE), Outcome.DONE, Reason.COMPLETED, "trained to its last iteration"),
+    (report(said=STOPPED), Outcome.STOPPED, Reason.STOPPED_BY_USER, "stopped on request at iteration 5"),
+    (report(said=REFUSED), Outcome.REFUSED, Reason.DATA_INVALID, "train.jsonl:3: not JSON"),
+    (report(said=DIED), Outcome.DIED, Reason.CRASHED, "RuntimeError: boom"),
+    (
+        report(),
+        Outcome.DIED,
+        Reason.LOST,
+        "the process is gone; it was adopted, so its exit code is unknown",
+    ),
+    # the machine was restarted
+    (report(same_boot=False), Outcome.DIED, Reason.HOST_REBOOTED, "the machine was restarted (another boot id)"),
+    (report(said=DONE, same_boot=False), Outcome.DONE, Reason.COMPLETED, "trained to its last iteration"),
+    (
+        report(said=STOPPED, same_boot=False),
+        Outcome.STOPPED,
+        Reason.STOPPED_BY_USER,
+        "stopped on request at iteration 5",
+    ),
+    # the child's last line outranks what befell it afterwards, in Python's own shutdown
+    (report(1, said=DONE), Outcome.DONE, Reason.COMPLETED, "trained to its last iteration"),
+    (report(number=signal.SIGSEGV, said=DONE), Outcome.DONE, Reason.COMPLETED, "trained to its last iteration"),
+    (
+        report(number=signal.SIGKILL, said=STOPPED),
+        Outcome.STOPPED,
+        Reason.STOPPED_BY_USER,
+        "stopped on request at iteration 5",
+    ),
+    (report(0, said=STOPPED), Outcome.STOPPED, Reason.STOPPED_BY_USER, "stopped on request at iteration 5"),
+    (
+        report(number=signal.SIGKILL, said=DIED),
+        Outcome.DIED,
+        Reason.KILLED,
+        "ended by SIGKILL, sent by something other than lq",
+    ),
+    # but exit code 0 alone proves nothing
+    (report(0), Outcome.DIED, Reason.CRASHED, "exit code 0"),
+    (report(0, said=DIED), Outcome.DIED, Reason.CRASHED, "RuntimeError: boom"),
+    (report(0, said=("done", "no such reason", "")), Outcome.DIED, Reason.CRASHED, "exit code 0"),
+    (report(0, said=("", "completed", "")), Outcome.DIED, Reason.CRASHED, "exit code 0"),
+    (report(said=("a good end", "completed", "x")), Outcome.DIED, Reason.CRASHED, "x"),
+]
+
+
+@pytest.mark.parametrize(("exit_report", "outcome", "reason", "detail"), TABLE)
+def test_how_it_ended(exit_report: ExitReport, outcome: Outcome, reason: Reason, detail: str) -> None:
+    ending = classify(exit_report)
+    assert (ending.outcome, ending.reason, ending.detail) == (outcome, reason, detail)
+
+
+WORDS = st.sampled_from(["done", "stopped", "refused", "died", "", "rubbish"])
+REASONS = st.sampled_from([*(reason.value for reason in Reason), "", "rubbish"])
+ENDED = st.none() | st.fixed_dictionaries({}, optional={"outcome": WORDS, "reason": REASONS, "detail": st.text()})
+
+
+@given(code=st.none() | st.integers(0, 255), number=st.none() | st.integers(1, 64), ended=ENDED, boot=st.booleans())
+def test_a_job_succeeds_only_where_its_child_said_so(
+    code: int | None, number: int | None, ended: dict[str, str] | None, boot: bool
+) -> None:
+    code = None if number is not None else code  # a process ends by a code or by a signal
+    ending = classify(dataclasses.replace(NOTHING, exit_code=code, signal=number, ended=ended, same_boot=boot))
+    said = (ended or {}).get("outcome")
+    if ending.outcome is Outcome.DONE:
+        assert said == "done"
+    elif said in ("stopped", "refused"):
+        assert ending.outcome == said
+    assert ending.detail or code == 78 or said == "refused"

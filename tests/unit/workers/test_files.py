@@ -1,0 +1,71 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from workers.files import fsync_file, write_atomically, write_json
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    contents = [letter * 200_000 for letter in "abcdef"]
+    write_atomically(path, contents[0])
+    over = threading.Event()
+    seen: set[str] = set()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for content in contents[1:]:
+        write_atomically(path, content)
+    over.set()
+    reader.join()
+    assert seen <= set(contents)
+    assert path.read_text() == contents[-1]
+
+
+def test_nothing_else_stays_behind_and_only_the_user_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+    write_atomically(path, b"\x00new\xff")
+    assert path.read_bytes() == b"\x00new\xff"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.partial").write_text("half of something much longer than what comes")
+    write_atomically(tmp_path / "a.txt", "whole")
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"a.txt": "whole"}
+
+
+def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+    (tmp_path / ".a.txt.partial").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_json_keeps_names_as_people_write_them(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "Zoë", "n": [1, None]})
+    text = (tmp_path / "a.json").read_text()
+    assert "Zoë" in text
+    assert text.endswith("\n")
+    assert json.loads(text) == {"name": "Zoë", "n": [1, None]}
+
+
+def test_a_folder_can_be_flushed_too(tmp_path: Path) -> None:
+    fsync_file(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        fsync_file(tmp_path / "nothing")
