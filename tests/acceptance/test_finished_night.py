@@ -1,0 +1,76 @@
+"""What the user finds in the morning: one notification, an adapter MLX-LM loads, private files, a small worker."""
+
+from __future__ import annotations
+
+import base64
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.acceptance.undisturbed import SECRETS, Undisturbed
+from tests.harness import Workshop
+
+pytestmark = pytest.mark.timeout(180, func_only=True)
+
+
+def test_one_notification_arrives_with_the_numbers_and_the_picture(undisturbed: Undisturbed) -> None:
+    told = undisturbed.message()
+    assert told["event"] == "finished"
+    (received,) = undisturbed.received
+    assert received["title"] == told["title"] == "lq: usual (job 1) finished"
+    assert received["message"].startswith("120 of 120 iterations")
+    assert str(undisturbed.training.folder.report / "report.md") in received["message"]
+    (picture,) = received["attachments"]
+    assert base64.b64decode(picture["base64"]) == (undisturbed.training.folder.report / "loss_curve.png").read_bytes()
+    assert base64.b64decode(picture["base64"]).startswith(b"\x89PNG\r\n")
+    results = {one["service"]: (one["delivered"], one["last_result"]) for one in told["services"]}
+    assert results == {"phone": (True, "delivered"), "broken": (False, "failed")}
+
+
+def test_a_secret_of_the_settings_lies_nowhere_else(undisturbed: Undisturbed) -> None:
+    undisturbed.message()
+    settings = undisturbed.lq.home / "settings.yaml"
+    assert all(secret.encode() in settings.read_bytes() for secret in SECRETS)
+    others = [path for path in undisturbed.lq.home.rglob("*") if path.is_file() and path != settings]
+    assert {"lq.db", "queue.db", "worker.log", "report.md", "events.jsonl"} <= {path.name for path in others}
+    found = [(path, secret) for path in others for secret in SECRETS if secret.encode() in path.read_bytes()]
+    assert found == []
+
+
+def test_nobody_else_can_read_what_lies_in_the_home(undisturbed: Undisturbed) -> None:
+    home = undisturbed.lq.home
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*")}
+    assert len(modes) > 30
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process has loaded")
+def test_the_worker_never_loads_what_only_a_trainer_or_a_report_needs(undisturbed: Undisturbed) -> None:
+    undisturbed.message()
+    maps = Path(f"/proc/{undisturbed.lq.worker()}/maps").read_text()
+    assert "sqlite" in maps
+    loaded = [name for name in ("libmlx", "/mlx/", "tokenizers", "matplotlib", "kiwisolver") if name in maps]
+    assert loaded == []
+
+
+def test_the_adapter_answers_in_mlx_lm_generate(undisturbed: Undisturbed, workshop: Workshop) -> None:
+    where = ("--model", workshop.model, "--adapter-path", undisturbed.training.folder.adapters)
+    prompt = ("--prompt", "What is 2 plus 3?", "--max-tokens", 5)
+    answer = undisturbed.lq.command("mlx_lm.generate", *where, *prompt, seconds=150)
+    assert "Generation: 5 tokens" in answer.out
+
+
+def test_the_adapter_goes_into_the_model_with_mlx_lm_fuse(
+    undisturbed: Undisturbed, workshop: Workshop, tmp_path: Path
+) -> None:
+    where = ("--model", workshop.model, "--adapter-path", undisturbed.training.folder.adapters)
+    undisturbed.lq.command("mlx_lm.fuse", *where, "--save-path", tmp_path / "fused", seconds=150)
+    before, after = load_file(workshop.model / "model.safetensors"), load_file(tmp_path / "fused" / "model.safetensors")
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    assert "model.layers.1.self_attn.q_proj.weight" in changed

@@ -1,0 +1,26 @@
+"""Fixtures of every storey's tests: a home of one's own, and something tiny to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Lq, Workshop
+
+
+@pytest.fixture
+def lq(tmp_path: Path) -> Iterator[Lq]:
+    """Give `lq` with a home of its own; nothing of it runs on after the test."""
+    driver = Lq(tmp_path / "home")
+    try:
+        yield driver
+    finally:
+        driver.leave()
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Give a tiny model and its data, built once."""
+    return Workshop.built(tmp_path_factory.mktemp("workshop"))
