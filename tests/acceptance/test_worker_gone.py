@@ -15,7 +15,7 @@ from tests.harness import Lq, Workshop, held, kill, lives, result, until
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
-def test_a_killed_worker_leaves_the_trainer_alone_and_the_next_one_adopts_it(
+def test_a_trainer_outlives_its_worker_killed_or_sent_home_and_the_next_one_adopts_it(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml"))
@@ -25,10 +25,16 @@ def test_a_killed_worker_leaves_the_trainer_alone_and_the_next_one_adopts_it(
         kill(lq.worker())
         assert lives(trainer)
         lq.start_worker()
+    training.trained(20)
+    with held(trainer):
+        lq("worker", "stop", "--leave-running")
+        assert lives(trainer)
+        lq.start_worker()
         assert training.job()["pid"] == trainer
     training.wait()
     assert result(training) == undisturbed.result
-    assert len(training.facts()["attempts"]) == 1
+    (attempt,) = training.facts()["attempts"]
+    assert (attempt["child"]["pid"], attempt["outcome"]) == (trainer, "done")
     assert [event.data["pid"] for event in training.events(Kind.STARTED)] == [trainer]
 
 
@@ -71,22 +77,6 @@ def test_a_worker_sent_home_pauses_its_job_and_the_next_one_goes_on_with_it(
     assert (first["outcome"], second["quality"]) == ("stopped", "exact")
     assert first["last_iteration"] == second["first_iteration"], "what was trained is not trained again"
     assert facts["incidents"] == []
-
-
-def test_a_worker_sent_home_can_leave_its_trainer_running(
-    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
-    training = lq.submit(workshop.job_file(tmp_path / "job.yaml"))
-    training.trained(10)
-    trainer = training.trainer()
-    with held(trainer):
-        lq("worker", "stop", "--leave-running")
-        assert lives(trainer)
-        lq.start_worker()
-        assert training.job()["pid"] == trainer
-    training.wait()
-    assert result(training) == undisturbed.result
-    assert len(training.facts()["attempts"]) == 1
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_losses_that_are_no_numbers_survive_a_checkpoint(path: Path) -> None:
 
 
 def test_others_hear_the_mean_of_a_report_as_mlx_lm_tells_it(path: Path) -> None:
-    """wandb gets what mlx_lm.lora would send, also where a resume falls into the midst of a report."""
+    """As wandb would get it from mlx_lm.lora, also where a resume falls into the midst of a report."""
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
         assert [reporter.count(report(loss), 1) for loss in (6.0, 2.0, 4.0, 9.0)] == [6.0, 4.0, 4.0, 9.0]
