@@ -64,6 +64,9 @@ class Attempt:
     outcome: str | None  # an Outcome code, None while it lives
     reason: str | None  # a Reason code
     detail: str | None
+    phase: str | None  # what it was doing, as far as it said
+    leg: int | None  # index of the course's leg it began on; None where it did not say
+    stderr_tail: str | None  # last lines of its own output, where it died
     settled: bool  # a Decision about its end was carried out
 
 
@@ -122,6 +125,23 @@ class Incident:
     code: str  # restart, self_test, warning, gave_up, ...
     text: str  # one line for a person
     evidence: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What is known of the memory a configuration takes on this machine."""
+
+    fits: bool
+    peak_bytes: int | None  # the most that was seen
+    job_id: int  # the job that showed it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueState:
+    """Whether the queue hands out jobs."""
+
+    paused_at: float | None  # unix seconds; None where it does
+    because: str | None  # one line for a person
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

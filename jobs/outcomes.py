@@ -68,6 +68,12 @@ class ExitReport:
     killed_by_lq: bool  # lq itself sent the KILL
     same_boot: bool  # the machine has not been restarted since
     stderr_tail: str = ""  # the last lines of its own output
+    phase: str | None = None  # what it was doing, as far as it said
+    pressure_high: bool = False  # the machine was short of memory at the last sample
+    memory_share: float | None = None  # the most it took, in parts of its limit, as far as it said
+    kernel_oom_kills: int = 0  # processes the kernel ended for memory while this one lived (Linux)
+    stall: str | None = None  # why lq ended it as stalled; None where it did not
+    guarded: str | None = None  # why the memory guard had it stop; None where it did not
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,3 +83,4 @@ class Ending:
     outcome: Outcome
     reason: Reason
     detail: str  # one line for a person, with the evidence
+    sign: str | None = None  # the very line or number that decided, where there is one

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
+from jobs import oom
+from jobs.course import Leg
+from jobs.exits import TOO_LARGE_BUFFER
 from jobs.outcomes import Ending, Outcome, Reason
-from jobs.retry import backoff
+from jobs.retry import Backoff, Death, backoff
 from jobs.states import Status
+
+if TYPE_CHECKING:
+    from jobs.spec import JobSpec  # it takes pydantic, and `lq status` reads decisions
 
 Wish = Literal["cancel", "pause", "worker_stop"]
 """What was asked of a running job: by `lq cancel`, by `lq pause`, by the worker going home."""
 
 WISHES: tuple[Wish, ...] = ("cancel", "pause", "worker_stop")
+
+REBOOTS_A_DAY = 2
+DISK_LOOK_S = 60.0
+GPU_REST_S = 60.0
 
 
 def wish_from(text: str | None) -> Wish | None:
@@ -29,69 +39,169 @@ class Decision:
     reason: Reason | None
     detail: str  # one line for a person
     not_before: float | None = None  # unix seconds; set where status is waiting
+    leg: Leg | None = None  # appended to the course
+    answer: str = ""  # what is done about it, in words
     evidence: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-def decide(
-    ending: Ending,
-    *,
-    wish: Wish | None,
-    progress: list[int],
-    max_restarts: int,
-    now: float,
-    jitter: float,
-) -> Decision:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """What led to this end; everything a rule may look at beside the end itself."""
+
+    wish: Wish | None = None  # what had been asked of the running job
+    deaths: Sequence[Death] = ()  # since the user last asked for the job, oldest first, this one included
+    reboots: int = 0  # attempts that ended by a restart of the machine in the last 24 hours, this one included
+    leg: Leg | None = None  # the leg it ran under
+    next_example: int = 0  # examples seen where the next attempt will begin
+    survived: int = 0  # iterations the attempt trained
+    repeated_leg: bool = False  # the leg was tried once more already
+    at_its_own_limit: bool = False  # it had come near what it may take, so no other program was the cause
+    peak_bytes: int | None = None  # the most it took
+    free_bytes: int | None = None  # what is free now
+    lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
+
+
+def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
     """Say what becomes of a job whose attempt has ended.
 
     Args:
         ending: how it ended.
-        wish: what had been asked of the running job, if anything.
-        progress: new iterations per attempt that died, oldest first (see `retry.backoff`).
-        max_restarts: from the job's spec.
+        spec: what was asked for.
+        history: what led there.
         now: unix seconds.
         jitter: 0..1.
     """
     if ending.outcome is Outcome.DONE:
         return Decision(status=Status.SUCCEEDED, reason=ending.reason, detail=ending.detail)
-    if wish == "cancel":
+    if history.wish == "cancel":
         return Decision(status=Status.CANCELLED, reason=Reason.STOPPED_BY_USER, detail="cancelled by the user")
     if ending.outcome is Outcome.REFUSED:
         return Decision(status=Status.FAILED, reason=ending.reason, detail=ending.detail)
-    if wish in ("pause", "worker_stop"):
-        who = "by the user" if wish == "pause" else "with the worker; goes on when a worker starts"
+    if history.wish is not None:
+        who = "by the user" if history.wish == "pause" else "with the worker; goes on when a worker starts"
         return Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail=f"paused {who}")
     if ending.outcome is Outcome.STOPPED:
-        # Somebody else sent TERM: a checkpoint was written, nothing is wrong, nobody asked lq to stop. Go on.
-        return Decision(
-            status=Status.WAITING,
-            reason=ending.reason,
-            detail="stopped from outside; resuming",
-            not_before=now,
-        )
-    return _after_death(ending, progress=progress, max_restarts=max_restarts, now=now, jitter=jitter)
+        # A segment is over, or somebody else sent TERM: a checkpoint was written and nothing is wrong. Go on.
+        return Decision(status=Status.WAITING, reason=ending.reason, detail=ending.detail, not_before=now)
+    return _after_death(ending, spec, history, now=now, jitter=jitter)
 
 
-def _after_death(ending: Ending, *, progress: list[int], max_restarts: int, now: float, jitter: float) -> Decision:
-    answer = backoff(progress=progress, max_restarts=max_restarts, jitter=jitter)
-    evidence = {
+def _after_death(ending: Ending, spec: JobSpec, history: History, *, now: float, jitter: float) -> Decision:
+    answer = backoff(
+        history.deaths,
+        max_restarts=spec.lq.retry.max_restarts,
+        crash_loop=spec.lq.retry.crash_loop,
+        iters=spec.iters,
+        jitter=jitter,
+    )
+    evidence: dict[str, object] = {
         "reason": ending.reason.value,
         "deaths_in_a_row": answer.deaths_in_a_row,
-        "max_restarts": max_restarts,
-        "new_iterations": progress[-1],
+        "max_restarts": spec.lq.retry.max_restarts,
+        "new_iterations": history.deaths[-1].gained if history.deaths else 0,
         "delay_s": round(answer.delay_s, 3),
     }
+    if ending.sign is not None:
+        evidence["sign"] = ending.sign
+    if ending.reason is Reason.DISK_FULL:
+        return _disk_full(ending, evidence, now)
+    if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_A_DAY:
+        return _held(ending, evidence | {"reboots_in_24_h": history.reboots})
+    if ending.reason is Reason.OUT_OF_MEMORY and history.leg is not None:
+        return _out_of_memory(ending, spec, history, evidence, now)
     if not answer.may_retry:
-        return Decision(
-            status=Status.FAILED,
-            reason=ending.reason,
-            detail=f"{ending.detail}; died {answer.deaths_in_a_row} times without 200 new iterations in between "
-            f"(retry.max_restarts: {max_restarts})",
-            evidence=evidence,
-        )
+        return _given_up(ending, answer, spec, evidence)
+    return _again(ending, answer, history, evidence, now)
+
+
+def _again(ending: Ending, answer: Backoff, history: History, evidence: dict[str, object], now: float) -> Decision:
+    """Resume, after the pause and under the leg that the reason asks for."""
+    delay, leg = answer.delay_s, None
+    words = "resumed from its last checkpoint" if history.next_example else "begun again: it had no checkpoint yet"
+    if ending.reason is Reason.GPU_TIMEOUT:
+        delay, words = max(delay, GPU_REST_S), f"resumed after {GPU_REST_S:.0f} s of rest for the GPU"
+    if ending.reason is Reason.GPU_WATCHDOG:
+        delay, words = max(delay, GPU_REST_S), "resumed; let the display sleep at night: a lit one takes the GPU away"
+    again_by_watchdog = ending.reason is Reason.GPU_WATCHDOG and answer.same_in_a_row > 1
+    if history.leg is not None and (ending.reason is Reason.DESCRIPTOR_LEAK or again_by_watchdog):
+        leg = _shorter_segments(history)
+        words = f"resumed in a fresh process, and from now on in one every {leg.segment} iterations"
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
-        not_before=now + answer.delay_s,
+        not_before=now + delay,
+        leg=leg,
+        answer=words,
+        evidence=evidence | {"delay_s": round(delay, 3)},
+    )
+
+
+def _shorter_segments(history: History) -> Leg:
+    assert history.leg is not None
+    segment = max(1, history.survived // 2)
+    return dataclasses.replace(
+        history.leg, first_example=history.next_example, segment=segment, because=f"segments of {segment} iterations"
+    )
+
+
+def _out_of_memory(
+    ending: Ending, spec: JobSpec, history: History, evidence: dict[str, object], now: float
+) -> Decision:
+    assert history.leg is not None
+    rung = oom.next_rung(
+        history.leg,
+        first_example=history.next_example,
+        may_repeat=not (history.repeated_leg or history.at_its_own_limit) and TOO_LARGE_BUFFER not in ending.detail,
+        peak_bytes=history.peak_bytes,
+        free_bytes=history.free_bytes,
+        allow_truncation=spec.lq.memory.allow_truncation,
+        lengths=history.lengths,
+    )
+    seen = evidence | {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
+    if rung.leg is None:
+        detail = f"{ending.detail}; {rung.text}"
+        return Decision(status=Status.FAILED, reason=ending.reason, detail=detail, evidence=seen)
+    return Decision(
+        status=Status.WAITING,
+        reason=ending.reason,
+        detail=ending.detail,
+        not_before=now,
+        leg=None if rung.again else rung.leg,
+        answer=rung.text,
+        evidence=seen,
+    )
+
+
+def _disk_full(ending: Ending, evidence: dict[str, object], now: float) -> Decision:
+    return Decision(
+        status=Status.WAITING,
+        reason=ending.reason,
+        detail=ending.detail,
+        not_before=now + DISK_LOOK_S,
+        answer="waits until there is space for three checkpoints",
+        evidence=evidence,
+    )
+
+
+def _held(ending: Ending, evidence: dict[str, object]) -> Decision:
+    return Decision(
+        status=Status.HELD,
+        reason=ending.reason,
+        detail=f"the machine was restarted {evidence['reboots_in_24_h']} times within a day while this job ran",
+        answer="held; if the job is not the cause, let it go on with lq release",
+        evidence=evidence,
+    )
+
+
+def _given_up(ending: Ending, answer: Backoff, spec: JobSpec, evidence: dict[str, object]) -> Decision:
+    if answer.looping and answer.deaths_in_a_row <= spec.lq.retry.max_restarts:
+        reason, rule = Reason.CRASH_LOOP, f"retry.crash_loop: {spec.lq.retry.crash_loop}"
+    else:
+        reason, rule = ending.reason, f"retry.max_restarts: {spec.lq.retry.max_restarts}"
+    return Decision(
+        status=Status.FAILED,
+        reason=reason,
+        detail=f"{ending.detail}; died {answer.deaths_in_a_row} times in a row without new progress ({rule})",
         evidence=evidence,
     )

@@ -1,8 +1,9 @@
-"""When to try again: the backoff rule (policies.md 3). Pure: time and chance are arguments."""
+"""When to try again: backoff and the crash-loop breaker (policies.md 2 and 3). Pure: time and chance are arguments."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 FIRST_DELAY_S = 10.0
 LONGEST_DELAY_S = 600.0
@@ -11,30 +12,62 @@ NEW_PROGRESS_ITERATIONS = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Death:
+    """An attempt that died."""
+
+    gained: int  # iterations beyond every earlier attempt's
+    reason: str  # a Reason code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Backoff:
     """The answer: how often in a row it died, whether it may try again, and after how long."""
 
     deaths_in_a_row: int  # this death included, counted since the last new progress
+    same_in_a_row: int  # of them, the last ones that had this reason
     may_retry: bool
+    looping: bool  # it may not, because restarts have stopped bringing it any further
     delay_s: float
 
 
-def backoff(*, progress: list[int], max_restarts: int, jitter: float) -> Backoff:
-    """Decide whether and when a job that died tries again.
-
-    A death after `NEW_PROGRESS_ITERATIONS` new iterations starts the count anew. The first death in a row is
-    answered at once; then 10 s * 2^n, at most 10 min.
+def new_progress(iters: int) -> int:
+    """Return how many new iterations count as progress: 200, or a tenth of a run too short for that to mean anything.
 
     Args:
-        progress: for each attempt that died since the user last asked for the job, oldest first, the new iterations it
-            brought beyond every earlier one; the last entry is the attempt that just died.
-        max_restarts: how many deaths in a row are answered by a restart.
+        iters: iterations of the whole run.
+    """
+    return max(1, min(NEW_PROGRESS_ITERATIONS, iters // 10))
+
+
+def backoff(deaths: Sequence[Death], *, max_restarts: int, crash_loop: int, iters: int, jitter: float) -> Backoff:
+    """Decide whether and when a job that died tries again.
+
+    A death after new progress starts the count anew. The first death in a row is answered at once; then 10 s * 2^n,
+    at most 10 min.
+
+    Args:
+        deaths: since the user last asked for the job, oldest first; the last is the attempt that just died.
+        max_restarts: deaths in a row that are answered by a restart.
+        crash_loop: restarts of any kind in a row after which the run is taken to die at the same place for ever.
+        iters: iterations of the whole run.
         jitter: 0..1, spreads the delay by up to a tenth.
     """
-    deaths = 0
-    for gained in progress:
-        deaths = 1 if gained >= NEW_PROGRESS_ITERATIONS else deaths + 1
-    return Backoff(deaths_in_a_row=deaths, may_retry=deaths <= max_restarts, delay_s=_delay(deaths, jitter))
+    enough = new_progress(iters)
+    count = same = 0
+    before = None
+    for death in deaths:
+        fresh = death.gained >= enough
+        count = 1 if fresh else count + 1
+        same = 1 if fresh or death.reason != before else same + 1
+        before = death.reason
+    looping = count > crash_loop
+    return Backoff(
+        deaths_in_a_row=count,
+        same_in_a_row=same,
+        may_retry=count <= max_restarts and not looping,
+        looping=looping,
+        delay_s=_delay(count, jitter),
+    )
 
 
 def _delay(deaths: int, jitter: float) -> float:

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Event = Literal["started", "recovered", "failed", "finished"]
+Event = Literal["started", "recovered", "needs_you", "failed", "finished"]
 """What a job can notify about."""
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)?\s*", re.IGNORECASE)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 
 
@@ -39,6 +40,22 @@ def parse_size(value: object) -> object:
     return value
 
 
+def parse_limit(value: object) -> object:
+    """Keep `85%` as it is and turn `12GB` into bytes; what a percentage is of is known on the machine only."""
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value)):
+        if not 1 <= float(found[1]) <= 100:
+            raise ValueError("a share from 1% to 100%, or a size like 12GB")
+        return f"{float(found[1]):g}%"
+    return parse_size(value)
+
+
+def parse_share(value: object) -> object:
+    """Take `10%`, from 0% to 100%."""
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value)) and float(found[1]) <= 100:
+        return f"{float(found[1]):g}%"
+    raise ValueError("a share from 0% to 100%")
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -50,6 +67,7 @@ def _slug_name(value: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Limit = Annotated[int | str, BeforeValidator(parse_limit)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 
 
@@ -83,14 +101,51 @@ class Retry(Value):
     """`lq.retry`: what happens after a death."""
 
     max_restarts: int = Field(
-        5, ge=0, description="deaths in a row, without 200 new iterations, that are answered by a restart"
+        5, ge=0, description="deaths in a row that are answered by a restart; new progress starts the count anew"
     )
+    crash_loop: int = Field(
+        3, ge=1, description="restarts of any kind without new progress; one more death ends the job as crash_loop"
+    )
+
+
+class Memory(Value):
+    """`lq.memory`: what a run may take, and what lq may change when it takes more."""
+
+    limit: Limit = Field("85%", description="of what the device recommends, in percent or bytes")
+    allow_truncation: bool = Field(False, description="cut long rows when nothing else makes a run fit")
+    probe: bool = Field(True, description="try the longest batch before the first update of every attempt")
+
+
+class Stall(Value):
+    """`lq.stall`: how long a phase may go without progress, counted while the machine is awake."""
+
+    load: Seconds = Field(1800.0, description="loading the model and the data")
+    first_iteration: Seconds = Field(1200.0, description="until the first reports are in")
+    least: Seconds = Field(90.0, description="training: six times the slowest of the last 20 reports, at least this")
+    most: Seconds = Field(900.0, description="training: and at most this")
+    validation: Seconds = Field(3600.0, description="a validation, at most")
+    save: Seconds = Field(300.0, description="writing a checkpoint")
 
 
 class Checkpointing(Value):
     """`lq.checkpoint`: how often, beside `save_every`."""
 
     every: Seconds = Field(600.0, description="at most this long between two checkpoints, such as 10min")
+
+
+class Keep(Value):
+    """`lq.keep`: which checkpoints stay while the run goes on."""
+
+    last: int = Field(2, ge=1, description="the newest so many")
+    best: int = Field(1, ge=1, description="the best so many by validation")
+    milestones: Annotated[str, BeforeValidator(parse_share)] = Field(
+        "10%", description="one adapter without its optimizer at every such share of the run; 0% for none"
+    )
+
+    @property
+    def milestone_share(self) -> float:
+        """The share as a number, 0..1."""
+        return float(self.milestones.rstrip("%")) / 100
 
 
 class Notify(Value):
@@ -113,7 +168,11 @@ class LqSpec(Value):
         description="bucketed: rows of like length together, every epoch anew; shuffled: MLX-LM's effective order",
     )
     retry: Retry = Retry()
+    segment: int | None = Field(None, gt=0, description="end and resume the trainer every so many iterations")
+    memory: Memory = Memory()
+    stall: Stall = Stall()
     checkpoint: Checkpointing = Checkpointing()
+    keep: Keep = Keep()
     notify: Notify = Notify()
 
 

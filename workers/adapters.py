@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jobs.course import Leg
+from jobs.course import Course
 from jobs.errors import CheckpointInvalid
 from jobs.spec import JobSpec
 from workers import checkpoints
@@ -37,30 +37,32 @@ class Published:
     set_aside: Path | None  # what lay in adapter_path before
 
 
-def publish(job_dir: JobDir, spec: JobSpec, leg: Leg, *, job_id: int) -> Published:
+def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int) -> Published:
     """Publish best and final weights; doing it twice changes nothing.
 
     Args:
         job_dir: the job's folder.
         spec: what was asked for.
-        leg: what the run ended under.
-        job_id: goes into lq.json, by which a later publication knows its own files.
+        course: the legs; its last one is what the run ended under.
+        job_id: goes into lq.json, beside the job's folder, by which a later publication knows its own files.
 
     Raises:
         CheckpointInvalid: no checkpoint verifies.
     """
-    final, bad = checkpoints.newest_valid(job_dir.checkpoints)
+    final, bad = checkpoints.newest_valid(job_dir.checkpoints, course)
     if final is None:
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best = checkpoints.best_valid(job_dir.checkpoints) or final
-    about = {"version": VERSION, "job": job_id, "best": _about(best), "final": _about(final)}
+    best = checkpoints.best_valid(job_dir.checkpoints, course) or final
+    own = {"job": job_id, "job_dir": str(job_dir.path)}
+    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final)}
+    leg = course.legs[-1]
     _lay_out(job_dir.adapters, best, final, mlx_config(spec, leg), about, link=True)
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
     set_aside = None
     if target is not None:
-        set_aside = _make_room(target, job_id)
+        set_aside = _make_room(target, job_id, job_dir)
         _lay_out(target, best, final, mlx_config(spec, leg), about, link=False)
     return Published(
         folder=job_dir.adapters, best=best.iteration, final=final.iteration, copied_to=target, set_aside=set_aside
@@ -76,13 +78,13 @@ def _lay_out(
     folder: Path, best: Checkpoint, final: Checkpoint, config: dict[str, Any], about: dict[str, Any], *, link: bool
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _place(final.adapters, folder / FINAL, link=link)
-    _place(best.adapters, folder / BEST, link=link)
+    place(final.adapters, folder / FINAL, link=link)
+    place(best.adapters, folder / BEST, link=link)
     write_json(folder / CONFIG, config)
     write_json(folder / ABOUT, about)
 
 
-def _place(source: Path, target: Path, *, link: bool) -> None:
+def place(source: Path, target: Path, *, link: bool) -> None:
     """Put a file there all at once: a hard link where that works and is wanted, else a copy."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
@@ -97,10 +99,10 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
     partial.unlink(missing_ok=True)  # renaming one of two links to the same file over the other does nothing (POSIX)
 
 
-def _make_room(folder: Path, job_id: int) -> Path | None:
+def _make_room(folder: Path, job_id: int, job_dir: JobDir) -> Path | None:
     """Keep an adapter that another run left there under another name; return that name."""
     present = folder / BEST
-    if not present.exists() or _job_of(folder) == job_id:
+    if not present.exists() or _origin(folder) == str(job_dir.path):
         return None
     aside = folder / f"before-job-{job_id}"
     aside.mkdir(exist_ok=True)
@@ -110,9 +112,10 @@ def _make_room(folder: Path, job_id: int) -> Path | None:
     return aside
 
 
-def _job_of(folder: Path) -> int | None:
+def _origin(folder: Path) -> str | None:
+    """Return the job folder that a published adapter came from; ids alone are not unique across homes."""
     try:
         content = json.loads((folder / ABOUT).read_text())
     except (OSError, ValueError):
         return None
-    return content.get("job") if isinstance(content, dict) else None
+    return content.get("job_dir") if isinstance(content, dict) else None

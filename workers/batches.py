@@ -13,6 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+Table = np.ndarray[tuple[int, int], np.dtype[np.int32]]
+"""Whole numbers in rows and columns."""
+
 WINDOW_BATCHES = 50
 """Bucketing sorts by length inside windows of this many batches, so that every epoch still mixes rows."""
 
@@ -20,9 +23,9 @@ PAD_TO = 32
 """MLX-LM pads to one more than a multiple of this (mlx_lm/tuner/trainer.py, iterate_batches)."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class BatchOrder:
-    """The order of a whole run."""
+    """The order of a whole run. Compared by identity: looking up a drawn epoch must not read every length again."""
 
     lengths: tuple[int, ...]  # tokens of each row
     sort_keys: tuple[int, ...]  # what MLX-LM sorts by before it cuts batches (`shuffled`)
@@ -73,9 +76,24 @@ def _fixed(order: BatchOrder) -> list[tuple[int, ...]]:
     return [tuple(rows[start : start + size]) for start in range(0, len(rows) - size + 1, size)]
 
 
-def padded(
-    rows: Sequence[Sequence[int]], offsets: Sequence[int], max_seq_length: int
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int32]], np.ndarray[tuple[int, int], np.dtype[np.int32]]]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The tokenised rows of one data file."""
+
+    tokens: Sequence[Sequence[int]]  # token ids of each row
+    offsets: Sequence[int]  # first supervised token of each row
+    sort_keys: tuple[int, ...]  # what MLX-LM sorts each row by
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.tokens)
+
+    def padded(self, chosen: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
+        """Return the chosen rows padded to one array, as the function `padded` does."""
+        return padded([self.tokens[row] for row in chosen], [self.offsets[row] for row in chosen], max_seq_length)
+
+
+def padded(rows: Sequence[Sequence[int]], offsets: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
     """Pad rows to one array as MLX-LM does.
 
     Args:

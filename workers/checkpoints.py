@@ -7,6 +7,7 @@ It is filled under another name; the manifest (sizes and sha256) is written last
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jobs.course import Course
 from jobs.errors import CheckpointInvalid
 from jobs.events import finite
 from workers.files import fsync_file
@@ -69,6 +71,8 @@ def write(folder: Path, iteration: int, fill: Callable[[Path], dict[str, Any]]) 
     partial.mkdir(parents=True, mode=0o700)
     state = fill(partial)
     (partial / STATE).write_text(json.dumps({"version": VERSION, "iteration": iteration} | finite(state), indent=1))
+    for name in (ADAPTERS, OPTIMIZER):
+        _require_whole(partial / name)
     entries = {name: _entry(partial / name) for name in _CONTENT}
     manifest = {"version": VERSION, "iteration": iteration, "files": entries}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -108,32 +112,56 @@ def listed(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
-def newest_valid(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies, and why newer ones do not."""
+def newest_valid(folder: Path, course: Course) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies and lies on the course, and why newer ones are no good.
+
+    Args:
+        folder: the job's checkpoints/.
+        course: a checkpoint that a later leg has left behind is passed over in silence.
+    """
     bad = []
     for checkpoint in reversed(listed(folder)):
         try:
             verify(checkpoint)
+            on_course = is_on(course, checkpoint)
         except CheckpointInvalid as error:
             bad.append(str(error))
         else:
-            return checkpoint, bad
+            if on_course:
+                return checkpoint, bad
     return None, bad
 
 
+def is_on(course: Course, checkpoint: Checkpoint) -> bool:
+    """Say whether a checkpoint lies on the course, or was left behind by a leg that begins before it.
+
+    Raises:
+        CheckpointInvalid: it does not say where it was written.
+    """
+    state = checkpoint.state()
+    try:
+        return course.leads_to(int(state["examples_seen"]), int(state["leg"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointInvalid(f"{checkpoint.path / STATE} does not say where it was written") from error
+
+
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left under another name."""
-    for pattern in (".step-*.partial", ".step-*.replaced"):
+    """Clear away what a killed writer left; a checkpoint it was about to replace gets its name back."""
+    for replaced in folder.glob(".step-*.replaced"):
+        final = folder / replaced.name.removeprefix(".").removesuffix(".replaced")
+        if not final.exists():
+            replaced.rename(final)
+    for pattern in (".step-*.partial", ".step-*.replaced", ".step-*.pruned"):
         for leftover in folder.glob(pattern):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def best_valid(folder: Path) -> Checkpoint | None:
+def best_valid(folder: Path, course: Course) -> Checkpoint | None:
     """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one."""
     scored = []
     for checkpoint in listed(folder):
         try:
-            loss = (checkpoint.state().get("validation") or {}).get("loss")
+            loss = (checkpoint.state().get("validation") or {}).get("loss") if is_on(course, checkpoint) else None
         except CheckpointInvalid:
             continue
         if isinstance(loss, float) and math.isfinite(loss):
@@ -145,6 +173,24 @@ def best_valid(folder: Path) -> Checkpoint | None:
             continue
         return checkpoint
     return None
+
+
+def _require_whole(path: Path) -> None:
+    """Check that a safetensors file is as long as its own header says: a full disk may cut it without a word.
+
+    The format: 8 bytes of header length, the header in JSON with each tensor's data_offsets, the data
+    (https://github.com/huggingface/safetensors#format).
+
+    Raises:
+        OSError: it is shorter; ENOSPC, because that is how it comes about.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        header = json.loads(file.read(length)) if 0 < length < size else None
+    ends = [entry["data_offsets"][1] for name, entry in (header or {}).items() if name != "__metadata__"]
+    if header is None or size < 8 + length + max(ends, default=0):
+        raise OSError(errno.ENOSPC, "the file was cut while it was written", str(path))
 
 
 def _name_it(partial: Path, final: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ def fsync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         full = getattr(fcntl, "F_FULLFSYNC", None)
-        if full is None:
-            os.fsync(descriptor)
-        else:
-            fcntl.fcntl(descriptor, full)
+        if full is not None:
+            with suppress(OSError):  # not every file system has it
+                fcntl.fcntl(descriptor, full)
+                return
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ checkpoints and stopping (field-notes.md).
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import math
@@ -22,11 +23,13 @@ from typing import Any, cast, overload
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx.nn.utils as mlx_utils
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.callbacks import TrainingCallback, get_reporting_callbacks
 from mlx_lm.tuner.datasets import CacheDataset, load_dataset
-from mlx_lm.tuner.trainer import TrainingArgs, train
+from mlx_lm.tuner.trainer import TrainingArgs, default_loss, grad_checkpoint, train
 from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
 from mlx_lm.utils import load
 
@@ -36,20 +39,27 @@ from jobs.events import Kind
 from jobs.outcomes import Quality, Reason
 from jobs.spec import JobSpec
 from workers import checkpoints, sensors
-from workers.batches import BatchOrder, padded
+from workers.batches import BatchOrder, Rows
 from workers.checkpoints import Checkpoint
 from workers.event_log import EventLog
 from workers.job_dir import JobDir
+from workers.measures import Measured, limit_bytes
 from workers.mlx_names import mlx_config
-from workers.process import footprint_bytes
+from workers.process import address_space_share, footprint_bytes, swap_bytes
 from workers.reporter import Reporter
 from workers.requests import Requests
 
 NEVER = sys.maxsize
 """An interval MLX-LM never reaches: validating and saving are done here, at absolute iterations."""
 
+SELF_TEST_S = 10.0
+"""A resume measures again what took at most so long of the checkpoint's own validation."""
+
 SELF_TEST_BATCHES = 2
 """Where a checkpoint has no validation of its own, this many validation batches are its fingerprint."""
+
+OTHER_BATCHES_TOLERANCE = 1e-3
+"""How far a loss may lie off, in parts of it, when the same rows are measured in batches of another size."""
 
 _OPTIMIZERS = {
     "adam": optim.Adam,
@@ -60,37 +70,6 @@ _OPTIMIZERS = {
 }
 
 
-class Rows:
-    """The tokenised rows of one data file."""
-
-    def __init__(self, dataset: Any) -> None:
-        """Tokenise everything; the order of a run depends on every length."""
-        cached = CacheDataset(dataset)
-        rows = [cached[place] for place in range(len(dataset))]
-        self.tokens: list[list[int]] = [row[0] for row in rows]
-        self.offsets: list[int] = [int(row[1]) for row in rows]
-        self.sort_keys = tuple(int(cached.itemlen(place)) for place in range(len(dataset)))
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.tokens)
-
-    def batch(self, rows: Sequence[int], max_seq_length: int) -> tuple[mx.array, mx.array]:
-        """Return (tokens, spans) of these rows as MLX-LM's loss takes them."""
-        tokens, spans = padded([self.tokens[row] for row in rows], [self.offsets[row] for row in rows], max_seq_length)
-        return mx.array(tokens), mx.array(spans)
-
-
-class Measured(types.SimpleNamespace):
-    """A loss over rows: `loss` in nats per token, `standard_error` by row, `row_losses`, `examples`, `seconds`."""
-
-    loss: float
-    standard_error: float | None
-    row_losses: list[float]
-    examples: int
-    seconds: float
-
-
 class TrainingRun(TrainingCallback):
     """One attempt at a run, from loading the model to the last checkpoint."""
 
@@ -99,24 +78,25 @@ class TrainingRun(TrainingCallback):
 
         Args:
             spec: what was asked for.
-            course: the legs; this version runs one.
+            course: the legs.
             job_dir: where checkpoints lie.
             events: the channel up.
             requests: what signals have asked.
-
-        Raises:
-            ConfigInvalid: the course has more legs than this version runs.
         """
-        if len(course.legs) != 1:
-            raise ConfigInvalid(f"course.json has {len(course.legs)} legs; this lq runs courses of one: update lq")
-        self.spec, self.job_dir, self.events, self.requests = spec, job_dir, events, requests
+        self.spec, self.course, self.job_dir, self.events, self.requests = spec, course, job_dir, events, requests
         self.leg: Leg = course.legs[0]
-        self.reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=_memory)
+        self.reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=self._memory)
         self._validation: dict[str, Any] | None = None  # of the present iteration, where it was measured
+        self._measured: Measured | None = None  # the same, where this very process measured it
         self._validation_saved = True  # a checkpoint holds it, or there is none to hold
         self._saved_at = 0  # iteration of the last checkpoint
         self._saved_time = time.monotonic()
         self._finished = False
+        self._segment_ends: int | None = None  # iteration at which this process makes room for a fresh one
+        self._micro: list[dict[str, Any]] = []  # MLX-LM's reports of the micro-batches of an unfinished iteration
+        self._pressure = sensors.PressureGauge()
+        self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
+        self._checkpointing = False  # gradient checkpointing is on; MLX-LM turns it on for good
 
     # --- the story ---
 
@@ -128,16 +108,19 @@ class TrainingRun(TrainingCallback):
             quality: how faithful that resume can be.
 
         Returns:
-            `completed`, or `stopped_by_user` where it stopped with a checkpoint.
+            `completed`; `stopped_by_user` where it stopped with a checkpoint, on request or at a segment's end.
         """
+        self.leg = self._leg_at(resume.iteration if resume is not None else 0)
         with self.requests.nothing_to_lose():
             self._load_model()
             self._load_rows()
             self._prepare_training(fresh=resume is None)
             if resume is not None:
                 self._restore(resume, quality)
+            if self.spec.lq.memory.probe and self.reporter.iteration < self.spec.iters:
+                self._probe()
         with self._forwarded_callbacks():
-            self._train()
+            self._train_legs()
         if not self._finished:
             return Reason.STOPPED_BY_USER
         if self.spec.test:
@@ -154,6 +137,8 @@ class TrainingRun(TrainingCallback):
         try:
             loaded = load(self.spec.model, tokenizer_config={"trust_remote_code": remote}, trust_remote_code=remote)
         except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and type(error) is not FileNotFoundError:
+                raise  # the hub's own, such as no network: a new attempt may find it
             raise ModelMissing(f"the model {self.spec.model} cannot be loaded: {_one_line(error)}") from error
         self.model: Any = loaded[0]
         self.tokenizer: Any = loaded[1]
@@ -162,19 +147,23 @@ class TrainingRun(TrainingCallback):
         self.events.append(Kind.PHASE, phase="tokenize")
         try:
             sets = load_dataset(types.SimpleNamespace(**mlx_config(self.spec, self.leg)), self.tokenizer)
-            self.train_rows, self.valid_rows, self.test_rows = (Rows(dataset) for dataset in sets)
+            self.train_rows, self.valid_rows, self.test_rows = (_tokenised(dataset) for dataset in sets)
         except (ValueError, KeyError, TypeError) as error:
             raise DataInvalid(f"the data {self.spec.data} cannot be used: {_one_line(error)}") from error
-        if len(self.train_rows) < self.leg.batch_size:
+        if len(self.train_rows) < self.spec.batch_size:
             raise DataInvalid(
-                f"the training set has {len(self.train_rows)} rows, but batch_size is {self.leg.batch_size}: "
+                f"the training set has {len(self.train_rows)} rows, but batch_size is {self.spec.batch_size}: "
                 "add rows or lower batch_size"
             )
         self._warn_of_truncation()
+        self._draw_order()
+
+    def _draw_order(self) -> None:
+        """Take the order of the present leg; its batches are the job file's, however the leg cuts them."""
         self.order = BatchOrder(
             lengths=tuple(len(row) for row in self.train_rows.tokens),
             sort_keys=self.train_rows.sort_keys,
-            batch_size=self.leg.batch_size,
+            batch_size=self.spec.batch_size,
             seed=self.spec.seed,
             salt=self.leg.salt,
             mode=self.spec.lq.batching,
@@ -269,31 +258,96 @@ class TrainingRun(TrainingCallback):
         """Measure again what the checkpoint recorded when it was written."""
         if recorded is None or not len(self.valid_rows):
             return
-        measured = self._measure(self.valid_rows, recorded["batches"])
+        measured = self._measure(self.valid_rows, recorded["examples"])
+        same_batches = recorded["batch_size"] == self.leg.batch_size
         self.events.append(
             Kind.SELF_TEST,
             iteration=self.reporter.iteration,
             measured=measured.loss,
             recorded=recorded["loss"],
-            equal=measured.loss == recorded["loss"],
+            equal=measured.loss == recorded["loss"] or (not same_batches and self._as_close(measured, recorded)),
             examples=measured.examples,
+            batch_size=self.leg.batch_size,
+            recorded_batch_size=recorded["batch_size"],
         )
+
+    @staticmethod
+    def _as_close(measured: Measured, recorded: dict[str, Any]) -> bool:
+        """Compare what was measured in batches of another size: padding moves the last bits."""
+        return math.isclose(measured.loss, recorded["loss"], rel_tol=OTHER_BATCHES_TOLERANCE)
+
+    # --- memory ---
+
+    def _probe(self) -> None:
+        """Do one whole update on the longest batch, so that a run which cannot fit fails in its first minute.
+
+        Weights, moments and the random key are put back: the run does not notice.
+        """
+        lengths = self.order.lengths
+        shares = {f"p{share}": math.ceil(float(np.percentile(lengths, share))) for share in (99, 95)}
+        self.events.append(Kind.PHASE, phase="probe", lengths=shares | {"max": max(lengths)})
+        self._turn_on_checkpointing()
+        key = cast("Any", mx.random.state)[0].tolist()
+        longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: self.leg.batch_size]
+        self.model.train()
+        (loss, tokens), gradients = mlx_utils.value_and_grad(self.model, default_loss)(
+            self.model, *self._batch(self.train_rows, longest)
+        )
+        mx.eval(loss, tokens, gradients)
+        weights, moments = _named(self.model.trainable_parameters()), _named(self.optimizer.state)
+        self.optimizer.update(self.model, gradients)
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+        self._set_weights(weights)
+        self._set_moments(moments)
+        del loss, tokens, gradients
+        self.reporter.beat()  # says what it took, should the next thing be a death without a word
+        mx.clear_cache()
+        mx.random.seed((key[0] << 32) | key[1])
+
+    def _turn_on_checkpointing(self) -> None:
+        """Turn on gradient checkpointing as train() would: for all layers of that class, and for good."""
+        if self.leg.grad_checkpoint and not self._checkpointing:
+            grad_checkpoint(self.model.layers[0])
+            self._checkpointing = True
 
     # --- training ---
 
-    def _train(self) -> None:
+    def _batch(self, rows: Rows, chosen: Sequence[int]) -> tuple[mx.array, mx.array]:
+        """Return (tokens, spans) of the chosen rows as MLX-LM's loss takes them."""
+        tokens, spans = rows.padded(chosen, self.leg.max_seq_length)
+        return mx.array(tokens), mx.array(spans)
+
+    def _leg_at(self, iteration: int) -> Leg:
+        return self.course.legs[self.course.at(iteration * self.spec.batch_size)]
+
+    def _train_legs(self) -> None:
+        """Train leg after leg; each is one call of MLX-LM's train()."""
+        if self.leg.segment is not None:
+            self._segment_ends = self.reporter.iteration + self.leg.segment
+        while not self._finished:
+            self.leg = self._leg_at(self.reporter.iteration)
+            self._draw_order()
+            end = self.course.holds_until(self.reporter.iteration * self.spec.batch_size)
+            if not self._train_until(self.spec.iters if end is None else end // self.spec.batch_size):
+                return
+
+    def _train_until(self, iteration: int) -> bool:
+        """Train until so many iterations are completed; False where a stop came first."""
         spec, leg = self.spec, self.leg
+        self._turn_on_checkpointing()
+        self._stopped = False
         scratch = self.job_dir.path / ".written-by-train.safetensors"  # train() insists on saving; lq does not use it
         arguments = TrainingArgs(
             batch_size=leg.batch_size,
-            iters=spec.iters - self.reporter.iteration + 1,  # one more, so that _batches is asked after the last one
+            iters=(iteration - self.reporter.iteration) * self._cuts
+            + 1,  # so that _batches is asked after the last one
             val_batches=0,
             steps_per_report=1,
             steps_per_eval=NEVER,
             steps_per_save=NEVER,
             max_seq_length=leg.max_seq_length,
             adapter_file=str(scratch),
-            grad_checkpoint=leg.grad_checkpoint,
+            grad_checkpoint=False,  # turned on already, where the leg has it
             grad_accumulation_steps=leg.grad_accumulation_steps,
             clear_cache_threshold=spec.clear_cache_threshold,
         )
@@ -305,33 +359,52 @@ class TrainingRun(TrainingCallback):
                 train_dataset=self.train_rows,
                 val_dataset=None,
                 args=arguments,
-                iterate_batches=self._batches,
+                iterate_batches=lambda **_: self._batches(iteration),
                 training_callback=self,
             )
         scratch.unlink(missing_ok=True)
+        return not self._stopped
 
-    def _batches(self, **_: Any) -> Iterator[tuple[mx.array, mx.array]]:
-        """Yield the batches from the present position on; between two, do what is due. Returning ends train()."""
-        start = self.reporter.iteration
-        for position in range(start, self.spec.iters):
+    @property
+    def _cuts(self) -> int:
+        """Micro-batches per iteration."""
+        return self.spec.batch_size // self.leg.batch_size
+
+    def _batches(self, end: int) -> Iterator[tuple[mx.array, mx.array]]:
+        """Yield the micro-batches from the present position on; between two iterations, do what is due.
+
+        Returning ends train(). After the last iteration of a leg nothing is due before the next leg has begun.
+        """
+        self._attempt_tokens = 0
+        for position in range(self.reporter.iteration, end):
             if self._between(position):
+                self._stopped = True
                 return
-            yield self.train_rows.batch(self.order.rows(position), self.leg.max_seq_length)
-        self._between(self.spec.iters)
+            rows, size = self.order.rows(position), self.leg.batch_size
+            for start in range(0, len(rows), size):
+                yield self._batch(self.train_rows, rows[start : start + size])
+        if end == self.spec.iters:
+            self._between(end)
+            self._stopped = not self._finished
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Take MLX-LM's report; with steps_per_report=1 there is one for each iteration."""
+        """Take MLX-LM's report; with steps_per_report=1 there is one for each micro-batch."""
+        self._micro.append(train_info)
+        if len(self._micro) < self._cuts:
+            return
+        train_info, self._micro = _whole_iteration(self._micro), []
         total = int(train_info["trained_tokens"])
         mean = self.reporter.count(train_info, total - self._attempt_tokens)
         self._attempt_tokens = total
-        self._validation, self._validation_saved = None, True
+        self._validation, self._validation_saved, self._measured = None, True, None
         iteration = self.reporter.iteration
         due = iteration % self.spec.steps_per_report == 0 or iteration == self.spec.iters
         if due and self._forward is not None:
             mine = {"iteration": iteration, "train_loss": mean, "trained_tokens": self.reporter.tokens}
             self._forward.on_train_loss_report(train_info | mine)
 
-    _attempt_tokens = 0
+    _attempt_tokens = 0  # as train() counts them, from the beginning of each call
+    _stopped = False
     _forward: TrainingCallback | None = None
 
     @contextlib.contextmanager
@@ -356,7 +429,10 @@ class TrainingRun(TrainingCallback):
             iteration: completed iterations.
         """
         at_end = iteration == self.spec.iters
-        aligned = iteration % self.leg.grad_accumulation_steps == 0 or at_end
+        aligned = iteration % self.spec.grad_accumulation_steps == 0 or at_end
+        if self._segment_ends is not None and iteration >= self._segment_ends and not at_end:
+            self.requests.segment_over = not self.requests.stop
+            self.requests.stop = True
         measure = self._validation_due(iteration, at_end, aligned)
         if measure and not self.requests.stop:
             self._validate()
@@ -386,10 +462,12 @@ class TrainingRun(TrainingCallback):
     def _validate(self) -> None:
         """Validate, unless a stop is asked meanwhile: then the attempt that goes on from here will."""
         self.events.append(Kind.PHASE, phase="validate")
-        measured = self._measure(self.valid_rows, self.spec.val_batches, give_up=lambda: self.requests.stop)
+        examples = self._examples(self.valid_rows, self.spec.val_batches)
+        measured = self._measure(self.valid_rows, examples, give_up=lambda: self.requests.stop)
         if measured is None:
             return
         self._validation = self._tell(Kind.VALIDATION, measured, iteration=self.reporter.iteration)
+        self._measured = measured
         self._validation_saved = False
         if self._forward is not None:
             info = {"iteration": self.reporter.iteration, "val_loss": measured.loss, "val_time": measured.seconds}
@@ -406,22 +484,21 @@ class TrainingRun(TrainingCallback):
         return summary
 
     @overload
-    def _measure(self, rows: Rows, batches: int) -> Measured: ...
+    def _measure(self, rows: Rows, examples: int) -> Measured: ...
 
     @overload
-    def _measure(self, rows: Rows, batches: int, give_up: Callable[[], bool]) -> Measured | None: ...
+    def _measure(self, rows: Rows, examples: int, give_up: Callable[[], bool]) -> Measured | None: ...
 
-    def _measure(self, rows: Rows, batches: int, give_up: Callable[[], bool] = lambda: False) -> Measured | None:
+    def _measure(self, rows: Rows, examples: int, give_up: Callable[[], bool] = lambda: False) -> Measured | None:
         """Measure the loss over rows in file order, without dropout and without touching the random key.
 
         Args:
             rows: the rows.
-            batches: at most this many batches; -1 for all.
+            examples: the first so many rows.
             give_up: asked before each batch; where it says yes, nothing is measured.
         """
         began = time.monotonic()
-        size = self.leg.batch_size
-        count = len(rows) if batches < 0 else min(len(rows), batches * size)
+        size, count = self.leg.batch_size, min(len(rows), examples)
         sums: list[float] = []
         tokens: list[int] = []
         self.model.eval()
@@ -429,7 +506,7 @@ class TrainingRun(TrainingCallback):
             if give_up():
                 self.model.train()
                 return None
-            batch, spans = rows.batch(range(start, min(start + size, count)), self.leg.max_seq_length)
+            batch, spans = self._batch(rows, range(start, min(start + size, count)))
             row_sums, row_tokens = _row_losses(self.model, batch, spans)
             mx.eval(row_sums, row_tokens)
             sums += cast("list[float]", row_sums.tolist())
@@ -437,21 +514,37 @@ class TrainingRun(TrainingCallback):
             if mx.get_cache_memory() > self.spec.clear_cache_threshold:
                 mx.clear_cache()
         self.model.train()
-        return Measured(seconds=time.monotonic() - began, **_summary(sums, tokens))
+        return Measured(sums=tuple(sums), tokens=tuple(tokens), seconds=time.monotonic() - began)
+
+    def _examples(self, rows: Rows, batches: int) -> int:
+        """Return how many rows so many batches of the job file hold; -1 for all."""
+        return len(rows) if batches < 0 else min(len(rows), batches * self.spec.batch_size)
 
     def _test(self) -> None:
         """Measure the test set on the last weights, and on the best ones where they are others."""
         self.events.append(Kind.PHASE, phase="test")
         self._test_at(self.spec.iters)
-        best = checkpoints.best_valid(self.job_dir.checkpoints)
+        best = checkpoints.best_valid(self.job_dir.checkpoints, self.course)
         if best is not None and best.iteration != self.spec.iters:
             _fill(_named(self.model.trainable_parameters()), best.adapters, self._set_weights)
             self._test_at(best.iteration)
 
     def _test_at(self, iteration: int) -> None:
-        measured = self._measure(self.test_rows, self.spec.test_batches)
+        measured = self._measure(self.test_rows, self._examples(self.test_rows, self.spec.test_batches))
         perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
         self._tell(Kind.TEST, measured, iteration=iteration, perplexity=perplexity)
+
+    def _memory(self) -> dict[str, Any]:
+        return {
+            "active": mx.get_active_memory(),
+            "cache": mx.get_cache_memory(),
+            "peak": mx.get_peak_memory(),
+            "footprint": footprint_bytes(),
+            "limit": self._limit,
+            "address_space_share": address_space_share(),
+            "swap": swap_bytes(),
+            "pressure_high": self._pressure.high(),
+        }
 
     # --- checkpoints ---
 
@@ -474,10 +567,11 @@ class TrainingRun(TrainingCallback):
             self.events.append(Kind.PHASE, phase="train")
 
     def _fill_checkpoint(self, folder: Path) -> dict[str, Any]:
-        mx.save_safetensors(str(folder / checkpoints.ADAPTERS), _named(self.model.trainable_parameters()))
-        mx.save_safetensors(str(folder / checkpoints.OPTIMIZER), _named(self.optimizer.state))
+        _save_tensors(folder / checkpoints.ADAPTERS, _named(self.model.trainable_parameters()))
+        _save_tensors(folder / checkpoints.OPTIMIZER, _named(self.optimizer.state))
         return {
-            "examples_seen": self.reporter.iteration * self.leg.batch_size,
+            "examples_seen": self.reporter.iteration * self.spec.batch_size,
+            "leg": self.course.at(max(0, self.reporter.iteration * self.spec.batch_size - 1)),
             "random_key": cast("Any", mx.random.state)[0].tolist(),
             "progress": self.reporter.pending(),
             "validation": self._validation,
@@ -488,12 +582,17 @@ class TrainingRun(TrainingCallback):
         }
 
     def _fingerprint(self) -> dict[str, Any] | None:
-        """Return what a resume measures again: this iteration's validation, else the first few batches of it."""
+        """Return what a resume measures again: this iteration's validation, or as much of it as a resume has time for;
+        where there is none, the first few batches.
+        """
         if not len(self.valid_rows):
             return None
-        if self._validation is not None:
-            return {"loss": self._validation["loss"], "batches": self.spec.val_batches}
-        return {"loss": self._measure(self.valid_rows, SELF_TEST_BATCHES).loss, "batches": SELF_TEST_BATCHES}
+        size = self.leg.batch_size
+        if self._measured is not None:
+            measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
+        else:
+            measured = self._measure(self.valid_rows, self._examples(self.valid_rows, SELF_TEST_BATCHES))
+        return {"loss": measured.loss, "examples": measured.examples, "batch_size": size}
 
 
 def versions() -> dict[str, str]:
@@ -514,18 +613,36 @@ def data_hashes(spec: JobSpec) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
 
 
+def _whole_iteration(micro: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the report of an iteration from those of its micro-batches: the mean loss, and the time of all."""
+    seconds = sum(1.0 / float(info["iterations_per_second"]) for info in micro)
+    return micro[-1] | {
+        "train_loss": sum(float(info["train_loss"]) for info in micro) / len(micro),
+        "iterations_per_second": 1.0 / seconds,
+    }
+
+
+def _tokenised(dataset: Any) -> Rows:
+    """Tokenise a whole data file at once; the order of a run depends on every length."""
+    cached = CacheDataset(dataset)
+    rows = [cached[place] for place in range(len(dataset))]
+    return Rows(
+        tokens=[row[0] for row in rows],
+        offsets=[int(row[1]) for row in rows],
+        sort_keys=tuple(int(cached.itemlen(place)) for place in range(len(dataset))),
+    )
+
+
 def _named(tree: Any) -> dict[str, mx.array]:
     """Return the arrays of a tree by their dotted names, as safetensors files hold them."""
     return dict(cast("list[tuple[str, mx.array]]", tree_flatten(tree)))
 
 
-def _memory() -> dict[str, int]:
-    return {
-        "active": mx.get_active_memory(),
-        "cache": mx.get_cache_memory(),
-        "peak": mx.get_peak_memory(),
-        "footprint": footprint_bytes(),
-    }
+def recommended_memory() -> int:
+    """Return what the device recommends to take, in bytes: Metal's working set, else what the system allows."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return sensors.allowed_memory()
 
 
 def _first_trained(num_layers: int, layers: int) -> int:
@@ -543,22 +660,22 @@ def _row_losses(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array,
     return cross_entropy.astype(mx.float32).sum(axis=1), mask.sum(axis=1)
 
 
-def _summary(sums: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
-    """Return loss, standard error and row losses.
-
-    The loss is the ratio of two sums, so its standard error is the ratio estimator's (Cochran, Sampling Techniques,
-    3rd ed., eq. 6.13 without the finite-population correction): sqrt(n/(n-1) * sum((s_i - loss*t_i)^2)) / sum(t_i).
-    """
-    total, count = sum(tokens), len(sums)
-    loss = sum(sums) / total if total else math.nan
-    spread = sum((one - loss * length) ** 2 for one, length in zip(sums, tokens, strict=True))
-    error = math.sqrt(count / (count - 1) * spread) / total if total and count > 1 else None
-    rows = [one / length if length else math.nan for one, length in zip(sums, tokens, strict=True)]
-    return {"loss": loss, "standard_error": error, "examples": count, "row_losses": rows}
-
-
 def _shapes(arrays: dict[str, mx.array]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in arrays.items()}
+
+
+def _save_tensors(path: Path, tensors: dict[str, mx.array]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written; ENOSPC, because MLX does not say why and a full disk is how it comes about.
+    """
+    try:
+        mx.save_safetensors(str(path), tensors)
+    except RuntimeError as error:
+        if not str(error).startswith(("[write] Unable to write", "[save_safetensors] Failed to open")):
+            raise  # the arrays are computed here, so this may be the GPU's
+        raise OSError(errno.ENOSPC, f"the disk took no more ({_one_line(error)})", str(path)) from error
 
 
 def _fill(expected: dict[str, mx.array], path: Path, put: Any) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import signal
+import sys
+import warnings
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -64,5 +69,58 @@ def signal_one(who: ProcessIdentity, number: signal.Signals) -> bool:
 
 
 def footprint_bytes() -> int:
-    """Return this process's resident memory. On macOS Metal's share is missing from it (field-notes.md)."""
+    """Return what this process takes of the machine's memory.
+
+    On macOS that is `phys_footprint`, which is what the system itself compares with its limits and holds Metal's
+    share (proc_pid_rusage, <sys/resource.h>); resident memory does not. Elsewhere it is the resident memory.
+    """
+    if sys.platform == "darwin":
+        found = _phys_footprint(os.getpid())
+        if found is not None:
+            return found
     return int(psutil.Process().memory_info().rss)
+
+
+_RUSAGE_INFO_V0, _RUSAGE_INFO_BYTES, _PHYS_FOOTPRINT_AT = 0, 512, 16 + 7 * 8
+"""struct rusage_info_v0: a 16-byte uuid, then 64-bit fields, of which ri_phys_footprint is the eighth."""
+
+
+def _phys_footprint(pid: int) -> int | None:
+    """Ask macOS; None where it does not answer. Not yet seen on a Mac."""
+    buffer = ctypes.create_string_buffer(_RUSAGE_INFO_BYTES)
+    try:
+        ask = ctypes.CDLL("/usr/lib/libproc.dylib").proc_pid_rusage
+    except (OSError, AttributeError):
+        return None
+    if ask(pid, _RUSAGE_INFO_V0, ctypes.byref(buffer)) != 0:
+        return None
+    return int.from_bytes(buffer.raw[_PHYS_FOOTPRINT_AT : _PHYS_FOOTPRINT_AT + 8], sys.byteorder)
+
+
+def address_space_share() -> float | None:
+    """Return how much of its address space this process has taken, 0..1; None where it is not limited (RLIMIT_AS)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    return int(psutil.Process().memory_info().vms) / soft
+
+
+def swap_bytes() -> int | None:
+    """Return the machine's swap in use; None where it is unknown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # psutil warns where /proc lacks the counters it does not need here
+        try:
+            return int(psutil.swap_memory().used)
+        except (OSError, RuntimeError):
+            return None
+
+
+def free_bytes() -> int:
+    """Return the memory a new process could take without pushing others out."""
+    return int(psutil.virtual_memory().available)
+
+
+def be_first_to_go() -> None:
+    """Ask Linux to end this process, and not the worker, where memory runs out. Elsewhere nothing happens."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")

@@ -18,13 +18,13 @@ HEARTBEAT_S = 5.0
 class Reporter:
     """Collects what MLX-LM reports each iteration and writes it as progress events at report boundaries."""
 
-    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, Any]]) -> None:
         """Start at the beginning of a run; `restore` moves it to a checkpoint.
 
         Args:
             events: where lines go.
             steps_per_report: iterations per report.
-            memory: reads active, cache, peak and footprint, in bytes.
+            memory: reads active, cache, peak, footprint, limit and swap in bytes, and pressure_high.
         """
         self._events = events
         self._every = steps_per_report

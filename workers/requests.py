@@ -19,6 +19,7 @@ class Requests:
         """Nothing is asked yet."""
         self.stop = False
         self.snapshot = False
+        self.segment_over = False  # the stop is the trainer's own, at the end of a segment
         self._nothing_to_lose = False
 
     def listen(self) -> None:

@@ -74,17 +74,34 @@ class Child:
         if self.stop_asked_at is None:
             self.stop_asked_at = time.monotonic()
             process.signal_one(self.identity, signal.SIGTERM)
+            process.signal_one(self.identity, signal.SIGCONT)  # one that was stopped hears nothing else
 
     def kill_after(self, grace_s: float) -> None:
         """End its whole session by KILL if it was asked to stop longer ago than this."""
         if self.stop_asked_at is not None and time.monotonic() - self.stop_asked_at > grace_s:
             self.killed = process.signal_group(self.identity, signal.SIGKILL) or self.killed
 
-    def exit_report(self, *, started: bool) -> ExitReport:
+    def exit_report(
+        self,
+        *,
+        started: bool,
+        phase: str | None = None,
+        pressure_high: bool = False,
+        memory_share: float | None = None,
+        kernel_oom_kills: int = 0,
+        stall: str | None = None,
+        guarded: str | None = None,
+    ) -> ExitReport:
         """Say what is known about its end.
 
         Args:
             started: whether it wrote its `started` event.
+            phase: what it was doing, as far as it said.
+            pressure_high: whether memory was short at its last sample.
+            memory_share: the most it took, in parts of its limit.
+            kernel_oom_kills: processes the kernel ended for memory while it lived.
+            stall: why lq ended it as stalled.
+            guarded: why the memory guard had it stop.
         """
         code = self._popen.returncode if self._popen is not None else None
         words = event_log.last_words(self._job_dir.events, self._attempt)
@@ -97,6 +114,12 @@ class Child:
             killed_by_lq=self.killed,
             same_boot=self.identity.boot_id == boot_id(),
             stderr_tail=log_tail(self._job_dir.log, self._attempt),
+            phase=phase,
+            pressure_high=pressure_high,
+            memory_share=memory_share,
+            kernel_oom_kills=kernel_oom_kills,
+            stall=stall,
+            guarded=guarded,
         )
 
 

@@ -7,27 +7,28 @@ It is a function of (spec, course, checkpoint) and speaks through events.jsonl o
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.load import load_frozen
 from jobs import course as courses
 from jobs.errors import DataInvalid, InvalidInput, LqError, ModelMissing
 from jobs.events import Kind
-from jobs.exits import DONE, NEVER_RETRY, RESUMABLE
+from jobs.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
 from jobs.outcomes import Outcome, Quality, Reason
 from jobs.spec import JobSpec
-from workers import checkpoints
+from workers import checkpoints, kernels
 from workers.checkpoints import Checkpoint
 from workers.event_log import EventLog
 from workers.job_dir import JobDir
 from workers.lock import Held, LockFile
-from workers.process import identity
+from workers.process import be_first_to_go, identity
 from workers.reporter import HEARTBEAT_S
 from workers.requests import Requests, StopAsked
 
@@ -71,27 +72,35 @@ def _attempt(job_dir: JobDir, events: EventLog, requests: Requests) -> int:
         return NEVER_RETRY
     except BaseException as error:  # noqa: BLE001 the border of the process: it records, and the parent judges
         traceback.print_exc()
-        reason = Reason.OUT_OF_MEMORY if isinstance(error, MemoryError) else Reason.CRASHED
-        _ended(events, Outcome.DIED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
-        return CRASHED
+        reason = _reason_for_death(error)
+        with suppress(OSError):  # a full disk takes these lines too; then the exit code tells
+            torn = kernels.remove_torn(error)
+            if torn is not None:
+                text = f"MLX's compiled kernel {torn.name} was torn and is removed; it will be compiled again"
+                events.append(Kind.WARNING, code="torn_kernel", text=text)
+            _ended(events, Outcome.DIED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
+        return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
     if reason is Reason.COMPLETED:
         _ended(events, Outcome.DONE, reason, iteration[0], "trained to its last iteration")
         return DONE
-    _ended(events, Outcome.STOPPED, reason, iteration[0], f"stopped on request at iteration {iteration[0]}")
+    why = "a segment ended" if requests.segment_over else "stopped on request"
+    _ended(events, Outcome.STOPPED, reason, iteration[0], f"{why} at iteration {iteration[0]}")
     return RESUMABLE
 
 
 def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: list[int]) -> Reason:
+    be_first_to_go()
     spec = load_frozen(job_dir.config)
     course = courses.from_json(job_dir.course.read_text())
     checkpoints.sweep(job_dir.checkpoints)
-    resume, bad = checkpoints.newest_valid(job_dir.checkpoints)
+    resume, bad = checkpoints.newest_valid(job_dir.checkpoints, course)
     with requests.nothing_to_lose():
         # Seconds of imports; a stop meanwhile must not wait for them.
         from workers.mlx_trainer import TrainingRun, data_hashes, machine, versions
     quality = _quality(resume, versions(), machine())
     iteration[0] = resume.iteration if resume else 0
-    _started(events, resume, quality, versions() | {"machine": machine()})
+    leg = course.at(iteration[0] * spec.batch_size)
+    _started(events, resume, quality, versions() | {"machine": machine()}, leg)
     for text in bad:
         events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
     _check_data(events, resume, spec, data_hashes(spec))
@@ -103,7 +112,7 @@ def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: lis
             iteration[0] = max(iteration[0], run.reporter.iteration)
 
 
-def _started(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str]) -> None:
+def _started(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str], leg: int) -> None:
     me = identity()
     events.append(
         Kind.STARTED,
@@ -114,6 +123,7 @@ def _started(events: EventLog, resume: Checkpoint | None, quality: Quality, abou
         resumed_from=resume.path.name if resume else None,
         iteration=resume.iteration if resume else 0,
         resume_quality=quality.value,
+        leg=leg,
     )
 
 
@@ -149,6 +159,14 @@ def _reason_for(error: LqError) -> Reason:
     if isinstance(error, DataInvalid):
         return Reason.DATA_INVALID
     return Reason.MODEL_MISSING if isinstance(error, ModelMissing) else Reason.CONFIG_INVALID
+
+
+def _reason_for_death(error: BaseException) -> Reason:
+    if isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return Reason.DISK_FULL
+    return Reason.CRASHED
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_without_a_validation_set_it_trains_and_publishes_the_last_weights(build
     assert (state["validation"], state["self_test"]) == (None, None)
     assert list(training.losses()) == list(range(1, 13))  # the last report is shorter
     spec = training.spec
-    published = publish(training.job_dir, spec, Course.requested(spec).legs[0], job_id=1)
+    published = publish(training.job_dir, spec, Course.requested(spec), job_id=1)
     assert (published.best, published.final) == (12, 12)
 
 
@@ -58,7 +59,7 @@ def test_a_validation_set_smaller_than_a_batch_is_measured_whole_and_the_test_se
     assert [event.data["iteration"] for event in validations] == [0, 6, 12]
     assert {event.data["examples"] for event in validations} == {3}
     assert all(len(event.data["row_losses"]) == 3 for event in validations)
-    best = best_valid(training.job_dir.checkpoints)
+    best = best_valid(training.job_dir.checkpoints, training.course)
     assert best is not None
     assert best.iteration == 6
     last, at_best = (event.data for event in training.events(Kind.TEST))
@@ -85,7 +86,8 @@ def test_wandb_hears_of_absolute_iterations_across_a_stop_and_val_batches_limits
         val_batches=1,
         clear_cache_threshold="1GB",
     )
-    surroundings = {"PYTHONPATH": str(package), "NOTES": str(notes)}
+    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    surroundings = {"PYTHONPATH": path, "NOTES": str(notes)}
     training.stopped_half_way(**surroundings).finish(2, **surroundings)
     told = [json.loads(line) for line in notes.read_text().splitlines()]
 

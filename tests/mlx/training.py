@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from configs.load import dump_job, load_frozen
 from jobs import course
+from jobs.course import Course
 from jobs.events import Event, Kind
 from jobs.exits import DONE
 from jobs.spec import JobSpec
@@ -48,6 +49,11 @@ class Training:
     def spec(self) -> JobSpec:
         """What it trains."""
         return load_frozen(self.job_dir.config)
+
+    @property
+    def course(self) -> Course:
+        """The legs it trains under."""
+        return course.from_json(self.job_dir.course.read_text())
 
     def copied(self, path: Path) -> Self:
         """Return a copy of the whole folder as it stands now."""
@@ -138,7 +144,7 @@ class Training:
     @property
     def newest(self) -> Checkpoint:
         """The newest checkpoint; every one must verify."""
-        found, bad = checkpoints.newest_valid(self.job_dir.checkpoints)
+        found, bad = checkpoints.newest_valid(self.job_dir.checkpoints, self.course)
         assert found is not None
         assert not bad
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -21,13 +22,15 @@ LEGS = st.builds(
     max_seq_length=st.integers(2, 1 << 20),
     learning_rate_factor=st.floats(0.001, 1.0),
     salt=st.integers(0, 2**31),
+    segment=st.none() | st.integers(1, 10**6),
     because=st.text(),
 )
 
 
 @given(legs=st.lists(LEGS, min_size=1, max_size=4))
 def test_a_course_comes_back_as_it_was_written(legs: list[Leg]) -> None:
-    course = Course(legs=tuple(legs))
+    first = dataclasses.replace(legs[0], first_example=0)
+    course = Course(legs=(first, *legs[1:]))
     assert from_json(json.dumps(to_json(course))) == course
 
 
@@ -67,3 +70,75 @@ def test_what_is_no_course_is_refused_in_one_line(text: str) -> None:
         from_json(text)
     assert str(caught.value).startswith("course.json ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_course_that_does_not_begin_at_the_beginning_is_refused() -> None:
+    leg = dataclasses.asdict(LEG) | {"first_example": 4}
+    with pytest.raises(ConfigInvalid, match="no leg that begins at the beginning"):
+        from_json(json.dumps({"version": 1, "legs": [leg]}))
+
+
+LEG = Leg(first_example=0, batch_size=4, grad_accumulation_steps=1, grad_checkpoint=False, max_seq_length=64)
+
+
+def course(*beginnings: int) -> Course:
+    """Legs that begin after so many examples, in the order in which they were decided."""
+    return Course(legs=tuple(dataclasses.replace(LEG, first_example=example) for example in beginnings))
+
+
+@pytest.mark.parametrize(
+    ("beginnings", "example", "leg", "until"),
+    [
+        ((0,), 0, 0, None),
+        ((0,), 10**9, 0, None),
+        ((0, 40), 39, 0, 40),
+        ((0, 40), 40, 1, None),
+        ((0, 0), 0, 1, None),  # the settings asked for were never tried: they are known not to fit
+        ((0, 40, 40), 40, 2, None),  # two rungs from the same checkpoint
+        ((0, 80, 40), 60, 2, None),  # the later decision took it further back
+        ((0, 80, 40), 39, 0, 40),
+        ((0, 80, 40), 100, 2, None),
+    ],
+)
+def test_the_last_leg_decided_that_has_begun_holds(
+    beginnings: tuple[int, ...], example: int, leg: int, until: int | None
+) -> None:
+    assert course(*beginnings).at(example) == leg
+    assert course(*beginnings).holds_until(example) == until
+
+
+@pytest.mark.parametrize(
+    ("beginnings", "example", "leg", "on_it"),
+    [
+        ((0,), 100, 0, True),
+        ((0,), 100, 1, False),  # of a leg the course does not have
+        ((0, 40), 40, 0, True),  # the very place where the next leg begins
+        ((0, 40), 36, 0, True),
+        ((0, 40), 44, 0, False),  # left behind: the new leg begins earlier
+        ((0, 40), 44, 1, True),
+        ((0, 80, 40), 60, 1, False),
+        ((0, 80, 40), 60, 2, True),
+        ((0, 40, 80), 60, 1, True),
+        ((0, 40, 80), 84, 1, False),
+        ((0, 0), 4, 0, False),
+        ((0, 0), 0, 0, True),
+    ],
+)
+def test_a_state_left_behind_by_a_later_leg_is_not_on_the_course(
+    beginnings: tuple[int, ...], example: int, leg: int, on_it: bool
+) -> None:
+    assert course(*beginnings).leads_to(example, leg) is on_it
+
+
+@given(beginnings=st.lists(st.integers(0, 400), max_size=6).map(lambda later: (0, *later)), example=st.integers(0, 500))
+def test_where_a_leg_holds_its_own_states_are_on_the_course(beginnings: tuple[int, ...], example: int) -> None:
+    whole = course(*beginnings)
+    leg = whole.at(example)
+    assert whole.leads_to(example, leg)
+    until = whole.holds_until(example)
+    assert until is None or whole.at(until - 1) == leg != whole.at(until)
+
+
+def test_a_new_leg_comes_last() -> None:
+    new = dataclasses.replace(LEG, first_example=40, segment=9)
+    assert course(0).with_leg(new).legs == (LEG, new)

@@ -54,7 +54,7 @@ TABLE = [
         report(1, said=("died", "out_of_memory", "MemoryError: 1 GB")),
         Outcome.DIED,
         Reason.OUT_OF_MEMORY,
-        "MemoryError: 1 GB",
+        "the machine ran out of memory: MemoryError: 1 GB",
     ),
     # exit codes alone
     (report(75), Outcome.STOPPED, Reason.STOPPED_BY_USER, "stopped on request after a checkpoint"),

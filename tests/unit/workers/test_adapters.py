@@ -11,6 +11,7 @@ import pytest
 from jobs.course import Course
 from jobs.errors import CheckpointInvalid
 from jobs.spec import JobSpec
+from tests.unit.workers.tensor_files import held_in, holding
 from workers import checkpoints
 from workers.adapters import ABOUT, BEST, CONFIG, FINAL, Published, publish
 from workers.job_dir import JobDir
@@ -27,16 +28,20 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 def save(folder: JobDir, iteration: int, loss: float | None) -> None:
     def fill(where: Path) -> dict[str, Any]:
-        (where / checkpoints.ADAPTERS).write_text(f"weights {iteration}")
-        (where / checkpoints.OPTIMIZER).write_text("moments")
-        return {"validation": None if loss is None else {"loss": loss}}
+        (where / checkpoints.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
+        (where / checkpoints.OPTIMIZER).write_bytes(holding(b"moments"))
+        return {"validation": None if loss is None else {"loss": loss}, "examples_seen": iteration * 4, "leg": 0}
 
     checkpoints.write(folder.checkpoints, iteration, fill)
 
 
 def publish_to(job_dir: JobDir, target: Path | None, *, job_id: int = 7, **spec: Any) -> Published:
     asked = JobSpec(adapter_path=None if target is None else str(target), **spec)
-    return publish(job_dir, asked, Course.requested(asked).legs[0], job_id=job_id)
+    return publish(job_dir, asked, Course.requested(asked), job_id=job_id)
+
+
+def weights(path: Path) -> str:
+    return held_in(path.read_bytes()).decode()
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -48,11 +53,12 @@ def test_the_adapter_is_the_best_checkpoint_and_the_last_one_lies_beside_it(job_
     assert (done.best, done.final, done.copied_to, done.set_aside) == (20, 30, None, None)
     assert done.folder == job_dir.adapters
     assert {path.name for path in job_dir.adapters.iterdir()} == {BEST, FINAL, CONFIG, ABOUT}
-    assert (job_dir.adapters / BEST).read_text() == "weights 20"
-    assert (job_dir.adapters / FINAL).read_text() == "weights 30"
+    assert weights(job_dir.adapters / BEST) == "weights 20"
+    assert weights(job_dir.adapters / FINAL) == "weights 30"
     assert json.loads((job_dir.adapters / ABOUT).read_text()) == {
         "version": 1,
         "job": 7,
+        "job_dir": str(job_dir.path),
         "best": {"iteration": 20, "validation_loss": 1.0},
         "final": {"iteration": 30, "validation_loss": 2.0},
     }
@@ -71,7 +77,7 @@ def test_without_validation_the_adapter_is_the_last_checkpoint(tmp_path: Path) -
     save(folder, 20, None)
     done = publish_to(folder, None)
     assert (done.best, done.final) == (20, 20)
-    assert (folder.adapters / BEST).read_text() == (folder.adapters / FINAL).read_text() == "weights 20"
+    assert weights(folder.adapters / BEST) == weights(folder.adapters / FINAL) == "weights 20"
 
 
 def test_publishing_twice_changes_nothing(job_dir: JobDir, tmp_path: Path) -> None:
@@ -86,8 +92,8 @@ def test_more_training_moves_the_adapter_on(job_dir: JobDir) -> None:
     publish_to(job_dir, None)
     save(job_dir, 40, 0.5)
     publish_to(job_dir, None)
-    assert (job_dir.adapters / BEST).read_text() == "weights 40"
-    assert (job_dir.checkpoints / "step-0000020" / checkpoints.ADAPTERS).read_text() == "weights 20"
+    assert weights(job_dir.adapters / BEST) == "weights 40"
+    assert weights(job_dir.checkpoints / "step-0000020" / checkpoints.ADAPTERS) == "weights 20"
 
 
 def test_the_copy_in_adapter_path_is_the_users_own(job_dir: JobDir, tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_the_copy_in_adapter_path_is_the_users_own(job_dir: JobDir, tmp_path: Pa
     assert (done.copied_to, done.set_aside) == (target, None)
     assert content(target) == content(job_dir.adapters)
     (target / BEST).write_text("changed by the user")
-    assert (job_dir.adapters / BEST).read_text() == "weights 20"
+    assert weights(job_dir.adapters / BEST) == "weights 20"
 
 
 def test_an_adapter_of_somebody_else_is_set_aside_whole(job_dir: JobDir, tmp_path: Path) -> None:
@@ -107,17 +113,19 @@ def test_an_adapter_of_somebody_else_is_set_aside_whole(job_dir: JobDir, tmp_pat
     done = publish_to(job_dir, target)
     assert done.set_aside == target / "before-job-7"
     assert content(target / "before-job-7") == {BEST: f"old {BEST}", CONFIG: f"old {CONFIG}"}
-    assert (target / BEST).read_text() == "weights 20"
+    assert weights(target / BEST) == "weights 20"
     assert (target / "notes.txt").read_text() == "old notes.txt"
 
 
 def test_an_adapter_of_another_job_is_set_aside_too(job_dir: JobDir, tmp_path: Path) -> None:
     target = tmp_path / "published"
-    publish_to(job_dir, target, job_id=6)
+    other = JobDir(tmp_path / "other")  # of another home, for ids come again there
+    save(other, 10, None)
+    publish_to(other, target, job_id=7)
     done = publish_to(job_dir, target, job_id=7)
     assert done.set_aside == target / "before-job-7"
-    assert json.loads((target / "before-job-7" / ABOUT).read_text())["job"] == 6
-    assert json.loads((target / ABOUT).read_text())["job"] == 7
+    assert json.loads((target / "before-job-7" / ABOUT).read_text())["job_dir"] == str(other.path)
+    assert json.loads((target / ABOUT).read_text())["job_dir"] == str(job_dir.path)
 
 
 def test_what_a_killed_publication_left_does_not_stop_the_next_one(job_dir: JobDir) -> None:
@@ -132,7 +140,7 @@ def test_a_damaged_checkpoint_is_never_published(job_dir: JobDir) -> None:
         (job_dir.checkpoints / f"step-{iteration:07d}" / checkpoints.ADAPTERS).write_text("damaged")
     done = publish_to(job_dir, None)
     assert (done.best, done.final) == (10, 10)
-    assert (job_dir.adapters / BEST).read_text() == "weights 10"
+    assert weights(job_dir.adapters / BEST) == "weights 10"
 
 
 def test_without_a_sound_checkpoint_nothing_is_published_and_the_damage_is_named(job_dir: JobDir) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from jobs.course import Course
 from jobs.errors import CheckpointInvalid
+from jobs.spec import JobSpec
+from tests.unit.workers.tensor_files import held_in, holding
 from workers import checkpoints
 from workers.checkpoints import (
     ADAPTERS,
@@ -28,21 +31,26 @@ from workers.checkpoints import (
     write,
 )
 
+BATCH = 4
+COURSE = Course.requested(JobSpec(batch_size=BATCH))
+WHOLE = len(holding(b"weights" * 100))
+
 
 def save(folder: Path, iteration: int, *, loss: object = None, weights: bytes = b"weights") -> Checkpoint:
     """Write a checkpoint with these weights, and this validation where one is given."""
 
     def fill(where: Path) -> dict[str, Any]:
-        (where / ADAPTERS).write_bytes(weights * 100)
-        (where / OPTIMIZER).write_bytes(b"moments" * 100)
-        return {"validation": None if loss is None else {"loss": loss, "iteration": iteration}, "random_key": [0, 7]}
+        (where / ADAPTERS).write_bytes(holding(weights * 100))
+        (where / OPTIMIZER).write_bytes(holding(b"moments" * 100))
+        validation = None if loss is None else {"loss": loss, "iteration": iteration}
+        return {"validation": validation, "random_key": [0, 7], "examples_seen": iteration * BATCH, "leg": 0}
 
     checkpoint, _ = write(folder, iteration, fill)
     return checkpoint
 
 
 def newest(folder: Path) -> int | None:
-    found, _ = newest_valid(folder)
+    found, _ = newest_valid(folder, COURSE)
     return None if found is None else found.iteration
 
 
@@ -65,18 +73,22 @@ def test_a_checkpoint_is_there_with_everything_in_it(tmp_path: Path) -> None:
         "iteration": 500,
         "validation": {"loss": 2.5, "iteration": 500},
         "random_key": [0, 7],
+        "examples_seen": 2000,
+        "leg": 0,
     }
-    assert newest_valid(tmp_path) == (checkpoint, [])
+    assert newest_valid(tmp_path, COURSE) == (checkpoint, [])
 
 
 def test_its_size_is_what_the_files_take(tmp_path: Path) -> None:
+    adapters, optimizer = holding(b"a" * 1000), holding(b"b" * 234)
+
     def fill(where: Path) -> dict[str, Any]:
-        (where / ADAPTERS).write_bytes(b"a" * 1000)
-        (where / OPTIMIZER).write_bytes(b"b" * 234)
+        (where / ADAPTERS).write_bytes(adapters)
+        (where / OPTIMIZER).write_bytes(optimizer)
         return {}
 
     checkpoint, size = write(tmp_path, 1, fill)
-    assert size == 1234 + (checkpoint.path / STATE).stat().st_size
+    assert size == len(adapters) + len(optimizer) + (checkpoint.path / STATE).stat().st_size
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
@@ -90,8 +102,8 @@ def test_a_loss_that_is_no_number_can_be_kept(tmp_path: Path) -> None:
 
 
 def test_a_job_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
-    assert newest_valid(tmp_path / "none yet") == (None, [])
-    assert best_valid(tmp_path / "none yet") is None
+    assert newest_valid(tmp_path / "none yet", COURSE) == (None, [])
+    assert best_valid(tmp_path / "none yet", COURSE) is None
 
 
 def test_they_are_ordered_by_iteration_not_by_name(tmp_path: Path) -> None:
@@ -160,7 +172,7 @@ def a_folder_in_its_place(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (truncate, "adapters.safetensors has 699 bytes, its manifest says 700"),
+        (truncate, f"adapters.safetensors has {WHOLE - 1} bytes, its manifest says {WHOLE}"),
         (flip, "optimizer.safetensors is not what was written"),
         (lose_weights, "adapters.safetensors is missing"),
         (lose_state, "state.json is missing"),
@@ -179,7 +191,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
 ) -> None:
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
     damage(bad)
-    found, why = newest_valid(tmp_path)
+    found, why = newest_valid(tmp_path, COURSE)
     assert found == good
     assert len(why) == 1
     assert says in why[0]
@@ -198,7 +210,7 @@ def test_one_flipped_bit_anywhere_is_noticed_or_does_no_harm(tmp_path: Path) -> 
         content = path.read_bytes()
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-            found, _ = newest_valid(tmp_path)
+            found, _ = newest_valid(tmp_path, COURSE)
             assert found in (good, other)
             if found == other:
                 assert other.state() == whole
@@ -210,7 +222,7 @@ def test_one_flipped_bit_anywhere_is_noticed_or_does_no_harm(tmp_path: Path) -> 
 def test_when_none_is_sound_each_is_named_and_the_run_starts_over(tmp_path: Path) -> None:
     for iteration in (10, 20, 30):
         truncate(save(tmp_path, iteration))
-    found, why = newest_valid(tmp_path)
+    found, why = newest_valid(tmp_path, COURSE)
     assert found is None
     assert [Path(text.split()[0]).parent.name for text in why] == ["step-0000030", "step-0000020", "step-0000010"]
 
@@ -240,17 +252,27 @@ def test_a_bad_checkpoint_of_the_same_iteration_is_replaced(tmp_path: Path) -> N
     truncate(save(tmp_path, 20, weights=b"first"))
     again = save(tmp_path, 20, weights=b"again")
     verify(again)
-    assert again.adapters.read_bytes() == b"again" * 100
+    assert held_in(again.adapters.read_bytes()) == b"again" * 100
     assert names(tmp_path) == ["step-0000020"]
 
 
-def test_a_replacement_cut_short_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
+def test_a_replacement_cut_short_gives_the_replaced_one_its_name_back(tmp_path: Path) -> None:
     save(tmp_path, 10)
-    half = save(tmp_path, 20)
-    half.path.rename(tmp_path / ".step-0000020.replaced")
+    replaced = save(tmp_path, 20)
+    replaced.path.rename(tmp_path / ".step-0000020.replaced")
     assert newest(tmp_path) == 10
     sweep(tmp_path)
-    assert names(tmp_path) == ["step-0000010"]
+    assert names(tmp_path) == ["step-0000010", "step-0000020"]
+    assert newest(tmp_path) == 20
+
+
+def test_one_that_was_replaced_goes(tmp_path: Path) -> None:
+    shutil.copytree(save(tmp_path, 20, weights=b"older").path, tmp_path / ".step-0000020.replaced")
+    again = save(tmp_path, 20, weights=b"newer")
+    shutil.copytree(again.path, tmp_path / ".step-0000020.replaced")
+    sweep(tmp_path)
+    assert names(tmp_path) == ["step-0000020"]
+    assert held_in(again.adapters.read_bytes()) == b"newer" * 100
 
 
 def test_sweeping_touches_nothing_else(tmp_path: Path) -> None:
@@ -284,7 +306,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_loss(
 ) -> None:
     for iteration, loss in losses.items():
         save(tmp_path, iteration, loss=loss)
-    found = best_valid(tmp_path)
+    found = best_valid(tmp_path, COURSE)
     assert (None if found is None else found.iteration) == best
 
 
@@ -292,7 +314,7 @@ def test_a_damaged_best_gives_way_to_the_second_best(tmp_path: Path) -> None:
     save(tmp_path, 10, loss=2.0)
     flip(save(tmp_path, 20, loss=1.0))
     lose_state(save(tmp_path, 30, loss=0.5))
-    found = best_valid(tmp_path)
+    found = best_valid(tmp_path, COURSE)
     assert found is not None
     assert found.iteration == 10
 

@@ -1,0 +1,38 @@
+"""Signals that somebody sends before a trainer listens: its death says nothing about the next job."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from jobs.exits import classify
+from jobs.outcomes import ExitReport, Outcome, Reason
+
+
+def ended_by(number: signal.Signals, *, stop_asked: bool = False) -> ExitReport:
+    """A trainer that died by a signal without a word."""
+    return ExitReport(
+        exit_code=None,
+        signal=number,
+        started=False,
+        ended=None,
+        stop_asked=stop_asked,
+        killed_by_lq=False,
+        same_boot=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_trainer_ended_by_somebodys_signal_was_killed_and_did_not_crash(number: signal.Signals) -> None:
+    ending = classify(ended_by(number))
+    assert (ending.outcome, ending.reason) == (Outcome.DIED, Reason.KILLED)
+    assert ending.detail == f"ended by {number.name}, sent by something other than lq"
+
+
+def test_a_stop_that_lq_sent_too_early_is_not_blamed_on_somebody_else() -> None:
+    assert classify(ended_by(signal.SIGTERM, stop_asked=True)).detail == "ended by SIGTERM, sent by lq"
+
+
+def test_a_trainer_that_falls_over_has_crashed() -> None:
+    assert classify(ended_by(signal.SIGSEGV)).reason is Reason.CRASHED

@@ -1,0 +1,50 @@
+"""What a loss over rows says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from workers.measures import Measured, limit_bytes
+
+MEASURED = Measured(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
+
+
+def test_the_loss_is_per_token_and_not_per_row() -> None:
+    assert MEASURED.loss == pytest.approx(9.0 / 6)
+    assert MEASURED.row_losses == [1.0, 2.0, 1.0]
+    assert MEASURED.examples == 3
+
+
+def test_the_standard_error_is_that_of_a_ratio() -> None:
+    residuals = [2.0 - 1.5 * 2, 6.0 - 1.5 * 3, 1.0 - 1.5]
+    expected = math.sqrt(3 / 2 * sum(residual**2 for residual in residuals)) / 6
+    assert MEASURED.standard_error == pytest.approx(expected)
+
+
+def test_one_row_has_no_standard_error_and_no_token_no_loss() -> None:
+    assert MEASURED.first(1).standard_error is None
+    nothing = Measured(sums=(0.0, 0.0), tokens=(0, 0), seconds=1.0)
+    assert math.isnan(nothing.loss)
+    assert nothing.standard_error is None
+    assert all(math.isnan(loss) for loss in nothing.row_losses)
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(6.0, 3), (100.0, 3), (4.1, 2), (0.0, 1)])
+def test_a_resume_measures_no_more_rows_than_it_has_time_for(seconds: float, rows: int) -> None:
+    assert MEASURED.rows_within(seconds, multiple=1) == rows
+
+
+def test_at_least_one_whole_batch_is_measured() -> None:
+    assert MEASURED.rows_within(0.1, multiple=2) == 2
+    assert MEASURED.rows_within(0.1, multiple=8) == 3
+
+
+def test_the_first_rows_are_those_of_the_file() -> None:
+    assert MEASURED.first(2) == Measured(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("85%", 850), (123, 123), ("100%", 1000)])
+def test_a_memory_limit_is_a_share_or_a_size(limit: int | str, expected: int) -> None:
+    assert limit_bytes(limit, 1000) == expected
