@@ -6,7 +6,8 @@ from sqlalchemy import insert, select, update
 
 from jobs.errors import NotAllowed
 from jobs.job import Attempt, ProcessIdentity
-from jobs.outcomes import Ending, Outcome
+from jobs.outcomes import Ending, Outcome, Reason
+from jobs.retry import Death
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.leases import require_lease
@@ -40,7 +41,14 @@ class AttemptRecords(Database):
             db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**from_identity(child, "child")))
 
     def end_attempt(
-        self, attempt_id: int, *, ending: Ending, exit_code: int | None, signal: int | None, now: float
+        self,
+        attempt_id: int,
+        *,
+        ending: Ending,
+        exit_code: int | None,
+        signal: int | None,
+        now: float,
+        stderr_tail: str | None = None,
     ) -> None:
         """Record how an attempt ended; one that has ended stays as it is."""
         with self.writing() as db:
@@ -54,6 +62,7 @@ class AttemptRecords(Database):
                     detail=ending.detail,
                     exit_code=exit_code,
                     signal=signal,
+                    stderr_tail=stderr_tail,
                 )
             )
 
@@ -63,8 +72,8 @@ class AttemptRecords(Database):
         with self.reading() as db:
             return [to_attempt(row) for row in db.execute(query).mappings()]
 
-    def deaths(self, job_id: int) -> list[int]:
-        """Return the new iterations that each attempt brought that died since the last retry, oldest first.
+    def deaths(self, job_id: int) -> list[Death]:
+        """Return the deaths since the last retry, oldest first, each with its reason and the new iterations it brought.
 
         New are the iterations beyond the furthest of all attempts before it, those before the retry included.
 
@@ -75,10 +84,22 @@ class AttemptRecords(Database):
             counted_from = db.execute(select(jobs.c.deaths_from).where(jobs.c.id == job_id)).scalar()
         if counted_from is None:
             raise no_such_job(job_id)
-        gained, furthest = [], 0
+        deaths, furthest = [], 0
         for attempt in self.attempts(job_id):
             reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
             if attempt.number > counted_from and attempt.outcome == Outcome.DIED:
-                gained.append(max(0, reached - furthest))
+                deaths.append(Death(gained=max(0, reached - furthest), reason=attempt.reason or Reason.LOST))
             furthest = max(furthest, reached)
-        return gained
+        return deaths
+
+    def other_deaths(self, job_id: int, *, reason: str, since: float) -> list[int]:
+        """Return the other jobs of which an attempt died for this reason since then."""
+        query = (
+            select(attempts.c.job_id)
+            .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
+            .where(attempts.c.outcome == Outcome.DIED, attempts.c.reason == reason)
+            .distinct()
+            .order_by(attempts.c.job_id)
+        )
+        with self.reading() as db:
+            return list(db.execute(query).scalars())

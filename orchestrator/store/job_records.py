@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, func, insert, or_, select, update
 
+from jobs.course import Leg
 from jobs.errors import NoSuchJob, NotAllowed
 from jobs.job import Job
 from jobs.outcomes import Reason
 from jobs.policy import Wish
 from jobs.states import ENDED, LIVE, Status, require_legal
+from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.rows import to_job
 from orchestrator.store.tables import attempts, jobs
@@ -53,7 +55,15 @@ class JobRecords(Database):
     """What is asked about jobs, and what users change."""
 
     def submit(
-        self, *, name: str, priority: int, iters: int, spec_json: str, prepare: Callable[[int], Path], now: float
+        self,
+        *,
+        name: str,
+        priority: int,
+        iters: int,
+        spec_json: str,
+        prepare: Callable[[int], Path],
+        now: float,
+        leg: Leg | None = None,
     ) -> Job:
         """Add a queued job. Either the job and its folder are there afterwards, or no job is.
 
@@ -65,12 +75,15 @@ class JobRecords(Database):
             prepare: makes the folder for an id and returns its absolute path; called inside the transaction, so its
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
+            leg: appended to the course at once, where the settings asked for are known not to fit.
         """
         with self.writing() as db:
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
+            if leg is not None:
+                append_leg(db, job_id, leg, now)
             return read_job(db, job_id)
 
     def job(self, job_id: int) -> Job:
@@ -166,6 +179,44 @@ class JobRecords(Database):
             require_legal(job_id, job.status, Status.QUEUED)
             change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
             return read_job(db, job_id)
+
+    def hold(self, job_id: int, because: str, now: float) -> Job:
+        """Keep a job that waits for its turn from running until it is released; a held one stays as it is.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: it runs, is paused or has ended.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status is Status.HELD:
+                return job  # from another terminal, a moment ago
+            require_legal(job_id, job.status, Status.HELD)
+            held = {"status": Status.HELD, "reason": Reason.STOPPED_BY_USER, "detail": because, "not_before": None}
+            change(db, job_id, held)
+            return read_job(db, job_id)
+
+    def let_go_on(self, job_id: int) -> Job:
+        """Queue a held or paused job, or a waiting one before its time; one that has its turn already keeps it.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: it has ended.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status in (Status.QUEUED, Status.RUNNING):
+                return job  # let go on from another terminal, a moment ago
+            if job.status not in (Status.HELD, Status.PAUSED, Status.WAITING):
+                raise NotAllowed(f"job {job_id} is {job.status}; only held, paused and waiting jobs can go on")
+            change(db, job_id, _QUEUED)
+            return read_job(db, job_id)
+
+    def postpone(self, job_id: int, not_before: float) -> None:
+        """Let a waiting job wait longer; nothing happens where it no longer waits."""
+        waiting = and_(jobs.c.id == job_id, jobs.c.status == Status.WAITING)
+        with self.writing() as db:
+            db.execute(update(jobs).where(waiting).values(not_before=not_before))
 
     def release_paused_by_worker(self, now: float) -> list[Job]:
         """Queue the jobs that were paused only because their worker went home."""

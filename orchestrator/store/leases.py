@@ -12,12 +12,13 @@ from jobs.job import Incident, Job, NewMessage, ProcessIdentity
 from jobs.outcomes import Reason
 from jobs.policy import Decision
 from jobs.states import ENDED, Status, require_legal
+from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
 from orchestrator.store.outbox import insert_message
 from orchestrator.store.rows import from_identity, to_job
-from orchestrator.store.tables import attempts, jobs
+from orchestrator.store.tables import attempts, jobs, queue
 
 
 class Leases(Database):
@@ -31,9 +32,12 @@ class Leases(Database):
             now: unix seconds.
 
         Returns:
-            The job, now running and leased to `owner`; None where nothing is to do. No other claim returns it.
+            The job, now running and leased to `owner`; None where nothing is to do, or the queue is paused. No other
+            claim returns it.
         """
         with self.writing() as db:
+            if db.execute(select(queue.c.paused_at)).scalar() is not None:
+                return None
             queue_due(db, now)
             queued = jobs.c.status == Status.QUEUED
             best = select(jobs.c.id).where(queued).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
@@ -105,6 +109,8 @@ class Leases(Database):
             }
             change(db, job_id, values | from_identity(None, "owner"))
             db.execute(update(attempts).where(attempts.c.job_id == job_id).values(settled=True))
+            if decision.leg is not None:
+                append_leg(db, job_id, decision.leg, now)
             insert_incidents(db, incidents)
             for message in messages:
                 insert_message(db, message, now)

@@ -114,6 +114,8 @@ class AttemptColumns(TypedColumns):
     outcome: Named[str | None]
     reason: Named[str | None]
     detail: Named[str | None]
+    leg: Named[int | None]  # index of the course's leg it began on
+    stderr_tail: Named[str | None]  # last lines of its own output, where it died
     settled: Named[bool] = Column(server_default=text("0"))  # a Decision about its end was carried out
 
 
@@ -221,3 +223,39 @@ class OutboxColumns(TypedColumns):
 
 
 outbox = Table("outbox", metadata, OutboxColumns, Index("ix_outbox_due", "settled", "next_try_at"))
+
+
+class LegColumns(TypedColumns):
+    """A leg that a Decision appended to a job's course; the first, as requested, is in the spec."""
+
+    id = Column(Integer, primary_key=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    decided_at: Named[float] = Column(Number)
+    content: Named[dict[str, Any]] = Column(_json())
+
+
+legs = Table("legs", metadata, LegColumns, Index("ix_legs_job_id", "job_id"))
+
+
+class FitColumns(TypedColumns):
+    """What is known of a configuration's memory on this machine."""
+
+    key: Named[str] = Column(String(), primary_key=True)
+    fits: Named[bool]
+    peak_bytes: Named[int | None]
+    job_id: Named[int]  # the job that showed it
+    seen_at: Named[float] = Column(Number)
+
+
+fits = Table("fits", metadata, FitColumns)
+
+
+class QueueColumns(TypedColumns):
+    """The queue itself: one row."""
+
+    id = Column(Integer, primary_key=True)
+    paused_at: Named[float | None] = Column(Number)
+    because: Named[str | None]
+
+
+queue = Table("queue", metadata, QueueColumns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import ProcessIdentity, ServiceResult
+from jobs.course import Leg
+from jobs.job import Fit, ProcessIdentity, ServiceResult
+from jobs.retry import Death
 from jobs.states import Status
 from orchestrator.store.store import Store
 
@@ -18,13 +21,26 @@ HERE = Path(__file__).parent
 WORKER = ProcessIdentity(pid=100, create_time=1790000000.25, boot_id="boot-a")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """The store that version 1 wrote."""
-    with closing(sqlite3.connect(tmp_path / "lq.db")) as database:
-        database.executescript((HERE / "store_v1.sql").read_text())
+def write(path: Path, version: int) -> None:
+    """Write the store that a version wrote."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((HERE / f"store_v{version}.sql").read_text())
+
+
+@pytest.fixture(params=[1, 2])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """The store that a version wrote; what every version knows is the same in each."""
+    write(tmp_path / "lq.db", request.param)
     with Store.open(tmp_path / "lq.db") as opened:
         opened.check()
+        yield opened
+
+
+@pytest.fixture
+def store_v2(tmp_path: Path) -> Iterator[Store]:
+    """The store that version 2 wrote."""
+    write(tmp_path / "lq.db", 2)
+    with Store.open(tmp_path / "lq.db") as opened:
         yield opened
 
 
@@ -53,7 +69,7 @@ def test_the_attempts_are_as_they_were(store: Store) -> None:
         "step-0000020",
         "exact",
     )
-    assert store.deaths(2) == [30]
+    assert store.deaths(2) == [Death(gained=30, reason="killed")]
     assert store.self_tests(2) == {2: {"equal": True, "measured": 2.0, "recorded": 2.0}}
 
 
@@ -77,9 +93,70 @@ def test_the_outbox_is_as_it_was(store: Store) -> None:
 
 
 def test_work_goes_on_where_it_stood(store: Store) -> None:
+    store.resume_queue()
     assert [job.id for job in store.release_paused_by_worker(1790000300.0)] == [1]
     new = store.submit(name="n", priority=0, iters=1, spec_json="{}", prepare=lambda _: Path("/x"), now=1790000301.0)
     assert new.id == 6
     claimed = store.claim(WORKER, 1790000302.0)
     assert claimed is not None
     assert claimed.id == 1
+
+
+# --- what version 2 added ---
+
+
+def test_a_store_of_version_1_is_copied_before_it_is_changed_and_knows_nothing_it_was_not_told(tmp_path: Path) -> None:
+    path, copy = tmp_path / "lq.db", tmp_path / "lq.db.v1.bak"
+    write(path, 1)
+    with closing(sqlite3.connect(path)) as database:
+        before = list(database.iterdump())
+    with Store.open(path) as store:
+        assert store.legs(2) == []
+        assert store.fit("any") is None
+        assert (store.queue_state().paused_at, store.queue_state().because) == (None, None)
+        assert [(attempt.leg, attempt.stderr_tail) for attempt in store.attempts(2)] == [(None, None), (None, None)]
+    with closing(sqlite3.connect(copy)) as database:
+        assert sorted(database.iterdump()) == sorted(before), "the copy is what the older program wrote"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    written = copy.stat()
+    with Store.open(path) as store:
+        store.check()
+    assert (copy.stat().st_ino, copy.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns), "copied once"
+
+
+def test_the_legs_are_as_they_were(store_v2: Store) -> None:
+    first, second = store_v2.legs(2)
+    assert (first.first_example, first.batch_size, first.grad_checkpoint, first.segment) == (80, 4, True, None)
+    assert second == Leg(
+        first_example=80,
+        batch_size=2,
+        grad_accumulation_steps=4,
+        grad_checkpoint=True,
+        max_seq_length=2048,
+        because="out_of_memory: batch 4 -> 2, accumulation 2 -> 4; the effective batch stays 8",
+    )
+    assert store_v2.legs(1) == []
+    assert [attempt.leg for attempt in store_v2.attempts(2)] == [0, 2]
+
+
+def test_what_fits_is_still_known(store_v2: Store) -> None:
+    def known(batch: int, checkpoint: bool) -> Fit | None:
+        words = ["m", "d", "lora", 16, 8, "adam", batch, 2048, checkpoint]
+        return store_v2.fit(json.dumps(words, separators=(",", ":")))
+
+    assert known(4, False) == Fit(fits=False, peak_bytes=9663676416, job_id=2)
+    assert known(2, True) == Fit(fits=True, peak_bytes=None, job_id=2)
+    assert known(1, True) is None
+
+
+def test_the_queue_is_still_paused_and_says_why(store_v2: Store) -> None:
+    state = store_v2.queue_state()
+    assert state.paused_at == 1790000080.0
+    assert (state.because or "").startswith("jobs 1 and 2 both died of crashed within ten minutes")
+    assert store_v2.claim(WORKER, 1790000302.0) is None
+    assert store_v2.resume_queue()
+    assert store_v2.claim(WORKER, 1790000303.0) is not None
+
+
+def test_the_last_lines_of_a_dead_trainer_are_still_there(store_v2: Store) -> None:
+    assert store_v2.attempts(2)[0].stderr_tail == "loading\nRuntimeError: [METAL] Insufficient Memory"

@@ -13,6 +13,7 @@ from jobs.events import Event, Kind
 from jobs.job import ProcessIdentity
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision
+from jobs.retry import Death
 from jobs.states import Status
 from orchestrator.store.store import Store
 
@@ -274,7 +275,7 @@ def test_deaths_count_only_the_iterations_no_attempt_had_reached_before(night: N
         if reached is not None:
             night.report(reached)
         night.die()
-    assert night.store.deaths(1) == [300, 0, 0, 120]
+    assert [death.gained for death in night.store.deaths(1)] == [300, 0, 0, 120]
 
 
 def test_deaths_are_counted_anew_after_a_retry(night: Night) -> None:
@@ -290,4 +291,4 @@ def test_deaths_are_counted_anew_after_a_retry(night: Night) -> None:
     assert night.attempt.number == 3
     night.say(Kind.ENDED, outcome="died", reason="crashed", iteration=310)
     night.die()
-    assert night.store.deaths(1) == [10]
+    assert night.store.deaths(1) == [Death(gained=10, reason="killed")]

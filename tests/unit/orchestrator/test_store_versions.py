@@ -23,6 +23,9 @@ from orchestrator.store.store import Store
 from orchestrator.store.tables import Number, metadata
 from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine
 
+NEXT = f"{int(MIGRATIONS.newest) + 1:04d}"
+"""The version after this one."""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -120,7 +123,7 @@ def _newer(path: Path) -> None:
         (_garbage, "the store is damaged"),
         (_truncated, "the store is damaged"),
         (_of_somebody_else, "not a store of lq"),
-        (_newer, "written by a newer lq (version 0999, this one knows 0001); update lq"),
+        (_newer, f"written by a newer lq (version 0999, this one knows {MIGRATIONS.newest}); update lq"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_refused_in_one_line_and_left_alone(
@@ -180,11 +183,12 @@ def next_version(tmp_path: Path) -> Migrations:
     """The migrations of a program one version ahead, whose version adds a column."""
     here = tmp_path / "migrations"
     shutil.copytree(Path(orchestrator.store.__path__[0]) / "migrations", here)
-    (here / "versions" / "v0002_next.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '0002'\ndown_revision = '0001'\n\n"
+    (here / "versions" / "vnext.py").write_text(
+        f"import sqlalchemy as sa\nfrom alembic import op\n\nrevision = '{NEXT}'\n"
+        f"down_revision = '{MIGRATIONS.newest}'\n\n"
         "def upgrade():\n    op.add_column('jobs', sa.Column('colour', sa.String))\n"
     )
-    return Migrations(location=str(here), revisions=(*MIGRATIONS.revisions, "0002"))
+    return Migrations(location=str(here), revisions=(*MIGRATIONS.revisions, NEXT))
 
 
 def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Migrations) -> None:
@@ -194,7 +198,7 @@ def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Mi
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT id, colour FROM jobs").all() == [(1, None)]
     engine.dispose()
-    copy = path.with_name("lq.db.v1.bak")
+    copy = path.with_name(f"lq.db.v{int(MIGRATIONS.newest)}.bak")
     assert mode(copy) == 0o600
     with Store.open(copy) as store:
         assert [job.id for job in store.jobs()] == [1]
@@ -205,7 +209,7 @@ def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Mi
 def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, next_version: Migrations) -> None:
     with Store.open(path) as store:
         submit(store)
-    broken = Path(next_version.location) / "versions" / "v0002_next.py"
+    broken = Path(next_version.location) / "versions" / "vnext.py"
     broken.write_text(broken.read_text() + "    raise RuntimeError('a bug')\n")
     with pytest.raises(RuntimeError, match="a bug"):
         open_engine(path, next_version)

@@ -1,0 +1,52 @@
+"""The legs that Decisions appended to each job's course, and what is known of the memory configurations take."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from jobs.course import Leg
+from jobs.job import Fit
+from orchestrator.store.database import Database
+from orchestrator.store.tables import fits, legs
+
+
+class Courses(Database):
+    """What is asked about courses."""
+
+    def legs(self, job_id: int) -> list[Leg]:
+        """Return the legs appended to a job's requested one, in the order in which they were decided."""
+        query = select(legs.c.content).where(legs.c.job_id == job_id).order_by(legs.c.id)
+        with self.reading() as db:
+            return [Leg(**content) for content in db.execute(query).scalars()]
+
+    def append_leg(self, job_id: int, leg: Leg, now: float) -> None:
+        """Append a leg to a job that does not run; a running one gets its legs with a Decision."""
+        with self.writing() as db:
+            append_leg(db, job_id, leg, now)
+
+    def remember_fit(self, key: str, fit: Fit, now: float) -> None:
+        """Keep what a configuration took; what did not fit once counts until it is seen to fit.
+
+        Args:
+            key: names the configuration.
+            fit: what was seen.
+            now: unix seconds.
+        """
+        row = {"key": key, "seen_at": now, **dataclasses.asdict(fit)}
+        with self.writing() as db:
+            db.execute(upsert(fits).values(**row).on_conflict_do_update(index_elements=["key"], set_=row))
+
+    def fit(self, key: str) -> Fit | None:
+        """Return what is known of a configuration; None where it was never seen."""
+        query = select(fits.c.fits, fits.c.peak_bytes, fits.c.job_id).where(fits.c.key == key)
+        with self.reading() as db:
+            row = db.execute(query).mappings().first()
+        return None if row is None else Fit(**row)
+
+
+def append_leg(db: Connection, job_id: int, leg: Leg, now: float) -> None:
+    """Append a leg within a transaction."""
+    db.execute(insert(legs).values(job_id=job_id, decided_at=now, content=dataclasses.asdict(leg)))
