@@ -69,7 +69,7 @@ def test_every_default_is_written_out_in_mlx_lms_order() -> None:
     written = yaml.safe_load(dump_job(JobSpec()))
     assert list(written) == list(JobSpec.model_fields)
     assert list(written)[-1] == "lq"
-    assert written["lq"]["retry"] == {"max_restarts": 5}
+    assert written["lq"]["retry"] == {"max_restarts": 5, "crash_loop": 3}
 
 
 def test_a_newer_frozen_configuration_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import re
 from typing import Any
 
 from configs.schema import job_schema
-from jobs.spec import JobSpec
+from jobs.spec import Checkpointing, JobSpec, Keep, LoraParameters, LqSpec, LrSchedule, Memory, Notify, Retry, Stall
+
+PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify)
+"""Of `lq:`."""
 
 
 def objects(schema: Any) -> list[dict[str, Any]]:
@@ -21,7 +24,7 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "lq job file"
     assert list(schema["properties"]) == list(JobSpec.model_fields)
-    assert len(objects(schema)) == 7
+    assert len(objects(schema)) == len([JobSpec, LrSchedule, LoraParameters, LqSpec, *PARTS])
     assert all(level["additionalProperties"] is False for level in objects(schema))
     assert json.loads(json.dumps(schema)) == schema
 

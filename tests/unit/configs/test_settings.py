@@ -26,8 +26,8 @@ WRONG = {
     "defaults:\n  retry:\n    max_restarts: -1": "3: defaults.retry.max_restarts: must be a whole number of 0 or more, "
     "not -1",
     "defaults: {window: x}": "1: 'defaults.window' is not built yet in this version; remove it",
-    "defaults: {notify: {on: [digest]}}": "1: defaults.notify.on[0]: must be started, recovered, failed or finished, "
-    "not 'digest'",
+    "defaults: {notify: {on: [digest]}}": "1: defaults.notify.on[0]: must be started, recovered, needs_you, failed or "
+    "finished, not 'digest'",
     "format: 2": " has format 2, this lq reads format 1: update lq",
     "[]": "1: must be a mapping of keys and values",
     "a: [": "1: not valid YAML",
@@ -40,9 +40,9 @@ WRONG_SERVICES = {
     f"notify:\n  services:\n    - {SECRET}": "3: notify.services[0]: must be a mapping",
     f"notify:\n  services:\n    - {{url: ['{SECRET}']}}": "3: notify.services[0].url: must be text",
     f"notify:\n  services:\n    - {{url: '{SECRET}', on: '{SECRET}'}}": "3: notify.services[0].on: "
-    "must be a list of started, recovered, failed or finished",
+    "must be a list of started, recovered, needs_you, failed or finished",
     f"notify:\n  services:\n    - {{url: '{SECRET}', on: [failed, '{SECRET}']}}": "3: notify.services[0].on[1]: "
-    "must be started, recovered, failed or finished",
+    "must be started, recovered, needs_you, failed or finished",
     f"notify:\n  services:\n    - {{url: '{SECRET}', name: '{SECRET}'}}": "3: notify.services[0].name: "
     "must be a name of 1 to 80 printable characters, and no URL",
     f"notify:\n  services:\n    - {{url: '{SECRET}', nmae: '{SECRET}'}}": "3: unknown key 'notify.services.nmae'; "

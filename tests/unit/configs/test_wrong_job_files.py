@@ -52,7 +52,7 @@ WRONG = {
     "priority: 3": "4: unknown key 'priority'; it belongs under 'lq'",
     "name: x": "4: unknown key 'name'; it belongs under 'lq'",
     "lq: {iters: 3}": "4: unknown key 'lq.iters'; it belongs at the top of the file",
-    "lq:\n  retry:\n    max: 3": "6: unknown key 'lq.retry.max'; the keys here are max_restarts",
+    "lq:\n  retry:\n    max: 3": "6: unknown key 'lq.retry.max'; the keys here are max_restarts, crash_loop",
     "lq: {window: '22:00-07:30'}": "4: 'lq.window' is not built yet in this version; remove it",
     "lq: {early_stop: {patience: 3}}": "4: 'lq.early_stop' is not built yet in this version; remove it",
     "matrix: {seed: [1, 2]}": "4: 'matrix' is not built yet in this version; remove it",
@@ -79,10 +79,10 @@ WRONG = {
     "lq: {name: 12}": "4: lq.name: must be text, not 12",
     'lq: {name: "a\\nb"}': "4: lq.name: must be a name of 1 to 80 printable characters, not 'a\\nb'",
     "lq: {checkpoint: {every: soon}}": "4: lq.checkpoint.every: must be a duration like 90s, 10min or 1h, not 'soon'",
-    "lq: {notify: {on: [failed, done]}}": "4: lq.notify.on[1]: must be started, recovered, failed or finished, "
-    "not 'done'",
-    "lq: {notify: {on: failed}}": "4: lq.notify.on: must be a list of started, recovered, failed or finished, "
-    "not 'failed'",
+    "lq: {notify: {on: [failed, done]}}": "4: lq.notify.on[1]: must be started, recovered, needs_you, failed or "
+    "finished, not 'done'",
+    "lq: {notify: {on: failed}}": "4: lq.notify.on: must be a list of started, recovered, needs_you, failed or "
+    "finished, not 'failed'",
     "lq: fast": "4: lq: must be a mapping, not 'fast'",
     "zoo: 1\nbatch_size: x\nlr: 3": "4: unknown key 'zoo'; lq config schema prints every key (and 2 more)",
     # training
