@@ -8,29 +8,28 @@ where it stopped: an attempt without an end is adopted or closed, an ended attem
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import random
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jobs import exits, policy
-from jobs.errors import CheckpointInvalid
-from jobs.events import Event, Kind
-from jobs.job import Attempt, Incident, Job, NewMessage, ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Quality, Reason
+from jobs import course as courses
+from jobs import exits
+from jobs.events import Kind
+from jobs.job import Attempt, Incident, Job
+from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
-from orchestrator import messages
-from orchestrator.app import App
+from orchestrator import finish, judgement
 from orchestrator.ingest import ingest
+from orchestrator.night import Night
+from orchestrator.report.wording import duration
+from orchestrator.telling import Teller
+from orchestrator.vitals import Vitals
 from orchestrator.watch import FileBell
-from workers import adapters, supervisor
+from workers import event_log, pruning, sensors, supervisor
+from workers.awake import Awake
+from workers.files import write_json
 from workers.job_dir import JobDir
 from workers.supervisor import Child
 
@@ -40,21 +39,12 @@ LOOK_S = 0.5
 BETWEEN_INGESTS_S = 0.2
 HEARTBEAT_S = 5.0
 STOP_GRACE_S = 60.0
+STALL_GRACE_S = 30.0
 LONGEST_GRACE_S = 900.0
-REPORT_TIMEOUT_S = 300.0
+WORTH_TELLING_S = 30.0
+"""A sleep shorter than this is not worth a line in the report."""
 
 log = logging.getLogger("lq.attempt")
-
-
-@dataclasses.dataclass
-class Night:
-    """What every story shares: who we are, what we work with, and whether it is time to go home."""
-
-    app: App
-    owner: ProcessIdentity
-    going_home: threading.Event = dataclasses.field(default_factory=threading.Event)
-    leave_running: bool = False  # going home without stopping the children
-    clock: Callable[[], float] = time.time
 
 
 class Story:
@@ -66,6 +56,11 @@ class Story:
         self.store = night.app.store
         self.job_dir = JobDir(Path(job.job_dir))
         self.spec = JobSpec.model_validate_json(self.store.spec_json(job.id))
+        self.teller = Teller(night.app, job, self.spec)
+        self.slept_before = night.slept()
+        self.oom_kills_before = sensors.kernel_oom_kills()
+        self.guarded: str | None = None  # why the memory guard had the child stop
+        self.stalled: str | None = None  # why the stall watch had it stop
 
     def tell(self) -> None:
         """Bring the job to its next state, however long that takes."""
@@ -73,8 +68,10 @@ class Story:
         child: Child | None
         if attempt is None:
             attempt, child = self._start()
+            self.vitals = Vitals(attempt.number, self.spec)
         else:
             child = self._adopt(attempt)
+            self.vitals = self._vitals_so_far(attempt)
         if child is not None:
             if not self._watch(attempt, child):
                 log.info("job %d: left running as pid %d", self.job.id, child.identity.pid)
@@ -91,6 +88,7 @@ class Story:
 
     def _start(self) -> tuple[Attempt, Child]:
         self._send_strays_home()
+        write_json(self.job_dir.course, courses.to_json(judgement.course_of(self.night, self.job, self.spec)))
         attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
         child = supervisor.spawn(self.job_dir, attempt.number)
         self.store.set_child(attempt.id, child.identity)
@@ -118,22 +116,42 @@ class Story:
         log.info("job %d: adopted attempt %d, pid %d", self.job.id, attempt.number, child.identity.pid)
         return child
 
+    def _vitals_so_far(self, attempt: Attempt) -> Vitals:
+        """Fold the events that an earlier worker has ingested already."""
+        vitals = Vitals(attempt.number, self.spec)
+        end = self.store.events_offset(self.job.id)
+        offset = 0
+        while offset < end:
+            events, _, after = event_log.read(self.job_dir.events, offset)
+            if after == offset:
+                break
+            vitals.take(events)
+            offset = after
+        return vitals
+
     # --- watch ---
 
     def _watch(self, attempt: Attempt, child: Child) -> bool:
         """Follow a child until it is gone; False where it is left running because the worker goes home."""
+        if not child.lives():
+            self._follow(attempt)
+            return True
         last_heartbeat = float("-inf")
-        with FileBell(self.job_dir.events) as bell:
+        with Awake(child.identity.pid) as awake, FileBell(self.job_dir.events) as bell:
             while child.lives():
                 self._follow(attempt)
                 if time.monotonic() - last_heartbeat >= HEARTBEAT_S:
                     self.store.heartbeat(self.job.id, self.night.owner, self.night.clock())
                     last_heartbeat = time.monotonic()
                 if self.night.going_home.is_set() and self.night.leave_running:
+                    awake.outlives = True
                     return False
-                self._pass_on_wishes(child)
+                self._note_sleep(attempt)
+                self._intervene(child)
                 bell.wait(LOOK_S)
                 self.night.going_home.wait(0 if self.night.going_home.is_set() else BETWEEN_INGESTS_S)
+        if awake.note is not None:
+            log.info("job %d: %s", self.job.id, awake.note)
         self._follow(attempt)
         return True
 
@@ -141,29 +159,50 @@ class Story:
         events = ingest(
             self.store, self.job.id, self.job_dir.events, self.spec.steps_per_report, now=self.night.clock()
         )
-        if attempt.number > 1 and any(_trained(event, attempt.number) for event in events):
-            self._tell_recovery(attempt.number)
+        trained_before = self.vitals.trained
+        self.vitals.take(events)
+        if any(event.kind is Kind.CHECKPOINT for event in events):
+            self._prune()
+        if self.vitals.trained and not trained_before:
+            self.teller.trains(attempt.number)
 
-    def _tell_recovery(self, number: int) -> None:
-        """Tell that a job which died trains again; the message's key lets it be told once."""
-        before, now = self.store.attempts(self.job.id)[number - 2 : number]
-        if before.outcome != Outcome.DIED or now.quality in (None, Quality.FRESH):
-            return
-        services = self._services_for("recovered")
-        if services:
-            message = self.store.add_message(messages.recovered(self.job, before, now, self.spec), self.night.clock())
-            if message is not None:
-                self.night.app.doorbell.ring_for_delivery(message.id)
+    def _prune(self) -> None:
+        """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later."""
+        try:
+            pruning.prune(self.job_dir, self.spec, judgement.course_of(self.night, self.job, self.spec))
+        except OSError as error:
+            log.warning("job %d: old checkpoints stay for now: %s", self.job.id, error)
 
-    def _pass_on_wishes(self, child: Child) -> None:
-        """Stop the child where the user or the worker's own going home asks for it."""
-        now = self.night.clock()
+    def _note_sleep(self, attempt: Attempt) -> None:
+        """Write down that the machine has slept; a sleep is never taken for a stall."""
+        slept = self.night.slept() - self.slept_before
+        if slept >= WORTH_TELLING_S:
+            self.slept_before += slept
+            text = f"the machine slept {duration(slept)}"
+            self.store.add_incident(self._incident(attempt, "slept", text, {"slept_s": round(slept, 1)}))
+            log.info("job %d: %s", self.job.id, text)
+
+    def _intervene(self, child: Child) -> None:
+        """Stop the child where somebody asks for it, memory runs short, or nothing moves."""
         job = self.store.job(self.job.id)
         if job.wish is None and self.night.going_home.is_set():
-            job = self.store.ask(self.job.id, "worker_stop", now)
+            job = self.store.ask(self.job.id, "worker_stop", self.night.clock())
+        if child.stop_asked_at is None and job.wish is None:
+            self._guard(child)
         if job.wish is not None:
             child.ask_to_stop()
-            child.kill_after(self._grace_s())
+        child.kill_after(STALL_GRACE_S if self.stalled is not None else self._grace_s())
+
+    def _guard(self, child: Child) -> None:
+        stall = self.vitals.stall(self.night.awake())
+        if stall is not None:
+            self.stalled = stall.text
+        else:
+            self.guarded = self.vitals.short_of_memory()
+        why = self.stalled or self.guarded
+        if why is not None:
+            log.warning("job %d: %s; it is asked to stop", self.job.id, why)
+            child.ask_to_stop()
 
     def _grace_s(self) -> float:
         """Return how long a stop may take: the trainer finishes the update it is in, and writes a checkpoint."""
@@ -175,91 +214,67 @@ class Story:
 
     def _close(self, attempt: Attempt, child: Child) -> None:
         """Classify the end and record it."""
-        seen = self.store.attempts(self.job.id)[-1]
-        found = child.exit_report(started=seen.first_iteration is not None)
-        ending = exits.classify(found)
-        log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_said(ending))
-        self.store.end_attempt(
-            attempt.id, ending=ending, exit_code=found.exit_code, signal=found.signal, now=self.night.clock()
+        found = child.exit_report(
+            started=self.vitals.first_iteration is not None,
+            phase=self.vitals.phase,
+            pressure_high=self.vitals.pressure_high,
+            memory_share=self.vitals.memory_share,
+            kernel_oom_kills=self._oom_kills(),
+            stall=self.stalled,
+            guarded=self.guarded,
         )
+        course = judgement.course_of(self.night, self.job, self.spec)
+        ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, course)
+        log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_words(ending))
+        self.store.end_attempt(
+            attempt.id,
+            ending=ending,
+            exit_code=found.exit_code,
+            signal=found.signal,
+            now=self.night.clock(),
+            stderr_tail=found.stderr_tail if ending.outcome in (Outcome.DIED, Outcome.REFUSED) else None,
+        )
+
+    def _oom_kills(self) -> int:
+        now = sensors.kernel_oom_kills()
+        return now - self.oom_kills_before if now is not None and self.oom_kills_before is not None else 0
 
     def _settle(self) -> None:
         """Decide, act, and record both; the record comes last, so that a killed worker's successor does it again."""
         attempt = self.store.attempts(self.job.id)[-1]
-        decision = self._decide(attempt)
-        incidents = [self._restart(attempt, decision)] if decision.status is Status.WAITING else []
-        if decision.status is Status.SUCCEEDED:
-            decision, told = self._publish(attempt, decision)
-            incidents += told
-        if decision.status in ENDED:
-            incidents += self._report(attempt, decision)
+        decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals)
+        judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
+        told = judgement.incident(self.job, attempt, decision, self.night.clock())
+        incidents = [told] if told is not None else []
+        decision, notes = self._finish(decision)
+        incidents += [self._incident(attempt, code, text) for code, text in notes]
         job = self.store.settle(
             self.job.id,
             decision,
             owner=self.night.owner,
             now=self.night.clock(),
             incidents=incidents,
-            messages=self._messages(attempt, decision),
+            messages=self.teller.of_decision(decision, attempt),
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
+        self._pause_queue_for(attempt)
         self._ring(decision)
 
-    def _decide(self, attempt: Attempt) -> Decision:
-        ending = Ending(
-            outcome=Outcome(attempt.outcome or Outcome.DIED),
-            reason=Reason(attempt.reason or Reason.LOST),
-            detail=attempt.detail or "",
-        )
-        return policy.decide(
-            ending,
-            wish=policy.wish_from(self.store.job(self.job.id).wish),
-            progress=self.store.deaths(self.job.id),
-            max_restarts=self.spec.lq.retry.max_restarts,
-            now=self.night.clock(),
-            jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
-        )
+    def _finish(self, decision: Decision) -> tuple[Decision, list[finish.Note]]:
+        """Publish and report what has ended."""
+        notes: list[finish.Note] = []
+        if decision.status is Status.SUCCEEDED:
+            course = judgement.course_of(self.night, self.job, self.spec)
+            decision, notes = finish.publish(self.job, self.spec, course, decision, now=self.night.clock())
+        if decision.status in ENDED:
+            notes = [*notes, *finish.write_report(self.night.app.home, self.job, decision)]
+        return decision, notes
 
-    def _publish(self, attempt: Attempt, decision: Decision) -> tuple[Decision, list[Incident]]:
-        """Lay out the adapter; a run whose checkpoints do not verify has not succeeded."""
-        from jobs import course as courses
-
-        leg = courses.from_json(self.job_dir.course.read_text()).legs[-1]
-        try:
-            published = adapters.publish(self.job_dir, self.spec, leg, job_id=self.job.id)
-        except CheckpointInvalid as error:
-            failed = Decision(status=Status.FAILED, reason=Reason.CRASHED, detail=str(error))
-            return failed, [self._incident(attempt, "not_published", str(error))]
-        except OSError as error:
-            text = f"the adapter could not be published ({error.strerror}: {error.filename}); retry to try again"
-            return decision, [self._incident(attempt, "not_published", text)]
-        if published.set_aside is None:
-            return decision, []
-        text = f"{published.copied_to} held the adapter of another run; it was moved to {published.set_aside}"
-        return decision, [self._incident(attempt, "adapter_set_aside", text)]
-
-    def _report(self, attempt: Attempt, decision: Decision) -> list[Incident]:
-        """Have the report written by a process of its own, so that its memory is not the worker's."""
-        command = [sys.executable, "-P", "-m", "orchestrator.report", str(self.night.app.home.path), str(self.job.id)]
-        command += ["--as-status", decision.status.value]
-        command += ["--as-reason", decision.reason.value] if decision.reason else []
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = type(error).__name__
-        else:
-            if done.returncode == 0:
-                return []
-            problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        log.error("job %d: no report: %s", self.job.id, problem)
-        text = f"the report could not be written: {problem}; try: lq report {self.job.id}"
-        return [self._incident(attempt, "no_report", text)]
-
-    def _restart(self, attempt: Attempt, decision: Decision) -> Incident:
-        at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
-        where = f"at iteration {at}" if at is not None else "before its first iteration"
-        return self._incident(attempt, "restart", f"died {where}: {decision.detail}", dict(decision.evidence))
+    def _pause_queue_for(self, attempt: Attempt) -> None:
+        because = judgement.same_cause(self.night, self.job, attempt, self.vitals)
+        if because is not None and self.store.pause_queue(because, self.night.clock()):
+            log.warning("the queue is paused: %s", because)
+            self.teller.queue_paused(because, self.night.clock())
 
     def _incident(self, attempt: Attempt, code: str, text: str, evidence: dict[str, object] | None = None) -> Incident:
         return Incident(
@@ -271,34 +286,6 @@ class Story:
             evidence=evidence or {},
         )
 
-    # --- tell ---
-
-    def _messages(self, attempt: Attempt, decision: Decision) -> Sequence[NewMessage]:
-        event = {Status.SUCCEEDED: "finished", Status.FAILED: "failed"}.get(decision.status)
-        if event is None or not self._services_for(event):
-            return []
-        job = self.store.job(self.job.id)
-        facts = messages.Facts(
-            job=job,
-            attempts=self.store.attempts(job.id),
-            points=self.store.points(job.id),
-            validations=self.store.validations(job.id),
-            tests=self.store.validations(job.id, kind="test"),
-        )
-        return [messages.ended(facts, decision, self.spec, attempt.number)]
-
-    def _services_for(self, event: str) -> Sequence[str]:
-        """Return the services that hear of an event; none where settings.yaml cannot be read: the log says so."""
-        from jobs.errors import ConfigInvalid
-        from orchestrator.notify import wants
-
-        try:
-            services = self.night.app.settings().notify.services
-        except ConfigInvalid as error:
-            log.error("nobody can be notified: %s", error)
-            return []
-        return wants(services, event, job_on=self.spec.lq.notify.on, job_tags=self.spec.lq.notify.tags)
-
     def _ring(self, decision: Decision) -> None:
         doorbell = self.night.app.doorbell
         for message in self.store.due_messages(self.night.clock()):
@@ -307,9 +294,5 @@ class Story:
             doorbell.ring(after_s=max(0.0, decision.not_before - self.night.clock()))
 
 
-def _trained(event: Event, attempt: int) -> bool:
-    return event.attempt == attempt and event.kind is Kind.PROGRESS and bool(event.data.get("losses"))
-
-
-def _said(ending: Ending) -> tuple[str, str, str]:
+def _words(ending: Ending) -> tuple[str, str, str]:
     return ending.outcome.value, ending.reason.value, ending.detail

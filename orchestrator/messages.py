@@ -10,7 +10,6 @@ from jobs.job import Attempt, Job, NewMessage, ProgressPoint, Validation
 from jobs.outcomes import Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
-from jobs.states import Status
 from orchestrator.report.wording import duration
 from workers.job_dir import JobDir
 
@@ -26,30 +25,33 @@ class Facts:
     tests: Sequence[Validation]
 
 
-def ended(facts: Facts, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
-    """Return the message for a job that succeeded or failed.
+def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
+    """Return the message for a job that succeeded, failed, or needs a person.
 
     Args:
         facts: what was measured.
+        event: finished, failed or needs_you.
         decision: what became of the job.
         spec: what was asked for.
         attempt: the number of its last attempt; makes the key, so that a job retried later can tell again.
     """
     job = facts.job
-    event = "finished" if decision.status is Status.SUCCEEDED else "failed"
     folder = JobDir(Path(job.job_dir))
     lines = [f"{job.iteration} of {job.iters} iterations in {_trained_for(facts)}", *_losses(facts)]
     lines += _restarts(facts.attempts)
     if event == "failed":
         lines += [f"why: {decision.reason}: {decision.detail}", f"next: lq show {job.id}, then lq retry {job.id}"]
-    lines.append(f"report: {folder.report / 'report.md'}")
+    if event == "needs_you":
+        lines += [f"why: {decision.reason}: {decision.detail}", decision.answer]
+    else:
+        lines.append(f"report: {folder.report / 'report.md'}")
     return NewMessage(
         job_id=job.id,
         event=event,
         key=f"job-{job.id}-{event}-{attempt}",
-        title=f"lq: {job.name} (job {job.id}) {event}",
+        title=f"lq: {job.name} (job {job.id}) {event.replace('_', ' ')}",
         body="\n".join(lines),
-        attachment=str(folder.report / "loss_curve.png"),
+        attachment=None if event == "needs_you" else str(folder.report / "loss_curve.png"),
         tags=spec.lq.notify.tags,
     )
 
@@ -74,6 +76,39 @@ def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMess
         key=f"job-{job.id}-recovered-{now.number}",
         title=f"lq: {job.name} (job {job.id}) recovered",
         body="\n".join(lines),
+        attachment=None,
+        tags=spec.lq.notify.tags,
+    )
+
+
+def started(job: Job, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that trains for the first time."""
+    return NewMessage(
+        job_id=job.id,
+        event="started",
+        key=f"job-{job.id}-started",
+        title=f"lq: {job.name} (job {job.id}) started",
+        body=f"{job.iters} iterations of {spec.fine_tune_type} on {spec.model}",
+        attachment=None,
+        tags=spec.lq.notify.tags,
+    )
+
+
+def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMessage:
+    """Return the message for a queue that was paused.
+
+    Args:
+        job: the job whose death paused it.
+        because: why, in one line.
+        spec: of that job.
+        moment: unix seconds; makes the key.
+    """
+    return NewMessage(
+        job_id=job.id,
+        event="needs_you",
+        key=f"queue-paused-{int(moment)}",
+        title="lq: the queue is paused and needs you",
+        body=f"{because}\nnext: lq show {job.id}, then lq resume --queue",
         attachment=None,
         tags=spec.lq.notify.tags,
     )

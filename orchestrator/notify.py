@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from configs.settings import Service
     from jobs.spec import Event
 
-DEFAULT_EVENTS: frozenset[Event] = frozenset({"recovered", "failed", "finished"})
+DEFAULT_EVENTS: frozenset[Event] = frozenset({"recovered", "needs_you", "failed", "finished"})
 """What a service hears where neither it nor the job says; `started` must be asked for."""
 
 TIMEOUT_S = 10.0

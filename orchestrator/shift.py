@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from pathlib import Path
 
 from jobs.errors import LqError
 from jobs.job import Job
-from orchestrator.attempt import Night, Story
-from workers.process import is_alive
+from jobs.outcomes import Reason
+from jobs.policy import DISK_LOOK_S
+from jobs.states import Status
+from orchestrator.attempt import Story
+from orchestrator.night import Night
+from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from workers import disk
+from workers.job_dir import JobDir
 
 log = logging.getLogger("lq.shift")
 
@@ -60,11 +67,8 @@ class Shift:
             app.doorbell.ring_for_delivery(after.id, after_s=max(0.0, after.next_try_at - now))
 
     def tick(self) -> None:
-        """Ring for whatever a lost bell left lying: due jobs, due messages."""
-        app = self._night.app
-        app.doorbell.ring()
-        for message in app.store.due_messages(self._night.clock()):
-            app.doorbell.ring_for_delivery(message.id)
+        """A minute has passed: see what came apart."""
+        ring_for_the_lost(self._night.app, self._night.clock())
 
     # --- slots ---
 
@@ -86,13 +90,21 @@ class Shift:
         """Return the next job to look after: one whose worker is gone comes before one that waits."""
         if self._night.going_home.is_set():
             return None
-        store, owner = self._night.app.store, self._night.owner
-        for job in store.running():
-            if job.id in self._busy or (job.owner is not None and job.owner != owner and is_alive(job.owner)):
-                continue
-            if store.take_over(job.id, old=job.owner, new=owner, now=self._night.clock()):
-                return store.job(job.id)
-        return store.claim(owner, self._night.clock())
+        app, owner, now = self._night.app, self._night.owner, self._night.clock()
+        orphan = take_over_orphan(app, owner, busy=self._busy, now=now)
+        if orphan is not None:
+            return orphan
+        self._keep_waiting_for_space()
+        return app.store.claim(owner, now)
+
+    def _keep_waiting_for_space(self) -> None:
+        """Let jobs that wait for disk space wait on while there is none."""
+        store, now = self._night.app.store, self._night.clock()
+        for job in store.jobs(ended=0):
+            due = job.status is Status.WAITING and (job.not_before or 0.0) <= now
+            if due and job.reason == Reason.DISK_FULL and not disk.has_space_for(JobDir(Path(job.job_dir))):
+                store.postpone(job.id, now + DISK_LOOK_S)
+                self._night.app.doorbell.ring(after_s=DISK_LOOK_S)
 
     def _look_after(self, job: Job) -> None:
         with self._lock:

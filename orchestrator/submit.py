@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import course as courses
+from jobs import oom
+from jobs.course import Course, Leg
 from jobs.errors import NotAllowed
 from jobs.job import Job
 from orchestrator.app import App
@@ -84,6 +86,7 @@ def check_all(app: App, paths: Sequence[Path]) -> list[Checked]:
 def enqueue(app: App, checked: Checked) -> Job:
     """Queue a checked job: its row and its folder appear together, or neither does."""
     spec = checked.loaded.spec
+    known = _known_to_fit(app, spec)
     return app.store.submit(
         name=spec.name,
         priority=spec.lq.priority,
@@ -91,6 +94,33 @@ def enqueue(app: App, checked: Checked) -> Job:
         spec_json=spec.model_dump_json(),
         prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
         now=time.time(),
+        leg=known,
+    )
+
+
+def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:
+    """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
+    from orchestrator.judgement import fit_key
+
+    leg = Course.requested(spec).legs[0]
+    teacher = None
+    while (fit := app.store.fit(fit_key(spec, leg))) is not None and not fit.fits:
+        teacher = fit.job_id
+        rung = oom.next_rung(
+            leg, first_example=0, may_repeat=False, peak_bytes=None, free_bytes=None, allow_truncation=False
+        )
+        if rung.leg is None:
+            return None  # the ladder itself says so at run time, with the numbers of the day
+        leg = rung.leg
+    if teacher is None:
+        return None
+    return dataclasses.replace(leg, because=f"out_of_memory in job {teacher}: {_difference(spec, leg)}")
+
+
+def _difference(spec: JobSpec, leg: Leg) -> str:
+    return (
+        f"batch {spec.batch_size} -> {leg.batch_size}, accumulation {spec.grad_accumulation_steps} -> "
+        f"{leg.grad_accumulation_steps}, gradient checkpointing {'on' if leg.grad_checkpoint else 'off'}"
     )
 
 

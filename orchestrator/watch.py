@@ -23,10 +23,11 @@ class FileBell(FileSystemEventHandler):
         Args:
             path: the file, which may not exist yet.
         """
-        self._path = str(path)
+        folder = path.parent.resolve()  # macOS tells of /private/tmp where /tmp was asked for
+        self._path = str(folder / path.name)
         self._rung = threading.Event()
         self._observer = Observer()
-        self._observer.schedule(self, str(path.parent), recursive=False)
+        self._observer.schedule(self, str(folder), recursive=False)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Ring if it was this file, and it was written."""

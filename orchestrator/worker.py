@@ -12,9 +12,9 @@ from types import FrameType
 
 from jobs.errors import NotAllowed
 from orchestrator.app import App
-from orchestrator.attempt import Night
 from orchestrator.duty import LEAVE, running
 from orchestrator.home import Home
+from orchestrator.night import Night
 from orchestrator.shift import Shift
 from workers import process
 from workers.lock import Held, LockFile
@@ -70,7 +70,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
             log.info("job %d goes on", job.id)
         log.info("worker %d started", night.owner.pid)
         say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
-        app.doorbell.ring()
+        shift.tick()
         while not over.wait(1.0):
             pass
         say("going home: running jobs write a checkpoint first")

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from jobs.course import Course
 from jobs.job import Attempt, Job
+from jobs.outcomes import Outcome
+from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
-from orchestrator.cli.status import entry
+from orchestrator.cli.status import entry, goes_on
+from orchestrator.report.incidents import Told, differences, end, told
+
+COLUMNS = 80
+TAIL_LINES = 15
+_INDENT = 12
 
 
 @click.command()
 @reach.job_id_argument
+@click.option("--output", "whole_output", is_flag=True, help="All that is kept of what dead trainers wrote last.")
 @json_option
-def show(job_id: int, as_json: bool) -> None:
+def show(job_id: int, whole_output: bool, as_json: bool) -> None:
     """Show everything about job ID: attempts, losses, checkpoints, incidents, messages."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         if as_json:
             output.print_json(_facts(app, job))
             return
-        _tell(app, job)
+        _tell(app, job, whole_output=whole_output)
 
 
 def _facts(app: App, job: Job) -> dict[str, Any]:
@@ -42,7 +53,7 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
     }
 
 
-def _tell(app: App, job: Job) -> None:
+def _tell(app: App, job: Job, *, whole_output: bool) -> None:
     spec = json.loads(app.store.spec_json(job.id))
     click.echo(f"job {job.id}: {job.name}: {job.status}" + (f" ({job.reason})" if job.reason else ""))
     _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
@@ -53,15 +64,25 @@ def _tell(app: App, job: Job) -> None:
     _pair("folder", job.job_dir)
     if job.detail:
         _pair("detail", job.detail)
+    if (when := goes_on(job, app.store.queue_state())) is not None:
+        _pair("goes on", when)
     _attempts(app, job)
+    _course(app, job)
+    _incidents(app, job)
+    _output(app, job, whole=whole_output)
     _validations(app, job)
     _checkpoints(app, job)
-    _incidents(app, job)
     _messages(app, job)
 
 
 def _pair(name: str, text: str) -> None:
-    click.echo(f"  {name:<9} {text}")
+    lines = textwrap.wrap(text, COLUMNS - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    if len(name) > _INDENT - 3:
+        click.echo(f"  {name}")
+    else:
+        click.echo(f"  {name:<{_INDENT - 3}} {lines.pop(0)}".rstrip())
+    for line in lines:
+        click.echo(" " * _INDENT + line)
 
 
 def _head(text: str) -> None:
@@ -109,12 +130,58 @@ def _checkpoints(app: App, job: Job) -> None:
         _head(f"checkpoints: {len(checkpoints)} written, {size:.1f} MB, the last at iteration {last.iteration:,}")
 
 
+def _course(app: App, job: Job) -> None:
+    """Tell every leg that was appended, as what was requested -> what is run."""
+    legs = app.store.legs(job.id)
+    if not legs:
+        return
+    from jobs.spec import JobSpec
+
+    spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
+    requested = Course.requested(spec).legs[0]
+    _head("course: requested -> run, from iteration")
+    for leg in legs:
+        _pair(f"{leg.first_example // spec.batch_size:,}", f"{differences(requested, leg)} ({leg.because})")
+
+
 def _incidents(app: App, job: Job) -> None:
-    incidents = app.store.incidents(job.id)
-    if incidents:
+    incidents, attempts = app.store.incidents(job.id), app.store.attempts(job.id)
+    gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.DIED
+    if incidents or gave_up:
         _head("incidents")
+    points = app.store.points(job.id, superseded=True) if incidents else []
     for incident in incidents:
-        _pair(output.clock(incident.time), f"{incident.code}: {incident.text}")
+        _paragraph(incident.time, told(incident, attempts, points))
+    if gave_up:
+        answer = f"gave up: {job.reason}: {job.detail}"
+        _paragraph(attempts[-1].ended_at, dataclasses.replace(end(attempts[-1]), answer=answer))
+
+
+def _paragraph(moment: float | None, found: Told) -> None:
+    _pair(output.clock(moment), found.happened)
+    for question, text in (
+        ("How lq knows", found.known_by),
+        ("What it did", found.answer),
+        ("What it cost", found.cost),
+    ):
+        if text:
+            _pair("", f"{question}: {text}")
+
+
+def _output(app: App, job: Job, *, whole: bool) -> None:
+    """Print what dead trainers wrote last: the newest one's last lines, or all that is kept of each."""
+    dead = [attempt for attempt in app.store.attempts(job.id) if (attempt.stderr_tail or "").strip()]
+    for attempt in dead if whole else dead[-1:]:
+        lines = (attempt.stderr_tail or "").splitlines()
+        shown = lines if whole else lines[-TAIL_LINES:]
+        more = "" if len(shown) == len(lines) else f", the last {len(shown)} of {len(lines)} lines; all with --output"
+        _head(f"output of attempt {attempt.number}{more}")
+        _raw(shown)
+
+
+def _raw(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo("  " + "".join(char if char.isprintable() else " " for char in line))
 
 
 def _messages(app: App, job: Job) -> None:

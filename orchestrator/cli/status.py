@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.job import Job
+from jobs.job import Job, QueueState
 from jobs.states import Status
 from orchestrator import duty
 from orchestrator.cli import output, reach
@@ -21,6 +22,7 @@ _COLOURS = {
     Status.RUNNING: "green",
     Status.WAITING: "yellow",
     Status.PAUSED: "yellow",
+    Status.HELD: "yellow",
     Status.SUCCEEDED: "bold",
     Status.FAILED: "red",
 }
@@ -38,13 +40,18 @@ def status(every: bool, as_json: bool) -> None:
     with reach.opened() as app:
         alive = duty.running(app.home)
         jobs = reach.all_jobs(app, every=every)
+        queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
             output.print_json(
-                {"worker": {"alive": alive is not None, "pid": pid}, "jobs": [entry(job) for job in jobs]}
+                {
+                    "worker": {"alive": alive is not None, "pid": pid},
+                    "queue": {"paused": queue.paused_at is not None, "because": queue.because},
+                    "jobs": [entry(job) for job in jobs],
+                }
             )
             return
-        _tell(jobs, alive)
+        _tell(jobs, alive, queue)
 
 
 def entry(job: Job) -> dict[str, Any]:
@@ -66,7 +73,20 @@ def entry(job: Job) -> dict[str, Any]:
     }
 
 
-def _tell(jobs: list[Job], alive: dict[str, Any] | None) -> None:
+def goes_on(job: Job, queue: QueueState) -> str | None:
+    """Say what a job that does not run waits for; None where it runs, has ended, or is simply the next."""
+    if job.status is Status.WAITING:
+        return f"at {output.clock(job.not_before)}" if (job.not_before or 0.0) > time.time() else "as soon as it can"
+    if job.status is Status.HELD:
+        return f"with lq release {job.id}"
+    if job.status is Status.PAUSED:
+        return f"with lq resume {job.id}"
+    if job.status is Status.QUEUED and queue.paused_at is not None:
+        return "with lq resume --queue"
+    return None
+
+
+def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState) -> None:
     from rich.text import Text
 
     console = output.console()
@@ -76,14 +96,28 @@ def _tell(jobs: list[Job], alive: dict[str, Any] | None) -> None:
         console.print("worker: none runs; start one: lq worker --detach", style="yellow")
     else:
         console.print("worker: none runs, and nothing waits for one")
+    if queue.paused_at is not None:
+        console.print(_paused(queue), style="yellow")
     if not jobs:
         console.print("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
         return
     console.print(_table(jobs, wide=console.width >= 100))
     for job in jobs:
         if job.status not in _SAY_IT_ALL and job.detail:
-            line = Text(f"job {job.id} {job.status}: {job.reason}: {job.detail}", style=_COLOURS.get(job.status, ""))
+            when = goes_on(job, queue)
+            goes = f", goes on {when}" if when is not None else ""
+            text = f"job {job.id} {job.status}{goes}: {job.reason}: {job.detail}"
+            line = Text(text, style=_COLOURS.get(job.status, ""))
             console.print(line, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
+
+
+def _paused(queue: QueueState) -> Text:
+    from rich.text import Text
+
+    return Text(
+        f"queue: paused since {output.clock(queue.paused_at)}; no job starts before: lq resume --queue\n"
+        f"       {queue.because}"
+    )
 
 
 def _table(jobs: list[Job], *, wide: bool) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import tzinfo
 
+from jobs.course import Leg
 from jobs.states import Status
 from orchestrator.report.facts import (
     AdapterFile,
@@ -14,6 +15,7 @@ from orchestrator.report.facts import (
     Measurement,
     Settings,
 )
+from orchestrator.report.incidents import differences
 from orchestrator.report.next_steps import lq, may_retry, next_steps
 from orchestrator.report.story import incident_table, what_happened
 from orchestrator.report.wording import (
@@ -302,11 +304,15 @@ def _cadence(settings: Settings) -> str:
 def _course(facts: Facts) -> str:
     if not facts.legs:
         return "could not be read"
+    requested, *later = facts.legs
+    first = f"requested: batch {requested.batch_size} × {requested.grad_accumulation_steps}"
     return "; then ".join(
-        f"from row {whole(leg.first_example)}: batch {leg.batch_size} × {leg.grad_accumulation_steps}, "
-        f"learning rate × {leg.learning_rate_factor:g} ({escaped(leg.because)})"
-        for leg in facts.legs
+        [first, *(f"from row {whole(leg.first_example)}: {_requested_and_run(requested, leg)}" for leg in later)]
     )
+
+
+def _requested_and_run(requested: Leg, leg: Leg) -> str:
+    return escaped(f"{differences(requested, leg)} ({leg.because})".replace("->", "→"))
 
 
 def _data(facts: Facts) -> list[str]:

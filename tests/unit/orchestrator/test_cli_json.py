@@ -19,7 +19,7 @@ from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from workers import process
 
-STATUS = {"schema", "worker", "jobs"}
+STATUS = {"schema", "worker", "queue", "jobs"}
 JOB = {
     "id",
     "name",
@@ -85,8 +85,24 @@ def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -
     content = strictly(Lq(home.path)("status", "--json").out)
     assert set(content) == STATUS
     assert content["worker"] == {"alive": False, "pid": None}
+    assert content["queue"] == {"paused": False, "because": None}
     assert {job["status"]: job["id"] for job in content["jobs"]} == ids
     assert all(set(job) == JOB for job in content["jobs"])
+
+
+def test_status_tells_that_the_queue_is_paused_and_why(home: Home) -> None:
+    home.queued()
+    home.store.pause_queue("jobs 3 and 4 both died of crashed", 1.0)
+    assert strictly(Lq(home.path)("status", "--json").out)["queue"] == {
+        "paused": True,
+        "because": "jobs 3 and 4 both died of crashed",
+    }
+
+
+def test_status_of_a_home_without_jobs_has_every_field(tmp_path: Path) -> None:
+    content = strictly(Lq(tmp_path / "none")("status", "--json").out)
+    assert set(content) == STATUS
+    assert content["queue"] == {"paused": False, "because": None}
 
 
 def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
@@ -169,7 +185,7 @@ def test_worker_status_says_that_none_runs(home: Home) -> None:
 def test_notify_list_names_services_and_never_their_urls(home: Home) -> None:
     home.write_settings("notify: {services: [{url: 'json://u:secret@127.0.0.1:9/', name: phone, tags: [me]}]}\n")
     answer = Lq(home.path)("notify", "list", "--json")
-    entry = {"name": "phone", "tags": ["me"], "on": ["failed", "finished", "recovered"]}
+    entry = {"name": "phone", "tags": ["me"], "on": ["failed", "finished", "needs_you", "recovered"]}
     assert strictly(answer.out) == {"schema": 1, "services": [entry]}
 
 
@@ -217,7 +233,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
 @pytest.mark.parametrize(
     ("command", "fields"),
     [
-        ("lq status --json", {"worker", "alive", "jobs"} | JOB),
+        ("lq status --json", {"worker", "alive", "queue", "paused", "because", "jobs"} | JOB),
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at"}),
     ],
 )

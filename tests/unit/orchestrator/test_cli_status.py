@@ -86,6 +86,21 @@ def test_status_fits_eighty_columns_and_cuts_nothing_that_matters(home: Home) ->
     assert why.endswith("…"), "the rest is in lq show"
 
 
+def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
+    ids = one_of_each(home)
+    held = home.queued("later")
+    home.store.hold(held.id, "held by the user", 1.0)
+    home.store.pause_queue("jobs 3 and 4 both died of crashed within ten minutes", 1.0)
+    text = Lq(home.path)("status").out
+    assert "queue: paused since 1970-01-01" in text
+    assert "jobs 3 and 4 both died of crashed within ten minutes\n" in text
+    assert re.search(rf"^job {ids[Status.WAITING]} waiting, goes on at \d.*: crashed: exit code 1$", text, re.MULTILINE)
+    assert f"job {ids[Status.PAUSED]} paused, goes on with lq resume {ids[Status.PAUSED]}: stopped_by_user: " in text
+    assert f"job {held.id} held, goes on with lq release {held.id}: stopped_by_user: held by the user\n" in text
+    lines = plain(on_a_terminal(home.path, "status", columns=80))
+    assert [line for line in lines if cell_len(line) > 80] == []
+
+
 def test_status_in_a_pipe_is_plain_and_cuts_nothing(home: Home) -> None:
     _, failed = a_long_night(home)
     answer = Lq(home.path)("status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from jobs import course as courses
+from jobs.course import Course
 from jobs.errors import NoSuchJob
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.states import Status
@@ -64,6 +67,22 @@ def _row(text: str, first: str) -> str:
 
 def _commands(text: str) -> list[list[str]]:
     return [shlex.split(block) for block in re.findall(r"```sh\n(.*?)\n```", text, re.DOTALL)]
+
+
+def test_the_course_is_told_as_requested_and_run(finished: Run) -> None:
+    requested = Course.requested(finished.spec)
+    leg = dataclasses.replace(
+        requested.legs[0],
+        first_example=1200,
+        batch_size=2,
+        grad_accumulation_steps=16,
+        grad_checkpoint=True,
+        because="out_of_memory: batch 4 -> 2",
+    )
+    (finished.folder / "course.json").write_text(json.dumps(courses.to_json(requested.with_leg(leg))))
+    told = _row(_text(_facts(finished)), "Course")
+    changes = "batch 4 → 2, accumulation 8 → 16, gradient checkpointing off → on (out_of_memory: batch 4 → 2)"
+    assert told == f"| Course | requested: batch 4 × 8; then from row 1,200: {changes} |"
 
 
 def test_a_restart_tells_what_it_cost_in_iterations_and_seconds(finished: Run) -> None:

@@ -1,0 +1,136 @@
+"""pause, resume, hold, release: whose turn it is. Asking twice changes nothing and is no error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from jobs.errors import NotAllowed
+from jobs.job import Job
+from jobs.states import Status
+from orchestrator.app import App
+from orchestrator.cli import reach
+
+PAUSE_WAIT_S = 60.0
+
+_ids = click.argument("job_ids", metavar="ID...", type=reach.JOB_ID, nargs=-1)
+_queue = click.option("--queue", "whole_queue", is_flag=True, help="The whole queue: no job starts until it resumes.")
+
+
+@click.command()
+@_ids
+@_queue
+def pause(job_ids: Sequence[int], whole_queue: bool) -> None:
+    """Stop running jobs for now: each writes a checkpoint, and `lq resume` goes on from it, exactly.
+
+    A job that waits for its turn is held instead. With --queue running jobs go on, but no other one starts.
+    """
+    _require_one(job_ids, whole_queue)
+    with reach.opened() as app:
+        jobs = reach.named_jobs(app, job_ids)
+        reach.require_bell(app)
+        if whole_queue:
+            changed = app.store.pause_queue("paused by the user", time.time())
+            click.echo("queue paused; jobs that run go on" if changed else "the queue is paused already")
+        for job in jobs:
+            _pause(app, job)
+
+
+def _pause(app: App, job: Job) -> None:
+    if job.status in (Status.PAUSED, Status.HELD):
+        click.echo(f"job {job.id} is {job.status} already")
+    elif job.status in (Status.QUEUED, Status.WAITING):
+        _hold(app, job)
+    else:
+        if not _asked(app, job.id):
+            click.echo(f"job {job.id} is paused already")
+            return
+        click.echo(f"job {job.id}: asked to pause; it writes a checkpoint first")
+        _tell(reach.wake_worker(app))  # a job whose worker is gone needs one that adopts it
+        after = _until_not_running(app, job.id)
+        click.echo(f"job {job.id} {after.status}" + ("" if after.status is not Status.RUNNING else " still"))
+
+
+def _asked(app: App, job_id: int) -> bool:
+    """Ask a running job to pause; False where it has been paused from another terminal, a moment ago."""
+    try:
+        app.store.ask(job_id, "pause", time.time())
+    except NotAllowed:
+        if app.store.job(job_id).status is not Status.PAUSED:
+            raise
+        return False
+    return True
+
+
+@click.command()
+@_ids
+@_queue
+def resume(job_ids: Sequence[int], whole_queue: bool) -> None:
+    """Let paused jobs go on from their checkpoints; held ones too. With --queue jobs start again."""
+    _require_one(job_ids, whole_queue)
+    with reach.opened() as app:
+        jobs = reach.named_jobs(app, job_ids)
+        reach.require_bell(app)
+        if whole_queue:
+            click.echo("queue resumed" if app.store.resume_queue() else "the queue is not paused")
+        for job in jobs:
+            _let_go_on(app, job)
+        _tell(reach.wake_worker(app))
+
+
+@click.command()
+@reach.job_ids_argument
+def hold(job_ids: Sequence[int]) -> None:
+    """Keep jobs that wait for their turn from running, until they are released."""
+    with reach.opened() as app:
+        for job in reach.named_jobs(app, job_ids):
+            if job.status is Status.HELD:
+                click.echo(f"job {job.id} is held already")
+            elif job.status is Status.RUNNING:
+                raise NotAllowed(f"job {job.id} is running; stop it for now with: lq pause {job.id}")
+            else:
+                _hold(app, job)
+
+
+@click.command()
+@reach.job_ids_argument
+def release(job_ids: Sequence[int]) -> None:
+    """Let held jobs take their turn again; paused ones too."""
+    with reach.opened() as app:
+        jobs = reach.named_jobs(app, job_ids)
+        reach.require_bell(app)
+        for job in jobs:
+            _let_go_on(app, job)
+        _tell(reach.wake_worker(app))
+
+
+def _hold(app: App, job: Job) -> None:
+    app.store.hold(job.id, "held by the user", time.time())
+    click.echo(f"job {job.id} held; let it go on with: lq release {job.id}")
+
+
+def _let_go_on(app: App, job: Job) -> None:
+    if job.status in (Status.QUEUED, Status.RUNNING):
+        click.echo(f"job {job.id} is {job.status} already")
+        return
+    after = app.store.let_go_on(job.id)
+    click.echo(f"job {job.id} {after.status}")
+
+
+def _until_not_running(app: App, job_id: int) -> Job:
+    deadline = time.monotonic() + PAUSE_WAIT_S
+    while (job := app.store.job(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return job
+
+
+def _require_one(job_ids: Sequence[int], whole_queue: bool) -> None:
+    if not job_ids and not whole_queue:
+        raise click.UsageError("name a job, or --queue")
+
+
+def _tell(said: str | None) -> None:
+    if said is not None:
+        click.echo(said)

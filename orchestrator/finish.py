@@ -1,0 +1,75 @@
+"""What a finished job gets: its adapter laid out, its report written. Doing it twice changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs.course import Course
+from jobs.errors import CheckpointInvalid
+from jobs.job import Job
+from jobs.outcomes import Reason
+from jobs.policy import DISK_LOOK_S, Decision
+from jobs.spec import JobSpec
+from jobs.states import Status
+from orchestrator.home import Home
+from workers import adapters, disk
+from workers.job_dir import JobDir
+
+REPORT_TIMEOUT_S = 300.0
+
+log = logging.getLogger("lq.finish")
+
+Note = tuple[str, str]
+"""Code and text of an incident."""
+
+
+def publish(job: Job, spec: JobSpec, course: Course, decision: Decision, *, now: float) -> tuple[Decision, list[Note]]:
+    """Lay out the adapter; a run whose checkpoints do not verify has not succeeded, one without space for it not yet.
+
+    Returns:
+        The decision, changed where nothing could be published, and what the report must mention.
+    """
+    folder = JobDir(Path(job.job_dir))
+    try:
+        published = adapters.publish(folder, spec, course, job_id=job.id)
+    except CheckpointInvalid as error:
+        failed = Decision(status=Status.FAILED, reason=Reason.CRASHED, detail=str(error))
+        return failed, [("not_published", str(error))]
+    except OSError as error:
+        if not disk.has_space_for(folder):
+            return _not_yet(now)
+        text = f"the adapter could not be published ({error.strerror}: {error.filename}); see {folder.checkpoints}"
+        return decision, [("not_published", text)]
+    if published.set_aside is None:
+        return decision, []
+    text = f"{published.copied_to} held the adapter of another run; it was moved to {published.set_aside}"
+    return decision, [("adapter_set_aside", text)]
+
+
+def _not_yet(now: float) -> tuple[Decision, list[Note]]:
+    """Wait for space; the next attempt finds the run at its end, and is published."""
+    text = "trained to the end, but the disk is too full to publish the adapter; goes on when there is space"
+    waiting = Decision(status=Status.WAITING, reason=Reason.DISK_FULL, detail=text, not_before=now + DISK_LOOK_S)
+    return waiting, [(Reason.DISK_FULL.value, text)]
+
+
+def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
+    """Have the report written by a process of its own, so that its memory is not the worker's."""
+    command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
+    command += ["--as-status", decision.status.value]
+    command += ["--as-reason", decision.reason.value] if decision.reason else []
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = type(error).__name__
+    else:
+        if done.returncode == 0:
+            return []
+        problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    log.error("job %d: no report: %s", job.id, problem)
+    return [("no_report", f"the report could not be written: {problem}; try: lq report {job.id}")]

@@ -1,0 +1,146 @@
+"""From an ended attempt to a Decision: gathers what the rules look at, asks them, and remembers what memory showed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs import policy
+from jobs.course import Course, Leg
+from jobs.exits import NEAR_THE_LIMIT
+from jobs.job import Attempt, Fit, Incident, Job
+from jobs.outcomes import Ending, Outcome, Reason
+from jobs.policy import Decision, History
+from jobs.spec import JobSpec
+from jobs.states import Status
+from orchestrator.night import Night
+from orchestrator.vitals import Vitals
+from workers import checkpoints, process
+from workers.job_dir import JobDir
+
+DAY_S = 24 * 3600.0
+SAME_CAUSE_S = 600.0
+
+_OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
+"""Deaths that say nothing about what the next job will meet: somebody sent a signal, or the machine went."""
+
+
+def course_of(night: Night, job: Job, spec: JobSpec) -> Course:
+    """Return a job's course: the leg it asked for, and those appended since."""
+    return Course(legs=(*Course.requested(spec).legs, *night.app.store.legs(job.id)))
+
+
+def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, course: Course) -> Ending:
+    """Return an ending as it is; a run that says it is done, but whose last checkpoint is not what was written, died.
+
+    Args:
+        ending: as the evidence has it.
+        ended: the trainer's last words.
+        folder: the job's.
+        course: the legs.
+    """
+    if ending.outcome is not Outcome.DONE:
+        return ending
+    last, bad = checkpoints.newest_valid(folder.checkpoints, course)
+    if last is not None and last.iteration >= int((ended or {}).get("iteration") or 0):
+        return ending
+    what = bad[0] if bad else f"{folder.checkpoints} lacks its last checkpoint"
+    return Ending(outcome=Outcome.DIED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
+
+
+def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> Decision:
+    """Say what becomes of a job whose last attempt has ended.
+
+    Args:
+        night: store and clocks.
+        job: the job.
+        spec: what was asked for.
+        attempt: the attempt, ended.
+        vitals: what its events said.
+    """
+    ending = Ending(
+        outcome=Outcome(attempt.outcome or Outcome.DIED),
+        reason=Reason(attempt.reason or Reason.LOST),
+        detail=attempt.detail or "",
+    )
+    now = night.clock()
+    return policy.decide(
+        ending,
+        spec=spec,
+        history=_history(night, job, spec, attempt, vitals, now),
+        now=now,
+        jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
+    )
+
+
+def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, now: float) -> History:
+    store = night.app.store
+    attempts = store.attempts(job.id)
+    course = course_of(night, job, spec)
+    checkpoint, _ = checkpoints.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
+    leg = attempt.leg if attempt.leg is not None else len(course.legs) - 1
+    before = [one for one in attempts[:-1] if one.leg == leg]
+    return History(
+        wish=policy.wish_from(store.job(job.id).wish),
+        deaths=store.deaths(job.id),
+        reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
+        leg=course.legs[leg],
+        next_example=checkpoint.iteration * spec.batch_size if checkpoint is not None else 0,
+        survived=vitals.survived,
+        repeated_leg=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
+        at_its_own_limit=(vitals.memory_share or 0.0) >= NEAR_THE_LIMIT,
+        peak_bytes=vitals.peak_bytes,
+        free_bytes=process.free_bytes(),
+        lengths=vitals.lengths,
+    )
+
+
+def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:
+    """Return what the report must mention about a decision; None where all went as asked."""
+    if decision.status is not Status.WAITING and decision.status is not Status.HELD:
+        return None
+    if attempt.outcome != Outcome.DIED:
+        return None
+    at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
+    where = f"at iteration {at}" if at is not None else "before its first iteration"
+    answer = f"; {decision.answer}" if decision.answer else ""
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code=str(decision.reason),
+        text=f"attempt {attempt.number} died {where}: {decision.detail}{answer}",
+        evidence=dict(decision.evidence),
+    )
+
+
+def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str | None:
+    """Say why the queue should be paused: two jobs died of the same cause within ten minutes; None where none did."""
+    reason = Reason(attempt.reason or Reason.LOST)
+    if attempt.outcome != Outcome.DIED or reason in _OF_THE_JOB or vitals.trained:
+        return None
+    others = night.app.store.other_deaths(job.id, reason=reason, since=night.clock() - SAME_CAUSE_S)
+    if not others:
+        return None
+    both = f"jobs {others[-1]} and {job.id} both died of {reason} within ten minutes, before they trained"
+    return f"{both}: {attempt.detail}"
+
+
+def remember_memory(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
+    """Keep whether the configuration of an attempt fitted, for the next submit."""
+    legs = course_of(night, job, spec).legs
+    leg = legs[attempt.leg if attempt.leg is not None else -1]
+    failed = attempt.outcome == Outcome.DIED and attempt.reason == Reason.OUT_OF_MEMORY
+    if failed or vitals.trained:
+        fit = Fit(fits=not failed, peak_bytes=vitals.peak_bytes, job_id=job.id)
+        night.app.store.remember_fit(fit_key(spec, leg), fit, night.clock())
+
+
+def fit_key(spec: JobSpec, leg: Leg) -> str:
+    """Return what names a configuration as far as its memory goes."""
+    rank = spec.lora_parameters.rank if spec.fine_tune_type != "full" else None
+    names = (spec.model, spec.data, spec.fine_tune_type, spec.num_layers, rank, spec.optimizer)
+    return json.dumps([*names, leg.batch_size, leg.max_seq_length, leg.grad_checkpoint])

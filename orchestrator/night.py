@@ -1,0 +1,25 @@
+"""What every story of the night shares: who we are, what we work with, the clocks, whether it is time to go home."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+from jobs.job import ProcessIdentity
+from orchestrator.app import App
+from workers import sensors
+
+
+@dataclasses.dataclass
+class Night:
+    """One worker's night."""
+
+    app: App
+    owner: ProcessIdentity
+    going_home: threading.Event = dataclasses.field(default_factory=threading.Event)
+    leave_running: bool = False  # going home without stopping the children
+    clock: Callable[[], float] = time.time  # unix seconds
+    awake: Callable[[], float] = time.monotonic  # seconds on the clock that stops in sleep
+    slept: Callable[[], float] = sensors.slept_s  # seconds slept since the machine was started
