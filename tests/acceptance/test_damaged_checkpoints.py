@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(240, func_only=True)
 def test_a_cut_and_a_flipped_checkpoint_are_passed_over_with_a_warning(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    training = lq.submit(workshop.job_file(tmp_path / "job.yaml"))
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", lq={"keep": {"last": 9}}))
     training.trained(30)
     lq("worker", "stop")
     *_, whole, flipped, cut = sorted(training.folder.checkpoints.iterdir())

@@ -57,7 +57,7 @@ def test_a_trainer_killed_when_it(
     first, second = facts["attempts"]
     assert (first["outcome"], first["reason"], first["signal"]) == ("died", "killed", signal.SIGKILL)
     assert second["quality"] == ("exact" if when is is_half_way else "fresh")
-    assert [incident["code"] for incident in facts["incidents"]] == ["restart"]
+    assert [incident["code"] for incident in facts["incidents"]] == ["killed"]
     assert all(test.data["equal"] is True for test in training.events(Kind.SELF_TEST))
     assert len(training.events(Kind.SELF_TEST)) == (when is is_half_way)
 
@@ -82,7 +82,7 @@ def test_a_trainer_told_to_stop_by_someone_else_goes_on_and_the_best_adapter_is_
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     # It may only stop where it would also validate, so the stop always puts a validation off.
-    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", steps_per_eval=4))
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", steps_per_eval=4, lq={"keep": {"last": 99}}))
     training.trained(20)
     os.kill(training.trainer(), signal.SIGTERM)
     training.wait()

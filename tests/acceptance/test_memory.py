@@ -1,0 +1,129 @@
+"""A trainer that really runs out of memory climbs the ladder, and the next job like it begins on the rung that fits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs.events import Kind
+from tests.acceptance.undisturbed import Undisturbed
+from tests.harness import Lq, Training, Workshop, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600, func_only=True),
+    pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process"),
+]
+
+BATCH = 8
+
+
+def wide_rows(folder: Path) -> Path:
+    """Write rows of which a whole batch takes far more memory than a single one."""
+    folder.mkdir()
+    for name, count in (("train", 16), ("valid", 2)):
+        rows = [{"text": f"{row} plus {row + 1} is {2 * row + 1}. " * 30} for row in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def job_file(workshop: Workshop, path: Path, data: Path, **lq: Any) -> Path:
+    return workshop.job_file(
+        path,
+        data=str(data),
+        iters=2,
+        batch_size=BATCH,
+        grad_accumulation_steps=1,
+        max_seq_length=2048,
+        save_every=1,
+        steps_per_report=1,
+        steps_per_eval=2,
+        lq=lq,
+    )
+
+
+def address_space(pid: int) -> int:
+    """Return the address space a process takes now, in bytes; 0 when it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return int(psutil.Process(pid).memory_info().vms)
+    return 0
+
+
+def measured(training: Training) -> tuple[int, int]:
+    """Watch a training that nothing limits; return its address space when it has loaded, and the most it takes."""
+    training.until(Kind.PHASE, lambda event: event.data["phase"] in ("tokenize", "probe"))
+    trainer = training.trainer()
+    loaded = most = address_space(trainer)
+
+    def gone() -> bool:
+        nonlocal most
+        now = address_space(trainer)
+        most = max(most, now)
+        return now == 0
+
+    until(gone, "the trainer to be gone", every=0.002)
+    return loaded, most
+
+
+def test_a_run_that_does_not_fit_ends_with_the_same_effective_batch_and_the_next_one_knows(
+    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    data = wide_rows(tmp_path / "data")
+    lq.start_worker()
+    free = lq.submit(job_file(workshop, tmp_path / "free.yaml", data))
+    loaded, most = measured(free)
+    free.wait()
+    for share in (0.6, 0.4, 0.25, 0.8):
+        other = Lq(tmp_path / f"home-{share}")
+        try:
+            worker = other.start_worker()
+            bound = int(loaded + share * (most - loaded))
+            resource.prlimit(worker, resource.RLIMIT_AS, (bound, resource.RLIM_INFINITY))
+            training = other.submit(job_file(workshop, tmp_path / "bound.yaml", data))
+            until(lambda: training.job()["status"] in ("succeeded", "failed"), "the job to end", seconds=200)  # noqa: B023
+            attempts = training.facts()["attempts"]
+            if training.job()["status"] == "succeeded" and len(attempts) > 1:
+                check_the_ladder(training, free)
+                check_that_it_is_known(other, job_file(workshop, tmp_path / "again.yaml", data))
+                return
+        finally:
+            other.leave()
+    pytest.skip(f"no limit between {loaded} and {most} bytes of address space let a smaller rung fit")
+
+
+def check_the_ladder(training: Training, free: Training) -> None:
+    facts = training.facts()
+    *died, last = facts["attempts"]
+    reasons = [(one["outcome"], one["reason"], one["detail"]) for one in died]
+    assert {reason[:2] for reason in reasons} == {("died", "out_of_memory")}, reasons
+    assert last["outcome"] == "done"
+    legs = json.loads(training.folder.course.read_text())["legs"]
+    assert len(legs) > 1
+    assert {leg["batch_size"] * leg["grad_accumulation_steps"] for leg in legs} == {BATCH}
+    codes = [one["code"] for one in facts["incidents"]]
+    assert codes == ["out_of_memory"] * len(died)
+    assert "gradient checkpointing on" in facts["incidents"][0]["text"]
+    mine = dict(training_losses(training))
+    assert mine == {iteration: pytest.approx(loss, rel=1e-3) for iteration, loss in training_losses(free)}
+
+
+def training_losses(training: Training) -> list[tuple[int, float]]:
+    found: dict[int, float] = {}
+    for event in training.events(Kind.PROGRESS):
+        for place, loss in enumerate(event.data["losses"], event.data["iteration"] - len(event.data["losses"]) + 1):
+            found[place] = loss
+    return sorted(found.items())
+
+
+def check_that_it_is_known(lq: Lq, file: Path) -> None:
+    again = lq.submit(file)
+    again.wait(seconds=200)
+    (attempt,) = again.facts()["attempts"]
+    assert attempt["outcome"] == "done"
+    assert "out_of_memory in job 1" in again.folder.course.read_text()

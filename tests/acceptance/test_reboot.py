@@ -1,0 +1,56 @@
+"""The machine is restarted in the middle of the night: another boot id, and nobody left of before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobs.events import Kind
+from tests.acceptance.undisturbed import Undisturbed
+from tests.harness import Lq, Training, Workshop, kill, result
+
+pytestmark = pytest.mark.timeout(240, func_only=True)
+
+
+def restart_the_machine(training: Training) -> None:
+    """Leave what a restart leaves: nobody lives, and the store names processes of another boot."""
+    lq = training.lq
+    os.kill(training.trainer(), signal.SIGSTOP)  # so that it is not done before it dies
+    kill(lq.worker())
+    kill(training.trainer())
+    with closing(sqlite3.connect(lq.home / "lq.db")) as store, store:
+        store.execute("UPDATE jobs SET owner_boot_id = 'before' WHERE id = ?", [training.id])
+        changed = store.execute(
+            "UPDATE attempts SET child_boot_id = 'before' WHERE job_id = ? AND ended_at IS NULL", [training.id]
+        ).rowcount
+    assert changed == 1
+    lq.start_worker()
+
+
+def test_after_a_restart_it_goes_on_and_after_the_second_of_a_day_it_waits_for_its_user(
+    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    lq.settings(notify={"services": [{"url": "json://127.0.0.1:9/", "name": "phone"}]})
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml"))
+    training.trained(30)
+    restart_the_machine(training)
+    training.until(Kind.PROGRESS, lambda event: event.attempt == 2 and event.data["losses"])
+    restart_the_machine(training)
+    job = training.until_status("held")
+    assert (job["reason"], job["pid"]) == ("host_rebooted", None)
+    facts = training.facts()
+    first, second = facts["attempts"]
+    assert (first["outcome"], first["reason"], second["quality"]) == ("died", "host_rebooted", "exact")
+    assert [one["code"] for one in facts["incidents"]] == ["host_rebooted", "host_rebooted"]
+    assert "restarted 2 times within a day" in facts["incidents"][1]["text"]
+    assert "lq release" in facts["incidents"][1]["text"]
+    assert "needs_you" in {message["event"] for message in facts["messages"]}
+
+    lq("release", training.id)
+    training.wait()
+    assert result(training) == undisturbed.result

@@ -1,0 +1,56 @@
+"""A trainer that no longer moves is found, ended and resumed; one that is only slow is left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from jobs.events import Kind
+from orchestrator.demo_model import build_data
+from tests.acceptance.undisturbed import Undisturbed
+from tests.harness import Lq, Workshop, lives, result, until
+
+pytestmark = pytest.mark.timeout(240, func_only=True)
+
+IMPATIENT = {"stall": {"first_iteration": "60s", "least": "3s"}}
+"""The first iteration may compile; from then on three seconds of silence are too long."""
+
+
+def test_a_trainer_that_stands_still_is_ended_and_resumed(
+    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", lq=IMPATIENT))
+    training.trained(50)
+    trainer = training.trainer()
+    os.kill(trainer, signal.SIGSTOP)
+    until(lambda: not lives(trainer), "the trainer that stands still to be ended")
+    training.wait()
+    assert result(training) == undisturbed.result
+    facts = training.facts()
+    first, second = facts["attempts"][:2]
+    assert (first["outcome"], first["reason"]) == ("died", "stalled")
+    assert second["quality"] == "exact"
+    told = facts["incidents"][0]
+    assert told["code"] == "stalled"
+    assert "no progress in phase " in told["text"]
+    assert "while the machine was awake (allowed: " in told["text"]
+    assert "resumed from its last checkpoint" in told["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
+def test_a_slow_validation_is_waited_for(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    build_data(data, train=50, valid=3000, test=0)
+    file = workshop.job_file(tmp_path / "job.yaml", data=str(data), iters=40, steps_per_eval=20, lq=IMPATIENT)
+    training = lq.submit(file)
+    training.wait()
+    slowest = max(event.data["seconds"] for event in training.events(Kind.VALIDATION))
+    if slowest < 4:
+        pytest.skip(f"this machine validates 3000 rows in {slowest:.1f} s, so nothing was slow")
+    facts = training.facts()
+    assert len(facts["attempts"]) == 1
+    assert facts["incidents"] == []
