@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check fix bench install
+.PHONY: demo test test-slow chaos check fix bench install
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed            ## make .venv and install lq and its tools into it
@@ -16,6 +16,9 @@ test: install                          ## the tests that every change must pass
 
 test-slow: install                     ## the long ones
 	@$(BIN)/python -m pytest -m slow
+
+chaos: install                         ## a real job, over and over, while everything goes wrong (ROUNDS=200 SEED=1)
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1)
 
 check: install                         ## ruff, mypy strict, import-linter; nothing is changed
 	@$(BIN)/ruff check .
