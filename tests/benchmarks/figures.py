@@ -1,0 +1,289 @@
+"""The figures: each measured now, beside its peer where it has one, in alternating rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from jobs.events import Kind
+from jobs.outcomes import Reason
+from jobs.states import Status
+from orchestrator.demo_model import build_data, build_model
+from tests.benchmarks import material
+from tests.benchmarks.clocks import Timeline, alone, command_seconds, loading, reports, under_lq
+from tests.benchmarks.finished_jobs import copy_job
+from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
+from tests.unit.orchestrator.cli_homes import Home
+from tests.unit.orchestrator.report_runs import Life, Run
+
+MANY_JOBS = 10_000
+LONG_RUN = 15_000
+WATCHED_S = 20.0
+SETTLED_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One row of the table."""
+
+    what: str
+    lq: str
+    peer: str  # empty where it has none
+    value: float  # what the goal is about
+    spread: tuple[float, float]  # lowest and highest of the rounds
+    unit: str  # of the value; empty for a ratio
+    goal: float
+    at_most: bool  # the goal is a ceiling, not a floor
+    note: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is met."""
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every figure works with."""
+
+    folder: Path  # scratch
+    lq: Lq  # with a worker that runs
+    model: Path
+    rounds: int
+    say: Callable[[str], None]
+
+    def warm_up(self) -> None:
+        """Run both once, unmeasured: MLX compiles its CPU kernels on the first run of a machine."""
+        data = material.equal_rows(self.folder / "warm-up")
+        file = material.job_file(self.folder / "warm-up.yaml", self.model, data, iters=2)
+        alone(file, self.folder / "warm-up-alone")
+        under_lq(self.lq, file)
+
+    def pairs(self, name: str, file: Path) -> Iterator[tuple[Timeline, Timeline]]:
+        """Run a job file under lq and alone, in alternating order; yield both timelines, lq's first."""
+        for number in range(self.rounds):
+            scratch = self.folder / f"{name}-alone-{number}"
+            if number % 2:
+                mine, other = under_lq(self.lq, file)[0], alone(file, scratch)
+            else:
+                other, mine = alone(file, scratch), under_lq(self.lq, file)[0]
+            self.say(f"  round {number + 1} of {self.rounds}")
+            yield mine, other
+
+
+def iterations_per_second(bench: Bench) -> list[Figure]:
+    """Speed on rows that are all equally long; checkpoints, events and supervision are on."""
+    data = material.equal_rows(bench.folder / "equal")
+    file = material.job_file(bench.folder / "equal.yaml", bench.model, data, iters=230, steps_per_report=10)
+    runs = [tuple(200 / run.seconds(30, 230) for run in pair) for pair in bench.pairs("equal", file)]
+    what = "iterations per second, all rows equally long, lq / mlx_lm.lora"
+    return [_ratio(what, runs, "it/s", goal=0.98, at_most=False)]
+
+
+def seconds_per_epoch(bench: Bench) -> list[Figure]:
+    """An epoch of mixed lengths; the first one is left out, because shapes are compiled in it."""
+    data = material.log_normal_rows(bench.folder / "mixed")
+    epoch = material.EPOCH_ROWS // material.BATCH
+    file = material.job_file(bench.folder / "mixed.yaml", bench.model, data, iters=2 * epoch, steps_per_report=15)
+    runs = [tuple(run.seconds(epoch, 2 * epoch) for run in pair) for pair in bench.pairs("mixed", file)]
+    return [_ratio("seconds per epoch, log-normal lengths, lq / mlx_lm.lora", runs, "s", goal=0.62)]
+
+
+def start(bench: Bench) -> list[Figure]:
+    """From the command to the first trained iteration."""
+    data = material.equal_rows(bench.folder / "start")
+    file = material.job_file(bench.folder / "start.yaml", bench.model, data, iters=4, steps_per_report=1)
+    pairs = list(bench.pairs("start", file))
+    runs = [tuple(run.start_seconds for run in pair) for pair in pairs]
+    more = [mine - other for mine, other in runs]
+    figure = _ratio("submit to first trained iteration, lq - mlx_lm.lora", runs, "s", goal=1.5)
+    marks = {name: statistics.median(mine.marks[name] for mine, _ in pairs) for name in pairs[0][0].marks}
+    note = "under lq " + ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in marks.items())
+    spread = (min(more), max(more))
+    return [dataclasses.replace(figure, value=statistics.median(more), spread=spread, unit="s", note=note)]
+
+
+def recovery(bench: Bench) -> list[Figure]:
+    """From -9 of the trainer to its next trained iteration, without the time the model takes to load."""
+    data = material.equal_rows(bench.folder / "recovery")
+    changes = {"iters": 5000, "steps_per_report": 1, "save_every": 5}
+    file = material.job_file(bench.folder / "recovery.yaml", bench.model, data, **changes)
+    found = []
+    for number in range(bench.rounds):
+        training = bench.lq.submit(file)
+        training.trained(10)
+        killed = time.time()
+        kill(training.trainer())
+        until(partial(reports, training, 2), "the next trained iteration", every=0.1)
+        found.append(_parts(training, killed))
+        bench.lq("cancel", training.id)
+        training.until_status("cancelled")
+        bench.say(f"  round {number + 1} of {bench.rounds}")
+    without_load = [whole - load for whole, _, load in found]
+    whole, imports, load = (statistics.median(part) for part in zip(*found, strict=True))
+    return [
+        Figure(
+            what="-9 to next trained iteration, less loading",
+            lq=f"{whole:.2f} s",
+            peer="",
+            value=statistics.median(without_load),
+            spread=(min(without_load), max(without_load)),
+            unit="s",
+            goal=2.0,
+            at_most=True,
+            note=f"of {whole:.2f} s in all, {imports:.2f} s until the new trainer has started and imported MLX, "
+            f"{load:.2f} s loading model and data (taken out), the rest self-test, probe and first iteration",
+        )
+    ]
+
+
+def _parts(training: Training, killed: float) -> tuple[float, float, float]:
+    """Return the seconds from the kill to the next iteration, those to the load phase, and those of loading."""
+    imported, loaded = loading(training, attempt=2)
+    return reports(training, 2)[0][1] - killed, imported - killed, loaded - imported
+
+
+def command_line(bench: Bench) -> list[Figure]:
+    """`lq status` and `lq submit` in a home with many finished jobs, beside importing what any store needs."""
+    home = Home(bench.folder / "many")
+    job = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
+    home.store.close()
+    copy_job(home.path / "lq.db", job.id, MANY_JOBS - 1)
+    build_model(bench.folder / "tiny")
+    build_data(bench.folder / "questions")
+    file = material.job_file(bench.folder / "small.yaml", bench.folder / "tiny", bench.folder / "questions")
+    orm: list[str | Path] = [BESIDE_PYTHON / "python", "-c", "import sqlalchemy.orm"]
+    lq = BESIDE_PYTHON / "lq"
+    what = f"with {MANY_JOBS:,} finished jobs / `import sqlalchemy.orm`"
+    return [
+        _beside(bench, f"`lq status` {what}", [lq, "status"], orm, 2.0),
+        _beside(bench, f"`lq submit` {what}", [lq, "submit", file], orm, 2.5),
+    ]
+
+
+def _beside(bench: Bench, what: str, words: Sequence[str | Path], peer: Sequence[str | Path], goal: float) -> Figure:
+    environment = {"LQ_HOME": str(bench.folder / "many")}
+    for command in (words, peer):
+        command_seconds(command, environment)  # once for the disk's cache
+    runs = [
+        (command_seconds(words, environment), command_seconds(peer, environment)) for _ in range(2 * bench.rounds + 1)
+    ]
+    return _ratio(what, runs, "s", goal=goal)
+
+
+def worker(bench: Bench) -> list[Figure]:
+    """Resident memory and processor time of the worker, idle and while a job trains."""
+    lq = Lq(bench.folder / "worker-home")
+    try:
+        process = psutil.Process(lq.start_worker())
+        time.sleep(SETTLED_S)
+        idle = _taken(process)
+        data = material.equal_rows(bench.folder / "worker-rows")
+        file = material.job_file(bench.folder / "worker.yaml", bench.model, data, iters=100_000)
+        training = lq.submit(file)
+        training.until(Kind.PROGRESS, lambda event: bool(event.data["losses"]))
+        busy = _taken(process)
+        lq("cancel", training.id)
+        training.until_status("cancelled")
+    finally:
+        lq.leave()
+    rows = (("idle", idle, 75.0, 0.5), ("training", busy, 90.0, 2.0))
+    return [
+        figure
+        for name, (memory, share), most_memory, most_share in rows
+        for figure in (
+            _plain(f"worker, {name}: resident memory", [memory], "MB", most_memory),
+            _plain(f"worker, {name}: processor time, of one core", [share], "%", most_share),
+        )
+    ]
+
+
+def _taken(process: psutil.Process) -> tuple[float, float]:
+    """Return resident memory in MB and the share of one core in percent, over a while."""
+    before, began = sum(process.cpu_times()[:2]), time.monotonic()
+    time.sleep(WATCHED_S)
+    used = sum(process.cpu_times()[:2]) - before
+    return process.memory_info().rss / 1e6, 100 * used / (time.monotonic() - began)
+
+
+def long_report(bench: Bench) -> list[Figure]:
+    """`lq report` of a long run."""
+    home = bench.folder / "long"
+    home.mkdir()
+    run = Run(home, iters=LONG_RUN)
+    run.play(Life(first=0, last=LONG_RUN, begins=0.0))
+    run.settle(Status.SUCCEEDED, Reason.COMPLETED, "trained to its last iteration", 1_700_010_000.0)
+    run.store.close()
+    words: list[str | Path] = [BESIDE_PYTHON / "lq", "report", str(run.id)]
+    seconds = [command_seconds(words, {"LQ_HOME": str(home)}) for _ in range(bench.rounds)]
+    return [_plain(f"report of {LONG_RUN:,} iterations", seconds, "s", 5.0)]
+
+
+def checkpoint_share(bench: Bench) -> list[Figure]:
+    """What checkpoints cost a run with a large adapter at the default `save_every: 100`, from a few iterations."""
+    data = material.equal_rows(bench.folder / "large")
+    large = {"rank": material.LARGE_RANK, "scale": 2.0}
+    changes = {"iters": 12, "save_every": 3, "steps_per_report": 1, "lora_parameters": large}
+    _, training = under_lq(bench.lq, material.job_file(bench.folder / "large.yaml", bench.model, data, **changes))
+    written = training.events(Kind.CHECKPOINT)
+    seconds = [float(event.data["seconds"]) for event in written]
+    trained = [event for event in training.events(Kind.PROGRESS) if event.data["losses"]]
+    hundred = 100 * statistics.median(1 / float(event.data["it_s"]) for event in trained)
+    shares = [100 * one / (one + hundred) for one in seconds]
+    adapter = (training.folder.adapters / "adapters.safetensors").stat().st_size / 1e6
+    figure = _plain(f"checkpoint share of training time, {adapter:.0f} MB adapter", shares, "%", 1.0)
+    note = (
+        f"one takes {int(written[0].data['bytes']) / 1e6:.0f} MB with the optimizer and "
+        f"{statistics.median(seconds):.2f} s; 100 iterations would take {hundred:.0f} s"
+    )
+    return [dataclasses.replace(figure, note=note)]
+
+
+def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
+    """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
+    ratios = [mine / other for mine, other in runs]
+    mine, other = (statistics.median(side) for side in zip(*runs, strict=True))
+    return Figure(
+        what=what,
+        lq=f"{mine:.3g} {unit}",
+        peer=f"{other:.3g} {unit}",
+        value=statistics.median(ratios),
+        spread=(min(ratios), max(ratios)),
+        unit="",
+        goal=goal,
+        at_most=at_most,
+    )
+
+
+def _plain(what: str, values: Sequence[float], unit: str, goal: float) -> Figure:
+    """Return a figure that has no peer."""
+    middle = statistics.median(values)
+    return Figure(
+        what=what,
+        lq=f"{middle:.3g} {unit}",
+        peer="",
+        value=middle,
+        spread=(min(values), max(values)),
+        unit=unit,
+        goal=goal,
+        at_most=True,
+    )
+
+
+FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
+    "speed": iterations_per_second,
+    "epoch": seconds_per_epoch,
+    "start": start,
+    "recovery": recovery,
+    "cli": command_line,
+    "worker": worker,
+    "report": long_report,
+    "checkpoint": checkpoint_share,
+}
+"""By the word that `--only` takes."""

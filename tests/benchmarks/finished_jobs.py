@@ -1,0 +1,30 @@
+"""A store with very many finished jobs: one that was made through the store, copied row by row."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+
+def copy_job(store: Path, job_id: int, times: int) -> None:
+    """Copy a finished job and its attempts.
+
+    Args:
+        store: lq.db, which nobody has open.
+        job_id: the job.
+        times: copies to make.
+    """
+    with closing(sqlite3.connect(store)) as db, db:
+        for number in range(1, times + 1):
+            _copy(db, "jobs", {"id": job_id}, {"id": job_id + number})
+            _copy(db, "attempts", {"job_id": job_id}, {"id": None, "job_id": job_id + number})
+
+
+def _copy(db: sqlite3.Connection, table: str, where: dict[str, int], changed: dict[str, int | None]) -> None:
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    chosen = [f":{column}" if column in changed else column for column in columns]
+    ((key, value),) = where.items()
+    names = ", ".join(columns)
+    statement = f"INSERT INTO {table} ({names}) SELECT {', '.join(chosen)} FROM {table} WHERE {key} = {value}"  # noqa: S608
+    db.execute(statement, changed)

@@ -1,0 +1,80 @@
+"""What is trained here: a small random Qwen2, so that lq's own work weighs most, and rows of known lengths."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import yaml
+from mlx_lm.models import qwen2
+
+from orchestrator.demo_model import build_model
+
+HIDDEN, LAYERS, HEADS, FEED_FORWARD = 64, 2, 4, 128
+BATCH = 4
+EPOCH_ROWS = 422
+EQUAL_ROWS, EQUAL_TOKENS = 200, 64
+MU, SIGMA, SHORTEST, LONGEST = 4.2, 0.7, 16, 600
+"""Log-normal lengths as chat data has them (field-notes.md)."""
+
+LARGE_RANK = 3600
+"""With this rank the adapter of the model below takes about 30 MB."""
+
+_LETTERS = "jqvxzJQVXZ"
+"""None of these stands in what the tokenizer learned from, so each is one token."""
+
+
+def model(folder: Path) -> Path:
+    """Write the model; return its folder."""
+    build_model(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": FEED_FORWARD,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS // 2,
+    }
+    path.write_text(json.dumps(config))
+    mx.random.seed(0)
+    qwen2.Model(qwen2.ModelArgs.from_dict(config)).save_weights(str(folder / "model.safetensors"))
+    return folder
+
+
+def equal_rows(folder: Path) -> Path:
+    """Write rows that are all equally long; return their folder."""
+    return _rows(folder, [EQUAL_TOKENS] * EQUAL_ROWS)
+
+
+def log_normal_rows(folder: Path) -> Path:
+    """Write rows of log-normal lengths; return their folder."""
+    chance = random.Random(0)  # noqa: S311 the same lengths every time
+    drawn = (round(chance.lognormvariate(MU, SIGMA)) for _ in range(EPOCH_ROWS))
+    return _rows(folder, [min(max(length, SHORTEST), LONGEST) for length in drawn])
+
+
+def _rows(folder: Path, lengths: Iterable[int]) -> Path:
+    folder.mkdir(parents=True)
+    chance = random.Random(1)  # noqa: S311 the same rows every time
+    rows = ["".join(chance.choices(_LETTERS, k=length - 1)) for length in lengths]  # and the token that ends the row
+    (folder / "train.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return folder
+
+
+def job_file(path: Path, model: Path, data: Path, **changes: Any) -> Path:
+    """Write a job file that lq and `mlx_lm.lora -c` take alike; return its path."""
+    usual = {
+        "model": str(model),
+        "train": True,
+        "data": str(data),
+        "batch_size": BATCH,
+        "num_layers": -1,
+        "learning_rate": 1e-5,
+        "max_seq_length": 1024,
+    }
+    path.write_text(yaml.safe_dump(usual | changes))
+    return path
