@@ -14,7 +14,7 @@ from jobs.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, result, until
 
-pytestmark = pytest.mark.timeout(240, func_only=True)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
 LARGE = {"lora_parameters": {"rank": 512, "scale": 2.0, "dropout": 0.05}, "iters": 40}
 """So that a checkpoint's files are larger than everything else that is written."""

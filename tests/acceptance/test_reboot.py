@@ -14,7 +14,7 @@ from jobs.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, kill, result
 
-pytestmark = pytest.mark.timeout(240, func_only=True)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
 
 def restart_the_machine(training: Training) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Workshop, result
 
-pytestmark = pytest.mark.timeout(240, func_only=True)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
 
 def test_a_run_in_segments_ends_the_same_and_nothing_has_died(

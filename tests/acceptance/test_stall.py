@@ -22,7 +22,8 @@ IMPATIENT = {"stall": {"first_iteration": "60s", "least": "3s"}}
 def test_a_trainer_that_stands_still_is_ended_and_resumed(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", lq=IMPATIENT))
+    every_phase = {"stall": IMPATIENT["stall"] | {"save": "3s", "validation": "6s"}}  # whichever it is stopped in
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", lq=every_phase))
     training.trained(50)
     trainer = training.trainer()
     os.kill(trainer, signal.SIGSTOP)

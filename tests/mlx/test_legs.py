@@ -15,7 +15,7 @@ from jobs.events import Kind
 from tests.harness import until
 from tests.mlx.training import FIRST_EVER_S, Training
 
-pytestmark = pytest.mark.timeout(FIRST_EVER_S)
+pytestmark = [pytest.mark.timeout(FIRST_EVER_S), pytest.mark.slow]
 
 BATCH, ACCUMULATION, SWITCH = 4, 3, 24
 CHANGES: dict[str, Any] = {
@@ -64,7 +64,7 @@ def close(found: dict[int, float], expected: dict[int, float], *, within: float)
     return found == {iteration: pytest.approx(loss, rel=within) for iteration, loss in expected.items()}
 
 
-@pytest.mark.parametrize("begins", [pytest.param(0, marks=pytest.mark.slow), SWITCH])
+@pytest.mark.parametrize("begins", [0, SWITCH])
 def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path: Path, basics: dict[str, Any]) -> None:
     training = halved(Training.laid_out(tmp_path / "job", basics | CALM), first_example=begins * BATCH).finish()
     mine, asked = training.losses(), calm.losses()
@@ -83,7 +83,6 @@ def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path:
     assert tokens == [event.data["tokens"] for event in calm.events(Kind.PROGRESS) if event.data["losses"]][-1]
 
 
-@pytest.mark.slow
 def test_gradient_checkpointing_alone_changes_next_to_nothing(
     calm: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
@@ -92,7 +91,7 @@ def test_gradient_checkpointing_alone_changes_next_to_nothing(
     assert close(training.losses(), calm.losses(), within=1e-3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_interrupted_in_its_second_leg_ends_like_the_undisturbed_one(
     number: signal.Signals, two_legs: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
@@ -129,7 +128,6 @@ def test_what_was_trained_past_the_place_where_a_new_leg_begins_is_left_behind(
     assert training.weights() == two_legs.weights()
 
 
-@pytest.mark.slow
 def test_three_legs_each_begin_where_they_were_decided(tmp_path: Path, basics: dict[str, Any]) -> None:
     """A run that climbs one rung more, and is killed on each: the end is that of the course, however it was reached."""
     whole = halved(Training.laid_out(tmp_path / "whole", basics | CHANGES))
