@@ -257,7 +257,8 @@ class Story:
             messages=self.teller.of_decision(decision, attempt),
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
-        self._pause_queue_for(attempt)
+        if not judgement.has_its_own_answer(decision):
+            self._pause_queue_for(attempt)
         self._ring(decision)
 
     def _finish(self, decision: Decision) -> tuple[Decision, list[finish.Note]]:

@@ -117,6 +117,15 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
     )
 
 
+def has_its_own_answer(decision: Decision) -> bool:
+    """Say whether the job itself goes on with a remedy: on a smaller rung, or as soon as there is space.
+
+    Another job that met the same is no reason to pause the queue then, and to keep this one from its remedy.
+    """
+    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL)
+    return decision.status is Status.WAITING and decision.reason in remedied
+
+
 def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str | None:
     """Say why the queue should be paused: two jobs died of the same cause within ten minutes; None where none did."""
     reason = Reason(attempt.reason or Reason.LOST)

@@ -14,6 +14,7 @@ from jobs.course import Course
 from jobs.events import Event, Kind
 from jobs.job import Attempt, Fit, Job
 from jobs.outcomes import Ending, Outcome, Reason
+from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator import judgement
@@ -144,3 +145,10 @@ def test_a_sleep_of_the_machine_is_told_as_such(home: Home, night: Night, tmp_pa
     assert [(found.text, found.evidence) for found in slept] == [
         ("the machine slept 3 h 12 min", {"slept_s": 11520.0})
     ], "once, not at every look"
+
+
+def test_a_job_with_a_remedy_of_its_own_does_not_stop_the_others() -> None:
+    for reason in (Reason.OUT_OF_MEMORY, Reason.DISK_FULL):
+        assert judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=reason, detail=""))
+        assert not judgement.has_its_own_answer(Decision(status=Status.FAILED, reason=reason, detail=""))
+    assert not judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=Reason.CRASHED, detail=""))
