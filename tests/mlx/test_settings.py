@@ -158,6 +158,6 @@ def test_what_cannot_be_trained_is_refused_once_and_for_all(build: Build, change
 def test_a_course_this_lq_cannot_run_is_refused(build: Build) -> None:
     training = build()
     course = json.loads(training.job_dir.course.read_text())
-    training.job_dir.course.write_text(json.dumps(course | {"legs": course["legs"] * 2}))
+    training.job_dir.course.write_text(json.dumps(course | {"version": course["version"] + 1}))
     assert training.run() == 78
-    assert training.said(Kind.ENDED)["detail"].startswith("course.json has 2 legs; this lq runs courses of one")
+    assert training.said(Kind.ENDED)["detail"].startswith("course.json has version 2; this lq reads version 1")
