@@ -80,7 +80,6 @@ def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vi
     store = night.app.store
     attempts = store.attempts(job.id)
     course = course_of(night, job, spec)
-    checkpoint, _ = checkpoints.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
     leg = attempt.leg if attempt.leg is not None else len(course.legs) - 1
     before = [one for one in attempts[:-1] if one.leg == leg]
     return History(
@@ -88,7 +87,7 @@ def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vi
         deaths=store.deaths(job.id),
         reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
         leg=course.legs[leg],
-        next_example=checkpoint.iteration * spec.batch_size if checkpoint is not None else 0,
+        next_example=_next_example(job, spec, course) if attempt.outcome == Outcome.DIED else 0,
         survived=vitals.survived,
         repeated_leg=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
         at_its_own_limit=(vitals.memory_share or 0.0) >= NEAR_THE_LIMIT,
@@ -96,6 +95,12 @@ def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vi
         free_bytes=process.free_bytes(),
         lengths=vitals.lengths,
     )
+
+
+def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
+    """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
+    checkpoint, _ = checkpoints.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
+    return checkpoint.iteration * spec.batch_size if checkpoint is not None else 0
 
 
 def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:

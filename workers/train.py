@@ -103,7 +103,7 @@ def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: lis
     _started(events, resume, quality, versions() | {"machine": machine()}, leg)
     for text in bad:
         events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
-    _check_data(events, resume, spec, data_hashes(spec))
+    _check_data(resume, spec, data_hashes(spec))
     run = TrainingRun(spec, course, job_dir, events, requests)
     with _heartbeat(events, run.reporter.beat):
         try:
@@ -138,7 +138,7 @@ def _quality(resume: Checkpoint | None, running: dict[str, str], machine: str) -
     return Quality.EXACT if same else Quality.STATE
 
 
-def _check_data(events: EventLog, resume: Checkpoint | None, spec: JobSpec, now: dict[str, str]) -> None:
+def _check_data(resume: Checkpoint | None, spec: JobSpec, now: dict[str, str]) -> None:
     """Refuse to resume on other data than the run began with: its positions would mean other rows."""
     if resume is None:
         return
