@@ -62,7 +62,6 @@ class ExitReport:
 
     exit_code: int | None  # None where the child was adopted, or died by a signal
     signal: int | None  # the signal that ended it, None where none or unknown
-    started: bool  # it wrote its `started` event
     ended: Mapping[str, object] | None  # what its `ended` event carries, None where it wrote none
     stop_asked: bool  # lq had asked it to stop
     killed_by_lq: bool  # lq itself sent the KILL

@@ -215,7 +215,6 @@ class Story:
     def _close(self, attempt: Attempt, child: Child) -> None:
         """Classify the end and record it."""
         found = child.exit_report(
-            started=self.vitals.first_iteration is not None,
             phase=self.vitals.phase,
             pressure_high=self.vitals.pressure_high,
             memory_share=self.vitals.memory_share,

@@ -84,7 +84,6 @@ class Child:
     def exit_report(
         self,
         *,
-        started: bool,
         phase: str | None = None,
         pressure_high: bool = False,
         memory_share: float | None = None,
@@ -95,7 +94,6 @@ class Child:
         """Say what is known about its end.
 
         Args:
-            started: whether it wrote its `started` event.
             phase: what it was doing, as far as it said.
             pressure_high: whether memory was short at its last sample.
             memory_share: the most it took, in parts of its limit.
@@ -108,7 +106,6 @@ class Child:
         return ExitReport(
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
-            started=started,
             ended=words.data if words is not None else None,
             stop_asked=self.stop_asked_at is not None,
             killed_by_lq=self.killed,

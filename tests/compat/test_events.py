@@ -91,7 +91,6 @@ def test_how_its_attempts_ended_is_still_known() -> None:
             ExitReport(
                 exit_code=None,
                 signal=None,
-                started=True,
                 ended=None if words is None else words.data,
                 stop_asked=False,
                 killed_by_lq=False,

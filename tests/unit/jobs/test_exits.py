@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from jobs.exits import classify
 from jobs.outcomes import ExitReport, Outcome, Reason
 
-NOTHING = ExitReport(
-    exit_code=None, signal=None, started=True, ended=None, stop_asked=False, killed_by_lq=False, same_boot=True
-)
+NOTHING = ExitReport(exit_code=None, signal=None, ended=None, stop_asked=False, killed_by_lq=False, same_boot=True)
 
 
 def report(

@@ -17,7 +17,6 @@ from jobs.outcomes import ExitReport, Outcome, Reason
 ABORTED = ExitReport(
     exit_code=None,
     signal=signal.SIGABRT,
-    started=True,
     ended=None,
     stop_asked=False,
     killed_by_lq=False,

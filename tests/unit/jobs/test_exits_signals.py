@@ -15,7 +15,6 @@ def ended_by(number: signal.Signals, *, stop_asked: bool = False) -> ExitReport:
     return ExitReport(
         exit_code=None,
         signal=number,
-        started=False,
         ended=None,
         stop_asked=stop_asked,
         killed_by_lq=False,

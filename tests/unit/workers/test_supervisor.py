@@ -70,7 +70,7 @@ def test_a_child_that_cannot_read_its_configuration_says_so_and_refuses(job_dir:
     assert not child.adopted
     assert child.identity.boot_id == boot_id()
     ended(child)
-    found = child.exit_report(started=False)
+    found = child.exit_report()
     assert (found.exit_code, found.signal, found.same_boot, found.stop_asked) == (78, None, True, False)
     assert found.ended is not None
     assert (found.ended["outcome"], found.ended["reason"]) == ("refused", "config_invalid")
@@ -90,7 +90,7 @@ def test_a_child_that_cannot_read_its_course_refuses(job_dir: JobDir, spoil: str
     job_dir.course.write_text(spoil)
     child = spawn(job_dir, 1)
     ended(child)
-    ending = classify(child.exit_report(started=False))
+    ending = classify(child.exit_report())
     assert (ending.outcome, ending.reason) == (Outcome.REFUSED, Reason.CONFIG_INVALID)
     assert says in ending.detail
 
@@ -99,7 +99,7 @@ def test_a_child_whose_model_is_gone_refuses_and_its_lock_is_free(job_dir: JobDi
     child = spawn(job_dir, 1)
     content = until(lambda: holder(job_dir.lock), "the child to take its lock")
     ended(child)
-    ending = classify(child.exit_report(started=True))
+    ending = classify(child.exit_report())
     assert (ending.outcome, ending.reason) == (Outcome.REFUSED, Reason.MODEL_MISSING)
     assert "no-model" in ending.detail
     assert holder(job_dir.lock) is None
@@ -115,7 +115,7 @@ def test_a_stop_while_it_loads_is_obeyed_at_once(job_dir: JobDir) -> None:
     child.ask_to_stop()
     assert child.stop_asked_at == first
     ended(child)
-    found = child.exit_report(started=False)
+    found = child.exit_report()
     assert (found.exit_code, found.stop_asked, found.killed_by_lq) == (75, True, False)
     ending = classify(found)
     assert (ending.outcome, ending.reason) == (Outcome.STOPPED, Reason.STOPPED_BY_USER)
@@ -140,7 +140,7 @@ def test_packages_of_the_same_name_in_the_job_folder_do_not_get_in_the_way(job_d
     job_dir.config.write_text("{")
     child = spawn(job_dir, 1)
     ended(child)
-    assert child.exit_report(started=False).exit_code == 78
+    assert child.exit_report().exit_code == 78
 
 
 def test_a_child_that_does_not_stop_is_killed_after_the_grace(stubborn: Child) -> None:
@@ -151,7 +151,7 @@ def test_a_child_that_does_not_stop_is_killed_after_the_grace(stubborn: Child) -
     assert stubborn.lives()
     stubborn.kill_after(GRACE_OVER)
     ended(stubborn)
-    found = stubborn.exit_report(started=True)
+    found = stubborn.exit_report()
     assert (found.exit_code, found.signal, found.stop_asked, found.killed_by_lq) == (None, signal.SIGKILL, True, True)
     assert classify(found).detail == "ended by SIGKILL, sent by lq"
 
@@ -159,7 +159,7 @@ def test_a_child_that_does_not_stop_is_killed_after_the_grace(stubborn: Child) -
 def test_a_kill_from_elsewhere_is_not_taken_for_ours(stubborn: Child) -> None:
     os.kill(stubborn.identity.pid, signal.SIGKILL)
     ended(stubborn)
-    found = stubborn.exit_report(started=True)
+    found = stubborn.exit_report()
     assert (found.signal, found.killed_by_lq) == (signal.SIGKILL, False)
     assert classify(found).reason is Reason.KILLED
 
@@ -184,7 +184,7 @@ def test_a_child_the_store_knows_is_adopted_before_it_has_its_lock(stubborn: Chi
     os.kill(stubborn.identity.pid, signal.SIGKILL)
     until(lambda: not child.lives(), "the adopted child to end")
     assert adopt(job_dir, 1, stubborn.identity) is None
-    found = child.exit_report(started=True)
+    found = child.exit_report()
     assert (found.exit_code, found.signal) == (None, None)  # only a parent learns these
     assert classify(found).reason is Reason.LOST
 
@@ -202,7 +202,7 @@ def test_a_second_child_for_the_same_job_goes_by_itself(job_dir: JobDir) -> None
     lock.write(process.identity(), attempt=1)
     second = spawn(job_dir, 2)
     ended(second)
-    found = second.exit_report(started=False)
+    found = second.exit_report()
     assert (found.exit_code, found.ended) == (75, None)
     assert "another trainer works on" in found.stderr_tail
     lock.release()
@@ -214,7 +214,7 @@ def test_a_child_that_comes_too_late_goes_by_itself(job_dir: JobDir) -> None:
     lock.release()
     late = spawn(job_dir, 3)
     ended(late)
-    found = late.exit_report(started=False)
+    found = late.exit_report()
     assert (found.exit_code, found.ended) == (75, None)
     assert found.stderr_tail.startswith("attempt 3 of ")
     assert not job_dir.events.exists()
@@ -224,12 +224,12 @@ def test_of_a_child_that_is_gone_its_last_words_remain(job_dir: JobDir) -> None:
     with EventLog(job_dir.events, 4) as log:
         log.append(Kind.ENDED, outcome="done", reason="completed", iteration=9, detail="trained to its last iteration")
     who = ProcessIdentity(pid=2**22 - 1, create_time=1.0, boot_id=boot_id())
-    found = departed(job_dir, 4, who).exit_report(started=True)
+    found = departed(job_dir, 4, who).exit_report()
     assert classify(found).outcome is Outcome.DONE
-    assert classify(departed(job_dir, 5, who).exit_report(started=True)).reason is Reason.LOST
+    assert classify(departed(job_dir, 5, who).exit_report()).reason is Reason.LOST
     rebooted = dataclasses.replace(who, boot_id="the boot before")
-    assert classify(departed(job_dir, 5, rebooted).exit_report(started=True)).reason is Reason.HOST_REBOOTED
-    assert classify(departed(job_dir, 5, None).exit_report(started=False)).reason is Reason.LOST
+    assert classify(departed(job_dir, 5, rebooted).exit_report()).reason is Reason.HOST_REBOOTED
+    assert classify(departed(job_dir, 5, None).exit_report()).reason is Reason.LOST
 
 
 def test_the_tail_of_the_log_is_that_attempts_own(tmp_path: Path) -> None:
