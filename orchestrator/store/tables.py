@@ -154,6 +154,7 @@ class PointColumns(SeenColumns):
     cache_bytes: Named[int | None]
     peak_bytes: Named[int | None]
     footprint_bytes: Named[int | None]
+    skipped: Named[int | None]  # its iterations whose update was not applied
 
 
 class ValidationColumns(SeenColumns):

@@ -1,0 +1,14 @@
+"""What the loss guard needs: how many iterations of each report did not count."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add it all; nothing that was there changes."""
+    op.add_column("progress_points", sa.Column("skipped", sa.Integer))
