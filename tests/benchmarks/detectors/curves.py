@@ -1,0 +1,254 @@
+"""Loss curves as fine-tuning draws them, sound and broken, and the reference run rebuilt from its table.
+
+A curve is a level that the losses lie about, times noise. Every number is drawn from a seeded generator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.findings import Report, Validated
+from jobs.losses import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, GAUSSIAN, LEAST_SCALE_SHARE, STRETCH
+
+ITERATIONS = 15_000
+STEPS_PER_REPORT = 10
+STEPS_PER_EVAL = 200
+WARM_UP = 100
+"""Iterations of learning-rate warm-up; the loss does not fall in them."""
+
+Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Some runs of one kind; runs in rows, reports in columns."""
+
+    levels: Array  # what the losses lie about
+    noise: Array  # factors
+    validations: Array  # one every 200 iterations
+    standard_errors: Array  # of the validations, one a run
+
+    @property
+    def losses(self) -> Array:
+        """What the reports say."""
+        return self.levels * self.noise
+
+    def reports(self, run: int) -> list[Report]:
+        """Return one run as the detector is told of it."""
+        return as_reports(self.losses[run])
+
+    def validated(self, run: int) -> list[Validated]:
+        """Return the validations of one run."""
+        error = float(self.standard_errors[run])
+        return [
+            Validated(iteration=(number + 1) * STEPS_PER_EVAL, loss=loss, standard_error=error)
+            for number, loss in enumerate(self.validations[run].tolist())
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Broken:
+    """Curves that break at some report, each at its own."""
+
+    curves: Curves
+    onsets: Whole  # the report at which it begins
+    due: Whole  # the report from which on the level itself, without its noise, is what policies.md calls a drift
+    rises: Array  # nats between the level before and the level it goes to
+
+
+def as_reports(losses: Array) -> list[Report]:
+    """Return losses as reports of ten iterations each."""
+    return [Report(iteration=(number + 1) * STEPS_PER_REPORT, loss=loss) for number, loss in enumerate(losses.tolist())]
+
+
+def heavy_tails(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
+    """An exponential fall to 0.08 to 2 nats; noise of 3 to 20 % with the tails of Student's t (3 to 6) or lognormal."""
+    levels = _fall(rng, runs, reports, _log_uniform(rng, 0.08, 2.0, runs))
+    return _curves(rng, levels, _log_uniform(rng, 0.03, 0.20, runs))
+
+
+def staircases(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
+    """A step down at each epoch of 10 to 300 reports, to 60 to 95 %.
+
+    Within one the training loss creeps up by up to 15 %, because the rows that come were seen ever longer ago; the
+    validation loss does not.
+    """
+    epochs = _log_uniform(rng, 10, 300, runs).astype(np.int64)[:, None]
+    at = np.arange(reports)[None, :]
+    steps, creep = rng.uniform(0.60, 0.95, (runs, 1)), rng.uniform(0.0, 0.15, (runs, 1))
+    start, floor = rng.uniform(1.0, 3.0, (runs, 1)), _log_uniform(rng, 0.08, 1.0, runs)[:, None]
+    learnt = np.maximum(start * steps ** (at // epochs), floor)
+    levels = learnt * (1 + creep * (at % epochs) / epochs)
+    return dataclasses.replace(_curves(rng, learnt, _log_uniform(rng, 0.03, 0.15, runs)), levels=levels)
+
+
+def overfit(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
+    """The training loss goes to 0.005 to 0.08; the validation loss turns at 300 to 3,000 iterations and grows."""
+    levels = _fall(rng, runs, reports, _log_uniform(rng, 0.005, 0.08, runs))
+    curves = _curves(rng, levels, _log_uniform(rng, 0.05, 0.30, runs))
+    at = np.arange(1, curves.validations.shape[1] + 1)[None, :] * STEPS_PER_EVAL
+    turn, best = _log_uniform(rng, 300, 3_000, runs)[:, None], _log_uniform(rng, 0.15, 1.5, runs)[:, None]
+    before, after = rng.uniform(0.3, 1.5, (runs, 1)), rng.uniform(0.5, 2.0, (runs, 1))
+    shape = 1 + before * np.maximum(0, 1 - at / turn) + after * np.maximum(0, at - turn) / ITERATIONS
+    validations = best * shape * rng.normal(1, 0.015, shape.shape)
+    return dataclasses.replace(curves, validations=validations, standard_errors=0.08 * best[:, 0])
+
+
+def hard_batches(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
+    """A plateau with single reports at two to five times the level, one in 500 to one in 100."""
+    levels = _fall(rng, runs, reports, _log_uniform(rng, 0.08, 2.0, runs))
+    curves = _curves(rng, levels, _log_uniform(rng, 0.03, 0.12, runs))
+    hard = rng.random(levels.shape) < _log_uniform(rng, 1 / 500, 1 / 100, runs)[:, None]
+    return dataclasses.replace(curves, noise=np.where(hard, rng.uniform(2, 5, levels.shape), 1.0) * curves.noise)
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator, int], Curves]] = {
+    "heavy tails": heavy_tails,
+    "staircases": staircases,
+    "overfit": overfit,
+    "hard batches": hard_batches,
+}
+
+
+def malignant_spike(rng: np.random.Generator, curves: Curves) -> Broken:
+    """Up by 1 to 8 nats within 1 to 5 reports, 5 to 30 reports there, and back over hundreds: as the reference run."""
+    runs = len(curves.levels)
+    rise, ramp = rng.uniform(1, 8, runs), rng.integers(1, 6, runs)
+    hold, back = rng.integers(5, 31, runs), _log_uniform(rng, 20, 150, runs)
+
+    def shape(since: Array) -> Array:
+        up = np.clip((since + 1) / ramp[:, None], 0, 1)
+        down = np.exp(-np.maximum(0, since - (ramp + hold)[:, None]) / back[:, None])
+        return np.asarray(up * down)
+
+    return _break(rng, curves, rise, shape)
+
+
+def permanent_doubling(rng: np.random.Generator, curves: Curves) -> Broken:
+    """Twice the level from one report to the next, for good."""
+    return _break(rng, curves, None, lambda since: np.ones_like(since), times=1.0)
+
+
+def slow_drift(rng: np.random.Generator, curves: Curves) -> Broken:
+    """A straight rise to three times the level over 50 to 300 reports, for good."""
+    length = _log_uniform(rng, 50, 300, len(curves.levels))
+    return _break(rng, curves, None, lambda since: np.clip((since + 1) / length[:, None], 0, 1), times=2.0)
+
+
+BREAKS: dict[str, Callable[[np.random.Generator, Curves], Broken]] = {
+    "malignant spike": malignant_spike,
+    "permanent doubling": permanent_doubling,
+    "slow drift": slow_drift,
+}
+
+
+def _break(
+    rng: np.random.Generator,
+    curves: Curves,
+    rise: Array | None,
+    shape: Callable[[Array], Array],
+    *,
+    times: float = 0.0,
+) -> Broken:
+    """From an onset on a run does not get better any more: the level stays what it was, and the break is added."""
+    runs, reports = curves.levels.shape
+    onsets = _log_uniform(rng, reports // 15, reports * 8 // 10, runs).astype(np.int64)
+    before = np.arange(runs)[:, None], onsets[:, None] - 1 - np.arange(STRETCH)[None, :]
+    at = np.median(curves.levels[before], axis=1)
+    rise = times * at if rise is None else rise
+    since = np.arange(reports)[None, :] - onsets[:, None]
+    broken = at[:, None] + rise[:, None] * shape(np.maximum(since, 0).astype(np.float64))
+    levels = np.where(since < 0, curves.levels, broken)
+    scale = GAUSSIAN * np.median(abs(curves.noise - np.median(curves.noise, axis=1)[:, None]), axis=1)[:, None] * levels
+    margin = DRIFT_RISE + DRIFT_SCALES * np.maximum(scale, LEAST_SCALE_SHARE * levels) / np.sqrt(STRETCH)
+    tellable = (since >= 0) & (levels > np.maximum(DRIFT_RATIO * at[:, None], at[:, None] + margin))
+    due = np.where(tellable.any(axis=1), tellable.argmax(axis=1), onsets)
+    return Broken(curves=dataclasses.replace(curves, levels=levels), onsets=onsets, due=due, rises=rise)
+
+
+def _fall(rng: np.random.Generator, runs: int, reports: int, floor: Array) -> Array:
+    """An exponential fall from up to 3.5 nats with a time constant of 100 to 3,000 iterations, flat in the warm-up."""
+    start = np.minimum(3.5, floor + rng.uniform(0.3, 2.5, runs))
+    constant = _log_uniform(rng, 100, 3_000, runs)
+    at = np.maximum(0, np.arange(1, reports + 1) * STEPS_PER_REPORT - WARM_UP)
+    return np.asarray(floor[:, None] + (start - floor)[:, None] * np.exp(-at[None, :] / constant[:, None]))
+
+
+def _curves(rng: np.random.Generator, levels: Array, sigma: Array) -> Curves:
+    runs, reports = levels.shape
+    every = STEPS_PER_EVAL // STEPS_PER_REPORT
+    validations = levels[:, every - 1 :: every] * rng.uniform(1.0, 1.4, (runs, 1))
+    validations = validations * rng.normal(1, 0.015, validations.shape)
+    noise = _tails(rng, runs, reports, sigma) * _wander(rng, runs, reports)
+    return Curves(levels=levels, noise=noise, validations=validations, standard_errors=0.08 * validations.min(axis=1))
+
+
+def _tails(rng: np.random.Generator, runs: int, reports: int, sigma: Array) -> Array:
+    """Factors about 1: Student's t in half of the runs, lognormal in the others; never under a half,
+    because a report is a mean over dozens of rows, and a loss is not negative.
+    """
+    degrees = rng.uniform(3, 6, (runs, 1))
+    student = 1 + sigma[:, None] * rng.standard_t(np.broadcast_to(degrees, (runs, reports)))
+    lognormal = np.exp(sigma[:, None] * rng.standard_normal((runs, reports)))
+    return np.maximum(0.5, np.where(rng.random((runs, 1)) < 0.5, student, lognormal))
+
+
+def _wander(rng: np.random.Generator, runs: int, reports: int) -> Array:
+    """The data come in an order: the level wanders by 2 %, over some 20 reports."""
+    keep = 0.95
+    pushes = rng.normal(0, 0.02 * np.sqrt(1 - keep**2), (reports, runs))
+    state, path = rng.normal(0, 0.02, runs), np.empty((reports, runs))
+    for number in range(reports):
+        state = keep * state + pushes[number]
+        path[number] = state
+    return np.asarray(np.exp(path.T))
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float, runs: int) -> Array:
+    return np.exp(rng.uniform(np.log(low), np.log(high), runs))
+
+
+_TABLE = (
+    # iteration, training loss, validation loss; the spike's start and its peak as the report's text gives them
+    (0, 2.972, 2.950),
+    (500, 0.150, 0.167),
+    (970, 0.150, 0.167),
+    (1_000, 7.425, 8.685),
+    (1_020, 8.519, 9.6),
+    (1_500, 2.136, 2.367),
+    (2_000, 0.381, 0.419),
+    (3_000, 0.417, 0.457),
+    (5_000, 0.155, 0.262),
+    (7_000, 0.102, 0.181),
+    (10_000, 0.085, 0.165),
+    (12_000, 0.087, 0.208),
+    (15_000, 0.090, 0.167),
+)
+
+
+def reference_run(rng: np.random.Generator) -> tuple[list[Report], list[Validated]]:
+    """The reference run at 10 iterations a report, a validation every 100.
+
+    Between the rows of its table the logarithm of the loss is a straight line; the noise is 6 % with the tails of
+    Student's t with 4 degrees of freedom, and 1 % for the validation, which is over the same rows each time.
+    """
+    at = np.arange(STEPS_PER_REPORT, ITERATIONS + 1, STEPS_PER_REPORT)
+    iterations, training, validation = (np.array(column, dtype=np.float64) for column in zip(*_TABLE, strict=True))
+    levels = np.exp(np.interp(at, iterations, np.log(training)))
+    losses = levels * np.maximum(0.5, 1 + 0.06 * rng.standard_t(4, len(at)))
+    measured = np.arange(100, ITERATIONS + 1, 100)
+    validations = np.exp(np.interp(measured, iterations, np.log(validation))) * rng.normal(1, 0.01, len(measured))
+    return as_reports(losses), [
+        Validated(iteration=int(iteration), loss=float(loss), standard_error=None)
+        for iteration, loss in zip(measured, validations, strict=True)
+    ]
+
+
+def rng_of(*seed: int) -> np.random.Generator:
+    """Return a generator of its own for each part, so that adding one leaves the others as they are."""
+    return np.random.default_rng(seed)
