@@ -17,6 +17,8 @@ from jobs.states import Status
 from orchestrator.demo_model import build_data, build_model
 from tests.benchmarks import material
 from tests.benchmarks.clocks import Timeline, alone, command_seconds, loading, reports, under_lq
+from tests.benchmarks.detectors import measure
+from tests.benchmarks.detectors.curves import FAMILIES
 from tests.benchmarks.finished_jobs import copy_job
 from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
@@ -24,6 +26,7 @@ from tests.unit.orchestrator.report_runs import Life, Run
 
 MANY_JOBS = 10_000
 LONG_RUN = 15_000
+DETECTOR_RUNS = 200
 WATCHED_S = 20.0
 SETTLED_S = 5.0
 
@@ -245,6 +248,25 @@ def checkpoint_share(bench: Bench) -> list[Figure]:
     return [dataclasses.replace(figure, note=note)]
 
 
+def loss_detector(_: Bench) -> list[Figure]:
+    """The loss detector on seeded curves; `python -m tests.benchmarks.detectors` shows it beside other rules."""
+    families = [measure.family(name, DETECTOR_RUNS) for name in FAMILIES]
+    found = [each for family in families for each in family.found["lq"].values() if each.runs]
+    delays = [max(0, delay) for each in found for delay in each.delays]  # a drift may be told before it is one
+    clean = [family.clean["lq"] for family in families]
+    alarmed, runs = sum(each.alarmed for each in clean), sum(each.runs for each in clean)
+    shares, note = [each.share for each in found], "the spread is over kinds of curves and of breaks"
+    false = _plain("loss detector: sound runs with a false alarm", [each.share for each in clean], "%", 0.5)
+    missed = _plain("loss detector: broken runs found", shares, "%", 100.0)
+    return [
+        dataclasses.replace(false, value=100 * alarmed / runs, lq=f"{alarmed} of {runs}", note=note),
+        dataclasses.replace(
+            missed, value=min(shares), lq=f"{len(delays)} of {sum(each.runs for each in found)}", at_most=False
+        ),
+        dataclasses.replace(_plain("loss detector: longest delay", delays, "reports", 37.0), value=max(delays)),
+    ]
+
+
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
     """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
     ratios = [mine / other for mine, other in runs]
@@ -285,5 +307,6 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "worker": worker,
     "report": long_report,
     "checkpoint": checkpoint_share,
+    "detector": loss_detector,
 }
 """By the word that `--only` takes."""
