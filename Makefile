@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# two test processes at a time, a file staying together: files share a run that nothing disturbs (make test AT_ONCE= for one)
+AT_ONCE ?= -n 2 --dist loadfile
 
 .PHONY: demo test test-slow chaos check fix bench install
 .DEFAULT_GOAL := install
@@ -12,10 +14,10 @@ demo: install                          ## the whole story on a tiny model, in un
 	@$(BIN)/lq demo
 
 test: install                          ## the tests that every change must pass
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
 test-slow: install                     ## the long ones
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow $(AT_ONCE)
 
 chaos: install                         ## a real job, over and over, while everything goes wrong (ROUNDS=200 SEED=1)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1)

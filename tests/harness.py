@@ -132,7 +132,10 @@ class Lq:
         """
         self.home = home
         own = {"LQ_HOME": str(home), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("LQ_")} | own
+        others = {name: value for name, value in os.environ.items() if not name.startswith("LQ_")}
+        for size in ("COLUMNS", "LINES"):  # of the terminal the tests run in, or that pytest-xdist makes up
+            others.pop(size, None)
+        self._environment = others | own
 
     def __call__(self, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
         """Type `lq WORDS`, and insist on the exit code."""
