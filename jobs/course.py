@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigInvalid
@@ -16,7 +17,10 @@ from jobs.errors import ConfigInvalid
 if TYPE_CHECKING:
     from jobs.spec import JobSpec  # it takes pydantic, and `lq status` reads legs
 
-VERSION = 1
+VERSION = 2
+"""2 added what a rollback decides; a course of version 1 has none of it and is read as it is."""
+
+_READABLE = (1, VERSION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,30 @@ class Leg:
     learning_rate_factor: float = 1.0
     salt: int = 0  # changes the data order
     segment: int | None = None  # iterations after which the child is ended and resumed
+    grad_clip: float | None = None  # largest global norm of an update's gradients; None for any
+    warmup_updates: int = 0  # updates over which the learning rate climbs back to its schedule; 0 for none
+    first_update: int = 0  # updates made before that climb begins
+    quarantined: tuple[int, ...] = ()  # rows of the training set, from 0, that are left out for good
+    # what happens once, where the leg begins; a leg that only goes on under other settings has none of it
+    skipped: tuple[int, int] | None = None  # the rows that iterations after the first, up to the second, of the
+    # course before it trained or would have: left out for the rest of the epoch
+    reset_moments: bool = False  # the optimizer forgets its moments
+    rollback: int = 0  # 1, 2 or 3: the run went back to its first example, and how hard the answer was
+    ends: bool = False  # the run ends where this leg begins
+    first_flag: int | None = None  # the iteration whose loss was flagged first, where it went back
     because: str = "requested"  # the decision that appended it
+
+    def going_on(self, first_example: int, *, because: str, **changes: Any) -> Leg:
+        """Return a leg that goes on from there under changed settings; what happened once is not done again.
+
+        Args:
+            first_example: examples seen when it begins.
+            because: the decision that appends it.
+            changes: the settings that change.
+        """
+        once: dict[str, Any] = {"skipped": None, "reset_moments": False, "rollback": 0, "first_flag": None}
+        fields: dict[str, Any] = once | changes | {"first_example": first_example, "because": because}
+        return dataclasses.replace(self, **fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +77,7 @@ class Course:
             grad_checkpoint=spec.grad_checkpoint,
             max_seq_length=spec.max_seq_length,
             segment=spec.lq.segment,
+            grad_clip=spec.lq.grad_clip,
         )
         return cls(legs=(leg,))
 
@@ -60,6 +88,11 @@ class Course:
     def at(self, example: int) -> int:
         """Return the index of the leg that holds after so many examples: the last decided that begins by then."""
         return max(index for index, leg in enumerate(self.legs) if leg.first_example <= example)
+
+    @property
+    def ends_at(self) -> int | None:
+        """Examples seen where the run ends before its time; None where it does not."""
+        return self.legs[-1].first_example if self.legs[-1].ends else None
 
     def holds_until(self, example: int) -> int | None:
         """Return the next position from which another leg holds; None where this one holds to the end."""
@@ -88,11 +121,23 @@ def from_json(text: str) -> Course:
     """
     try:
         content = json.loads(text)
-        if content["version"] != VERSION:
-            raise ConfigInvalid(f"course.json has version {content['version']}; this lq reads version {VERSION}")
-        legs = tuple(Leg(**leg) for leg in content["legs"])
+        if content["version"] not in _READABLE:
+            raise ConfigInvalid(f"course.json has version {content['version']}; this lq reads up to version {VERSION}")
+        legs = tuple(leg_from(leg) for leg in content["legs"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigInvalid(f"course.json cannot be read: {error}") from error
     if not legs or legs[0].first_example != 0:
         raise ConfigInvalid("course.json has no leg that begins at the beginning")
     return Course(legs=legs)
+
+
+def leg_from(content: Mapping[str, Any]) -> Leg:
+    """Read a leg as JSON keeps it, which knows lists only.
+
+    Raises:
+        TypeError: it has a field that no leg has.
+    """
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in dict(content).items()
+    }
+    return Leg(**fields)

@@ -86,6 +86,8 @@ class ProgressPoint:
     cache_bytes: int | None
     peak_bytes: int | None
     footprint_bytes: int | None
+    grad_norm: float | None = None  # global, of the last update of the line it was told in; before clipping
+    skipped: int | None = None  # its iterations whose update was not applied; None where that was not counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class Validation:
     """One measurement of the validation set (or, where kind is `test`, of the test set)."""
 
     attempt: int
-    kind: str  # validation or test
+    kind: str  # validation, test, or snapshot: a validation that was asked for between two due ones
     iteration: int
     time: float
     loss: float  # nats per token

@@ -55,7 +55,7 @@ def next_rung(
         return Rung(leg=None, again=False, text=f"nothing smaller is left to try; {what_would_fit(leg)}")
     changed, text = smaller
     return Rung(
-        leg=dataclasses.replace(changed, first_example=first_example, because=f"out_of_memory: {text}"),
+        leg=changed.going_on(first_example, because=f"out_of_memory: {text}"),
         again=False,
         text=text,
     )

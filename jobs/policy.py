@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from jobs import oom
+from jobs import going_back, oom
 from jobs.course import Leg
+from jobs.decision import WISHES, Decision, History, Wish, wish_from
+from jobs.early_stop import Stop
 from jobs.exits import TOO_LARGE_BUFFER
+from jobs.findings import Finding
 from jobs.outcomes import Ending, Outcome, Reason
-from jobs.retry import Backoff, Death, backoff
+from jobs.quarantine import Quarantine
+from jobs.retry import Backoff, backoff
 from jobs.states import Status
 
 if TYPE_CHECKING:
     from jobs.spec import JobSpec  # it takes pydantic, and `lq status` reads decisions
 
-Wish = Literal["cancel", "pause", "worker_stop"]
-"""What was asked of a running job: by `lq cancel`, by `lq pause`, by the worker going home."""
-
-WISHES: tuple[Wish, ...] = ("cancel", "pause", "worker_stop")
+__all__ = ["WISHES", "Decision", "History", "Wish", "decide", "wish_from"]
 
 REBOOTS_A_DAY = 2
 DISK_LOOK_S = 60.0
 GPU_REST_S = 60.0
-
-
-def wish_from(text: str | None) -> Wish | None:
-    """Read a wish as the store keeps it."""
-    return next((wish for wish in WISHES if wish == text), None)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What happens to the job next, and the numbers the rule saw."""
-
-    status: Status
-    reason: Reason | None
-    detail: str  # one line for a person
-    not_before: float | None = None  # unix seconds; set where status is waiting
-    leg: Leg | None = None  # appended to the course
-    answer: str = ""  # what is done about it, in words
-    evidence: Mapping[str, object] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class History:
-    """What led to this end; everything a rule may look at beside the end itself."""
-
-    wish: Wish | None = None  # what had been asked of the running job
-    deaths: Sequence[Death] = ()  # since the user last asked for the job, oldest first, this one included
-    reboots: int = 0  # attempts that ended by a restart of the machine in the last 24 hours, this one included
-    leg: Leg | None = None  # the leg it ran under
-    next_example: int = 0  # examples seen where the next attempt will begin
-    survived: int = 0  # iterations the attempt trained
-    repeated_leg: bool = False  # the leg was tried once more already
-    at_its_own_limit: bool = False  # it had come near what it may take, so no other program was the cause
-    peak_bytes: int | None = None  # the most it took
-    free_bytes: int | None = None  # what is free now
-    lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
@@ -80,6 +44,10 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
     if history.wish is not None:
         who = "by the user" if history.wish == "pause" else "with the worker; goes on when a worker starts"
         return Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail=f"paused {who}")
+    if isinstance(history.conclusion, Quarantine):
+        return going_back.without_rows(ending, spec, history, history.conclusion, now)
+    if isinstance(history.conclusion, Stop):
+        return going_back.ended_early(ending, spec, history, history.conclusion, now)
     if ending.outcome is Outcome.STOPPED:
         # A segment is over, or somebody else sent TERM: a checkpoint was written and nothing is wrong. Go on.
         return Decision(status=Status.WAITING, reason=ending.reason, detail=ending.detail, not_before=now)
@@ -103,6 +71,8 @@ def _after_death(ending: Ending, spec: JobSpec, history: History, *, now: float,
     }
     if ending.sign is not None:
         evidence["sign"] = ending.sign
+    if isinstance(history.conclusion, Finding):
+        return going_back.gone_back(ending, spec, history, history.conclusion, answer, evidence, now)
     if ending.reason is Reason.DISK_FULL:
         return _disk_full(ending, evidence, now)
     if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_A_DAY:
@@ -140,9 +110,8 @@ def _again(ending: Ending, answer: Backoff, history: History, evidence: dict[str
 def _shorter_segments(history: History) -> Leg:
     assert history.leg is not None
     segment = max(1, history.survived // 2)
-    return dataclasses.replace(
-        history.leg, first_example=history.next_example, segment=segment, because=f"segments of {segment} iterations"
-    )
+    because = f"segments of {segment} iterations"
+    return history.leg.going_on(history.next_example, segment=segment, because=because)
 
 
 def _out_of_memory(

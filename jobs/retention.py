@@ -1,4 +1,6 @@
-"""Which checkpoints stay (policies.md 6). Pure: facts in, a plan out; the newest and the best always stay."""
+"""Which checkpoints stay (policies.md 6). Pure: facts in, a plan out; the newest, the best and where to go back to
+always stay.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,12 @@ import dataclasses
 import math
 from collections.abc import Collection, Sequence
 
-from jobs.spec import Keep
+from jobs.course import Course
+from jobs.rollback import is_point, reach
+from jobs.spec import JobSpec
+
+CLEAN_ITERATIONS = 1000
+"""What a rollback went back to stays until so many iterations after the spike."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,24 +34,55 @@ class Fate:
     because: str
 
 
-def plan(facts: Sequence[CheckpointFact], *, adapters: Collection[int] = (), keep: Keep, iters: int) -> list[Fate]:
+def plan(
+    facts: Sequence[CheckpointFact],
+    *,
+    spec: JobSpec,
+    course: Course,
+    adapters: Collection[int] = (),
+    suspicion: bool = False,
+    ended: bool = False,
+) -> list[Fate]:
     """Decide about every checkpoint; deciding again about what was kept changes nothing.
 
     Args:
         facts: complete, verified checkpoints, in any order.
+        spec: what is to be kept, and where the run may have to go back to.
+        course: the legs; what a rollback went back to stays for a while.
         adapters: iterations whose adapter was kept as a milestone already.
-        keep: `lq.keep`.
-        iters: iterations of the whole run.
+        suspicion: the loss is under suspicion; nothing goes.
+        ended: the run is at its end; nobody goes back any more.
 
     Returns:
         One fate a checkpoint, oldest first.
     """
     ordered = sorted(facts, key=lambda fact: fact.iteration)
-    last = {fact.iteration for fact in ordered[-keep.last :]}
-    best = _best(ordered, keep.best)
+    keep = spec.lq.keep
+    reasons: list[tuple[str, set[int]]] = [
+        ("one of the last", {fact.iteration for fact in ordered[-keep.last :]}),
+        ("best by validation", _best(ordered, keep.best)),
+    ]
+    if not ended:
+        reasons += [("a place to go back to", _points(ordered, spec, course))]
+    if suspicion:
+        reasons += [("the loss is under suspicion", {fact.iteration for fact in ordered})]
     seen = {*adapters, *(fact.iteration for fact in ordered)}
-    milestones = milestones_among(seen, share=keep.milestone_share, iters=iters)
-    return [_fate(fact.iteration, last, best, milestones) for fact in ordered]
+    milestones = milestones_among(seen, share=keep.milestone_share, iters=spec.iters)
+    return [_fate(fact.iteration, reasons, milestones) for fact in ordered]
+
+
+def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, course: Course) -> set[int]:
+    """Return the rollback points within reach, and what the last rollbacks went back to, until that proved good."""
+    if not ordered:
+        return set()
+    now = ordered[-1].iteration
+    near = {fact.iteration for fact in ordered if is_point(fact.iteration, spec) and fact.iteration > now - reach(spec)}
+    targets = {
+        leg.first_example // spec.batch_size
+        for leg in course.legs
+        if leg.rollback and leg.first_flag is not None and now < leg.first_flag + CLEAN_ITERATIONS
+    }
+    return near | (targets & {fact.iteration for fact in ordered})
 
 
 def milestones_among(iterations: Collection[int], *, share: float, iters: int) -> set[int]:
@@ -74,10 +112,10 @@ def _best(facts: Sequence[CheckpointFact], count: int) -> set[int]:
     return {iteration for _, iteration in sorted(scored)[:count]}
 
 
-def _fate(iteration: int, last: set[int], best: set[int], milestones: set[int]) -> Fate:
-    reasons = [word for word, those in (("one of the last", last), ("best by validation", best)) if iteration in those]
+def _fate(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> Fate:
+    words = [word for word, those in reasons if iteration in those]
     milestone = iteration in milestones
-    if reasons:
-        return Fate(iteration=iteration, kept=True, adapter_kept=milestone, because=" and ".join(reasons))
+    if words:
+        return Fate(iteration=iteration, kept=True, adapter_kept=milestone, because=" and ".join(words))
     because = "a milestone: its adapter stays" if milestone else "newer ones verify"
     return Fate(iteration=iteration, kept=False, adapter_kept=milestone, because=because)

@@ -18,6 +18,7 @@ Event = Literal["started", "recovered", "needs_you", "failed", "finished"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)?\s*", re.IGNORECASE)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_ERRORS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*se\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 
@@ -56,6 +57,15 @@ def parse_share(value: object) -> object:
     raise ValueError("a share from 0% to 100%")
 
 
+def parse_delta(value: object) -> object:
+    """Take a number of nats, or `1se`: so many standard errors of the paired difference."""
+    if isinstance(value, str) and (found := _ERRORS.fullmatch(value)):
+        return f"{float(found[1]):g}se"
+    if isinstance(value, str):
+        raise ValueError("a number of nats like 0.001, or of standard errors like 1se")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -67,6 +77,7 @@ def _slug_name(value: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 
@@ -127,6 +138,30 @@ class Stall(Value):
     save: Seconds = Field(300.0, description="writing a checkpoint")
 
 
+class Spike(Value):
+    """`lq.spike`: the loss guard, which goes back where the loss explodes."""
+
+    enabled: bool = Field(True, description="off: what it sees is told, and nothing is done")
+    max_rollbacks: int = Field(3, ge=0, description="times it goes back before the job ends as diverged")
+
+
+class EarlyStop(Value):
+    """`lq.early_stop`: end the run when validation has stopped getting better."""
+
+    patience: int = Field(10, ge=1, description="validations in a row without a better one")
+    min_delta: Delta = Field(0.001, description="what counts as better: nats, or standard errors such as 1se")
+
+    @property
+    def nats(self) -> float:
+        """The least gain in nats per token; 0 where it is given in standard errors."""
+        return 0.0 if isinstance(self.min_delta, str) else self.min_delta
+
+    @property
+    def standard_errors(self) -> float:
+        """The least gain in standard errors of the paired difference; 0 where it is given in nats."""
+        return float(self.min_delta.removesuffix("se")) if isinstance(self.min_delta, str) else 0.0
+
+
 class Checkpointing(Value):
     """`lq.checkpoint`: how often, beside `save_every`."""
 
@@ -168,6 +203,9 @@ class LqSpec(Value):
         description="bucketed: rows of like length together, every epoch anew; shuffled: MLX-LM's effective order",
     )
     retry: Retry = Retry()
+    grad_clip: float | None = Field(None, gt=0, description="largest global norm of an update's gradients")
+    spike: Spike = Spike()
+    early_stop: EarlyStop | None = Field(None, description="end the run when validation has stopped getting better")
     segment: int | None = Field(None, gt=0, description="end and resume the trainer every so many iterations")
     memory: Memory = Memory()
     stall: Stall = Stall()

@@ -7,9 +7,22 @@ import re
 from typing import Any
 
 from configs.schema import job_schema
-from jobs.spec import Checkpointing, JobSpec, Keep, LoraParameters, LqSpec, LrSchedule, Memory, Notify, Retry, Stall
+from jobs.spec import (
+    Checkpointing,
+    EarlyStop,
+    JobSpec,
+    Keep,
+    LoraParameters,
+    LqSpec,
+    LrSchedule,
+    Memory,
+    Notify,
+    Retry,
+    Spike,
+    Stall,
+)
 
-PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify)
+PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify, Spike, EarlyStop)
 """Of `lq:`."""
 
 

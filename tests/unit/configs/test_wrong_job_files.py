@@ -54,7 +54,12 @@ WRONG = {
     "lq: {iters: 3}": "4: unknown key 'lq.iters'; it belongs at the top of the file",
     "lq:\n  retry:\n    max: 3": "6: unknown key 'lq.retry.max'; the keys here are max_restarts, crash_loop",
     "lq: {window: '22:00-07:30'}": "4: 'lq.window' is not built yet in this version; remove it",
-    "lq: {early_stop: {patience: 3}}": "4: 'lq.early_stop' is not built yet in this version; remove it",
+    "lq: {early_stop: {patience: 0}}": "4: lq.early_stop.patience: must be a whole number of 1 or more, not 0",
+    "lq: {early_stop: {min_delta: 1sd}}": (
+        "4: lq.early_stop.min_delta: must be a number of nats like 0.001, or of standard errors like 1se, not '1sd'"
+    ),
+    "lq: {spike: {enable: true}}": "4: unknown key 'lq.spike.enable'; did you mean 'enabled'?",
+    "lq: {grad_clip: 0}": "4: lq.grad_clip: must be a number greater than 0, not 0",
     "matrix: {seed: [1, 2]}": "4: 'matrix' is not built yet in this version; remove it",
     "'json://me:secret@host': 3": "4: unknown key '(hidden)'; lq config schema prints every key",
     # types and ranges

@@ -1,0 +1,96 @@
+"""When a run has stopped getting better."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.early_stop import best, difference, stop
+from jobs.job import Validation
+from jobs.spec import EarlyStop
+
+
+def measured(iteration: int, loss: float, rows: tuple[float, ...] | None = None) -> Validation:
+    return Validation(
+        attempt=1,
+        kind="validation",
+        iteration=iteration,
+        time=0.0,
+        loss=loss,
+        standard_error=0.5,
+        examples=4,
+        seconds=1.0,
+        row_losses=rows,
+    )
+
+
+def series(*losses: float) -> list[Validation]:
+    return [measured(100 * place, loss) for place, loss in enumerate(losses)]
+
+
+def test_rows_are_compared_in_pairs() -> None:
+    """A hard row is hard both times; what it adds to the error of either loss falls out of their difference."""
+    found = difference(measured(0, 2.5, (1.0, 4.0, 1.0, 4.0)), measured(100, 2.4, (0.9, 3.9, 0.9, 3.9)))
+    assert found.gain == pytest.approx(0.1)
+    assert found.standard_error == pytest.approx(0.0, abs=1e-12)
+    noisy = difference(measured(0, 2.5, (1.0, 4.0)), measured(100, 2.4, (0.8, 4.0)))
+    assert noisy.standard_error == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("rows", [None, (1.0,), (1.0, 2.0, 3.0), (math.nan, math.nan)])
+def test_without_pairs_there_is_no_error_to_speak_of(rows: tuple[float, ...] | None) -> None:
+    found = difference(measured(0, 2.5, (1.0, 4.0)), measured(100, 2.0, rows))
+    assert (found.gain, found.standard_error) == (0.5, None)
+
+
+def test_a_run_ends_after_so_many_validations_that_brought_nothing() -> None:
+    losses = series(3.0, 2.0, 1.5, 1.4999, 1.6, 1.4995, 1.7)
+    found = stop(losses, EarlyStop(patience=3, min_delta=0.001))
+    assert found is not None
+    assert (found.iteration, found.best) == (500, 200)
+    assert found.text == (
+        "3 validations in a row brought less than 0.001 nats over that of iteration 200 (1.5000; now 1.4995 at 500)"
+    )
+
+
+def test_many_small_gains_are_a_gain() -> None:
+    assert stop(series(*(3.0 - 0.0004 * place for place in range(40))), EarlyStop(patience=5)) is None
+
+
+def test_a_gain_can_be_asked_for_in_standard_errors() -> None:
+    rule = EarlyStop(patience=1, min_delta="2se")
+    before = measured(0, 2.0, (1.0, 3.0))
+    assert stop([before, measured(1, 1.9, (0.7, 3.1))], rule) is not None, "0.1 ± 0.2 is no gain"
+    assert stop([before, measured(1, 1.9, (0.9, 2.9))], rule) is None, "0.1 for each row is"
+
+
+@pytest.mark.parametrize("worst", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_never_better(worst: float) -> None:
+    assert stop(series(2.0, worst, worst), EarlyStop(patience=2)) is not None
+    assert stop(series(worst, 2.0, 1.0), EarlyStop(patience=2)) is None
+
+
+def test_nothing_stops_a_run_that_did_not_ask_for_it() -> None:
+    assert stop(series(*[1.0] * 100), None) is None
+
+
+@given(st.lists(st.floats(0.1, 9.0), max_size=40), st.integers(1, 5), st.integers(0, 40))
+def test_what_comes_later_does_not_move_where_a_run_should_have_ended(
+    losses: list[float], patience: int, cut: int
+) -> None:
+    rule = EarlyStop(patience=patience)
+    early = stop(series(*losses[:cut]), rule)
+    assert early is None or stop(series(*losses), rule) == early
+
+
+@given(st.lists(st.floats(0.1, 9.0) | st.just(math.nan), max_size=20))
+def test_the_best_is_the_lowest_and_of_equals_the_earliest(losses: list[float]) -> None:
+    found = best(series(*losses))
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    assert (found is None) == (not finite)
+    if found is not None:
+        assert found.loss == min(finite)
+        assert found.iteration == 100 * losses.index(found.loss)
