@@ -37,7 +37,7 @@ class Published:
     set_aside: Path | None  # what lay in adapter_path before
 
 
-def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int) -> Published:
+def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, until: int | None = None) -> Published:
     """Publish best and final weights; doing it twice changes nothing.
 
     Args:
@@ -45,18 +45,20 @@ def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int) -> P
         spec: what was asked for.
         course: the legs; its last one is what the run ended under.
         job_id: goes into lq.json, beside the job's folder, by which a later publication knows its own files.
+        until: nothing beyond this iteration is published: where the run should have ended; None for no limit.
 
     Raises:
         CheckpointInvalid: no checkpoint verifies.
     """
-    final, bad = checkpoints.newest_valid(job_dir.checkpoints, course)
+    final, bad = checkpoints.newest_valid(job_dir.checkpoints, course, until=until)
     if final is None:
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best = checkpoints.best_valid(job_dir.checkpoints, course) or final
+    best = checkpoints.best_valid(job_dir.checkpoints, course, until=until) or final
     own = {"job": job_id, "job_dir": str(job_dir.path)}
-    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final)}
+    why = _why(best, final, until)
+    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final), "why": why}
     leg = course.legs[-1]
     _lay_out(job_dir.adapters, best, final, mlx_config(spec, leg), about, link=True)
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
@@ -67,6 +69,20 @@ def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int) -> P
     return Published(
         folder=job_dir.adapters, best=best.iteration, final=final.iteration, copied_to=target, set_aside=set_aside
     )
+
+
+def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
+    """Say in one line why these are the best and the last."""
+    loss, last = (checkpoints.validation_loss(one.state()) for one in (best, final))
+    which = f"{FINAL} holds the last weights, of iteration {final.iteration:,}"
+    if until is not None:
+        which += f"; nothing after iteration {until:,} is published"
+    if loss is None:
+        return f"no checkpoint was validated, so {BEST} is the last one; {which}"
+    if best.iteration == final.iteration:
+        return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f}, was the last; {which}"
+    beside = f", against {last:.4f} at the end" if last is not None else ""
+    return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f} at {best.iteration:,}{beside}; {which}"
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:

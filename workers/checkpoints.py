@@ -13,7 +13,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +113,29 @@ def listed(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
-def newest_valid(folder: Path, course: Course) -> tuple[Checkpoint | None, list[str]]:
+def valid(folder: Path, course: Course) -> list[Checkpoint]:
+    """Return the checkpoints that verify and lie on the course, oldest first. Reads each of them whole."""
+    found = []
+    for checkpoint in listed(folder):
+        with suppress(CheckpointInvalid):
+            verify(checkpoint)
+            if is_on(course, checkpoint):
+                found.append(checkpoint)
+    return found
+
+
+def newest_valid(folder: Path, course: Course, *, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint that verifies and lies on the course, and why newer ones are no good.
 
     Args:
         folder: the job's checkpoints/.
         course: a checkpoint that a later leg has left behind is passed over in silence.
+        until: later ones are too; None for no limit.
     """
     bad = []
     for checkpoint in reversed(listed(folder)):
+        if until is not None and checkpoint.iteration > until:
+            continue
         try:
             verify(checkpoint)
             on_course = is_on(course, checkpoint)
@@ -145,6 +160,16 @@ def is_on(course: Course, checkpoint: Checkpoint) -> bool:
         raise CheckpointInvalid(f"{checkpoint.path / STATE} does not say where it was written") from error
 
 
+def validation_loss(state: Mapping[str, Any]) -> float | None:
+    """Return the validation loss a state.json holds, in nats per token; None where there is none that counts.
+
+    One that was asked for between two due ones does not count: another run of the same job would not have it.
+    """
+    validation = state.get("validation") or {}
+    loss = validation.get("loss")
+    return loss if isinstance(loss, float) and not validation.get("asked") else None
+
+
 def sweep(folder: Path) -> None:
     """Clear away what a killed writer left; a checkpoint it was about to replace gets its name back."""
     for replaced in folder.glob(".step-*.replaced"):
@@ -156,15 +181,23 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def best_valid(folder: Path, course: Course) -> Checkpoint | None:
-    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one."""
+def best_valid(folder: Path, course: Course, *, until: int | None = None) -> Checkpoint | None:
+    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one.
+
+    Args:
+        folder: the job's checkpoints/.
+        course: a checkpoint that a later leg has left behind does not count.
+        until: nor do later ones; None for no limit.
+    """
     scored = []
     for checkpoint in listed(folder):
+        if until is not None and checkpoint.iteration > until:
+            continue
         try:
-            loss = (checkpoint.state().get("validation") or {}).get("loss") if is_on(course, checkpoint) else None
+            loss = validation_loss(checkpoint.state()) if is_on(course, checkpoint) else None
         except CheckpointInvalid:
             continue
-        if isinstance(loss, float) and math.isfinite(loss):
+        if loss is not None and math.isfinite(loss):
             scored.append((loss, checkpoint.iteration, checkpoint))
     for _, _, checkpoint in sorted(scored, key=lambda entry: entry[:2]):
         try:

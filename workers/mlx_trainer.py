@@ -26,7 +26,7 @@ import mlx.nn as nn
 import mlx.nn.utils as mlx_utils
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from mlx_lm.tuner.callbacks import TrainingCallback, get_reporting_callbacks
 from mlx_lm.tuner.datasets import CacheDataset, load_dataset
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, grad_checkpoint, train
@@ -39,7 +39,7 @@ from jobs.events import Kind
 from jobs.outcomes import Quality, Reason
 from jobs.spec import JobSpec
 from workers import checkpoints, sensors
-from workers.batches import BatchOrder, Rows
+from workers.batches import BatchOrder, Rows, orders
 from workers.checkpoints import Checkpoint
 from workers.event_log import EventLog
 from workers.job_dir import JobDir
@@ -57,6 +57,15 @@ SELF_TEST_S = 10.0
 
 SELF_TEST_BATCHES = 2
 """Where a checkpoint has no validation of its own, this many validation batches are its fingerprint."""
+
+MOST_NAMED = 20
+"""Non-finite iterations of one attempt whose rows are looked at; past that they are only counted."""
+
+AUTOPSY_ROWS, AUTOPSY_TOLD = 256, 20
+"""Rows around a spike that are measured again, and how many of them are told."""
+
+GUARD = "lq_guard"
+"""The loss guard's own entry in the optimizer's state: train() carries it through its compiled step. Not saved."""
 
 OTHER_BATCHES_TOLERANCE = 1e-3
 """How far a loss may lie off, in parts of it, when the same rows are measured in batches of another size."""
@@ -85,6 +94,7 @@ class TrainingRun(TrainingCallback):
         """
         self.spec, self.course, self.job_dir, self.events, self.requests = spec, course, job_dir, events, requests
         self.leg: Leg = course.legs[0]
+        self.end = spec.iters if course.ends_at is None else course.ends_at // spec.batch_size  # its last iteration
         self.reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=self._memory)
         self._validation: dict[str, Any] | None = None  # of the present iteration, where it was measured
         self._measured: Measured | None = None  # the same, where this very process measured it
@@ -97,6 +107,9 @@ class TrainingRun(TrainingCallback):
         self._pressure = sensors.PressureGauge()
         self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
         self._checkpointing = False  # gradient checkpointing is on; MLX-LM turns it on for good
+        self._lost_updates = 0  # updates that were not applied, of this process
+        self._not_finite: float | None = None  # loss of the last iteration, where it was not finite or was lost
+        self._named = 0  # non-finite iterations whose rows were looked at
 
     # --- the story ---
 
@@ -108,16 +121,19 @@ class TrainingRun(TrainingCallback):
             quality: how faithful that resume can be.
 
         Returns:
-            `completed`; `stopped_by_user` where it stopped with a checkpoint, on request or at a segment's end.
+            `completed`, or `early_stopped` where the course ends before its time; `stopped_by_user` where it stopped
+            with a checkpoint, on request or at a segment's end.
         """
-        self.leg = self._leg_at(resume.iteration if resume is not None else 0)
+        self.leg = self.course.legs[self._index_at(resume.iteration if resume is not None else 0)]
         with self.requests.nothing_to_lose():
             self._load_model()
             self._load_rows()
             self._prepare_training(fresh=resume is None)
             if resume is not None:
                 self._restore(resume, quality)
-            if self.spec.lq.memory.probe and self.reporter.iteration < self.spec.iters:
+            self._begin_leg()
+            self._autopsy()
+            if self.spec.lq.memory.probe and self.reporter.iteration < self.end:
                 self._probe()
         with self._forwarded_callbacks():
             self._train_legs()
@@ -126,7 +142,7 @@ class TrainingRun(TrainingCallback):
         if self.spec.test:
             with self.requests.nothing_to_lose():
                 self._test()
-        return Reason.COMPLETED
+        return Reason.COMPLETED if self.course.ends_at is None else Reason.EARLY_STOPPED
 
     def _load_model(self) -> None:
         self.events.append(Kind.PHASE, phase="load")
@@ -156,18 +172,34 @@ class TrainingRun(TrainingCallback):
                 "add rows or lower batch_size"
             )
         self._warn_of_truncation()
-        self._draw_order()
+        self._draw_orders()
 
-    def _draw_order(self) -> None:
-        """Take the order of the present leg; its batches are the job file's, however the leg cuts them."""
-        self.order = BatchOrder(
+    def _draw_orders(self) -> None:
+        """Take the order of each leg; their batches are the job file's, however a leg cuts them."""
+        first = BatchOrder(
             lengths=tuple(len(row) for row in self.train_rows.tokens),
             sort_keys=self.train_rows.sort_keys,
             batch_size=self.spec.batch_size,
             seed=self.spec.seed,
-            salt=self.leg.salt,
             mode=self.spec.lq.batching,
         )
+        self._orders = orders(self.course, first, self._usable)
+        self.order = self._orders[self._index_at(0)]
+
+    def _usable(self, leg: Leg) -> tuple[int, ...] | None:
+        """Return the rows that may be trained on a leg; None for all."""
+        supervised = self.train_rows.supervised(leg.max_seq_length)
+        rows = tuple(row for row in supervised if row not in leg.quarantined)
+        if len(rows) < self.spec.batch_size:
+            raise DataInvalid(
+                f"only {len(rows)} training rows have a token to learn, but batch_size is {self.spec.batch_size}: "
+                "add rows, lower batch_size, or raise max_seq_length"
+            )
+        return None if len(rows) == len(self.train_rows) else rows
+
+    def _line(self, row: int) -> str:
+        """Return where a training row stands, as file and line."""
+        return f"train.jsonl:{row + 1}" if Path(self.spec.data).is_dir() else f"training row {row + 1}"
 
     def _warn_of_truncation(self) -> None:
         limit = self.leg.max_seq_length
@@ -175,6 +207,14 @@ class TrainingRun(TrainingCallback):
         if cut:
             text = f"{cut} of {len(self.train_rows)} training rows are longer than {limit} tokens and are cut"
             self.events.append(Kind.WARNING, code="truncated", text=text, data={"rows": cut, "max_seq_length": limit})
+        supervised = set(self.train_rows.supervised(limit))
+        without = [row for row in range(len(self.train_rows)) if row not in supervised]
+        if without:
+            text = (
+                f"{len(without)} of {len(self.train_rows)} training rows have no token to learn and are left out; "
+                f"the first is {self._line(without[0])}"
+            )
+            self.events.append(Kind.WARNING, code="unsupervised", text=text, data={"rows": len(without)})
 
     def _prepare_training(self, *, fresh: bool) -> None:
         """Do what mlx_lm.lora.train_model does before it calls train(), in the same order."""
@@ -192,7 +232,7 @@ class TrainingRun(TrainingCallback):
             self._add_adapters()
         if fresh and spec.resume_adapter_file is not None:
             self._start_from(Path(spec.resume_adapter_file))
-        self.optimizer = self._build_optimizer()
+        self.optimizer = GuardedOptimizer(self._build_optimizer())
         self.optimizer.init(self.model.trainable_parameters())
         mx.eval(self.model.parameters(), self.optimizer.state)
 
@@ -226,6 +266,8 @@ class TrainingRun(TrainingCallback):
         schedule = spec.lr_schedule
         try:
             rate = build_schedule(schedule.model_dump()) if schedule is not None else spec.learning_rate
+            if any(leg.learning_rate_factor != 1.0 or leg.warmup_updates for leg in self.course.legs):
+                rate = LegRate(rate, lambda: self.leg)
             arguments = spec.optimizer_config.get(spec.optimizer, {})
             return _OPTIMIZERS[spec.optimizer](learning_rate=rate, **arguments)
         except (TypeError, ValueError, AttributeError) as error:
@@ -238,7 +280,7 @@ class TrainingRun(TrainingCallback):
         state = checkpoint.state()
         _fill(_named(self.model.trainable_parameters()), checkpoint.adapters, self._set_weights)
         if quality is not Quality.WEIGHTS:
-            _fill(_named(self.optimizer.state), checkpoint.optimizer, self._set_moments)
+            _fill(self._moments(), checkpoint.optimizer, self._set_moments)
         high, low = (int(half) for half in state["random_key"])
         mx.random.seed((high << 32) | low)
         self.reporter.restore(checkpoint.iteration, state["progress"])
@@ -254,11 +296,15 @@ class TrainingRun(TrainingCallback):
         _replace_leaves(self.optimizer.state, moments)
         mx.eval(self.optimizer.state)
 
+    def _moments(self) -> dict[str, mx.array]:
+        """Return the optimizer's state as checkpoints hold it."""
+        return _named({name: value for name, value in self.optimizer.state.items() if name != GUARD})
+
     def _self_test(self, recorded: dict[str, Any] | None) -> None:
         """Measure again what the checkpoint recorded when it was written."""
         if recorded is None or not len(self.valid_rows):
             return
-        measured = self._measure(self.valid_rows, recorded["examples"])
+        measured = self._measure(self.valid_rows, range(recorded["examples"]))
         same_batches = recorded["batch_size"] == self.leg.batch_size
         self.events.append(
             Kind.SELF_TEST,
@@ -317,18 +363,30 @@ class TrainingRun(TrainingCallback):
         tokens, spans = rows.padded(chosen, self.leg.max_seq_length)
         return mx.array(tokens), mx.array(spans)
 
-    def _leg_at(self, iteration: int) -> Leg:
-        return self.course.legs[self.course.at(iteration * self.spec.batch_size)]
+    def _index_at(self, iteration: int) -> int:
+        """Return the index of the leg that trains the iteration after so many."""
+        return self.course.at(iteration * self.spec.batch_size)
+
+    def _begin_leg(self) -> None:
+        """Take the settings of the leg that holds here; do once what happens only where it begins."""
+        index = self._index_at(self.reporter.iteration)
+        self.leg, self.order = self.course.legs[index], self._orders[index]
+        self.optimizer.clip = self.leg.grad_clip
+        if self.leg.reset_moments and self._at_its_beginning():
+            kept = ("step", "learning_rate")
+            self._set_moments({name: mx.zeros_like(one) for name, one in self._moments().items() if name not in kept})
+
+    def _at_its_beginning(self) -> bool:
+        return self.reporter.iteration * self.spec.batch_size == self.leg.first_example
 
     def _train_legs(self) -> None:
         """Train leg after leg; each is one call of MLX-LM's train()."""
         if self.leg.segment is not None:
             self._segment_ends = self.reporter.iteration + self.leg.segment
         while not self._finished:
-            self.leg = self._leg_at(self.reporter.iteration)
-            self._draw_order()
+            self._begin_leg()
             end = self.course.holds_until(self.reporter.iteration * self.spec.batch_size)
-            if not self._train_until(self.spec.iters if end is None else end // self.spec.batch_size):
+            if not self._train_until(self.end if end is None else end // self.spec.batch_size):
                 return
 
     def _train_until(self, iteration: int) -> bool:
@@ -351,7 +409,8 @@ class TrainingRun(TrainingCallback):
             grad_accumulation_steps=leg.grad_accumulation_steps,
             clear_cache_threshold=spec.clear_cache_threshold,
         )
-        self.events.append(Kind.PHASE, phase="train")
+        epoch = {"rows": len(self.train_rows), "batches_per_epoch": self.order.batches_per_epoch}
+        self.events.append(Kind.PHASE, phase="train", **epoch)
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             train(
                 model=self.model,
@@ -359,6 +418,7 @@ class TrainingRun(TrainingCallback):
                 train_dataset=self.train_rows,
                 val_dataset=None,
                 args=arguments,
+                loss=_guarded_loss,
                 iterate_batches=lambda **_: self._batches(iteration),
                 training_callback=self,
             )
@@ -383,7 +443,7 @@ class TrainingRun(TrainingCallback):
             rows, size = self.order.rows(position), self.leg.batch_size
             for start in range(0, len(rows), size):
                 yield self._batch(self.train_rows, rows[start : start + size])
-        if end == self.spec.iters:
+        if end == self.end:
             self._between(end)
             self._stopped = not self._finished
 
@@ -394,11 +454,21 @@ class TrainingRun(TrainingCallback):
             return
         train_info, self._micro = _whole_iteration(self._micro), []
         total = int(train_info["trained_tokens"])
-        mean = self.reporter.count(train_info, total - self._attempt_tokens)
+        seen = self.optimizer.state[GUARD]
+        lost = int(seen["skipped"].item()) > self._lost_updates
+        self._lost_updates += lost
+        mean = self.reporter.count(
+            train_info,
+            total - self._attempt_tokens,
+            lost=min(self.spec.grad_accumulation_steps, self.reporter.iteration + 1) if lost else 0,
+            grad_norm=float(seen["grad_norm"].item()),
+        )
+        loss = float(train_info["train_loss"])
+        self._not_finite = loss if lost or not math.isfinite(loss) else None
         self._attempt_tokens = total
         self._validation, self._validation_saved, self._measured = None, True, None
         iteration = self.reporter.iteration
-        due = iteration % self.spec.steps_per_report == 0 or iteration == self.spec.iters
+        due = iteration % self.spec.steps_per_report == 0 or iteration == self.end
         if due and self._forward is not None:
             mine = {"iteration": iteration, "train_loss": mean, "trained_tokens": self.reporter.tokens}
             self._forward.on_train_loss_report(train_info | mine)
@@ -428,7 +498,9 @@ class TrainingRun(TrainingCallback):
         Args:
             iteration: completed iterations.
         """
-        at_end = iteration == self.spec.iters
+        at_end = iteration == self.end
+        if self._not_finite is not None:
+            self._tell_not_finite(iteration, self._not_finite)
         aligned = iteration % self.spec.grad_accumulation_steps == 0 or at_end
         if self._segment_ends is not None and iteration >= self._segment_ends and not at_end:
             self.requests.segment_over = not self.requests.stop
@@ -463,10 +535,14 @@ class TrainingRun(TrainingCallback):
         """Validate, unless a stop is asked meanwhile: then the attempt that goes on from here will."""
         self.events.append(Kind.PHASE, phase="validate")
         examples = self._examples(self.valid_rows, self.spec.val_batches)
-        measured = self._measure(self.valid_rows, examples, give_up=lambda: self.requests.stop)
+        measured = self._measure(self.valid_rows, range(examples), give_up=lambda: self.requests.stop)
         if measured is None:
             return
-        self._validation = self._tell(Kind.VALIDATION, measured, iteration=self.reporter.iteration)
+        iteration = self.reporter.iteration
+        due = iteration % self.spec.steps_per_eval == 0 or iteration == self.spec.iters
+        # one that was asked for in between is no candidate for the best: another run of this job would not have it
+        more: dict[str, Any] = {} if due else {"asked": True}
+        self._validation = self._tell(Kind.VALIDATION, measured, iteration=iteration, **more)
         self._measured = measured
         self._validation_saved = False
         if self._forward is not None:
@@ -484,29 +560,31 @@ class TrainingRun(TrainingCallback):
         return summary
 
     @overload
-    def _measure(self, rows: Rows, examples: int) -> Measured: ...
+    def _measure(self, rows: Rows, chosen: Sequence[int]) -> Measured: ...
 
     @overload
-    def _measure(self, rows: Rows, examples: int, give_up: Callable[[], bool]) -> Measured | None: ...
+    def _measure(self, rows: Rows, chosen: Sequence[int], give_up: Callable[[], bool]) -> Measured | None: ...
 
-    def _measure(self, rows: Rows, examples: int, give_up: Callable[[], bool] = lambda: False) -> Measured | None:
-        """Measure the loss over rows in file order, without dropout and without touching the random key.
+    def _measure(
+        self, rows: Rows, chosen: Sequence[int], give_up: Callable[[], bool] = lambda: False
+    ) -> Measured | None:
+        """Measure the loss over rows in the order given, without dropout and without touching the random key.
 
         Args:
             rows: the rows.
-            examples: the first so many rows.
+            chosen: the numbers of those to measure.
             give_up: asked before each batch; where it says yes, nothing is measured.
         """
         began = time.monotonic()
-        size, count = self.leg.batch_size, min(len(rows), examples)
+        size = self.leg.batch_size
         sums: list[float] = []
         tokens: list[int] = []
         self.model.eval()
-        for start in range(0, count, size):
+        for start in range(0, len(chosen), size):
             if give_up():
                 self.model.train()
                 return None
-            batch, spans = self._batch(rows, range(start, min(start + size, count)))
+            batch, spans = self._batch(rows, chosen[start : start + size])
             row_sums, row_tokens = _row_losses(self.model, batch, spans)
             mx.eval(row_sums, row_tokens)
             sums += cast("list[float]", row_sums.tolist())
@@ -523,16 +601,84 @@ class TrainingRun(TrainingCallback):
     def _test(self) -> None:
         """Measure the test set on the last weights, and on the best ones where they are others."""
         self.events.append(Kind.PHASE, phase="test")
-        self._test_at(self.spec.iters)
+        self._test_at(self.end)
         best = checkpoints.best_valid(self.job_dir.checkpoints, self.course)
-        if best is not None and best.iteration != self.spec.iters:
+        if best is not None and best.iteration != self.end:
             _fill(_named(self.model.trainable_parameters()), best.adapters, self._set_weights)
             self._test_at(best.iteration)
 
     def _test_at(self, iteration: int) -> None:
-        measured = self._measure(self.test_rows, self._examples(self.test_rows, self.spec.test_batches))
+        measured = self._measure(self.test_rows, range(self._examples(self.test_rows, self.spec.test_batches)))
         perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
         self._tell(Kind.TEST, measured, iteration=iteration, perplexity=perplexity)
+
+    # --- the loss guard ---
+
+    def _tell_not_finite(self, iteration: int, loss: float) -> None:
+        """Say which rows made an iteration's loss non-finite by themselves; its update was not applied."""
+        self._not_finite = None
+        self._named += 1
+        if self._named > MOST_NAMED:
+            return
+        rows = self.order.rows(iteration - 1)
+        alone = self._ranked(rows)
+        well = self._is_well(iteration)
+        guilty = [one for one in alone if not math.isfinite(one["loss"])] if well else []
+        named = ", ".join(str(one["line"]) for one in guilty) or "no single row"
+        why = f"by itself not finite: {named}" if well else "every row gives that under these weights"
+        self.events.append(
+            Kind.WARNING,
+            code="not_applied",
+            text=f"iteration {iteration:,}: the loss is {loss:g}, so the update is not applied; {why}",
+            data={"iteration": iteration, "loss": loss, "rows": guilty, "weights_finite": well},
+        )
+
+    def _is_well(self, iteration: int) -> bool:
+        """Say whether the weights themselves still give finite losses, on rows that are not accused."""
+        if len(self.valid_rows):
+            measured = self._measure(self.valid_rows, range(self._examples(self.valid_rows, 1)))
+        else:
+            others = [row for row in self.order.pool if row not in self.order.rows(iteration - 1)]
+            measured = self._measure(self.train_rows, others[: self.spec.batch_size])
+        return any(math.isfinite(one) for one in measured.row_losses)
+
+    def _ranked(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return rows with their own losses under the present weights, the worst first."""
+        measured = self._measure(self.train_rows, rows)
+        found = [
+            {"row": row, "line": self._line(row), "loss": loss}
+            for row, loss in zip(rows, measured.row_losses, strict=True)
+        ]
+        return sorted(found, key=lambda one: one["loss"] if math.isfinite(one["loss"]) else math.inf, reverse=True)
+
+    def _autopsy(self) -> None:
+        """Where a rollback begins: rank the rows around the first flag by their own loss under the healthy weights."""
+        leg, every = self.leg, self.spec.steps_per_report
+        if not leg.rollback or leg.first_flag is None or not self._at_its_beginning():
+            return
+        before = Course(legs=self.course.legs[: self._index_at(self.reporter.iteration)])
+        around = range(max(0, leg.first_flag - 2 * every), min(leg.first_flag + every, self.spec.iters))
+        rows: dict[int, None] = {}  # a set that keeps its order
+        for position in around:
+            order = self._orders[before.at(position * self.spec.batch_size)]
+            rows.update(dict.fromkeys(order.rows(position)))
+        ranked = self._ranked(list(rows)[-AUTOPSY_ROWS:])
+        worst = ", ".join(f"{one['line']} ({one['loss']:.3g})" for one in ranked[:3])
+        middle = ranked[len(ranked) // 2]["loss"]
+        self.events.append(
+            Kind.WARNING,
+            code="autopsy",
+            text=(
+                f"the {len(ranked)} rows around iteration {leg.first_flag:,}, by their own loss at iteration "
+                f"{self.reporter.iteration:,}: {worst}; their median is {middle:.3g}"
+            ),
+            data={
+                "first_flag": leg.first_flag,
+                "measured": len(ranked),
+                "median": middle,
+                "rows": ranked[:AUTOPSY_TOLD],
+            },
+        )
 
     def _memory(self) -> dict[str, Any]:
         return {
@@ -563,15 +709,17 @@ class TrainingRun(TrainingCallback):
             bytes=size,
             seconds=round(self._saved_time - began, 3),
         )
-        if not (self.requests.stop or iteration == self.spec.iters):
+        if not (self.requests.stop or iteration == self.end):
             self.events.append(Kind.PHASE, phase="train")
 
     def _fill_checkpoint(self, folder: Path) -> dict[str, Any]:
         _save_tensors(folder / checkpoints.ADAPTERS, _named(self.model.trainable_parameters()))
-        _save_tensors(folder / checkpoints.OPTIMIZER, _named(self.optimizer.state))
+        _save_tensors(folder / checkpoints.OPTIMIZER, self._moments())
         return {
             "examples_seen": self.reporter.iteration * self.spec.batch_size,
             "leg": self.course.at(max(0, self.reporter.iteration * self.spec.batch_size - 1)),
+            "updates": int(self.optimizer.state["step"].item()),
+            "finite": _all_finite([*_named(self.model.trainable_parameters()).values(), *self._moments().values()]),
             "random_key": cast("Any", mx.random.state)[0].tolist(),
             "progress": self.reporter.pending(),
             "validation": self._validation,
@@ -591,8 +739,116 @@ class TrainingRun(TrainingCallback):
         if self._measured is not None:
             measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
         else:
-            measured = self._measure(self.valid_rows, self._examples(self.valid_rows, SELF_TEST_BATCHES))
+            measured = self._measure(self.valid_rows, range(self._examples(self.valid_rows, SELF_TEST_BATCHES)))
         return {"loss": measured.loss, "examples": measured.examples, "batch_size": size}
+
+
+class GuardedOptimizer:
+    """An optimizer around another one: an update whose gradients are not finite leaves everything as it was.
+
+    train() drives it like any optimizer. All of it is part of the compiled step; what it saw is carried in the
+    optimizer's own state, the only thing the step hands out besides the weights.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        """Wrap an optimizer of MLX's."""
+        self._inner = inner
+        self.clip: float | None = None  # largest global norm; read when the step is traced
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The wrapped optimizer's state, the very dictionary, with the guard's entry in it."""
+        return cast("dict[str, Any]", self._inner.state)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the last update."""
+        return self._inner.learning_rate
+
+    def init(self, parameters: Any) -> None:
+        """Make the state for these parameters."""
+        self._inner.init(parameters)
+        self.state[GUARD] = {"grad_norm": mx.array(0.0), "skipped": mx.array(0)}
+
+    def update(self, model: Any, gradients: Any) -> None:
+        """Apply the gradients, clipped where that is asked for; or nothing, where their norm is not finite.
+
+        Args:
+            model: whose trainable parameters are updated.
+            gradients: by parameter.
+        """
+        seen = self.state[GUARD]
+        norm = _global_norm(gradients)
+        applies = mx.isfinite(norm)
+        weights = model.trainable_parameters()
+        moments = _copied({name: value for name, value in self.state.items() if name != GUARD})
+        if self.clip is not None:
+            share = mx.minimum(self.clip / (norm + 1e-6), 1.0)
+            gradients = tree_map(lambda one: one * share.astype(one.dtype), gradients)
+        self._inner.update(model, gradients)
+        model.update(tree_map(lambda new, old: mx.where(applies, new, old), model.trainable_parameters(), weights))
+        _keep_unless(applies, self.state, moments)
+        seen["grad_norm"] = norm
+        seen["skipped"] = seen["skipped"] + mx.where(applies, 0, 1)
+
+
+class LegRate:
+    """A learning rate as a leg of the course has it: the job file's, times a factor, after a climb of its own."""
+
+    def __init__(self, rate: float | Callable[[mx.array], mx.array], leg: Callable[[], Leg]) -> None:
+        """Wrap the job file's rate.
+
+        Args:
+            rate: a number, or a schedule over updates.
+            leg: the leg that holds when the step is traced.
+        """
+        self._rate, self._leg = rate, leg
+
+    def __call__(self, step: mx.array) -> mx.array:
+        """Return the rate of an update.
+
+        Args:
+            step: updates made before it.
+        """
+        leg = self._leg()
+        rate = self._rate(step) if callable(self._rate) else mx.array(self._rate)
+        rate = rate * leg.learning_rate_factor
+        if leg.warmup_updates:
+            made = step.astype(mx.float32) - leg.first_update
+            rate = rate * mx.minimum((made + 1.0) / leg.warmup_updates, 1.0)
+        return rate
+
+
+def _guarded_loss(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+    """Return MLX-LM's loss; where it is not finite its gradients are not either, so that no update is made of them."""
+    loss, tokens = default_loss(model, batch, spans)
+    return loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan)), tokens
+
+
+def _global_norm(gradients: Any) -> mx.array:
+    """Return the 2-norm over all gradients, summed in float32: half precision would overflow."""
+    squares = [mx.square(one.astype(mx.float32)).sum() for one in _named(gradients).values()]
+    return mx.sqrt(mx.stack(squares).sum())
+
+
+def _all_finite(arrays: Sequence[mx.array]) -> bool:
+    return bool(mx.stack([mx.isfinite(one).all() for one in arrays]).all().item())
+
+
+def _copied(tree: Any) -> Any:
+    """Return the same arrays in new containers."""
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _keep_unless(applies: mx.array, tree: Any, before: Any) -> None:
+    """Put the arrays of before back in place, unless the update applies."""
+    for key in before if isinstance(before, dict) else range(len(before)):
+        if isinstance(before[key], dict | list):
+            _keep_unless(applies, tree[key], before[key])
+        else:
+            tree[key] = mx.where(applies, tree[key], before[key])
 
 
 def versions() -> dict[str, str]:

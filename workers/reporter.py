@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,8 +34,10 @@ class Reporter:
         self._seconds = 0.0
         self._timed = 0  # iterations in the seconds above; those of an earlier attempt were not timed here
         self._line_tokens = 0
+        self._lost: list[int] = []  # iterations since the last line whose update was not applied
         self._last_line = float("-inf")
         self._learning_rate: float | None = None
+        self._grad_norm: float | None = None  # of the last update
         self.iteration = 0  # completed iterations
         self.tokens = 0  # trained tokens since the beginning of the job
 
@@ -48,16 +51,23 @@ class Reporter:
         self.iteration = iteration
         self.tokens = int(state["tokens"])
         self._losses = [value for item in state["losses"] if (value := number(item)) is not None]
+        self._lost = [int(lost) for lost in state.get("skipped", ())]
 
     def pending(self) -> dict[str, Any]:
         """Return what a checkpoint must keep."""
-        return {"tokens": self.tokens, "losses": list(self._losses)}
+        return {"tokens": self.tokens, "losses": list(self._losses), "skipped": list(self._lost)}
 
-    def count(self, info: dict[str, Any], new_tokens: int) -> float:
+    def count(self, info: dict[str, Any], new_tokens: int, *, lost: int = 0, grad_norm: float | None = None) -> float:
         """Take MLX-LM's report of one iteration (steps_per_report=1) and write a line where one is due.
 
+        Args:
+            info: MLX-LM's report.
+            new_tokens: trained in this iteration.
+            lost: of the last iterations, this one included, how many went into an update that was not applied.
+            grad_norm: global norm of the last update's gradients.
+
         Returns:
-            The mean loss of the present report so far, this iteration included.
+            The mean loss of the present report so far, this iteration included; of those that are finite.
         """
         self.iteration += 1
         self.tokens += new_tokens
@@ -66,16 +76,19 @@ class Reporter:
         self._seconds += 1.0 / float(info["iterations_per_second"])
         self._timed += 1
         self._line_tokens += new_tokens
+        self._lost += range(self.iteration - lost + 1, self.iteration + 1)
+        self._grad_norm = grad_norm
         report = self._losses[-((self.iteration - 1) % self._every + 1) :]
         if self.iteration % self._every == 0 and time.monotonic() - self._last_line >= SHORTEST_LINE_S:
             self.flush()
-        return sum(report) / len(report)
+        finite = [loss for loss in report if math.isfinite(loss)]
+        return sum(finite) / len(finite) if finite else math.nan
 
     def flush(self) -> None:
         """Write what has been collected, whether or not a report is complete."""
         if self._losses:
             self._write(self._losses)
-            self._losses, self._seconds, self._timed, self._line_tokens = [], 0.0, 0, 0
+            self._losses, self._seconds, self._timed, self._line_tokens, self._lost = [], 0.0, 0, 0, []
 
     def beat(self) -> None:
         """Write a line without losses: the child lives, and stands where it stood."""
@@ -93,6 +106,7 @@ class Reporter:
             tokens=self.tokens,
             it_s=self._timed / seconds if measured else None,
             tok_s=self._line_tokens / seconds if measured else None,
-            grad_norm=None,
+            grad_norm=self._grad_norm,
+            skipped=list(self._lost) if losses else [],
             memory=self._memory(),
         )

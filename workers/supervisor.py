@@ -76,6 +76,10 @@ class Child:
             process.signal_one(self.identity, signal.SIGTERM)
             process.signal_one(self.identity, signal.SIGCONT)  # one that was stopped hears nothing else
 
+    def ask_to_validate(self) -> None:
+        """Ask it to validate and checkpoint between two due ones; it listens once it has begun to train."""
+        process.signal_one(self.identity, signal.SIGUSR1)
+
     def kill_after(self, grace_s: float) -> None:
         """End its whole session by KILL if it was asked to stop longer ago than this."""
         if self.stop_asked_at is not None and time.monotonic() - self.stop_asked_at > grace_s:

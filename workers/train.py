@@ -80,8 +80,10 @@ def _attempt(job_dir: JobDir, events: EventLog, requests: Requests) -> int:
                 events.append(Kind.WARNING, code="torn_kernel", text=text)
             _ended(events, Outcome.DIED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
         return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
-    if reason is Reason.COMPLETED:
-        _ended(events, Outcome.DONE, reason, iteration[0], "trained to its last iteration")
+    if reason in (Reason.COMPLETED, Reason.EARLY_STOPPED):
+        early = reason is Reason.EARLY_STOPPED
+        detail = f"ended early, at iteration {iteration[0]:,}" if early else "trained to its last iteration"
+        _ended(events, Outcome.DONE, reason, iteration[0], detail)
         return DONE
     why = "a segment ended" if requests.segment_over else "stopped on request"
     _ended(events, Outcome.STOPPED, reason, iteration[0], f"{why} at iteration {iteration[0]}")

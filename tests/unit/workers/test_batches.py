@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batches import PAD_TO, WINDOW_BATCHES, BatchOrder, padded
+from jobs.course import Course, Leg
+from jobs.spec import JobSpec
+from workers.batches import PAD_TO, WINDOW_BATCHES, BatchOrder, Rows, orders, padded
 
 Mode = Literal["bucketed", "shuffled"]
 
@@ -161,3 +163,83 @@ def test_padding_keeps_every_token_that_fits(rows: list[list[int]], limit: int) 
         assert not tokens[place, len(cut) :].any()
         assert spans[place].tolist() == [0, len(cut)]
     assert tokens.dtype == spans.dtype == np.int32
+
+
+# --- after a rollback ---
+
+
+def course_of(*legs: Leg) -> Course:
+    requested = JobSpec(batch_size=4)
+    return Course(legs=(*Course.requested(requested).legs, *legs))
+
+
+def gone_back(position: int, *, salt: int = 1, **changes: Any) -> Leg:
+    """A leg that takes over at a position of the run."""
+    return (
+        Course.requested(JobSpec(batch_size=4)).legs[0].going_on(position * 4, because="a test", salt=salt, **changes)
+    )
+
+
+def everything(_: Leg) -> None:
+    """Let every row be trained."""
+
+
+@given(order=ORDERS, share=st.floats(0, 3), salt=st.integers(100, 200), cut=st.integers(0, 5))
+def test_after_a_rollback_the_rest_of_the_epoch_shows_what_was_not_seen_in_it(
+    order: BatchOrder, share: float, salt: int, cut: int
+) -> None:
+    position = int(share * order.batches_per_epoch)
+    number, place = divmod(position, order.batches_per_epoch)
+    seen = {row for one in epoch(order, number)[:place] for row in one}
+    left_out = set(sorted(set(range(len(order.lengths))) - seen)[:cut])
+    after = order.taken_over(position, salt=salt, used=None, left_out=left_out)
+    rest = (len(order.lengths) - len(seen) - len(left_out)) // order.batch_size
+    shown = [row for one in range(position, position + rest) for row in after.rows(one)]
+    assert len(shown) == len(set(shown))
+    assert not set(shown) & (seen | left_out)
+    later = [after.rows(one) for one in range(position + rest, position + rest + order.batches_per_epoch)]
+    rows = [row for batch in later for row in batch]
+    assert len(rows) == len(set(rows)) == order.batches_per_epoch * order.batch_size, "then whole epochs again"
+
+
+def test_rows_that_led_to_a_spike_are_left_out_for_the_rest_of_the_epoch() -> None:
+    first = make(400)
+    found = orders(course_of(gone_back(30, skipped=(35, 45))), first, everything)
+    bad = {row for position in range(35, 45) for row in first.rows(position)}
+    epoch_end = 30 + (400 - 30 * 4 - 40) // 4
+    assert not bad & {row for position in range(30, epoch_end) for row in found[1].rows(position)}
+    assert bad <= {row for position in range(epoch_end, epoch_end + 100) for row in found[1].rows(position)}
+
+
+def test_a_second_rollback_in_the_epoch_does_without_what_the_first_left_out() -> None:
+    first = make(400)
+    course = course_of(gone_back(30, skipped=(35, 45)), gone_back(40, salt=2, skipped=(42, 46)))
+    one, two, three = orders(course, first, everything)
+    bad = {row for position in range(35, 45) for row in one.rows(position)}
+    bad |= {row for position in range(42, 46) for row in two.rows(position)}
+    seen = {row for position in range(30) for row in one.rows(position)}
+    seen |= {row for position in range(30, 40) for row in two.rows(position)}
+    rest = (400 - len(bad | seen)) // 4
+    shown = {row for position in range(40, 40 + rest) for row in three.rows(position)}
+    assert not shown & (bad | seen)
+
+
+def test_a_leg_that_changes_nothing_about_the_data_goes_on_with_the_order() -> None:
+    found = orders(course_of(gone_back(30, salt=0, batch_size=2)), make(400), everything)
+    assert found[1] is found[0]
+
+
+def test_rows_in_quarantine_never_come_again() -> None:
+    course = course_of(gone_back(30, quarantined=(7, 8)))
+
+    def usable(leg: Leg) -> tuple[int, ...] | None:
+        return tuple(row for row in range(100) if row not in leg.quarantined) if leg.quarantined else None
+
+    after = orders(course, make(100), usable)[1]
+    assert not {7, 8} & {row for position in range(30, 200) for row in after.rows(position)}
+
+
+def test_rows_without_a_token_to_learn_are_found() -> None:
+    rows = Rows(tokens=[[1, 2, 3], [1], [1, 2, 3], [1, 2, 3, 4], [1, 2]], offsets=[0, 0, 3, 2, 1], sort_keys=(2,) * 5)
+    assert rows.supervised(10) == (0, 3, 4)
+    assert rows.supervised(2) == (0, 4), "cut to two tokens, the answer of row 3 is gone"

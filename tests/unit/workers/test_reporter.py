@@ -99,6 +99,7 @@ def test_the_first_report_is_written_at_once(path: Path) -> None:
         "it_s": pytest.approx(2 / 0.75),
         "tok_s": pytest.approx(11 / 0.75),
         "grad_norm": None,
+        "skipped": [],
         "memory": MEMORY,
     }
 

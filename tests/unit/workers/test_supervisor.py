@@ -83,7 +83,7 @@ def test_a_child_that_cannot_read_its_configuration_says_so_and_refuses(job_dir:
     ("spoil", "says"),
     [
         ("{", "course.json cannot be read"),
-        ('{"version": 2, "legs": []}', "course.json has version 2"),
+        ('{"version": 3, "legs": []}', "course.json has version 3"),
     ],
 )
 def test_a_child_that_cannot_read_its_course_refuses(job_dir: JobDir, spoil: str, says: str) -> None:
