@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import course as courses
 from jobs import exits
-from jobs.events import Kind
+from jobs.events import Event, Kind
 from jobs.job import Attempt, Incident, Job
 from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
-from orchestrator import finish, judgement
+from orchestrator import finish, guard, judgement
+from orchestrator.guard import LossGuard
 from orchestrator.ingest import ingest
 from orchestrator.night import Night
 from orchestrator.report.wording import duration
 from orchestrator.telling import Teller
 from orchestrator.vitals import Vitals
 from orchestrator.watch import FileBell
-from workers import event_log, pruning, sensors, supervisor
+from workers import checkpoints, event_log, pruning, sensors, supervisor
 from workers.awake import Awake
 from workers.files import write_json
 from workers.job_dir import JobDir
@@ -61,6 +63,15 @@ class Story:
         self.oom_kills_before = sensors.kernel_oom_kills()
         self.guarded: str | None = None  # why the memory guard had the child stop
         self.stalled: str | None = None  # why the stall watch had it stop
+        self._set_out()
+        self.suspected: int | None = None  # first flag of the suspicion it was asked to validate for
+        self.told = {(one.code, one.evidence.get("iteration")) for one in self.store.incidents(job.id)}
+
+    def _set_out(self) -> None:
+        """Take the course as it stands, and begin to fold the losses that lead to the present weights."""
+        self.course = judgement.course_of(self.night, self.job, self.spec)
+        rows = judgement.train_rows(self.job)
+        self.losses = LossGuard(self.store, self.job, self.spec, self.course, train_rows=rows)
 
     def tell(self) -> None:
         """Bring the job to its next state, however long that takes."""
@@ -88,12 +99,33 @@ class Story:
 
     def _start(self) -> tuple[Attempt, Child]:
         self._send_strays_home()
-        write_json(self.job_dir.course, courses.to_json(judgement.course_of(self.night, self.job, self.spec)))
+        self._go_back_first()
+        self._forget_given_up()
+        write_json(self.job_dir.course, courses.to_json(self.course))
         attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
         child = supervisor.spawn(self.job_dir, attempt.number)
         self.store.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child
+
+    def _forget_given_up(self) -> None:
+        """Delete milestones beyond where the run goes on, where it went back: they hold weights that were given up."""
+        if not any(leg.rollback for leg in self.course.legs):
+            return
+        newest, _ = checkpoints.newest_valid(self.job_dir.checkpoints, self.course)
+        pruning.forget_beyond(self.job_dir, newest.iteration if newest is not None else 0)
+
+    def _go_back_first(self) -> None:
+        """Do not go on from weights that are known to have gone wrong: a diverged job that is retried has them."""
+        self.losses.look()
+        attempts = self.store.attempts(self.job.id)
+        if not attempts or self.losses.conclusion is None:
+            return
+        decision = judgement.before_start(self.night, self.job, self.spec, attempts[-1], self.losses)
+        if decision.leg is not None and decision.back_to is not None:
+            told = judgement.of_the_guard(self.job, attempts[-1], decision, self.night.clock())
+            self.store.go_back(self.job.id, decision.leg, decision.back_to, told, now=self.night.clock())
+            self._set_out()
 
     def _send_strays_home(self) -> None:
         """Wait until no trainer works on this job: one may have started too late for its worker to know it."""
@@ -161,15 +193,30 @@ class Story:
         )
         trained_before = self.vitals.trained
         self.vitals.take(events)
+        self._look_at_losses(attempt, events)
         if any(event.kind is Kind.CHECKPOINT for event in events):
             self._prune()
         if self.vitals.trained and not trained_before:
             self.teller.trains(attempt.number)
 
-    def _prune(self) -> None:
+    def _look_at_losses(self, attempt: Attempt, events: Sequence[Event]) -> None:
+        """Fold in what was reported; tell what is told and not answered, once however often it is folded."""
+        acts = self.spec.lq.spike.enabled
+        for finding in self.losses.look(events):
+            told = (finding.alarm.value, finding.iteration)
+            if told in self.told or (acts and finding.alarm in guard.ANSWERED):
+                continue
+            self.told.add(told)
+            self.store.add_incident(
+                guard.incident(self.job, attempt.number, finding, acts=acts, now=self.night.clock())
+            )
+            log.info("job %d: %s: %s", self.job.id, finding.alarm, finding.text)
+
+    def _prune(self, *, ended: bool = False) -> None:
         """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later."""
         try:
-            pruning.prune(self.job_dir, self.spec, judgement.course_of(self.night, self.job, self.spec))
+            suspicion = self.losses.suspicion is not None or self.losses.conclusion is not None
+            pruning.prune(self.job_dir, self.spec, self.course, suspicion=suspicion and not ended, ended=ended)
         except OSError as error:
             log.warning("job %d: old checkpoints stay for now: %s", self.job.id, error)
 
@@ -189,6 +236,7 @@ class Story:
             job = self.store.ask(self.job.id, "worker_stop", self.night.clock())
         if child.stop_asked_at is None and job.wish is None:
             self._guard(child)
+            self._guard_losses(child)
         if job.wish is not None:
             child.ask_to_stop()
         child.kill_after(STALL_GRACE_S if self.stalled is not None else self._grace_s())
@@ -203,6 +251,16 @@ class Story:
         if why is not None:
             log.warning("job %d: %s; it is asked to stop", self.job.id, why)
             child.ask_to_stop()
+
+    def _guard_losses(self, child: Child) -> None:
+        """Stop the child where its losses ask for it; have it validate where they raise a suspicion."""
+        concluded = self.losses.conclusion
+        if concluded is not None:
+            log.warning("job %d: %s at iteration %d; it is asked to stop", self.job.id, concluded, concluded.iteration)
+            child.ask_to_stop()
+        elif self.losses.suspicion not in (None, self.suspected) and self.spec.lq.spike.enabled and self.vitals.trained:
+            self.suspected = self.losses.suspicion
+            child.ask_to_validate()
 
     def _grace_s(self) -> float:
         """Return how long a stop may take: the trainer finishes the update it is in, and writes a checkpoint."""
@@ -222,8 +280,8 @@ class Story:
             stall=self.stalled,
             guarded=self.guarded,
         )
-        course = judgement.course_of(self.night, self.job, self.spec)
-        ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, course)
+        ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, self.course)
+        ending = guard.ending(ending, self.losses.conclusion)
         log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_words(ending))
         self.store.end_attempt(
             attempt.id,
@@ -241,7 +299,8 @@ class Story:
     def _settle(self) -> None:
         """Decide, act, and record both; the record comes last, so that a killed worker's successor does it again."""
         attempt = self.store.attempts(self.job.id)[-1]
-        decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals)
+        self._look_at_losses(attempt, ())
+        decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals, self.losses)
         judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
         told = judgement.incident(self.job, attempt, decision, self.night.clock())
         incidents = [told] if told is not None else []
@@ -263,9 +322,12 @@ class Story:
     def _finish(self, decision: Decision) -> tuple[Decision, list[finish.Note]]:
         """Publish and report what has ended."""
         notes: list[finish.Note] = []
+        if decision.status is Status.SUCCEEDED or decision.publish_until:
+            decision, notes = finish.publish(self.job, self.spec, self.course, decision, now=self.night.clock())
+        if decision.publish_until is not None:
+            pruning.forget_beyond(self.job_dir, decision.publish_until)
         if decision.status is Status.SUCCEEDED:
-            course = judgement.course_of(self.night, self.job, self.spec)
-            decision, notes = finish.publish(self.job, self.spec, course, decision, now=self.night.clock())
+            self._prune(ended=True)
         if decision.status in ENDED:
             notes = [*notes, *finish.write_report(self.night.app.home, self.job, decision)]
         return decision, notes

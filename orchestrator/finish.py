@@ -34,8 +34,10 @@ def publish(job: Job, spec: JobSpec, course: Course, decision: Decision, *, now:
     """
     folder = JobDir(Path(job.job_dir))
     try:
-        published = adapters.publish(folder, spec, course, job_id=job.id)
+        published = adapters.publish(folder, spec, course, job_id=job.id, until=decision.publish_until)
     except CheckpointInvalid as error:
+        if decision.status is Status.FAILED:
+            return decision, [("not_published", str(error))]
         failed = Decision(status=Status.FAILED, reason=Reason.CRASHED, detail=str(error))
         return failed, [("not_published", str(error))]
     except OSError as error:

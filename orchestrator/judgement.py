@@ -11,11 +11,17 @@ from typing import Any
 from jobs import policy
 from jobs.course import Course, Leg
 from jobs.exits import NEAR_THE_LIMIT
+from jobs.going_back import GUARD_REASONS
 from jobs.job import Attempt, Fit, Incident, Job
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision, History
+from jobs.quarantine import Quarantine
+from jobs.rollback import Candidate
 from jobs.spec import JobSpec
+from jobs.spikes import Finding
 from jobs.states import Status
+from orchestrator import guard
+from orchestrator.guard import LossGuard
 from orchestrator.night import Night
 from orchestrator.vitals import Vitals
 from workers import checkpoints, process
@@ -51,7 +57,7 @@ def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, cour
     return Ending(outcome=Outcome.DIED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
 
 
-def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> Decision:
+def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, loss_guard: LossGuard) -> Decision:
     """Say what becomes of a job whose last attempt has ended.
 
     Args:
@@ -60,6 +66,7 @@ def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vita
         spec: what was asked for.
         attempt: the attempt, ended.
         vitals: what its events said.
+        loss_guard: what its losses said.
     """
     ending = Ending(
         outcome=Outcome(attempt.outcome or Outcome.DIED),
@@ -70,13 +77,33 @@ def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vita
     return policy.decide(
         ending,
         spec=spec,
-        history=_history(night, job, spec, attempt, vitals, now),
+        history=_history(night, job, spec, attempt, vitals, loss_guard, now),
         now=now,
         jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
     )
 
 
-def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, now: float) -> History:
+def before_start(night: Night, job: Job, spec: JobSpec, attempt: Attempt, loss_guard: LossGuard) -> Decision:
+    """Say what the loss guard's conclusion asks for before a new attempt has begun.
+
+    Args:
+        night: store and clocks.
+        job: the job.
+        spec: what was asked for.
+        attempt: the last one.
+        loss_guard: has concluded.
+    """
+    found = guard.ending(
+        Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=""), loss_guard.conclusion
+    )
+    now, vitals = night.clock(), Vitals(attempt.number, spec)
+    history = _history(night, job, spec, attempt, vitals, loss_guard, now)
+    return policy.decide(found, spec=spec, history=history, now=now, jitter=0.0)
+
+
+def _history(
+    night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, loss_guard: LossGuard, now: float
+) -> History:
     store = night.app.store
     attempts = store.attempts(job.id)
     course = course_of(night, job, spec)
@@ -94,7 +121,27 @@ def _history(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vi
         peak_bytes=vitals.peak_bytes,
         free_bytes=process.free_bytes(),
         lengths=vitals.lengths,
+        conclusion=loss_guard.conclusion,
+        legs=course.legs,
+        candidates=_candidates(job, course, loss_guard),
+        batches_per_epoch=vitals.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
     )
+
+
+def _candidates(job: Job, course: Course, loss_guard: LossGuard) -> list[Candidate]:
+    """Return what the run could go back to. Reads the checkpoints whole, so only a conclusion asks."""
+    if not isinstance(loss_guard.conclusion, Finding | Quarantine):
+        return []
+    return loss_guard.candidates(JobDir(Path(job.job_dir)), course)
+
+
+def train_rows(job: Job) -> int | None:
+    """Return the rows of the training set as counted at submit; None where they were not."""
+    try:
+        provenance = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())
+        return int(provenance["data"]["files"]["train.jsonl"]["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
@@ -105,6 +152,8 @@ def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
 
 def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:
     """Return what the report must mention about a decision; None where all went as asked."""
+    if decision.back_to is not None or decision.publish_until is not None:
+        return of_the_guard(job, attempt, decision, now)
     if decision.status is not Status.WAITING and decision.status is not Status.HELD:
         return None
     if attempt.outcome != Outcome.DIED:
@@ -122,12 +171,26 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
     )
 
 
+def of_the_guard(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
+    """Return the incident for what the loss guard concluded: what it saw, and what it did."""
+    answer = f"; {decision.answer}" if decision.answer and decision.status is Status.WAITING else ""
+    quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code="quarantined" if quarantined else str(decision.reason),
+        text=f"{decision.detail}{answer}",
+        evidence=dict(decision.evidence),
+    )
+
+
 def has_its_own_answer(decision: Decision) -> bool:
     """Say whether the job itself goes on with a remedy: on a smaller rung, or as soon as there is space.
 
     Another job that met the same is no reason to pause the queue then, and to keep this one from its remedy.
     """
-    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL)
+    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL, *GUARD_REASONS)
     return decision.status is Status.WAITING and decision.reason in remedied
 
 

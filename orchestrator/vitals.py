@@ -36,6 +36,8 @@ class Vitals:
         self.trained = False  # it has reported a loss
         self.peak_bytes: int | None = None
         self.memory_share: float | None = None  # the most it took, in parts of its limit
+        self.train_rows: int | None = None  # rows of the training set
+        self.batches_per_epoch: int | None = None
         self.lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
         self._moved_at: float | None = None  # awake clock of the last progress
         self._intervals: list[float] = []  # awake seconds between reports
@@ -60,6 +62,7 @@ class Vitals:
             self._take_report(event)
         elif event.kind is Kind.PHASE:
             self.phase = str(event.data["phase"])
+            self._take_epoch(event)
             if event.data.get("lengths") is not None:
                 self.lengths = (int(event.data["lengths"]["p99"]), int(event.data["lengths"]["p95"]))
         elif event.kind is Kind.STARTED:
@@ -68,6 +71,10 @@ class Vitals:
             self._rows = int(event.data["examples"])
             self._slowest_row_s = max(self._slowest_row_s or 0.0, float(event.data["seconds"]) / self._rows)
         self._moved_at = event.awake
+
+    def _take_epoch(self, event: Event) -> None:
+        if event.data.get("batches_per_epoch") is not None:
+            self.train_rows, self.batches_per_epoch = int(event.data["rows"]), int(event.data["batches_per_epoch"])
 
     def _take_report(self, event: Event) -> None:
         self.iteration = int(event.data["iteration"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.events import Event, Kind, number
+from jobs.outcomes import Outcome
 from orchestrator.cli import output
 
 
@@ -59,10 +60,13 @@ def _self_test(data: Mapping[str, Any]) -> str:
 
 
 def _warning(data: Mapping[str, Any]) -> str:
-    return f"warning   {data.get('text') or data['code']}"
+    word = data["code"] if data["code"] == "autopsy" else "warning"
+    return f"{word:<9} {data.get('text') or data['code']}"
 
 
 def _ended(data: Mapping[str, Any]) -> str:
+    if data["outcome"] == Outcome.STOPPED:
+        return f"ended     {data['outcome']}: {data['detail']}"  # who asked is told elsewhere; here it is a signal
     return f"ended     {data['outcome']}: {data['reason']}: {data['detail']}"
 
 

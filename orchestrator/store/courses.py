@@ -7,7 +7,7 @@ import dataclasses
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jobs.course import Leg
+from jobs.course import Leg, leg_from
 from jobs.job import Fit
 from orchestrator.store.database import Database
 from orchestrator.store.tables import fits, legs
@@ -20,7 +20,7 @@ class Courses(Database):
         """Return the legs appended to a job's requested one, in the order in which they were decided."""
         query = select(legs.c.content).where(legs.c.job_id == job_id).order_by(legs.c.id)
         with self.reading() as db:
-            return [Leg(**content) for content in db.execute(query).scalars()]
+            return [leg_from(content) for content in db.execute(query).scalars()]
 
     def append_leg(self, job_id: int, leg: Leg, now: float) -> None:
         """Append a leg to a job that does not run; a running one gets its legs with a Decision."""

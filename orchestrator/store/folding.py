@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -9,6 +10,9 @@ from jobs.events import Event, Kind, finite, number
 from jobs.job import Incident
 
 Row = dict[str, Any]
+
+SNAPSHOT = "snapshot"
+"""The kind of a validation that was asked for between two due ones."""
 
 
 class Fold:
@@ -105,17 +109,21 @@ class Fold:
             return  # a heartbeat
         first = iteration - len(losses) + 1
         self.reported_from.setdefault(event.attempt, first)
-        new = [self._point(event, end, chunk) for end, chunk in _reports(first, losses, self._every)]
+        lost = [int(item) for item in event.data.get("skipped") or ()]
+        new = [self._point(event, end, chunk, lost) for end, chunk in _reports(first, losses, self._every)]
         # these are true at the end of the line only; the rest was measured over the whole of it
         new[-1].update(tokens=_whole(event.data.get("tokens")), learning_rate=number(event.data.get("learning_rate")))
         self.points += new
         self.job["train_loss"] = new[-1]["train_loss"]
 
-    def _point(self, event: Event, iteration: int, losses: list[float]) -> Row:
+    def _point(self, event: Event, iteration: int, losses: list[float], lost: list[int]) -> Row:
         memory = event.data.get("memory") or {}
+        # an iteration whose loss was not finite did not change the weights, so it says nothing about them
+        telling = [loss for loss in losses if math.isfinite(loss)] or losses
         return {
             **self._seen_in(event, iteration),
-            "train_loss": sum(losses) / len(losses),
+            "train_loss": sum(telling) / len(telling),
+            "skipped": sum(iteration - len(losses) < one <= iteration for one in lost),
             "learning_rate": None,
             "tokens": None,
             "it_s": number(event.data.get("it_s")),
@@ -132,7 +140,8 @@ class Fold:
         losses = data.get("row_losses")
         row = {
             **self._seen_in(event, int(data["iteration"])),
-            "kind": event.kind.value,
+            # one that the loss guard asked for in a suspicion is no candidate: another run would not have it there
+            "kind": SNAPSHOT if data.get("asked") else event.kind.value,
             "loss": float(data["loss"]),
             "standard_error": number(data.get("standard_error")),
             "examples": int(data["examples"]),
@@ -140,7 +149,7 @@ class Fold:
             "row_losses": None if losses is None else finite(list(losses)),
         }
         self.validations.append(row)
-        if event.kind is Kind.VALIDATION:
+        if row["kind"] == Kind.VALIDATION:
             self.job["val_loss"] = row["loss"]
 
     def _checkpoint(self, event: Event) -> None:

@@ -16,6 +16,7 @@ from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
+from orchestrator.store.observations import let_go
 from orchestrator.store.outbox import insert_message
 from orchestrator.store.rows import from_identity, to_job
 from orchestrator.store.tables import attempts, jobs, queue
@@ -111,6 +112,8 @@ class Leases(Database):
             db.execute(update(attempts).where(attempts.c.job_id == job_id).values(settled=True))
             if decision.leg is not None:
                 append_leg(db, job_id, decision.leg, now)
+            if decision.back_to is not None:
+                let_go(db, job_id, decision.back_to)
             insert_incidents(db, incidents)
             for message in messages:
                 insert_message(db, message, now)

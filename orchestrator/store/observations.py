@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
 
+from jobs.course import Leg
 from jobs.events import Event
 from jobs.job import CheckpointRecord, Incident, ProgressPoint, Validation
+from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.folding import Fold
 from orchestrator.store.incident_records import insert_incidents
@@ -70,23 +72,42 @@ class Observations(Database):
             change(db, job_id, fold.job | {"events_offset": offset_after})
             return True
 
-    def points(self, job_id: int, *, superseded: bool = False) -> list[ProgressPoint]:
+    def points(self, job_id: int, *, superseded: bool = False, after: int = -1) -> list[ProgressPoint]:
         """Return the progress reports that lead to the present weights, by iteration.
 
         Args:
             job_id: whose.
             superseded: every one instead, those that a resume repeated too, in the order in which they came.
+            after: only those of later iterations.
         """
-        return _series(self, points, ProgressPoint, to_point, job_id, superseded=superseded)
+        beyond = points.c.iteration > after
+        return _series(self, points, ProgressPoint, to_point, job_id, beyond, superseded=superseded)
 
-    def validations(self, job_id: int, *, kind: str = "validation", superseded: bool = False) -> list[Validation]:
+    def validations(
+        self, job_id: int, *, kind: str = "validation", superseded: bool = False, after: int = -1
+    ) -> list[Validation]:
         """Return the measurements of the validation (or, by kind, the test) set, as `points` does."""
-        of_kind = validations.c.kind == kind
+        of_kind = and_(validations.c.kind == kind, validations.c.iteration > after)
         return _series(self, validations, Validation, to_validation, job_id, of_kind, superseded=superseded)
 
     def checkpoints(self, job_id: int, *, superseded: bool = False) -> list[CheckpointRecord]:
         """Return the checkpoints the child reported, as `points` does."""
         return _series(self, checkpoints, CheckpointRecord, to_checkpoint, job_id, superseded=superseded)
+
+    def go_back(self, job_id: int, leg: Leg, iteration: int, incident: Incident, *, now: float) -> None:
+        """Append a leg that goes back, before an attempt begins; what was seen beyond its beginning is let go.
+
+        Args:
+            job_id: whose course.
+            leg: the leg.
+            iteration: where it begins.
+            incident: tells it.
+            now: unix seconds.
+        """
+        with self.writing() as db:
+            append_leg(db, job_id, leg, now)
+            let_go(db, job_id, iteration)
+            insert_incidents(db, [incident])
 
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
         """Return what the self-test after each resume said (equal, measured, recorded), by attempt number."""
@@ -131,6 +152,14 @@ def _write(db: Connection, job_id: int, fold: Fold) -> None:
     for table, rows in ((validations, fold.validations), (checkpoints, fold.checkpoints)):
         for row in rows:
             _supersede_same(db, table, row)
+
+
+def let_go(db: Connection, job_id: int, iteration: int) -> None:
+    """Let go of what was seen beyond an iteration: the weights it led to are given up."""
+    for table in (points, validations, checkpoints):
+        beyond = and_(table.c.job_id == job_id, table.c.iteration > iteration)
+        db.execute(update(table).where(beyond).values(superseded=True))
+    change(db, job_id, {"iteration": iteration})
 
 
 def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:

@@ -20,6 +20,7 @@ from jobs.states import Status
 from orchestrator import judgement
 from orchestrator.app import App
 from orchestrator.attempt import Story
+from orchestrator.guard import LossGuard
 from orchestrator.home import Home as Place
 from orchestrator.night import Night
 from orchestrator.vitals import Vitals
@@ -52,7 +53,8 @@ def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[
 
 def settled(home: Home, night: Night, told: tuple[Job, Attempt, JobSpec], vitals: Vitals) -> None:
     job, attempt, spec = told
-    decision = judgement.decide(night, job, spec, attempt, vitals)
+    losses = LossGuard(home.store, job, spec, judgement.course_of(night, job, spec), train_rows=None)
+    decision = judgement.decide(night, job, spec, attempt, vitals, losses)
     home.store.settle(job.id, decision, owner=WORKER, now=time.time())
 
 

@@ -127,10 +127,16 @@ def test_a_heartbeat_is_no_report(night: Night) -> None:
     assert (night.store.job(1).iteration, night.store.job(1).train_loss, night.store.job(1).it_s) == (13, 1.0, 2.0)
 
 
-def test_losses_that_are_not_finite_come_back_as_they_were(night: Night) -> None:
+def test_an_iteration_whose_loss_is_not_finite_is_left_out_of_its_report(night: Night) -> None:
     night.report(10, *[1.0] * 9, "nan")
-    night.report(20, *[1.0] * 9, "inf")
-    night.report(30, *[1.0] * 9, "-inf")
+    night.report(20, *[1.0, 3.0] * 4, "inf", "-inf")
+    assert night.series() == [(10, 1.0), (20, 2.0)]
+
+
+def test_reports_without_a_finite_loss_come_back_as_they_were(night: Night) -> None:
+    night.report(10, *["nan"] * 10)
+    night.report(20, *["inf"] * 10)
+    night.report(30, *["-inf"] * 10)
     losses = [loss for _, loss in night.series()]
     assert math.isnan(losses[0])
     assert losses[1:] == [math.inf, -math.inf]
