@@ -27,6 +27,8 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 
 def save(folder: JobDir, iteration: int, loss: float | None) -> None:
+    folder.path.mkdir(exist_ok=True)
+
     def fill(where: Path) -> dict[str, Any]:
         (where / checkpoints.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
         (where / checkpoints.OPTIMIZER).write_bytes(holding(b"moments"))
