@@ -53,6 +53,14 @@ class Checkpoint:
         """Moments, step count, learning rate."""
         return self.path / OPTIMIZER
 
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file as the manifest has it.
+
+        Raises:
+            CheckpointInvalid: the manifest cannot be read.
+        """
+        return _entries(self.path / MANIFEST)[name][1]
+
     def state(self) -> dict[str, Any]:
         """Return state.json: position, random key, versions, what was measured.
 
@@ -154,11 +162,12 @@ def newest_sound(folder: Path, course: Course, *, by: str) -> tuple[Checkpoint |
         by: who looks, for the note left with it.
     """
     found, bad = _search(folder, course)
-    told = []
-    for checkpoint, error in bad:
-        aside = None if isinstance(error, CheckpointOfAnotherVersion) else set_aside(checkpoint, str(error), by=by)
-        told.append(str(error) if aside is None else f"{error}; it is set aside as {aside.name}")
-    return found, told
+    return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
+
+
+def _put_aside(checkpoint: Checkpoint, error: CheckpointInvalid, by: str) -> str:
+    aside = None if isinstance(error, CheckpointOfAnotherVersion) else set_aside(checkpoint, str(error), by=by)
+    return str(error) if aside is None else f"{error}; it is set aside as {aside.name}"
 
 
 def set_aside(checkpoint: Checkpoint, why: str, *, by: str) -> Path | None:
@@ -233,7 +242,17 @@ def sweep(folder: Path) -> None:
 
 def best_valid(folder: Path, course: Course) -> Checkpoint | None:
     """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one."""
-    scored = []
+    return _search_best(folder, course)[0]
+
+
+def best_sound(folder: Path, course: Course, *, by: str) -> tuple[Checkpoint | None, list[str]]:
+    """Do what `best_valid` does, and set aside what is no good on the way, as `newest_sound` does."""
+    found, bad = _search_best(folder, course)
+    return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
+
+
+def _search_best(folder: Path, course: Course) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
+    scored, bad = [], []
     for checkpoint in listed(folder):
         try:
             loss = (checkpoint.state().get("validation") or {}).get("loss") if is_on(course, checkpoint) else None
@@ -244,10 +263,12 @@ def best_valid(folder: Path, course: Course) -> Checkpoint | None:
     for _, _, checkpoint in sorted(scored, key=lambda entry: entry[:2]):
         try:
             verify(checkpoint)
-        except CheckpointInvalid:
+        except CheckpointInvalid as error:
+            if checkpoint.path.is_dir():
+                bad.append((checkpoint, error))
             continue
-        return checkpoint
-    return None
+        return checkpoint, bad
+    return None, bad
 
 
 def _require_whole(path: Path) -> None:
