@@ -31,6 +31,7 @@ from workers import event_log, pruning, sensors, supervisor
 from workers.awake import Awake
 from workers.files import write_json
 from workers.job_dir import JobDir
+from workers.lock import sole
 from workers.supervisor import Child
 
 LOOK_S = 0.5
@@ -169,7 +170,9 @@ class Story:
     def _prune(self) -> None:
         """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later."""
         try:
-            pruning.prune(self.job_dir, self.spec, judgement.course_of(self.night, self.job, self.spec))
+            with sole(self.job_dir.checkpoints, wait_s=0) as mine:  # else `lq prune` is at it
+                if mine:
+                    pruning.prune(self.job_dir, self.spec, judgement.course_of(self.night, self.job, self.spec))
         except OSError as error:
             log.warning("job %d: old checkpoints stay for now: %s", self.job.id, error)
 

@@ -33,6 +33,7 @@ WHY = "why.txt"
 
 _CONTENT = (ADAPTERS, OPTIMIZER, STATE)
 _NAME = re.compile(r"step-(\d{7,})")
+_LEFTOVERS = (".step-*.partial", ".step-*.replaced", ".step-*.pruned")
 _BAD_NAME = re.compile(r"step-(\d{7,})\.bad")
 
 
@@ -200,6 +201,30 @@ def listed_bad(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and _BAD_NAME.fullmatch(path.name))
 
 
+def why(aside: Path) -> str:
+    """Return in one line why a checkpoint was set aside."""
+    with suppress(OSError):
+        return (aside / WHY).read_text(errors="replace").partition("\n")[0]
+    return "nobody wrote down why"
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint's folder: first it loses its name, so that no half of it is ever taken for one."""
+    doomed = path.with_name(f".{path.name}.pruned")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what a killed writer or deleter left, by name; `sweep` clears it away where nobody writes there."""
+    found = [path for pattern in _LEFTOVERS for path in folder.glob(pattern)]
+    return sorted(path for path in found if path.suffix != ".replaced" or _replacing(path).exists())
+
+
+def _replacing(replaced: Path) -> Path:
+    return replaced.with_name(replaced.name.removeprefix(".").removesuffix(".replaced"))
+
+
 def _search(folder: Path, course: Course) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
     """Look for the newest good one on the course. One that somebody deletes meanwhile is simply not there."""
     bad = []
@@ -232,12 +257,10 @@ def is_on(course: Course, checkpoint: Checkpoint) -> bool:
 def sweep(folder: Path) -> None:
     """Clear away what a killed writer left; a checkpoint it was about to replace gets its name back."""
     for replaced in folder.glob(".step-*.replaced"):
-        final = folder / replaced.name.removeprefix(".").removesuffix(".replaced")
-        if not final.exists():
-            replaced.rename(final)
-    for pattern in (".step-*.partial", ".step-*.replaced", ".step-*.pruned"):
-        for leftover in folder.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not _replacing(replaced).exists():
+            replaced.rename(_replacing(replaced))
+    for leftover in leftovers(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def best_valid(folder: Path, course: Course) -> Checkpoint | None:

@@ -72,3 +72,13 @@ def _remove(checkpoint: Checkpoint) -> None:
     doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.pruned")
     checkpoint.path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def planned(job_dir: JobDir, spec: JobSpec, course: Course) -> list[Fate]:
+    """Decide as `prune` does, and delete nothing. Empty where the newest checkpoint does not verify."""
+    newest, bad = checkpoints.newest_valid(job_dir.checkpoints, course)
+    if newest is None or bad:
+        return []
+    found = checkpoints.listed(job_dir.checkpoints)
+    facts = [fact for checkpoint in found if (fact := _fact(checkpoint, course)) is not None]
+    return plan(facts, adapters=kept_adapters(job_dir), keep=spec.lq.keep, iters=spec.iters)
