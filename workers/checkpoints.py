@@ -24,6 +24,7 @@ from typing import Any
 from jobs.course import Course
 from jobs.errors import CheckpointInvalid, CheckpointOfAnotherVersion
 from jobs.events import finite
+from workers import tensor_files
 from workers.files import fsync_file
 
 VERSION = 1
@@ -297,18 +298,14 @@ def _search_best(folder: Path, course: Course) -> tuple[Checkpoint | None, list[
 def _require_whole(path: Path) -> None:
     """Check that a safetensors file is as long as its own header says: a full disk may cut it without a word.
 
-    The format: 8 bytes of header length, the header in JSON with each tensor's data_offsets, the data
-    (https://github.com/huggingface/safetensors#format).
-
     Raises:
         OSError: it is shorter; ENOSPC, because that is how it comes about.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        size = path.stat().st_size
-        header = json.loads(file.read(length)) if 0 < length < size else None
-    ends = [entry["data_offsets"][1] for name, entry in (header or {}).items() if name != "__metadata__"]
-    if header is None or size < 8 + length + max(ends, default=0):
+    try:
+        whole = tensor_files.header(path)[1]
+    except ValueError:
+        whole = None
+    if whole is None or path.stat().st_size < whole:
         raise OSError(errno.ENOSPC, "the file was cut while it was written", str(path))
 
 

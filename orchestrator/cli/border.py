@@ -27,6 +27,7 @@ VERBS = {
     "retry": ("orchestrator.cli.control", "retry", "Queue failed or cancelled jobs again; they go on where they were."),
     "worker": ("orchestrator.cli.worker", "worker", "The process that looks after the jobs."),
     "report": ("orchestrator.cli.report", "report", "Write a job's report anew and say where it is."),
+    "verify": ("orchestrator.cli.verify", "verify", "Check every file of a job."),
     "prune": ("orchestrator.cli.tidy", "prune", "Delete the checkpoints that need not stay."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
     "config": ("orchestrator.cli.config", "config", "What a job file may say."),
