@@ -20,7 +20,7 @@ from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
-from orchestrator import finish, judgement
+from orchestrator import finish, judgement, upkeep
 from orchestrator.ingest import ingest
 from orchestrator.night import Night
 from orchestrator.report.wording import duration
@@ -79,6 +79,8 @@ class Story:
                 return
             self._close(attempt, child)
         self._settle()
+        if self.store.job(self.job.id).status in ENDED:
+            upkeep.pack_log(self.job_dir)
 
     # --- start or adopt ---
 
@@ -89,6 +91,7 @@ class Story:
 
     def _start(self) -> tuple[Attempt, Child]:
         self._send_strays_home()
+        upkeep.open_log(self.job_dir)
         write_json(self.job_dir.course, courses.to_json(judgement.course_of(self.night, self.job, self.spec)))
         attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
         child = supervisor.spawn(self.job_dir, attempt.number)

@@ -15,7 +15,9 @@ from jobs.states import Status
 from orchestrator.attempt import Story
 from orchestrator.night import Night
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from orchestrator.upkeep import START_LOG_BYTES
 from workers import disk
+from workers.files import cap_log
 from workers.job_dir import JobDir
 
 log = logging.getLogger("lq.shift")
@@ -68,6 +70,7 @@ class Shift:
 
     def tick(self) -> None:
         """A minute has passed: see what came apart."""
+        cap_log(self._night.app.home.start_log, START_LOG_BYTES)
         ring_for_the_lost(self._night.app, self._night.clock())
 
     # --- slots ---

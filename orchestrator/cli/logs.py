@@ -14,6 +14,7 @@ from orchestrator.cli import reach
 from orchestrator.cli.event_lines import line
 from orchestrator.cli.output import json_option
 from workers import event_log
+from workers.files import older_log
 from workers.job_dir import JobDir
 
 LOOK_S = 1.0
@@ -29,7 +30,8 @@ def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
     with reach.opened() as app:
         job_dir = JobDir(Path(reach.one_job(app, job_id).job_dir))
         if own_output:
-            click.echo(job_dir.log.read_text(errors="replace") if job_dir.log.exists() else "", nl=False)
+            for path in (older_log(job_dir.log), job_dir.log):
+                click.echo(path.read_text(errors="replace") if path.exists() else "", nl=False)
             return
         for event in events_of(app, job_id, follow=follow):
             text = to_line(event).decode().rstrip("\n") if as_json else line(event)
