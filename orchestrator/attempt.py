@@ -20,10 +20,11 @@ from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
-from orchestrator import finish, judgement, upkeep
+from orchestrator import finish, judgement, surroundings, upkeep
 from orchestrator.ingest import ingest
 from orchestrator.night import Night
 from orchestrator.report.wording import duration
+from orchestrator.surroundings import VANISHED_GRACE_S, Surroundings
 from orchestrator.telling import Teller
 from orchestrator.vitals import Vitals
 from orchestrator.watch import FileBell
@@ -62,6 +63,7 @@ class Story:
         self.oom_kills_before = sensors.kernel_oom_kills()
         self.guarded: str | None = None  # why the memory guard had the child stop
         self.stalled: str | None = None  # why the stall watch had it stop
+        self.around = Surroundings(night.app, self.job_dir, self.spec, self._prune)
 
     def tell(self) -> None:
         """Bring the job to its next state, however long that takes."""
@@ -90,6 +92,9 @@ class Story:
         return attempts[-1] if attempts and not attempts[-1].settled else None
 
     def _start(self) -> tuple[Attempt, Child]:
+        if surroundings.ending(self.job_dir) is not None:  # deleted before it ran: nothing can be started there
+            attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
+            return attempt, supervisor.departed(self.job_dir, attempt.number, None)
         self._send_strays_home()
         upkeep.open_log(self.job_dir)
         write_json(self.job_dir.course, courses.to_json(judgement.course_of(self.night, self.job, self.spec)))
@@ -166,16 +171,16 @@ class Story:
         trained_before = self.vitals.trained
         self.vitals.take(events)
         if any(event.kind is Kind.CHECKPOINT for event in events):
-            self._prune()
+            self._prune(self.spec)
         if self.vitals.trained and not trained_before:
             self.teller.trains(attempt.number)
 
-    def _prune(self) -> None:
+    def _prune(self, spec: JobSpec) -> None:
         """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later."""
         try:
             with sole(self.job_dir.checkpoints, wait_s=0) as mine:  # else `lq prune` is at it
                 if mine:
-                    pruning.prune(self.job_dir, self.spec, judgement.course_of(self.night, self.job, self.spec))
+                    pruning.prune(self.job_dir, spec, judgement.course_of(self.night, self.job, self.spec))
         except OSError as error:
             log.warning("job %d: old checkpoints stay for now: %s", self.job.id, error)
 
@@ -197,6 +202,8 @@ class Story:
             self._guard(child)
         if job.wish is not None:
             child.ask_to_stop()
+        if self.around.vanished:
+            child.kill_after(VANISHED_GRACE_S)
         child.kill_after(STALL_GRACE_S if self.stalled is not None else self._grace_s())
 
     def _guard(self, child: Child) -> None:
@@ -205,7 +212,7 @@ class Story:
             self.stalled = stall.text
         else:
             self.guarded = self.vitals.short_of_memory()
-        why = self.stalled or self.guarded
+        why = self.stalled or self.guarded or self.around.look()
         if why is not None:
             log.warning("job %d: %s; it is asked to stop", self.job.id, why)
             child.ask_to_stop()
@@ -227,9 +234,12 @@ class Story:
             kernel_oom_kills=self._oom_kills(),
             stall=self.stalled,
             guarded=self.guarded,
+            disk_low=self.around.disk_low,
         )
         course = judgement.course_of(self.night, self.job, self.spec)
-        ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, course)
+        ending = surroundings.ending(self.job_dir) or judgement.proven(
+            exits.classify(found), found.ended, self.job_dir, course
+        )
         log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_words(ending))
         self.store.end_attempt(
             attempt.id,

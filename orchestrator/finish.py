@@ -59,6 +59,8 @@ def _not_yet(now: float) -> tuple[Decision, list[Note]]:
 
 def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
     """Have the report written by a process of its own, so that its memory is not the worker's."""
+    if not Path(job.job_dir).is_dir():
+        return []  # the user took it away, and the decision says so
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
     command += ["--as-status", decision.status.value]
     command += ["--as-reason", decision.reason.value] if decision.reason else []
