@@ -18,6 +18,7 @@ from jobs import oom
 from jobs.course import Course, Leg
 from jobs.errors import NotAllowed
 from jobs.job import Job
+from orchestrator import budget
 from orchestrator.app import App
 from workers import publishing, sensors
 from workers.files import write_atomically, write_json
@@ -26,6 +27,7 @@ from workers.job_dir import JobDir
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
     from configs.load import LoadedJob
+    from jobs.budget import Need
     from jobs.spec import JobSpec
 
 PROVENANCE_VERSION = 1
@@ -39,11 +41,13 @@ class Checked:
     loaded: LoadedJob
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
+    need: Need  # of disk
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told, one line each."""
-        return (*self.loaded.notes, *self.facts.notes)
+        unknown = budget.unknown(self.need)
+        return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
 
 
 def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
@@ -66,14 +70,17 @@ def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
     facts = check_data(loaded.spec)
     _require_own_adapter_path(app, loaded.spec)
     overwrites = _overwritten(loaded, overwrite=overwrite)
-    return Checked(loaded=loaded, facts=facts, overwrites=overwrites)
+    valid = facts.files.get("valid.jsonl")
+    need = budget.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
+    return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
 
 
 def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> list[Checked]:
     """Check several job files that are to be queued together.
 
     Raises:
-        what `check` does, or NotAllowed: two of them publish to the same adapter_path.
+        what `check` does, NotAllowed: two of them publish to the same adapter_path, InvalidInput: there is too little
+        space on the disk for all of them.
     """
     checked = [check(app, path, overwrite=overwrite) for path in paths]
     taken: dict[str | None, Path] = {}
@@ -82,6 +89,7 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> li
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
         taken[target] = source
+    budget.require_space(app, [(one.loaded.source, one.need) for one in checked])
     return checked
 
 
@@ -184,6 +192,7 @@ def provenance(checked: Checked) -> dict[str, Any]:
         "model": _model(checked.loaded.spec.model),
         "data": dataclasses.asdict(checked.facts),
         publishing.AGREED: dict(checked.overwrites),
+        budget.RECORDED: budget.recorded(checked.need),
     }
 
 

@@ -58,10 +58,10 @@ def run(file: Path, overwrite: bool) -> int:
     Ctrl-C only stops watching; the job goes on.
     """
     from orchestrator.cli.live import follow
-    from orchestrator.submit import check, enqueue
+    from orchestrator.submit import check_all, enqueue
 
     with reach.opened() as app:
-        checked = check(app, file, overwrite=overwrite)
+        (checked,) = check_all(app, [file], overwrite=overwrite)
         reach.require_bell(app)
         for text in checked.notes:
             output.note(text)
