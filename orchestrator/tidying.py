@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -120,15 +121,14 @@ def weighed(named: Sequence[Named], *, staying: Iterable[Path] = ()) -> Iterator
         named: what there is.
         staying: files in what goes that get another name before.
     """
-    seen = {_inode(path) for path in staying if path.exists()}
+    files = {path: list(_files(path)) for path, _, _ in named}
+    going = Counter(_inode(found) for path, kept, _ in named if not kept for found in files[path])
+    seen = {_inode(path.lstat()) for path in staying if path.exists()}
     sizes: dict[Path, int] = {}
     for path, kept, _ in sorted(named, key=lambda one: not one[1]):  # what stays is counted first
-        links: dict[tuple[int, int], list[os.stat_result]] = {}
-        for found in _files(path):
-            links.setdefault((found.st_dev, found.st_ino), []).append(found)
-        new = {inode: found for inode, found in links.items() if inode not in seen}
+        new = {_inode(found): found for found in files[path] if _inode(found) not in seen}
         seen |= set(new)
-        sizes[path] = sum(found[0].st_size for found in new.values() if kept or len(found) == found[0].st_nlink)
+        sizes[path] = sum(found.st_size for inode, found in new.items() if kept or going[inode] == found.st_nlink)
     for path, kept, because in named:
         shared = "" if sizes[path] or not kept else "; the same file as another that stays"
         yield Entry(path=path, bytes=sizes[path], kept=kept, because=because + shared)
@@ -136,14 +136,13 @@ def weighed(named: Sequence[Named], *, staying: Iterable[Path] = ()) -> Iterator
 
 def _files(path: Path) -> Iterator[os.stat_result]:
     """Yield the files at or below a path; one that goes meanwhile is not there."""
-    for below in [path] if path.is_file() else path.glob("*"):
+    for below in [path] if path.is_file() else path.rglob("*"):
         with suppress(OSError):
-            if below.is_file():
+            if below.is_file() and not below.is_symlink():
                 yield below.lstat()
 
 
-def _inode(path: Path) -> tuple[int, int]:
-    found = path.lstat()
+def _inode(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 

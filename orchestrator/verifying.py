@@ -90,7 +90,7 @@ def _events(app: App, job: Job, job_dir: JobDir) -> Iterator[Finding]:
     taken = app.store.events_offset(job.id)
     packed = event_log.packed(job_dir.events)
     path = packed if packed.exists() and not job_dir.events.exists() else job_dir.events
-    if not taken and not path.exists():
+    if not path.exists() and (not taken or job.cleaned_at is not None):
         return
 
     def look() -> str:

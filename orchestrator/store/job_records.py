@@ -187,16 +187,35 @@ class JobRecords(Database):
 
         Raises:
             NoSuchJob: no job has this id.
-            NotAllowed: the job neither failed nor was cancelled, or another live job publishes to its adapter_path.
+            NotAllowed: the job neither failed nor was cancelled, was cleaned, or another live job publishes to its
+                adapter_path.
         """
         with self.writing() as db:
             job = read_job(db, job_id)
             if job.status not in (Status.FAILED, Status.CANCELLED):
                 raise NotAllowed(f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried")
+            if job.cleaned_at is not None:
+                raise NotAllowed(
+                    f"job {job_id} was cleaned, and its checkpoints are gone; "
+                    f"begin it anew: lq submit {job.job_dir}/config.yaml"
+                )
             require_legal(job_id, job.status, Status.QUEUED)
             _require_free_path(db, _adapter_path(db, job_id))
             change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
             return read_job(db, job_id)
+
+    def mark_cleaned(self, job_id: int, now: float) -> None:
+        """Record that the files of a job that has ended go; from now on it cannot be retried.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: it has not ended, or no longer.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status not in ENDED:
+                raise NotAllowed(f"job {job_id} is {job.status}; only jobs that have ended can be cleaned")
+            change(db, job_id, {"cleaned_at": now})
 
     def hold(self, job_id: int, because: str, now: float) -> Job:
         """Keep a job that waits for its turn from running until it is released; a held one stays as it is.
