@@ -33,7 +33,7 @@ def ended_by_its_folder(lq: Lq, training: Training, trainer: int) -> None:
     assert not training.folder.path.exists(), "nobody makes it again"
 
 
-@pytest.mark.parametrize("way", ["deleted", "moved"])
+@pytest.mark.parametrize("way", ["deleted", pytest.param("moved", marks=pytest.mark.slow)])
 def test_a_job_whose_folder_goes_while_it_trains_ends_with_a_clear_reason(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path, way: str
 ) -> None:
