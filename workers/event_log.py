@@ -162,6 +162,7 @@ def unpack(path: Path) -> None:
             with gzip.open(form) as source, _made(partial) as target:
                 shutil.copyfileobj(source, target)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            partial.unlink(missing_ok=True)
             raise EventInvalid(f"{form} is damaged: {error}") from error
         fsync_file(partial)
         partial.replace(path)
