@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 from configs import strict, yaml_text
 from configs.faults import Fault, Where, dotted, first_of, invalid
 from configs.yaml_text import Document
-from jobs.spec import Event, LqSpec, Value
+from jobs.spec import Bytes, Event, LqSpec, Value
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -58,6 +58,12 @@ class NotifySettings(_Secretive):
     services: tuple[Service, ...] = Field((), description="who is told")
 
 
+class DiskSettings(Value):
+    """`disk` of settings.yaml."""
+
+    floor: Bytes = Field(5 << 30, description="below so much free space no job trains; 0 for three checkpoints alone")
+
+
 class Settings(_Secretive):
     """What is true of the machine."""
 
@@ -65,6 +71,7 @@ class Settings(_Secretive):
     autostart: bool = Field(True, description="lq submit starts a worker when none runs")
     slots: Literal[1] = Field(1, description="jobs at a time")
     notify: NotifySettings = NotifySettings()
+    disk: DiskSettings = DiskSettings()
     defaults: LqSpec = Field(LqSpec(), description="what a job file may say under lq; the job's own keys win")
 
 

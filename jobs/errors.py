@@ -12,6 +12,7 @@
     ├── HomeUnusable                 1  $LQ_HOME cannot be written
     ├── StoreUnusable                1  lq.db is damaged, or newer than this program
     ├── CheckpointInvalid            1  a checkpoint that does not verify
+    │   └── CheckpointOfAnotherVersion  1  not damaged: another lq wrote it
     └── EventInvalid                 1  a line of events.jsonl that is not an event
 
 The number is the exit code of the command line (design.md, "Command line").
@@ -82,6 +83,10 @@ class StoreUnusable(LqError):
 
 class CheckpointInvalid(LqError):
     """A checkpoint does not verify."""
+
+
+class CheckpointOfAnotherVersion(CheckpointInvalid):
+    """A checkpoint was written by a newer lq; it may be as good as any."""
 
 
 class EventInvalid(LqError):

@@ -110,11 +110,13 @@ def _said(exit_report: ExitReport) -> Ending | None:
 
 
 def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> Ending:
-    """A stop that lq itself asked for, because memory ran short or nothing moved, is a death with a checkpoint."""
+    """A stop that lq itself asked for, for want of memory, progress or space, is a death with a checkpoint."""
     if exit_report.guarded is not None:
         return _died(Reason.OUT_OF_MEMORY, exit_report.guarded)
     if exit_report.stall is not None:
         return _died(Reason.STALLED, exit_report.stall)
+    if exit_report.disk_low is not None:
+        return _died(Reason.DISK_FULL, exit_report.disk_low)
     return Ending(
         outcome=Outcome.STOPPED,
         reason=reason or Reason.STOPPED_BY_USER,
@@ -129,6 +131,8 @@ def _by_lq(exit_report: ExitReport) -> Ending | None:
         return _died(Reason.OUT_OF_MEMORY, exit_report.guarded)
     if exit_report.stall is not None:
         return _died(Reason.STALLED, exit_report.stall)
+    if exit_report.disk_low is not None:
+        return _died(Reason.DISK_FULL, exit_report.disk_low)
     return None
 
 

@@ -43,6 +43,7 @@ class Job:
     attempts: int  # attempts so far
     child: ProcessIdentity | None  # of the attempt that has not ended, else None
     eta_seconds: float | None  # computed from the last report; None where unknown
+    cleaned_at: float | None = None  # since then its checkpoints and logs are gone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

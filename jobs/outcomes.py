@@ -73,6 +73,7 @@ class ExitReport:
     kernel_oom_kills: int = 0  # processes the kernel ended for memory while this one lived (Linux)
     stall: str | None = None  # why lq ended it as stalled; None where it did not
     guarded: str | None = None  # why the memory guard had it stop; None where it did not
+    disk_low: str | None = None  # why lq had it stop for want of space; None where it did not
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

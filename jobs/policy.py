@@ -148,7 +148,7 @@ def _disk_full(ending: Ending, evidence: dict[str, object], now: float) -> Decis
         reason=ending.reason,
         detail=ending.detail,
         not_before=now + DISK_LOOK_S,
-        answer="waits until there is space for three checkpoints",
+        answer="waits until there is space again",
         evidence=evidence,
     )
 

@@ -17,15 +17,16 @@ from jobs import course as courses
 from jobs import exits
 from jobs.events import Event, Kind
 from jobs.job import Attempt, Incident, Job
-from jobs.outcomes import Ending, Outcome
+from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
-from orchestrator import finish, guard, judgement
+from orchestrator import finish, guard, judgement, surroundings, upkeep
 from orchestrator.guard import LossGuard
 from orchestrator.ingest import ingest
 from orchestrator.night import Night
 from orchestrator.report.wording import duration
+from orchestrator.surroundings import VANISHED_GRACE_S, Surroundings
 from orchestrator.telling import Teller
 from orchestrator.vitals import Vitals
 from orchestrator.watch import FileBell
@@ -33,6 +34,7 @@ from workers import checkpoints, event_log, pruning, sensors, supervisor
 from workers.awake import Awake
 from workers.files import write_json
 from workers.job_dir import JobDir
+from workers.lock import sole
 from workers.supervisor import Child
 
 LOOK_S = 0.5
@@ -63,6 +65,7 @@ class Story:
         self.oom_kills_before = sensors.kernel_oom_kills()
         self.guarded: str | None = None  # why the memory guard had the child stop
         self.stalled: str | None = None  # why the stall watch had it stop
+        self.around = Surroundings(night.app, self.job_dir, self.spec, self._prune)
         self._set_out()
         self.suspected: int | None = None  # first flag of the suspicion it was asked to validate for
         self.told = {(one.code, one.evidence.get("iteration")) for one in self.store.incidents(job.id)}
@@ -89,6 +92,8 @@ class Story:
                 return
             self._close(attempt, child)
         self._settle()
+        if self.store.job(self.job.id).status in ENDED:
+            upkeep.pack_log(self.job_dir)
 
     # --- start or adopt ---
 
@@ -98,7 +103,11 @@ class Story:
         return attempts[-1] if attempts and not attempts[-1].settled else None
 
     def _start(self) -> tuple[Attempt, Child]:
+        if surroundings.ending(self.job_dir) is not None:  # deleted before it ran: nothing can be started there
+            attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
+            return attempt, supervisor.departed(self.job_dir, attempt.number, None)
         self._send_strays_home()
+        upkeep.open_log(self.job_dir)
         self._go_back_first()
         self._forget_given_up()
         write_json(self.job_dir.course, courses.to_json(self.course))
@@ -195,7 +204,7 @@ class Story:
         self.vitals.take(events)
         self._look_at_losses(attempt, events)
         if any(event.kind is Kind.CHECKPOINT for event in events):
-            self._prune()
+            self._prune(self.spec)
         if self.vitals.trained and not trained_before:
             self.teller.trains(attempt.number)
 
@@ -212,11 +221,19 @@ class Story:
             )
             log.info("job %d: %s: %s", self.job.id, finding.alarm, finding.text)
 
-    def _prune(self, *, ended: bool = False) -> None:
-        """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later."""
+    def _prune(self, spec: JobSpec, *, ended: bool = False) -> None:
+        """Let older checkpoints go as soon as a newer one verifies; what cannot be deleted now will be later.
+
+        Args:
+            spec: what is to be kept; where it is not the job's own, the disk is low, and no way back is kept either.
+            ended: the run is at its end.
+        """
         try:
-            suspicion = self.losses.suspicion is not None or self.losses.conclusion is not None
-            pruning.prune(self.job_dir, self.spec, self.course, suspicion=suspicion and not ended, ended=ended)
+            doubt = not ended and (self.losses.suspicion is not None or self.losses.conclusion is not None)
+            ended = ended or spec is not self.spec
+            with sole(self.job_dir.checkpoints, wait_s=0) as mine:  # else `lq prune` is at it
+                if mine:
+                    pruning.prune(self.job_dir, spec, self.course, suspicion=doubt, ended=ended)
         except OSError as error:
             log.warning("job %d: old checkpoints stay for now: %s", self.job.id, error)
 
@@ -239,6 +256,8 @@ class Story:
             self._guard_losses(child)
         if job.wish is not None:
             child.ask_to_stop()
+        if self.around.vanished:
+            child.kill_after(VANISHED_GRACE_S)
         child.kill_after(STALL_GRACE_S if self.stalled is not None else self._grace_s())
 
     def _guard(self, child: Child) -> None:
@@ -247,7 +266,7 @@ class Story:
             self.stalled = stall.text
         else:
             self.guarded = self.vitals.short_of_memory()
-        why = self.stalled or self.guarded
+        why = self.stalled or self.guarded or self.around.look()
         if why is not None:
             log.warning("job %d: %s; it is asked to stop", self.job.id, why)
             child.ask_to_stop()
@@ -256,7 +275,8 @@ class Story:
         """Stop the child where its losses ask for it; have it validate where they raise a suspicion."""
         concluded = self.losses.conclusion
         if concluded is not None:
-            log.warning("job %d: %s at iteration %d; it is asked to stop", self.job.id, concluded, concluded.iteration)
+            why = guard.ending(Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=""), concluded)
+            log.warning("job %d: %s; it is asked to stop", self.job.id, why.detail)
             child.ask_to_stop()
         elif self.losses.suspicion not in (None, self.suspected) and self.spec.lq.spike.enabled and self.vitals.trained:
             self.suspected = self.losses.suspicion
@@ -279,9 +299,12 @@ class Story:
             kernel_oom_kills=self._oom_kills(),
             stall=self.stalled,
             guarded=self.guarded,
+            disk_low=self.around.disk_low,
         )
-        ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, self.course)
-        ending = guard.ending(ending, self.losses.conclusion)
+        ending = surroundings.ending(self.job_dir)
+        if ending is None:
+            ending = judgement.proven(exits.classify(found), found.ended, self.job_dir, self.course)
+            ending = guard.ending(ending, self.losses.conclusion)
         log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_words(ending))
         self.store.end_attempt(
             attempt.id,
@@ -327,7 +350,7 @@ class Story:
         if decision.publish_until is not None:
             pruning.forget_beyond(self.job_dir, decision.publish_until)
         if decision.status is Status.SUCCEEDED:
-            self._prune(ended=True)
+            self._prune(self.spec, ended=True)
         if decision.status in ENDED:
             notes = [*notes, *finish.write_report(self.night.app.home, self.job, decision)]
         return decision, notes

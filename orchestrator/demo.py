@@ -235,7 +235,8 @@ def _inbox() -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 def _write_settings(home: Path, port: int) -> None:
     settings = home / "settings.yaml"
-    settings.write_text(f'notify:\n  services:\n    - {{url: "json://127.0.0.1:{port}/", name: phone}}\n')
+    services = f'notify:\n  services:\n    - {{url: "json://127.0.0.1:{port}/", name: phone}}\n'
+    settings.write_text(f"{services}disk: {{floor: 100MB}}\n")
     settings.chmod(0o600)
 
 

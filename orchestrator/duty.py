@@ -39,8 +39,8 @@ def start_detached(home: Home) -> int:
     if present is not None:
         return int(present["pid"])
     home.ensure()
-    errors = home.path / "worker.start.log"
-    with os.fdopen(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stderr:
+    errors = home.start_log
+    with os.fdopen(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as stderr:
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "orchestrator.cli", "worker"],
             stdin=subprocess.DEVNULL,

@@ -45,10 +45,11 @@ def publish(job: Job, spec: JobSpec, course: Course, decision: Decision, *, now:
             return _not_yet(now)
         text = f"the adapter could not be published ({error.strerror}: {error.filename}); see {folder.checkpoints}"
         return decision, [("not_published", text)]
-    if published.set_aside is None:
-        return decision, []
-    text = f"{published.copied_to} held the adapter of another run; it was moved to {published.set_aside}"
-    return decision, [("adapter_set_aside", text)]
+    notes = [("checkpoint_invalid", text) for text in published.bad]
+    if published.set_aside is not None:
+        text = f"{published.copied_to} held an adapter that is not this job's; it was moved to {published.set_aside}"
+        notes.append(("adapter_set_aside", text))
+    return decision, notes
 
 
 def _not_yet(now: float) -> tuple[Decision, list[Note]]:
@@ -60,6 +61,8 @@ def _not_yet(now: float) -> tuple[Decision, list[Note]]:
 
 def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
     """Have the report written by a process of its own, so that its memory is not the worker's."""
+    if not Path(job.job_dir).is_dir():
+        return []  # the user took it away, and the decision says so
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
     command += ["--as-status", decision.status.value]
     command += ["--as-reason", decision.reason.value] if decision.reason else []

@@ -58,6 +58,11 @@ class Home:
         return self.path / "worker.log"
 
     @property
+    def start_log(self) -> Path:
+        """What a detached worker wrote to stderr; it has little to say there."""
+        return self.path / "worker.start.log"
+
+    @property
     def jobs(self) -> Path:
         """One folder a job."""
         return self.path / "jobs"

@@ -26,13 +26,14 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
 
     Returns:
         The events this call took in. A line torn off at the end is left for the next call; complete lines that are no
-        events are passed over and recorded as one incident `events_unreadable` a read.
+        events are passed over and recorded as one incident `events_unreadable` a read. A file that is shorter than
+        what was read of it is another one: it is read from its beginning, with an incident `events_lost`.
 
     Raises:
         NoSuchJob: no job has this id.
     """
     taken: list[Event] = []
-    offset = store.events_offset(job_id)
+    offset = _offset(store, job_id, events_path, now)
     while (found := read(events_path, offset)).offset > offset:
         for events, before, after, incidents in _batches(job_id, found, offset, now):
             if not store.ingest(
@@ -48,6 +49,22 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
             taken += events
         offset = store.events_offset(job_id)
     return taken
+
+
+def _offset(store: Store, job_id: int, events_path: Path, now: float) -> int:
+    """Return where to go on. By attempt and seq the store tells what it has from what is new in another file."""
+    offset = store.events_offset(job_id)
+    size = events_path.stat().st_size if events_path.exists() else offset
+    if size >= offset:
+        return offset
+    text = (
+        f"events.jsonl was deleted or cut: {offset} bytes had been read of it, {size} are there; what was read is kept"
+    )
+    lost = Incident(
+        job_id=job_id, attempt=None, time=now, code="events_lost", text=text, evidence={"read": offset, "there": size}
+    )
+    store.ingest(job_id, [], offset_before=offset, offset_after=0, steps_per_report=1, now=now, incidents=[lost])
+    return store.events_offset(job_id)
 
 
 def _batches(

@@ -15,7 +15,10 @@ from jobs.states import Status
 from orchestrator.attempt import Story
 from orchestrator.night import Night
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from orchestrator.surroundings import floor_of
+from orchestrator.upkeep import START_LOG_BYTES
 from workers import disk
+from workers.files import cap_log
 from workers.job_dir import JobDir
 
 log = logging.getLogger("lq.shift")
@@ -68,6 +71,7 @@ class Shift:
 
     def tick(self) -> None:
         """A minute has passed: see what came apart."""
+        cap_log(self._night.app.home.start_log, START_LOG_BYTES)
         ring_for_the_lost(self._night.app, self._night.clock())
 
     # --- slots ---
@@ -100,9 +104,14 @@ class Shift:
     def _keep_waiting_for_space(self) -> None:
         """Let jobs that wait for disk space wait on while there is none."""
         store, now = self._night.app.store, self._night.clock()
+        floor = None
         for job in store.jobs(ended=0):
             due = job.status is Status.WAITING and (job.not_before or 0.0) <= now
-            if due and job.reason == Reason.DISK_FULL and not disk.has_space_for(JobDir(Path(job.job_dir))):
+            if not due or job.reason != Reason.DISK_FULL:
+                continue
+            floor = floor_of(self._night.app) if floor is None else floor
+            space = disk.space_for(JobDir(Path(job.job_dir)), floor=floor)
+            if space is not None and not space.enough_to_begin:
                 store.postpone(job.id, now + DISK_LOOK_S)
                 self._night.app.doorbell.ring(after_s=DISK_LOOK_S)
 

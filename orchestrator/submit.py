@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import platform
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,16 @@ from jobs import oom
 from jobs.course import Course, Leg
 from jobs.errors import NotAllowed
 from jobs.job import Job
+from orchestrator import budget
 from orchestrator.app import App
-from workers import sensors
+from workers import publishing, sensors
 from workers.files import write_atomically, write_json
 from workers.job_dir import JobDir
 
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
     from configs.load import LoadedJob
+    from jobs.budget import Need
     from jobs.spec import JobSpec
 
 PROVENANCE_VERSION = 1
@@ -39,23 +40,27 @@ class Checked:
 
     loaded: LoadedJob
     facts: DataFacts
+    overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
+    need: Need  # of disk
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told, one line each."""
-        return (*self.loaded.notes, *self.facts.notes)
+        unknown = budget.unknown(self.need)
+        return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
 
 
-def check(app: App, path: Path) -> Checked:
+def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
     """Check a job file, its data and its model; nothing is changed.
 
     Args:
         app: store and settings.
         path: the job file.
+        overwrite: whether the adapter may overwrite what lies in adapter_path now.
 
     Raises:
         InvalidInput: it cannot be trained with.
-        NotAllowed: another live job publishes to the same adapter_path.
+        NotAllowed: another live job publishes to the same adapter_path, or something lies there already.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
     from configs.data_files import check_data
@@ -64,22 +69,27 @@ def check(app: App, path: Path) -> Checked:
     loaded = load_job(path, defaults=app.settings().defaults)
     facts = check_data(loaded.spec)
     _require_own_adapter_path(app, loaded.spec)
-    return Checked(loaded=loaded, facts=facts)
+    overwrites = _overwritten(loaded, overwrite=overwrite)
+    valid = facts.files.get("valid.jsonl")
+    need = budget.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
+    return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
 
 
-def check_all(app: App, paths: Sequence[Path]) -> list[Checked]:
+def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> list[Checked]:
     """Check several job files that are to be queued together.
 
     Raises:
-        what `check` does, or NotAllowed: two of them publish to the same adapter_path.
+        what `check` does, NotAllowed: two of them publish to the same adapter_path, InvalidInput: there is too little
+        space on the disk for all of them.
     """
-    checked = [check(app, path) for path in paths]
+    checked = [check(app, path, overwrite=overwrite) for path in paths]
     taken: dict[str | None, Path] = {}
     for one in checked:
         target, source = one.loaded.spec.adapter_path, one.loaded.source
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
         taken[target] = source
+    budget.require_space(app, [(one.loaded.source, one.need) for one in checked])
     return checked
 
 
@@ -92,6 +102,7 @@ def enqueue(app: App, checked: Checked) -> Job:
         priority=spec.lq.priority,
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
+        adapter_path=spec.adapter_path,
         prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
         now=time.time(),
         leg=known,
@@ -125,14 +136,31 @@ def _difference(spec: JobSpec, leg: Leg) -> str:
 
 
 def _require_own_adapter_path(app: App, spec: JobSpec) -> None:
-    if spec.adapter_path is None or not app.home.store.exists():
-        return
-    for job in app.store.jobs(ended=0):
-        if json.loads(app.store.spec_json(job.id)).get("adapter_path") == spec.adapter_path:
-            raise NotAllowed(
-                f"adapter_path {spec.adapter_path} is already taken by job {job.id} ({job.name}, {job.status}); "
-                "name another one"
-            )
+    """Refuse a taken adapter_path in good time; the store asks once more when it queues the job."""
+    if spec.adapter_path is not None and app.home.store.exists():
+        app.store.require_free_path(spec.adapter_path)
+
+
+def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
+    """Return the sha256, by name, of what lies in adapter_path, if that may be overwritten.
+
+    Raises:
+        NotAllowed: something lies there, and nobody said that it may be; or adapter_path is no folder.
+    """
+    target = Path(loaded.spec.adapter_path) if loaded.spec.adapter_path is not None else None
+    if target is None:
+        return {}
+    if target.exists() and not target.is_dir():
+        raise NotAllowed(f"{loaded.source}: adapter_path {target} is not a folder; name another one")
+    present = publishing.in_the_way(target)
+    if present and not overwrite:
+        whose = publishing.origin(target).get("job")
+        by = f" of job {whose}" if whose is not None else ""
+        raise NotAllowed(
+            f"{loaded.source}: adapter_path {target} holds {present[0].name}{by}; "
+            "name another folder, or let it be replaced with --overwrite"
+        )
+    return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
 def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
@@ -163,6 +191,8 @@ def provenance(checked: Checked) -> dict[str, Any]:
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "model": _model(checked.loaded.spec.model),
         "data": dataclasses.asdict(checked.facts),
+        publishing.AGREED: dict(checked.overwrites),
+        budget.RECORDED: budget.recorded(checked.need),
     }
 
 

@@ -13,9 +13,12 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+_TOUCHED = ("created", "modified", "moved", "deleted")
+_GONE = ("moved", "deleted")
+
 
 class FileBell(FileSystemEventHandler):
-    """Rings when one file is written."""
+    """Rings when one file is written or deleted, or its folder is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
         """Watch a file; its folder must exist.
@@ -24,14 +27,15 @@ class FileBell(FileSystemEventHandler):
             path: the file, which may not exist yet.
         """
         folder = path.parent.resolve()  # macOS tells of /private/tmp where /tmp was asked for
-        self._path = str(folder / path.name)
+        self._folder, self._path = str(folder), str(folder / path.name)
         self._rung = threading.Event()
         self._observer = Observer()
         self._observer.schedule(self, str(folder), recursive=False)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Ring if it was this file, and it was written."""
-        if self._path in (event.src_path, event.dest_path) and event.event_type in ("created", "modified", "moved"):
+        """Ring if it was this file, and it was not just looked at; or the folder, and it is gone."""
+        touched = self._path in (event.src_path, event.dest_path) and event.event_type in _TOUCHED
+        if touched or (event.src_path == self._folder and event.event_type in _GONE):
             self._rung.set()
 
     def wait(self, timeout_s: float) -> bool:

@@ -16,6 +16,7 @@ from orchestrator.duty import LEAVE, running
 from orchestrator.home import Home
 from orchestrator.night import Night
 from orchestrator.shift import Shift
+from orchestrator.upkeep import pack_ended
 from workers import process
 from workers.lock import Held, LockFile
 
@@ -63,6 +64,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         app.answers = shift
         consumer = app.doorbell.consumer(SLOTS + MESSENGERS)
         over = threading.Event()
+        pack_ended(app)  # before any trainer is started
         consumer.start()
         _listen(night, over)
         lock.write(night.owner, started_at=time.time())

@@ -1,13 +1,12 @@
 """The finished adapter in MLX-LM's own layout, so that every MLX-LM command loads it. No mlx.
 
 adapters.safetensors is the best checkpoint by validation (the last one where nothing was validated),
-final_adapters.safetensors the last one. lq.json says which is which.
+final_adapters.safetensors the last one. lq.json says which is which, and the sha256 of each.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from pathlib import Path
@@ -21,9 +20,9 @@ from workers.checkpoints import Checkpoint
 from workers.files import fsync_file, write_json
 from workers.job_dir import JobDir
 from workers.mlx_names import mlx_config
+from workers.publishing import ABOUT, BEST, CONFIG, FINAL, copy_to, sha256_of
 
 VERSION = 1
-BEST, FINAL, CONFIG, ABOUT = "adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +34,7 @@ class Published:
     final: int  # iteration of final_adapters.safetensors
     copied_to: Path | None  # adapter_path, where the job names one
     set_aside: Path | None  # what lay in adapter_path before
+    bad: tuple[str, ...] = ()  # checkpoints that were no good, and what became of them
 
 
 def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, until: int | None = None) -> Published:
@@ -50,25 +50,43 @@ def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, unti
     Raises:
         CheckpointInvalid: no checkpoint verifies.
     """
-    final, bad = checkpoints.newest_valid(job_dir.checkpoints, course, until=until)
+    by = "lq, at publication"
+    final, bad = checkpoints.newest_sound(job_dir.checkpoints, course, by=by, until=until)
     if final is None:
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best = checkpoints.best_valid(job_dir.checkpoints, course, until=until) or final
-    own = {"job": job_id, "job_dir": str(job_dir.path)}
-    why = _why(best, final, until)
-    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final), "why": why}
-    leg = course.legs[-1]
-    _lay_out(job_dir.adapters, best, final, mlx_config(spec, leg), about, link=True)
+    best, worse = checkpoints.best_sound(job_dir.checkpoints, course, by=by, until=until)
+    best = best or final
+    _lay_out(job_dir, job_id, best, final, mlx_config(spec, course.legs[-1]), _why(best, final, until))
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
-    set_aside = None
-    if target is not None:
-        set_aside = _make_room(target, job_id, job_dir)
-        _lay_out(target, best, final, mlx_config(spec, leg), about, link=False)
+    set_aside = copy_to(target, job_dir, job_id=job_id) if target is not None else None
     return Published(
-        folder=job_dir.adapters, best=best.iteration, final=final.iteration, copied_to=target, set_aside=set_aside
+        folder=job_dir.adapters,
+        best=best.iteration,
+        final=final.iteration,
+        copied_to=target,
+        set_aside=set_aside,
+        bad=(*bad, *worse),
     )
+
+
+def _lay_out(
+    job_dir: JobDir, job_id: int, best: Checkpoint, final: Checkpoint, config: dict[str, Any], why: str
+) -> None:
+    folder = job_dir.adapters
+    folder.mkdir(exist_ok=True)
+    place(final.adapters, folder / FINAL, link=True)
+    place(best.adapters, folder / BEST, link=True)
+    write_json(folder / CONFIG, config)
+    files = {
+        BEST: best.sha256(checkpoints.ADAPTERS),
+        FINAL: final.sha256(checkpoints.ADAPTERS),
+        CONFIG: sha256_of(folder / CONFIG),
+    }
+    own = {"job": job_id, "job_dir": str(job_dir.path)}
+    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final), "why": why}
+    write_json(folder / ABOUT, about | {"files": files})
 
 
 def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
@@ -90,16 +108,6 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"iteration": checkpoint.iteration, "validation_loss": validation.get("loss")}
 
 
-def _lay_out(
-    folder: Path, best: Checkpoint, final: Checkpoint, config: dict[str, Any], about: dict[str, Any], *, link: bool
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    place(final.adapters, folder / FINAL, link=link)
-    place(best.adapters, folder / BEST, link=link)
-    write_json(folder / CONFIG, config)
-    write_json(folder / ABOUT, about)
-
-
 def place(source: Path, target: Path, *, link: bool) -> None:
     """Put a file there all at once: a hard link where that works and is wanted, else a copy."""
     partial = target.with_name(f".{target.name}.partial")
@@ -113,25 +121,3 @@ def place(source: Path, target: Path, *, link: bool) -> None:
         fsync_file(partial)
     partial.replace(target)
     partial.unlink(missing_ok=True)  # renaming one of two links to the same file over the other does nothing (POSIX)
-
-
-def _make_room(folder: Path, job_id: int, job_dir: JobDir) -> Path | None:
-    """Keep an adapter that another run left there under another name; return that name."""
-    present = folder / BEST
-    if not present.exists() or _origin(folder) == str(job_dir.path):
-        return None
-    aside = folder / f"before-job-{job_id}"
-    aside.mkdir(exist_ok=True)
-    for name in (BEST, FINAL, CONFIG, ABOUT):
-        if (folder / name).exists():
-            (folder / name).replace(aside / name)
-    return aside
-
-
-def _origin(folder: Path) -> str | None:
-    """Return the job folder that a published adapter came from; ids alone are not unique across homes."""
-    try:
-        content = json.loads((folder / ABOUT).read_text())
-    except (OSError, ValueError):
-        return None
-    return content.get("job_dir") if isinstance(content, dict) else None

@@ -38,3 +38,30 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600) -> 
 def write_json(path: Path, content: Any) -> None:
     """Write a small JSON file atomically."""
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def cap_log(path: Path, most: int) -> bool:
+    """Begin a log anew when it has grown too long, under the feet of whoever appends to it.
+
+    Its last part goes to `<name>.1`, in place of what was there. A line written in that very moment may be lost.
+
+    Args:
+        path: the log; absent means nothing to do.
+        most: bytes.
+
+    Returns:
+        Whether it was begun anew.
+    """
+    if not path.exists() or path.stat().st_size <= most:
+        return False
+    with path.open("rb") as source:
+        source.seek(max(0, path.stat().st_size - most))
+        newest = source.read(2 * most)
+        os.truncate(path, 0)
+    write_atomically(older_log(path), newest)
+    return True
+
+
+def older_log(path: Path) -> Path:
+    """Return where the part before the present beginning of a log lies."""
+    return path.with_name(f"{path.name}.1")

@@ -7,7 +7,8 @@ import fcntl
 import json
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,35 @@ def holder(path: Path) -> dict[str, Any] | None:
         return None
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def sole(folder: Path, *, wait_s: float) -> Iterator[bool]:
+    """Be the only one who deletes in a folder, for as long as the block takes; the lock is on the folder itself.
+
+    Args:
+        folder: must exist.
+        wait_s: seconds to wait for somebody else.
+
+    Yields:
+        False where somebody else still has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _taken_within(descriptor, wait_s)
+    finally:
+        os.close(descriptor)
+
+
+def _taken_within(descriptor: int, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_BETWEEN_TRIES_S)
 
 
 def named_in(content: dict[str, Any]) -> ProcessIdentity | None:

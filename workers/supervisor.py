@@ -94,6 +94,7 @@ class Child:
         kernel_oom_kills: int = 0,
         stall: str | None = None,
         guarded: str | None = None,
+        disk_low: str | None = None,
     ) -> ExitReport:
         """Say what is known about its end.
 
@@ -104,6 +105,7 @@ class Child:
             kernel_oom_kills: processes the kernel ended for memory while it lived.
             stall: why lq ended it as stalled.
             guarded: why the memory guard had it stop.
+            disk_low: why lq had it stop for want of space.
         """
         code = self._popen.returncode if self._popen is not None else None
         words = event_log.last_words(self._job_dir.events, self._attempt)
@@ -121,6 +123,7 @@ class Child:
             kernel_oom_kills=kernel_oom_kills,
             stall=stall,
             guarded=guarded,
+            disk_low=disk_low,
         )
 
 

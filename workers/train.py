@@ -95,7 +95,7 @@ def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: lis
     spec = load_frozen(job_dir.config)
     course = courses.from_json(job_dir.course.read_text())
     checkpoints.sweep(job_dir.checkpoints)
-    resume, bad = checkpoints.newest_valid(job_dir.checkpoints, course)
+    resume, bad = checkpoints.newest_sound(job_dir.checkpoints, course, by="the trainer")
     with requests.nothing_to_lose():
         # Seconds of imports; a stop meanwhile must not wait for them.
         from workers.mlx_trainer import TrainingRun, data_hashes, machine, versions

@@ -10,10 +10,11 @@ import click
 from jobs.events import Event, to_line
 from jobs.states import LIVE
 from orchestrator.app import App
-from orchestrator.cli import reach
+from orchestrator.cli import output, reach
 from orchestrator.cli.event_lines import line
 from orchestrator.cli.output import json_option
 from workers import event_log
+from workers.files import older_log
 from workers.job_dir import JobDir
 
 LOOK_S = 1.0
@@ -27,9 +28,13 @@ LOOK_S = 1.0
 def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
     """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
     with reach.opened() as app:
-        job_dir = JobDir(Path(reach.one_job(app, job_id).job_dir))
+        job = reach.one_job(app, job_id)
+        job_dir = JobDir(Path(job.job_dir))
+        if job.cleaned_at is not None:
+            output.note(f"job {job_id} was cleaned, and its log is gone; see: lq show {job_id}")
         if own_output:
-            click.echo(job_dir.log.read_text(errors="replace") if job_dir.log.exists() else "", nl=False)
+            for path in (older_log(job_dir.log), job_dir.log):
+                click.echo(path.read_text(errors="replace") if path.exists() else "", nl=False)
             return
         for event in events_of(app, job_id, follow=follow):
             text = to_line(event).decode().rstrip("\n") if as_json else line(event)

@@ -54,6 +54,14 @@ def speed(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def size(count: int) -> str:
+    """Return bytes as disks are sold: 12 kB, 1.2 MB, 3.4 GB."""
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.3g} {unit}" if count < 100 * least else f"{count / least:.0f} {unit}"
+    return f"{count} B"
+
+
 def span(seconds: float | None) -> str:
     """Return a duration as short as a column needs it: 41s, 12m, 3h12, 2d05."""
     if seconds is None or not math.isfinite(seconds):

@@ -41,8 +41,9 @@ def show(job_id: int, whole_output: bool, as_json: bool) -> None:
 
 def _facts(app: App, job: Job) -> dict[str, Any]:
     store = app.store
+    more = {"detail": job.detail, "submitted_at": job.submitted_at, "ended_at": job.ended_at}
     return {
-        "job": entry(job) | {"detail": job.detail, "submitted_at": job.submitted_at, "ended_at": job.ended_at},
+        "job": entry(job) | more | {"cleaned_at": job.cleaned_at},
         "spec": json.loads(store.spec_json(job.id)),
         "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
         "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],
@@ -62,6 +63,8 @@ def _tell(app: App, job: Job, *, whole_output: bool) -> None:
     _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}")
     _pair("times", f"submitted {output.clock(job.submitted_at)}, ended {output.clock(job.ended_at)}")
     _pair("folder", job.job_dir)
+    if job.cleaned_at is not None:
+        _pair("cleaned", f"{output.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
     if job.detail:
         _pair("detail", job.detail)
     if (when := goes_on(job, app.store.queue_state())) is not None:

@@ -13,13 +13,17 @@ from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
 _FILE = click.Path(path_type=Path)
+_overwrite = click.option(
+    "--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now."
+)
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.option("--wait", "wait_for_it", is_flag=True, help="Wait for the jobs to end; exit as lq wait does.")
+@_overwrite
 @json_option
-def submit(files: Sequence[Path], wait_for_it: bool, as_json: bool) -> int:
+def submit(files: Sequence[Path], wait_for_it: bool, overwrite: bool, as_json: bool) -> int:
     """Check job files and queue them; nothing is queued if one of them is wrong.
 
     FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema).
@@ -27,7 +31,7 @@ def submit(files: Sequence[Path], wait_for_it: bool, as_json: bool) -> int:
     from orchestrator.submit import check_all, enqueue
 
     with reach.opened() as app:
-        checked = check_all(app, files)
+        checked = check_all(app, files, overwrite=overwrite)
         reach.require_bell(app)
         jobs = [enqueue(app, one) for one in checked]
         for one in checked:
@@ -47,16 +51,17 @@ def submit(files: Sequence[Path], wait_for_it: bool, as_json: bool) -> int:
 
 @click.command()
 @click.argument("file", metavar="FILE", type=_FILE)
-def run(file: Path) -> int:
+@_overwrite
+def run(file: Path, overwrite: bool) -> int:
     """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.
 
     Ctrl-C only stops watching; the job goes on.
     """
     from orchestrator.cli.live import follow
-    from orchestrator.submit import check, enqueue
+    from orchestrator.submit import check_all, enqueue
 
     with reach.opened() as app:
-        checked = check(app, file)
+        (checked,) = check_all(app, [file], overwrite=overwrite)
         reach.require_bell(app)
         for text in checked.notes:
             output.note(text)

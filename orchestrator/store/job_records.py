@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ class JobRecords(Database):
         prepare: Callable[[int], Path],
         now: float,
         leg: Leg | None = None,
+        adapter_path: str | None = None,
     ) -> Job:
         """Add a queued job. Either the job and its folder are there afterwards, or no job is.
 
@@ -76,8 +79,13 @@ class JobRecords(Database):
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
+            adapter_path: where the job publishes; no other live job may.
+
+        Raises:
+            NotAllowed: another live job publishes there.
         """
         with self.writing() as db:
+            _require_free_path(db, adapter_path)
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
@@ -85,6 +93,15 @@ class JobRecords(Database):
             if leg is not None:
                 append_leg(db, job_id, leg, now)
             return read_job(db, job_id)
+
+    def require_free_path(self, adapter_path: str) -> None:
+        """Look whether a job may publish there.
+
+        Raises:
+            NotAllowed: another live job does.
+        """
+        with self.reading() as db:
+            _require_free_path(db, adapter_path)
 
     def job(self, job_id: int) -> Job:
         """Return a job.
@@ -170,15 +187,35 @@ class JobRecords(Database):
 
         Raises:
             NoSuchJob: no job has this id.
-            NotAllowed: the job neither failed nor was cancelled.
+            NotAllowed: the job neither failed nor was cancelled, was cleaned, or another live job publishes to its
+                adapter_path.
         """
         with self.writing() as db:
             job = read_job(db, job_id)
             if job.status not in (Status.FAILED, Status.CANCELLED):
                 raise NotAllowed(f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried")
+            if job.cleaned_at is not None:
+                raise NotAllowed(
+                    f"job {job_id} was cleaned, and its checkpoints are gone; "
+                    f"begin it anew: lq submit {job.job_dir}/config.yaml"
+                )
             require_legal(job_id, job.status, Status.QUEUED)
+            _require_free_path(db, _adapter_path(db, job_id))
             change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
             return read_job(db, job_id)
+
+    def mark_cleaned(self, job_id: int, now: float) -> None:
+        """Record that the files of a job that has ended go; from now on it cannot be retried.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            NotAllowed: it has not ended, or no longer.
+        """
+        with self.writing() as db:
+            job = read_job(db, job_id)
+            if job.status not in ENDED:
+                raise NotAllowed(f"job {job_id} is {job.status}; only jobs that have ended can be cleaned")
+            change(db, job_id, {"cleaned_at": now})
 
     def hold(self, job_id: int, because: str, now: float) -> Job:
         """Keep a job that waits for its turn from running until it is released; a held one stays as it is.
@@ -255,6 +292,27 @@ def queue_due(db: Connection, now: float) -> None:
     """Queue the waiting jobs whose time has come."""
     due = and_(jobs.c.status == Status.WAITING, func.coalesce(jobs.c.not_before, 0.0) <= now)
     db.execute(update(jobs).where(due).values(**_QUEUED))
+
+
+def _require_free_path(db: Connection, adapter_path: str | None) -> None:
+    """Raise NotAllowed where a live job publishes to this folder, by whatever name it calls it."""
+    if adapter_path is None:
+        return
+    live = select(jobs.c.id, jobs.c.name, jobs.c.status, jobs.c.spec_json).where(jobs.c.status.in_(LIVE))
+    for row in db.execute(live):
+        other = json.loads(row.spec_json).get("adapter_path")
+        if other is not None and os.path.realpath(other) == os.path.realpath(adapter_path):
+            raise NotAllowed(
+                f"adapter_path {adapter_path} is already taken by job {row.id} ({row.name}, {row.status}); "
+                "name another one"
+            )
+
+
+def _adapter_path(db: Connection, job_id: int) -> str | None:
+    found: str | None = json.loads(db.execute(select(jobs.c.spec_json).where(jobs.c.id == job_id)).scalar_one()).get(
+        "adapter_path"
+    )
+    return found
 
 
 def no_such_job(job_id: int) -> NoSuchJob:

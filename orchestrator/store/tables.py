@@ -80,6 +80,7 @@ class JobColumns(TypedColumns):
     train_loss: Named[float | None] = Column(Number)
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
+    cleaned_at: Named[float | None] = Column(Number)  # since then its checkpoints and logs are gone
 
 
 jobs = Table(

@@ -1,10 +1,12 @@
 """The disk is full while a checkpoint is written: nothing torn is used, the job waits, and goes on when there is space.
 
-A limit on the size of files stands for the full disk: it fails the same writes, and needs no disk of its own.
+A limit on the size of files stands for the full disk: it fails the same writes, and needs no disk of its own. For one
+that fills up slowly `disk.floor` is raised instead of the free space falling.
 """
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from jobs.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, result, until
+from workers import checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
@@ -83,3 +86,25 @@ def test_a_checkpoint_written_before_the_disk_was_full_is_where_it_goes_on(
     training.wait()
     assert result(training) == undisturbed.result
     assert training.facts()["attempts"][1]["quality"] == "exact"
+
+
+def test_below_the_floor_older_checkpoints_go_then_the_job_waits_and_goes_on_by_itself(
+    lq: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    lq.settings(disk={"floor": "1MB"})
+    keep = {"keep": {"last": 9, "milestones": "0%"}}
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=400, steps_per_eval=400, lq=keep))
+    training.trained(50)
+    assert len(checkpoints.listed(training.folder.checkpoints)) > 3
+    lq.settings(disk={"floor": "1000000GB"})
+    died_of_it(training, 1)
+    detail = training.facts()["job"]["detail"]
+    assert re.fullmatch(r"only [\d.,]+ [GM]B are free on the disk, and [\d.,]+ GB must stay free", detail)
+    standing = checkpoints.listed(training.folder.checkpoints)
+    assert len(standing) <= 3, "the newest, the best, and the one that was written before it stopped"
+    lq.settings(disk={"floor": "1MB"})
+    training.wait(seconds=150)
+    attempts = training.facts()["attempts"]
+    assert [attempt["reason"] for attempt in attempts] == ["disk_full", "completed"]
+    assert attempts[1]["first_iteration"] == standing[-1].iteration
+    assert attempts[1]["quality"] == "exact"

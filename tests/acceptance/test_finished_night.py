@@ -36,7 +36,7 @@ def test_a_secret_of_the_settings_lies_nowhere_else(undisturbed: Undisturbed) ->
     settings = undisturbed.lq.home / "settings.yaml"
     assert all(secret.encode() in settings.read_bytes() for secret in SECRETS)
     others = [path for path in undisturbed.lq.home.rglob("*") if path.is_file() and path != settings]
-    assert {"lq.db", "queue.db", "worker.log", "report.md", "events.jsonl"} <= {path.name for path in others}
+    assert {"lq.db", "queue.db", "worker.log", "report.md", "events.jsonl.gz"} <= {path.name for path in others}
     found = [(path, secret) for path in others for secret in SECRETS if secret.encode() in path.read_bytes()]
     assert found == []
 

@@ -23,6 +23,8 @@ from tests.benchmarks.finished_jobs import copy_job
 from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.report_runs import Life, Run
+from workers import checkpoints
+from workers.files import fsync_file
 
 MANY_JOBS = 10_000
 LONG_RUN = 15_000
@@ -229,10 +231,13 @@ def long_report(bench: Bench) -> list[Figure]:
 
 
 def checkpoint_share(bench: Bench) -> list[Figure]:
-    """What checkpoints cost a run with a large adapter at the default `save_every: 100`, from a few iterations."""
+    """What checkpoints cost a run with a large adapter at the default `save_every: 100`, from a few iterations.
+
+    Training stands still meanwhile: that is held against writing and flushing the same bytes and nothing more.
+    """
     data = material.equal_rows(bench.folder / "large")
     large = {"rank": material.LARGE_RANK, "scale": 2.0}
-    changes = {"iters": 12, "save_every": 3, "steps_per_report": 1, "lora_parameters": large}
+    changes = {"iters": 16, "save_every": 2, "steps_per_report": 1, "lora_parameters": large}
     _, training = under_lq(bench.lq, material.job_file(bench.folder / "large.yaml", bench.model, data, **changes))
     written = training.events(Kind.CHECKPOINT)
     seconds = [float(event.data["seconds"]) for event in written]
@@ -245,7 +250,27 @@ def checkpoint_share(bench: Bench) -> list[Figure]:
         f"one takes {int(written[0].data['bytes']) / 1e6:.0f} MB with the optimizer and "
         f"{statistics.median(seconds):.2f} s; 100 iterations would take {hundred:.0f} s"
     )
-    return [dataclasses.replace(figure, note=note)]
+    whole = checkpoints.listed(training.folder.checkpoints)[-1].path
+    content = [path.read_bytes() for path in sorted(whole.iterdir())]
+    plain = [_written_plainly(bench.folder / f"plain-{number}", content) for number in range(len(seconds))]
+    ratio = _ratio(
+        "checkpoint with its sha256 / write and flush of the same bytes",
+        list(zip(seconds, plain, strict=True)),
+        "s",
+        goal=1.0,
+    )
+    return [dataclasses.replace(figure, note=note), ratio]
+
+
+def _written_plainly(folder: Path, content: Sequence[bytes]) -> float:
+    """Return the seconds it takes to write files and flush each to the disk."""
+    folder.mkdir()
+    began = time.monotonic()
+    for number, one in enumerate(content):
+        (folder / str(number)).write_bytes(one)
+        fsync_file(folder / str(number))
+    fsync_file(folder)
+    return time.monotonic() - began
 
 
 def loss_detector(_: Bench) -> list[Figure]:

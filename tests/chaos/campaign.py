@@ -53,7 +53,7 @@ def live_through(plans: Sequence[Plan], *, iters: int, rehearsals: int, say: Cal
     with tempfile.TemporaryDirectory(prefix="lq-chaos-") as folder, place(Path(folder)) as where, inbox() as (url, _):
         with Lookout(where.home) as lookout:
             stage = Stage(where, lookout, iters=iters)
-            stage.lq.settings(notify={"services": [{"url": url, "name": "inbox"}]})
+            stage.lq.settings(notify={"services": [{"url": url, "name": "inbox"}]}, disk={"floor": 0})
             try:
                 undisturbed = _rehearsed(stage, rehearsals, say)
                 rounds, kept = _rounds(stage, where, plans, undisturbed, say)

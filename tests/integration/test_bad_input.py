@@ -206,6 +206,22 @@ def test_two_jobs_cannot_publish_to_one_place(scene: Scene) -> None:
     refused(scene.home, "submit", *files, code=5, says=r"two\.yaml: adapter_path .*is already that of .*one\.yaml")
 
 
+def test_a_foreign_file_in_adapter_path_is_not_overwritten_unasked(scene: Scene, tmp_path: Path) -> None:
+    target = scene.files.parent / "theirs"
+    target.mkdir()
+    (target / "adapters.safetensors").write_text("theirs")
+    file = scene.job("foreign.yaml", more="adapter_path: ../theirs\n")
+    says = r"foreign\.yaml: adapter_path .*/theirs holds adapters\.safetensors; name another .*--overwrite"
+    refused(scene.home, "submit", file, code=5, says=says)
+    refused(scene.home, "run", file, code=5, says=says)
+    lq = Lq(_copy(scene.home, tmp_path))
+    assert "queued" in lq("submit", "--overwrite", file).out
+    assert (target / "adapters.safetensors").read_text() == "theirs", "the run has not ended yet"
+    shutil.rmtree(target)
+    target.write_text("a file")
+    refused(scene.home, "submit", "--overwrite", file, code=5, says=r"adapter_path .*/theirs is not a folder")
+
+
 def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
     refused(scene.home, "run", scene.files / "none.yaml", code=2, says=r"no such file")
     refused(scene.home, "submit", "--json", scene.files / "none.yaml", code=2, says=r"no such file")

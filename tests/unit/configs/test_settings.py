@@ -18,7 +18,7 @@ WRONG = {
     "autostart: maybe": "1: autostart: must be true or false, not 'maybe'",
     "autostrat: true": "1: unknown key 'autostrat'; did you mean 'autostart'?",
     "slots: 2": "1: slots: must be 1; more than one job at a time is not built yet in this version",
-    "lr: 3": "1: unknown key 'lr'; the keys here are format, autostart, slots, notify, defaults",
+    "lr: 3": "1: unknown key 'lr'; the keys here are format, autostart, slots, notify, disk, defaults",
     "database: postgresql://x:y@z": "1: 'database' is not built yet in this version; remove it",
     "notify: {digest: '07:00'}": "1: 'notify.digest' is not built yet in this version; remove it",
     "services: []": "1: unknown key 'services'; it belongs under 'notify'",
@@ -58,7 +58,7 @@ WRONG_SERVICES = {
     f"notify:\n  services:\n    - url: '{SECRET}": "3: not valid YAML",
     f"notify:\n  services:\n    - url: !{SECRET} x": "3: not valid YAML",
     f"autostart: {SECRET}": "1: autostart: must be true or false",
-    f"{SECRET}: true": "1: unknown key '(hidden)'; the keys here are format, autostart, slots, notify, defaults",
+    f"{SECRET}: true": "1: unknown key '(hidden)'; the keys here are format, autostart, slots, notify, disk, defaults",
     f"notify:\n  services:\n    - url: '{SECRET}/${{LQ_ABSENT}}'": "3: notify.services[0].url: "
     "the environment variable LQ_ABSENT is not set",
     f"notify:\n  services:\n    - url: '{SECRET}/${{hunter2://'": "3: notify.services[0].url: "

@@ -22,6 +22,7 @@ from jobs import errors
         (errors.HomeUnusable, 1),
         (errors.StoreUnusable, 1),
         (errors.CheckpointInvalid, 1),
+        (errors.CheckpointOfAnotherVersion, 1),
         (errors.EventInvalid, 1),
     ],
 )

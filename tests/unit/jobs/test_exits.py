@@ -148,3 +148,12 @@ def test_a_job_succeeds_only_where_its_child_said_so(
     elif said in ("stopped", "refused"):
         assert ending.outcome == said
     assert ending.detail or code == 78 or said == "refused"
+
+
+@pytest.mark.parametrize(
+    "left", [report(75, said=STOPPED), report(75), report(number=signal.SIGKILL, killed_by_lq=True), report(1)]
+)
+def test_one_that_was_stopped_for_want_of_space_waits_for_space(left: ExitReport) -> None:
+    ending = classify(dataclasses.replace(left, disk_low="only 1 GB is free"))
+    assert (ending.outcome, ending.reason, ending.detail) == (Outcome.DIED, Reason.DISK_FULL, "only 1 GB is free")
+    assert classify(dataclasses.replace(report(0, said=DONE), disk_low="only 1 GB is free")).outcome is Outcome.DONE

@@ -156,7 +156,7 @@ def test_show_gives_everything_about_one_job(home: Home) -> None:
     ))  # fmt: skip
     content = strictly(Lq(home.path)("show", job.id, "--json").out)
     assert set(content) == SHOW
-    assert set(content["job"]) == JOB | {"detail", "submitted_at", "ended_at"}
+    assert set(content["job"]) == JOB | {"detail", "submitted_at", "ended_at", "cleaned_at"}
     assert content["job"]["detail"] == "exit code 1"
     assert content["spec"]["iters"] == 1000
     assert [attempt["reason"] for attempt in content["attempts"]] == ["killed"]
@@ -234,7 +234,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
     ("command", "fields"),
     [
         ("lq status --json", {"worker", "alive", "queue", "paused", "because", "jobs"} | JOB),
-        ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at"}),
+        ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )
 def test_the_readme_names_every_field(command: str, fields: set[str]) -> None:

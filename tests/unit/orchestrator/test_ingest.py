@@ -120,3 +120,16 @@ def test_a_reader_that_died_between_two_batches_loses_and_repeats_nothing(store:
 def test_an_unknown_job_is_named(store: Store, path: Path) -> None:
     with pytest.raises(NoSuchJob, match="no job 2"):
         ingest(store, 2, path, 1, 50.0)
+
+
+def test_a_log_that_somebody_deleted_is_begun_anew_and_nothing_counts_twice(store: Store, path: Path) -> None:
+    append(path, line(1, 1) + line(2, 2) + line(3, 3))
+    take(store, path)
+    path.unlink()
+    assert take(store, path) == []
+    append(path, line(3, 3) + line(4, 4))
+    take(store, path)
+    assert iterations(store) == [1, 2, 3, 4]
+    assert store.events_offset(1) == path.stat().st_size
+    (incident,) = store.incidents(1)
+    assert (incident.code, incident.text.split(":")[0]) == ("events_lost", "events.jsonl was deleted or cut")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,3 +266,38 @@ def test_no_attempt_begins_while_another_lives(store: Store) -> None:
     with pytest.raises(NotAllowed, match="attempt 1 has not ended"):
         store.begin_attempt(1, owner=OWNER, now=301.0)
     assert store.job(1).attempts == 1
+
+
+def publishing(store: Store, adapter_path: Path) -> Job:
+    """Queue a job that publishes there."""
+    return store.submit(
+        name="job",
+        priority=0,
+        iters=1000,
+        spec_json=json.dumps({"model": "m", "adapter_path": str(adapter_path)}),
+        prepare=lambda job_id: Path(f"/home/jobs/{job_id}"),
+        now=100.0,
+        adapter_path=str(adapter_path),
+    )
+
+
+def test_of_two_jobs_for_one_adapter_path_the_second_is_refused_with_its_own_transaction(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    publishing(store, tmp_path / "real")
+    with pytest.raises(NotAllowed, match=r"adapter_path .*/link is already taken by job 1 \(job, queued\)"):
+        publishing(store, tmp_path / "link")
+    assert [job.id for job in store.jobs()] == [1]
+
+
+def test_an_adapter_path_that_another_job_took_meanwhile_stands_in_the_way_of_a_retry(
+    store: Store, tmp_path: Path
+) -> None:
+    store.cancel(publishing(store, tmp_path / "adapters").id, 200.0)
+    second = publishing(store, tmp_path / "adapters")
+    with pytest.raises(NotAllowed, match=r"already taken by job 2"):
+        store.retry(1, 300.0)
+    store.cancel(second.id, 400.0)
+    assert store.retry(1, 500.0).status is Status.QUEUED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from jobs.errors import CheckpointInvalid
 from jobs.spec import JobSpec
 from tests.unit.workers.tensor_files import held_in, holding
 from workers import checkpoints
-from workers.adapters import ABOUT, BEST, CONFIG, FINAL, Published, publish
+from workers.adapters import Published, publish
 from workers.job_dir import JobDir
+from workers.publishing import ABOUT, BEST, CONFIG, FINAL
 
 
 @pytest.fixture
@@ -27,6 +29,8 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 
 def save(folder: JobDir, iteration: int, loss: float | None) -> None:
+    folder.path.mkdir(exist_ok=True)
+
     def fill(where: Path) -> dict[str, Any]:
         (where / checkpoints.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
         (where / checkpoints.OPTIMIZER).write_bytes(holding(b"moments"))
@@ -66,6 +70,9 @@ def test_the_adapter_is_the_best_checkpoint_and_the_last_one_lies_beside_it(job_
         "job_dir": str(job_dir.path),
         "best": {"iteration": 20, "validation_loss": 1.0},
         "final": {"iteration": 30, "validation_loss": 2.0},
+        "files": {
+            name: hashlib.sha256((job_dir.adapters / name).read_bytes()).hexdigest() for name in (BEST, FINAL, CONFIG)
+        },
     }
 
 

@@ -25,6 +25,8 @@ from workers.checkpoints import (
     Checkpoint,
     best_valid,
     listed,
+    listed_bad,
+    newest_sound,
     newest_valid,
     sweep,
     verify,
@@ -324,3 +326,52 @@ def test_a_checkpoint_may_be_moved_with_its_job(tmp_path: Path) -> None:
     shutil.move(tmp_path / "old", tmp_path / "new")
     assert newest(tmp_path / "new") == 10
     assert checkpoints.listed(tmp_path / "new")[0].path.parent.name == "new"
+
+
+def test_a_bad_checkpoint_is_set_aside_with_a_note_and_the_one_before_it_used(tmp_path: Path) -> None:
+    good, bad = save(tmp_path, 10), save(tmp_path, 20)
+    truncate(bad)
+    found, told = newest_sound(tmp_path, COURSE, by="the trainer")
+    assert found == good
+    assert told[0].endswith("it is set aside as step-0000020.bad")
+    (aside,) = listed_bad(tmp_path)
+    assert aside.name == "step-0000020.bad"
+    note = (aside / "why.txt").read_text()
+    assert str(bad.adapters) in note
+    assert "by the trainer" in note
+    assert bad.adapters.name in names(aside), "its files stay to be looked at"
+    assert listed(tmp_path) == [good]
+    assert newest_sound(tmp_path, COURSE, by="the trainer") == (good, [])
+
+
+def test_the_newer_of_two_bad_ones_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    for weights in (b"first", b"second"):
+        truncate(save(tmp_path, 20, weights=weights))
+        newest_sound(tmp_path, COURSE, by="the trainer")
+    (aside,) = listed_bad(tmp_path)
+    assert b"second" in (aside / ADAPTERS).read_bytes()
+
+
+def test_a_checkpoint_of_a_newer_lq_is_passed_over_and_not_set_aside(tmp_path: Path) -> None:
+    good, newer = save(tmp_path, 10), save(tmp_path, 20)
+    newer_manifest(newer)
+    found, told = newest_sound(tmp_path, COURSE, by="the trainer")
+    assert found == good
+    assert "this lq reads version 1" in told[0]
+    assert listed(tmp_path) == [good, newer]
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_looked_at_is_no_candidate_and_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, gone = save(tmp_path, 10), save(tmp_path, 20)
+    monkeypatch.setattr("workers.checkpoints.listed", lambda _: [good, gone])
+    shutil.rmtree(gone.path)
+    assert newest_valid(tmp_path, COURSE) == (good, [])
+
+
+def test_a_jobs_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    with pytest.raises(FileNotFoundError):
+        save(job / "checkpoints", 10)
+    assert not job.exists()

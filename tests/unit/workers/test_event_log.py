@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jobs.errors import EventInvalid
 from jobs.events import Event, Kind
 from workers import event_log
 from workers.event_log import EventLog, last_words, read
@@ -173,3 +175,66 @@ def test_silence_is_measured_from_the_last_line(path: Path) -> None:
         log.append(Kind.PHASE, phase="train")
         assert 0 <= log.quiet_for() < 5.0
         assert first >= 0
+
+
+def test_a_finished_log_is_kept_compressed_and_read_as_ever(path: Path) -> None:
+    write(path, 1, *[Kind.PHASE] * 300)
+    plain = read(path, 0)
+    half = plain.offset // 2
+    rest = read(path, half)
+    size = path.stat().st_size
+    event_log.pack(path)
+    form = event_log.packed(path)
+    assert [entry.name for entry in path.parent.iterdir()] == ["events.jsonl.gz"]
+    assert form.stat().st_size < size / 4
+    assert stat.S_IMODE(form.stat().st_mode) == 0o600
+    assert read(path, 0) == plain
+    assert read(path, half) == rest
+    assert read(path, plain.offset) == event_log.Read([], [], plain.offset)
+    event_log.pack(path)  # again: nothing is left to do
+    assert read(path, 0) == plain
+
+
+def test_a_trainer_goes_on_with_a_log_that_was_compressed(path: Path) -> None:
+    write(path, 1, Kind.STARTED, Kind.ENDED)
+    offset, before = read(path, 0).offset, path.read_bytes()
+    event_log.pack(path)
+    event_log.unpack(path)
+    assert [entry.name for entry in path.parent.iterdir()] == ["events.jsonl"]
+    write(path, 2, Kind.STARTED)
+    assert path.read_bytes().startswith(before)
+    assert [event.attempt for event in read(path, offset).events] == [2]
+    event_log.unpack(path)  # again: nothing is left to do
+    assert [event.attempt for event in read(path, 0).events] == [1, 1, 2]
+
+
+def test_killed_while_it_was_compressed_or_unpacked_the_log_is_whole(path: Path) -> None:
+    """Both forms are there between the rename and the deletion; a torn one never has its name."""
+    write(path, 1, Kind.STARTED, Kind.ENDED)
+    plain, content = read(path, 0), path.read_bytes()
+    event_log.pack(path)
+    path.write_bytes(content)
+    (path.parent / ".events.jsonl.gz.partial").write_bytes(b"torn")
+    (path.parent / ".events.jsonl.partial").write_bytes(b"torn")
+    assert read(path, 0) == plain
+    event_log.unpack(path)
+    assert not event_log.packed(path).exists()
+    assert read(path, 0) == plain
+    event_log.pack(path)
+    event_log.unpack(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda raw: raw[:-12], lambda raw: b"no gzip at all", lambda raw: raw[:30] + b"x" * 9]
+)
+def test_a_damaged_compressed_log_is_named(path: Path, harm: Callable[[bytes], bytes]) -> None:
+    write(path, 1, *[Kind.PHASE] * 30)
+    event_log.pack(path)
+    form = event_log.packed(path)
+    form.write_bytes(harm(form.read_bytes()))
+    for look in (lambda: read(path, 0), lambda: event_log.unpack(path)):
+        with pytest.raises(EventInvalid, match=r"events\.jsonl\.gz is damaged"):
+            look()
+    assert form.exists()
+    assert not path.exists()

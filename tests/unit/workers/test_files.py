@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.files import fsync_file, write_atomically, write_json
+from workers.files import cap_log, fsync_file, older_log, write_atomically, write_json
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
@@ -69,3 +69,18 @@ def test_a_folder_can_be_flushed_too(tmp_path: Path) -> None:
     fsync_file(tmp_path)
     with pytest.raises(FileNotFoundError):
         fsync_file(tmp_path / "nothing")
+
+
+def test_a_log_that_grows_too_long_is_begun_anew_under_the_feet_of_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    with path.open("ab", buffering=0) as writer:
+        for number in range(1000):
+            writer.write(f"line {number}\n".encode())
+            cap_log(path, 2000)
+        assert path.stat().st_size <= 2000
+    kept = older_log(path).read_text() + path.read_text()
+    assert kept.endswith("line 998\nline 999\n")
+    assert len(kept) > 2000
+    assert kept.splitlines()[1:] == [f"line {number}" for number in range(1000)][-len(kept.splitlines()) + 1 :]
+    assert not cap_log(path, 2000)
+    assert not cap_log(tmp_path / "none", 2000)

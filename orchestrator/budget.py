@@ -1,0 +1,121 @@
+"""The disk a run needs against the disk there is, before it is queued."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jobs.budget import Array, Need, need, trained_arrays
+from jobs.errors import InvalidInput
+from jobs.spec import JobSpec
+from orchestrator.app import App
+from orchestrator.report.wording import size
+from workers import disk, tensor_files
+from workers.job_dir import JobDir
+
+RECORDED = "disk"
+"""In provenance.json: what the job may take, for those that are submitted after it."""
+
+
+def need_of(spec: JobSpec, *, valid_rows: int) -> Need:
+    """Reckon what a run takes, from the headers of the model's files; its weights are not read.
+
+    Args:
+        spec: what is asked for.
+        valid_rows: rows of the validation set.
+    """
+    arrays = None
+    folder = _model_folder(spec.model)
+    if folder is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            arrays = _arrays(folder, spec)
+    return need(spec, arrays, valid_rows=valid_rows)
+
+
+def require_space(app: App, jobs: Sequence[tuple[Path, Need]]) -> None:
+    """Refuse jobs for which there is not enough space, beside what the live ones may still take.
+
+    Args:
+        app: the home, its live jobs, and what its settings want free.
+        jobs: job file and need of each that is to be queued.
+
+    Raises:
+        InvalidInput: there is too little; with the numbers.
+    """
+    free = shutil.disk_usage(_existing(app.home.jobs)).free
+    others = _promised(app)
+    floor = app.settings().disk.floor
+    for source, wanted in jobs:
+        stays = max(floor, disk.CHECKPOINTS_AHEAD * wanted.checkpoint)
+        promised = sum(others)
+        if wanted.total + stays > free - promised:
+            raise InvalidInput(f"{source}: {_too_little(wanted, stays, free, others)}")
+        others.append(wanted.total)
+
+
+def recorded(wanted: Need) -> dict[str, int]:
+    """Return what provenance.json says of it."""
+    return {"bytes": wanted.total, "checkpoint_bytes": wanted.checkpoint, "checkpoints": wanted.checkpoints}
+
+
+def unknown(wanted: Need) -> str | None:
+    """Return what the user should know where the need is not wholly known."""
+    if wanted.adapter is not None:
+        return None
+    return "disk: the model's files are not on this machine yet, so what its checkpoints will take is not known"
+
+
+def _too_little(wanted: Need, stays: int, free: int, others: Sequence[int]) -> str:
+    parts = [f"logs of {size(wanted.log)}"]
+    if wanted.adapters and wanted.adapter:
+        parts.insert(0, f"{wanted.adapters} adapters of {size(wanted.adapter)}")
+    if wanted.checkpoint:
+        parts.insert(0, f"{wanted.checkpoints} checkpoints of {size(wanted.checkpoint)}")
+    claimed = f", of which {len(others)} other jobs may take {size(sum(others))}" if others else ""
+    return (
+        f"the run may take {size(wanted.total)} ({', '.join(parts)}) and {size(stays)} must stay free, "
+        f"but {size(free)} are free{claimed}; make room (lq prune --all, lq clean), or lower lq.keep, "
+        "or disk.floor in settings.yaml"
+    )
+
+
+def _promised(app: App) -> list[int]:
+    """Return what each live job may still take, by what was reckoned when it was submitted."""
+    found = []
+    for job in app.store.jobs(ended=0) if app.home.store.exists() else []:
+        job_dir = JobDir(Path(job.job_dir))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            whole = int(json.loads(job_dir.provenance.read_text())[RECORDED]["bytes"])
+            found.append(max(0, whole - disk.used_by(job_dir.path)))
+    return found
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _arrays(folder: Path, spec: JobSpec) -> list[Array] | None:
+    tensors: dict[str, tuple[int, tuple[int, ...]]] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        for name, tensor in tensor_files.tensors_of(path).items():
+            tensors[name] = (tensor_files.BYTES_OF.get(tensor.dtype, 1), tensor.shape)
+    config = json.loads((folder / "config.json").read_text())
+    quantised: Mapping[str, Any] = config.get("quantization") or config.get("quantization_config") or {}
+    own = {name: int(one["bits"]) for name, one in quantised.items() if isinstance(one, dict) and "bits" in one}
+    return trained_arrays(tensors, spec, bits=own, usual_bits=int(quantised.get("bits") or 4)) if tensors else None
+
+
+def _model_folder(model: str) -> Path | None:
+    """Return the folder a model lies in: the one that is named, or where the Hugging Face hub's cache has it."""
+    if Path(model).is_dir():
+        return Path(model)
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    cached = (hub / f"models--{model.replace('/', '--')}" / "snapshots").glob("*")
+    whole = [folder for folder in cached if any(folder.glob("model*.safetensors"))]
+    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)

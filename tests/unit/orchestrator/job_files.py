@@ -1,0 +1,58 @@
+"""Checkpoints and adapters as a trainer and lq leave them, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jobs.job import Job
+from orchestrator.app import App
+from orchestrator.home import Home as RealHome
+from orchestrator.tidying import asked_for
+from tests.unit.orchestrator.cli_homes import Home
+from tests.unit.workers.tensor_files import holding
+from workers import adapters, checkpoints
+from workers.checkpoints import Checkpoint
+from workers.job_dir import JobDir
+
+WEIGHTS, MOMENTS = 3000, 6000
+"""Bytes of the tensors in a checkpoint's two large files."""
+
+BATCH = 4
+"""The default `batch_size`."""
+
+
+def app_of(home: Home) -> App:
+    """Return the app for a home."""
+    return App(RealHome(home.path))
+
+
+def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
+    """Write a checkpoint into a job's folder."""
+
+    def fill(where: Path) -> dict[str, Any]:
+        (where / checkpoints.ADAPTERS).write_bytes(holding(str(iteration).encode().ljust(WEIGHTS)))
+        (where / checkpoints.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
+        validation = None if loss is None else {"loss": loss}
+        return {"validation": validation, "examples_seen": iteration * BATCH, "leg": 0}
+
+    return checkpoints.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
+
+
+def publish(app: App, job: Job) -> None:
+    """Lay the finished adapter out."""
+    spec, course = asked_for(app, job.id)
+    adapters.publish(JobDir(Path(job.job_dir)), spec, course, job_id=job.id)
+
+
+def damage(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def disk_used(folder: Path) -> int:
+    """Return the bytes of all files below a folder, those with several names once."""
+    found = {(path.lstat().st_ino): path.lstat().st_size for path in folder.rglob("*") if path.is_file()}
+    return sum(found.values())

@@ -1,0 +1,143 @@
+"""Whether a job's disk is there, before it is queued."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.budget import Array, Need, need, trained_arrays
+from jobs.errors import InvalidInput
+from jobs.spec import JobSpec
+from orchestrator import budget
+from orchestrator.app import App
+from orchestrator.demo_model import build_data, build_model
+from tests.harness import Lq
+from tests.unit.orchestrator.cli_homes import Home
+from tests.unit.orchestrator.job_files import app_of
+
+MB, GB = 1_000_000, 1_000_000_000
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """Give an empty home."""
+    made = Home(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def app(home: Home) -> Iterator[App]:
+    """Give the app of that home."""
+    with app_of(home) as opened:
+        yield opened
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have 10 GB free."""
+    usage = shutil.disk_usage("/")._replace(free=10 * GB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+
+def job_of(megabytes: int, **keys: object) -> Need:
+    """Return the need of a job whose adapter takes so many MB, a third of its checkpoint."""
+    array = Array((megabytes * MB // 4,), 4)
+    return need(JobSpec.model_validate(keys), [array], valid_rows=100)
+
+
+def test_a_run_of_any_length_needs_no_more_checkpoints_than_are_kept() -> None:
+    short, long = job_of(100, iters=1000), job_of(100, iters=1_000_000)
+    assert short.checkpoints == long.checkpoints == 6
+    assert long.total - short.total < 300 * MB, "only its log grows"
+    assert job_of(100, iters=2).checkpoints == 2
+    assert job_of(100, adapter_path="/x").adapters == short.adapters + 2
+    assert job_of(100, lq={"keep": {"milestones": "0%", "last": 5}}).adapters == 0
+
+
+@pytest.mark.usefixtures("free")
+def test_what_does_not_fit_beside_the_floor_is_refused_with_the_numbers(app: App, home: Home) -> None:
+    home.write_settings("disk: {floor: 1GB}\n")
+    budget.require_space(app, [(Path("fits.yaml"), job_of(200))])
+    said = (
+        r"^large\.yaml: the run may take 11\.\d+ GB "
+        r"\(6 checkpoints of 1\.200 GB, 10 adapters of 400\.0 MB, logs of .* MB\)"
+        r" and 3\.600 GB must stay free, but 10\.000 GB are free; make room \(lq prune --all, lq clean\)"
+    )
+    with pytest.raises(InvalidInput, match=said) as refusal:
+        budget.require_space(app, [(Path("large.yaml"), job_of(400))])
+    assert refusal.value.exit_code == 2
+
+
+@pytest.mark.usefixtures("free")
+def test_jobs_that_are_queued_together_share_the_space(app: App, home: Home) -> None:
+    home.write_settings("disk: {floor: 1GB}\n")
+    one = (Path("one.yaml"), job_of(150))
+    budget.require_space(app, [one])
+    with pytest.raises(InvalidInput, match=r"^two\.yaml: .* of which 1 other jobs may take 4\."):
+        budget.require_space(app, [one, (Path("two.yaml"), job_of(200))])
+
+
+@pytest.mark.usefixtures("free")
+def test_what_queued_jobs_may_still_take_is_not_given_twice(app: App, home: Home) -> None:
+    home.write_settings("disk: {floor: 1GB}\n")
+    folder = Path(home.queued().job_dir)
+    (folder / "provenance.json").write_text(json.dumps({"disk": {"bytes": 6 * GB}}))
+    wanted = [(Path("two.yaml"), job_of(150))]
+    with pytest.raises(InvalidInput, match=r"1 other jobs may take 6\.000 GB"):
+        budget.require_space(app, wanted)
+    with (folder / "written").open("wb") as file:
+        file.truncate(5 * GB)  # most of it is on the disk already, and no longer free
+    budget.require_space(app, wanted)
+
+
+def test_a_model_that_is_not_there_blocks_nothing_and_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/nowhere")
+    wanted = budget.need_of(JobSpec(model="org/name"), valid_rows=0)
+    assert (wanted.adapter, wanted.checkpoint) == (None, 0)
+    assert "not on this machine yet" in (budget.unknown(wanted) or "")
+    budget.require_space(app, [(Path("hub.yaml"), wanted)])
+
+
+def test_a_model_in_the_hubs_cache_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    build_model(tmp_path / "hub" / "models--org--name" / "snapshots" / "abc")
+    wanted = budget.need_of(JobSpec(model="org/name", num_layers=-1), valid_rows=0)
+    assert wanted.adapter
+    assert budget.unknown(wanted) is None
+
+
+def test_names_that_lq_does_not_know_leave_the_need_unknown() -> None:
+    assert trained_arrays({"encoder.weird.weight": (4, (8, 8))}, JobSpec(), bits={}, usual_bits=4) is None
+
+
+def test_experts_count_each_whether_they_are_stacked_or_not() -> None:
+    stacked = {"model.layers.0.mlp.switch_mlp.up_proj.weight": (2, (8, 32, 16))}
+    apart = {f"model.layers.0.mlp.experts.{number}.up_proj.weight": (2, (32, 16)) for number in range(8)}
+    sizes = [
+        sum(array.nbytes for array in trained_arrays(tensors, JobSpec(num_layers=-1), bits={}, usual_bits=4) or [])
+        for tensors in (stacked, apart)
+    ]
+    assert sizes == [8 * 8 * (32 + 16) * 4] * 2
+
+
+def test_submit_refuses_what_the_disk_cannot_hold_and_records_what_it_may_take(home: Home, tmp_path: Path) -> None:
+    build_model(tmp_path / "model")
+    build_data(tmp_path / "data")
+    file = tmp_path / "night.yaml"
+    file.write_text("model: model\ndata: data\nnum_layers: -1\n")
+    lq = Lq(home.path)
+    home.write_settings("autostart: false\ndisk: {floor: 900000GB}\n")
+    for verb in ("submit", "run"):
+        answer = lq(verb, file, expect=2)
+        assert answer.err.startswith(f"lq: {file}: the run may take ")
+        assert answer.err.count("\n") == 1
+    home.write_settings("autostart: false\n")
+    (job,) = lq.json("submit", file)["jobs"]
+    recorded = json.loads((Path(job["job_dir"]) / "provenance.json").read_text())["disk"]
+    assert recorded["bytes"] > recorded["checkpoint_bytes"] * recorded["checkpoints"] > 0
