@@ -23,6 +23,7 @@ from jobs import errors
         (errors.StoreUnusable, 1),
         (errors.CheckpointInvalid, 1),
         (errors.EventInvalid, 1),
+        (errors.SecretMissing, 1),
     ],
 )
 def test_each_error_has_its_exit_code(error: type[errors.LqError], code: int) -> None:
