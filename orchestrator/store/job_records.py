@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ from sqlalchemy import Connection, Select, and_, case, func, insert, or_, select
 
 from jobs.course import Leg
 from jobs.errors import NoSuchJob, NotAllowed
-from jobs.job import Job
+from jobs.job import Job, NewMessage
 from jobs.outcomes import Reason
 from jobs.policy import Wish
 from jobs.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.tables import attempts, jobs
 
@@ -64,6 +65,7 @@ class JobRecords(Database):
         prepare: Callable[[int], Path],
         now: float,
         leg: Leg | None = None,
+        announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
         """Add a queued job. Either the job and its folder are there afterwards, or no job is.
 
@@ -76,6 +78,7 @@ class JobRecords(Database):
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
+            announce: returns the messages that the new job causes.
         """
         with self.writing() as db:
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
@@ -84,7 +87,9 @@ class JobRecords(Database):
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
             if leg is not None:
                 append_leg(db, job_id, leg, now)
-            return read_job(db, job_id)
+            job = read_job(db, job_id)
+            insert_messages(db, announce(job), now)
+            return job
 
     def job(self, job_id: int) -> Job:
         """Return a job.

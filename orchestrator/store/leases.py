@@ -16,7 +16,7 @@ from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
-from orchestrator.store.outbox import insert_message
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity, to_job
 from orchestrator.store.tables import attempts, jobs, queue
 
@@ -112,8 +112,7 @@ class Leases(Database):
             if decision.leg is not None:
                 append_leg(db, job_id, decision.leg, now)
             insert_incidents(db, incidents)
-            for message in messages:
-                insert_message(db, message, now)
+            insert_messages(db, messages, now)
             return read_job(db, job_id)
 
 
