@@ -27,7 +27,6 @@ MOST_ENDED = 200
 MOST_SHOWN = 8
 """Lines of each part; services cut or refuse what is longer than about 4,000 characters."""
 
-_HANDLED = frozenset({Reason.SPIKE.value, Reason.DRIFT.value, Reason.NOT_FINITE.value})
 _COMING = (Status.QUEUED, Status.WAITING)
 
 
@@ -37,7 +36,7 @@ class Told:
 
     facts: Facts
     word: str  # the verdict of its report, or its status
-    handled: int  # loss spikes that the guard put right
+    rollbacks: int  # how often the loss guard went back
 
     @property
     def job(self) -> Job:
@@ -121,8 +120,9 @@ def _told(store: Store, job: Job) -> Told:
         validations=store.validations(job.id),
         tests=store.validations(job.id, kind="test"),
     )
-    handled = sum(incident.code in _HANDLED for incident in store.incidents(job.id))
-    return Told(facts=facts, word=word_for(job), handled=handled)
+    # each rollback goes on in another order of the data, so its leg has a salt of its own
+    salts = {leg.salt for leg in store.legs(job.id)} - {0}
+    return Told(facts=facts, word=word_for(job), rollbacks=len(salts))
 
 
 def _title(ended: Sequence[Told], running: int, coming: int, wanting: int) -> str:
@@ -173,7 +173,7 @@ def _troubles(one: Told) -> list[str]:
     died = messages.deaths(one.facts.attempts)
     return [
         *([f"restarted {times(died, 'time')}"] if died else []),
-        *([f"{times(one.handled, 'loss spike')} handled"] if one.handled else []),
+        *([f"rolled back {times(one.rollbacks, 'time')}"] if one.rollbacks else []),
     ]
 
 

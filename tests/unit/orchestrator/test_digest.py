@@ -26,13 +26,13 @@ DAY = date(2026, 5, 5)
 SEVEN = datetime(2026, 5, 5, 7, 0, tzinfo=BERLIN).timestamp()
 
 
-def told(number: int, status: Status, *, word: str | None = None, handled: int = 0, **changes: object) -> Told:
+def told(number: int, status: Status, *, word: str | None = None, rollbacks: int = 0, **changes: object) -> Told:
     """A job of the night."""
     one = job(id=number, name=f"j{number}", status=status, job_dir=f"/jobs/{number}", **changes)
     known = dataclasses.replace(facts(), job=one)
     if status is not Status.SUCCEEDED:
         known = dataclasses.replace(known, attempts=[], validations=[])
-    return Told(facts=known, word=word or status.value, handled=handled)
+    return Told(facts=known, word=word or status.value, rollbacks=rollbacks)
 
 
 def composed(*rows: Told, queue: QueueState = RUNS) -> tuple[str, list[str], str | None] | None:
@@ -43,7 +43,7 @@ def composed(*rows: Told, queue: QueueState = RUNS) -> tuple[str, list[str], str
 
 def test_a_night_is_told_with_what_needs_a_person_first() -> None:
     found = composed(
-        told(1, Status.SUCCEEDED, word="WASTED", handled=1),
+        told(1, Status.SUCCEEDED, word="WASTED", rollbacks=1),
         told(2, Status.FAILED, reason="crash_loop", detail="exit code 1"),
         told(4, Status.HELD, reason="host_rebooted", detail="the machine was restarted 2 times within a day"),
         told(5, Status.HELD, reason="stopped_by_user", detail="held by the user"),
@@ -62,7 +62,7 @@ def test_a_night_is_told_with_what_needs_a_person_first() -> None:
         "- j6 (job 6) waits for space on the disk: no space",
         "ended since Mon 07:00",
         "- j1 (job 1): WASTED; validation loss 6.000 -> 2.125, best 2.000 at iteration 3000; "
-        "3,400 iterations in 2 h 0 min; restarted 1 time; 1 loss spike handled",
+        "3,400 iterations in 2 h 0 min; restarted 1 time; rolled back 1 time",
         "- j2 (job 2): failed: crash_loop: exit code 1; next: lq show 2",
         "running",
         "- j7 (job 7): 3,400 of 15,000 iterations; validation loss 2.100; done in 4 h 1 min, at 11:01",
@@ -106,7 +106,7 @@ def test_a_job_without_a_measurement_says_nothing_of_it() -> None:
     bare = Told(
         facts=facts(job=job(status=Status.SUCCEEDED), attempts=[attempt(1, Outcome.DONE)], validations=[]),
         word="succeeded",
-        handled=0,
+        rollbacks=0,
     )
     found = composed(bare)
     assert found is not None
