@@ -19,7 +19,6 @@ NOT_BUILT: Mapping[str, str] = {
     "": "matrix database",
     "lq": "after window deadline power prompts matrix idle",
     "defaults": "after window deadline power prompts matrix idle",
-    "notify": "digest quiet",
 }
 """Keys that the design names and this version does not follow yet, by what they stand under."""
 

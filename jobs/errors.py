@@ -13,7 +13,8 @@
     ├── StoreUnusable                1  lq.db is damaged, or newer than this program
     ├── CheckpointInvalid            1  a checkpoint that does not verify
     │   └── CheckpointOfAnotherVersion  1  not damaged: another lq wrote it
-    └── EventInvalid                 1  a line of events.jsonl that is not an event
+    ├── EventInvalid                 1  a line of events.jsonl that is not an event
+    └── SecretMissing                1  the keyring does not give what a URL asks for
 
 The number is the exit code of the command line (design.md, "Command line").
 A message says what, where and what to do, in one line.
@@ -91,6 +92,10 @@ class CheckpointOfAnotherVersion(CheckpointInvalid):
 
 class EventInvalid(LqError):
     """A line of events.jsonl is not an event."""
+
+
+class SecretMissing(LqError):
+    """The keyring does not give what a URL asks for; the text names neither the secret nor where it lies."""
 
 
 def located(path: Path | str, line: int | None, text: str) -> str:

@@ -154,7 +154,7 @@ class ServiceResult:
     service: str  # its name in settings.yaml, or its kind and place: "json 1"
     delivered: bool
     tries: int
-    last_result: str  # delivered, failed, timed out, no longer configured
+    last_result: str  # delivered, failed, timed out, told in the digest, no longer configured, ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ class Message:
 
     id: int
     job_id: int | None
-    event: str  # started, recovered, failed, finished
+    event: str  # jobs.spec.Event, or digest
     key: str  # no two rows have the same
     title: str
     body: str
@@ -171,8 +171,9 @@ class Message:
     tags: tuple[str, ...] | None
     created_at: float
     next_try_at: float | None  # None once settled
-    settled: str | None  # delivered, gave_up, nobody
+    settled: str | None  # delivered, gave_up, folded (another message tells it), nobody
     services: tuple[ServiceResult, ...]
+    due_at: float | None = None  # when it is sent first; None in rows of older versions: at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,7 @@ class NewMessage:
     """A message to put into the outbox; the store gives it its id and its times."""
 
     job_id: int | None
-    event: str  # started, recovered, failed, finished
+    event: str  # jobs.spec.Event, or digest
     key: str  # a second message with the same key is dropped
     title: str
     body: str

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Event = Literal["started", "recovered", "needs_you", "failed", "finished"]
+Event = Literal["submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"]
 """What a job can notify about."""
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)?\s*", re.IGNORECASE)

@@ -86,6 +86,8 @@ class Story:
         else:
             child = self._adopt(attempt)
             self.vitals = self._vitals_so_far(attempt)
+            if self.vitals.trained:
+                self.teller.trains(attempt.number)  # its worker may have died before it could tell
         if child is not None:
             if not self._watch(attempt, child):
                 log.info("job %d: left running as pid %d", self.job.id, child.identity.pid)
@@ -335,7 +337,10 @@ class Story:
             owner=self.night.owner,
             now=self.night.clock(),
             incidents=incidents,
-            messages=self.teller.of_decision(decision, attempt),
+            messages=[
+                *self.teller.of_decision(decision, attempt),
+                *(self.teller.guarded(told) if told is not None and decision.back_to is not None else ()),
+            ],
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
         if not judgement.has_its_own_answer(decision):
@@ -357,9 +362,9 @@ class Story:
 
     def _pause_queue_for(self, attempt: Attempt) -> None:
         because = judgement.same_cause(self.night, self.job, attempt, self.vitals)
-        if because is not None and self.store.pause_queue(because, self.night.clock()):
+        told = self.teller.queue_paused(because, self.night.clock()) if because is not None else []
+        if because is not None and self.store.pause_queue(because, self.night.clock(), told):
             log.warning("the queue is paused: %s", because)
-            self.teller.queue_paused(because, self.night.clock())
 
     def _incident(self, attempt: Attempt, code: str, text: str, evidence: dict[str, object] | None = None) -> Incident:
         return Incident(

@@ -1,17 +1,24 @@
-"""What a notification says: numbers, the place of the report, the next command. Pure; no verdicts, no secrets."""
+"""What a notification says: numbers, the place of the report, the next command. Pure; no judgement, no secrets."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jobs.job import Attempt, Job, NewMessage, ProgressPoint, Validation
-from jobs.outcomes import Outcome
+from jobs.job import Attempt, Incident, Job, Message, NewMessage, ProgressPoint, Validation
+from jobs.outcomes import Outcome, Reason
 from jobs.policy import Decision
-from jobs.spec import JobSpec
 from orchestrator.report.wording import duration
 from workers.job_dir import JobDir
+
+if TYPE_CHECKING:
+    from jobs.spec import JobSpec
+
+EARLIER = 3
+"""Of the messages that one stands for, so many of the earlier ones are told with a line of their own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class Facts:
     points: Sequence[ProgressPoint]
     validations: Sequence[Validation]
     tests: Sequence[Validation]
+    verdict: str | None = None  # of its report
 
 
 def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
@@ -37,21 +45,44 @@ def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt
     """
     job = facts.job
     folder = JobDir(Path(job.job_dir))
-    lines = [f"{job.iteration} of {job.iters} iterations in {_trained_for(facts)}", *_losses(facts)]
+    lines = [f"{job.iteration:,} of {job.iters:,} iterations in {_trained_for(facts)}", *losses(facts)]
     lines += _restarts(facts.attempts)
-    if event == "failed":
-        lines += [f"why: {decision.reason}: {decision.detail}", f"next: lq show {job.id}, then lq retry {job.id}"]
-    if event == "needs_you":
-        lines += [f"why: {decision.reason}: {decision.detail}", decision.answer]
+    if event == "finished":
+        lines = [*([f"verdict: {facts.verdict}"] if facts.verdict else []), *lines]
     else:
-        lines.append(f"report: {folder.report / 'report.md'}")
+        lines = [f"why: {decision.reason}: {decision.detail}", *lines]
+    if event == "failed":
+        lines.append(f"next: lq show {job.id}, then lq retry {job.id}")
+    lines.append(_wanted(job, decision) if event == "needs_you" else f"report: {folder.report / 'report.md'}")
+    picture = None if event == "needs_you" else str(folder.report / "loss_curve.png")
+    return _about(job, event, f"{event}-{attempt}", lines, spec, title=event.replace("_", " "), attachment=picture)
+
+
+def _wanted(job: Job, decision: Decision) -> str:
+    """Return what a person is to do."""
+    if decision.reason is Reason.DISK_FULL:
+        return "next: make room on the disk; lq looks every minute, and the job goes on by itself"
+    answer = f"{decision.answer}; " if decision.answer else ""
+    return f"{answer}next: lq show {job.id}, then lq release {job.id}"
+
+
+def _about(
+    job: Job,
+    event: str,
+    key: str,
+    lines: Sequence[str],
+    spec: JobSpec,
+    *,
+    title: str,
+    attachment: str | None = None,
+) -> NewMessage:
     return NewMessage(
         job_id=job.id,
         event=event,
-        key=f"job-{job.id}-{event}-{attempt}",
-        title=f"lq: {job.name} (job {job.id}) {event.replace('_', ' ')}",
+        key=f"job-{job.id}-{key}",
+        title=f"lq: {job.name} (job {job.id}) {title}",
         body="\n".join(lines),
-        attachment=None if event == "needs_you" else str(folder.report / "loss_curve.png"),
+        attachment=attachment,
         tags=spec.lq.notify.tags,
     )
 
@@ -67,31 +98,54 @@ def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMess
     """
     repeated = max(0, (before.last_iteration or 0) - (now.first_iteration or 0))
     lines = [
-        f"attempt {before.number} ended: {before.detail}",
+        f"attempt {before.number} died: {before.detail}",
         f"resumed from iteration {now.first_iteration} ({now.quality}), {repeated} iterations repeated",
     ]
-    return NewMessage(
-        job_id=job.id,
-        event="recovered",
-        key=f"job-{job.id}-recovered-{now.number}",
-        title=f"lq: {job.name} (job {job.id}) recovered",
-        body="\n".join(lines),
-        attachment=None,
-        tags=spec.lq.notify.tags,
-    )
+    return _about(job, "recovered", f"recovered-{now.number}", lines, spec, title="recovered")
+
+
+def submitted(job: Job, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that was queued."""
+    lines = [f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"]
+    return _about(job, "submitted", "submitted", lines, spec, title="submitted")
 
 
 def started(job: Job, spec: JobSpec) -> NewMessage:
     """Return the message for a job that trains for the first time."""
-    return NewMessage(
-        job_id=job.id,
-        event="started",
-        key=f"job-{job.id}-started",
-        title=f"lq: {job.name} (job {job.id}) started",
-        body=f"{job.iters} iterations of {spec.fine_tune_type} on {spec.model}",
-        attachment=None,
-        tags=spec.lq.notify.tags,
-    )
+    lines = [f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"]
+    return _about(job, "started", "started", lines, spec, title="started")
+
+
+def guarded(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
+    """Return the message for a run whose loss the guard put right.
+
+    Args:
+        job: the job.
+        incident: what the guard saw and did.
+        spec: what was asked for.
+    """
+    lines = [incident.text, f"it trains on; see: lq show {job.id}"]
+    key = f"spike_handled-{incident.attempt}-{incident.code}-{int(incident.time)}"
+    return _about(job, "spike_handled", key, lines, spec, title="spike handled")
+
+
+def late(job: Job, spec: JobSpec, *, deadline: float, expected: float, zone: tzinfo | None) -> NewMessage:
+    """Return the message for a job that will miss its deadline; one a deadline.
+
+    Args:
+        job: the job.
+        spec: what was asked for.
+        deadline: when it was to be done, unix seconds.
+        expected: when it will be done at its present speed, unix seconds.
+        zone: whose hours; None for the machine's own zone.
+    """
+    by = f"{duration(expected - deadline)} late"
+    lines = [
+        f"wanted by {clock(deadline, deadline, zone)}; at its speed done at {clock(expected, deadline, zone)}, {by}",
+        f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
+        f"next: lq show {job.id}",
+    ]
+    return _about(job, "deadline", f"deadline-{int(deadline)}", lines, spec, title="will miss its deadline")
 
 
 def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMessage:
@@ -114,7 +168,40 @@ def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMes
     )
 
 
-def _losses(facts: Facts) -> list[str]:
+def counted(rows: Sequence[Message], zone: tzinfo | None) -> Message:
+    """Return the last of several messages of a kind as one that tells of all.
+
+    Args:
+        rows: of the same event about the same job, oldest first; a single one is returned as it is.
+        zone: whose hours; None for the machine's own zone.
+    """
+    *earlier, last = rows
+    if not earlier:
+        return last
+    since = clock(rows[0].created_at, last.created_at, zone)
+    told = earlier[::-1][:EARLIER]
+    lines = [f"{clock(row.created_at, last.created_at, zone)} {row.body.partition(chr(10))[0]}" for row in told]
+    more = [f"and {len(earlier) - len(told)} before"] if len(earlier) > len(told) else []
+    body = "\n".join([last.body, "before that:", *lines, *more])
+    alike = len({row.title for row in rows}) == 1
+    count = f"{len(rows)} times since {since}" if alike else f"and {len(earlier)} more since {since}"
+    return dataclasses.replace(last, title=f"{last.title} ({count})", body=body)
+
+
+def clock(moment: float, beside: float, zone: tzinfo | None) -> str:
+    """Return 02:10, with the day where that is another one than that of `beside`.
+
+    Args:
+        moment: unix seconds.
+        beside: unix seconds.
+        zone: whose hours; None for the machine's own zone.
+    """
+    at, other = datetime.fromtimestamp(moment, tz=zone), datetime.fromtimestamp(beside, tz=zone)
+    return f"{at:%H:%M}" if at.date() == other.date() else f"{at:%a %H:%M}"
+
+
+def losses(facts: Facts) -> list[str]:
+    """Return a line each for what was measured of training, validation and test."""
     lines = []
     if facts.points:
         lines.append(f"train loss {facts.points[0].train_loss:.3f} -> {facts.points[-1].train_loss:.3f}")
@@ -133,9 +220,13 @@ def _restarts(attempts: Sequence[Attempt]) -> list[str]:
     resumed = [attempt for attempt in attempts if attempt.number > 1]
     if not resumed:
         return []
-    deaths = sum(attempt.outcome == Outcome.DIED for attempt in attempts)
     qualities = ", ".join(sorted({attempt.quality or "unknown" for attempt in resumed}))
-    return [f"{len(attempts)} attempts, {deaths} died; resumes: {qualities}"]
+    return [f"{len(attempts)} attempts, {deaths(attempts)} died; resumes: {qualities}"]
+
+
+def deaths(attempts: Sequence[Attempt]) -> int:
+    """Return how many attempts died."""
+    return sum(attempt.outcome == Outcome.DIED for attempt in attempts)
 
 
 def _trained_for(facts: Facts) -> str:

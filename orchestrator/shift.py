@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jobs.policy import DISK_LOOK_S
 from jobs.states import Status
 from orchestrator.attempt import Story
 from orchestrator.night import Night
+from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
 from orchestrator.surroundings import floor_of
 from orchestrator.upkeep import START_LOG_BYTES
@@ -40,7 +40,7 @@ class Shift:
         self._busy: set[int] = set()  # jobs looked after now
         self._taken = 0  # slots taken
         self._rung = False  # a bell was heard while every slot was taken
-        self._delivering = threading.Lock()
+        self._post = Post(night)
 
     def answer(self) -> None:
         """Look after jobs until there is none that may run."""
@@ -57,21 +57,12 @@ class Shift:
 
     def deliver(self, message_id: int) -> None:
         """Deliver a message of the outbox if it is due."""
-        from orchestrator.notify import Notifier, deliver
-
-        app, now = self._night.app, self._night.clock()
-        with self._delivering:
-            notifier = Notifier(app.settings().notify.services)
-            jitter = random.random()  # noqa: S311 spreads tries, guards nothing
-            after = deliver(message_id, store=app.store, notifier=notifier, now=now, jitter=jitter)
-        results = ", ".join(f"{service.service}: {service.last_result}" for service in after.services)
-        log.info("message %d (%s): %s", after.id, after.event, results or after.settled)
-        if after.next_try_at is not None:
-            app.doorbell.ring_for_delivery(after.id, after_s=max(0.0, after.next_try_at - now))
+        self._post.deliver(message_id)
 
     def tick(self) -> None:
-        """A minute has passed: see what came apart."""
+        """A minute has passed: write the digest if its hour has come, see what came apart."""
         cap_log(self._night.app.home.start_log, START_LOG_BYTES)
+        self._post.tick()
         ring_for_the_lost(self._night.app, self._night.clock())
 
     # --- slots ---

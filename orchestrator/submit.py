@@ -95,9 +95,11 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> li
 
 def enqueue(app: App, checked: Checked) -> Job:
     """Queue a checked job: its row and its folder appear together, or neither does."""
+    from orchestrator.telling import Teller
+
     spec = checked.loaded.spec
     known = _known_to_fit(app, spec)
-    return app.store.submit(
+    job = app.store.submit(
         name=spec.name,
         priority=spec.lq.priority,
         iters=spec.iters,
@@ -106,7 +108,11 @@ def enqueue(app: App, checked: Checked) -> Job:
         prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
         now=time.time(),
         leg=known,
+        announce=lambda job: Teller(app, job, spec).submitted(),
     )
+    for message in app.store.messages(job.id):
+        app.doorbell.ring_for_delivery(message.id)
+    return job
 
 
 def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:

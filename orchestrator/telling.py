@@ -1,19 +1,27 @@
-"""Who is told what: messages of a job, written to the outbox where a service listens."""
+"""Who is told what: messages of a job, written to the outbox where a service listens.
+
+A message is stored in the transaction of its cause: the methods that return messages are for whoever writes that. Only
+`trains` writes its own, for a cause that the store has already; whoever adopts the attempt calls it again.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
 
 from jobs.errors import ConfigInvalid
-from jobs.job import Attempt, Job, NewMessage
-from jobs.outcomes import Outcome, Quality
+from jobs.going_back import GUARD_REASONS
+from jobs.job import Attempt, Incident, Job, NewMessage
+from jobs.outcomes import Outcome, Quality, Reason
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator import messages
 from orchestrator.app import App
+from orchestrator.audience import wants
+from orchestrator.verdict import verdict_of
 
 log = logging.getLogger("lq.telling")
 
@@ -21,7 +29,7 @@ _EVENTS = {Status.SUCCEEDED: "finished", Status.FAILED: "failed", Status.HELD: "
 
 
 class Teller:
-    """Writes a job's messages."""
+    """Words a job's messages."""
 
     def __init__(self, app: App, job: Job, spec: JobSpec) -> None:
         """Take a job.
@@ -33,20 +41,42 @@ class Teller:
         """
         self._app, self._job, self._spec = app, job, spec
 
+    def submitted(self) -> Sequence[NewMessage]:
+        """Return the messages that the job's submit causes."""
+        return self._heard("submitted", lambda: messages.submitted(self._job, self._spec))
+
     def of_decision(self, decision: Decision, attempt: Attempt) -> Sequence[NewMessage]:
-        """Return the messages a decision causes; they are stored in its own transaction."""
+        """Return the messages a decision causes."""
         event = _EVENTS.get(decision.status)
-        if event is None or not self._heard(event):
+        if decision.status is Status.WAITING and decision.reason is Reason.DISK_FULL:
+            event = "needs_you"
+        if event is None:
             return []
-        store, job_id = self._app.store, self._job.id
-        facts = messages.Facts(
-            job=store.job(job_id),
-            attempts=store.attempts(job_id),
-            points=store.points(job_id),
-            validations=store.validations(job_id),
-            tests=store.validations(job_id, kind="test"),
-        )
-        return [messages.decided(facts, event, decision, self._spec, attempt.number)]
+        return self._heard(event, lambda: self._decided(event, decision, attempt))
+
+    def guarded(self, incident: Incident) -> Sequence[NewMessage]:
+        """Return the messages that an answer of the loss guard causes.
+
+        Args:
+            incident: what it saw and did; its text is the message's first line.
+        """
+        return self._heard("spike_handled", lambda: messages.guarded(self._job, incident, self._spec))
+
+    def late(self, *, deadline: float, expected: float, zone: tzinfo | None = None) -> Sequence[NewMessage]:
+        """Return the messages for a job that will miss its deadline; those of one deadline have one key.
+
+        Args:
+            deadline: unix seconds.
+            expected: when it will be done at its present speed, unix seconds.
+            zone: whose hours; None for the machine's own zone.
+        """
+        job = self._app.store.job(self._job.id)
+        wording = {"deadline": deadline, "expected": expected}
+        return self._heard("deadline", lambda: messages.late(job, self._spec, **wording, zone=zone))
+
+    def queue_paused(self, because: str, now: float) -> Sequence[NewMessage]:
+        """Return the messages that a pause of the queue causes."""
+        return self._heard("needs_you", lambda: messages.queue_paused(self._job, because, self._spec, now))
 
     def trains(self, number: int) -> None:
         """Tell that a job trains, or that one which died trains again; a message's key lets it be told once.
@@ -55,31 +85,40 @@ class Teller:
             number: of the attempt that trains.
         """
         if number == 1:
-            self._tell("started", messages.started(self._job, self._spec))
+            self._tell(self._heard("started", lambda: messages.started(self._job, self._spec)))
             return
-        before, now = self._app.store.attempts(self._job.id)[number - 2 : number]
-        if before.outcome == Outcome.DIED and now.quality not in (None, Quality.FRESH):
-            self._tell("recovered", messages.recovered(self._job, before, now, self._spec))
+        before, after = self._app.store.attempts(self._job.id)[number - 2 : number]
+        gone_back = before.reason in GUARD_REASONS  # told already, as what the loss guard did
+        if before.outcome == Outcome.DIED and not gone_back and after.quality not in (None, Quality.FRESH):
+            heard = self._heard("recovered", lambda: messages.recovered(self._job, before, after, self._spec))
+            self._tell(heard)
 
-    def queue_paused(self, because: str, now: float) -> None:
-        """Tell that the queue is paused and wants a person."""
-        self._tell("needs_you", messages.queue_paused(self._job, because, self._spec, now))
+    def _decided(self, event: str, decision: Decision, attempt: Attempt) -> NewMessage:
+        store, job_id = self._app.store, self._job.id
+        facts = messages.Facts(
+            job=store.job(job_id),
+            attempts=store.attempts(job_id),
+            points=store.points(job_id),
+            validations=store.validations(job_id),
+            tests=store.validations(job_id, kind="test"),
+            verdict=verdict_of(self._job) if event == "finished" else None,
+        )
+        return messages.decided(facts, event, decision, self._spec, attempt.number)
 
-    def _tell(self, event: str, message: NewMessage) -> None:
-        if not self._heard(event):
-            return
-        added = self._app.store.add_message(message, time.time())
-        if added is not None:
-            self._app.doorbell.ring_for_delivery(added.id)
+    def _tell(self, new: Sequence[NewMessage]) -> None:
+        now = time.time()
+        for message in new:
+            added = self._app.store.add_message(message, now)
+            if added is not None:
+                wait = max(0.0, (added.next_try_at or now) - now)
+                self._app.doorbell.ring_for_delivery(added.id, after_s=wait)
 
-    def _heard(self, event: str) -> bool:
-        """Say whether any service hears an event; none does where settings.yaml cannot be read, and the log says so."""
-        from orchestrator.notify import wants
-
+    def _heard(self, event: str, word: Callable[[], NewMessage]) -> list[NewMessage]:
+        """Word a message where any service hears it; where settings.yaml cannot be read, it waits until it can."""
         try:
-            services = self._app.settings().notify.services
+            services = self._app.settings().notify.everyone
         except ConfigInvalid as error:
-            log.error("nobody can be notified: %s", error)
-            return False
+            log.error("nobody can be notified before settings.yaml is mended: %s", error)
+            return [word()]
         wanted = self._spec.lq.notify
-        return bool(wants(services, event, job_on=wanted.on, job_tags=wanted.tags))
+        return [word()] if wants(services, event, job_on=wanted.on, job_tags=wanted.tags) else []

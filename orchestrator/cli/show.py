@@ -16,6 +16,7 @@ from jobs.outcomes import Outcome
 from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.cli import output, reach
+from orchestrator.cli.notify import fate
 from orchestrator.cli.output import json_option
 from orchestrator.cli.status import entry, goes_on
 from orchestrator.report.incidents import Told, differences, end, told
@@ -192,5 +193,4 @@ def _messages(app: App, job: Job) -> None:
     if messages:
         _head("messages")
     for message in messages:
-        results = ", ".join(f"{one.service} {one.last_result}" for one in message.services) or "not tried yet"
-        _pair(message.event, f"{output.clock(message.created_at)}  {message.settled or 'open'}: {results}")
+        _pair(message.event, f"{output.clock(message.created_at)}  {fate(message)}")

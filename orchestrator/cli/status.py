@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.job import Job, QueueState
+from jobs.job import Job, Message, QueueState
 from jobs.states import Status
 from orchestrator import duty
 from orchestrator.cli import output, reach
+from orchestrator.cli.notify import undelivered
 from orchestrator.cli.output import json_option
 from workers.process import is_alive
 
@@ -41,17 +43,36 @@ def status(every: bool, as_json: bool) -> None:
         alive = duty.running(app.home)
         jobs = reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
+        missed = undelivered(app)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
             output.print_json(
                 {
                     "worker": {"alive": alive is not None, "pid": pid},
                     "queue": {"paused": queue.paused_at is not None, "because": queue.because},
+                    "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
                     "jobs": [entry(job) for job in jobs],
                 }
             )
             return
         _tell(jobs, alive, queue)
+        _tell_missed(missed)
+
+
+def _waiting(missed: Sequence[Message]) -> int:
+    return sum(message.settled is None for message in missed)
+
+
+def _tell_missed(missed: Sequence[Message]) -> None:
+    """Say that services did not get what they were to get: whoever reads this may be waiting for it."""
+    waiting = _waiting(missed)
+    gave_up = len(missed) - waiting
+    said = [
+        *([f"{waiting} not delivered yet, tried again"] if waiting else []),
+        *([f"{gave_up} given up after a day"] if gave_up else []),
+    ]
+    if said:
+        output.console().print(f"messages: {', '.join(said)}; see: lq notify list", style="yellow")
 
 
 def entry(job: Job) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select
 
-from jobs.job import Incident
+from jobs.job import Incident, NewMessage
 from orchestrator.store.database import Database
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import fields_of, from_incident, to_incident
 from orchestrator.store.tables import incidents
 
@@ -21,10 +22,11 @@ class IncidentRecords(Database):
         with self.reading() as db:
             return [to_incident(row) for row in db.execute(query).mappings()]
 
-    def add_incident(self, incident: Incident) -> None:
-        """Record an incident that has no other cause in the store."""
+    def add_incident(self, incident: Incident, messages: Sequence[NewMessage] = ()) -> None:
+        """Record an incident that has no other cause in the store, and the messages it causes."""
         with self.writing() as db:
             insert_incidents(db, [incident])
+            insert_messages(db, messages, incident.time)
 
 
 def insert_incidents(db: Connection, new: Sequence[Incident]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Select, and_, case, func, insert, or_, select
 
 from jobs.course import Leg
 from jobs.errors import NoSuchJob, NotAllowed
-from jobs.job import Job
+from jobs.job import Job, NewMessage
 from jobs.outcomes import Reason
 from jobs.policy import Wish
 from jobs.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.tables import attempts, jobs
 
@@ -67,6 +68,7 @@ class JobRecords(Database):
         now: float,
         leg: Leg | None = None,
         adapter_path: str | None = None,
+        announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
         """Add a queued job. Either the job and its folder are there afterwards, or no job is.
 
@@ -80,6 +82,7 @@ class JobRecords(Database):
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
             adapter_path: where the job publishes; no other live job may.
+            announce: returns the messages that the new job causes.
 
         Raises:
             NotAllowed: another live job publishes there.
@@ -92,7 +95,9 @@ class JobRecords(Database):
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
             if leg is not None:
                 append_leg(db, job_id, leg, now)
-            return read_job(db, job_id)
+            job = read_job(db, job_id)
+            insert_messages(db, announce(job), now)
+            return job
 
     def require_free_path(self, adapter_path: str) -> None:
         """Look whether a job may publish there.

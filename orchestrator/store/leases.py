@@ -17,7 +17,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
 from orchestrator.store.observations import let_go
-from orchestrator.store.outbox import insert_message
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity, to_job
 from orchestrator.store.tables import attempts, jobs, queue
 
@@ -115,8 +115,7 @@ class Leases(Database):
             if decision.back_to is not None:
                 let_go(db, job_id, decision.back_to)
             insert_incidents(db, incidents)
-            for message in messages:
-                insert_message(db, message, now)
+            insert_messages(db, messages, now)
             return read_job(db, job_id)
 
 

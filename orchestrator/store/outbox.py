@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from jobs.job import Message, NewMessage, ServiceResult
+from jobs.outbox import DIGEST, due_at
 from orchestrator.store.database import Database
 from orchestrator.store.rows import from_message, to_message
 from orchestrator.store.tables import outbox
@@ -17,7 +19,7 @@ class Outbox(Database):
     """What the notifier asks."""
 
     def add_message(self, message: NewMessage, now: float) -> Message | None:
-        """Put a message into the outbox, due at once.
+        """Put a message into the outbox, due at once or when jobs.outbox.due_at lets it.
 
         Returns:
             The message; None where one with its key was there already.
@@ -43,6 +45,28 @@ class Outbox(Database):
         with self.reading() as db:
             return [to_message(row) for row in db.execute(query).mappings()]
 
+    def kin(self, message: Message) -> list[Message]:
+        """Return what may tell of a message or be told by it, by id: messages of its job, and later digests."""
+        digest = and_(outbox.c.event == DIGEST, outbox.c.id > message.id)
+        own = outbox.c.job_id == message.job_id if message.job_id is not None else outbox.c.id == message.id
+        with self.reading() as db:
+            rows = db.execute(select(*outbox.columns).where(or_(own, digest)).order_by(outbox.c.id)).mappings()
+            return [to_message(row) for row in rows]
+
+    def last_digest(self) -> Message | None:
+        """Return the digest that was written last."""
+        last = select(*outbox.columns).where(outbox.c.event == DIGEST).order_by(outbox.c.id.desc()).limit(1)
+        with self.reading() as db:
+            row = db.execute(last).mappings().first()
+            return None if row is None else to_message(row)
+
+    def undelivered(self, since: float) -> list[Message]:
+        """Return the messages still to be delivered, and those given up that were written after `since`, by id."""
+        given_up = and_(outbox.c.settled == "gave_up", outbox.c.created_at >= since)
+        query = select(*outbox.columns).where(or_(outbox.c.settled.is_(None), given_up)).order_by(outbox.c.id)
+        with self.reading() as db:
+            return [to_message(row) for row in db.execute(query).mappings()]
+
     def due_messages(self, now: float) -> list[Message]:
         """Return the messages that are not settled and whose next try is due, by id."""
         due = select(*outbox.columns).where(outbox.c.settled.is_(None), outbox.c.next_try_at <= now)
@@ -64,7 +88,7 @@ class Outbox(Database):
             message_id: the message.
             services: every service's result so far.
             next_try_at: unix seconds; None once settled.
-            settled: delivered, gave_up or nobody; None while there is more to try.
+            settled: delivered, gave_up, folded or nobody; None while there is more to try.
             now: unix seconds.
         """
         values = {"services": [dataclasses.asdict(service) for service in services], "settled": settled}
@@ -74,9 +98,26 @@ class Outbox(Database):
 
 def insert_message(db: Connection, message: NewMessage, now: float) -> int | None:
     """Put a message into the outbox with its cause; return its id, None where its key was there already."""
-    new = insert(outbox).values(**from_message(message, now)).on_conflict_do_nothing(index_elements=["key"])
+    due = due_at(_previous(db, message), now)
+    new = insert(outbox).values(**from_message(message, now, due)).on_conflict_do_nothing(index_elements=["key"])
     message_id: int | None = db.execute(new.returning(outbox.c.id)).scalar()
     return message_id
+
+
+def insert_messages(db: Connection, new: Sequence[NewMessage], now: float) -> None:
+    """Put messages into the outbox with their cause."""
+    for message in new:
+        insert_message(db, message, now)
+
+
+def _previous(db: Connection, message: NewMessage) -> float | None:
+    """Return when the last message of this event about this job was, or will be, due."""
+    if message.job_id is None:
+        return None
+    of_its_kind = and_(outbox.c.job_id == message.job_id, outbox.c.event == message.event)
+    last = select(func.max(func.coalesce(outbox.c.due_at, outbox.c.created_at))).where(of_its_kind)
+    due: float | None = db.execute(last).scalar()
+    return due
 
 
 def _read_message(db: Connection, message_id: int) -> Message:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select, update
 
-from jobs.job import QueueState
+from jobs.job import NewMessage, QueueState
 from orchestrator.store.database import Database
+from orchestrator.store.outbox import insert_messages
 from orchestrator.store.tables import queue
 
 
@@ -18,11 +21,20 @@ class QueueRecord(Database):
             row = db.execute(select(queue.c.paused_at, queue.c.because)).mappings().one()
         return QueueState(**row)
 
-    def pause_queue(self, because: str, now: float) -> bool:
-        """Hand out no more jobs; say whether that changed anything. Jobs that run go on."""
+    def pause_queue(self, because: str, now: float, messages: Sequence[NewMessage] = ()) -> bool:
+        """Hand out no more jobs; say whether that changed anything. Jobs that run go on.
+
+        Args:
+            because: why, in one line.
+            now: unix seconds.
+            messages: put into the outbox with it, where it changes anything.
+        """
         with self.writing() as db:
             paused = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because)
-            return db.execute(paused).rowcount == 1
+            changed = db.execute(paused).rowcount == 1
+            if changed:
+                insert_messages(db, messages, now)
+            return changed
 
     def resume_queue(self) -> bool:
         """Hand out jobs again; say whether that changed anything."""

@@ -115,8 +115,8 @@ def to_message(row: RowMapping) -> Message:
     return Message(**{**row, "tags": None if tags is None else tuple(tags), "services": services})
 
 
-def from_message(message: NewMessage, now: float) -> dict[str, Any]:
-    """Return the columns of a message that is due at once."""
+def from_message(message: NewMessage, now: float, due_at: float) -> dict[str, Any]:
+    """Return the columns of a message that is not tried before `due_at`."""
     tags = None if message.tags is None else list(message.tags)
     plain = dataclasses.asdict(message) | {"tags": tags}
-    return plain | {"created_at": now, "next_try_at": now, "services": []}
+    return plain | {"created_at": now, "next_try_at": due_at, "due_at": due_at, "services": []}

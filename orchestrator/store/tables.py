@@ -222,9 +222,16 @@ class OutboxColumns(TypedColumns):
     next_try_at: Named[float | None] = Column(Number)
     settled: Named[str | None]
     services: Named[list[dict[str, Any]]] = Column(_json())
+    due_at: Named[float | None] = Column(Number)  # when it is sent first
 
 
-outbox = Table("outbox", metadata, OutboxColumns, Index("ix_outbox_due", "settled", "next_try_at"))
+outbox = Table(
+    "outbox",
+    metadata,
+    OutboxColumns,
+    Index("ix_outbox_due", "settled", "next_try_at"),
+    Index("ix_outbox_kind", "job_id", "event"),
+)
 
 
 class LegColumns(TypedColumns):

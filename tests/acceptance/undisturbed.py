@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.harness import FIRST_EVER_S, Lq, Result, Training, Workshop, result, until
 
-SECRETS = ("hush-user", "hush-word", "hush-path", "hush-token")
-"""Stand in the URLs of the notification services."""
+SECRETS = ("hush-user", "hush-word", "hush-path", "hush-token", "hush-ping")
+"""Stand in the URLs of the notification services, and in that of the dead-man switch."""
 
 REFUSED = "/refused"
 """Posts to paths that begin so are answered with 500."""
@@ -47,7 +47,8 @@ def lived_through(folder: Path, workshop: Workshop) -> Iterator[Undisturbed]:
     with _inbox() as (port, received):
         phone = f"json://{SECRETS[0]}:{SECRETS[1]}@127.0.0.1:{port}/{SECRETS[2]}?+X-Token={SECRETS[3]}"
         broken = f"json://127.0.0.1:{port}{REFUSED}/{SECRETS[2]}"
-        lq.settings(notify={"services": [{"url": phone, "name": "phone"}, {"url": broken, "name": "broken"}]})
+        services = [{"url": phone, "name": "phone"}, {"url": broken, "name": "broken"}]
+        lq.settings(notify={"services": services, "ping": f"http://127.0.0.1:{port}{REFUSED}/{SECRETS[4]}"})
         try:
             training = lq.submit(workshop.job_file(folder / "usual.yaml"))
             training.wait(seconds=FIRST_EVER_S)
@@ -68,6 +69,10 @@ def _inbox() -> Iterator[tuple[int, list[dict[str, Any]]]]:
             if not refused:
                 received.append(document)
             self.send_response(500 if refused else 200)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(500)  # the dead-man switch; what fails is what gets logged
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name http.server gives it

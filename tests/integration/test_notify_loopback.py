@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import base64
-import email
-import email.message
-import json
 import logging
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from email.policy import default as modern
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,92 +18,15 @@ from configs.settings import Service
 from jobs.job import Message, NewMessage, ServiceResult
 from jobs.spec import Event, JobSpec
 from orchestrator import notify
-from orchestrator.notify import Notifier, deliver, deliver_due
+from orchestrator.delivery import Moment, deliver
+from orchestrator.notify import Notifier
 from orchestrator.store.store import Store
+from tests.integration.loopback import Endpoint, Mailbox, address, free_address, hanging_up, listening, until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 NOON = 1_800_000_000.0
 DAY_S = 24 * 3600.0
 SECRETS = ("hush-user", "hush-word", "hush-path", "hush-header", "hush-topic", "hush-scheme", "127.0.0.1")
-
-
-class Endpoint:
-    """A web server that keeps what it is sent and answers with the status codes it was given, then 200."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
-        self.received: list[tuple[str, bytes]] = []  # path with query, body
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                endpoint.received.append((self.path, body))
-                self.send_response(endpoint.answers.pop(0) if endpoint.answers else 200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server calls
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Endpoint:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.received]
-
-
-@contextmanager
-def listening() -> Iterator[socket.socket]:
-    """A server that takes the connection and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-@contextmanager
-def hanging_up() -> Iterator[str]:
-    """A server that closes every connection at once."""
-
-    def close_all(server: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            connection.close()
-
-    with listening() as server:
-        thread = threading.Thread(target=close_all, args=(server,))
-        thread.start()
-        try:
-            yield address(server)
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-class Mailbox:
-    """A mail server that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.mails: list[email.message.EmailMessage] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        mail = email.message_from_bytes(envelope.content, policy=modern)
-        assert isinstance(mail, email.message.EmailMessage)
-        self.mails.append(mail)
-        return "250 OK"
 
 
 @pytest.fixture(autouse=True)
@@ -132,22 +47,6 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "loss, 100%?.png"
     path.write_bytes(PNG)
     return path
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        threading.Event().wait(0.01)
-
-
-def address(server: socket.socket) -> str:
-    return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def free_address() -> str:
-    with listening() as server:
-        return address(server)
 
 
 def service(url: str, *, name: str | None = None, on: tuple[Event, ...] | None = None) -> Service:
@@ -192,7 +91,8 @@ def submitted(store: Store, tmp_path: Path, **lq_notify: Any) -> int:
 
 
 def deliver_at(store: Store, message_id: int, now: float, *services: Service, timeout_s: float = 10.0) -> Message:
-    return deliver(message_id, store=store, notifier=Notifier(services, timeout_s=timeout_s), now=now, jitter=0)
+    notifier = Notifier(services, timeout_s=timeout_s)
+    return deliver(message_id, store=store, notifier=notifier, when=Moment(now=now, jitter=0))
 
 
 def last_results(row: Message) -> dict[str, str]:
@@ -337,7 +237,9 @@ def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
         notifier = Notifier([service(f"json://{endpoint.address}")])
         tasks = [
             threading.Thread(
-                target=deliver, args=(row_id,), kwargs={"store": store, "notifier": notifier, "now": NOON, "jitter": 0}
+                target=deliver,
+                args=(row_id,),
+                kwargs={"store": store, "notifier": notifier, "when": Moment(now=NOON, jitter=0)},
             )
             for _ in range(4)
         ]
@@ -403,18 +305,6 @@ def test_a_job_that_asks_for_its_start_is_told_of_it(store: Store, tmp_path: Pat
     assert endpoint.documents[0]["type"] == "info"
 
 
-def test_every_due_message_is_delivered_and_no_other(store: Store) -> None:
-    posted(store, key="a")
-    later = posted(store, key="b")
-    store.record_delivery(later, services=(), next_try_at=NOON + 60, settled=None, now=NOON)
-    with Endpoint() as endpoint:
-        rows = deliver_due(
-            store=store, notifier=Notifier([service(f"json://{endpoint.address}")]), now=NOON + 1, jitter=0
-        )
-    assert [row.settled for row in rows] == ["delivered"]
-    assert store.message(later).settled is None
-
-
 def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
     store: Store,
     picture: Path,
@@ -439,7 +329,7 @@ def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
             "mailto://hush-user:hush-word@",
         ]
         notifier = Notifier([service(url) for url in urls], timeout_s=1.0)
-        row = deliver(row.id, store=store, notifier=notifier, now=NOON, jitter=0)
+        row = deliver(row.id, store=store, notifier=notifier, when=Moment(now=NOON, jitter=0))
         misunderstood = notifier.not_understood()
     assert sorted(last_results(row).values()) == sorted(
         ["failed"] * 3 + ["delivered", "timed out"] + ["not understood"] * 2

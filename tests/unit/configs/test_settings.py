@@ -20,14 +20,21 @@ WRONG = {
     "slots: 2": "1: slots: must be 1; more than one job at a time is not built yet in this version",
     "lr: 3": "1: unknown key 'lr'; the keys here are format, autostart, slots, notify, disk, defaults",
     "database: postgresql://x:y@z": "1: 'database' is not built yet in this version; remove it",
-    "notify: {digest: '07:00'}": "1: 'notify.digest' is not built yet in this version; remove it",
+    "notify: {digest: 7}": '1: notify.digest: must be an hour such as "07:00", in quotes',
+    "notify: {digest: '24:00'}": '1: notify.digest: must be an hour such as "07:00", in quotes',
+    "notify: {digest: 21:30}": '1: notify.digest: must be an hour such as "07:00", in quotes',  # YAML reads 1290
+    "notify: {quiet: '23:00'}": '1: notify.quiet: must be two different hours such as "23:00-07:00", in quotes',
+    "notify: {quiet: '7:00-07:00'}": '1: notify.quiet: must be two different hours such as "23:00-07:00", in quotes',
+    "notify: {desktop: yes please}": "1: notify.desktop: must be true or false",
+    "notify: {desktop: true, services: [{url: 'a://b', name: desktop}]}": "1: notify.services[0].name: another service "
+    "has this name",
     "services: []": "1: unknown key 'services'; it belongs under 'notify'",
     "defaults: {prority: 3}": "1: unknown key 'defaults.prority'; did you mean 'priority'?",
     "defaults:\n  retry:\n    max_restarts: -1": "3: defaults.retry.max_restarts: must be a whole number of 0 or more, "
     "not -1",
     "defaults: {window: x}": "1: 'defaults.window' is not built yet in this version; remove it",
-    "defaults: {notify: {on: [digest]}}": "1: defaults.notify.on[0]: must be started, recovered, needs_you, failed or "
-    "finished, not 'digest'",
+    "defaults: {notify: {on: [digest]}}": "1: defaults.notify.on[0]: must be submitted, started, recovered, "
+    "spike_handled, needs_you, deadline, failed or finished, not 'digest'",
     "format: 2": " has format 2, this lq reads format 1: update lq",
     "[]": "1: must be a mapping of keys and values",
     "a: [": "1: not valid YAML",
@@ -40,9 +47,9 @@ WRONG_SERVICES = {
     f"notify:\n  services:\n    - {SECRET}": "3: notify.services[0]: must be a mapping",
     f"notify:\n  services:\n    - {{url: ['{SECRET}']}}": "3: notify.services[0].url: must be text",
     f"notify:\n  services:\n    - {{url: '{SECRET}', on: '{SECRET}'}}": "3: notify.services[0].on: "
-    "must be a list of started, recovered, needs_you, failed or finished",
+    "must be a list of submitted, started, recovered, spike_handled, needs_you, deadline, failed, finished or digest",
     f"notify:\n  services:\n    - {{url: '{SECRET}', on: [failed, '{SECRET}']}}": "3: notify.services[0].on[1]: "
-    "must be started, recovered, needs_you, failed or finished",
+    "must be submitted, started, recovered, spike_handled, needs_you, deadline, failed, finished or digest",
     f"notify:\n  services:\n    - {{url: '{SECRET}', name: '{SECRET}'}}": "3: notify.services[0].name: "
     "must be a name of 1 to 80 printable characters, and no URL",
     f"notify:\n  services:\n    - {{url: '{SECRET}', nmae: '{SECRET}'}}": "3: unknown key 'notify.services.nmae'; "
@@ -63,6 +70,12 @@ WRONG_SERVICES = {
     "the environment variable LQ_ABSENT is not set",
     f"notify:\n  services:\n    - url: '{SECRET}/${{hunter2://'": "3: notify.services[0].url: "
     "holds a ${ that is not the name of an environment variable in braces",
+    f"notify:\n  services:\n    - url: '{SECRET}/${{keyring:hunter2}}'": "3: notify.services[0].url: "
+    "holds a ${keyring: that does not go on as SERVICE/USER}",
+    f"notify: {{ping: '{SECRET}'}}": "1: notify.ping: must be an address that begins with https://",
+    f"notify: {{ping: ['{SECRET}']}}": "1: notify.ping: must be text",
+    "notify: {ping: 'https://hunter2/${LQ_ABSENT}'}": "1: notify.ping: the environment variable LQ_ABSENT is not set",
+    f"notify: {{digest: '{SECRET}'}}": '1: notify.digest: must be an hour such as "07:00", in quotes',
     f"notify:\n  services:\n    - {{url: '{SECRET}', name: a}}\n    - {{url: '{SECRET}', name: a}}": "4: "
     "notify.services[1].name: another service has this name",
 }

@@ -84,10 +84,10 @@ WRONG = {
     "lq: {name: 12}": "4: lq.name: must be text, not 12",
     'lq: {name: "a\\nb"}': "4: lq.name: must be a name of 1 to 80 printable characters, not 'a\\nb'",
     "lq: {checkpoint: {every: soon}}": "4: lq.checkpoint.every: must be a duration like 90s, 10min or 1h, not 'soon'",
-    "lq: {notify: {on: [failed, done]}}": "4: lq.notify.on[1]: must be started, recovered, needs_you, failed or "
-    "finished, not 'done'",
-    "lq: {notify: {on: failed}}": "4: lq.notify.on: must be a list of started, recovered, needs_you, failed or "
-    "finished, not 'failed'",
+    "lq: {notify: {on: [failed, done]}}": "4: lq.notify.on[1]: must be submitted, started, recovered, "
+    "spike_handled, needs_you, deadline, failed or finished, not 'done'",
+    "lq: {notify: {on: failed}}": "4: lq.notify.on: must be a list of submitted, started, recovered, "
+    "spike_handled, needs_you, deadline, failed or finished, not 'failed'",
     "lq: fast": "4: lq: must be a mapping, not 'fast'",
     "zoo: 1\nbatch_size: x\nlr: 3": "4: unknown key 'zoo'; lq config schema prints every key (and 2 more)",
     # training

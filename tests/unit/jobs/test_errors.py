@@ -24,6 +24,7 @@ from jobs import errors
         (errors.CheckpointInvalid, 1),
         (errors.CheckpointOfAnotherVersion, 1),
         (errors.EventInvalid, 1),
+        (errors.SecretMissing, 1),
     ],
 )
 def test_each_error_has_its_exit_code(error: type[errors.LqError], code: int) -> None:

@@ -19,7 +19,7 @@ from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from workers import process
 
-STATUS = {"schema", "worker", "queue", "jobs"}
+STATUS = {"schema", "worker", "queue", "messages", "jobs"}
 JOB = {
     "id",
     "name",
@@ -86,6 +86,7 @@ def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -
     assert set(content) == STATUS
     assert content["worker"] == {"alive": False, "pid": None}
     assert content["queue"] == {"paused": False, "because": None}
+    assert content["messages"] == {"waiting": 0, "gave_up": 0}
     assert {job["status"]: job["id"] for job in content["jobs"]} == ids
     assert all(set(job) == JOB for job in content["jobs"])
 
@@ -185,8 +186,10 @@ def test_worker_status_says_that_none_runs(home: Home) -> None:
 def test_notify_list_names_services_and_never_their_urls(home: Home) -> None:
     home.write_settings("notify: {services: [{url: 'json://u:secret@127.0.0.1:9/', name: phone, tags: [me]}]}\n")
     answer = Lq(home.path)("notify", "list", "--json")
-    entry = {"name": "phone", "tags": ["me"], "on": ["failed", "finished", "needs_you", "recovered"]}
-    assert strictly(answer.out) == {"schema": 1, "services": [entry]}
+    hears = ["recovered", "spike_handled", "needs_you", "deadline", "failed", "finished", "digest"]
+    entry = {"name": "phone", "tags": ["me"], "on": hears}
+    rest: dict[str, Any] = {"digest": None, "quiet": None, "ping": False, "undelivered": []}
+    assert strictly(answer.out) == {"schema": 1, "services": [entry]} | rest
 
 
 def test_notify_test_says_what_became_of_each_service(home: Home) -> None:
@@ -195,6 +198,7 @@ def test_notify_test_says_what_became_of_each_service(home: Home) -> None:
     assert strictly(answer.out) == {
         "schema": 1,
         "services": [{"name": "phone", "delivered": False, "result": "failed"}],
+        "ping": None,
     }
 
 
@@ -233,7 +237,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
 @pytest.mark.parametrize(
     ("command", "fields"),
     [
-        ("lq status --json", {"worker", "alive", "queue", "paused", "because", "jobs"} | JOB),
+        ("lq status --json", STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB),
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )

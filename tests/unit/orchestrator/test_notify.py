@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from configs.settings import Service
 from jobs.job import ServiceResult
 from jobs.outbox import GIVE_UP_AFTER_S, NO_LONGER_CONFIGURED, next_try
 from jobs.spec import Event
-from orchestrator import notify
+from orchestrator import audience, notify
 
 DAY_S = 24 * 3600.0
 
@@ -36,7 +37,7 @@ def result(*, delivered: bool = False, tries: int = 1, last: str = "failed", nam
 @pytest.mark.parametrize(
     ("service_on", "job_on", "heard"),
     [
-        (None, None, {"recovered", "failed", "finished"}),
+        (None, None, {"recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"}),
         (("started", "failed"), None, {"started", "failed"}),
         (None, ("started",), {"started"}),
         (("failed", "finished"), ("started", "finished"), {"finished"}),
@@ -48,8 +49,8 @@ def test_a_service_hears_what_it_and_the_job_both_want(
     service_on: tuple[Event, ...] | None, job_on: tuple[Event, ...] | None, heard: set[str]
 ) -> None:
     services = [service(on=service_on)]
-    events = ("started", "recovered", "failed", "finished")
-    assert {event for event in events if notify.wants(services, event, job_on=job_on, job_tags=None)} == heard
+    events = get_args(Event)
+    assert {event for event in events if audience.wants(services, event, job_on=job_on, job_tags=None)} == heard
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_job_with_tags_reaches_only_services_with_one_of_them(
         service(name="mail", tags=("mail", "loud")),
         service(name="wall"),
     ]
-    assert notify.wants(services, "finished", job_on=None, job_tags=job_tags) == heard
+    assert audience.wants(services, "finished", job_on=None, job_tags=job_tags) == heard
 
 
 def test_a_nameless_service_is_called_by_its_kind_and_place_only() -> None:
@@ -81,32 +82,32 @@ def test_a_nameless_service_is_called_by_its_kind_and_place_only() -> None:
         service("mail://hush", name="post"),
         service("ntfy://other"),
     ]
-    assert notify.service_names(services) == ("ntfys 1", "json 2", "service 3", "post", "ntfy 5")
+    assert audience.service_names(services) == ("ntfys 1", "json 2", "service 3", "post", "ntfy 5")
 
 
 def test_two_services_never_share_a_name() -> None:
     services = [service(name="phone"), service(name="phone"), service(name="json 4"), service()]
-    names = notify.service_names(services)
+    names = audience.service_names(services)
     assert len(set(names)) == 4
     assert names[:3] == ("phone", "phone (2)", "json 4")
 
 
 @pytest.mark.parametrize(("tries", "minutes"), [(1, 0.5), (2, 1), (3, 2), (6, 16), (7, 30), (8, 30), (5000, 30)])
 def test_the_pause_between_tries_doubles_up_to_half_an_hour(tries: int, minutes: float) -> None:
-    then = next_try([result(tries=tries)], created_at=0, now=1000, jitter=0)
+    then = next_try([result(tries=tries)], first_try=0, now=1000, jitter=0)
     assert then.settled is None
     assert then.at == 1000 + minutes * 60
 
 
 def test_jitter_spreads_the_next_try_by_up_to_a_tenth() -> None:
-    assert next_try([result()], created_at=0, now=0, jitter=1).at == pytest.approx(33)
+    assert next_try([result()], first_try=0, now=0, jitter=1).at == pytest.approx(33)
 
 
 def test_the_last_try_falls_at_24_hours_and_then_it_gives_up() -> None:
     assert GIVE_UP_AFTER_S == DAY_S
     failed = [result(tries=40)]
-    assert next_try(failed, created_at=100, now=100 + DAY_S - 5, jitter=0).at == 100 + DAY_S
-    assert next_try(failed, created_at=100, now=100 + DAY_S, jitter=0).settled == "gave_up"
+    assert next_try(failed, first_try=100, now=100 + DAY_S - 5, jitter=0).at == 100 + DAY_S
+    assert next_try(failed, first_try=100, now=100 + DAY_S, jitter=0).settled == "gave_up"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_the_last_try_falls_at_24_hours_and_then_it_gives_up() -> None:
     ],
 )
 def test_a_message_is_settled_when_nobody_is_owed_it(results: list[ServiceResult], settled: str | None) -> None:
-    then = next_try(results, created_at=0, now=10, jitter=0)
+    then = next_try(results, first_try=0, now=10, jitter=0)
     assert then.settled == settled
     assert (then.at is None) == (settled is not None)
 
@@ -131,7 +132,7 @@ def test_a_message_is_settled_when_nobody_is_owed_it(results: list[ServiceResult
     jitter=st.floats(0, 1),
 )
 def test_every_failed_try_leads_to_a_later_one_or_to_an_end(tries: int, age: float, jitter: float) -> None:
-    then = next_try([result(tries=tries)], created_at=5e8, now=5e8 + age, jitter=jitter)
+    then = next_try([result(tries=tries)], first_try=5e8, now=5e8 + age, jitter=jitter)
     if then.at is None:
         assert then.settled == "gave_up"
         assert age >= DAY_S - 1e-3

@@ -1,0 +1,90 @@
+"""Hours of the day in a time zone: "07:00", "23:00-07:00". Pure: the moment and the zone are arguments.
+
+An hour is turned into a moment day by day, so a span keeps its hours on the wall whatever the clocks do at night. An
+hour that a day skips (the clocks go forward) is taken as much later; of one that comes twice, the first counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from datetime import date, datetime, time, timedelta, tzinfo
+
+_HOUR = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """From one hour to another, over midnight where the second is not later."""
+
+    start: int  # minutes after midnight, part of it
+    end: int  # minutes after midnight, no longer part of it; another than `start`
+
+
+def minute_of(text: str) -> int:
+    """Read "07:00" as minutes after midnight.
+
+    Raises:
+        ValueError: says what is expected.
+    """
+    found = _HOUR.fullmatch(text.strip())
+    if found is None:
+        raise ValueError('an hour such as "07:00", in quotes')
+    return 60 * int(found[1]) + int(found[2])
+
+
+def span_of(text: str) -> Span:
+    """Read "23:00-07:00".
+
+    Raises:
+        ValueError: says what is expected.
+    """
+    first, dash, last = text.partition("-")
+    try:
+        span = Span(start=minute_of(first), end=minute_of(last))
+    except ValueError:
+        dash = ""
+    if not dash or span.start == span.end:
+        raise ValueError('two different hours such as "23:00-07:00", in quotes')
+    return span
+
+
+def until(span: Span, now: float, zone: tzinfo | None) -> float | None:
+    """Return when the span that holds `now` ends, None where none does.
+
+    Args:
+        span: hours of every day.
+        now: unix seconds.
+        zone: whose hours; None for the machine's own zone.
+    """
+    today = _day(now, zone)
+    for day in (today - timedelta(days=1), today):
+        end_day = day if span.start < span.end else day + timedelta(days=1)
+        end = _moment(end_day, span.end, zone)
+        if _moment(day, span.start, zone) <= now < end:
+            return end
+    return None
+
+
+def latest(minute: int, now: float, zone: tzinfo | None) -> tuple[date, float]:
+    """Return the day and the moment (unix seconds) at which it was this hour last, `now` included.
+
+    Args:
+        minute: minutes after midnight.
+        now: unix seconds.
+        zone: whose hours; None for the machine's own zone.
+    """
+    day = _day(now, zone)
+    moment = _moment(day, minute, zone)
+    if moment > now:
+        day -= timedelta(days=1)
+        moment = _moment(day, minute, zone)
+    return day, moment
+
+
+def _day(now: float, zone: tzinfo | None) -> date:
+    return datetime.fromtimestamp(now, tz=zone).date()
+
+
+def _moment(day: date, minute: int, zone: tzinfo | None) -> float:
+    return datetime.combine(day, time(minute // 60, minute % 60), tzinfo=zone).timestamp()

@@ -1,0 +1,36 @@
+"""What a job came to, in one word: the verdict that its report gave. Reads report.json, judges nothing itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.job import Job
+from workers.job_dir import JobDir
+
+_NAMES = ("verdict", "code", "name", "word")
+
+
+def verdict_of(job: Job) -> str | None:
+    """Return the verdict that a job's report.json holds; None where there is no report, or none in it."""
+    path = JobDir(Path(job.job_dir)).report / "report.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return verdict_in(content) if isinstance(content, dict) else None
+
+
+def verdict_in(content: Mapping[str, Any]) -> str | None:
+    """Return the verdict of a report as JSON: a word under `verdict`, or a mapping there that holds the word."""
+    found = content.get("verdict")
+    if isinstance(found, dict):
+        found = next((found[name] for name in _NAMES if name in found), None)
+    return found.strip() if isinstance(found, str) and found.strip() else None
+
+
+def word_for(job: Job) -> str:
+    """Return the verdict of a job's report, its status where there is none."""
+    return verdict_of(job) or job.status.value

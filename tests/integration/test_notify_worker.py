@@ -1,0 +1,181 @@
+"""Messages, digest and ping of a real worker: what a dead one leaves is sent by the next, and nothing slows it."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.job import NewMessage
+from jobs.outcomes import Reason
+from jobs.states import Status
+from orchestrator.store.store import Store
+from tests.harness import Lq, kill, until
+from tests.integration.loopback import Endpoint, address, free_address, listening
+from tests.unit.orchestrator.cli_homes import Home
+
+SECRETS = ("hush-word", "hush-path", "hush-ping", "hush-ring", "hush-service", "hush-user")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def lq(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lq]:
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    made = Lq(home.path)
+    yield made
+    made.leave()
+
+
+def write(home: Home, event: str = "failed", key: str = "k") -> int:
+    """Put a message into the outbox, as a worker that dies right after it would."""
+    new = NewMessage(job_id=None, event=event, key=key, title=f"lq: {key}", body="b")
+    row = home.store.add_message(new, time.time())
+    assert row is not None
+    return row.id
+
+
+def settled(store: Store, message_id: int) -> Callable[[], bool]:
+    return lambda: store.message(message_id).settled is not None
+
+
+def settings(home: Home, **notify: Any) -> None:
+    home.write_settings(yaml.safe_dump({"autostart": False, "notify": notify}))
+
+
+def test_what_a_dead_worker_was_sending_is_sent_by_the_next(home: Home, lq: Lq) -> None:
+    message_id = write(home)
+    with listening() as mute, Endpoint() as phone:
+        settings(home, services=[{"url": f"json://{address(mute)}/", "name": "phone"}])
+        first = lq.start_worker()
+        mute.settimeout(30)
+        connection, _ = mute.accept()  # it is in the midst of it
+        with closing(connection):
+            kill(first)
+        assert home.store.message(message_id).services == ()
+        settings(home, services=[{"url": f"json://{phone.address}/", "name": "phone"}])
+        lq.start_worker()
+        until(settled(home.store, message_id), "the message to be delivered")
+    assert [document["title"] for document in phone.documents] == ["lq: k"]
+
+
+def test_a_ping_that_is_never_answered_slows_nothing(home: Home, lq: Lq) -> None:
+    message_id = write(home)
+    with listening() as mute, Endpoint() as phone:
+        ping = f"http://{address(mute)}/hush-ping"
+        settings(home, services=[{"url": f"json://{phone.address}/", "name": "phone"}], ping=ping)
+        begun = time.monotonic()
+        lq.start_worker()
+        until(settled(home.store, message_id), "the message to be delivered")
+        lq("worker", "stop", "--timeout", 20)
+        assert time.monotonic() - begun < 10, "less than the ping's own time limit"
+        mute.settimeout(1)
+        connection, _ = mute.accept()
+        with closing(connection):
+            assert connection.recv(100).startswith(b"GET /hush-ping HTTP")
+
+
+def test_the_digest_of_a_real_worker_is_one_message(home: Home, lq: Lq) -> None:
+    done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
+    now = time.time()
+    with home.store.writing() as db:
+        row = (now - 7200, now - 3600, done.id)
+        db.exec_driver_sql("UPDATE jobs SET submitted_at = ?, ended_at = ? WHERE id = ?", row)
+    hour = datetime.datetime.fromtimestamp(now - 120).astimezone()
+    with Endpoint() as phone:
+        settings(home, services=[{"url": f"json://{phone.address}/"}], digest=f"{hour:%H:%M}")
+        lq.start_worker()
+        until(lambda: phone.received, "the digest")
+    assert phone.documents[0]["title"] == "lq: 1 finished"
+    assert "- night (job 1): finished" in phone.documents[0]["message"]
+
+
+def test_settings_that_cannot_be_read_keep_messages_until_they_can(home: Home, lq: Lq) -> None:
+    settings(home)
+    lq.start_worker()
+    with Endpoint() as phone:
+        home.write_settings("notify: [")
+        lq.command("python", "-c", _RING.format(home=str(home.path), message=write(home)))
+        until(lambda: "waits until settings.yaml is mended" in (home.path / "worker.log").read_text(), "the log")
+        settings(home, services=[{"url": f"json://{phone.address}/"}])
+        lq.command("python", "-c", _RING.format(home=str(home.path), message=1))
+        until(settled(home.store, 1), "the message to be delivered")
+    assert len(phone.received) == 1
+
+
+_RING = """
+from pathlib import Path
+from orchestrator.app import App
+from orchestrator.home import Home
+with App(Home(Path({home!r}))) as app:
+    app.doorbell.ring_for_delivery({message})
+"""
+
+
+def test_notify_list_and_status_say_what_was_not_delivered(home: Home, lq: Lq) -> None:
+    job = home.ended(Status.FAILED, Reason.CRASHED)
+    new = NewMessage(job_id=job.id, event="failed", key="f", title="t", body="b")
+    gone = home.store.add_message(new, time.time() - 90_000)
+    assert gone is not None
+    settings(home, services=[{"url": f"json://{free_address()}/", "name": "phone"}], quiet="23:00-07:00", desktop=True)
+    home.write_settings((home.path / "settings.yaml").read_text().replace("quiet", "# quiet"))
+    lq.start_worker()
+    until(settled(home.store, gone.id), "the message to be given up")
+    status = lq("status")
+    assert "messages: 1 given up after a day; see: lq notify list\n" in status.out
+    assert lq.json("status")["messages"] == {"waiting": 0, "gave_up": 1}
+    listed = lq("notify", "list").out.splitlines()
+    assert listed[0].startswith("phone: hears recovered, spike_handled, needs_you, deadline, failed, finished, digest")
+    assert listed[1].endswith("; tags: desktop")
+    assert listed[2].startswith("not delivered: failed of job 1, ")
+    assert ": given up after a day: phone failed" in listed[2]
+    assert [row["settled"] for row in lq.json("notify", "list")["undelivered"]] == ["gave_up"]
+    assert "given up after a day: phone failed" in " ".join(lq("show", job.id).out.split())
+
+
+def test_no_secret_of_a_ping_or_a_keyring_gets_anywhere(home: Home, lq: Lq, tmp_path: Path) -> None:
+    with Endpoint() as phone, Endpoint(500, 500, 500) as switch:
+        code = "import keyring; keyring.set_password('hush-service', 'hush-user', 'hush-ring')"
+        lq.command("python", "-c", code)
+        services = [
+            {"url": f"json://${{keyring:hush-service/hush-user}}:hush-word@{phone.address}/hush-path", "name": "phone"},
+            {"url": "json://${keyring:hush-service/nobody}@127.0.0.1:9/hush-path", "name": "lost"},
+        ]
+        settings(home, services=services, ping=f"http://hush-word:x@{switch.address}/hush-ping?hush-ring")
+        write(home)
+        lq.start_worker()
+        said = lq("notify", "test", expect=6)
+        assert said.out.splitlines() == [
+            "phone: delivered",
+            "lost: its secret is not in the keyring",
+            "ping: answered 500",
+        ]
+        until(lambda: home.store.message(1).services, "the message to be tried")
+        until(lambda: "the ping: answered 500" in (home.path / "worker.log").read_text(), "the ping")
+        answers = [said, lq("notify", "list"), lq("--debug", "notify", "test", "--json", expect=6), lq("status")]
+        assert "services" in answers[2].out
+        lq("worker", "stop")
+        (home.path / "settings.yaml").chmod(0o644)
+        answers.append(lq("--debug", "notify", "list", expect=2))
+    texts = {str(number): f"{answer.out}{answer.err}".encode() for number, answer in enumerate(answers)}
+    texts |= {
+        str(path): path.read_bytes() for path in home.path.rglob("*") if path.is_file() and path.name != "settings.yaml"
+    }
+    assert {"lq.db", "queue.db", "worker.log"} <= {Path(name).name for name in texts}
+    found = [(name, secret) for name, text in texts.items() for secret in SECRETS if secret.encode() in text]
+    assert found == []
+    assert phone.received[0][0] == "/hush-path"
+    assert stat.S_IMODE((home.path / "lq.db").stat().st_mode) == 0o600

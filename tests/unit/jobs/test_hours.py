@@ -1,0 +1,156 @@
+"""Hours of the day, on days whose clocks go forward or back too."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import hours
+from jobs.hours import Span
+
+BERLIN = ZoneInfo("Europe/Berlin")  # 2026: forward on March 29 at 2:00, back on October 25 at 3:00
+ZONES = [BERLIN, ZoneInfo("America/New_York"), ZoneInfo("Australia/Lord_Howe"), ZoneInfo("Asia/Kolkata"), UTC]
+NIGHT = hours.span_of("23:00-07:00")
+
+MINUTES = st.integers(0, 24 * 60 - 1)
+SPANS = st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: Span(start=p[0], end=p[1]))
+MOMENTS = st.floats(datetime(2025, 1, 1, tzinfo=UTC).timestamp(), datetime(2028, 1, 1, tzinfo=UTC).timestamp())
+
+
+def at(text: str, zone: tzinfo = BERLIN) -> float:
+    """Return the moment of a wall clock; a trailing `*` means the second of an hour that comes twice."""
+    return datetime.fromisoformat(text.rstrip("*")).replace(tzinfo=zone, fold=int(text.endswith("*"))).timestamp()
+
+
+@pytest.mark.parametrize(("text", "minute"), [("07:00", 420), ("7:05", 425), ("00:00", 0), ("23:59", 1439)])
+def test_an_hour_is_read(text: str, minute: int) -> None:
+    assert hours.minute_of(text) == minute
+
+
+@pytest.mark.parametrize("text", ["", "7", "24:00", "7:5", "7:60", "7am", "07:00:00", "-1:00", "٠٧:٠٠x"])
+def test_what_is_no_hour_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an hour such as"):
+        hours.minute_of(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "23:00", "23:00-", "23:00 to 07:00", "07:00-7:00", "23:00-25:00", "1:00-2:00-3:00"]
+)
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="two different hours such as"):
+        hours.span_of(text)
+
+
+def test_a_span_is_read_with_and_without_blanks() -> None:
+    assert hours.span_of("23:00 - 7:00") == NIGHT == Span(start=1380, end=420)
+
+
+@pytest.mark.parametrize(
+    ("now", "end"),
+    [
+        ("2026-05-04 22:59:59", None),
+        ("2026-05-04 23:00", "2026-05-05 07:00"),
+        ("2026-05-05 00:00", "2026-05-05 07:00"),
+        ("2026-05-05 06:59:59", "2026-05-05 07:00"),
+        ("2026-05-05 07:00", None),
+        ("2026-05-05 12:00", None),
+        ("2026-03-28 23:30", "2026-03-29 07:00"),  # a night of seven hours
+        ("2026-03-29 03:00", "2026-03-29 07:00"),
+        ("2026-10-25 02:30", "2026-10-25 07:00"),
+        ("2026-10-25 02:30*", "2026-10-25 07:00"),  # of nine
+    ],
+)
+def test_a_night_ends_in_the_morning_whatever_the_clocks_do(now: str, end: str | None) -> None:
+    assert hours.until(NIGHT, at(now), BERLIN) == (None if end is None else at(end))
+
+
+@pytest.mark.parametrize(
+    ("span", "now", "end"),
+    [
+        # 02:15 and 02:45 do not exist on that day; they are taken as 03:15 and 03:45
+        ("02:15-02:45", "2026-03-29 03:20", "2026-03-29 03:45"),
+        ("02:15-02:45", "2026-03-29 03:50", None),
+        # half past two comes twice; quiet hours that have ended do not begin again
+        ("23:00-02:30", "2026-10-25 02:15", "2026-10-25 02:30"),
+        ("23:00-02:30", "2026-10-25 02:15*", None),
+        ("02:30-04:00", "2026-10-25 02:45", "2026-10-25 04:00"),
+        ("02:30-04:00", "2026-10-25 02:15*", "2026-10-25 04:00"),
+    ],
+)
+def test_hours_that_a_day_skips_or_has_twice(span: str, now: str, end: str | None) -> None:
+    assert hours.until(hours.span_of(span), at(now), BERLIN) == (None if end is None else at(end))
+
+
+@pytest.mark.parametrize(
+    ("hour", "now", "day", "moment"),
+    [
+        ("07:00", "2026-05-05 06:59:59", date(2026, 5, 4), "2026-05-04 07:00"),
+        ("07:00", "2026-05-05 07:00", date(2026, 5, 5), "2026-05-05 07:00"),
+        ("07:00", "2026-05-05 23:59", date(2026, 5, 5), "2026-05-05 07:00"),
+        ("02:30", "2026-03-29 03:29", date(2026, 3, 28), "2026-03-28 02:30"),
+        ("02:30", "2026-03-29 03:31", date(2026, 3, 29), "2026-03-29 03:30"),
+        ("02:30", "2026-10-25 02:30*", date(2026, 10, 25), "2026-10-25 02:30"),
+    ],
+)
+def test_the_last_time_it_was_an_hour(hour: str, now: str, day: date, moment: str) -> None:
+    assert hours.latest(hours.minute_of(hour), at(now), BERLIN) == (day, at(moment))
+
+
+@given(span=SPANS, now=MOMENTS, zone=st.sampled_from(ZONES))
+def test_a_span_ends_after_now_within_a_day_and_at_its_hour(span: Span, now: float, zone: tzinfo) -> None:
+    end = hours.until(span, now, zone)
+    if end is None:
+        return
+    assert now < end <= now + 25 * 3600  # a day is at most so long
+    assert hours.until(span, end, zone) is None or _changes(end, zone)
+    if not _changes(end, zone):
+        local = datetime.fromtimestamp(end, tz=zone)
+        assert 60 * local.hour + local.minute == span.end
+
+
+@given(span=SPANS, now=MOMENTS, zone=st.sampled_from(ZONES))
+def test_on_a_day_like_any_other_quiet_is_what_the_wall_clock_says(span: Span, now: float, zone: tzinfo) -> None:
+    if any(_changes(now + days * 86400, zone) for days in (-1, 0, 1)):
+        return
+    local = datetime.fromtimestamp(now, tz=zone)
+    minute = 60 * local.hour + local.minute
+    inside = span.start <= minute < span.end if span.start < span.end else not span.end <= minute < span.start
+    assert (hours.until(span, now, zone) is not None) == inside
+
+
+@given(minute=MINUTES, now=MOMENTS, zone=st.sampled_from(ZONES))
+def test_every_day_has_its_hour_once(minute: int, now: float, zone: tzinfo) -> None:
+    day, moment = hours.latest(minute, now, zone)
+    assert now - 25 * 3600 < moment <= now
+    again, same = hours.latest(minute, moment, zone)
+    assert (again, same) == (day, moment)
+    following, later = hours.latest(minute, moment + 25 * 3600, zone)
+    assert following == day + timedelta(days=1)
+    assert 22.5 * 3600 < later - moment <= 25 * 3600
+
+
+def test_without_a_zone_the_machines_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time as clock
+
+    monkeypatch.setenv("TZ", "America/New_York")
+    clock.tzset()
+    try:
+        new_york = ZoneInfo("America/New_York")
+        for text in ("2026-03-08 01:30", "2026-11-01 01:30", "2026-11-01 01:30*", "2026-07-01 12:00"):
+            now = at(text, new_york)
+            assert hours.until(NIGHT, now, None) == hours.until(NIGHT, now, new_york)
+            assert hours.latest(150, now, None) == hours.latest(150, now, new_york)
+    finally:
+        monkeypatch.undo()
+        clock.tzset()
+
+
+def _changes(now: float, zone: tzinfo) -> bool:
+    """Say whether the clocks go forward or back on the day of `now`."""
+    day = datetime.fromtimestamp(now, tz=zone).date()
+    midnights = [datetime.combine(day + timedelta(days=days), time(), tzinfo=zone).timestamp() for days in (0, 1)]
+    return midnights[1] - midnights[0] != 86400
