@@ -86,6 +86,8 @@ class ProgressPoint:
     cache_bytes: int | None
     peak_bytes: int | None
     footprint_bytes: int | None
+    swap_bytes: int | None = None  # of the machine
+    limit_bytes: int | None = None  # what `lq.memory.limit` comes to
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,9 @@ def difference(value: float, error: float = 0.01, *, paired: bool = True) -> Dif
     )
 
 
-def run(losses: Sequence[float], *, rows: int = 60, error: float = 0.01, paired: bool = True, **more: object) -> Evidence:
+def run(
+    losses: Sequence[float], *, rows: int = 60, error: float = 0.01, paired: bool = True, **more: object
+) -> Evidence:
     """Return the evidence of a run validated every 100 iterations, from 0 on."""
     best = min((loss for loss in losses if math.isfinite(loss)), default=None)
     points = [
@@ -90,7 +92,8 @@ def test_wasted_says_since_when_and_how_much_came_after() -> None:
         "The checkpoint of iteration 100 (0.5000) is within one standard error of the best, that of iteration 800 "
         "(0.4950); the difference is +0.0050 (95 % interval -0.0146 to +0.0246); 90% of the iterations came after it."
     )
-    assert (verdict.share_after_good, verdict.share_after_best) == (pytest.approx(0.9), pytest.approx(0.2))
+    assert verdict.share_after_good == pytest.approx(0.9)
+    assert verdict.share_after_best == pytest.approx(0.2)
 
 
 def test_a_difference_by_rows_is_judged_by_its_own_error_and_any_other_by_that_of_the_best() -> None:

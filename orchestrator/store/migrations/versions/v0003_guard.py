@@ -1,4 +1,4 @@
-"""What the loss guard needs: how many iterations of each report did not count."""
+"""What the loss guard and the report need: lost iterations, swap and limit, what the trainer alone sees."""
 
 from __future__ import annotations
 
@@ -12,3 +12,13 @@ down_revision = "0002"
 def upgrade() -> None:
     """Add it all; nothing that was there changes."""
     op.add_column("progress_points", sa.Column("skipped", sa.Integer))
+    for name in ("swap_bytes", "limit_bytes"):
+        op.add_column("progress_points", sa.Column(name, sa.Integer))
+    op.create_table(
+        "facts",
+        sa.Column("job_id", sa.Integer, sa.ForeignKey("jobs.id"), primary_key=True),
+        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("time", sa.DOUBLE_PRECISION, nullable=False),
+        sa.Column("value", sa.JSON, nullable=False),
+    )
