@@ -86,6 +86,7 @@ class ProgressPoint:
     cache_bytes: int | None
     peak_bytes: int | None
     footprint_bytes: int | None
+    grad_norm: float | None = None  # global norm of an update's gradients; where it was measured
     swap_bytes: int | None = None  # of the machine
     limit_bytes: int | None = None  # what `lq.memory.limit` comes to
 

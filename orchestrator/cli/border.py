@@ -27,6 +27,7 @@ VERBS = {
     "retry": ("orchestrator.cli.control", "retry", "Queue failed or cancelled jobs again; they go on where they were."),
     "worker": ("orchestrator.cli.worker", "worker", "The process that looks after the jobs."),
     "report": ("orchestrator.cli.report", "report", "Write a job's report anew and say where it is."),
+    "compare": ("orchestrator.cli.compare", "compare", "Several jobs beside each other: settings, results, curves."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
     "config": ("orchestrator.cli.config", "config", "What a job file may say."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),

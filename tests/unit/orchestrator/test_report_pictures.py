@@ -14,7 +14,7 @@ from jobs.job import ProgressPoint, Validation
 from orchestrator.report.collect import collect
 from orchestrator.report.curves import apart, outline, smoothed, wants_log
 from orchestrator.report.facts import Facts
-from orchestrator.report.plots import HEIGHT, WIDTH, loss_curve
+from orchestrator.report.plots.loss import HEIGHT, WIDTH, loss_curve
 from tests.unit.orchestrator.report_runs import START, TWO_RESTARTS, Run, train_loss
 
 
