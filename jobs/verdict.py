@@ -142,7 +142,9 @@ def _missing(found: Evidence) -> list[str]:
         said.append(f"{_count(len(found.points), 'validation')}, fewer than {FEWEST_VALIDATIONS}")
     if found.also_trained is not None and found.also_trained > MOST_ALSO_TRAINED * final.rows:
         share = found.also_trained / final.rows
-        said.append(f"{found.also_trained:,} of {final.rows:,} validation rows ({share:.1%}) were trained on as well")
+        said.append(
+            f"{found.also_trained:,} of {final.rows:,} validation rows ({_percent(share)}) were trained on as well"
+        )
     return said
 
 
@@ -163,7 +165,7 @@ def _measured(found: Evidence) -> tuple[Code, str]:
     fell = found.last_stretch
     if best is final and fell is not None and fell.high < 0:
         text = (
-            f"The last validation is the best, and over the last {1 - LAST_STRETCH:.0%} of the run "
+            f"The last validation is the best, and over the last {_percent(1 - LAST_STRETCH)} of the run "
             f"it still changed by {interval(fell)}."
         )
         return Code.UNDERTRAINED, text
@@ -175,7 +177,7 @@ def _measured(found: Evidence) -> tuple[Code, str]:
 
 
 def _wasted(found: Evidence, good: Point, best: Point) -> str:
-    share = f"{1 - good.iteration / found.iterations:.0%} of the iterations came after it"
+    share = f"{_percent(1 - good.iteration / found.iterations)} of the iterations came after it"
     if good is best:
         return f"The best validation is that of iteration {best.iteration:,} ({best.loss:.4f}); {share}."
     name = "The model before training" if good.iteration == 0 else f"The checkpoint of iteration {good.iteration:,}"
@@ -271,3 +273,7 @@ def _whole_evals(iteration: int, every: int) -> int:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -137,7 +137,7 @@ _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("validation before training", lambda facts: _measured(facts.validation.base)),
     ("best validation", lambda facts: _measured(facts.validation.best)),
     ("last validation", lambda facts: _measured(facts.validation.final)),
-    ("test", lambda facts: _measured(facts.tests[-1] if facts.tests else None)),
+    ("test", lambda facts: _measured(facts.test)),
     ("last train report", lambda facts: figure(facts.train_loss.last.loss if facts.train_loss.last else None)),
     ("speed", lambda facts: figure(facts.progress.it_s, "it/s")),
     ("peak memory", lambda facts: size(facts.progress.peak_bytes)),

@@ -273,6 +273,14 @@ class Facts:
         return sum(attempt.given_up_iterations for attempt in self.attempts)
 
     @property
+    def test(self) -> Measurement | None:
+        """The test set under the weights that were published; else as it was measured last."""
+        best = self.adapter.best
+        trained = [test for test in self.tests if test.iteration]
+        published = (test for test in trained if best is not None and test.iteration == best.iteration)
+        return next(published, trained[-1] if trained else None)
+
+    @property
     def last_checkpoint(self) -> CheckpointFacts | None:
         """The newest checkpoint that is still on disk."""
         return next((record for record in reversed(self.checkpoints) if record.on_disk), None)

@@ -155,7 +155,7 @@ def _key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
         ("Validation loss before training", _measured_at(facts.validation.base)),
         ("Validation loss, best", _measured_at(facts.validation.best)),
         ("Validation loss, final", _measured_at(facts.validation.final)),
-        ("Test loss, last", _measured_at(facts.tests[-1] if facts.tests else None)),
+        ("Test loss", _measured_at(facts.test)),
         ("Speed, median", f"{figure(progress.it_s, 'it/s')}, {figure(progress.tok_s, 'tokens/s')}"),
         ("Peak memory", size(progress.peak_bytes)),
         ("Restarts", f"{len(facts.restarts)}"),

@@ -90,7 +90,7 @@ def test_wasted_says_since_when_and_how_much_came_after() -> None:
     assert (verdict.good_from, verdict.best) == (100, 800)
     assert verdict.because == (
         "The checkpoint of iteration 100 (0.5000) is within one standard error of the best, that of iteration 800 "
-        "(0.4950); the difference is +0.0050 (95 % interval -0.0146 to +0.0246); 90% of the iterations came after it."
+        "(0.4950); the difference is +0.0050 (95 % interval -0.0146 to +0.0246); 90 % of the iterations came after it."
     )
     assert verdict.share_after_good == pytest.approx(0.9)
     assert verdict.share_after_best == pytest.approx(0.2)
@@ -107,7 +107,7 @@ def test_what_cannot_be_told_is_still_said_with_its_reason() -> None:
     verdict = judge(run(EARLY[:4], rows=12, also_trained=2))
     assert verdict.code is Code.INCONCLUSIVE
     assert verdict.because == (
-        "The validation set has 12 rows, fewer than 50; 4 validations, fewer than 5; 2 of 12 validation rows (16.7%) "
+        "The validation set has 12 rows, fewer than 50; 4 validations, fewer than 5; 2 of 12 validation rows (16.7 %) "
         "were trained on as well: too little to tell more."
     )
     assert verdict.otherwise is Code.WASTED
