@@ -1,12 +1,10 @@
-"""From the series of a run to what the verdict's rules look at. Pure NumPy; judges nothing."""
+"""From the series of a run to what the verdict's rules look at. Pure; judges nothing."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-
-import numpy as np
 
 from jobs.job import ProgressPoint, Validation
 from jobs.verdict import LAST_STRETCH, Difference, Evidence, Point
@@ -26,15 +24,13 @@ class Comparison:
             validations: by iteration.
             learned: supervised tokens of each validation row; None where that was not told.
         """
-        self._kept: list[int] = []  # rows that every measurement has a finite loss for
+        self._kept: list[int] = []  # rows with a token to learn; the others have no loss
         self._bootstrap: Bootstrap | None = None
         usual = max((one.examples for one in validations), default=0)
         rows = [one.row_losses for one in validations if one.row_losses and len(one.row_losses) == usual]
         if learned is None or len(learned) < usual or not rows:
             return
-        table = np.array([losses for losses in rows if math.isfinite(sum(losses))] or rows)
-        known = np.isfinite(table).all(axis=0) & (np.array(learned[:usual]) > 0)
-        self._kept = np.flatnonzero(known).tolist()
+        self._kept = [row for row in range(usual) if learned[row] > 0]
         self._usual = usual
         if len(self._kept) > 1:
             self._bootstrap = Bootstrap([learned[row] for row in self._kept])

@@ -3,7 +3,7 @@
 The level is the running median of the reports, so that no single batch begins a phase. In this order:
 
 - spike: from the report where the level is more than half and 0.15 nats above the lowest level before it (the loss
-  guard's own measures, policies.md 1) and more than eight standard errors of the median, to its highest report;
+  guard's own measures, policies.md 1) and more than ten standard errors of the median, to its highest report;
   recovery: from there until the level is within a tenth of that lowest one again, or to the end.
 - initial learning: until nine tenths of the way from the first level to the lowest one before any spike are done.
 - convergence: the last stretch, of a tenth of the reports at least, in which the level stays within a tenth of its end
@@ -31,10 +31,10 @@ INITIAL, FURTHER, SPIKE, RECOVERY, CONVERGENCE = (
     "convergence",
 )
 FEWEST_REPORTS = 8
-WIDTH, MOST_WIDTHS = 15, 100
+WIDTH, MOST_WIDTHS = 21, 100
 """The median is over so many reports, or over so many parts of the run where that is more."""
 
-RISE, LEAST_RISE, LEAST_ERRORS = 1.5, 0.15, 8
+RISE, LEAST_RISE, LEAST_ERRORS = 1.5, 0.15, 10
 BACK, LEAST_BACK = 1.1, 0.02
 LEARNED = 0.9
 CALM, LEAST_CALM, CALM_ERRORS = 0.1, 0.02, 3

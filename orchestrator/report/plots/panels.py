@@ -22,6 +22,7 @@ _LEFT, _RIGHT, _LOW, _HIGH, _WIDE, _TALL = 0.065, 0.56, 0.055, 0.52, 0.375, 0.3
 """Places and sizes of the panels, in parts of the figure."""
 
 _GB = 1e9
+_FAR = 3.0
 
 
 def analysis(
@@ -119,8 +120,14 @@ def _memory_panel(figure: Figure, x: Floats, points: Sequence[ProgressPoint], la
         style.say(axes, "memory: not measured", theme)
         return
     style.scale_x(axes, last)
-    highest = max(float(np.nanmax(values)) for _, values, _, _ in known)
+    highest = max((float(np.nanmax(values)) for name, values, _, _ in known if name != "limit"), default=0.0)
     for name, values, colour, line in known:
+        if name == "limit":
+            limit = float(np.nanmax(values))
+            if limit > _FAR * highest > 0:
+                axes.plot([], [], " ", label=f"limit: {limit:,.3g}")  # far above: its line would flatten all others
+                continue
+            highest = max(highest, limit)
         axes.plot(*outline(x, values, BUCKETS), color=colour, linestyle=line, linewidth=1.6, label=name)
     axes.set_ylim(0, max(highest * 1.07, 1e-6))
     axes.set_ylabel("GB", size=10, color=theme.ink)
