@@ -55,7 +55,10 @@ def _drawn(entries: list[Entry], path: Path) -> Path:
     from orchestrator.report.plots.series import Curves
     from workers.files import write_atomically
 
-    runs = [(entry.title, Curves.of(entry.series.points, entry.series.validations)) for entry in entries]
+    runs = [
+        (f"job {entry.facts.job.id}: {entry.facts.job.name}", Curves.of(entry.series.points, entry.series.validations))
+        for entry in entries
+    ]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, plots.overlay(runs))

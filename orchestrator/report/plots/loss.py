@@ -304,6 +304,9 @@ def legend(
             handlelength=1.8,
             columnspacing=1.6,
         )
-        if made.get_window_extent().x1 < right or columns == 2:
-            return
+        for text in made.get_texts():
+            text.set_parse_math(False)  # a dollar sign in a job's name is no formula
+        with style.any_script():
+            if made.get_window_extent().x1 < right or columns == 2:
+                return
         made.remove()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -131,11 +133,17 @@ def short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Draw without complaint what the font lacks: a job may be named in any script, and boxes are no reason to fail."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
+
+
 def png(figure: Figure) -> bytes:
     """Return the figure as PNG."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A job may be named in a script the font does not have; boxes in the title are no reason to complain.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+    with any_script():
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
