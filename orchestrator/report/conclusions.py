@@ -45,7 +45,11 @@ def _spent(ruling: Ruling) -> str:
     verdict = ruling.verdict
     if verdict.best is None or verdict.share_after_best is None:
         return ""
-    parts = [f"{share(verdict.share_after_best)} of the iterations came after the best, that of {verdict.best:,}"]
+    parts = []
+    if verdict.share_after_best > 0:
+        parts.append(
+            f"{share(verdict.share_after_best)} of the iterations came after the best, that of {verdict.best:,}"
+        )
     if verdict.good_from != verdict.best and verdict.good_from is not None:
         after = (
             "" if ruling.seconds_after_good is None else f", about {duration(ruling.seconds_after_good)} of training"
@@ -54,7 +58,8 @@ def _spent(ruling: Ruling) -> str:
         parts.append(f"{within}, {share(verdict.share_after_good)} of the run before its end{after}")
     if ruling.final_minus_best is not None and verdict.code is not Code.OVERFIT:
         parts.append(f"the last validation minus the best: {difference(ruling.final_minus_best)}")
-    return f"{'; '.join(parts)}."
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def difference(found: Difference | None) -> str:
