@@ -101,6 +101,7 @@ class Plan:
     steps_per_eval: int
     epochs: float | None  # how often the run saw its rows; None where it was not measured
     spiked: bool  # the loss spiked on the way
+    scheduled: bool  # the learning rate follows a schedule, which has a length of its own
 
 
 def best_of(points: Sequence[Point]) -> Point | None:
@@ -231,18 +232,20 @@ def advice(verdict: Verdict, found: Evidence, plan: Plan) -> str:
         plan: what was asked for.
     """
     every, half = plan.steps_per_eval, f"{plan.learning_rate / 2:g}"
+    schedule = ", with the length of `lr_schedule` changed alike" if plan.scheduled else ""
     if verdict.code is Code.DIVERGED:
         return f"Try `learning_rate: {half}` with `lq: {{grad_clip: 1.0}}`, and look at the rows the incidents name."
     if verdict.code is Code.OVERFIT and verdict.best is not None:
         seen = "" if plan.epochs is None or not found.iterations else _epochs_at(plan, verdict.best, found)
-        return f"Stop at `iters: {_whole_evals(verdict.best, every)}`{seen}, or add rows."
+        return f"Stop at `iters: {_whole_evals(verdict.best, every)}`{seen}{schedule}, or add rows."
     if verdict.code is Code.WASTED and verdict.good_from == 0:
         return "Nothing was gained over the model before training: look at the data, then try a larger learning rate."
     if verdict.code is Code.WASTED and verdict.good_from is not None:
         slower = f" and `learning_rate: {half}`, because the loss spiked" if plan.spiked else ""
-        return f"Try `iters: {_whole_evals(verdict.good_from, every)}`{slower}; to get further, add rows."
+        return f"Try `iters: {_whole_evals(verdict.good_from, every)}`{schedule}{slower}; to get further, add rows."
     if verdict.code is Code.UNDERTRAINED:
-        return f"Go on: `iters: {2 * plan.iters}`, or a new job whose `resume_adapter_file` is this adapter."
+        longer = f"`iters: {2 * plan.iters}`{schedule}"
+        return f"Go on: {longer}, or a new job whose `resume_adapter_file` is this adapter."
     if verdict.code is Code.INCONCLUSIVE:
         return _for_evidence(found, plan)
     return "These numbers ask for no change."

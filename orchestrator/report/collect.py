@@ -183,12 +183,14 @@ def _median(values: Iterable[float | None]) -> float | None:
 def _train_loss(points: Sequence[ProgressPoint]) -> TrainLoss:
     losses = [LossAt(iteration=point.iteration, loss=point.train_loss) for point in points]
     finite = [loss for loss in losses if math.isfinite(loss.loss)]
+    counted = [point.skipped for point in points if point.skipped is not None]
     return TrainLoss(
         first=losses[0] if losses else None,
         last=losses[-1] if losses else None,
         lowest=min(finite, key=lambda found: found.loss, default=None),
         reports=len(losses),
         not_finite=len(losses) - len(finite),
+        not_applied=sum(counted) if counted else None,
     )
 
 

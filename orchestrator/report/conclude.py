@@ -139,6 +139,7 @@ def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdi
         steps_per_eval=settings.steps_per_eval,
         epochs=facts.progress.epochs,
         spiked=spiked,
+        scheduled=settings.lr_schedule is not None,
     )
     return advice(verdict, seen, plan)
 

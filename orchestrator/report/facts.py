@@ -106,6 +106,7 @@ class TrainLoss:
     lowest: LossAt | None  # of the finite ones
     reports: int
     not_finite: int  # reports whose loss is NaN or infinite
+    not_applied: int | None  # iterations whose update was not applied; None where that was not counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

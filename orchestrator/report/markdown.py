@@ -175,8 +175,13 @@ def _key() -> str:
 
 
 def _reports_not_finite(facts: Facts) -> list[tuple[str, str]]:
-    count = facts.train_loss.not_finite
-    return [("Reports whose loss is not finite", f"{whole(count)} of {whole(facts.train_loss.reports)}")] * bool(count)
+    train = facts.train_loss
+    rows = []
+    if train.not_finite:
+        rows.append(("Reports whose loss is not finite", f"{whole(train.not_finite)} of {whole(train.reports)}"))
+    if train.not_applied:
+        rows.append(("Iterations whose update was not applied", whole(train.not_applied)))
+    return rows
 
 
 def _loss_at(found: LossAt | None) -> str:

@@ -53,8 +53,8 @@ def what_happened(facts: Facts, zone: tzinfo | None) -> list[str]:
     last = facts.attempts[-1]
     return [
         *title,
-        f"{times(len(facts.restarts), 'restart')}; {times(facts.repeated_iterations, 'iteration')} trained twice, "
-        f"{whole(facts.given_up_iterations)} given up by the loss guard.",
+        f"{times(len(facts.restarts), 'restart')}; {times(facts.repeated_iterations, 'iteration')} trained twice"
+        + (f", {whole(facts.given_up_iterations)} given up by the loss guard." if facts.given_up_iterations else "."),
         "",
         *stories,
         "",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.verdict import Code, Difference, Evidence, Plan, Point, advice, best_of, judge
 
-PLAN = Plan(iters=1000, learning_rate=2e-4, steps_per_eval=100, epochs=40.0, spiked=False)
+PLAN = Plan(iters=1000, learning_rate=2e-4, steps_per_eval=100, epochs=40.0, spiked=False, scheduled=False)
 
 
 def difference(value: float, error: float = 0.01, *, paired: bool = True) -> Difference:
@@ -145,6 +145,12 @@ def test_a_spike_asks_for_a_smaller_rate_and_no_gain_for_a_larger_one() -> None:
     assert "`learning_rate: 0.0001`, because the loss spiked" in advice(judge(found), found, spiked)
     nothing = run([1.0, 1.001, 0.999, 1.0, 1.002, 1.0])
     assert "a larger learning rate" in advice(judge(nothing), nothing, PLAN)
+
+
+def test_a_schedule_has_to_follow_the_iterations() -> None:
+    found = run(FALLING)
+    said = advice(judge(found), found, dataclasses.replace(PLAN, scheduled=True))
+    assert "`iters: 2000`, with the length of `lr_schedule` changed alike" in said
 
 
 def test_what_is_missing_is_asked_for() -> None:
