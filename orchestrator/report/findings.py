@@ -20,7 +20,7 @@ class Phase:
     loss_last: float
     peak_iteration: int | None  # of a spike: its highest report
     peak_loss: float | None
-    seconds: float | None
+    seconds: float  # between its reports, without what lay between attempts
     back: bool | None  # of a recovery: whether the loss came back to where it had been
 
 

@@ -147,7 +147,7 @@ th, td { border: 1px solid var(--line); padding: 5px 10px; text-align: left; ver
 td { max-width: 46ch; overflow-wrap: break-word; }
 th { background: var(--tint); font-weight: 600; }
 td code { overflow-wrap: break-word; }
-.r { text-align: right; }
+.r { text-align: right; white-space: nowrap; }
 img { display: block; max-width: 100%; height: auto; margin: 1.2em 0; border-radius: 6px; }
 @media print { main { max-width: none; } h2 { break-after: avoid; } tr, img { break-inside: avoid; } }
 """

@@ -14,6 +14,7 @@ The level is the running median of the reports, so that no single batch begins a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -136,7 +137,6 @@ def _filled(found: Sequence[_Stretch], end: int) -> list[_Stretch]:
 
 def _phase(one: _Stretch, points: Sequence[ProgressPoint], level: Floats, losses: Floats) -> Phase:
     first, last = points[max(one.first, 0)], points[one.last]
-    same_life = first.attempt == last.attempt  # else the time between them is not all the run's
     return Phase(
         name=one.name,
         first=0 if one.first < 0 else first.iteration,
@@ -145,6 +145,12 @@ def _phase(one: _Stretch, points: Sequence[ProgressPoint], level: Floats, losses
         loss_last=float(level[one.last]) if one.peak is None else float(losses[one.last]),
         peak_iteration=None if one.peak is None else points[one.peak].iteration,
         peak_loss=None if one.peak is None else float(losses[one.peak]),
-        seconds=max(0.0, last.time - first.time) if same_life else None,
+        seconds=_seconds(points[max(one.first, 0) : one.last + 1]),
         back=one.back,
     )
+
+
+def _seconds(points: Sequence[ProgressPoint]) -> float:
+    """Return the time between the reports; what lies between two attempts is not the run's."""
+    pairs = itertools.pairwise(points)
+    return sum(max(0.0, after.time - before.time) for before, after in pairs if before.attempt == after.attempt)
