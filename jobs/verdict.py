@@ -231,17 +231,18 @@ def advice(verdict: Verdict, found: Evidence, plan: Plan) -> str:
         found: what it looked at.
         plan: what was asked for.
     """
-    every, half = plan.steps_per_eval, f"{plan.learning_rate / 2:g}"
+    every = plan.steps_per_eval
+    half = "half the rates of `lr_schedule`" if plan.scheduled else f"`learning_rate: {plan.learning_rate / 2:g}`"
     schedule = ", with the length of `lr_schedule` changed alike" if plan.scheduled else ""
     if verdict.code is Code.DIVERGED:
-        return f"Try `learning_rate: {half}` with `lq: {{grad_clip: 1.0}}`, and look at the rows the incidents name."
+        return f"Try {half} with `lq: {{grad_clip: 1.0}}`, and look at the rows the incidents name."
     if verdict.code is Code.OVERFIT and verdict.best is not None:
         seen = "" if plan.epochs is None or not found.iterations else _epochs_at(plan, verdict.best, found)
         return f"Stop at `iters: {_whole_evals(verdict.best, every)}`{seen}{schedule}, or add rows."
     if verdict.code is Code.WASTED and verdict.good_from == 0:
         return "Nothing was gained over the model before training: look at the data, then try a larger learning rate."
     if verdict.code is Code.WASTED and verdict.good_from is not None:
-        slower = f" and `learning_rate: {half}`, because the loss spiked" if plan.spiked else ""
+        slower = f" and {half}, because the loss spiked" if plan.spiked else ""
         return f"Try `iters: {_whole_evals(verdict.good_from, every)}`{schedule}{slower}; to get further, add rows."
     if verdict.code is Code.UNDERTRAINED:
         longer = f"`iters: {2 * plan.iters}`{schedule}"

@@ -112,15 +112,16 @@ def _guarded(incident: Incident, attempt: Attempt | None, points: Sequence[Progr
         happened=f"{_OF_THE_GUARD[incident.code]}{where}.",
         known_by=_sentence(known),
         answer=_sentence(answer),
-        cost=_sentence(_given_up(guard_cost(incident, points))),
+        cost=_sentence(_given_up(guard_cost(incident, attempt, points))),
     )
 
 
-def guard_cost(incident: Incident, points: Sequence[ProgressPoint]) -> Cost:
+def guard_cost(incident: Incident, attempt: Attempt | None, points: Sequence[ProgressPoint]) -> Cost:
     """Return what going back gave up: iterations, and the time since the run had first been where it went back to.
 
     Args:
         incident: of the loss guard.
+        attempt: whose losses it saw; it came a little further before it was stopped.
         points: of its job, superseded ones included.
     """
     back, place = incident.evidence.get("back_to"), incident.evidence.get("iteration")
@@ -130,7 +131,8 @@ def guard_cost(incident: Incident, points: Sequence[ProgressPoint]) -> Cost:
     passed = [point for point in mine if point.iteration > back]
     since = next((point.time for point in reversed(mine) if point.iteration <= back), None)
     lost = incident.time - since if passed and since is not None else None
-    return Cost(repeated=max(0, place - back), lost_s=lost)
+    reached = max(place, (attempt.last_iteration or 0) if attempt is not None else 0)
+    return Cost(repeated=max(0, reached - back), lost_s=lost)
 
 
 def _given_up(found: Cost) -> str:
@@ -237,7 +239,8 @@ def differences(requested: Leg, leg: Leg) -> str:
         asked, run = getattr(requested, field.name), getattr(leg, field.name)
         if field.name not in _NO_SETTING and asked != run:
             name = _SETTINGS.get(field.name, field.name.replace("_", " "))
-            said.append(f"{name} {_setting(asked)} -> {_setting(run)}")
+            shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
+            said.append(f"{name} {_setting(asked)} -> {_setting(shown)}")
     return ", ".join(said) or "as requested"
 
 

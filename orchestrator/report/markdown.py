@@ -97,8 +97,9 @@ def _summary_of_run(facts: Facts) -> str:
         f"{whole(progress.iterations_done)} of {whole(progress.iterations_asked)} iterations, "
         f"{'not started' if trained is None else f'{duration(trained)} in training'}, {_cost(facts)}."
     )
-    unfinished = facts.job.status is not Status.SUCCEEDED and facts.job.detail
-    return f"{line} {escaped(facts.job.detail or '').rstrip('.')}." if unfinished else line
+    detail, ruling = (facts.job.detail or "").rstrip("."), facts.findings.ruling
+    said = ruling is not None and detail in ruling.verdict.because
+    return line if facts.job.status is Status.SUCCEEDED or not detail or said else f"{line} {escaped(detail)}."
 
 
 def _cost(facts: Facts) -> str:

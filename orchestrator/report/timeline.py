@@ -69,7 +69,7 @@ def _iteration(seen: Mapping[str, Any], attempt: Attempt | None) -> int | None:
 def _price(
     incident: Incident, attempt: Attempt | None, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]
 ) -> Cost:
-    back = guard_cost(incident, points)
+    back = guard_cost(incident, attempt, points)
     if back.repeated is not None:
         return back
     slept = incident.evidence.get("slept_s")
