@@ -20,7 +20,11 @@ _ENVELOPE = ("v", "seq", "time", "awake", "attempt", "kind")
 
 
 class Kind(StrEnum):
-    """What an event tells (design.md, "events.jsonl"); `test` carries the loss on test.jsonl."""
+    """What an event tells (design.md, "events.jsonl").
+
+    `test` carries the loss on test.jsonl. `fact` carries a `name` and a `value`: something only the trainer can see
+    (the tokenised data set, the parameters it trains, an answer); a later one of the same name replaces it.
+    """
 
     STARTED = "started"
     PHASE = "phase"
@@ -29,6 +33,7 @@ class Kind(StrEnum):
     TEST = "test"
     CHECKPOINT = "checkpoint"
     SELF_TEST = "self_test"
+    FACT = "fact"
     WARNING = "warning"
     ENDED = "ended"
 

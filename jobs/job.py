@@ -89,6 +89,8 @@ class ProgressPoint:
     footprint_bytes: int | None
     grad_norm: float | None = None  # global, of the last update of the line it was told in; before clipping
     skipped: int | None = None  # its iterations whose update was not applied; None where that was not counted
+    swap_bytes: int | None = None  # of the machine
+    limit_bytes: int | None = None  # what `lq.memory.limit` comes to
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -212,6 +212,9 @@ class LqSpec(Value):
     checkpoint: Checkpointing = Checkpointing()
     keep: Keep = Keep()
     notify: Notify = Notify()
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), max_length=20, description="questions answered before and after training, for the report"
+    )
 
 
 class JobSpec(Value):

@@ -51,6 +51,8 @@ def deadline(
         return limits.load
     if phase == "save":
         return limits.save
+    if phase == "answer":
+        return limits.validation
     if phase in ("validate", "test"):
         if slowest_row_s is None or rows is None:
             return limits.validation

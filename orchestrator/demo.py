@@ -42,12 +42,13 @@ grad_accumulation_steps: 4
 lr_schedule: {{name: cosine_decay, warmup: 8, arguments: [5e-3, 60]}}
 lora_parameters: {{rank: 8, scale: 2.0, dropout: 0.05}}
 steps_per_report: 20
-steps_per_eval: 80
+steps_per_eval: 40
 save_every: 40
 test: true
 # ... and what lq adds
 lq:
   name: {name}
+  prompts: ["What is 2 plus 3?"]
 """
 _MARK = ".lq-demo"
 _PATIENCE_S = 600.0
@@ -88,7 +89,7 @@ def _prepare(home: Path, say: Say) -> None:
     (home / _MARK).write_text("lq demo may remove this folder\n")
     say("1. A tiny random Qwen2, its tokenizer and 96 questions with answers, made on the spot; nothing is downloaded.")
     build_model(home / "model")
-    build_data(home / "data")
+    build_data(home / "data", valid=60)  # as many as a verdict asks for
     for name in ("undisturbed", "killed"):
         (home / f"{name}.yaml").write_text(JOB.format(iterations=ITERATIONS, name=name))
     say(f"   {home}")

@@ -66,6 +66,7 @@ def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
     command += ["--as-status", decision.status.value]
     command += ["--as-reason", decision.reason.value] if decision.reason else []
+    command += [f"--as-detail={decision.detail}"] if decision.detail else []
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False

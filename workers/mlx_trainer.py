@@ -27,11 +27,12 @@ import mlx.nn.utils as mlx_utils
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
+from mlx_lm.generate import generate
 from mlx_lm.tuner.callbacks import TrainingCallback, get_reporting_callbacks
 from mlx_lm.tuner.datasets import CacheDataset, load_dataset
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, grad_checkpoint, train
 from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
-from mlx_lm.utils import load
+from mlx_lm.utils import get_total_parameters, load
 
 from jobs.course import Course, Leg
 from jobs.errors import ConfigInvalid, DataInvalid, ModelMissing
@@ -41,11 +42,12 @@ from jobs.spec import JobSpec
 from workers import checkpoints, sensors
 from workers.batches import BatchOrder, Rows, orders
 from workers.checkpoints import Checkpoint
+from workers.dataset_facts import dataset_facts, targets
 from workers.event_log import EventLog
 from workers.job_dir import JobDir
 from workers.measures import Measured, limit_bytes
 from workers.mlx_names import mlx_config
-from workers.process import address_space_share, footprint_bytes, swap_bytes
+from workers.process import address_space_share, battery, footprint_bytes, swap_bytes
 from workers.reporter import Reporter
 from workers.requests import Requests
 
@@ -54,6 +56,9 @@ NEVER = sys.maxsize
 
 SELF_TEST_S = 10.0
 """A resume measures again what took at most so long of the checkpoint's own validation."""
+
+ANSWER_TOKENS = 128
+"""An answer to one of `lq.prompts` is cut after so many tokens."""
 
 SELF_TEST_BATCHES = 2
 """Where a checkpoint has no validation of its own, this many validation batches are its fingerprint."""
@@ -110,6 +115,7 @@ class TrainingRun(TrainingCallback):
         self._lost_updates = 0  # updates that were not applied, of this process
         self._not_finite: float | None = None  # loss of the last iteration, where it was not finite or was lost
         self._named = 0  # non-finite iterations whose rows were looked at
+        self._plain_call: Any = None  # what a layer does without it
 
     # --- the story ---
 
@@ -132,6 +138,8 @@ class TrainingRun(TrainingCallback):
             if resume is not None:
                 self._restore(resume, quality)
             self._begin_leg()
+            if resume is None:
+                self._look_before()
             self._autopsy()
             if self.spec.lq.memory.probe and self.reporter.iteration < self.end:
                 self._probe()
@@ -142,6 +150,8 @@ class TrainingRun(TrainingCallback):
         if self.spec.test:
             with self.requests.nothing_to_lose():
                 self._test()
+        with self.requests.nothing_to_lose():
+            self._look_after()
         return Reason.COMPLETED if self.course.ends_at is None else Reason.EARLY_STOPPED
 
     def _load_model(self) -> None:
@@ -353,6 +363,7 @@ class TrainingRun(TrainingCallback):
     def _turn_on_checkpointing(self) -> None:
         """Turn on gradient checkpointing as train() would: for all layers of that class, and for good."""
         if self.leg.grad_checkpoint and not self._checkpointing:
+            self._plain_call = type(self.model.layers[0]).__call__
             grad_checkpoint(self.model.layers[0])
             self._checkpointing = True
 
@@ -679,6 +690,81 @@ class TrainingRun(TrainingCallback):
                 "rows": ranked[:AUTOPSY_TOLD],
             },
         )
+
+    # --- for the report ---
+
+    def _look_before(self) -> None:
+        """Say what is about to be trained on what, and how the model does that it begins from."""
+        self._tell_fact(
+            "dataset", dataset_facts(self.train_rows, self.valid_rows, self.test_rows, self.order, self.leg)
+        )
+        self._tell_fact("parameters", self._parameters())
+        self._tell_fact("battery.before", battery())
+        if self.spec.test and len(self.test_rows):
+            self.events.append(Kind.PHASE, phase="test")
+            self._test_at(0)
+        self._answer("before", 0)
+
+    def _look_after(self) -> None:
+        """Answer once more, with the weights that are published."""
+        self._tell_fact("battery.after", battery())
+        best = checkpoints.best_valid(self.job_dir.checkpoints, self.course) if self.spec.lq.prompts else None
+        if best is not None:
+            _fill(_named(self.model.trainable_parameters()), best.adapters, self._set_weights)
+        self._answer("after", self.reporter.iteration if best is None else best.iteration)
+
+    def _tell_fact(self, name: str, value: Any) -> None:
+        if value is not None:
+            self.events.append(Kind.FACT, name=name, value=value)
+
+    def _parameters(self) -> dict[str, Any]:
+        """Count parameters as mlx_lm.lora prints them, and name what is trained."""
+        trained = _named(self.model.trainable_parameters())
+        return {
+            "trained": sum(value.size for value in trained.values()),
+            "total": int(get_total_parameters(self.model)),
+            "targets": targets(trained),
+            "layers": len({name.partition("layers.")[2].partition(".")[0] for name in trained if "layers." in name}),
+        }
+
+    def _answer(self, when: str, iteration: int) -> None:
+        """Answer `lq.prompts` as mlx_lm.generate would, without chance. The run does not notice."""
+        if not self.spec.lq.prompts:
+            return
+        self.events.append(Kind.PHASE, phase="answer")
+        self.model.eval()
+        with self._as_it_was_written():
+            for place, prompt in enumerate(self.spec.lq.prompts):
+                try:
+                    said = generate(self.model, self.tokenizer, self._asked(prompt), max_tokens=ANSWER_TOKENS)
+                except (ValueError, TypeError, RuntimeError) as error:  # a report can do without
+                    text = f"prompt {place + 1} could not be answered: {_one_line(error)}"
+                    self.events.append(Kind.WARNING, code="no_answer", text=text)
+                    continue
+                answer = {"prompt": prompt, "answer": said, "iteration": iteration, "max_tokens": ANSWER_TOKENS}
+                self._tell_fact(f"answer.{when}.{place}", answer)
+        self.model.train()
+        mx.clear_cache()
+
+    def _asked(self, prompt: str) -> list[int]:
+        """Return a prompt's tokens, in the chat template where the model has one, as mlx_lm.generate does."""
+        tokenizer = self.tokenizer
+        if not tokenizer.has_chat_template:
+            return cast("list[int]", tokenizer.encode(prompt))
+        messages = [{"role": "user", "content": prompt}]
+        return cast("list[int]", tokenizer.apply_chat_template(messages, add_generation_prompt=True))
+
+    @contextlib.contextmanager
+    def _as_it_was_written(self) -> Iterator[None]:
+        """Take back gradient checkpointing for a while: generating passes caches, which it cannot take."""
+        layer = type(self.model.layers[0])
+        patched = layer.__call__
+        if self._plain_call is not None:
+            layer.__call__ = self._plain_call
+        try:
+            yield
+        finally:
+            layer.__call__ = patched
 
     def _memory(self) -> dict[str, Any]:
         return {

@@ -115,6 +115,15 @@ def swap_bytes() -> int | None:
             return None
 
 
+def battery() -> tuple[float, bool] | None:
+    """Return the battery's charge, 0..1, and whether the machine is on mains; None where there is none to be seen."""
+    try:
+        found = psutil.sensors_battery()
+    except (OSError, RuntimeError, AttributeError, ValueError):
+        return None
+    return None if found is None else (found.percent / 100, bool(found.power_plugged))
+
+
 def free_bytes() -> int:
     """Return the memory a new process could take without pushing others out."""
     return int(psutil.virtual_memory().available)

@@ -30,6 +30,7 @@ VERBS = {
     "verify": ("orchestrator.cli.verify", "verify", "Check every file of a job."),
     "prune": ("orchestrator.cli.tidy", "prune", "Delete the checkpoints that need not stay."),
     "clean": ("orchestrator.cli.tidy", "clean", "Delete what old jobs left behind."),
+    "compare": ("orchestrator.cli.compare", "compare", "Several jobs beside each other: settings, results, curves."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
     "config": ("orchestrator.cli.config", "config", "What a job file may say."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),

@@ -59,6 +59,23 @@ def _self_test(data: Mapping[str, Any]) -> str:
     return f"self-test {data['iteration']:>7,}  measured {data['measured']}, recorded {data['recorded']}: {verdict}"
 
 
+def _fact(data: Mapping[str, Any]) -> str | None:
+    name, value = str(data["name"]), data["value"]
+    if name == "dataset":
+        rows = ", ".join(f"{value[file]['rows']:,} {file}" for file in ("train", "valid", "test"))
+        return f"data      {rows} rows; {value['train'].get('tokens', 0):,} tokens to train on"
+    if name == "parameters":
+        return f"adapter   {value['trained']:,} of {value['total']:,} parameters are trained"
+    if name.startswith("answer."):
+        return f"answer    {value['iteration']:>7,}  {_one_line(value['prompt'])} -> {_one_line(value['answer'])}"
+    return None
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
 def _warning(data: Mapping[str, Any]) -> str:
     word = data["code"] if data["code"] == "autopsy" else "warning"
     return f"{word:<9} {data.get('text') or data['code']}"
@@ -78,6 +95,7 @@ _WORDS: dict[Kind, Callable[[Mapping[str, Any]], str | None]] = {
     Kind.TEST: _measured("test"),
     Kind.CHECKPOINT: _checkpoint,
     Kind.SELF_TEST: _self_test,
+    Kind.FACT: _fact,
     Kind.WARNING: _warning,
     Kind.ENDED: _ended,
 }

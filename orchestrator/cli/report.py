@@ -8,20 +8,27 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import reach
-from orchestrator.cli.output import json_option
+from orchestrator.cli.output import json_option, note
+
+FORMATS = {"md": "report.md", "html": "report.html", "json": "report.json"}
 
 
 @click.command()
 @reach.job_id_argument
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Which file to name: md where not given.")
+@click.option("--open", "shown", is_flag=True, help="Show it, as HTML where no format is given.")
 @json_option
-def report(job_id: int, as_json: bool) -> None:
+def report(job_id: int, form: str | None, shown: bool, as_json: bool) -> None:
     """Write the report of job ID anew, from what is known now, and say where it is; --json prints it."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         from orchestrator.report.make import make
 
-        path = make(app.store, job.id, now=time.time(), home=_named(app.home.path))
-        click.echo(path.with_name("report.json").read_text() if as_json else str(path), nl=not as_json)
+        made = make(app.store, job.id, now=time.time(), home=_named(app.home.path))
+    path = made.with_name(FORMATS[form or ("html" if shown else "md")])
+    click.echo(made.with_name("report.json").read_text() if as_json else str(path), nl=not as_json)
+    if shown and click.launch(str(path)) != 0:
+        note(f"nothing on this machine opens it; look at {path}")
 
 
 def _named(home: Path) -> str | None:

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
                 asked.job_id,
                 as_status=asked.as_status,
                 as_reason=asked.as_reason,
+                as_detail=asked.as_detail,
                 now=time.time(),
                 home=_named(asked.home),
             )
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("job_id", type=int, help="the job's id")
     parser.add_argument("--as-status", choices=[*Status], default=None, help="status to report, not yet stored")
     parser.add_argument("--as-reason", choices=[*Reason], default=None, help="reason code that goes with it")
+    parser.add_argument("--as-detail", default=None, help="line for a person that goes with it")
     return parser
 
 

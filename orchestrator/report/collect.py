@@ -1,17 +1,18 @@
-"""Store rows and the job's folder -> Facts. Reads only; computes what was measured and judges nothing."""
+"""Store rows and the job's folder -> Facts. Reads only: what was measured here, what rules say in conclude.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from jobs.course import Leg
-from jobs.events import number
 from jobs.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
 from jobs.states import ENDED, Status
+from orchestrator.report.conclude import NOTHING_FOUND, Series, conclude
+from orchestrator.report.evidence import Comparison, best_validation
 from orchestrator.report.facts import (
     AttemptFacts,
     CheckpointFacts,
@@ -22,7 +23,6 @@ from orchestrator.report.facts import (
     LossAt,
     Measurement,
     Progress,
-    SelfTest,
     Times,
     TrainLoss,
     TrajectoryRow,
@@ -30,6 +30,9 @@ from orchestrator.report.facts import (
     perplexity,
 )
 from orchestrator.report.folder import read_folder
+from orchestrator.report.lives import lives, self_test
+from orchestrator.report.machine import hardware
+from orchestrator.report.told import answers, dataset, learned, parameters
 from orchestrator.store.store import Store
 from workers.job_dir import JobDir
 
@@ -42,55 +45,93 @@ def collect(
     *,
     as_status: str | None = None,
     as_reason: str | None = None,
+    as_detail: str | None = None,
     now: float,
     home: str | None = None,
 ) -> Facts:
-    """Collect what was measured of one job.
+    """Collect what was measured of one job, and what rules found in it; as `collect_all`, without the series."""
+    facts, _ = collect_all(
+        store, job_id, as_status=as_status, as_reason=as_reason, as_detail=as_detail, now=now, home=home
+    )
+    return facts
+
+
+def collect_all(
+    store: Store,
+    job_id: int,
+    *,
+    as_status: str | None = None,
+    as_reason: str | None = None,
+    as_detail: str | None = None,
+    now: float,
+    home: str | None = None,
+) -> tuple[Facts, Series]:
+    """Collect what was measured of one job, what rules found in it, and the series both come from.
 
     Args:
         store: where the job is.
         job_id: the job.
         as_status: the status to report, where the decision is made but not yet stored.
         as_reason: its reason code.
+        as_detail: its line for a person.
         now: unix seconds.
         home: $LQ_HOME to name in the commands; None for the default one.
 
     Raises:
         NoSuchJob: the store has no such job.
     """
-    job, lives = store.job(job_id), store.attempts(job_id)
-    points, validations = store.points(job_id), store.validations(job_id)
+    job, attempts = store.job(job_id), store.attempts(job_id)
+    points = store.points(job_id)
+    every = store.points(job_id, superseded=True) if len(attempts) > 1 else points
+    validations, tests = store.validations(job_id), store.validations(job_id, kind="test")
+    incidents, told = store.incidents(job_id), store.facts(job_id)
     folder = read_folder(JobDir(Path(job.job_dir)))
-    job_facts = _job_facts(job, as_status, as_reason, lives, home)
-    end = _end(job_facts.status, job, now)
-    self_tests = {number: _self_test(said) for number, said in store.self_tests(job_id).items()}
-    attempts = _attempts(lives, store.points(job_id, superseded=True), self_tests, end)
-    return Facts(
+    job_facts = _job_facts(job, as_status, as_reason, as_detail, attempts, home)
+    self_tests = {number: self_test(said) for number, said in store.self_tests(job_id).items()}
+    told_lives = lives(attempts, every, self_tests, _end(job_facts.status, job, now))
+    compared, tested = (
+        Comparison(ones, learned(told, name)) for ones, name in ((validations, "valid"), (tests, "test"))
+    )
+    facts = Facts(
         job=job_facts,
-        times=_times(job_facts.status, job, attempts, now),
+        times=_times(job_facts.status, job, told_lives, now),
         settings=folder.settings,
         legs=folder.legs,
         progress=_progress(job, points, folder.legs, folder.data),
         train_loss=_train_loss(points),
-        validation=_validation(validations),
-        tests=tuple(_measurement(test) for test in store.validations(job_id, kind="test")),
-        attempts=attempts,
+        validation=_validation(validations, compared),
+        tests=tuple(_measurement(test, tested) for test in tests),
+        attempts=told_lives,
         checkpoints=_checkpoints(store.checkpoints(job_id), Path(job.job_dir), validations),
-        incidents=tuple(_incident(incident) for incident in store.incidents(job_id)),
+        incidents=tuple(_incident(incident) for incident in incidents),
         adapter=folder.adapter,
         data=folder.data,
         trajectory=_trajectory(points, validations, job.iteration),
+        hardware=hardware(every, incidents, told),
+        dataset=dataset(told),
+        parameters=parameters(told),
+        answers=answers(told),
+        findings=NOTHING_FOUND,
         versions=folder.versions,
         host=folder.host,
         unread=folder.unread,
     )
+    series = Series(
+        points=points, every=every, validations=validations, tests=tests, attempts=attempts, incidents=incidents
+    )
+    return dataclasses.replace(facts, findings=conclude(facts, series, compared, tested)), series
 
 
 def _job_facts(
-    job: Job, as_status: str | None, as_reason: str | None, attempts: Sequence[Attempt], home: str | None
+    job: Job,
+    as_status: str | None,
+    as_reason: str | None,
+    as_detail: str | None,
+    attempts: Sequence[Attempt],
+    home: str | None,
 ) -> JobFacts:
     # The stored detail belongs to the stored status; of a status to come, the last attempt's end tells most.
-    detail = job.detail if as_status is None else (attempts[-1].detail if attempts else None)
+    detail = job.detail if as_status is None else as_detail or (attempts[-1].detail if attempts else None)
     return JobFacts(
         id=job.id,
         name=job.name,
@@ -119,8 +160,8 @@ def _times(status: Status, job: Job, attempts: Sequence[AttemptFacts], now: floa
 
 
 def _progress(job: Job, points: Sequence[ProgressPoint], legs: Sequence[Leg], data: Sequence[DataFile]) -> Progress:
-    # Of a course with several legs the batch size changes on the way; its rows are not iterations times batch.
-    rows_seen = job.iteration * legs[0].batch_size if len(legs) == 1 else None
+    # An iteration is what the job file calls one, on every leg: a smaller batch cuts it into micro-batches.
+    rows_seen = job.iteration * legs[0].batch_size if legs else None
     train_rows = next((file.rows for file in data if file.name in ("train", "train.jsonl")), None)
     return Progress(
         iterations_done=job.iteration,
@@ -142,28 +183,32 @@ def _median(values: Iterable[float | None]) -> float | None:
 def _train_loss(points: Sequence[ProgressPoint]) -> TrainLoss:
     losses = [LossAt(iteration=point.iteration, loss=point.train_loss) for point in points]
     finite = [loss for loss in losses if math.isfinite(loss.loss)]
+    counted = [point.skipped for point in points if point.skipped is not None]
     return TrainLoss(
         first=losses[0] if losses else None,
         last=losses[-1] if losses else None,
         lowest=min(finite, key=lambda found: found.loss, default=None),
         reports=len(losses),
         not_finite=len(losses) - len(finite),
+        not_applied=sum(counted) if counted else None,
     )
 
 
-def _validation(validations: Sequence[Validation]) -> ValidationFacts:
-    measured = [_measurement(validation) for validation in validations]
-    finite = [found for found in measured if math.isfinite(found.loss)]
+def _validation(validations: Sequence[Validation], compared: Comparison) -> ValidationFacts:
+    base, best = next((one for one in validations if one.iteration == 0), None), best_validation(validations)
     return ValidationFacts(
-        base=next((found for found in measured if found.iteration == 0), None),
-        best=min(finite, key=lambda found: found.loss, default=None),
-        final=measured[-1] if measured else None,
-        count=len(measured),
+        base=None if base is None else _measurement(base, compared),
+        best=None if best is None else _measurement(best, compared),
+        final=_measurement(validations[-1], compared) if validations else None,
+        count=len(validations),
     )
 
 
-def _measurement(validation: Validation) -> Measurement:
+def _measurement(validation: Validation, compared: Comparison) -> Measurement:
+    low, high = compared.interval(validation) or (None, None)
     return Measurement(
+        low=low,
+        high=high,
         iteration=validation.iteration,
         loss=validation.loss,
         standard_error=validation.standard_error,
@@ -183,82 +228,12 @@ def _incident(incident: Incident) -> IncidentFacts:
     )
 
 
-def _attempts(
-    attempts: Sequence[Attempt], points: Sequence[ProgressPoint], self_tests: Mapping[int, SelfTest], end: float
-) -> tuple[AttemptFacts, ...]:
-    facts: list[AttemptFacts] = []
-    before: Attempt | None = None
-    came_to: int | None = None
-    for attempt in attempts:
-        facts.append(
-            AttemptFacts(
-                number=attempt.number,
-                started_at=attempt.started_at,
-                ended_at=attempt.ended_at,
-                seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
-                first_iteration=attempt.first_iteration,
-                last_iteration=attempt.last_iteration,
-                resumed_from=attempt.resumed_from,
-                quality=attempt.quality,
-                outcome=attempt.outcome,
-                reason=attempt.reason,
-                detail=attempt.detail,
-                exit_code=attempt.exit_code,
-                signal=attempt.signal,
-                idle_seconds=_idle(before, attempt),
-                came_to=came_to,
-                repeated_iterations=_repeated(came_to, attempt),
-                catch_up_seconds=_catch_up(came_to, attempt, points),
-                self_test=self_tests.get(attempt.number),
-            )
-        )
-        before = attempt
-        # An attempt that died while loading has no position of its own: the one before it still counts.
-        came_to = attempt.last_iteration if attempt.last_iteration is not None else came_to
-    return tuple(facts)
-
-
-def _self_test(said: Mapping[str, Any]) -> SelfTest:
-    iteration, equal = said.get("iteration"), said.get("equal")
-    return SelfTest(
-        iteration=iteration if isinstance(iteration, int) else None,
-        measured=number(said.get("measured")),
-        recorded=number(said.get("recorded")),
-        equal=equal if isinstance(equal, bool) else None,
-    )
-
-
-def _idle(before: Attempt | None, attempt: Attempt) -> float | None:
-    if before is None or before.ended_at is None:
-        return None
-    return max(0.0, attempt.started_at - before.ended_at)
-
-
-def _repeated(came_to: int | None, attempt: Attempt) -> int | None:
-    if attempt.number == 1:
-        return 0
-    if came_to is None or attempt.first_iteration is None:
-        return None
-    return max(0, came_to - attempt.first_iteration)
-
-
-def _catch_up(came_to: int | None, attempt: Attempt, points: Sequence[ProgressPoint]) -> float | None:
-    """Return the seconds from the attempt's start until it stood at `came_to` again, None if it never did."""
-    if came_to is None:
-        return None
-    reached = (point for point in points if point.attempt == attempt.number and point.iteration >= came_to)
-    point = next(reached, None)
-    if point is None:
-        return None
-    beyond = (point.iteration - came_to) / point.it_s if point.it_s else 0.0
-    return max(0.0, point.time - beyond - attempt.started_at)
-
-
 def _checkpoints(
     records: Sequence[CheckpointRecord], job_dir: Path, validations: Sequence[Validation]
 ) -> tuple[CheckpointFacts, ...]:
     losses = {validation.iteration: validation.loss for validation in validations}
     newest = {record.iteration: record for record in records}  # written again after a resume: one folder
+    best = best_validation([one for one in validations if one.iteration in newest])
     return tuple(
         CheckpointFacts(
             iteration=iteration,
@@ -266,6 +241,7 @@ def _checkpoints(
             size_bytes=newest[iteration].size_bytes,
             on_disk=(job_dir / newest[iteration].path).is_dir(),
             val_loss=losses.get(iteration),
+            recommended=best is not None and best.iteration == iteration,
         )
         for iteration in sorted(newest)
     )

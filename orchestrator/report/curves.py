@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,14 +34,16 @@ def outline(x: Floats, y: Floats, buckets: int) -> tuple[Floats, Floats]:
     """
     if len(x) <= 2 * buckets:
         return x, y
-    edges = np.linspace(0, len(x), buckets + 1).astype(int)
-    kept: list[int] = []
-    for start, stop in itertools.pairwise(edges):
-        part = np.where(np.isfinite(y[start:stop]), y[start:stop], np.nan)
-        if np.isnan(part).all():
-            kept.append(int(start))
-        else:
-            kept += sorted({int(start + np.nanargmin(part)), int(start + np.nanargmax(part))})
+    size = -(-len(x) // buckets)
+    rows = -(-len(x) // size)
+    padded = np.full(rows * size, np.nan)
+    padded[: len(y)] = np.where(np.isfinite(y), y, np.nan)
+    table = padded.reshape(rows, size)
+    begins = np.arange(rows) * size
+    gaps = np.isnan(table).all(axis=1)
+    lowest = np.where(gaps, 0, np.where(np.isnan(table), np.inf, table).argmin(axis=1)) + begins
+    highest = np.where(gaps, 0, np.where(np.isnan(table), -np.inf, table).argmax(axis=1)) + begins
+    kept = np.unique(np.concatenate((lowest, highest)))
     return x[kept], y[kept]
 
 
@@ -70,3 +71,22 @@ def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> 
         placed[place] = max(floor, min(wanted[place], ceiling))
         floor = placed[place] + distance
     return placed
+
+
+def running_median(values: Floats, width: int) -> Floats:
+    """Return the median of `width` (odd) values around each.
+
+    Towards the beginning of as many as there are on both sides: else it would lag where the loss falls fastest.
+    Towards the end of those that are there: else it would end in a single noisy report.
+
+    Args:
+        values: finite.
+        width: how many.
+    """
+    half = min(width // 2, (len(values) - 1) // 2)
+    if half == 0:
+        return values.copy()
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, 2 * half + 1), axis=1)
+    begin = [np.median(values[: 2 * place + 1]) for place in range(half)]
+    end = [np.median(values[place - half :]) for place in range(len(values) - half, len(values))]
+    return np.concatenate((begin, middle, end))

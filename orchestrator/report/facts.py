@@ -1,7 +1,7 @@
 """What a report knows about one job: measured values and nothing else. Frozen and plain.
 
 `dataclasses.asdict` makes it JSON. None means "not measured". Times are unix seconds, losses nats per token.
-No verdict, no wording, no I/O may enter.
+What rules found in it is in findings.py. No wording, no I/O may enter.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from jobs.course import Leg
 from jobs.states import Status
+from orchestrator.report.findings import Findings
+from orchestrator.report.measured import Answer, Dataset, Hardware, Parameters
 
 SCHEMA = 1
 """Version of report.json."""
@@ -104,6 +106,7 @@ class TrainLoss:
     lowest: LossAt | None  # of the finite ones
     reports: int
     not_finite: int  # reports whose loss is NaN or infinite
+    not_applied: int | None  # iterations whose update was not applied; None where that was not counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,8 @@ class Measurement:
     iteration: int
     loss: float
     standard_error: float | None  # by row
+    low: float | None  # of its 95 % interval; None where neither rows nor an error are known
+    high: float | None
     perplexity: float  # exp(loss)
     examples: int  # rows
     seconds: float
@@ -158,6 +163,7 @@ class AttemptFacts:
     idle_seconds: float | None  # from the end of the attempt before it; None for the first
     came_to: int | None  # iteration at which the attempts before it had stopped; None for the first
     repeated_iterations: int | None  # trained a second time because of this restart
+    given_up_iterations: int  # beyond where the loss guard went back to; the run went another way from there
     catch_up_seconds: float | None  # from its start until it was at `came_to` again
     self_test: SelfTest | None
 
@@ -171,6 +177,7 @@ class CheckpointFacts:
     size_bytes: int
     on_disk: bool
     val_loss: float | None  # measured at the same iteration
+    recommended: bool  # the best by validation, which is what was published
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,6 +249,11 @@ class Facts:
     adapter: AdapterFacts
     data: tuple[DataFile, ...]
     trajectory: tuple[TrajectoryRow, ...]
+    hardware: Hardware
+    dataset: Dataset | None  # None where the trainer did not say, as below
+    parameters: Parameters | None
+    answers: tuple[Answer, ...]
+    findings: Findings
     versions: Mapping[str, str]
     host: Mapping[str, str]
     unread: tuple[str, ...]  # files the report would have used, and why it could not; one line each
@@ -255,6 +267,19 @@ class Facts:
     def repeated_iterations(self) -> int:
         """Iterations trained a second time, over all restarts that say so."""
         return sum(attempt.repeated_iterations or 0 for attempt in self.attempts)
+
+    @property
+    def given_up_iterations(self) -> int:
+        """Iterations whose weights the loss guard gave up."""
+        return sum(attempt.given_up_iterations for attempt in self.attempts)
+
+    @property
+    def test(self) -> Measurement | None:
+        """The test set under the weights that were published; else as it was measured last."""
+        best = self.adapter.best
+        trained = [test for test in self.tests if test.iteration]
+        published = (test for test in trained if best is not None and test.iteration == best.iteration)
+        return next(published, trained[-1] if trained else None)
 
     @property
     def last_checkpoint(self) -> CheckpointFacts | None:

@@ -23,6 +23,18 @@ _HAPPENED = {
     Reason.HOST_REBOOTED: "The machine was restarted",
     Reason.DISK_FULL: "There was no space left on the disk",
 }
+_OF_THE_GUARD = {
+    "suspect": "A loss was out of all proportion",
+    "spike": "The loss spiked",
+    "drift": "The loss drifted up",
+    "not_finite": "The loss was not finite",
+    "not_applied": "An update was not applied",
+    "overfitting": "Validation rose while training did not",
+    "quarantined": "Rows were left out for good",
+    "autopsy": "The rows around the spike were measured again",
+    "early_stopped": "Validation stopped getting better",
+    "diverged": "The loss guard gave up",
+}
 _OTHER = {
     "slept": "The machine slept",
     "self_test": "A resume did not measure what had been recorded",
@@ -63,6 +75,8 @@ def told(incident: Incident, attempts: Sequence[Attempt], points: Sequence[Progr
         points: of its job, superseded ones included.
     """
     attempt = next((one for one in attempts if one.number == incident.attempt), None)
+    if incident.code in _OF_THE_GUARD:
+        return _guarded(incident, attempt, points)
     if attempt is None or attempt.outcome != Outcome.DIED or incident.code not in set(Reason):
         return _note(incident)
     return Told(
@@ -79,6 +93,53 @@ def end(attempt: Attempt) -> Told:
     return Told(
         happened=f"{happened} ({_place(attempt)}).", known_by=_sentence(_evidence(attempt, {})), answer="", cost=""
     )
+
+
+def _guarded(incident: Incident, attempt: Attempt | None, points: Sequence[ProgressPoint]) -> Told:
+    """Tell what the loss guard saw: its text is the evidence, and after that of the attempt's end the answer."""
+    seen = incident.evidence
+    place = seen.get("iteration", seen.get("first_flag"))
+    words = [f"attempt {incident.attempt}"] * (incident.attempt is not None)
+    words += [f"iteration {place:,}"] * isinstance(place, int)
+    where = f" ({', '.join(words)})" if words else ""
+    before, found, answer = incident.text.partition(f"{attempt.detail}; " if attempt and attempt.detail else "; went")
+    known, answer = (attempt.detail or "", answer) if found and not before and attempt else (incident.text, "")
+    back = seen.get("back_to")
+    if not answer and isinstance(back, int):
+        which = f", rollback {seen['rollback']}" if seen.get("rollback") else ""
+        answer = f"went back to iteration {back:,}{which}"
+    return Told(
+        happened=f"{_OF_THE_GUARD[incident.code]}{where}.",
+        known_by=_sentence(known),
+        answer=_sentence(answer),
+        cost=_sentence(_given_up(guard_cost(incident, attempt, points))),
+    )
+
+
+def guard_cost(incident: Incident, attempt: Attempt | None, points: Sequence[ProgressPoint]) -> Cost:
+    """Return what going back gave up: iterations, and the time since the run had first been where it went back to.
+
+    Args:
+        incident: of the loss guard.
+        attempt: whose losses it saw; it came a little further before it was stopped.
+        points: of its job, superseded ones included.
+    """
+    back, place = incident.evidence.get("back_to"), incident.evidence.get("iteration")
+    if not isinstance(back, int) or not isinstance(place, int):
+        return Cost(repeated=None, lost_s=None)
+    mine = [point for point in points if point.time <= incident.time]
+    passed = [point for point in mine if point.iteration > back]
+    since = next((point.time for point in reversed(mine) if point.iteration <= back), None)
+    lost = incident.time - since if passed and since is not None else None
+    reached = max(place, (attempt.last_iteration or 0) if attempt is not None else 0)
+    return Cost(repeated=max(0, reached - back), lost_s=lost)
+
+
+def _given_up(found: Cost) -> str:
+    if found.repeated is None:
+        return ""
+    time = f", {duration(found.lost_s)}" if found.lost_s is not None else ""
+    return f"{times(found.repeated, 'iteration')} given up{time}"
 
 
 def _note(incident: Incident) -> Told:
@@ -173,17 +234,40 @@ def _sentence(text: str) -> str:
 
 def differences(requested: Leg, leg: Leg) -> str:
     """Return what a leg changes of what was asked for, as "requested -> run"."""
-    pairs = (
-        ("batch", requested.batch_size, leg.batch_size),
-        ("accumulation", requested.grad_accumulation_steps, leg.grad_accumulation_steps),
-        ("gradient checkpointing", _on(requested.grad_checkpoint), _on(leg.grad_checkpoint)),
-        ("max_seq_length", requested.max_seq_length, leg.max_seq_length),
-        ("learning rate x", f"{requested.learning_rate_factor:g}", f"{leg.learning_rate_factor:g}"),
-        ("salt of the data order", requested.salt, leg.salt),
-        ("segment", requested.segment or "none", leg.segment or "none"),
-    )
-    return ", ".join(f"{name} {asked} -> {run}" for name, asked, run in pairs if asked != run) or "as requested"
+    said = []
+    for field in dataclasses.fields(Leg):
+        asked, run = getattr(requested, field.name), getattr(leg, field.name)
+        if field.name not in _NO_SETTING and asked != run:
+            name = _SETTINGS.get(field.name, field.name.replace("_", " "))
+            shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
+            said.append(f"{name} {_setting(asked)} -> {_setting(shown)}")
+    return ", ".join(said) or "as requested"
 
 
-def _on(value: bool) -> str:
-    return "on" if value else "off"
+_NO_SETTING = {"first_example", "because", "rollback", "first_flag", "first_update"}
+"""Fields of a leg that say where and why it begins."""
+
+_SETTINGS = {
+    "batch_size": "batch",
+    "grad_accumulation_steps": "accumulation",
+    "grad_checkpoint": "gradient checkpointing",
+    "max_seq_length": "max_seq_length",
+    "learning_rate_factor": "learning rate x",
+    "salt": "salt of the data order",
+    "grad_clip": "gradient norm clipped to",
+    "warmup_updates": "warm-up updates",
+    "quarantined": "rows left out for good",
+    "skipped": "batches left out for an epoch",
+    "reset_moments": "moments forgotten",
+    "ends": "ends here",
+}
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import tzinfo
 
-from jobs.course import Leg
 from jobs.states import Status
-from orchestrator.report.facts import (
-    AdapterFile,
-    CheckpointFacts,
-    Facts,
-    LossAt,
-    Measurement,
-    Settings,
-)
-from orchestrator.report.incidents import differences
+from orchestrator.report.conclusions import compared, phase_table, question_table, verdict_lines
+from orchestrator.report.facts import AdapterFile, Facts, LossAt, Measurement
 from orchestrator.report.next_steps import lq, may_retry, next_steps
-from orchestrator.report.story import incident_table, what_happened
+from orchestrator.report.sections import (
+    adapter_section,
+    checkpoint_section,
+    data_section,
+    hardware_section,
+    origin_section,
+    settings_section,
+    what_is_trained,
+)
+from orchestrator.report.story import requested_and_run, timeline, what_happened
 from orchestrator.report.wording import (
     NOT_MEASURED,
     code,
@@ -26,55 +27,67 @@ from orchestrator.report.wording import (
     figure,
     loss,
     loss_with_error,
+    loss_with_interval,
     moment,
-    or_unknown,
     size,
     table,
     times,
     whole,
 )
 
-MOST_CHECKPOINTS = 20
-"""Rows of the checkpoint table; report.json has them all."""
+LOSS, ANALYSIS = "loss_curve.png", "training_analysis.png"
+"""The pictures beside a report."""
 
 
-def render(facts: Facts, *, picture: str | None = "loss_curve.png", zone: tzinfo | None = None) -> str:
+def render(facts: Facts, *, pictures: Sequence[str] = (LOSS, ANALYSIS), zone: tzinfo | None = None) -> str:
     """Return the report as Markdown.
 
     Args:
         facts: what was measured.
-        picture: the loss curve, relative to the report; None where it could not be drawn.
+        pictures: which of the pictures could be drawn.
         zone: in which times are given; None is the machine's own.
     """
     sections = (
-        _head(facts, picture),
+        _head(facts, LOSS in pictures),
         _key_metrics(facts, zone),
+        compared(facts),
+        question_table(facts.answers),
+        phase_table(facts.findings.phases),
+        timeline(facts, zone),
         what_happened(facts, zone),
+        requested_and_run(facts),
         _trajectory(facts),
+        _analysis(ANALYSIS in pictures),
         _measurements(facts),
-        incident_table(facts.incidents, zone),
-        _adapter(facts),
-        _checkpoints(facts),
-        _settings(facts),
-        _data(facts),
-        _origin(facts),
+        data_section(facts),
+        adapter_section(facts),
+        checkpoint_section(facts),
+        hardware_section(facts),
+        settings_section(facts),
+        origin_section(facts),
         next_steps(facts),
     )
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
-def _head(facts: Facts, picture: str | None) -> list[str]:
+def _analysis(drawn: bool) -> list[str]:
+    return ["## Analysis", "", f"![Loss, speed, memory, learning rate]({ANALYSIS})"] if drawn else []
+
+
+def _head(facts: Facts, drawn: bool) -> list[str]:
     job = facts.job
     reason = f" ({job.reason})" if job.reason else ""
-    drawn = f"![Loss by iteration]({picture})" if picture else "Loss curve: not drawn."
+    picture = f"![Loss by iteration]({LOSS})" if drawn else "Loss curve: not drawn."
     return [
         f"# {escaped(job.name)} (job {job.id}): {job.status}{reason}",
+        "",
+        *verdict_lines(facts.findings.ruling),
         "",
         f"- {_summary_of_run(facts)}",
         f"- {_summary_of_loss(facts)}",
         f"- {_summary_of_use(facts)}",
         "",
-        drawn,
+        picture,
     ]
 
 
@@ -84,14 +97,17 @@ def _summary_of_run(facts: Facts) -> str:
         f"{whole(progress.iterations_done)} of {whole(progress.iterations_asked)} iterations, "
         f"{'not started' if trained is None else f'{duration(trained)} in training'}, {_cost(facts)}."
     )
-    unfinished = facts.job.status is not Status.SUCCEEDED and facts.job.detail
-    return f"{line} {escaped(facts.job.detail or '').rstrip('.')}." if unfinished else line
+    detail, ruling = (facts.job.detail or "").rstrip("."), facts.findings.ruling
+    said = ruling is not None and detail in ruling.verdict.because
+    return line if facts.job.status is Status.SUCCEEDED or not detail or said else f"{line} {escaped(detail)}."
 
 
 def _cost(facts: Facts) -> str:
     if not facts.restarts:
         return "no restart"
-    return f"{times(len(facts.restarts), 'restart')}, {times(facts.repeated_iterations, 'iteration')} trained twice"
+    given_up = f", {whole(facts.given_up_iterations)} given up" if facts.given_up_iterations else ""
+    repeated = f"{times(facts.repeated_iterations, 'iteration')} trained twice"
+    return f"{times(len(facts.restarts), 'restart')}, {repeated}{given_up}"
 
 
 def _summary_of_loss(facts: Facts) -> str:
@@ -129,7 +145,7 @@ def _key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
     epochs = "" if progress.epochs is None else f" ({figure(progress.epochs)} epochs)"
     rows = [
         ("Model", code(facts.settings.model) if facts.settings else NOT_MEASURED),
-        ("Trained", _what_is_trained(facts.settings)),
+        ("Trained", what_is_trained(facts.settings)),
         ("Iterations", f"{whole(progress.iterations_done)} of {whole(progress.iterations_asked)}"),
         ("Rows seen", f"{whole(progress.rows_seen)}{epochs}"),
         ("Tokens trained", whole(progress.tokens)),
@@ -140,7 +156,7 @@ def _key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
         ("Validation loss before training", _measured_at(facts.validation.base)),
         ("Validation loss, best", _measured_at(facts.validation.best)),
         ("Validation loss, final", _measured_at(facts.validation.final)),
-        ("Test loss, last", _measured_at(facts.tests[-1] if facts.tests else None)),
+        ("Test loss", _measured_at(facts.test)),
         ("Speed, median", f"{figure(progress.it_s, 'it/s')}, {figure(progress.tok_s, 'tokens/s')}"),
         ("Peak memory", size(progress.peak_bytes)),
         ("Restarts", f"{len(facts.restarts)}"),
@@ -160,16 +176,13 @@ def _key() -> str:
 
 
 def _reports_not_finite(facts: Facts) -> list[tuple[str, str]]:
-    count = facts.train_loss.not_finite
-    return [("Reports whose loss is not finite", f"{whole(count)} of {whole(facts.train_loss.reports)}")] * bool(count)
-
-
-def _what_is_trained(settings: Settings | None) -> str:
-    if settings is None:
-        return NOT_MEASURED
-    if settings.rank is None:
-        return settings.fine_tune_type
-    return f"{settings.fine_tune_type}, rank {settings.rank}, scale {settings.scale}, dropout {settings.dropout}"
+    train = facts.train_loss
+    rows = []
+    if train.not_finite:
+        rows.append(("Reports whose loss is not finite", f"{whole(train.not_finite)} of {whole(train.reports)}"))
+    if train.not_applied:
+        rows.append(("Iterations whose update was not applied", whole(train.not_applied)))
+    return rows
 
 
 def _loss_at(found: LossAt | None) -> str:
@@ -202,12 +215,12 @@ def _measurements(facts: Facts) -> list[str]:
         ("validation, before training", validation.base),
         ("validation, best", validation.best),
         ("validation, final", validation.final),
-        *(("test", test) for test in facts.tests),
+        *(("test, before training" if test.iteration == 0 else "test", test) for test in facts.tests),
     ]
     if not facts.tests:
         named.append(("test", None))
     rows = [(what, *_measurement_cells(found)) for what, found in named]
-    header = ("Set", "Iteration", "Loss", "Perplexity", "Rows")
+    header = ("Set", "Iteration", "Loss (95 % interval)", "Perplexity", "Rows")
     title = ["## Validation and test", "", *table(header, rows, right="lrrrr"), ""]
     start = facts.settings.resume_adapter_file if facts.settings else None
     before = f" Before training means with the weights of {code(start)}." if start else ""
@@ -217,120 +230,5 @@ def _measurements(facts: Facts) -> list[str]:
 def _measurement_cells(found: Measurement | None) -> tuple[str, str, str, str]:
     if found is None:
         return (NOT_MEASURED,) * 4
-    return whole(found.iteration), _loss_of(found), figure(found.perplexity), whole(found.examples)
-
-
-def _adapter(facts: Facts) -> list[str]:
-    title = ["## Adapter", ""]
-    files = [
-        (code(file.name), what, or_unknown(file.iteration), size(file.size_bytes), code(file.sha256))
-        for file, what in ((facts.adapter.best, "what MLX-LM loads"), (facts.adapter.final, "the last weights"))
-        if file is not None
-    ]
-    if not files:
-        return [*title, "None was published."]
-    header = ("File", "What", "Iteration", "Size", "SHA-256")
-    return [*title, code(facts.adapter.path), "", *table(header, files, right="llrr")]
-
-
-def _checkpoints(facts: Facts) -> list[str]:
-    title = ["## Checkpoints", ""]
-    if not facts.checkpoints:
-        return [*title, "None was written."]
-    kept = [record for record in facts.checkpoints if record.on_disk]
-    rows = [
-        (
-            code(record.path),
-            whole(record.iteration),
-            loss(record.val_loss),
-            size(record.size_bytes),
-            "yes" if record.on_disk else "no",
-        )
-        for record in _spread(facts.checkpoints, MOST_CHECKPOINTS)
-    ]
-    more = f" {len(rows)} of them are shown; report.json has all." if len(rows) < len(facts.checkpoints) else ""
-    held = size(sum(record.size_bytes for record in kept))
-    return [
-        *title,
-        f"{times(len(facts.checkpoints), 'checkpoint')} written, {whole(len(kept))} on disk ({held}).{more}",
-        "",
-        *table(("Checkpoint", "Iteration", "Validation loss", "Size", "On disk"), rows, right="lrrrl"),
-    ]
-
-
-def _spread(items: Sequence[CheckpointFacts], most: int) -> list[CheckpointFacts]:
-    """Return at most `most` of the items (2 or more), evenly spread, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
-
-
-def _settings(facts: Facts) -> list[str]:
-    settings = facts.settings
-    if settings is None:
-        return ["## Settings", "", "config.yaml could not be read."]
-    rate = f"{settings.learning_rate:g}"
-    schedule = f", {escaped(settings.lr_schedule)}" if settings.lr_schedule else ""
-    rows = [
-        ("Model", code(settings.model)),
-        ("Fine-tune type", _what_is_trained(settings)),
-        ("Layers", "all" if settings.num_layers == -1 else whole(settings.num_layers)),
-        ("Optimizer", settings.optimizer),
-        ("Learning rate", f"{rate}{schedule}"),
-        ("Batch size", f"{times(settings.batch_size, 'row')} per iteration"),
-        ("Gradient accumulation", f"{times(settings.grad_accumulation_steps, 'iteration')} per update"),
-        ("Effective batch", f"{times(settings.effective_batch, 'row')} per update"),
-        ("Longest sequence", f"{whole(settings.max_seq_length)} tokens"),
-        ("Gradient checkpointing", _on(settings.grad_checkpoint)),
-        ("Loss on the answer only", _on(settings.mask_prompt)),
-        ("Batching", settings.batching),
-        ("Seed", f"{settings.seed}"),
-        ("Report, validation, checkpoint every", _cadence(settings)),
-        ("Code that comes with the model", "was allowed to run" if settings.trust_remote_code else "not allowed"),
-        ("Course", _course(facts)),
-    ]
-    return ["## Settings", "", *table(("Setting", "Value"), rows)]
-
-
-def _on(value: bool) -> str:
-    return "on" if value else "off"
-
-
-def _cadence(settings: Settings) -> str:
-    every = (settings.steps_per_report, settings.steps_per_eval, settings.save_every)
-    return f"{', '.join(whole(count) for count in every)} iterations"
-
-
-def _course(facts: Facts) -> str:
-    if not facts.legs:
-        return "could not be read"
-    requested, *later = facts.legs
-    first = f"requested: batch {requested.batch_size} × {requested.grad_accumulation_steps}"
-    return "; then ".join(
-        [first, *(f"from row {whole(leg.first_example)}: {_requested_and_run(requested, leg)}" for leg in later)]
-    )
-
-
-def _requested_and_run(requested: Leg, leg: Leg) -> str:
-    return escaped(f"{differences(requested, leg)} ({leg.because})".replace("->", "→"))
-
-
-def _data(facts: Facts) -> list[str]:
-    title = ["## Data", ""]
-    if facts.settings is not None:
-        title += [code(facts.settings.data), ""]
-    if not facts.data:
-        return [*title, f"Rows per file: {NOT_MEASURED}."]
-    rows = [
-        (code(file.name), whole(file.rows), size(file.size_bytes), code(file.sha256) if file.sha256 else NOT_MEASURED)
-        for file in facts.data
-    ]
-    return [*title, *table(("File", "Rows", "Size", "SHA-256"), rows, right="lrr")]
-
-
-def _origin(facts: Facts) -> list[str]:
-    known = [(escaped(name), escaped(value)) for name, value in (*facts.versions.items(), *facts.host.items())]
-    lines = ["## Versions and machine", "", *(table(("What", "Value"), known) if known else [f"{NOT_MEASURED}"])]
-    if facts.unread:
-        lines += ["", "This report could not read:", "", *(f"- {escaped(line)}" for line in facts.unread)]
-    return lines
+    measured = loss_with_interval(found.loss, found.low, found.high)
+    return whole(found.iteration), measured, figure(found.perplexity), whole(found.examples)

@@ -1,4 +1,4 @@
-"""What happened while nobody watched, in plain words: attempts, restarts with cost and proof, incidents. Pure."""
+"""What happened while nobody watched, in plain words: attempts, restarts with cost and proof, timeline. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
 from jobs.outcomes import Outcome, Quality
-from orchestrator.report.facts import AttemptFacts, Facts, IncidentFacts, SelfTest
-from orchestrator.report.wording import NOT_MEASURED, code, duration, escaped, moment, or_unknown, table, times, whole
+from orchestrator.report.facts import AttemptFacts, Facts, SelfTest
+from orchestrator.report.wording import (
+    NOT_MEASURED,
+    code,
+    duration,
+    escaped,
+    loss,
+    moment,
+    or_unknown,
+    table,
+    times,
+    whole,
+)
+
+MOST_HAPPENINGS, MOST_GUILTY = 60, 10
+"""Rows that are shown."""
 
 _QUALITY = {
     Quality.EXACT: "every bit as if never interrupted",
@@ -39,7 +53,8 @@ def what_happened(facts: Facts, zone: tzinfo | None) -> list[str]:
     last = facts.attempts[-1]
     return [
         *title,
-        f"{times(len(facts.restarts), 'restart')}; {times(facts.repeated_iterations, 'iteration')} trained twice.",
+        f"{times(len(facts.restarts), 'restart')}; {times(facts.repeated_iterations, 'iteration')} trained twice"
+        + (f", {whole(facts.given_up_iterations)} given up by the loss guard." if facts.given_up_iterations else "."),
         "",
         *stories,
         "",
@@ -76,6 +91,8 @@ def _quality(quality: str | None) -> str:
 def _price(attempt: AttemptFacts) -> str:
     if attempt.repeated_iterations is None:
         return f"Cost in iterations: {NOT_MEASURED}."
+    if attempt.given_up_iterations:
+        return f"Cost: {times(attempt.given_up_iterations, 'iteration')} given up."
     repeated = attempt.repeated_iterations
     cost = f"Cost: {times(repeated, 'iteration')} trained a second time" if repeated else "Cost: no iteration repeated"
     if attempt.catch_up_seconds is None:
@@ -126,19 +143,60 @@ def _attempt_table(attempts: Sequence[AttemptFacts], zone: tzinfo | None) -> lis
     return table(header, rows, right="rlrlllrrr")
 
 
-def incident_table(incidents: Sequence[IncidentFacts], zone: tzinfo | None) -> list[str]:
-    """Return the lines of the section about incidents; times in `zone`."""
-    if not incidents:
-        return ["## Incidents", "", "None recorded."]
+def timeline(facts: Facts, zone: tzinfo | None) -> list[str]:
+    """Return the lines of the section about what the run met on its way; times in `zone`."""
+    title = ["## Timeline", ""]
+    happenings = facts.findings.happenings
+    if not happenings:
+        return [*title, "No incident was recorded, and the losses show no spike."]
+    shown = happenings[:MOST_HAPPENINGS]
+    more = len(happenings) - len(shown)
     rows = [
-        (moment(found.time, zone), code(found.code), escaped(found.text), _evidence(found.evidence))
-        for found in incidents
+        (
+            moment(one.time, zone),
+            or_unknown(one.iteration) if one.iteration is not None else "",
+            code(one.code),
+            escaped(one.what),
+            escaped(one.evidence) or numbers(one.numbers),
+            escaped(one.action),
+            escaped(one.cost),
+        )
+        for one in shown
     ]
-    return ["## Incidents", "", *table(("Time", "Code", "What", "Evidence"), rows)]
+    header = ("When", "Iteration", "Code", "What", "Evidence", "Action", "Cost")
+    lines = [*title, *table(header, rows, right="lr")]
+    if more:
+        lines += ["", f"{more:,} more; report.json has all."]
+    return [*lines, *_guilty(facts)]
 
 
-def _evidence(evidence: Mapping[str, object]) -> str:
+def _guilty(facts: Facts) -> list[str]:
+    rows = [(code(one.place), loss(one.loss)) for one in facts.findings.guilty[:MOST_GUILTY]]
+    if not rows:
+        return []
+    why = "Autopsy: the rows around the first flag, by their own loss under the weights that were gone back to."
+    return ["", why, "", *table(("Row", "Loss"), rows, right="lr")]
+
+
+def numbers(seen: Mapping[str, object]) -> str:
+    """Return what a rule saw, as it was recorded."""
+
     def said(value: object) -> str:
         return value if isinstance(value, str) else json.dumps(value, default=str)
 
-    return ", ".join(f"{escaped(key)} {escaped(said(value))}" for key, value in evidence.items())
+    return ", ".join(f"{escaped(key)} {escaped(said(value))}" for key, value in seen.items())
+
+
+def requested_and_run(facts: Facts) -> list[str]:
+    """Return the lines of the section about where the run departed from what was asked for."""
+    title = ["## Requested and run", ""]
+    if not facts.legs:
+        return [*title, "course.json could not be read."]
+    if not facts.findings.changes:
+        return [*title, "The run kept to the settings that were requested."]
+    rows = [
+        (whole(one.first_iteration), escaped(one.changes.replace("->", "→")), escaped(one.because.replace("->", "→")))
+        for one in facts.findings.changes
+    ]
+    header = ("From iteration", "Requested → run", "Because")
+    return [*title, *table(header, rows, right="r")]

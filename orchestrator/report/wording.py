@@ -49,6 +49,16 @@ def loss_with_error(value: float, standard_error: float | None) -> str:
     return loss(value) if standard_error is None else f"{loss(value)} ± {loss(standard_error)}"
 
 
+def loss_with_interval(value: float, low: float | None, high: float | None) -> str:
+    """0.1670 (0.1432 to 0.1911); the interval left out where it was not measured."""
+    return loss(value) if low is None or high is None else f"{loss(value)} ({loss(low)} to {loss(high)})"
+
+
+def share(value: float | None) -> str:
+    """0.00598 -> 0.598 %."""
+    return NOT_MEASURED if value is None else f"{100 * value:.3g} %"
+
+
 def figure(value: float | None, unit: str = "") -> str:
     """Three digits or all whole ones, with a unit: 0.853 it/s, 1,812 tokens/s."""
     if value is None:
@@ -116,3 +126,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = 
 
     rule = ("-" * (width - 1) + ":" if side == "r" else "-" * width for width, side in zip(widths, sides, strict=True))
     return [line(header), f"| {' | '.join(rule)} |", *(line(row) for row in rows)]
+
+
+def cell(text: str | None) -> str:
+    """Return foreign text of several lines as a table cell that keeps them."""
+    if text is None:
+        return NOT_MEASURED
+    lines = [escaped(line) for line in text.strip().splitlines()]
+    return "<br>".join(lines) if any(lines) else "(empty)"

@@ -15,6 +15,10 @@ SNAPSHOT = "snapshot"
 """The kind of a validation that was asked for between two due ones."""
 
 
+MEMORY = ("active", "cache", "peak", "footprint", "swap", "limit")
+"""What a progress line tells of memory, in bytes."""
+
+
 class Fold:
     """The rows and changes that a stretch of one job's events amounts to."""
 
@@ -33,6 +37,7 @@ class Fold:
         self.validations: list[Row] = []
         self.checkpoints: list[Row] = []
         self.incidents: list[Incident] = []
+        self.facts: dict[str, Row] = {}  # by name
         self.job: Row = {}  # columns to set
         self.attempts: dict[int, Row] = {}  # columns to set, by number
         self.children: dict[int, Row] = {}  # identity columns, by number
@@ -129,7 +134,7 @@ class Fold:
             "it_s": number(event.data.get("it_s")),
             "tok_s": number(event.data.get("tok_s")),
             "grad_norm": number(event.data.get("grad_norm")),
-            **{f"{name}_bytes": _whole(memory.get(name)) for name in ("active", "cache", "peak", "footprint")},
+            **{f"{name}_bytes": _whole(memory.get(name)) for name in MEMORY},
         }
 
     def _seen_in(self, event: Event, iteration: int) -> Row:
@@ -167,6 +172,16 @@ class Fold:
             )
             self._incident(event, "self_test", text, data)
 
+    def _fact(self, event: Event) -> None:
+        name = str(event.data["name"])
+        self.facts[name] = {
+            "job_id": self._job_id,
+            "name": name,
+            "attempt": event.attempt,
+            "time": event.time,
+            "value": finite(event.data["value"]),
+        }
+
     def _warning(self, event: Event) -> None:
         data = event.data
         self._incident(event, str(data["code"]), str(data["text"]), dict(data.get("data") or {}))
@@ -183,6 +198,7 @@ class Fold:
         Kind.TEST: _validation,
         Kind.CHECKPOINT: _checkpoint,
         Kind.SELF_TEST: _self_test,
+        Kind.FACT: _fact,
         Kind.WARNING: _warning,
         Kind.ENDED: _ended,
     }

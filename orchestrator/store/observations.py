@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jobs.course import Leg
 from jobs.events import Event
@@ -16,7 +17,7 @@ from orchestrator.store.folding import Fold
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.rows import fields_of, to_checkpoint, to_point, to_validation
-from orchestrator.store.tables import attempts, checkpoints, jobs, points, validations
+from orchestrator.store.tables import attempts, checkpoints, facts, jobs, points, validations
 
 _T = TypeVar("_T")
 
@@ -109,6 +110,12 @@ class Observations(Database):
             let_go(db, job_id, iteration)
             insert_incidents(db, [incident])
 
+    def facts(self, job_id: int) -> dict[str, Any]:
+        """Return what only the trainer could see, by name: `dataset`, `parameters`, `answer.before.0` and such."""
+        query = select(facts.c.name, facts.c.value).where(facts.c.job_id == job_id).order_by(facts.c.name)
+        with self.reading() as db:
+            return {row["name"]: row["value"] for row in db.execute(query).mappings()}
+
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
         """Return what the self-test after each resume said (equal, measured, recorded), by attempt number."""
         query = (
@@ -136,6 +143,9 @@ def _write(db: Connection, job_id: int, fold: Fold) -> None:
     for table, rows in ((points, fold.points), (validations, fold.validations), (checkpoints, fold.checkpoints)):
         if rows:
             db.execute(insert(table), rows)
+    for fact in fold.facts.values():
+        new = upsert(facts).values(fact)
+        db.execute(new.on_conflict_do_update(index_elements=["job_id", "name"], set_=fact))
     insert_incidents(db, fold.incidents)
     for attempt, values in fold.attempts.items():
         db.execute(update(attempts).where(_is_attempt(job_id, attempt)).values(**values))

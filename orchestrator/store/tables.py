@@ -155,6 +155,8 @@ class PointColumns(SeenColumns):
     cache_bytes: Named[int | None]
     peak_bytes: Named[int | None]
     footprint_bytes: Named[int | None]
+    swap_bytes: Named[int | None]
+    limit_bytes: Named[int | None]
     skipped: Named[int | None]  # its iterations whose update was not applied
 
 
@@ -205,6 +207,19 @@ class IncidentColumns(TypedColumns):
 
 
 incidents = Table("incidents", metadata, IncidentColumns, Index("ix_incidents_job_id", "job_id"))
+
+
+class FactColumns(TypedColumns):
+    """Something only the trainer could see; a later one of the same name has taken its place."""
+
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
+    name: Named[str] = Column(String(), primary_key=True)
+    attempt: Named[int]
+    time: Named[float] = Column(Number)
+    value: Named[Any] = Column(_json())
+
+
+facts = Table("facts", metadata, FactColumns)
 
 
 class OutboxColumns(TypedColumns):

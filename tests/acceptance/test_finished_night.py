@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import stat
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.acceptance.undisturbed import SECRETS, Undisturbed
+from orchestrator.report.card import MARK
+from tests.acceptance.undisturbed import PROMPT, SECRETS, Undisturbed
 from tests.harness import Workshop
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
@@ -29,6 +31,30 @@ def test_one_notification_arrives_with_the_numbers_and_the_picture(undisturbed: 
     assert base64.b64decode(picture["base64"]).startswith(b"\x89PNG\r\n")
     results = {one["service"]: (one["delivered"], one["last_result"]) for one in told["services"]}
     assert results == {"phone": (True, "delivered"), "broken": (False, "failed")}
+
+
+def test_the_report_tells_what_only_the_trainer_could_see_and_claims_no_more_than_8_rows_carry(
+    undisturbed: Undisturbed,
+) -> None:
+    undisturbed.message()
+    folder = undisturbed.training.folder
+    content = json.loads((folder.report / "report.json").read_text())
+    ruling = content["findings"]["ruling"]
+    assert ruling["verdict"]["code"] == "INCONCLUSIVE"
+    assert "8 rows, fewer than 50" in ruling["verdict"]["because"]
+    assert [file["rows"] for file in content["dataset"]["files"]] == [50, 8]
+    assert 0 < content["parameters"]["trained"] < content["parameters"]["total"]
+    [answer] = content["answers"]
+    assert answer["prompt"] == PROMPT
+    assert answer["before"] != answer["after"]
+    assert content["hardware"]["headroom_bytes"] > 0
+    [gain] = content["findings"]["gains"]
+    assert gain["difference"]["paired"]
+    assert gain["difference"]["high"] < 0
+    page = (folder.report / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "<script" not in page
+    assert MARK in (folder.adapters / "README.md").read_text()
 
 
 def test_a_secret_of_the_settings_lies_nowhere_else(undisturbed: Undisturbed) -> None:

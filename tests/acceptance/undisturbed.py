@@ -20,6 +20,10 @@ REFUSED = "/refused"
 """Posts to paths that begin so are answered with 500."""
 
 
+PROMPT = "What is 2 plus 3?"
+"""Answered before and after; it changes nothing of the result."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Undisturbed:
     """A run that succeeded, in a home whose worker still lives."""
@@ -50,7 +54,7 @@ def lived_through(folder: Path, workshop: Workshop) -> Iterator[Undisturbed]:
         services = [{"url": phone, "name": "phone"}, {"url": broken, "name": "broken"}]
         lq.settings(notify={"services": services, "ping": f"http://127.0.0.1:{port}{REFUSED}/{SECRETS[4]}"})
         try:
-            training = lq.submit(workshop.job_file(folder / "usual.yaml"))
+            training = lq.submit(workshop.job_file(folder / "usual.yaml", lq={"prompts": [PROMPT]}))
             training.wait(seconds=FIRST_EVER_S)
             yield Undisturbed(lq=lq, training=training, result=result(training), received=received)
         finally:

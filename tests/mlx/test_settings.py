@@ -62,7 +62,8 @@ def test_a_validation_set_smaller_than_a_batch_is_measured_whole_and_the_test_se
     best = best_valid(training.job_dir.checkpoints, training.course)
     assert best is not None
     assert best.iteration == 6
-    last, at_best = (event.data for event in training.events(Kind.TEST))
+    before, last, at_best = (event.data for event in training.events(Kind.TEST))
+    assert before["iteration"] == 0
     assert (last["iteration"], at_best["iteration"]) == (12, 6)
     assert last["examples"] == at_best["examples"] == 5
     assert at_best["loss"] < last["loss"]

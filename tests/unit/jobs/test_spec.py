@@ -132,3 +132,10 @@ def test_a_spec_cannot_be_changed() -> None:
 def test_optimizers_and_kinds_are_read_in_any_case() -> None:
     spec = JobSpec.model_validate({"optimizer": "AdamW", "fine_tune_type": "DoRA"})
     assert (spec.optimizer, spec.fine_tune_type) == ("adamw", "dora")
+
+
+def test_prompts_are_texts_and_few() -> None:
+    assert JobSpec(lq={"prompts": ["What is LoRA?"]}).lq.prompts == ("What is LoRA?",)
+    for wrong in ("What is LoRA?", [""], [1], ["x"] * 21):
+        with pytest.raises(ValidationError):
+            JobSpec(lq={"prompts": wrong})

@@ -80,9 +80,13 @@ def test_the_course_is_told_as_requested_and_run(finished: Run) -> None:
         because="out_of_memory: batch 4 -> 2",
     )
     (finished.folder / "course.json").write_text(json.dumps(courses.to_json(requested.with_leg(leg))))
-    told = _row(_text(_facts(finished)), "Course")
-    changes = "batch 4 → 2, accumulation 8 → 16, gradient checkpointing off → on (out_of_memory: batch 4 → 2)"
-    assert told == f"| Course | requested: batch 4 × 8; then from row 1,200: {changes} |"
+    told = _row(_text(_facts(finished)), "300")
+    changes = "batch 4 → 2, accumulation 8 → 16, gradient checkpointing off → on"
+    assert told == f"| 300 | {changes} | out_of_memory: batch 4 → 2 |"
+
+
+def test_a_run_that_kept_to_its_settings_says_so(finished: Run) -> None:
+    assert "The run kept to the settings that were requested." in _text(_facts(finished))
 
 
 def test_a_restart_tells_what_it_cost_in_iterations_and_seconds(finished: Run) -> None:
@@ -197,7 +201,9 @@ def test_losses_that_are_not_finite_are_counted_and_kept(fresh: Run) -> None:
 def test_the_first_lines_say_how_it_went(finished: Run) -> None:
     lines = _text(_facts(finished, as_status="succeeded", as_reason="completed")).splitlines()
     assert lines[0] == "# demo-lora (job 1): succeeded (completed)"
-    assert lines[2:5] == [
+    assert lines[2].startswith("**Verdict: OK.** The best validation is that of iteration 500 of 600; no checkpoint")
+    assert "**Next run:** These numbers ask for no change." in lines
+    assert lines[8:11] == [
         "- 600 of 600 iterations, 5 min 58 s in training, 2 restarts, 87 iterations trained twice.",
         "- Validation loss 3.6000 ± 0.0500 before training, 0.7070 ± 0.0500 at best (iteration 500), "
         "0.7549 ± 0.0500 at the end (iteration 600); 53 rows.",
@@ -242,7 +248,8 @@ def test_a_failed_job_says_why_and_what_is_usable(fresh: Run) -> None:
     assert text.startswith("# demo-lora (job 1): failed (killed)\n")
     assert "died 6 times without 200 new iterations." in text
     assert "The last checkpoint on disk is that of iteration 300; `LQ_HOME='/some where' lq retry 1` goes on" in text
-    assert [words[1:] for words in _commands(text)] == [["lq", "retry", "1"], ["lq", "show", "1"]]
+    typed = [" ".join(words[1:]) for words in _commands(text)]
+    assert typed == ["lq retry 1", "lq report 1 --open", "lq show 1"]
 
 
 def test_a_cancelled_job_with_nothing_saved_says_so(fresh: Run) -> None:
@@ -253,10 +260,13 @@ def test_a_cancelled_job_with_nothing_saved_says_so(fresh: Run) -> None:
 
 
 def test_the_commands_survive_being_pasted_into_a_shell(finished: Run) -> None:
-    generate, fuse, show = _commands(_text(_facts(finished, home="/a b")))
+    generate, last, fuse, report, show = _commands(_text(_facts(finished, home="/a b")))
     adapters = str(finished.folder / "adapters")
     assert generate[:6] == ["mlx_lm.generate", "--model", "/models/it's $5", "--adapter-path", adapters, "--prompt"]
     assert len(generate) == 7
+    assert last[:3] == ["mkdir", "-p", str(finished.folder / "last")]
+    assert last[-3:] == [str(finished.folder / "last"), "--prompt", "Write your question here"]
+    assert report == ["LQ_HOME=/a b", "lq", "report", "1", "--open"]
     assert fuse[0] == "mlx_lm.fuse"
     assert fuse[-2:] == ["--save-path", str(finished.folder / "fused")]
     assert show == ["LQ_HOME=/a b", "lq", "show", "1"]
@@ -277,7 +287,7 @@ def test_foreign_text_cannot_break_a_table(tmp_path: Path) -> None:
         run.settle(Status.FAILED, Reason.KILLED, "x", now=END)
         text = _text(_facts(run))
     assert text.startswith("# a\\|b \\<b\\> \\*x\\* (job 1)")
-    assert "| a \\| b \\`c\\` " in text
+    assert "| Restart (attempt 1): a \\| b \\`c\\`. " in text
     assert "reason killed, delay_s 0.0" in text
 
 
@@ -295,13 +305,14 @@ def test_the_settings_show_the_effective_batch(finished: Run) -> None:
     text = _text(_facts(finished))
     assert _row(text, "Effective batch") == "| Effective batch | 32 rows per update |"
     assert _row(text, "Trained") == "| Trained | lora, rank 16, scale 2.0, dropout 0.05 |"
-    assert _row(text, "test") == "| test | 600 | 0.7000 ± 0.0300 | 2.01 | 20 |"
+    assert _row(text, "test") == "| test | 600 | 0.7000 (0.6412 to 0.7588) | 2.01 | 20 |"
 
 
 def test_the_report_lies_in_the_jobs_folder_for_its_owner_only(finished: Run) -> None:
     path = make(finished.store, finished.id, as_status="succeeded", as_reason="completed", now=END)
     assert path == finished.folder / "report/report.md"
-    assert {file.name for file in path.parent.iterdir()} == {"report.md", "report.json", "loss_curve.png"}
+    written = {"report.md", "report.html", "report.json", "loss_curve.png", "training_analysis.png"}
+    assert {file.name for file in path.parent.iterdir()} == written
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert "![Loss by iteration](loss_curve.png)" in path.read_text()
@@ -337,6 +348,6 @@ def test_an_unknown_job_is_one_line_and_exit_code_3(fresh: Run, capsys: pytest.C
 
 
 def test_wording_a_report_never_loads_matplotlib() -> None:
-    program = "import sys, orchestrator.report.markdown, orchestrator.report.facts, orchestrator.report.make; "
+    program = "import sys, orchestrator.report.markdown, orchestrator.report.html, orchestrator.report.make; "
     program += "sys.exit(any(name.split('.')[0] == 'matplotlib' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The loss curve: a picture comes out whatever the run was like, and says what it shows."""
+"""The pictures: they come out whatever the run was like, and say what they show."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import itertools
 import math
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jobs.job import ProgressPoint, Validation
 from orchestrator.report.collect import collect
-from orchestrator.report.curves import apart, outline, smoothed, wants_log
+from orchestrator.report.curves import apart, outline, running_median, smoothed, wants_log
 from orchestrator.report.facts import Facts
-from orchestrator.report.plots import HEIGHT, WIDTH, loss_curve
+from orchestrator.report.plots import DARK, LIGHT, Theme, analysis, overlay, panels
+from orchestrator.report.plots.loss import HEIGHT, WIDTH, loss_curve
+from orchestrator.report.plots.series import Curves, given_up, rollbacks
 from tests.unit.orchestrator.report_runs import START, TWO_RESTARTS, Run, train_loss
+from tests.unit.orchestrator.series_runs import went_back
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,65 @@ def test_a_picture_of_the_promised_size_comes_out(facts: Facts, name: str) -> No
     assert _size(loss_curve(facts, _points(train), _validations(validation))) == (WIDTH, HEIGHT) == (1600, 900)
 
 
+@pytest.mark.parametrize("name", CURVES)
+def test_the_four_panels_come_out_whatever_was_measured(facts: Facts, name: str) -> None:
+    train, validation = CURVES[name]
+    drawn = analysis(facts, _points(train), _validations(validation))
+    assert _size(drawn) == (panels.WIDTH, panels.HEIGHT) == (1800, 1340)
+
+
+@pytest.mark.parametrize("name", ["nothing", "ten reports", "NaN and infinite losses", "nothing finite"])
+def test_several_runs_make_one_picture(name: str) -> None:
+    train, validation = CURVES[name]
+    curves = Curves.of(_points(train), _validations(validation))
+    other = Curves.of(_points([2.0, 1.0]), _validations([2.0]))
+    assert _size(overlay([("costs $5", curves), ("学習", other)])) == (WIDTH, HEIGHT)
+
+
+def test_a_dark_page_gets_a_dark_picture(facts: Facts) -> None:
+    assert loss_curve(facts, _points([1.0, 0.5]), [], theme=DARK) != loss_curve(facts, _points([1.0, 0.5]), [])
+
+
+def _luminance(colour: str) -> float:
+    """Return the relative luminance (WCAG 2.2)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_line_and_letter_stands_out_from_its_page(theme: Theme) -> None:
+    letters = (theme.ink, theme.grey, theme.train, theme.validation, theme.restart, theme.bad)
+    assert all(_contrast(colour, theme.paper) >= 4.5 for colour in letters)
+    assert all(_contrast(colour, theme.paper) >= 3.0 for colour in (theme.rollback, *theme.others))
+
+
+def test_what_was_given_up_at_a_rollback_is_drawn_and_what_a_restart_repeated_is_not(tmp_path: Path) -> None:
+    run = went_back(tmp_path)
+    with run.store as store:
+        facts = collect(store, run.id, now=START + 1e6)
+        points, every = store.points(run.id), store.points(run.id, superseded=True)
+    assert [(place, back) for place, back, _ in rollbacks(facts)] == [(1030, 600), (1260, 900)]
+    lost = given_up(facts, points, every)
+    assert [(x.min(), x.max()) for x, _ in lost] == [(610, 1030), (910, 1260)]
+    with_them = loss_curve(facts, points, [], every=every)
+    assert with_them != loss_curve(facts, points, [])
+
+
+def test_a_restart_gives_nothing_up(facts: Facts, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with run.store as store:
+        run.play(*TWO_RESTARTS)
+        points, every = store.points(run.id), store.points(run.id, superseded=True)
+        assert len(every) > len(points)
+    assert given_up(facts, points, every) == []
+
+
 def test_a_run_with_reports_looks_unlike_one_without(facts: Facts) -> None:
     assert loss_curve(facts, _points([1.0, 0.5]), []) != loss_curve(facts, [], [])
 
@@ -115,6 +178,14 @@ def test_smoothing_leaves_a_straight_line_straight_and_passes_over_gaps() -> Non
     line[20] = np.nan
     assert np.isnan(smoothed(line, 5)[20])
     assert np.isfinite(np.delete(smoothed(line, 5), 20)).all()
+
+
+def test_the_running_median_keeps_an_edge_where_it_is_and_ends_in_no_single_report() -> None:
+    step = np.concatenate((np.zeros(50), np.ones(50)))
+    assert (running_median(step, 9) == step).all()
+    step[-1] = 9.0
+    assert running_median(step, 9)[-1] == 1.0
+    assert running_median(np.arange(2.0), 9).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(

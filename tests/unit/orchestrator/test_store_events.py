@@ -298,3 +298,13 @@ def test_deaths_are_counted_anew_after_a_retry(night: Night) -> None:
     night.say(Kind.ENDED, outcome="died", reason="crashed", iteration=310)
     night.die()
     assert night.store.deaths(1) == [Death(gained=10, reason="killed")]
+
+
+def test_a_fact_told_again_takes_the_place_of_the_first(night: Night) -> None:
+    night.say(Kind.FACT, name="dataset", value={"rows": 1})
+    night.say(Kind.FACT, name="answer.before.0", value={"answer": "x", "loss": "nan"})
+    night.die()
+    night.say(Kind.FACT, name="dataset", value={"rows": 2})
+    assert night.store.facts(1) == {"answer.before.0": {"answer": "x", "loss": "nan"}, "dataset": {"rows": 2}}
+    night.say(Kind.FACT, name="dataset")
+    assert night.store.incidents(1)[-1].code == "events_unreadable"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.harness import until
-from workers.process import footprint_bytes, identity, is_alive, signal_group, signal_one
+from workers.process import battery, footprint_bytes, identity, is_alive, signal_group, signal_one
 
 PARENT = """
 import subprocess, sys
@@ -114,3 +114,8 @@ def test_a_signal_to_the_group_reaches_what_the_child_started() -> None:
             until(lambda: not is_alive(grandchild), "the grandchild to die")
         finally:
             process.kill()
+
+
+def test_a_battery_is_told_as_a_share_or_not_at_all() -> None:
+    found = battery()
+    assert found is None or (0 <= found[0] <= 1 and isinstance(found[1], bool))

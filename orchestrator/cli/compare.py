@@ -1,0 +1,112 @@
+"""compare: several jobs beside each other."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.verdict import interval
+from orchestrator.cli import output, reach
+from orchestrator.cli.output import json_option
+
+if TYPE_CHECKING:
+    from orchestrator.app import App
+    from orchestrator.report.comparison import Compared, Entry
+
+
+@click.command()
+@reach.job_ids_argument
+@click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
+@json_option
+def compare(job_ids: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
+    """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves."""
+    if len(set(job_ids)) < 2:
+        raise click.UsageError("name two jobs or more")
+    with reach.opened() as app:
+        jobs = reach.named_jobs(app, job_ids)
+        from orchestrator.report.comparison import compare as compared
+
+        entries = [_entry(app, job.id) for job in jobs]
+        found = compared(entries)
+        names = "-".join(str(job.id) for job in jobs)
+        picture = _drawn(entries, plot or app.home.path / "compare" / f"{names}.png")
+        if as_json:
+            output.print_json(_facts(found, entries, picture))
+        else:
+            _tell(found, picture)
+
+
+def _entry(app: App, job_id: int) -> Entry:
+    from orchestrator.report.collect import collect_all
+    from orchestrator.report.comparison import Entry
+
+    facts, series = collect_all(app.store, job_id, now=time.time())
+    spec = json.loads(app.store.spec_json(job_id))
+    return Entry(facts=facts, series=series, spec=spec, told=app.store.facts(job_id))
+
+
+def _drawn(entries: list[Entry], path: Path) -> Path:
+    from jobs.errors import HomeUnusable
+    from orchestrator.report import plots
+    from orchestrator.report.plots.series import Curves
+    from workers.files import write_atomically
+
+    runs = [
+        (f"job {entry.facts.job.id}: {entry.facts.job.name}", Curves.of(entry.series.points, entry.series.validations))
+        for entry in entries
+    ]
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, plots.overlay(runs))
+    except OSError as error:
+        raise HomeUnusable(f"{path}: the picture cannot be written ({error.strerror})") from error
+    return path
+
+
+def _tell(found: Compared, picture: Path) -> None:
+    from rich.table import Table
+
+    console = output.console()
+    for title, rows in (("settings that differ", found.settings), ("results", found.results)):
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left", header_style="bold")
+        for name in (title, *found.titles):
+            table.add_column(name, overflow="fold")
+        for key, values in rows:
+            table.add_row(key, *values)
+        if not rows:
+            table.add_row("none", *[""] * len(found.titles))
+        console.print(table)
+        console.print()
+    if found.why_not:
+        click.echo(f"best validation, row by row: not compared, because {found.why_not}")
+    else:
+        click.echo(f"best validation minus that of {found.titles[0]}, row by row:")
+        for title, gap in zip(found.titles[1:], found.against_first[1:], strict=True):
+            click.echo(f"  {title}: {interval(gap) if gap else 'not measured'}")
+    click.echo(f"picture: {picture}")
+
+
+def _facts(found: Compared, entries: list[Entry], picture: Path) -> dict[str, Any]:
+    import dataclasses
+
+    gaps = [None if gap is None else dataclasses.asdict(gap) for gap in found.against_first]
+    return {
+        "jobs": [
+            {
+                "id": entry.facts.job.id,
+                "name": entry.facts.job.name,
+                "status": entry.facts.job.status.value,
+                "settings": {key: values[place] for key, values in found.settings},
+                "results": {key: values[place] for key, values in found.results},
+                "validation": dataclasses.asdict(entry.facts.validation),
+                "best_minus_first": gaps[place],
+            }
+            for place, entry in enumerate(entries)
+        ],
+        "not_compared_because": found.why_not,
+        "picture": str(picture),
+    }

@@ -1,0 +1,147 @@
+"""Several jobs beside each other: which settings differ, and what came of it. Pure but for what it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jobs.job import Validation
+from jobs.verdict import Difference
+from orchestrator.report.bootstrap import Bootstrap
+from orchestrator.report.conclude import Series
+from orchestrator.report.facts import Facts, Measurement
+from orchestrator.report.told import learned
+from orchestrator.report.wording import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
+
+SCHEMA = 1
+
+_NO_SETTING = {"lq.name", "lq.format", "adapter_path", "config"}
+"""Keys of a job file that say nothing of how it trains."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A job that is compared."""
+
+    facts: Facts
+    series: Series
+    spec: Mapping[str, Any]  # the job file, as frozen at submit
+    told: Mapping[str, Any]  # what the trainer alone saw
+
+    @property
+    def title(self) -> str:
+        """Its name and id."""
+        return f"{self.facts.job.name} (job {self.facts.job.id})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What a comparison says."""
+
+    titles: tuple[str, ...]
+    settings: tuple[tuple[str, tuple[str, ...]], ...]  # of each differing key the value of each job
+    results: tuple[tuple[str, tuple[str, ...]], ...]
+    against_first: tuple[Difference | None, ...]  # best validation minus that of the first job, row by row
+    why_not: str | None  # why it could not be compared row by row
+
+
+def compare(entries: Sequence[Entry]) -> Compared:
+    """Compare jobs.
+
+    Args:
+        entries: two or more; the first is what the others are compared with.
+    """
+    why_not = _why_not(entries)
+    against = tuple(None if why_not else _against(entries[0], entry) for entry in entries)
+    return Compared(
+        titles=tuple(entry.title for entry in entries),
+        settings=tuple(_differing(entries)),
+        results=tuple((name, tuple(read(entry.facts) for entry in entries)) for name, read in _RESULTS),
+        against_first=against,
+        why_not=why_not,
+    )
+
+
+def _differing(entries: Sequence[Entry]) -> list[tuple[str, tuple[str, ...]]]:
+    flat = [_flat(entry.spec) for entry in entries]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [(key, tuple(_word(one.get(key)) for one in flat)) for key in keys if key not in _NO_SETTING]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in spec.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _why_not(entries: Sequence[Entry]) -> str | None:
+    """Say why validations cannot be compared row by row, None where they can."""
+    hashes = {_valid_hash(entry.facts) for entry in entries}
+    if len(hashes) > 1 or None in hashes:
+        return "the jobs were not validated on the same valid.jsonl"
+    rows = {(best.row_losses is None, best.examples) if best else None for best in map(_best, entries)}
+    if len(rows) > 1 or None in rows or any(row and row[0] for row in rows):
+        return "not every job has its best validation by row, over the same rows"
+    if any(learned(entry.told, "valid") is None for entry in entries):
+        return "not every trainer told how many tokens each validation row has"
+    return None
+
+
+def _valid_hash(facts: Facts) -> str | None:
+    return next((file.sha256 for file in facts.data if file.name == "valid.jsonl"), None)
+
+
+def _best(entry: Entry) -> Validation | None:
+    best = entry.facts.validation.best
+    return next((one for one in entry.series.validations if best and one.iteration == best.iteration), None)
+
+
+def _against(first: Entry, other: Entry) -> Difference | None:
+    mine, base, weights = _best(other), _best(first), learned(first.told, "valid")
+    if other is first or mine is None or base is None or weights is None:
+        return None
+    assert mine.row_losses is not None
+    assert base.row_losses is not None
+    known = [place for place, weight in enumerate(weights[: base.examples]) if weight]
+    bootstrap = Bootstrap([weights[place] for place in known])
+    return bootstrap.differences(
+        [[mine.row_losses[place] for place in known]], [base.row_losses[place] for place in known]
+    )[0]
+
+
+def _measured(found: Measurement | None) -> str:
+    if found is None:
+        return NOT_MEASURED
+    return f"{loss_with_interval(found.loss, found.low, found.high)} at {whole(found.iteration)}"
+
+
+_RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
+    ("status", lambda facts: f"{facts.job.status}{f' ({facts.job.reason})' if facts.job.reason else ''}"),
+    ("verdict", lambda facts: facts.findings.ruling.verdict.code if facts.findings.ruling else "none"),
+    ("iterations", lambda facts: whole(facts.progress.iterations_done)),
+    ("validation before training", lambda facts: _measured(facts.validation.base)),
+    ("best validation", lambda facts: _measured(facts.validation.best)),
+    ("last validation", lambda facts: _measured(facts.validation.final)),
+    ("test", lambda facts: _measured(facts.test)),
+    ("last train report", lambda facts: figure(facts.train_loss.last.loss if facts.train_loss.last else None)),
+    ("speed", lambda facts: figure(facts.progress.it_s, "it/s")),
+    ("peak memory", lambda facts: size(facts.progress.peak_bytes)),
+    ("time in training", lambda facts: duration(facts.times.trained_seconds)),
+    ("restarts", lambda facts: str(len(facts.restarts))),
+)
+"""What is said of each job."""

@@ -1,0 +1,8 @@
+"""The pictures of a report; the only room that imports matplotlib. Values in, PNG bytes out. Begin at `loss.py`."""
+
+from orchestrator.report.plots.loss import loss_curve
+from orchestrator.report.plots.overlay import overlay
+from orchestrator.report.plots.panels import analysis
+from orchestrator.report.plots.style import DARK, LIGHT, Theme
+
+__all__ = ["DARK", "LIGHT", "Theme", "analysis", "loss_curve", "overlay"]

@@ -1,0 +1,163 @@
+"""The timeline of a run: incidents as they were recorded, and spikes nobody answered, as the losses show them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.course import Leg
+from jobs.events import number
+from jobs.job import Attempt, Incident, ProgressPoint
+from jobs.outcomes import Outcome
+from orchestrator.report import phases as rules
+from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
+from orchestrator.report.incidents import Cost, Told, cost, differences, guard_cost, told
+from orchestrator.report.wording import duration, times
+
+SEEN_SPIKE = "spike_in_losses"
+"""The code of a spike that the losses show and no incident tells of."""
+
+ROLLED_BACK = ("spike", "drift", "not_finite", "diverged")
+
+
+def happenings(
+    incidents: Sequence[Incident],
+    attempts: Sequence[Attempt],
+    points: Sequence[ProgressPoint],
+    found: Sequence[Phase],
+) -> tuple[Happening, ...]:
+    """Return what happened, by time.
+
+    Args:
+        incidents: of the job.
+        attempts: of the job, by number.
+        points: every progress report, superseded ones included.
+        found: the phases of the run.
+    """
+    entries = [_recorded(one, attempts, points) for one in incidents]
+    entries += _spikes(found, points, incidents)
+    return tuple(sorted(entries, key=lambda one: (one.time is None, one.time or 0.0)))
+
+
+def _recorded(incident: Incident, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]) -> Happening:
+    words = told(incident, attempts, points)
+    attempt = next((one for one in attempts if one.number == incident.attempt), None)
+    price = _price(incident, attempt, attempts, points)
+    return Happening(
+        time=incident.time,
+        iteration=_iteration(incident.evidence, attempt),
+        attempt=incident.attempt,
+        code=incident.code,
+        what=words.happened,
+        evidence=words.known_by,
+        action=_with_quality(words, incident, attempts),
+        cost_iterations=price.repeated,
+        cost_seconds=price.lost_s,
+        cost=words.cost,
+        numbers=incident.evidence,
+    )
+
+
+def _iteration(seen: Mapping[str, Any], attempt: Attempt | None) -> int | None:
+    place = seen.get("iteration", seen.get("first_flag"))
+    if isinstance(place, int):
+        return place
+    return attempt.last_iteration if attempt is not None and attempt.outcome == Outcome.DIED else None
+
+
+def _price(
+    incident: Incident, attempt: Attempt | None, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]
+) -> Cost:
+    back = guard_cost(incident, attempt, points)
+    if back.repeated is not None:
+        return back
+    slept = incident.evidence.get("slept_s")
+    if incident.code == "slept" and isinstance(slept, int | float):
+        return Cost(repeated=0, lost_s=float(slept))
+    if attempt is None or attempt.outcome != Outcome.DIED or incident.code != attempt.reason:
+        return Cost(repeated=None, lost_s=None)
+    return cost(attempt, attempts, points)
+
+
+def _with_quality(words: Told, incident: Incident, attempts: Sequence[Attempt]) -> str:
+    """Add to an answer that was a restart how faithful that restart was."""
+    if not words.answer or incident.attempt is None:
+        return words.answer
+    after = next((one for one in attempts if one.number > incident.attempt and one.quality), None)
+    died = any(one.number == incident.attempt and one.outcome == Outcome.DIED for one in attempts)
+    return f"{words.answer} Resume quality: {after.quality}." if died and after is not None else words.answer
+
+
+def _spikes(found: Sequence[Phase], points: Sequence[ProgressPoint], incidents: Sequence[Incident]) -> list[Happening]:
+    answered = [_iteration(one.evidence, None) for one in incidents if one.code in ROLLED_BACK]
+    entries = []
+    for place, spike in enumerate(found):
+        after = found[place + 1] if place + 1 < len(found) else None
+        recovery = after if after is not None and after.name == rules.RECOVERY else None
+        end = recovery.last if recovery is not None else spike.last
+        if spike.name != rules.SPIKE or any(one is not None and spike.first <= one <= end for one in answered):
+            continue
+        entries.append(_spike(spike, recovery, points))
+    return entries
+
+
+def _spike(spike: Phase, recovery: Phase | None, points: Sequence[ProgressPoint]) -> Happening:
+    end = recovery.last if recovery is not None else spike.last
+    begun = next((point.time for point in points if point.iteration >= spike.first), None)
+    over = next((point.time for point in points if point.iteration >= end), None)
+    seconds = over - begun if begun is not None and over is not None else None
+    lost = end - spike.first
+    back = recovery is None or recovery.back is not False
+    top = f"{spike.peak_loss:.4f} at iteration {spike.peak_iteration:,}"
+    until = f"back at iteration {end:,}" if back else f"not back by the last iteration, {end:,}"
+    spent = "" if seconds is None else f", {duration(seconds)},"
+    return Happening(
+        time=begun,
+        iteration=spike.first,
+        attempt=None,
+        code=SEEN_SPIKE,
+        what=f"The train loss spiked from iteration {spike.first:,} on.",
+        evidence=f"{spike.loss_first:.4f} before, {top}; {until}.",
+        action="none was taken.",
+        cost_iterations=lost,
+        cost_seconds=seconds,
+        cost=f"{times(lost, 'iteration')}{spent} until the loss was {'where it had been' if back else 'at its end'}.",
+        numbers={
+            "level_before": spike.loss_first,
+            "peak": spike.peak_loss,
+            "peak_iteration": spike.peak_iteration,
+            "back_at": end if back else None,
+        },
+    )
+
+
+def guilty(incidents: Sequence[Incident]) -> tuple[GuiltyRow, ...]:
+    """Return the rows that autopsies ranked, worst first; each once, at its highest loss."""
+    worst: dict[str, float] = {}
+    for incident in incidents:
+        if incident.code != "autopsy":
+            continue
+        for row in incident.evidence.get("rows") or ():
+            loss = number(row.get("loss"))
+            if loss is not None:
+                place = ":".join(str(row[key]) for key in ("file", "line") if row.get(key) is not None)
+                worst[place] = max(loss, worst.get(place, -math.inf)) if not math.isnan(loss) else math.inf
+    ranked = sorted(worst.items(), key=lambda one: -one[1])
+    return tuple(GuiltyRow(place=place, loss=loss) for place, loss in ranked)
+
+
+def changes(legs: Sequence[Leg], batch_size: int | None) -> tuple[Change, ...]:
+    """Return where the run departed from what was requested.
+
+    Args:
+        legs: of the course; the first is what was requested.
+        batch_size: rows per iteration; None where that is not known.
+    """
+    if not legs:
+        return ()
+    rows = batch_size or legs[0].batch_size
+    return tuple(
+        Change(first_iteration=leg.first_example // rows, changes=differences(legs[0], leg), because=leg.because)
+        for leg in legs[1:]
+    )

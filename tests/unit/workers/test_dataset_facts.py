@@ -1,0 +1,94 @@
+"""What the report says about the data: rows, lengths, padding, and validation rows that were trained on as well."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.batches import BatchOrder, Rows, padded
+from workers.dataset_facts import describe, duplicates, padding_share, supervised
+
+
+def rows(tokens: Sequence[Sequence[int]], offset: int = 0) -> Rows:
+    """Return tokenised rows."""
+    return Rows(tokens=tokens, offsets=[offset] * len(tokens), sort_keys=(2,) * len(tokens))
+
+
+def test_a_file_is_told_by_rows_tokens_and_lengths() -> None:
+    found = describe(rows([[1] * 4, [1] * 10, [1] * 40], offset=2), max_seq_length=20)
+    assert found == {
+        "rows": 3,
+        "tokens": 34,
+        "supervised_tokens": 3 + 9 + 18,
+        "truncated": 1,
+        "truncated_tokens": 20,
+        "shortest": 4,
+        "median": 10.0,
+        "p95": pytest.approx(37.0),
+        "longest": 40,
+    }
+    assert describe(rows([]), max_seq_length=20) == {"rows": 0}
+
+
+@given(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 30)), min_size=1, max_size=6), st.integers(2, 90))
+def test_the_tokens_learned_are_counted_as_the_loss_counts_them(shapes: list[tuple[int, int]], longest: int) -> None:
+    tokens, offsets = [[1] * length for length, _ in shapes], [offset for _, offset in shapes]
+    table, spans = padded(tokens, offsets, longest)
+    counted = [  # mlx_lm/tuner/trainer.py, default_loss
+        sum(first <= step <= last for step in range(1, table.shape[1])) for first, last in spans.tolist()
+    ]
+    assert supervised(Rows(tokens=tokens, offsets=offsets, sort_keys=()), longest) == counted
+
+
+@pytest.mark.parametrize("mode", ["bucketed", "shuffled"])
+def test_the_padding_is_that_of_the_batches_that_are_trained(mode: str) -> None:
+    chance = random.Random(1)  # noqa: S311 makes lengths, guards nothing
+    lengths = tuple(chance.randint(1, 300) for _ in range(41))
+    order = BatchOrder(lengths=lengths, sort_keys=(2,) * 41, batch_size=4, seed=3, mode=mode)  # type: ignore[arg-type]
+    places = held = 0
+    for position in range(order.batches_per_epoch):
+        batch = order.rows(position)
+        table, spans = padded([[1] * lengths[row] for row in batch], [0] * 4, 200)
+        places += table.size
+        held += int(spans[:, 1].sum())
+    assert padding_share(order, 200) == pytest.approx(1 - held / places)
+
+
+def _row(seed: int, length: int = 60) -> list[int]:
+    chance = random.Random(seed)  # noqa: S311 makes rows, guards nothing
+    return [chance.randint(0, 30_000) for _ in range(length)]
+
+
+PROMPT = _row(-1, 40)
+"""What every row begins with."""
+
+
+def test_rows_that_stand_in_both_files_are_found_word_for_word_and_nearly() -> None:
+    train = [PROMPT + _row(seed) for seed in range(200)] + [PROMPT + _row(3)]
+    changed = list(train[7])
+    changed[70] += 1
+    valid = [train[5], changed, PROMPT + _row(999), PROMPT + _row(8)[:30] + _row(1000)[:30]]
+    found = duplicates(rows(train), rows(valid))
+    assert (found["exact"], found["near"], found["inside"]) == (1, 1, 1)
+    assert [(one["row"], one["train_row"]) for one in found["examples"]] == [(1, 6), (2, 8)]
+    assert found["examples"][0]["share"] == 1.0
+    assert 0.8 <= found["examples"][1]["share"] < 1.0
+
+
+@pytest.mark.parametrize(("train", "valid"), [([[1, 2]], []), ([[1, 2], [3]], [[3], [], [1, 3]])])
+def test_few_and_short_rows_are_no_trouble(train: list[list[int]], valid: list[list[int]]) -> None:
+    found = duplicates(rows(train), rows(valid))
+    assert (found["exact"], found["near"]) == (len([row for row in valid if row in train]), 0)
+
+
+def test_a_run_does_not_wait_for_the_search() -> None:
+    train = rows([PROMPT + _row(seed) for seed in range(5_000)])
+    valid = rows([PROMPT + _row(seed) for seed in range(4_900, 5_500)])
+    began = time.monotonic()
+    assert duplicates(train, valid)["exact"] == 100
+    assert time.monotonic() - began < 10, "half a million tokens, which a model takes many minutes to train"
