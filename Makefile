@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# two test processes at a time, a file staying together: files share a run that nothing disturbs (make test AT_ONCE= for one)
-AT_ONCE ?= -n 2 --dist loadfile
+# two test processes at a time, a file staying together because its tests share a run, the long files
+# first (one at a time: make test AT_ONCE=)
+AT_ONCE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow chaos check fix bench install
 .DEFAULT_GOAL := install

@@ -243,7 +243,10 @@ def advice(verdict: Verdict, found: Evidence, plan: Plan) -> str:
         return "Nothing was gained over the model before training: look at the data, then try a larger learning rate."
     if verdict.code is Code.WASTED and verdict.good_from is not None:
         slower = f" and {half}, because the loss spiked" if plan.spiked else ""
-        return f"Try `iters: {_whole_evals(verdict.good_from, every)}`{schedule}{slower}; to get further, add rows."
+        shorter = f"`iters: {_whole_evals(verdict.good_from, every)}`{schedule}"
+        return (
+            f"Try {shorter}{slower}, or let `lq: {{early_stop: {{min_delta: 1se}}}}` end it; to get further, add rows."
+        )
     if verdict.code is Code.UNDERTRAINED:
         longer = f"`iters: {2 * plan.iters}`{schedule}"
         return f"Go on: {longer}, or a new job whose `resume_adapter_file` is this adapter."

@@ -229,6 +229,19 @@ class Training:
         reached = int(saved.data["iteration"])
         return self.until(Kind.PROGRESS, lambda event: event.data["iteration"] > reached)
 
+    def starting(self, attempt: int) -> int:
+        """Wait for the pid of an attempt's trainer, as soon as its worker has written it down: it still imports.
+
+        `lq status` would take as long as that.
+        """
+
+        def known() -> int | None:
+            with Store.open(self.lq.home / "lq.db") as store:
+                found = [one.child for one in store.attempts(self.id) if one.number == attempt]
+            return found[0].pid if found and found[0] is not None else None
+
+        return until(known, f"the pid of attempt {attempt}")
+
     def trainer(self) -> int:
         """Return the pid of the trainer that started last."""
         return int(self.events(Kind.STARTED)[-1].data["pid"])

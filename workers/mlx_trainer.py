@@ -429,7 +429,7 @@ class TrainingRun(TrainingCallback):
                 train_dataset=self.train_rows,
                 val_dataset=None,
                 args=arguments,
-                loss=_guarded_loss,
+                loss=guarded_loss,
                 iterate_batches=lambda **_: self._batches(iteration),
                 training_callback=self,
             )
@@ -905,7 +905,7 @@ class LegRate:
         return rate
 
 
-def _guarded_loss(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+def guarded_loss(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
     """Return MLX-LM's loss; where it is not finite its gradients are not either, so that no update is made of them."""
     loss, tokens = default_loss(model, batch, spans)
     return loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan)), tokens

@@ -19,7 +19,7 @@ SAVES = 60
 MOST_CHECKPOINTS = 6
 """The last two, the best, and three more that the run may have to go back to."""
 
-OTHERS = {"adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json"}
+OTHERS = {"adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json", "README.md"}
 
 
 def test_a_run_with_sixty_saves_ends_with_the_documented_few_files(

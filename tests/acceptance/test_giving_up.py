@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import Lq, Workshop, kill, lives, result, until
+from tests.harness import Lq, Workshop, kill, lives, result
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
@@ -20,7 +20,7 @@ def test_a_job_whose_trainer_is_always_killed_fails_and_a_retry_brings_it_to_the
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", lq={"retry": {"max_restarts": 1}}))
     training.trained(30)
     kill(training.trainer())
-    kill(int(until(lambda: training.job()["attempts"] == 2 and training.job()["pid"], "the second trainer's pid")))
+    kill(training.starting(2))
     training.wait(expect=100)
     job = training.job()
     assert (job["status"], job["reason"], job["attempts"], job["pid"]) == ("failed", "killed", 2, None)

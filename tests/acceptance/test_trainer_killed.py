@@ -13,14 +13,14 @@ import pytest
 
 from jobs.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import Lq, Training, Workshop, kill, kill_while, result, until
+from tests.harness import Lq, Training, Workshop, kill, kill_while, result
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
 def starts(training: Training) -> int:
     """Return the pid of a trainer that is still importing."""
-    return int(until(lambda: training.job()["pid"], "the trainer's pid"))
+    return training.starting(1)
 
 
 def loads(training: Training) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -292,6 +295,15 @@ def loss_detector(_: Bench) -> list[Figure]:
     ]
 
 
+def first_line(bench: Bench) -> list[Figure]:
+    """The loss guard inside MLX's compiled step, beside the same optimizer without it; one process, a larger model."""
+    command = [sys.executable, "-m", "tests.benchmarks.first_line", "--rounds", str(2 * bench.rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    runs = [(1 / mine, 1 / plain) for mine, plain in json.loads(done.stdout)]
+    what = "iterations per second of train(), guarded optimizer / plain"
+    return [_ratio(what, [(15 * mine, 15 * plain) for mine, plain in runs], "it/s", goal=0.98, at_most=False)]
+
+
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
     """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
     ratios = [mine / other for mine, other in runs]
@@ -333,5 +345,6 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "report": long_report,
     "checkpoint": checkpoint_share,
     "detector": loss_detector,
+    "guard": first_line,
 }
 """By the word that `--only` takes."""

@@ -117,7 +117,7 @@ def test_what_cannot_be_told_is_still_said_with_its_reason() -> None:
 ADVICE = {
     Code.DIVERGED: "`learning_rate: 0.0001` with `lq: {grad_clip: 1.0}`",
     Code.OVERFIT: "`iters: 600` (there each row had been seen 24 times), or add rows",
-    Code.WASTED: "`iters: 100`; to get further, add rows",
+    Code.WASTED: "`iters: 100`, or let `lq: {early_stop: {min_delta: 1se}}` end it; to get further, add rows",
     Code.UNDERTRAINED: "`iters: 2000`, or a new job whose `resume_adapter_file`",
     Code.OK: "no change",
     Code.INCONCLUSIVE: "Hold back at least 50 rows in valid.jsonl",
