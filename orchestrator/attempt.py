@@ -210,7 +210,7 @@ class Story:
         if self.vitals.trained and not trained_before:
             self.teller.trains(attempt.number)
 
-    def _look_at_losses(self, attempt: Attempt, events: Sequence[Event]) -> None:
+    def _look_at_losses(self, attempt: Attempt, events: Sequence[Event] | None) -> None:
         """Fold in what was reported; tell what is told and not answered, once however often it is folded."""
         acts = self.spec.lq.spike.enabled
         for finding in self.losses.look(events):
@@ -324,7 +324,7 @@ class Story:
     def _settle(self) -> None:
         """Decide, act, and record both; the record comes last, so that a killed worker's successor does it again."""
         attempt = self.store.attempts(self.job.id)[-1]
-        self._look_at_losses(attempt, ())
+        self._look_at_losses(attempt, None)
         decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals, self.losses)
         judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
         told = judgement.incident(self.job, attempt, decision, self.night.clock())

@@ -12,7 +12,7 @@ from typing import Any
 from jobs import early_stop
 from jobs.course import Course
 from jobs.early_stop import Stop
-from jobs.events import Event
+from jobs.events import Event, Kind
 from jobs.job import Incident, Job, Validation
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.quarantine import Culprits, Quarantine, quarantine
@@ -28,6 +28,9 @@ NOT_APPLIED = "not_applied"
 
 ANSWERED = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
 """Alarms that are answered by going back; the others are told."""
+
+TELLING = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
+"""Events that may change what the guard concludes."""
 
 Conclusion = Finding | Quarantine | Stop
 """Why an attempt ends: the loss has gone wrong, rows are to be left out, nothing gets better any more."""
@@ -69,13 +72,15 @@ class LossGuard:
         found: list[Conclusion] = [one for one in (self._alarm, self._quarantine, self._early) if one is not None]
         return min(found, key=lambda one: one.iteration, default=None)
 
-    def look(self, events: Sequence[Event] = ()) -> list[Finding]:
+    def look(self, events: Sequence[Event] | None = None) -> list[Finding]:
         """Fold in what the store has taken in since the last look; return what is new.
 
         Args:
-            events: those of them that just came.
+            events: those that just came, so that nothing is read where none of them tells; None where not known.
         """
-        if not self._looked or any(event.data.get("code") == NOT_APPLIED for event in events):
+        if self._looked and events is not None and not any(event.kind in TELLING for event in events):
+            return []
+        if not self._looked or events is None or any(event.data.get("code") == NOT_APPLIED for event in events):
             self._accuse()
         self._looked = True
         if self._alarm is not None:
