@@ -301,7 +301,7 @@ def first_line(bench: Bench) -> list[Figure]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     runs = [(1 / mine, 1 / plain) for mine, plain in json.loads(done.stdout)]
     what = "iterations per second of train(), guarded optimizer / plain"
-    return [_ratio(what, [(15 * mine, 15 * plain) for mine, plain in runs], "it/s", goal=0.98, at_most=False)]
+    return [_ratio(what, [(30 * mine, 30 * plain) for mine, plain in runs], "it/s", goal=0.98, at_most=False)]
 
 
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:

@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.first_line`: what the loss guard costs inside MLX's compiled step, in one process.
 
 MLX-LM's own train() runs the same batches with the optimizer as it is and with the guarded one, in alternating rounds;
-prints one JSON list of [seconds guarded, seconds plain]. The model is larger than the other figures' (hidden 256,
-4 layers): a guard's cost is one pass over the adapter, and the figure is about its share of a step.
+prints one JSON list of [seconds guarded, seconds plain]. The model is larger than the other figures' (hidden 128,
+2 layers): a guard's cost is one pass over the adapter, and the figure is about its share of a step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from workers.mlx_trainer import GuardedOptimizer, guarded_loss
 
-WARM, TIMED = 3, 15
-ROWS, TOKENS, VOCABULARY = 4, 128, 1024
+WARM, TIMED = 3, 30
+ROWS, TOKENS, VOCABULARY = 4, 64, 512
 
 
 class _Clock(TrainingCallback):
@@ -62,11 +62,11 @@ def main() -> int:
 def _seconds(*, guarded: bool) -> float:
     """Return what the timed iterations took."""
     mx.random.seed(0)
-    size = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 512, "num_attention_heads": 4}
+    size = {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 4}
     more = {"model_type": "qwen2", "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "vocab_size": VOCABULARY}
     model: Any = qwen2.Model(qwen2.ModelArgs.from_dict(size | more))
     model.freeze()
-    linear_to_lora_layers(model, 4, {"rank": 16, "scale": 2.0, "dropout": 0.05})
+    linear_to_lora_layers(model, 2, {"rank": 16, "scale": 2.0, "dropout": 0.05})
     inner = optim.AdamW(learning_rate=1e-4)
     optimizer: Any = GuardedOptimizer(inner) if guarded else inner
     optimizer.init(model.trainable_parameters())

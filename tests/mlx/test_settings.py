@@ -161,4 +161,4 @@ def test_a_course_this_lq_cannot_run_is_refused(build: Build) -> None:
     course = json.loads(training.job_dir.course.read_text())
     training.job_dir.course.write_text(json.dumps(course | {"version": course["version"] + 1}))
     assert training.run() == 78
-    assert training.said(Kind.ENDED)["detail"].startswith("course.json has version 2; this lq reads version 1")
+    assert training.said(Kind.ENDED)["detail"].startswith("course.json has version 3; this lq reads up to version 2")
