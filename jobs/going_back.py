@@ -96,12 +96,12 @@ def without_rows(ending: Ending, spec: JobSpec, history: History, found: Quarant
         detail = f"{ending.detail}: more than {quarantine.MOST_SHARE:.0%} of the training rows; mend or remove them"
         return Decision(status=Status.FAILED, reason=Reason.DATA_INVALID, detail=detail, evidence=evidence)
     points = [
-        one.iteration
-        for one in history.candidates
-        if one.iteration < found.iteration and rollback.is_point(one.iteration, spec)
+        one for one in history.candidates if one.iteration < found.iteration and rollback.is_point(one.iteration, spec)
     ]
-    target = max(points, default=0)
-    leg = quarantine.leg_without(found, history.legs[-1], legs=history.legs, first_example=target * spec.batch_size)
+    back = max(points, key=lambda one: one.iteration, default=None)
+    target, updates = (back.iteration, back.updates) if back is not None else (0, 0)
+    first = target * spec.batch_size
+    leg = quarantine.leg_without(found, history.legs[-1], legs=history.legs, first_example=first, updates=updates)
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,

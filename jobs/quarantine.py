@@ -64,7 +64,7 @@ def quarantine(seen: Sequence[Culprits], *, already: Collection[int], train_rows
     )
 
 
-def leg_without(found: Quarantine, leg: Leg, *, legs: Sequence[Leg], first_example: int) -> Leg:
+def leg_without(found: Quarantine, leg: Leg, *, legs: Sequence[Leg], first_example: int, updates: int) -> Leg:
     """Return the leg that goes on without the rows.
 
     Args:
@@ -72,7 +72,14 @@ def leg_without(found: Quarantine, leg: Leg, *, legs: Sequence[Leg], first_examp
         leg: the settings the run goes on under.
         legs: of the course so far.
         first_example: examples seen where it begins.
+        updates: made by then; a climb of the learning rate that begins later begins here.
     """
     rows = tuple(sorted({*leg.quarantined, *found.rows}))
     salt = max(one.salt for one in legs) + 1
-    return leg.going_on(first_example, because=f"quarantined: {', '.join(found.lines)}", salt=salt, quarantined=rows)
+    return leg.going_on(
+        first_example,
+        because=f"quarantined: {', '.join(found.lines)}",
+        salt=salt,
+        quarantined=rows,
+        first_update=min(leg.first_update, updates),
+    )

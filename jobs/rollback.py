@@ -138,7 +138,7 @@ def roll_back(
         grad_clip=clip,
         learning_rate_factor=factor,
         warmup_updates=WARM_UP.get(step, now.warmup_updates),
-        first_update=updates if step in WARM_UP else now.first_update,
+        first_update=updates,  # a climb that an earlier rollback asked for begins again from here
         reset_moments=step == HARDEST,
         rollback=step,
         first_flag=finding.first_flag,

@@ -901,7 +901,7 @@ class LegRate:
         rate = rate * leg.learning_rate_factor
         if leg.warmup_updates:
             made = step.astype(mx.float32) - leg.first_update
-            rate = rate * mx.minimum((made + 1.0) / leg.warmup_updates, 1.0)
+            rate = rate * mx.clip((made + 1.0) / leg.warmup_updates, 0.0, 1.0)
         return rate
 
 

@@ -75,8 +75,13 @@ def test_what_was_left_out_before_stays_out() -> None:
         Course.requested(SPEC).legs[0],
         legs=Course.requested(SPEC).legs,
         first_example=0,
+        updates=0,
     )
     second = leg_without(
-        Quarantine(rows=(3,), lines=("a:4",), iteration=9, too_many=False), first, legs=[first], first_example=400
+        Quarantine(rows=(3,), lines=("a:4",), iteration=9, too_many=False),
+        first,
+        legs=[first],
+        first_example=400,
+        updates=100,
     )
     assert (second.quarantined, second.salt, second.because) == ((3, 9), 2, "quarantined: a:4")

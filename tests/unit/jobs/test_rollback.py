@@ -99,6 +99,13 @@ def test_the_third_time_goes_to_the_best_with_a_quarter_of_the_rate_and_fresh_mo
     assert found.leg.reset_moments
 
 
+def test_going_back_before_a_climb_began_begins_it_again_there() -> None:
+    """Else the rate would be below zero until the run is there again: gradient ascent."""
+    leg = earlier(1000, 1200, 3, warmup_updates=150, first_update=1000, learning_rate_factor=0.25)
+    found = answer(spike(4000), candidate(3500, updates=900), legs=(leg,))
+    assert (found.leg.rollback, found.leg.warmup_updates, found.leg.first_update) == (1, 150, 900)
+
+
 def test_a_spike_far_from_the_one_before_is_answered_like_the_first() -> None:
     far, near = spike(980 + 1501), spike(980 + 1499)
     legs = [*Course.requested(SPEC).legs, earlier(500, 980, 1)]
