@@ -118,10 +118,12 @@ def _limits(runs: int) -> Iterator[str]:
     yield from table(header, rows, right="l" + "r" * len(bounds))
     yield ""
     noises = zip(NOISES, measure.with_more_noise(NOISES, runs // 4), strict=True)
+    hard = measure.with_more_hard_batches(1 / 50, runs)
     share = ", ".join(f"{factor:g}: {clean.alarmed} of {clean.runs}" for factor, clean in noises)
     yield (
         "- Where it ends: a flag needs a rise of 0.15 nats, a drift of 0.25 and more in noise. Runs with a false alarm "
-        f"when the noise of such curves is raised to a power, as very short reports would: {share}."
+        f"when the noise of such curves is raised to a power, as very short reports would: {share}; with a hard "
+        f"batch in one report of 50, so that they are no longer isolated: {hard.alarmed} of {hard.runs}."
     )
 
 

@@ -99,11 +99,16 @@ def overfit(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // ST
     return dataclasses.replace(curves, validations=validations, standard_errors=0.08 * best[:, 0])
 
 
-def hard_batches(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
-    """A plateau with single reports at two to five times the level, one in 500 to one in 100."""
+def hard_batches(
+    rng: np.random.Generator,
+    runs: int,
+    reports: int = ITERATIONS // STEPS_PER_REPORT,
+    share: tuple[float, float] = (1 / 500, 1 / 100),
+) -> Curves:
+    """A plateau with single reports at two to five times the level: one in 500 to one in 100, at random."""
     levels = _fall(rng, runs, reports, _log_uniform(rng, 0.08, 2.0, runs))
     curves = _curves(rng, levels, _log_uniform(rng, 0.03, 0.12, runs))
-    hard = rng.random(levels.shape) < _log_uniform(rng, 1 / 500, 1 / 100, runs)[:, None]
+    hard = rng.random(levels.shape) < _log_uniform(rng, *share, runs)[:, None]
     return dataclasses.replace(curves, noise=np.where(hard, rng.uniform(2, 5, levels.shape), 1.0) * curves.noise)
 
 

@@ -17,6 +17,7 @@ from tests.benchmarks.detectors.curves import (
     WARM_UP,
     Broken,
     Curves,
+    hard_batches,
     reference_run,
     rng_of,
 )
@@ -157,6 +158,11 @@ def with_more_noise(factors: Iterable[float], runs: int) -> list[Clean]:
         noisy = [curves.levels * curves.noise**factor for curves in every]
         counts.append(sum((_clean(detector(losses)) for losses in noisy), Clean(runs=0, alarmed=0, alarms=0)))
     return counts
+
+
+def with_more_hard_batches(share: float, runs: int) -> Clean:
+    """Return what lq says of sound runs in which such a share of reports is hard, so that some come close together."""
+    return _clean(detector(hard_batches(rng_of(SEED, 98), runs, share=(share, share)).losses))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
