@@ -12,10 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from jobs.rollback import most_points
 from jobs.spec import JobSpec
-
-ROLLBACK_POINTS = 3
-"""Most checkpoints that stay because the run may have to go back to them, beside the last and the best."""
 
 TRAIN_LOG_BYTES = 8 << 20
 REPORT_BYTES = 1 << 20
@@ -79,7 +77,7 @@ def need(spec: JobSpec, arrays: Sequence[Array] | None, *, valid_rows: int) -> N
     return Need(
         adapter=sum(array.nbytes + _ENTRY_BYTES for array in arrays) if arrays is not None else None,
         optimizer=sum(_remembered(array, spec.optimizer) for array in arrays) if arrays is not None else None,
-        checkpoints=min(spec.iters, keep.last + keep.best + ROLLBACK_POINTS),
+        checkpoints=min(spec.iters, keep.last + keep.best + most_points(spec)),
         adapters=min(spec.iters, milestones) + (2 if spec.adapter_path is not None else 0),
         log=told + TRAIN_LOG_BYTES + REPORT_BYTES,
     )

@@ -8,6 +8,7 @@ and never those that a pause, a kill or the clock happened to leave.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,11 @@ def reach(spec: JobSpec) -> int:
     Enough for one step further back than the target of a spike that is flagged for as long as it takes to be sure.
     """
     return distance(spec) + FLAGS * spec.steps_per_report + 2 * spacing(spec)
+
+
+def most_points(spec: JobSpec) -> int:
+    """Return how many checkpoints stay at most because the run may have to go back to them: points, and a target."""
+    return math.ceil(reach(spec) / spacing(spec)) + 1
 
 
 def is_point(iteration: int, spec: JobSpec) -> bool:

@@ -52,7 +52,7 @@ def job_of(megabytes: int, **keys: object) -> Need:
 
 def test_a_run_of_any_length_needs_no_more_checkpoints_than_are_kept() -> None:
     short, long = job_of(100, iters=1000), job_of(100, iters=1_000_000)
-    assert short.checkpoints == long.checkpoints == 6
+    assert short.checkpoints == long.checkpoints == 8
     assert long.total - short.total < 300 * MB, "only its log grows"
     assert job_of(100, iters=2).checkpoints == 2
     assert job_of(100, adapter_path="/x").adapters == short.adapters + 2
@@ -64,8 +64,8 @@ def test_what_does_not_fit_beside_the_floor_is_refused_with_the_numbers(app: App
     home.write_settings("disk: {floor: 1GB}\n")
     budget.require_space(app, [(Path("fits.yaml"), job_of(200))])
     said = (
-        r"^large\.yaml: the run may take 11\.\d+ GB "
-        r"\(6 checkpoints of 1\.200 GB, 10 adapters of 400\.0 MB, logs of .* MB\)"
+        r"^large\.yaml: the run may take 13\.\d+ GB "
+        r"\(8 checkpoints of 1\.200 GB, 10 adapters of 400\.0 MB, logs of .* MB\)"
         r" and 3\.600 GB must stay free, but 10\.000 GB are free; make room \(lq prune --all, lq clean\)"
     )
     with pytest.raises(InvalidInput, match=said) as refusal:
@@ -78,7 +78,7 @@ def test_jobs_that_are_queued_together_share_the_space(app: App, home: Home) -> 
     home.write_settings("disk: {floor: 1GB}\n")
     one = (Path("one.yaml"), job_of(150))
     budget.require_space(app, [one])
-    with pytest.raises(InvalidInput, match=r"^two\.yaml: .* of which 1 other jobs may take 4\."):
+    with pytest.raises(InvalidInput, match=r"^two\.yaml: .* of which 1 other jobs may take 5\."):
         budget.require_space(app, [one, (Path("two.yaml"), job_of(200))])
 
 
