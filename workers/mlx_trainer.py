@@ -199,7 +199,8 @@ class TrainingRun(TrainingCallback):
     def _usable(self, leg: Leg) -> tuple[int, ...] | None:
         """Return the rows that may be trained on a leg; None for all."""
         supervised = self.train_rows.supervised(leg.max_seq_length)
-        rows = tuple(row for row in supervised if row not in leg.quarantined)
+        quarantined = set(leg.quarantined)
+        rows = tuple(row for row in supervised if row not in quarantined)
         if len(rows) < self.spec.batch_size:
             raise DataInvalid(
                 f"only {len(rows)} training rows have a token to learn, but batch_size is {self.spec.batch_size}: "
@@ -649,7 +650,8 @@ class TrainingRun(TrainingCallback):
         if len(self.valid_rows):
             measured = self._measure(self.valid_rows, range(self._examples(self.valid_rows, 1)))
         else:
-            others = [row for row in self.order.pool if row not in self.order.rows(iteration - 1)]
+            accused = set(self.order.rows(iteration - 1))
+            others = [row for row in self.order.pool if row not in accused]
             measured = self._measure(self.train_rows, others[: self.spec.batch_size])
         return any(math.isfinite(one) for one in measured.row_losses)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from jobs.course import Course
@@ -42,7 +41,7 @@ def prune(
         if fate.adapter_kept:
             _keep_adapter(job_dir, there[fate.iteration])
         if not fate.kept:
-            _remove(there[fate.iteration])
+            checkpoints.remove(there[fate.iteration].path)
     return fates
 
 
@@ -112,9 +111,3 @@ def _keep_adapter(job_dir: JobDir, checkpoint: Checkpoint) -> None:
 
 def _milestone(job_dir: JobDir, iteration: int) -> Path:
     return job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
-
-
-def _remove(checkpoint: Checkpoint) -> None:
-    doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.pruned")
-    checkpoint.path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
