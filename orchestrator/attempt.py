@@ -17,7 +17,7 @@ from jobs import course as courses
 from jobs import exits
 from jobs.events import Event, Kind
 from jobs.job import Attempt, Incident, Job
-from jobs.outcomes import Ending, Outcome, Reason
+from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
@@ -72,7 +72,7 @@ class Story:
 
     def _set_out(self) -> None:
         """Take the course as it stands, and begin to fold the losses that lead to the present weights."""
-        self.course = judgement.course_of(self.night, self.job, self.spec)
+        self.course = self.store.course(self.job.id, self.spec)
         rows = judgement.train_rows(self.job)
         self.losses = LossGuard(self.store, self.job, self.spec, self.course, train_rows=rows)
 
@@ -231,7 +231,7 @@ class Story:
             ended: the run is at its end.
         """
         try:
-            doubt = not ended and (self.losses.suspicion is not None or self.losses.conclusion is not None)
+            doubt = self.losses.in_doubt and not ended
             ended = ended or spec is not self.spec
             with sole(self.job_dir.checkpoints, wait_s=0) as mine:  # else `lq prune` is at it
                 if mine:
@@ -275,12 +275,11 @@ class Story:
 
     def _guard_losses(self, child: Child) -> None:
         """Stop the child where its losses ask for it; have it validate where they raise a suspicion."""
-        concluded = self.losses.conclusion
-        if concluded is not None:
-            why = guard.ending(Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=""), concluded)
-            log.warning("job %d: %s; it is asked to stop", self.job.id, why.detail)
+        if self.losses.conclusion is not None:
+            why = guard.concluded(self.losses.conclusion).detail
+            log.warning("job %d: %s; it is asked to stop", self.job.id, why)
             child.ask_to_stop()
-        elif self.losses.suspicion not in (None, self.suspected) and self.spec.lq.spike.enabled and self.vitals.trained:
+        elif self.losses.suspicion not in (None, self.suspected) and self.vitals.trained:
             self.suspected = self.losses.suspicion
             child.ask_to_validate()
 
@@ -339,7 +338,7 @@ class Story:
             incidents=incidents,
             messages=[
                 *self.teller.of_decision(decision, attempt),
-                *(self.teller.guarded(told) if told is not None and decision.back_to is not None else ()),
+                *(self.teller.guarded(told) if told is not None and judgement.is_handled(decision) else ()),
             ],
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
@@ -352,7 +351,7 @@ class Story:
         notes: list[finish.Note] = []
         if decision.status is Status.SUCCEEDED or decision.publish_until:
             decision, notes = finish.publish(self.job, self.spec, self.course, decision, now=self.night.clock())
-        if decision.publish_until is not None:
+        if decision.publish_until:  # where nothing before the spike is left, milestones are all there is
             pruning.forget_beyond(self.job_dir, decision.publish_until)
         if decision.status is Status.SUCCEEDED:
             self._prune(self.spec, ended=True)

@@ -7,6 +7,7 @@ of a killed worker comes to the same conclusion, at the same iteration, whatever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs import early_stop
@@ -63,8 +64,13 @@ class LossGuard:
 
     @property
     def suspicion(self) -> int | None:
-        """The first flag of an open suspicion; None where none is open."""
-        return self._detector.suspicion
+        """The first flag of an open suspicion; None where none is open, or the guard is off and never acts."""
+        return self._detector.suspicion if self._spec.lq.spike.enabled else None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the present weights may have gone wrong, so that nothing older may be deleted."""
+        return self.suspicion is not None or self.conclusion is not None
 
     @property
     def conclusion(self) -> Conclusion | None:
@@ -148,17 +154,13 @@ class LossGuard:
         rows = self._train_rows if self._train_rows is not None else 0
         self._quarantine = quarantine(seen, already=already, train_rows=rows)
 
-    def candidates(self, job_dir: JobDir, course: Course) -> list[Candidate]:
-        """Return the checkpoints that verify and lie on the course, each with what makes it healthy.
-
-        Args:
-            job_dir: the job's folder.
-            course: the legs.
-        """
+    def candidates(self) -> list[Candidate]:
+        """Return the checkpoints that verify and lie on the course, each with what makes it healthy."""
+        folder = JobDir(Path(self._job.job_dir)).checkpoints
         losses = {one.iteration: one for one in self._validations}
         best = early_stop.best(self._validations)
         found = []
-        for checkpoint in checkpoints.valid(job_dir.checkpoints, course):
+        for checkpoint in checkpoints.valid(folder, self._course):
             state, iteration = checkpoint.state(), checkpoint.iteration
             one = losses.get(iteration)
             calm = self._detector.calm_after(iteration) >= CALM_REPORTS
@@ -185,6 +187,11 @@ def ending(found: Ending, conclusion: Conclusion | None) -> Ending:
     """
     if conclusion is None or found.outcome is Outcome.REFUSED:
         return found
+    return concluded(conclusion)
+
+
+def concluded(conclusion: Conclusion) -> Ending:
+    """Return how an attempt ends that is stopped for what the loss guard concluded."""
     if isinstance(conclusion, Finding):
         return Ending(outcome=Outcome.DIED, reason=Reason(conclusion.alarm), detail=conclusion.text)
     if isinstance(conclusion, Stop):

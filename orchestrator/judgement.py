@@ -34,11 +34,6 @@ _OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
 """Deaths that say nothing about what the next job will meet: somebody sent a signal, or the machine went."""
 
 
-def course_of(night: Night, job: Job, spec: JobSpec) -> Course:
-    """Return a job's course: the leg it asked for, and those appended since."""
-    return Course(legs=(*Course.requested(spec).legs, *night.app.store.legs(job.id)))
-
-
 def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, course: Course) -> Ending:
     """Return an ending as it is; a run that says it is done, but whose last checkpoint is not what was written, died.
 
@@ -93,9 +88,8 @@ def before_start(night: Night, job: Job, spec: JobSpec, attempt: Attempt, loss_g
         attempt: the last one.
         loss_guard: has concluded.
     """
-    found = guard.ending(
-        Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=""), loss_guard.conclusion
-    )
+    assert loss_guard.conclusion is not None
+    found = guard.concluded(loss_guard.conclusion)
     now, vitals = night.clock(), Vitals(attempt.number, spec)
     history = _history(night, job, spec, attempt, vitals, loss_guard, now)
     return policy.decide(found, spec=spec, history=history, now=now, jitter=0.0)
@@ -106,7 +100,7 @@ def _history(
 ) -> History:
     store = night.app.store
     attempts = store.attempts(job.id)
-    course = course_of(night, job, spec)
+    course = store.course(job.id, spec)
     leg = attempt.leg if attempt.leg is not None else len(course.legs) - 1
     before = [one for one in attempts[:-1] if one.leg == leg]
     return History(
@@ -123,16 +117,16 @@ def _history(
         lengths=vitals.lengths,
         conclusion=loss_guard.conclusion,
         legs=course.legs,
-        candidates=_candidates(job, course, loss_guard),
+        candidates=_candidates(loss_guard),
         batches_per_epoch=vitals.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
     )
 
 
-def _candidates(job: Job, course: Course, loss_guard: LossGuard) -> list[Candidate]:
+def _candidates(loss_guard: LossGuard) -> list[Candidate]:
     """Return what the run could go back to. Reads the checkpoints whole, so only a conclusion asks."""
     if not isinstance(loss_guard.conclusion, Finding | Quarantine):
         return []
-    return loss_guard.candidates(JobDir(Path(job.job_dir)), course)
+    return loss_guard.candidates()
 
 
 def train_rows(job: Job) -> int | None:
@@ -185,6 +179,11 @@ def of_the_guard(job: Job, attempt: Attempt, decision: Decision, now: float) -> 
     )
 
 
+def is_handled(decision: Decision) -> bool:
+    """Say whether the loss guard has answered losses gone wrong: by going back. Ending early is neither."""
+    return decision.back_to is not None and decision.reason in GUARD_REASONS
+
+
 def has_its_own_answer(decision: Decision) -> bool:
     """Say whether the job itself goes on with a remedy: on a smaller rung, or as soon as there is space.
 
@@ -208,7 +207,7 @@ def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str 
 
 def remember_memory(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
     """Keep whether the configuration of an attempt fitted, for the next submit."""
-    legs = course_of(night, job, spec).legs
+    legs = night.app.store.course(job.id, spec).legs
     leg = legs[attempt.leg if attempt.leg is not None else -1]
     failed = attempt.outcome == Outcome.DIED and attempt.reason == Reason.OUT_OF_MEMORY
     if failed or vitals.trained:

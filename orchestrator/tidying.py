@@ -114,14 +114,13 @@ def _state(app: App, job: Job, spec: JobSpec, course: Course) -> dict[str, bool]
     ended = job.status is Status.SUCCEEDED
     losses = LossGuard(app.store, job, spec, course, train_rows=train_rows(job))
     losses.look()
-    suspicion = losses.suspicion is not None or losses.conclusion is not None
-    return {"suspicion": suspicion and not ended, "ended": ended}
+    return {"suspicion": losses.in_doubt and not ended, "ended": ended}
 
 
 def asked_for(app: App, job_id: int) -> tuple[JobSpec, Course]:
     """Return what a job asked for, and its course so far."""
     spec = JobSpec.model_validate_json(app.store.spec_json(job_id))
-    return spec, Course(legs=(*Course.requested(spec).legs, *app.store.legs(job_id)))
+    return spec, app.store.course(job_id, spec)
 
 
 Named = tuple[Path, bool, str]

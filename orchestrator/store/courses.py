@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jobs.course import Leg, leg_from
+from jobs.course import Course, Leg, leg_from
 from jobs.job import Fit
 from orchestrator.store.database import Database
 from orchestrator.store.tables import fits, legs
+
+if TYPE_CHECKING:
+    from jobs.spec import JobSpec  # it takes pydantic, and `lq status` opens the store
 
 
 class Courses(Database):
@@ -21,6 +25,15 @@ class Courses(Database):
         query = select(legs.c.content).where(legs.c.job_id == job_id).order_by(legs.c.id)
         with self.reading() as db:
             return [leg_from(content) for content in db.execute(query).scalars()]
+
+    def course(self, job_id: int, spec: JobSpec) -> Course:
+        """Return a job's course: the leg it asked for, and those appended since.
+
+        Args:
+            job_id: whose.
+            spec: what it asked for.
+        """
+        return Course(legs=(*Course.requested(spec).legs, *self.legs(job_id)))
 
     def append_leg(self, job_id: int, leg: Leg, now: float) -> None:
         """Append a leg to a job that does not run; a running one gets its legs with a Decision."""

@@ -85,6 +85,17 @@ def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(night: Nig
     assert told.evidence["first_flag"] == 510
 
 
+def test_a_guard_that_is_off_keeps_nothing_from_being_deleted(night: Night) -> None:
+    """A loss that stays up keeps a suspicion open for ever; a guard that never acts must not fill the disk with it."""
+    off = SPEC.model_copy(update={"lq": LqSpec(spike=Spike(enabled=False))})
+    night.take(*exploding(night))
+    eyes = {"on": watching(night), "off": watching(night, off)}
+    for eye in eyes.values():
+        eye.look()
+    assert eyes["on"].in_doubt
+    assert (eyes["off"].in_doubt, eyes["off"].suspicion) == (False, None)
+
+
 def test_after_going_back_the_reports_before_it_count_and_no_other(night: Night) -> None:
     night.take(*exploding(night))
     leg = Course.requested(SPEC).legs[0].going_on(400 * 4, because="spike", rollback=1, first_flag=510, salt=1)

@@ -53,7 +53,7 @@ def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[
 
 def settled(home: Home, night: Night, told: tuple[Job, Attempt, JobSpec], vitals: Vitals) -> None:
     job, attempt, spec = told
-    losses = LossGuard(home.store, job, spec, judgement.course_of(night, job, spec), train_rows=None)
+    losses = LossGuard(home.store, job, spec, home.store.course(job.id, spec), train_rows=None)
     decision = judgement.decide(night, job, spec, attempt, vitals, losses)
     home.store.settle(job.id, decision, owner=WORKER, now=time.time())
 
@@ -93,7 +93,7 @@ def test_one_that_had_trained_does_not_stop_the_others(home: Home, night: Night)
 def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Night) -> None:
     told = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
     settled(home, night, told, Vitals(1, told[2]))
-    requested, smaller = judgement.course_of(night, told[0], told[2]).legs
+    requested, smaller = home.store.course(told[0].id, told[2]).legs
     assert (requested.grad_checkpoint, smaller.grad_checkpoint, smaller.first_example) == (False, True, 0)
     assert home.store.job(told[0].id).status is Status.WAITING
 
@@ -101,7 +101,7 @@ def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Nig
 def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: Night) -> None:
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
     judgement.remember_memory(night, job, spec, attempt, Vitals(1, spec))
-    [leg] = judgement.course_of(night, job, spec).legs
+    [leg] = home.store.course(job.id, spec).legs
     assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = Vitals(1, spec)
     data = {"iteration": 10, "losses": [1.0], "memory": {"peak": 5}}
@@ -154,3 +154,21 @@ def test_a_job_with_a_remedy_of_its_own_does_not_stop_the_others() -> None:
         assert judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=reason, detail=""))
         assert not judgement.has_its_own_answer(Decision(status=Status.FAILED, reason=reason, detail=""))
     assert not judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=Reason.CRASHED, detail=""))
+
+
+@pytest.mark.parametrize(
+    ("reason", "back_to", "handled"),
+    [
+        (Reason.SPIKE, 500, True),
+        (Reason.NOT_FINITE, 0, True),
+        (Reason.EARLY_STOPPED, 500, False),
+        (Reason.KILLED, None, False),
+        (Reason.DIVERGED, None, False),
+    ],
+)
+def test_a_message_of_the_loss_guard_tells_of_losses_that_went_wrong(
+    reason: Reason, back_to: int | None, handled: bool
+) -> None:
+    """A run that ends early because nothing gets better has no spike that was handled."""
+    decision = Decision(status=Status.WAITING, reason=reason, detail="", back_to=back_to)
+    assert judgement.is_handled(decision) is handled
