@@ -15,7 +15,8 @@ import pytest
 
 from jobs.events import Event, Kind
 from orchestrator.demo_model import build_data
-from tests.harness import FIRST_EVER_S, Lq, Result, Training, Workshop, kill, result, until
+from orchestrator.store.store import Store
+from tests.harness import FIRST_EVER_S, Lq, Result, Training, Workshop, kill, result
 from tests.poison import rubbish, spoil, with_a_hole
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
@@ -231,49 +232,57 @@ def test_a_guard_that_is_switched_off_tells_and_does_nothing(
     assert len(training.facts()["attempts"]) == 1
 
 
-def test_a_row_the_model_cannot_take_costs_two_updates_and_is_left_out(
-    lq: Lq, workshop: Workshop, tmp_path: Path
-) -> None:
-    model, data = tmp_path / "model", tmp_path / "data"
+def holed(workshop: Workshop, folder: Path) -> Path:
+    """Write a job with a row that its model cannot take."""
+    model, data = folder / "model", folder / "data"
     with_a_hole(workshop.model, model)
     build_data(data, train=104, valid=8, test=0)
     spoil(data / "train.jsonl", [16], " ~")
-    training = lq.submit(
-        workshop.job_file(
-            tmp_path / "job.yaml",
-            model=str(model),
-            data=str(data),
-            batch_size=4,
-            grad_accumulation_steps=1,
-            lr_schedule=None,
-            learning_rate=1e-2,
-            iters=90,
-            steps_per_report=5,
-            save_every=10,
-            steps_per_eval=90,
-        )
+    return workshop.job_file(
+        folder / "holed.yaml",
+        model=str(model),
+        data=str(data),
+        batch_size=4,
+        grad_accumulation_steps=1,
+        lr_schedule=None,
+        learning_rate=1e-2,
+        iters=90,
+        steps_per_report=5,
+        save_every=10,
+        steps_per_eval=90,
     )
+
+
+def idle(workshop: Workshop, folder: Path) -> Path:
+    """Write a job that gets no better, and asks to end then."""
+    return workshop.job_file(
+        folder / "idle.yaml",
+        lr_schedule=None,
+        learning_rate=1e-9,
+        iters=4000,
+        steps_per_eval=8,
+        lq={"early_stop": {"patience": 3, "min_delta": 0.01}},
+    )
+
+
+def test_a_row_the_model_cannot_take_costs_two_updates_and_is_left_out(
+    lq: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    training = lq.submit(holed(workshop, tmp_path))
     training.wait()
     told = incidents(training, "not_applied")
-    assert [[row["line"] for row in one["evidence"]["rows"]] for one in told] == [["train.jsonl:17"]] * 2
+    # the trainer may meet the row once more before it hears that it is to stop; that is given up
+    assert {row["line"] for one in told for row in one["evidence"]["rows"]} == {"train.jsonl:17"}
     (quarantined,) = incidents(training, "quarantined")
     assert quarantined["evidence"]["rows"] == ["train.jsonl:17"]
+    assert quarantined["evidence"]["iteration"] == told[1]["evidence"]["iteration"]
     last = training.facts()["attempts"][-1]["number"]
     progress = [event for event in training.events(Kind.PROGRESS) if event.attempt == last]
     assert all(math.isfinite(float(loss)) for event in progress for loss in event.data["losses"])
 
 
 def test_a_run_that_gets_no_better_ends_there_however_far_it_came(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
-    training = lq.submit(
-        workshop.job_file(
-            tmp_path / "job.yaml",
-            lr_schedule=None,
-            learning_rate=1e-9,
-            iters=4000,
-            steps_per_eval=8,
-            lq={"early_stop": {"patience": 3, "min_delta": 0.01}},
-        )
-    )
+    training = lq.submit(idle(workshop, tmp_path))
     training.wait()
     facts = training.facts()
     assert (facts["job"]["status"], facts["job"]["reason"]) == ("succeeded", "early_stopped")
@@ -282,4 +291,36 @@ def test_a_run_that_gets_no_better_ends_there_however_far_it_came(lq: Lq, worksh
     assert told["evidence"]["iterations_saved"] == 3976
     about = json.loads((training.folder.adapters / "lq.json").read_text())
     assert about["final"]["iteration"] == 24
-    until(lambda: "early stop" in training.lq("show", training.id).out, "the course to tell of it", seconds=5)
+    assert "early stop" in training.lq("show", training.id).out
+
+
+def came_to(training: Training) -> tuple[str, str, list[tuple[int, float]], list[tuple[int, float]]]:
+    """Return both adapters, and the reports and validations that led to them; what was given up is left out."""
+    training.wait()
+    with Store.open(training.lq.home / "lq.db") as store:
+        reports = [(point.iteration, point.train_loss) for point in store.points(training.id)]
+        validations = [(one.iteration, one.loss) for one in store.validations(training.id)]
+    names = ("adapters.safetensors", "final_adapters.safetensors")
+    best, final = (training.adapter_sha256(name) for name in names)
+    return best, final, reports, validations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [holed, idle])
+def test_leaving_rows_out_and_ending_early_survive_kills(
+    kind: Callable[[Workshop, Path], Path], lq: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    """The worker dies while the run is sound and the trainer trains on; the next one, and both, as they answer."""
+    file = kind(workshop, tmp_path)
+    undisturbed = came_to(lq.submit(file))
+    training = lq.submit(file)
+    training.until(Kind.PROGRESS)
+    kill(lq.worker())
+    training.until(Kind.PROGRESS, lambda event: event.data["iteration"] >= 60)
+    lq.start_worker()
+    training.until(Kind.STARTED, lambda event: event.attempt == 2)
+    kill(training.trainer())
+    kill(lq.worker())
+    lq.start_worker()
+    assert came_to(training) == undisturbed
+    assert len(incidents(training, "quarantined", "early_stopped")) == 1
