@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,8 @@ from orchestrator.app import App
 from orchestrator.demo_model import build_data, build_model
 from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home
-from tests.unit.orchestrator.job_files import app_of
 
 MB, GB = 1_000_000, 1_000_000_000
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def app(home: Home) -> Iterator[App]:
-    """Give the app of that home."""
-    with app_of(home) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -27,14 +26,6 @@ from workers.publishing import BEST
 
 STAYS = {"config.yaml", "report"}
 DAY_S = 24 * 3600.0
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 def finished(home: Home, status: Status = Status.SUCCEEDED, *, days_ago: float = 0.0) -> Job:

@@ -48,14 +48,6 @@ SHOW = {
 }
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
 def strictly(text: str) -> dict[str, Any]:
     """Read JSON as other programs do: NaN and Infinity are no JSON."""
     content: dict[str, Any] = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

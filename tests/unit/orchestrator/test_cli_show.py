@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.cells import cell_len
 
 from jobs.course import Leg
@@ -23,14 +20,6 @@ from tests.unit.orchestrator.cli_homes import WORKER, Home
 KILLED = "ended by SIGKILL, sent by something other than lq"
 SIGN = "Insufficient Memory"
 OUT = f"the GPU ran out of memory: [METAL] Command buffer execution failed: {SIGN} (00000008)"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 class Night:

@@ -28,14 +28,6 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|9[0-7])[;m]")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
 def on_a_terminal(home: Path, *words: str, columns: int, **environment: str) -> str:
     """Return what `lq WORDS` writes to a terminal of so many columns."""
     keyboard, screen = os.openpty()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,15 +12,6 @@ from jobs.states import Status
 from orchestrator.cli.border import run
 from tests.harness import Answer, Lq
 from tests.unit.orchestrator.cli_homes import Home
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """A home where no worker runs and none starts by itself."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
 
 Here = Callable[..., Answer]
 

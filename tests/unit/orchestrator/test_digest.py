@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
-
-import pytest
 
 from jobs.job import Job, QueueState
 from jobs.outcomes import Outcome, Reason
@@ -115,13 +112,6 @@ def test_a_job_without_a_measurement_says_nothing_of_it() -> None:
 
 
 # --- in a store ---
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 def write(store: Store, now: datetime, *, hour: str | None = "07:00", audience: tuple[str, ...] = ("phone",)) -> str:

@@ -29,13 +29,6 @@ from workers.process import identity
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
 def night(home: Home) -> Iterator[Night]:
     with App(Place(home.path)) as app:
         yield Night(app=app, owner=identity())

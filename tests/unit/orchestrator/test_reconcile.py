@@ -5,34 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-
-import pytest
 
 from jobs.job import NewMessage, ProcessIdentity
 from jobs.states import Status
 from orchestrator.app import App
-from orchestrator.home import Home as Place
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 from workers.process import identity
 
 NOW = 1000.0
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def app(home: Home) -> Iterator[App]:
-    with App(Place(home.path)) as opened:
-        yield opened
 
 
 def running_under(home: Home, owner: ProcessIdentity) -> int:

@@ -18,7 +18,7 @@ from orchestrator import surroundings, upkeep
 from orchestrator.app import App
 from orchestrator.surroundings import Surroundings, floor_of, sparing
 from tests.unit.orchestrator.cli_homes import Home
-from tests.unit.orchestrator.job_files import app_of, damage
+from tests.unit.orchestrator.job_files import damage
 from workers import event_log
 from workers.event_log import EventLog
 from workers.files import older_log
@@ -35,13 +35,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.write_settings("disk: {floor: 1MB}\n")
     yield made
     made.store.close()
-
-
-@pytest.fixture
-def app(home: Home) -> Iterator[App]:
-    """Give the app of that home."""
-    with app_of(home) as opened:
-        yield opened
 
 
 def folder(job: Job) -> JobDir:

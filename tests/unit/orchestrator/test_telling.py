@@ -14,7 +14,6 @@ from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.app import App
-from orchestrator.home import Home as Place
 from orchestrator.telling import Teller
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
@@ -30,12 +29,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.write_settings(EVERYTHING)
     yield made
     made.store.close()
-
-
-@pytest.fixture
-def app(home: Home) -> Iterator[App]:
-    with App(Place(home.path)) as opened:
-        yield opened
 
 
 def teller(app: App, job: Job, **notify: object) -> Teller:

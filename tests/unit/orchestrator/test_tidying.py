@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,11 @@ from orchestrator import tidying
 from orchestrator.app import App
 from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home
-from tests.unit.orchestrator.job_files import app_of, damage, disk_used, publish, save
+from tests.unit.orchestrator.job_files import damage, disk_used, publish, save
 from workers import checkpoints
 from workers.checkpoints import ADAPTERS
 from workers.job_dir import JobDir
 from workers.lock import sole
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Give an empty home."""
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def app(home: Home) -> Iterator[App]:
-    """Give the app of that home."""
-    with app_of(home) as opened:
-        yield opened
 
 
 @pytest.fixture
