@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import Lq, Workshop
+
+# speed is measured by benchmarks and never in tests: a busy machine is no reason for a property to fail
+settings.register_profile("lq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lq")
 
 
 @pytest.fixture
