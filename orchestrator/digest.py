@@ -120,9 +120,8 @@ def _told(store: Store, job: Job) -> Told:
         validations=store.validations(job.id),
         tests=store.validations(job.id, kind="test"),
     )
-    # each rollback goes on in another order of the data, so its leg has a salt of its own
-    salts = {leg.salt for leg in store.legs(job.id)} - {0}
-    return Told(facts=facts, word=word_for(job), rollbacks=len(salts))
+    rollbacks = sum(leg.rollback > 0 for leg in store.legs(job.id))
+    return Told(facts=facts, word=word_for(job), rollbacks=rollbacks)
 
 
 def _title(ended: Sequence[Told], running: int, coming: int, wanting: int) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.going_back import GUARD_REASONS
 from jobs.job import Attempt, Incident, Job, Message, NewMessage, ProgressPoint, Validation
 from jobs.outcomes import Outcome, Reason
 from jobs.policy import Decision
@@ -221,12 +222,14 @@ def _restarts(attempts: Sequence[Attempt]) -> list[str]:
     if not resumed:
         return []
     qualities = ", ".join(sorted({attempt.quality or "unknown" for attempt in resumed}))
-    return [f"{len(attempts)} attempts, {deaths(attempts)} died; resumes: {qualities}"]
+    back = sum(attempt.reason in GUARD_REASONS for attempt in attempts)
+    stopped = f", {back} stopped by the loss guard" if back else ""
+    return [f"{len(attempts)} attempts, {deaths(attempts)} died{stopped}; resumes: {qualities}"]
 
 
 def deaths(attempts: Sequence[Attempt]) -> int:
-    """Return how many attempts died."""
-    return sum(attempt.outcome == Outcome.DIED for attempt in attempts)
+    """Return how many attempts died of themselves; one that the loss guard stopped is told as what that did."""
+    return sum(attempt.outcome == Outcome.DIED and attempt.reason not in GUARD_REASONS for attempt in attempts)
 
 
 def _trained_for(facts: Facts) -> str:

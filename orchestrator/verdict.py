@@ -10,7 +10,8 @@ from typing import Any
 from jobs.job import Job
 from workers.job_dir import JobDir
 
-_NAMES = ("verdict", "code", "name", "word")
+_PLACE = ("findings", "ruling", "verdict", "code")
+"""Where report.json has it (report/facts.py, report/findings.py)."""
 
 
 def verdict_of(job: Job) -> str | None:
@@ -24,11 +25,11 @@ def verdict_of(job: Job) -> str | None:
 
 
 def verdict_in(content: Mapping[str, Any]) -> str | None:
-    """Return the verdict of a report as JSON: a word under `verdict`, or a mapping there that holds the word."""
-    found = content.get("verdict")
-    if isinstance(found, dict):
-        found = next((found[name] for name in _NAMES if name in found), None)
-    return found.strip() if isinstance(found, str) and found.strip() else None
+    """Return the verdict of a report as JSON, one of jobs.verdict.Code; None where it holds none."""
+    found: object = content
+    for name in _PLACE:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) and found else None
 
 
 def word_for(job: Job) -> str:

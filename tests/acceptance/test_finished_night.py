@@ -24,7 +24,10 @@ def test_one_notification_arrives_with_the_numbers_and_the_picture(undisturbed: 
     assert told["event"] == "finished"
     (received,) = undisturbed.received
     assert received["title"] == told["title"] == "lq: usual (job 1) finished"
-    assert received["message"].startswith("120 of 120 iterations")
+    verdict, progress, *_ = received["message"].splitlines()
+    ruled = json.loads((undisturbed.training.folder.report / "report.json").read_text())["findings"]["ruling"]
+    assert verdict == f"verdict: {ruled['verdict']['code']}"
+    assert progress.startswith("120 of 120 iterations")
     assert str(undisturbed.training.folder.report / "report.md") in received["message"]
     (picture,) = received["attachments"]
     assert base64.b64decode(picture["base64"]) == (undisturbed.training.folder.report / "loss_curve.png").read_bytes()

@@ -132,7 +132,7 @@ def test_it_is_written_once_a_day_at_its_hour_and_holds_the_verdict(home: Home) 
     done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night", seen=seen)
     report = Path(done.job_dir) / "report"
     report.mkdir()
-    (report / "report.json").write_text(json.dumps({"verdict": "OK"}))
+    (report / "report.json").write_text(json.dumps({"findings": {"ruling": {"verdict": {"code": "OK"}}}}))
     assert write(home.store, morning(done, 6, 59)) == ""
     key = write(home.store, morning(done, 7))
     assert key == f"digest-{morning(done, 7).date()}"

@@ -207,15 +207,27 @@ def test_of_many_only_the_latest_are_told_one_by_one() -> None:
     ]
 
 
+def test_what_the_loss_guard_stopped_did_not_die() -> None:
+    """It is told as a rollback; to count it as a restart too would tell it twice."""
+    stopped = dataclasses.replace(attempt(1, Outcome.DIED), reason="spike")
+    lives = [stopped, attempt(2, Outcome.DIED), attempt(3, Outcome.DONE)]
+    assert messages.deaths(lives) == 1
+    told = messages.decided(
+        facts(attempts=lives), "finished", Decision(status=Status.SUCCEEDED, reason=None, detail=""), SPEC, 3
+    )
+    assert "3 attempts, 1 died, 1 stopped by the loss guard; resumes: exact" in told.body
+
+
 @pytest.mark.parametrize(
     ("content", "verdict"),
     [
-        ({"verdict": "WASTED"}, "WASTED"),
-        ({"verdict": {"verdict": "OK", "because": "x"}}, "OK"),
-        ({"verdict": {"code": "OVERFIT"}}, "OVERFIT"),
-        ({"verdict": {"numbers": [1]}}, None),
-        ({"verdict": None}, None),
-        ({"verdict": ""}, None),
+        ({"findings": {"ruling": {"verdict": {"code": "WASTED", "because": "x"}}}}, "WASTED"),
+        ({"findings": {"ruling": {"verdict": {"code": "OVERFIT"}, "advice": None}}}, "OVERFIT"),
+        ({"findings": {"ruling": {"verdict": {"numbers": [1]}}}}, None),
+        ({"findings": {"ruling": {"verdict": None}}}, None),
+        ({"findings": {"ruling": {"verdict": {"code": ""}}}}, None),
+        ({"findings": {"ruling": None}}, None),
+        ({"findings": []}, None),
         ({}, None),
     ],
 )
@@ -229,5 +241,6 @@ def test_without_a_verdict_in_the_report_the_status_is_the_word(tmp_path: Path, 
     if text is not None:
         (tmp_path / "report" / "report.json").write_bytes(text.encode(errors="surrogatepass"))
     assert word_for(job(job_dir=str(tmp_path), status=Status.FAILED)) == "failed"
-    (tmp_path / "report" / "report.json").write_text(json.dumps({"verdict": "OK"}))
+    ruled = {"findings": {"ruling": {"verdict": {"code": "OK"}}}}
+    (tmp_path / "report" / "report.json").write_text(json.dumps(ruled))
     assert word_for(job(job_dir=str(tmp_path), status=Status.FAILED)) == "OK"
