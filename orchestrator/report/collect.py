@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from jobs import early_stop
 from jobs.course import Leg
 from jobs.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
 from jobs.states import ENDED, Status
 from orchestrator.report.conclude import NOTHING_FOUND, Series, conclude
-from orchestrator.report.evidence import Comparison, best_validation
+from orchestrator.report.evidence import Comparison
 from orchestrator.report.facts import (
     AttemptFacts,
     CheckpointFacts,
@@ -195,7 +196,7 @@ def _train_loss(points: Sequence[ProgressPoint]) -> TrainLoss:
 
 
 def _validation(validations: Sequence[Validation], compared: Comparison) -> ValidationFacts:
-    base, best = next((one for one in validations if one.iteration == 0), None), best_validation(validations)
+    base, best = next((one for one in validations if one.iteration == 0), None), early_stop.best(validations)
     return ValidationFacts(
         base=None if base is None else _measurement(base, compared),
         best=None if best is None else _measurement(best, compared),
@@ -233,7 +234,7 @@ def _checkpoints(
 ) -> tuple[CheckpointFacts, ...]:
     losses = {validation.iteration: validation.loss for validation in validations}
     newest = {record.iteration: record for record in records}  # written again after a resume: one folder
-    best = best_validation([one for one in validations if one.iteration in newest])
+    best = early_stop.best([one for one in validations if one.iteration in newest])
     return tuple(
         CheckpointFacts(
             iteration=iteration,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from jobs import early_stop
 from jobs.job import Attempt, Incident, ProgressPoint, Validation
 from jobs.outcomes import Reason
 from jobs.states import ENDED, Status
 from jobs.verdict import Evidence, Plan, Verdict, advice, judge
-from orchestrator.report.evidence import Comparison, best_validation, evidence
+from orchestrator.report.evidence import Comparison, evidence
 from orchestrator.report.facts import Facts
 from orchestrator.report.findings import Findings, Gain, Happening, Phase, Ruling
 from orchestrator.report.phases import SPIKE, phases
@@ -58,7 +59,7 @@ def conclude(facts: Facts, series: Series, compared: Comparison, tested: Compari
 
 def _gains(series: Series, compared: Comparison, tested: Comparison) -> Iterator[Gain]:
     """Yield what each set says of the weights to be used: the best by validation, else the last."""
-    best = best_validation(series.validations)
+    best = early_stop.best(series.validations)
     for name, ones, comparison in (("validation", series.validations, compared), ("test", series.tests, tested)):
         before = next((one for one in ones if one.iteration == 0), None)
         later = [one for one in ones if one.iteration]

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from jobs import early_stop
 from jobs.job import ProgressPoint, Validation
 from jobs.verdict import LAST_STRETCH, Difference, Evidence, Point
 from orchestrator.report.bootstrap import Bootstrap, by_errors
@@ -90,7 +91,7 @@ def evidence(
         guarded: why the loss guard ended the run; None where it did not.
         also_trained: validation rows that are training rows too; None where nobody looked.
     """
-    best = best_validation(validations)
+    best = early_stop.best(validations)
     gaps = comparison.differences(validations, best)
     return Evidence(
         guarded=guarded,
@@ -109,11 +110,6 @@ def evidence(
         train_after_best=None if best is None else trend(points, after=best.iteration),
         also_trained=also_trained,
     )
-
-
-def best_validation(validations: Sequence[Validation]) -> Validation | None:
-    """Return the lowest finite loss, the earliest of equals."""
-    return min((one for one in validations if math.isfinite(one.loss)), key=lambda one: one.loss, default=None)
 
 
 def _last_stretch(validations: Sequence[Validation], comparison: Comparison, iterations: int) -> Difference | None:
