@@ -24,7 +24,13 @@ _SINGLE: dict[Any, str] = {
     dict: "a mapping",
 }
 _PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "text", dict: "mappings"}
-_LIMITS = {"gt": " greater than {}", "ge": " of {} or more", "lt": " less than {}", "min_length": " that is not empty"}
+_LIMITS = {
+    "gt": " greater than {}",
+    "ge": " of {} or more",
+    "lt": " less than {}",
+    "le": " at most {}",
+    "min_length": " that is not empty",
+}
 
 
 def item_type(annotation: Any) -> Any:

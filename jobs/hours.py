@@ -11,6 +11,7 @@ import re
 from datetime import date, datetime, time, timedelta, tzinfo
 
 _HOUR = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_DATE_AND_HOUR = re.compile(r"(\d{4}-\d{2}-\d{2})[ T]+(\S+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,85 @@ def span_of(text: str) -> Span:
     if not dash or span.start == span.end:
         raise ValueError('two different hours such as "23:00-07:00", in quotes')
     return span
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Due:
+    """An hour by which something should be done: of one day, or of the next that comes."""
+
+    day: date | None
+    minute: int  # minutes after midnight
+
+
+def due_of(text: str) -> Due:
+    """Read "07:30" or "2026-12-24 18:00".
+
+    Raises:
+        ValueError: says what is expected.
+    """
+    found = _DATE_AND_HOUR.fullmatch(text.strip())
+    try:
+        return Due(
+            day=date.fromisoformat(found[1]) if found is not None else None,
+            minute=minute_of(found[2] if found is not None else text),
+        )
+    except ValueError as error:
+        raise ValueError(
+            'an hour such as "07:30", or a day and an hour such as "2026-12-24 18:00", in quotes'
+        ) from error
+
+
+def due_at(due: Due, asked_at: float, zone: tzinfo | None) -> float:
+    """Return the moment something is due, in unix seconds.
+
+    Args:
+        due: the hour, of a day or of the next that comes.
+        asked_at: unix seconds; an hour without a day is the first one after it.
+        zone: whose hours; None for the machine's own zone.
+    """
+    if due.day is not None:
+        return _moment(due.day, due.minute, zone)
+    day = _day(asked_at, zone)
+    moment = _moment(day, due.minute, zone)
+    return moment if moment > asked_at else _moment(day + timedelta(days=1), due.minute, zone)
+
+
+def opens(span: Span, now: float, zone: tzinfo | None) -> float:
+    """Return when the span begins next, in unix seconds; `now` where it holds already.
+
+    Args:
+        span: hours of every day.
+        now: unix seconds.
+        zone: whose hours; None for the machine's own zone.
+    """
+    if until(span, now, zone) is not None:
+        return now
+    today = _day(now, zone)
+    starts = (_moment(today + timedelta(days=days), span.start, zone) for days in range(-1, 3))
+    # a span that the clocks swallow whole on one day (02:00-02:30 where they go forward) holds on the next
+    return next(start for start in starts if start > now and until(span, start, zone) is not None)
+
+
+def ends_after(span: Span | None, start: float, seconds: float, zone: tzinfo | None) -> float:
+    """Return when so many seconds of work that begins no earlier than `start` are done, within the span's hours.
+
+    Args:
+        span: hours of every day; None for all of them.
+        start: unix seconds.
+        seconds: of work.
+        zone: whose hours; None for the machine's own zone.
+    """
+    if span is None:
+        return start + seconds
+    now = start
+    while True:
+        now = opens(span, now, zone)
+        closes = until(span, now, zone)
+        assert closes is not None
+        if now + seconds <= closes:
+            return now + seconds
+        seconds -= closes - now
+        now = closes
 
 
 def until(span: Span, now: float, zone: tzinfo | None) -> float | None:

@@ -44,6 +44,8 @@ class Job:
     child: ProcessIdentity | None  # of the attempt that has not ended, else None
     eta_seconds: float | None  # computed from the last report; None where unknown
     cleaned_at: float | None = None  # since then its checkpoints and logs are gone
+    group_name: str | None = None  # of the sweep it belongs to
+    place: float | None = None  # among jobs of its priority, where it was moved; else its id counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,19 @@ class Fit:
     fits: bool
     peak_bytes: int | None  # the most that was seen
     job_id: int  # the job that showed it
+    it_s: float | None = None  # iterations per second, the median of its reports
+    start_s: float | None = None  # from the trainer's start to its first iteration, in seconds
+    validation_s: float | None = None  # one validation, in seconds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dependency:
+    """A job that must have ended before another one may start."""
+
+    job_id: int  # the one that waits
+    on: int  # the one it waits for
+    any_end: bool  # however that ended; else it must have succeeded
+    status: Status  # of the one it waits for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

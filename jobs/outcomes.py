@@ -16,6 +16,7 @@ class Reason(StrEnum):
     WINDOW_CLOSED = "window_closed"
     ON_BATTERY = "on_battery"
     TOO_HOT = "too_hot"
+    IN_USE = "in_use"  # somebody works on the machine
     OUT_OF_MEMORY = "out_of_memory"
     GPU_WATCHDOG = "gpu_watchdog"
     GPU_TIMEOUT = "gpu_timeout"

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from jobs import hours
+
 Event = Literal["submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"]
 """What a job can notify about."""
 
@@ -76,6 +78,24 @@ def _slug_name(value: str) -> str:
     return value.strip()
 
 
+def parse_span(value: object) -> object:
+    """Check `23:00-07:00`."""
+    hours.span_of(value if isinstance(value, str) else "")
+    return value
+
+
+def _deadline(value: object) -> object:
+    hours.due_of(value if isinstance(value, str) else "")
+    return value
+
+
+def _predecessor(value: int | str) -> int | str:
+    if isinstance(value, bool) or (isinstance(value, int) and value < 1) or value == "":
+        raise ValueError("a job's id, from 1, or its name")
+    return value
+
+
+Predecessor = Annotated[int | str, AfterValidator(_predecessor)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
@@ -183,6 +203,18 @@ class Keep(Value):
         return float(self.milestones.rstrip("%")) / 100
 
 
+class Power(Value):
+    """`lq.power`: train only while the machine is fed and cool enough. What it does not tell never stops a job."""
+
+    require_ac: bool = Field(False, description="train only on mains power")
+    min_battery: int | None = Field(
+        None, ge=1, le=100, description="on battery, train only at this charge or above, in percent"
+    )
+    thermal: Literal["fair", "serious", "critical"] | None = Field(
+        None, description="stop while the machine is this hot: fair, serious or critical; never for heat when absent"
+    )
+
+
 class Notify(Value):
     """`lq.notify`: which of the machine's services hear about this job, and when."""
 
@@ -198,6 +230,21 @@ class LqSpec(Value):
         None, description="the job's name; the file's when absent"
     )
     priority: int = Field(0, description="higher runs first")
+    after: tuple[Predecessor, ...] = Field((), description="ids or names of jobs that must have succeeded before")
+    after_any: tuple[Predecessor, ...] = Field(
+        (), description="ids or names of jobs that must have ended before, however"
+    )
+    strict: bool = Field(False, description="while this job may not start, none behind it starts")
+    window: Annotated[str, BeforeValidator(parse_span)] | None = Field(
+        None, description="hours in which it trains, such as 22:00-07:30; outside it writes a checkpoint and waits"
+    )
+    deadline: Annotated[str, BeforeValidator(_deadline)] | None = Field(
+        None, description="when it should be done, such as 07:30 or 2026-12-24 18:00; you are told when it will not be"
+    )
+    power: Power = Power()
+    idle: Seconds | None = Field(
+        None, description="train only while nobody has used the machine for so long, such as 10min"
+    )
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed",
         description="bucketed: rows of like length together, every epoch anew; shuffled: MLX-LM's effective order",

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from jobs.course import Course, Leg, leg_from
 from jobs.job import Fit
 from orchestrator.store.database import Database
+from orchestrator.store.rows import fields_of
 from orchestrator.store.tables import fits, legs
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Courses(Database):
 
     def fit(self, key: str) -> Fit | None:
         """Return what is known of a configuration; None where it was never seen."""
-        query = select(fits.c.fits, fits.c.peak_bytes, fits.c.job_id).where(fits.c.key == key)
+        query = select(*fields_of(fits, Fit)).where(fits.c.key == key)
         with self.reading() as db:
             row = db.execute(query).mappings().first()
         return None if row is None else Fit(**row)

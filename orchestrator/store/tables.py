@@ -81,6 +81,8 @@ class JobColumns(TypedColumns):
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
     cleaned_at: Named[float | None] = Column(Number)  # since then its checkpoints and logs are gone
+    group_name: Named[str | None]  # of the sweep it belongs to
+    place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
 
 
 jobs = Table(
@@ -88,6 +90,7 @@ jobs = Table(
     metadata,
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
+    Index("ix_jobs_group_name", "group_name"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
@@ -269,9 +272,23 @@ class FitColumns(TypedColumns):
     peak_bytes: Named[int | None]
     job_id: Named[int]  # the job that showed it
     seen_at: Named[float] = Column(Number)
+    it_s: Named[float | None] = Column(Number)  # iterations per second
+    start_s: Named[float | None] = Column(Number)  # from a trainer's start to its first iteration
+    validation_s: Named[float | None] = Column(Number)  # one validation
 
 
 fits = Table("fits", metadata, FitColumns)
+
+
+class DependencyColumns(TypedColumns):
+    """A job that must have ended before another one may start."""
+
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
+    on_job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
+    any_end: Named[bool]  # however it ended; else it must have succeeded
+
+
+dependencies = Table("dependencies", metadata, DependencyColumns)
 
 
 class QueueColumns(TypedColumns):

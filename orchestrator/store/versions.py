@@ -33,7 +33,7 @@ class Migrations:
         return self.revisions[-1]
 
 
-MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0001", "0002", "0003"))
+MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0001", "0002", "0003", "0004"))
 
 
 def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:

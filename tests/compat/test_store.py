@@ -27,7 +27,7 @@ def write(path: Path, version: int) -> None:
         database.executescript((HERE / f"store_v{version}.sql").read_text())
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """The store that a version wrote; what every version knows is the same in each."""
     write(tmp_path / "lq.db", request.param)

@@ -17,12 +17,13 @@ from jobs.spec import (
     LrSchedule,
     Memory,
     Notify,
+    Power,
     Retry,
     Spike,
     Stall,
 )
 
-PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify, Spike, EarlyStop)
+PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify, Power, Spike, EarlyStop)
 """Of `lq:`."""
 
 

@@ -32,7 +32,8 @@ WRONG = {
     "defaults: {prority: 3}": "1: unknown key 'defaults.prority'; did you mean 'priority'?",
     "defaults:\n  retry:\n    max_restarts: -1": "3: defaults.retry.max_restarts: must be a whole number of 0 or more, "
     "not -1",
-    "defaults: {window: x}": "1: 'defaults.window' is not built yet in this version; remove it",
+    "defaults: {window: x}": '1: defaults.window: must be two different hours such as "23:00-07:00", in quotes, '
+    "not 'x'",
     "defaults: {notify: {on: [digest]}}": "1: defaults.notify.on[0]: must be submitted, started, recovered, "
     "spike_handled, needs_you, deadline, failed or finished, not 'digest'",
     "format: 2": " has format 2, this lq reads format 1: update lq",

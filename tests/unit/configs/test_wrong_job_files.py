@@ -53,7 +53,15 @@ WRONG = {
     "name: x": "4: unknown key 'name'; it belongs under 'lq'",
     "lq: {iters: 3}": "4: unknown key 'lq.iters'; it belongs at the top of the file",
     "lq:\n  retry:\n    max: 3": "6: unknown key 'lq.retry.max'; the keys here are max_restarts, crash_loop",
-    "lq: {window: '22:00-07:30'}": "4: 'lq.window' is not built yet in this version; remove it",
+    "lq: {window: '22:00'}": "4: lq.window: must be two different hours such as "
+    "\"23:00-07:00\", in quotes, not '22:00'",
+    "lq: {deadline: 730}": '4: lq.deadline: must be an hour such as "07:30", or a day and an hour such as '
+    '"2026-12-24 18:00", in quotes, not 730',
+    "lq: {after: [0]}": "4: lq.after[0]: must be a job's id, from 1, or its name, not 0",
+    "lq: {after: [true]}": "4: lq.after[0]: must be a whole number or text, not true",
+    "lq: {power: {min_battery: 101}}": "4: lq.power.min_battery: must be a whole number of 1 or more "
+    "and at most 100, not 101",
+    "lq: {power: {thermal: warm}}": "4: lq.power.thermal: must be fair, serious or critical, not 'warm'",
     "lq: {early_stop: {patience: 0}}": "4: lq.early_stop.patience: must be a whole number of 1 or more, not 0",
     "lq: {early_stop: {min_delta: 1sd}}": (
         "4: lq.early_stop.min_delta: must be a number of nats like 0.001, or of standard errors like 1se, not '1sd'"
