@@ -170,7 +170,8 @@ def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
     if because is None:
         return None
     when = goes_on(job, queue, turn)
-    goes = "" if when is None else f", {'goes on' if job.attempts else 'starts'} {when}"
+    verb = "starts" if job.status is Status.QUEUED and not job.attempts else "goes on"
+    goes = f", {verb} {when}" if when is not None else ""
     return f"job {job.id} {job.status}{goes}: {because}"
 
 
