@@ -143,7 +143,7 @@ def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
     home.rest()
     assert home.job(job.id).status is Status.SUCCEEDED
     [told] = [one for one in home.app.store.incidents(job.id) if one.code == "deadline"]
-    assert told.text.startswith("will miss its deadline, ")
+    assert told.text.startswith("wanted by 23:00, and at its speed done at 23:")
     assert told.evidence["expected"] > told.evidence["due"]
 
 
