@@ -19,10 +19,11 @@ from orchestrator.lateness import tell_of_waiting
 from orchestrator.night import Night
 from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from orchestrator.room import Room
 from orchestrator.surroundings import floor_of
 from orchestrator.telling import Teller
 from orchestrator.upkeep import START_LOG_BYTES
-from workers import disk
+from workers import disk, sensors
 from workers.files import cap_log
 from workers.job_dir import JobDir
 
@@ -55,6 +56,8 @@ class Shift:
             return
         try:
             while (job := self._next()) is not None:
+                if self._taken < self._slots:
+                    self._night.app.doorbell.ring()  # another slot may find a job that fits beside this one
                 self._look_after(job)
         finally:
             self._free_slot()
@@ -113,7 +116,8 @@ class Shift:
         app, night = self._night.app, self._night
         if app.store.queue_state().paused_at is not None:
             return None
-        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read)
+        room = Room(app.store, sensors.allowed_memory) if self._slots > 1 else schedule.anything_fits
+        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room)
         for turn in found:
             if turn.may_start and (job := app.store.claim(night.owner, now, only=turn.job.id)) is not None:
                 return job

@@ -12,6 +12,7 @@ from jobs.job import Job
 from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.cli import reach
+from orchestrator.cli.status import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
 
@@ -116,7 +117,8 @@ def _let_go_on(app: App, job: Job) -> None:
         click.echo(f"job {job.id} is {job.status} already")
         return
     after = app.store.let_go_on(job.id)
-    click.echo(f"job {job.id} {after.status}")
+    turn = waiting_turns(app, [after]).get(job.id)
+    click.echo(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
 
 
 def _until_not_running(app: App, job_id: int) -> Job:

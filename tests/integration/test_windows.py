@@ -149,10 +149,15 @@ def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
 
 def test_two_jobs_train_at_a_time_where_there_are_two_slots(workshop: Workshop, tmp_path: Path) -> None:
     with inside(tmp_path / "two", Hours("2026-11-25 22:30"), slots=2) as home:
-        jobs = home.submit(workshop.job_file(tmp_path / "a.yaml"), workshop.job_file(tmp_path / "b.yaml"))
-        home.begin()
-        home.begin()
-        home.rest()
-        spans = [(one.started_at or 0.0, one.ended_at or 0.0) for one in (home.job(job.id) for job in jobs)]
-    assert spans[0][0] < spans[1][1] and spans[1][0] < spans[0][1], "their lives overlap"
-    assert [home.job(job.id).status for job in jobs] == [Status.SUCCEEDED] * 2
+        lives = []
+        for turn in ("first", "second"):
+            files = [workshop.job_file(tmp_path / f"{turn}-{name}.yaml") for name in "ab"]
+            jobs = home.submit(*files)
+            home.begin()
+            home.begin()
+            home.rest()
+            lives.append([home.job(job.id) for job in jobs])
+    for jobs in lives:
+        assert [job.status for job in jobs] == [Status.SUCCEEDED] * 2
+    overlap = [(b.started_at or 0.0) < (a.ended_at or 0.0) for a, b in lives]
+    assert overlap == [False, True], "what they take is known only after one of them has run alone"
