@@ -117,4 +117,5 @@ def inside(path: Path, hours: Hours, *, slots: int = 1) -> Iterator[Inside]:
     finally:
         made.night.going_home.set()
         made.rest()
+        made.shift.go_home()
         made.app.close()
