@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,14 +140,18 @@ def _disk(patient: Patient) -> Check:
 
 
 def _filesystem(patient: Patient) -> Check:
-    path, ground = patient.home.path, patient.ground
-    obstacle = None
-    if not ground.is_dir():
-        obstacle = f"{ground} is not a folder"
-    elif not os.access(ground, os.W_OK | os.X_OK):
-        obstacle = f"{ground} cannot be written"
-    apple = sys.platform == "darwin"
-    return checkup_machine.filesystem(path.resolve(), mounts.mount_of(path), obstacle=obstacle, apple=apple)
+    path = patient.home.path
+    obstacle, mount = None, None
+    try:
+        path, ground = path.resolve(), patient.ground
+        mount = mounts.mount_of(path)
+        if not ground.is_dir():
+            obstacle = f"{ground} is not a folder"
+        elif not os.access(ground, os.W_OK | os.X_OK):
+            obstacle = f"{ground} cannot be written"
+    except (OSError, RuntimeError) as error:  # no leave to look; links in a circle
+        obstacle = f"{path} cannot be reached: {error}"
+    return checkup_machine.filesystem(path, mount, obstacle=obstacle, apple=sys.platform == "darwin")
 
 
 def _privacy(patient: Patient) -> Check:
@@ -217,7 +222,9 @@ def _messages(patient: Patient) -> Check:
 
 
 def _worker(patient: Patient) -> Check:
-    present = duty.running(patient.home)
+    present = None
+    with suppress(OSError):  # what is wrong with the home is told by its own check
+        present = duty.running(patient.home)
     reading = checkup.WorkerReading(
         pid=int(present["pid"]) if present is not None else None,
         version=present.get("lq") if present is not None else None,

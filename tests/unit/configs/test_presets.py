@@ -93,6 +93,7 @@ def test_a_preset_can_be_submitted(one: Preset, tmp_path: Path) -> None:
 def test_every_key_of_a_preset_is_explained(one: Preset) -> None:
     lines = one.text.splitlines()
     node = yaml.compose(one.text, Loader=yaml.SafeLoader)
+    assert node is not None
     found = list(keys(node))
     assert len(found) >= 12
     # a value of several lines has its comment on its first one

@@ -230,6 +230,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
     ("command", "fields"),
     [
         ("lq status --json", STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB),
+        ("lq doctor --json", {"checks", "name", "state", "says", "advice"}),
+        ("lq config presets --json", {"presets", "name", "summary"}),
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )
