@@ -284,11 +284,21 @@ def display(sleep_minutes: int | None, *, held: bool, metal: bool) -> Check:
     return ok(name, f"goes dark after {sleep_minutes} min, as Metal needs it")
 
 
-def open_files(soft: int) -> Check:
-    """Judge how many files a process may have open (the soft limit of RLIMIT_NOFILE)."""
+MLX_LMS_FILES = 4096
+"""mlx_lm/utils.py sets the limits of open files to (2048, 4096) as it is imported, and dies where it may not."""
+
+
+def open_files(soft: int, hard: int) -> Check:
+    """Judge how many files a process may have open.
+
+    Args:
+        soft: the limit in force (RLIMIT_NOFILE), which is the worker's.
+        hard: the limit up to which a process may raise it, which MLX-LM does.
+    """
     name = "open files"
-    if soft < 64:
-        return fail(name, f"at most {soft}", "ulimit -n 1024, in the shell that starts the worker")
+    if hard < MLX_LMS_FILES:
+        says = f"at most {hard:,}, and MLX-LM cannot be imported with less than {MLX_LMS_FILES:,}"
+        return fail(name, says, "raise the hard limit (nofile in /etc/security/limits.conf), then log in anew")
     if soft < 256:
         return warn(name, f"at most {soft}", "ulimit -n 1024, in the shell that starts the worker")
     return ok(name, f"at most {soft:,}" if soft < 1 << 40 else "without a limit")

@@ -177,8 +177,9 @@ def _display(patient: Patient) -> Check:
 
 
 def _open_files(_: Patient) -> Check:
-    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return checkup_machine.open_files(1 << 62 if soft == resource.RLIM_INFINITY else soft)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (1 << 62 if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    return checkup_machine.open_files(soft, hard)
 
 
 def _clock(_: Patient) -> Check:

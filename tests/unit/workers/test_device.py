@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jobs.checkup_machine import Device
+from jobs.checkup_machine import MLX_LMS_FILES, Device
 from tests.harness import lives
 from workers.device import Asking
 
@@ -58,6 +59,19 @@ def test_a_child_that_dies_says_of_what(tmp_path: Path, monkeypatch: pytest.Monk
     assert "exit code 1" in found
     (tmp_path / "mlx_lm.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     assert asked() == "it said nothing (signal SIGSEGV)"
+
+
+@linux
+def test_mlx_lm_needs_as_many_open_files_as_the_doctor_says() -> None:
+    """The hard limit cannot be raised again, so a process of its own is held to it."""
+    for limit, works in ((MLX_LMS_FILES, True), (MLX_LMS_FILES - 1, False)):
+        code = (
+            f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {limit}))\n"
+            "from workers.device import Asking\n"
+            "with Asking() as asking: print(asking.answer())"
+        )
+        found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+        assert found.startswith("Device(") == works, found
 
 
 def test_a_child_that_hangs_is_given_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
