@@ -107,6 +107,13 @@ TABLE: list[tuple[str, Check, State, str]] = [
     ("awake", checkup_machine.awake("caffeinate", "/usr/bin/caffeinate", None), OK, "caffeinate keeps"),
     ("no awake tool", checkup_machine.awake("caffeinate", None, None), WARN, "no caffeinate"),
     ("awake refused", checkup_machine.awake("systemd-inhibit", "/b/s", "no bus"), WARN, "no bus"),
+    ("all told", checkup_machine.senses("nominal", 1234.0), OK, "thermal level nominal; last used 1,234 s ago"),
+    (
+        "nothing told",
+        checkup_machine.senses(None, None),
+        OK,
+        "so lq.power.thermal never acts; use is not told, so lq.idle",
+    ),
     ("mains only", checkup_machine.power(None), OK, "no battery"),
     ("plugged in", checkup_machine.power((0.41, True)), OK, "on mains, battery at 41%"),
     ("on battery", checkup_machine.power((0.41, False)), WARN, "on battery at 41%"),
