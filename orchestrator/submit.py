@@ -26,11 +26,23 @@ from workers.job_dir import JobDir
 
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
-    from configs.load import LoadedJob
+    from configs.load import LoadedJob, Sweep
     from jobs.budget import Need
     from jobs.spec import JobSpec
 
 PROVENANCE_VERSION = 1
+_OF_DATA = {
+    "data",
+    "hf_dataset",
+    "batch_size",
+    "test",
+    "mask_prompt",
+    "prompt_feature",
+    "completion_feature",
+    "chat_feature",
+    "text_feature",
+}
+"""What a check of the data looks at (configs/data_files.py, data_rows.py)."""
 _PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy", "numpy", "transformers", "tokenizers")
 
 
@@ -49,14 +61,24 @@ class Checked:
         unknown = budget.unknown(self.need)
         return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
 
+    def in_group(self, name: str) -> Checked:
+        """Return the same job as one of a group."""
+        spec = self.loaded.spec
+        spec = spec.model_copy(update={"lq": spec.lq.model_copy(update={"group": name})})
+        return dataclasses.replace(self, loaded=dataclasses.replace(self.loaded, spec=spec))
 
-def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
+
+def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
     """Check a job file, its data and its model; nothing is changed.
 
     Args:
         app: store and settings.
         path: the job file.
         overwrite: whether the adapter may overwrite what lies in adapter_path now.
+        sets: `key=value` each, laid upon the file.
+
+    Returns:
+        One for each job the file makes: each combination of its matrix, else one.
 
     Raises:
         InvalidInput: it cannot be trained with.
@@ -64,10 +86,19 @@ def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
     from configs.data_files import check_data
-    from configs.load import load_job
+    from configs.load import load_jobs
 
-    loaded = load_job(path, defaults=app.settings().defaults)
-    facts = check_data(loaded.spec)
+    found: dict[str, DataFacts] = {}  # of the same data checked in the same way; a sweep has it once, not a thousand times
+    checked = []
+    for loaded in load_jobs(path, sets, defaults=app.settings().defaults):
+        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        if key not in found:
+            found[key] = check_data(loaded.spec)
+        checked.append(_checked(app, loaded, found[key], overwrite=overwrite))
+    return checked
+
+
+def _checked(app: App, loaded: LoadedJob, facts: DataFacts, *, overwrite: bool) -> Checked:
     _require_own_adapter_path(app, loaded.spec)
     overwrites = _overwritten(loaded, overwrite=overwrite)
     valid = facts.files.get("valid.jsonl")
@@ -75,14 +106,16 @@ def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
     return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
 
 
-def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> list[Checked]:
-    """Check several job files that are to be queued together.
+def check_all(
+    app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()
+) -> list[Checked]:
+    """Check several job files that are to be queued together; as `check`.
 
     Raises:
         what `check` does, NotAllowed: two of them publish to the same adapter_path, InvalidInput: there is too little
         space on the disk for all of them.
     """
-    checked = [check(app, path, overwrite=overwrite) for path in paths]
+    checked = [one for path in paths for one in check(app, path, overwrite=overwrite, sets=sets)]
     taken: dict[str | None, Path] = {}
     for one in checked:
         target, source = one.loaded.spec.adapter_path, one.loaded.source
@@ -93,14 +126,47 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> li
     return checked
 
 
+def enqueue_all(app: App, checked: Sequence[Checked]) -> list[Job]:
+    """Queue checked jobs in one transaction: all of them appear, each with its folder, or none does.
+
+    The jobs of a sweep become a group: the one its `lq.group` names, else a new one named after the file.
+    """
+    groups: dict[Sweep, str] = {}
+    with app.store.together():
+        for one in checked:
+            sweep = one.loaded.sweep
+            if sweep is not None and sweep not in groups:
+                groups[sweep] = sweep.joins or app.store.free_group_name(sweep.name)
+        jobs = [_queued(app, one, groups[one.loaded.sweep] if one.loaded.sweep else None) for one in checked]
+    for job in jobs:
+        for message in app.store.messages(job.id):
+            app.doorbell.ring_for_delivery(message.id)
+    return jobs
+
+
 def enqueue(app: App, checked: Checked) -> Job:
     """Queue a checked job: its row and its folder appear together, or neither does."""
+    (job,) = enqueue_all(app, [checked])
+    return job
+
+
+def _queued(app: App, checked: Checked, group: str | None) -> Job:
+    """Queue a job within a transaction.
+
+    Args:
+        app: store and home.
+        checked: the job.
+        group: the group of the sweep it is of.
+    """
     from orchestrator.telling import Teller
 
+    if group is not None:
+        checked = checked.in_group(group)
     spec = checked.loaded.spec
     known = _known_to_fit(app, spec)
-    job = app.store.submit(
+    return app.store.submit(
         name=spec.name,
+        group=spec.lq.group,
         priority=spec.lq.priority,
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
@@ -110,9 +176,6 @@ def enqueue(app: App, checked: Checked) -> Job:
         leg=known,
         announce=lambda job: Teller(app, job, spec).submitted(),
     )
-    for message in app.store.messages(job.id):
-        app.doorbell.ring_for_delivery(message.id)
-    return job
 
 
 def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:
@@ -176,7 +239,7 @@ def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
     spec = checked.loaded.spec
     folder = jobs / f"{job_id}-{slug(spec.name)}"
     partial = jobs / f".{folder.name}.partial"
-    for leftover in (partial, folder):  # of a submit that was killed before it was recorded
+    for leftover in (folder, *_leftovers(jobs, job_id)):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(mode=0o700)
     job_dir = JobDir(partial)
@@ -187,12 +250,25 @@ def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
     return folder
 
 
+def _leftovers(jobs: Path, job_id: int) -> list[Path]:
+    """Return what a submit that was killed before it was recorded left under this id; nothing that ever ran."""
+    job_dir = JobDir(Path())
+    own = {path.name for path in (job_dir.config, job_dir.provenance, job_dir.course)}
+    whole = [path for path in jobs.glob(f"{job_id}-*") if {inside.name for inside in path.iterdir()} <= own]
+    return [*whole, *jobs.glob(f".{job_id}-*.partial")]
+
+
 def provenance(checked: Checked) -> dict[str, Any]:
     """Return what provenance.json holds: where the job came from, and what it will run on."""
     source = checked.loaded.source
     return {
         "version": PROVENANCE_VERSION,
-        "submitted": {"file": str(source), "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+        "submitted": {
+            "file": str(source),
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "set": list(checked.loaded.sets),
+            "matrix": dict(checked.loaded.varied),
+        },
         "host": {"name": platform.node(), "platform": platform.platform(), "machine": sensors.machine()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "model": _model(checked.loaded.spec.model),

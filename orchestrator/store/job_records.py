@@ -67,6 +67,7 @@ class JobRecords(Database):
         prepare: Callable[[int], Path],
         now: float,
         leg: Leg | None = None,
+        group: str | None = None,
         adapter_path: str | None = None,
         announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
@@ -81,6 +82,7 @@ class JobRecords(Database):
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
+            group: the group it joins.
             adapter_path: where the job publishes; no other live job may.
             announce: returns the messages that the new job causes.
 
@@ -90,6 +92,7 @@ class JobRecords(Database):
         with self.writing() as db:
             _require_free_path(db, adapter_path)
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
+            row |= {"group_name": group}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
