@@ -54,7 +54,9 @@ def labels_of(combinations: Sequence[Sequence[Choice]]) -> list[Label]:
     ]
     return [
         Label(text=text, folder=folder)
-        for text, folder in zip(_told_apart(texts, " #"), _told_apart([_folder(text) for text in texts], "-"), strict=True)
+        for text, folder in zip(
+            _told_apart(texts, " #"), _told_apart([_folder(text) for text in texts], "-"), strict=True
+        )
     ]
 
 

@@ -169,9 +169,7 @@ class _Matrix:
     def _setting(self, where: Where, value: Any, at: Where) -> Setting:
         """Return a setting whose lines are those of its place in the matrix."""
         inside = {
-            (*where, *place[len(at) :]): line
-            for place, line in self._document.lines.items()
-            if place[: len(at)] == at
+            (*where, *place[len(at) :]): line for place, line in self._document.lines.items() if place[: len(at)] == at
         }
         line = self._document.line(at)
         return Setting(where=where, value=value, lines=({where: line} if line is not None else {}) | inside)
@@ -205,9 +203,7 @@ class _Matrix:
             found.append({places[key]: value for key, value in one.items()})
         return found
 
-    def _require_value(
-        self, at: Where, key: str, value: Any, axes: Sequence[Axis], places: Mapping[str, int]
-    ) -> None:
+    def _require_value(self, at: Where, key: str, value: Any, axes: Sequence[Axis], places: Mapping[str, int]) -> None:
         if key not in places:
             near = difflib.get_close_matches(key, places, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(list(places))}"

@@ -37,6 +37,11 @@ _OF_THE_GUARD = {
 }
 _OTHER = {
     "slept": "The machine slept",
+    "window_closed": "Its window closed",
+    "on_battery": "The machine ran on battery",
+    "too_hot": "The machine was too hot",
+    "in_use": "Somebody used the machine",
+    "deadline": "Its deadline cannot be met",
     "self_test": "A resume did not measure what had been recorded",
     "checkpoint_invalid": "A checkpoint was damaged",
     "torn_kernel": "A kernel that MLX had compiled was torn",

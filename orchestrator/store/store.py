@@ -14,13 +14,25 @@ from orchestrator.store.group_records import GroupRecords
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
+from orchestrator.store.line import Line
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
 from orchestrator.store.versions import open_engine
 
 
-class Store(JobRecords, GroupRecords, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord):
+class Store(
+    JobRecords,
+    GroupRecords,
+    Line,
+    Leases,
+    AttemptRecords,
+    Courses,
+    Observations,
+    IncidentRecords,
+    Outbox,
+    QueueRecord,
+):
     """What is true about every job; the only one who knows."""
 
     @classmethod
