@@ -54,10 +54,15 @@ def listed(words: Sequence[str]) -> str:
 
 
 def invalid(source: Path, line: Line | None, text: str) -> ConfigInvalid:
-    """Return the error for one mistake, ready to raise; a key that its place names already is not named twice."""
+    """Return the error for one mistake, ready to raise."""
+    return ConfigInvalid(told(source, line, text))
+
+
+def told(source: Path, line: Line | None, text: str) -> str:
+    """Return the line for one mistake; a key that its place names already is not named twice."""
     if isinstance(line, str):
         text = text.removeprefix(f"{line.rpartition(' ')[2]}: ")
-    return ConfigInvalid(one_line(located(source, line, text)))
+    return one_line(located(source, line, text))
 
 
 def first_of(source: Path, faults: Sequence[Fault]) -> ConfigInvalid:

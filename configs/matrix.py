@@ -129,8 +129,7 @@ class _Matrix:
         return Axis(key=key, values=tuple(self._bundles(key, given)))
 
     def _plain_values(self, key: str, given: Any) -> Iterator[Value]:
-        at, where = (*IN_MATRIX, key), where_of(key)
-        assert where is not None
+        at, where = (*IN_MATRIX, key), where_of(key) or (key,)
         if not isinstance(given, list) or not given:
             raise self._wrong(at, f"must be a list of values, not {show(given) if given != [] else 'an empty one'}")
         for place, value in enumerate(given):

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.faults import invalid, one_line
+from configs.faults import invalid, one_line, told
 from configs.training_rules import hub_entries
 from configs.yaml_text import Document
-from jobs.errors import Line, ModelMissing, located
+from jobs.errors import Line, ModelMissing
 from jobs.spec import JobSpec
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -117,7 +117,7 @@ def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
 
 
 def _missing(source: Path, line: Line | None, text: str) -> ModelMissing:
-    return ModelMissing(one_line(located(source, line, text)))
+    return ModelMissing(told(source, line, text))
 
 
 def _data(spec: JobSpec, search: _Search) -> str:

@@ -14,7 +14,7 @@ from orchestrator.cli import output, reach
 from orchestrator.cli.best_of import best_of_facts, tell_group
 from orchestrator.cli.output import json_option
 
-MOST_CURVES = 12
+MOST_CURVES = 8
 """In one picture; of a larger group the best ones."""
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ class Group:
 
     @property
     def best(self) -> int | None:
-        """The id of the job of the lowest validation among those that succeeded; None where they are not of one kind."""
+        """The id of the job of the lowest validation that succeeded; None where losses are not of the same tokens."""
         able = [job.id for job in self.jobs if job.status is Status.SUCCEEDED and job.id in self.losses]
         return min(able, key=lambda job_id: (self.losses[job_id], job_id), default=None) if self.alike else None
 
