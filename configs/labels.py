@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -68,8 +70,11 @@ def short_keys(keys: Sequence[str]) -> list[str]:
 
 def short_number(value: float) -> str:
     """Return a number as people write it: 1e-5, 0.05, 8."""
-    text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return re.sub(r"e([+-])0*(\d)", lambda found: f"e{found[1].replace('+', '')}{found[2]}", text)
+    text = repr(value).removesuffix(".0")
+    if not math.isfinite(value) or 1 <= abs(value) < 1e10 or value == 0:
+        return text
+    power = f"{decimal.Decimal(repr(value)).normalize():e}".replace("e+", "e")
+    return power if len(power) < len(text) else text
 
 
 def named(base: str, label: str) -> str:

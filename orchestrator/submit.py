@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import platform
 import re
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +19,9 @@ from jobs.course import Course, Leg
 from jobs.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.job import Job
 from jobs.states import ENDED, Status
-from orchestrator import budget
+from orchestrator import budget, staging
 from orchestrator.app import App
+from orchestrator.store.group_records import free_name
 from workers import publishing, sensors
 from workers.files import write_atomically, write_json
 from workers.job_dir import JobDir
@@ -93,7 +94,9 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
         str, DataFacts
     ] = {}  # of the same data checked in the same way; a sweep has it once, not a thousand times
     checked = []
-    for loaded in load_jobs(path, sets, defaults=app.settings().defaults):
+    jobs = load_jobs(path, sets, defaults=app.settings().defaults)
+    _require_own_adapter_paths(app, [one.spec for one in jobs])
+    for loaded in jobs:
         key = loaded.spec.model_dump_json(include=_OF_DATA)
         if key not in found:
             found[key] = check_data(loaded.spec)
@@ -102,7 +105,6 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
 
 
 def _checked(app: App, loaded: LoadedJob, facts: DataFacts, *, overwrite: bool) -> Checked:
-    _require_own_adapter_path(app, loaded.spec)
     overwrites = _overwritten(loaded, overwrite=overwrite)
     valid = facts.files.get("valid.jsonl")
     need = budget.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
@@ -135,17 +137,32 @@ def enqueue_all(app: App, checked: Sequence[Checked]) -> list[Job]:
 
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one named after the file.
     """
-    groups: dict[Sweep, str] = {}
-    with app.store.together():
-        for one in checked:
-            sweep = one.loaded.sweep
-            if sweep is not None and sweep not in groups:
-                groups[sweep] = sweep.joins or app.store.free_group_name(sweep.name)
-        jobs = [_queued(app, one, groups[one.loaded.sweep] if one.loaded.sweep else None) for one in checked]
+    store = app.store  # makes the home where there is none
+    with staging.opened(app.home.jobs) as stage:
+        while True:
+            groups = _groups(app, checked)
+            named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
+            folders = [stage.filled(lambda folder, one=one: _write(folder, one)) for one in named]
+            with store.together():  # short: only what the folders are called is left to do
+                if _groups(app, checked) == groups:
+                    _require_own_adapter_paths(app, [one.loaded.spec for one in named])
+                    jobs = [_queued(app, one, folder) for one, folder in zip(named, folders, strict=True)]
+                    break
     for job in jobs:
-        for message in app.store.messages(job.id):
+        for message in store.messages(job.id):
             app.doorbell.ring_for_delivery(message.id)
     return jobs
+
+
+def _groups(app: App, checked: Sequence[Checked]) -> dict[Sweep, str]:
+    """Return the group of each sweep: the one it joins, else one whose name nobody ever had."""
+    taken = set(app.store.groups())
+    found: dict[Sweep, str] = {}
+    for sweep in dict.fromkeys(one.loaded.sweep for one in checked):
+        if sweep is not None:
+            found[sweep] = sweep.joins or free_name(sweep.name, taken)
+            taken.add(found[sweep])
+    return found
 
 
 def enqueue(app: App, checked: Checked) -> Job:
@@ -154,18 +171,16 @@ def enqueue(app: App, checked: Checked) -> Job:
     return job
 
 
-def _queued(app: App, checked: Checked, group: str | None) -> Job:
+def _queued(app: App, checked: Checked, folder: Path) -> Job:
     """Queue a job within a transaction.
 
     Args:
         app: store and home.
         checked: the job.
-        group: the group of the sweep it is of.
+        folder: its own, filled; it gets its name now.
     """
     from orchestrator.telling import Teller
 
-    if group is not None:
-        checked = checked.in_group(group)
     spec = checked.loaded.spec
     known = _known_to_fit(app, spec)
     return app.store.submit(
@@ -174,8 +189,7 @@ def _queued(app: App, checked: Checked, group: str | None) -> Job:
         priority=spec.lq.priority,
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
-        adapter_path=spec.adapter_path,
-        prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
+        prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
         leg=known,
         after=_predecessors(app, spec),
@@ -252,10 +266,11 @@ def _difference(spec: JobSpec, leg: Leg) -> str:
     )
 
 
-def _require_own_adapter_path(app: App, spec: JobSpec) -> None:
-    """Refuse a taken adapter_path in good time; the store asks once more when it queues the job."""
-    if spec.adapter_path is not None and app.home.store.exists():
-        app.store.require_free_path(spec.adapter_path)
+def _require_own_adapter_paths(app: App, specs: Sequence[JobSpec]) -> None:
+    """Refuse a taken adapter_path in good time; it is asked once more when the jobs are queued."""
+    paths = [spec.adapter_path for spec in specs if spec.adapter_path is not None]
+    if paths and app.home.store.exists():
+        app.store.require_free_paths(paths)
 
 
 def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
@@ -280,30 +295,14 @@ def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
-def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
-    """Write the job's folder; it gets its name when everything is in it."""
+def _write(folder: Path, checked: Checked) -> None:
+    """Write what a job's folder holds from the beginning."""
     from configs.load import dump_job
 
-    spec = checked.loaded.spec
-    folder = jobs / f"{job_id}-{slug(spec.name)}"
-    partial = jobs / f".{folder.name}.partial"
-    for leftover in (folder, *_leftovers(jobs, job_id)):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(mode=0o700)
-    job_dir = JobDir(partial)
+    spec, job_dir = checked.loaded.spec, JobDir(folder)
     write_atomically(job_dir.config, dump_job(spec))
     write_json(job_dir.provenance, provenance(checked))
     write_json(job_dir.course, courses.to_json(courses.Course.requested(spec)))
-    partial.rename(folder)
-    return folder
-
-
-def _leftovers(jobs: Path, job_id: int) -> list[Path]:
-    """Return what a submit that was killed before it was recorded left under this id; nothing that ever ran."""
-    job_dir = JobDir(Path())
-    own = {path.name for path in (job_dir.config, job_dir.provenance, job_dir.course)}
-    whole = [path for path in jobs.glob(f"{job_id}-*") if {inside.name for inside in path.iterdir()} <= own]
-    return [*whole, *jobs.glob(f".{job_id}-*.partial")]
 
 
 def provenance(checked: Checked) -> dict[str, Any]:
@@ -331,6 +330,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, case, func, select
 
@@ -35,15 +36,6 @@ class GroupRecords(Database):
         with self.reading() as db:
             found = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
             return [name for name in found if name is not None]
-
-    def free_group_name(self, wanted: str) -> str:
-        """Return a name that no group ever had: the one wanted, else `wanted 2`, `wanted 3` and so on."""
-        taken = set(self.groups())
-        number, name = 1, wanted
-        while name in taken:
-            number += 1
-            name = f"{wanted} {number}"
-        return name
 
     def jobs_of_group(self, name: str) -> list[Job]:
         """Return the jobs of a group by id; none where there is no such group."""
@@ -85,6 +77,15 @@ class GroupRecords(Database):
                 EndedGroup(name=str(name), jobs=count, ended_at=float(ended_at), last_job=job_id)
                 for name, count, ended_at, job_id in db.execute(query)
             ]
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """Return a name that no group has: the one wanted, else `wanted 2`, `wanted 3` and so on."""
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted} {number}"
+    return name
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:

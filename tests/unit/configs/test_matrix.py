@@ -127,7 +127,19 @@ def test_labels_differ_fit_and_can_be_shown_whatever_the_values(values: list[tup
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1e-5, "1e-5"), (0.05, "0.05"), (8, "8"), (1e10, "1e10"), (1.23456789, "1.23456789"), (-1, "-1")]
+    ("value", "text"),
+    [
+        (1e-5, "1e-5"),
+        (0.05, "0.05"),
+        (8, "8"),
+        (1e10, "1e10"),
+        (0.001, "1e-3"),
+        (5000, "5000"),
+        (12345.678, "12345.678"),
+        (True + 0.5, "1.5"),
+        (1.23456789, "1.23456789"),
+        (-1, "-1"),
+    ],
 )
 def test_numbers_are_written_as_people_do(value: float, text: str) -> None:
     assert short_number(value) == text
@@ -230,7 +242,8 @@ WRONG = {
     # of one combination: the line is that of the value
     "lq:\n  matrix:\n    iters:\n      - 10\n      - 0": "8: iters: must be a whole number greater than 0, not 0",
     "lq:\n  matrix:\n    num_layers:\n      - 2\n      - 9": "8: num_layers: 9, but the model has 4 layers; "
-    "write 9 or less".replace("write 9", "write 4") + ", or -1 for all",
+    "write 9 or less".replace("write 9", "write 4")
+    + ", or -1 for all",
     "lq:\n  matrix:\n    a:\n      x:\n        seed: 1\n      y:\n        lora_parameters:\n          alpha: 3": "11: "
     "unknown key 'lora_parameters.alpha'; write 'lora_parameters.scale: 0.375', which is alpha / rank = 3 / 8",
     "lq:\n  matrix:\n    model: [model, ./other]": "6: model: no such folder",
@@ -272,7 +285,7 @@ def test_values_from_the_command_line_take_the_place_of_the_files(folder: Path) 
 def test_a_matrix_can_be_given_changed_and_taken_away_on_the_command_line(folder: Path) -> None:
     assert [job.label for job in jobs_of(folder, "", "lq.matrix.lora_parameters.rank=[4, 8]")] == ["r=4", "r=8"]
     assert [job.label for job in jobs_of(folder, LR, "lq.matrix.learning_rate=[1e-3]", "lq.matrix.seed=[1]")] == [
-        "lr=0.001 seed=1"
+        "lr=1e-3 seed=1"
     ]
     assert len(jobs_of(folder, f"{LR}    seed: [1, 2]\n", "lq.matrix.seed=")) == 2
     assert [job.spec.name for job in jobs_of(folder, LR, "lq.matrix=", "learning_rate=1e-3")] == ["qwen"]
