@@ -90,7 +90,7 @@ def _tell(night: Night, job: Job, spec: JobSpec, found: Late, left_s: float) -> 
     if any(one.code == CODE and one.evidence.get("due") == found.due for one in store.incidents(job.id)):
         return
     by, then = (clock(moment, night.clock(), night.zone) for moment in (found.due, found.expected))
-    text = f"will miss its deadline, {by}: at its speed it is done at {then}"
+    text = f"wanted by {by}, and at its speed done at {then}"
     evidence = {"due": found.due, "expected": round(found.expected, 1), "left_s": round(left_s, 1)}
     told = Incident(
         job_id=job.id,

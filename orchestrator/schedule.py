@@ -26,6 +26,11 @@ Room = Callable[["Waiting"], Obstacle | None]
 """Says whether a job fits beside those that run."""
 
 
+def anything_fits(_: Waiting) -> Obstacle | None:
+    """Ask nothing of memory: one job at a time has all of it."""
+    return None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Turn:
     """A job of the line, and what keeps it from training now."""
@@ -40,7 +45,7 @@ class Turn:
         return self.obstacle is None and self.job.status is Status.QUEUED
 
 
-def turns(store: Store, *, now: float, zone: tzinfo | None, read: Read, room: Room = lambda _: None) -> list[Turn]:
+def turns(store: Store, *, now: float, zone: tzinfo | None, read: Read, room: Room = anything_fits) -> list[Turn]:
     """Return the jobs that wait for their turn, in its order, and what keeps each from training now.
 
     A job that may not start keeps none behind it from starting, unless it is strict.

@@ -19,10 +19,12 @@ from orchestrator.lateness import tell_of_waiting
 from orchestrator.night import Night
 from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from orchestrator.room import Room
 from orchestrator.surroundings import floor_of
 from orchestrator.telling import Teller
 from orchestrator.upkeep import START_LOG_BYTES
-from workers import disk
+from orchestrator.vigil import Vigil
+from workers import disk, sensors
 from workers.files import cap_log
 from workers.job_dir import JobDir
 
@@ -47,6 +49,7 @@ class Shift:
         self._rung = False  # a bell was heard while every slot was taken
         self._choosing = threading.Lock()  # no two slots look at the same line
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
+        self._vigil = Vigil(night)
         self._post = Post(night)
         self._comparing = threading.Lock()
 
@@ -56,6 +59,8 @@ class Shift:
             return
         try:
             while (job := self._next()) is not None:
+                if self._taken < self._slots:
+                    self._night.app.doorbell.ring()  # another slot may find a job that fits beside this one
                 self._look_after(job)
         finally:
             self._free_slot()
@@ -66,6 +71,10 @@ class Shift:
     def deliver(self, message_id: int) -> None:
         """Deliver a message of the outbox if it is due."""
         self._post.deliver(message_id)
+
+    def go_home(self) -> None:
+        """Leave nothing behind; the stories have ended."""
+        self._vigil.end()
 
     def tick(self) -> None:
         """A minute has passed: write the digest if its hour has come, see what came apart."""
@@ -122,11 +131,16 @@ class Shift:
         """Claim the first job that may start; where none may, be woken when the next one will."""
         app, night = self._night.app, self._night
         if app.store.queue_state().paused_at is not None:
+            self._vigil.end()
             return None
-        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read)
+        room = Room(app.store, sensors.allowed_memory) if self._slots > 1 else schedule.anything_fits
+        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room)
         for turn in found:
             if turn.may_start and (job := app.store.claim(night.owner, now, only=turn.job.id)) is not None:
+                self._vigil.end()  # from here on its story keeps the machine awake
                 return job
+        if not self._busy:
+            self._vigil.look(found)
         self._wake_at(schedule.opens_next(found), now)
         return None
 

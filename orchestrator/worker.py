@@ -79,6 +79,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)
+        shift.go_home()
         log.info("worker %d is gone", night.owner.pid)
 
 

@@ -61,7 +61,7 @@ def _turn(app: App, job: Job) -> None:
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         _pair("waits", turn.obstacle.text)
     if (when := goes_on(job, app.store.queue_state(), turn)) is not None:
-        _pair("goes on" if job.attempts else "starts", when)
+        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
 
 
 def _tell(app: App, job: Job, *, whole_output: bool) -> None:

@@ -142,7 +142,8 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
         turn: what keeps the job from training.
     """
     if job.status is Status.WAITING:
-        return f"at {output.clock(job.not_before)}" if (job.not_before or 0.0) > time.time() else "as soon as it can"
+        due = job.not_before or 0.0
+        return output.ahead(due) if due > time.time() else "as soon as it can"
     if job.status is Status.HELD:
         return f"with lq release {job.id}"
     if job.status is Status.PAUSED:
@@ -150,7 +151,7 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return f"at {output.clock(until)}" if until is not None else None
+    return output.ahead(until) if until is not None else None
 
 
 def _tell(
@@ -193,7 +194,8 @@ def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
     if because is None:
         return None
     when = goes_on(job, queue, turn)
-    goes = "" if when is None else f", {'goes on' if job.attempts else 'starts'} {when}"
+    verb = "starts" if job.status is Status.QUEUED and not job.attempts else "goes on"
+    goes = f", {verb} {when}" if when is not None else ""
     return f"job {job.id} {job.status}{goes}: {because}"
 
 

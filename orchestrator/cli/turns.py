@@ -12,6 +12,7 @@ from jobs.job import Job
 from jobs.states import ENDED, Status
 from orchestrator.app import App
 from orchestrator.cli import reach
+from orchestrator.cli.status import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
 _QUEUE_OR_GROUP = "--queue, or --group NAME"
@@ -128,7 +129,8 @@ def _let_go_on(app: App, job: Job) -> None:
         click.echo(f"job {job.id} is {job.status} already")
         return
     after = app.store.let_go_on(job.id)
-    click.echo(f"job {job.id} {after.status}")
+    turn = waiting_turns(app, [after]).get(job.id)
+    click.echo(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
 
 
 def _until_not_running(app: App, job_id: int) -> Job:

@@ -59,7 +59,7 @@ class Home:
 
     def queued(self, name: str = "job", group: str | None = None, **keys: Any) -> Job:
         """Submit a job."""
-        lq = {"name": name, "group": group}
+        lq = {"name": name, "group": group} | keys.pop("lq", {})
         spec = JobSpec(model="/models/tiny", data="/data/qa", lq=lq, **{"iters": 1000} | keys)
 
         def prepare(job_id: int) -> Path:
