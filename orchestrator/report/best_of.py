@@ -57,14 +57,16 @@ def best_of(entries: Sequence[Entry]) -> BestOf:
         entries: one or more. Those whose adapter is not there to be used (not ended, or ended without one) are set
             apart.
     """
-    able = [entry for entry in entries if entry.has_adapter and _loss(entry) < math.inf]
-    able.sort(key=lambda entry: (_loss(entry), entry.facts.job.id))
+    able = sorted(filter(_may_win, entries), key=lambda entry: (_loss(entry), entry.facts.job.id))
     why_not = why_not_by_row(able) if len(able) > 1 else None
     behind = [None] * len(able) if why_not or len(able) < 2 else [None, *_behind(able)]
     ranked = [Ranked(entry=entry, loss=_loss(entry), behind=gap) for entry, gap in zip(able, behind, strict=True)]
-    ids = {entry.facts.job.id for entry in able}
-    others = tuple(entry for entry in entries if entry.facts.job.id not in ids)
+    others = tuple(entry for entry in entries if not _may_win(entry))
     return BestOf(ranked=tuple(ranked), others=others, why_not=why_not)
+
+
+def _may_win(entry: Entry) -> bool:
+    return entry.has_adapter and _loss(entry) < math.inf
 
 
 def _loss(entry: Entry) -> float:

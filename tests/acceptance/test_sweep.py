@@ -11,7 +11,7 @@ from orchestrator.demo_model import build_data
 from tests.harness import Lq, Workshop, until
 from workers.job_dir import JobDir
 
-pytestmark = pytest.mark.timeout(400, func_only=True)
+pytestmark = pytest.mark.timeout(700, func_only=True)
 
 
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
@@ -21,16 +21,22 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
     file = workshop.job_file(
         tmp_path / "night.yaml",
         data=str(tmp_path / "data"),
-        iters=40,
-        steps_per_eval=20,
+        iters=20,
+        steps_per_eval=10,
         lr_schedule=None,
         learning_rate=1.0,
         adapter_path=str(tmp_path / "out"),
-        lq={"matrix": {"learning_rate": [1e-6, 5e-3], "lora_parameters.rank": [4, 8]}},
+        lq={
+            "matrix": {
+                "learning_rate": [1e-6, 5e-3],
+                "lora_parameters.rank": [4, 8],
+                "exclude": [{"learning_rate": 1e-6, "lora_parameters.rank": 8}],
+            }
+        },
     )
     jobs = lq.json("submit", file)["jobs"]
-    assert [job["group"] for job in jobs] == ["night"] * 4
-    lq("wait", "--group", "night", "--timeout", 300, seconds=310)
+    assert [job["group"] for job in jobs] == ["night"] * 3
+    lq("wait", "--group", "night", "--timeout", 500, seconds=510)
 
     status = lq.json("status", "--group", "night")["jobs"]
     assert {job["status"] for job in status} == {"succeeded"}
@@ -45,8 +51,7 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
     assert (found["id"], found["loss"]) == (best["id"], best["best_val_loss"])
     assert found["runner_up_minus_best"]["rows"] == 60
     assert found["runner_up_minus_best"]["paired"]
-    # a rate that hardly moves the weights leaves two jobs that the rows cannot tell apart from each other, not from the
-    # best one
+    # a rate that hardly moves the weights is behind the best one beyond doubt
     assert not {job["id"] for job in status if job["settings"]["learning_rate"] == "1e-06"} & set(
         found["not_told_apart"]
     )
@@ -57,7 +62,7 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
         "mlx_lm.generate", "--model", workshop.model, "--adapter-path", adapter, "--prompt", "2", "--max-tokens", 2
     )
 
-    title = "lq: night (group of 4) finished"
+    title = "lq: night (group of 3) finished"
     undelivered = until(
         lambda: [one for one in lq.json("notify", "list")["undelivered"] if one["title"] == title],
         "the message of the group",
