@@ -142,7 +142,7 @@ def enqueue_all(app: App, checked: Sequence[Checked]) -> list[Job]:
         while True:
             groups = _groups(app, checked)
             named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
-            folders = [stage.filled(lambda folder, one=one: _write(folder, one)) for one in named]
+            folders = [stage.filled(functools.partial(_write, checked=one)) for one in named]
             with store.together():  # short: only what the folders are called is left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [one.loaded.spec for one in named])

@@ -73,8 +73,7 @@ def test_submit_says_which_jobs_it_queued(home: Home, tmp_path: Path) -> None:
     assert content["dry_run"] is False
     alike: dict[str, Any] = {"name": "night", "group": None, "settings": {}, "status": "queued"}
     assert content["jobs"] == [
-        {"id": number, "job_dir": str(home.jobs / f"{number}-night")} | alike
-        for number in (1, 2)
+        {"id": number, "job_dir": str(home.jobs / f"{number}-night")} | alike for number in (1, 2)
     ]
     assert answer.err == ""
 
