@@ -74,8 +74,9 @@ class GroupRecords(Database):
         )
         with self.reading() as db:
             return [
-                EndedGroup(name=str(name), jobs=count, ended_at=float(ended_at), last_job=job_id)
+                EndedGroup(name=str(name), jobs=count, ended_at=ended_at, last_job=job_id)
                 for name, count, ended_at, job_id in db.execute(query)
+                if ended_at is not None
             ]
 
 
