@@ -267,6 +267,13 @@ class LqSpec(Value):
         (), max_length=20, description="questions answered before and after training, for the report"
     )
 
+    @property
+    def waits_for_something(self) -> bool:
+        """Whether anything but its turn may keep the job from starting."""
+        power = self.power
+        asked = (self.after, self.after_any, self.window, self.idle, power.require_ac, power.min_battery, power.thermal)
+        return any(asked)
+
 
 class JobSpec(Value):
     """One fine-tuning run: every key of MLX-LM's LoRA YAML, and `lq`."""

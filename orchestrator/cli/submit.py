@@ -14,6 +14,7 @@ from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.submit import Checked
 
 _FILE = click.Path(path_type=Path)
@@ -63,7 +64,7 @@ def submit(
             told = [_entry(job, one) for job, one in zip(jobs, checked, strict=True)]
             output.print_json({"dry_run": False, "jobs": told})
         else:
-            _tell(jobs, checked, said)
+            _tell(app, jobs, checked, said)
         if not wait_for_it:
             return 0
         from orchestrator.cli.wait import wait_for
@@ -92,7 +93,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
         reach.require_bell(app)
         _tell_notes([checked])
         job = enqueue(app, checked)
-        _tell([job], [checked], reach.wake_worker(app), hint=False)
+        _tell(app, [job], [checked], reach.wake_worker(app), hint=False)
         return follow(app, job.id)
 
 
@@ -133,11 +134,24 @@ def _settings(varied: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
 
 
-def _tell(jobs: Sequence[Job], checked: Sequence[Checked], said: str | None, *, hint: bool = True) -> None:
+def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int, str]:
+    """Return what keeps jobs from starting at once, by id; looked at only where one asks for something."""
+    if not any(one.loaded.spec.lq.waits_for_something for one in checked):
+        return {}
+    from orchestrator.cli.status import waiting_turns, waits
+
+    turns, queue = waiting_turns(app, jobs), app.store.queue_state()
+    return {job.id: text for job in jobs if (text := waits(job, queue, turns.get(job.id))) is not None}
+
+
+def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str | None, *, hint: bool = True) -> None:
+    waiting = _kept(app, jobs, checked)
     groups: dict[str, list[tuple[Job, str]]] = {}
     for job, one in zip(jobs, checked, strict=True):
         if one.loaded.label is None or job.group_name is None:
             click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
+            if job.id in waiting:
+                click.echo(waiting[job.id])
         else:
             groups.setdefault(job.group_name, []).append((job, one.loaded.label))
     for name, members in groups.items():

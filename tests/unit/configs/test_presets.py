@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from configs.load import LoadedJob, load_job
+from configs.load import LoadedJob, load_jobs
 from configs.preset_files import DEFAULT, Preset, preset, presets
 from jobs import early_stop
-from jobs.errors import ConfigInvalid, InvalidInput
+from jobs.errors import InvalidInput
 from jobs.job import Validation
 from tests.benchmarks.detectors.curves import reference_run
 
@@ -35,18 +35,10 @@ NAMES = {
 
 
 def loaded(one: Preset, folder: Path) -> LoadedJob:
-    """Load a preset as `lq submit` would; nothing of it is replaced.
-
-    The sweep is loaded without its matrix, which must be all that keeps it from being one job.
-    """
+    """Load a preset as `lq submit` would, of the sweep the first job; nothing of it is replaced."""
     path = folder / f"{one.name}.yaml"
     path.write_text(one.text)
-    if "  matrix:" not in one.text:
-        return load_job(path)
-    with pytest.raises(ConfigInvalid, match=r"'lq\.matrix' is not built yet|its matrix makes 6 jobs"):
-        load_job(path)
-    path.write_text(one.text[: one.text.index("  matrix:")])
-    return load_job(path)
+    return load_jobs(path)[0]
 
 
 def keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
@@ -82,10 +74,20 @@ def test_there_is_a_preset_for_each_need_and_the_general_one_comes_first() -> No
 @pytest.mark.parametrize("one", ALL)
 def test_a_preset_can_be_submitted(one: Preset, tmp_path: Path) -> None:
     spec = loaded(one, tmp_path).spec
-    assert spec.lq.name == one.name
+    assert (spec.lq.group or spec.lq.name) == one.name
     assert spec.data == str(tmp_path / "data"), "the folder beside the file"
     assert "/" in spec.model
     assert not spec.model.startswith("/"), "a name on the hub"
+
+
+def test_the_sweep_makes_six_jobs_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(preset("sweep").text)
+    specs = [one.spec for one in load_jobs(path)]
+    assert [(spec.learning_rate, spec.lora_parameters.rank) for spec in specs] == [
+        (rate, rank) for rate in (8e-5, 2e-4, 5e-4) for rank in (8, 32)
+    ]
+    assert len({spec.name for spec in specs}) == 6
 
 
 @pytest.mark.parametrize("one", ALL)
