@@ -93,8 +93,14 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> li
     return checked
 
 
-def enqueue(app: App, checked: Checked) -> Job:
-    """Queue a checked job: its row and its folder appear together, or neither does."""
+def enqueue(app: App, checked: Checked, *, dropped_sha256: str | None = None) -> Job:
+    """Queue a checked job: its row and its folder appear together, or neither does.
+
+    Args:
+        app: store, settings and doorbell.
+        checked: the job.
+        dropped_sha256: of the file in the drop folder that it comes from; recorded with it, in the same transaction.
+    """
     from orchestrator.telling import Teller
 
     spec = checked.loaded.spec
@@ -105,6 +111,7 @@ def enqueue(app: App, checked: Checked) -> Job:
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
         adapter_path=spec.adapter_path,
+        dropped_sha256=dropped_sha256,
         prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
         now=time.time(),
         leg=known,

@@ -14,6 +14,7 @@ from jobs.errors import NotAllowed
 from orchestrator.app import App
 from orchestrator.duty import LEAVE, running
 from orchestrator.home import Home
+from orchestrator.inbox import Inbox, Porter
 from orchestrator.night import Night
 from orchestrator.shift import Shift
 from orchestrator.upkeep import pack_ended
@@ -73,8 +74,9 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         log.info("worker %d started", night.owner.pid)
         say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
-        while not over.wait(1.0):
-            pass
+        with Porter(Inbox(app)):
+            while not over.wait(1.0):
+                pass
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)
