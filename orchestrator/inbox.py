@@ -303,7 +303,5 @@ def _named(text: str, file: Path) -> str:
 
 
 def _submitted_already(name: str, job: Job) -> str:
-    again = (
-        f"to let it go on: lq retry {job.id}" if job.status in (Status.FAILED, Status.CANCELLED) else "see: lq status"
-    )
-    return f"{name}: already submitted as job {job.id} ({job.status}); {again}; to submit it once more use lq submit"
+    go_on = f"lq retry {job.id} lets it go on; " if job.status in (Status.FAILED, Status.CANCELLED) else ""
+    return f"{name}: already submitted as job {job.id} ({job.status}); {go_on}to submit it again use lq submit"

@@ -25,34 +25,47 @@ SLOTS = 1
 MESSENGERS = 2
 """Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
 
+_STANDBY_S = 1.0
+"""Between two tries of a worker that stands by."""
+
 _LOG_BYTES, _LOG_FILES = 2_000_000, 3
 
 log = logging.getLogger("lq.worker")
 
 
-def run(home: Home, *, foreground: bool, say: Callable[[str], None] = lambda _: None) -> None:
+def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
     """Be the worker, until TERM or Ctrl-C.
 
     Args:
         home: whose jobs to run.
         foreground: show the log on stderr too.
+        standby: where another worker has this home, wait until it is gone.
         say: tells the person in front of it what happens.
 
     Raises:
         NotAllowed: another worker has this home.
     """
     home.ensure()
-    try:
-        lock = LockFile.take(home.worker_lock)
-    except Held as error:
-        other = running(home)
-        who = f"pid {other['pid']}" if other else "starting just now"
-        raise NotAllowed(f"a worker already looks after {home.path} ({who}); stop it with: lq worker stop") from error
+    lock = _lock(home, standby)
     try:
         _start_log(home, foreground)
         _work(home, lock, say)
     finally:
         lock.release()
+
+
+def _lock(home: Home, standby: bool) -> LockFile:
+    """Take the home, in time; a signal ends the waiting as it ends any process."""
+    while True:
+        try:
+            return LockFile.take(home.worker_lock)
+        except Held as error:
+            if not standby:
+                other = running(home)
+                who = f"pid {other['pid']}" if other else "starting just now"
+                text = f"a worker already looks after {home.path} ({who}); stop it with: lq worker stop"
+                raise NotAllowed(text) from error
+        time.sleep(_STANDBY_S)
 
 
 def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:

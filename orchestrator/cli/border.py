@@ -32,6 +32,7 @@ VERBS = {
     "clean": ("orchestrator.cli.tidy", "clean", "Delete what old jobs left behind."),
     "compare": ("orchestrator.cli.compare", "compare", "Several jobs beside each other: settings, results, curves."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
+    "service": ("orchestrator.cli.service", "service", "Have a worker started after a login or a reboot."),
     "config": ("orchestrator.cli.config", "config", "What a job file may say."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),
 }
