@@ -86,8 +86,10 @@ def made(folder: Path) -> Path:
 
 def free(path: Path) -> Path:
     """Return this path, or one with a number, where nothing lies yet; short enough for its error file's name too."""
-    room = _LONGEST_NAME - len(os.fsencode(path.suffix + ERROR)) - 6
-    stem = os.fsdecode(os.fsencode(path.stem)[:room])
+    room = _LONGEST_NAME - len(os.fsencode(f".-1000{path.suffix}{ERROR}.partial"))
+    stem = path.stem
+    if len(os.fsencode(stem)) > room:
+        stem = os.fsencode(stem)[:room].decode(errors="ignore")
     names = [path.name if stem == path.stem else f"{stem}{path.suffix}"]
     while os.path.lexists(path.with_name(names[-1])):
         names.append(f"{stem}-{len(names) + 1}{path.suffix}")
