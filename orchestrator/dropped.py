@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import grp
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import drops
@@ -14,7 +16,31 @@ from jobs.drops import Looks
 ERROR = ".error.txt"
 """What the name of the file with the error ends in, behind that of the rejected one."""
 
+CLAIMS = ".claimed"
+"""The folder, inside the drop folder, with one folder for each file that is being taken in."""
+
 _LONGEST_NAME = 255  # bytes, of the file systems people have
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What a drop folder holds that is to be submitted."""
+
+    files: int  # claimed ones too
+    because: str | None  # why nothing is taken from it at all; None where things are
+
+
+def waiting_in(folder: Path) -> Waiting:
+    """Look into a drop folder; nothing is changed, and one that is not there holds nothing."""
+    if not os.path.lexists(folder):
+        return Waiting(files=0, because=None)
+    return Waiting(files=len(candidates(folder)) + len(list(left_over(folder))), because=fault_of_folder(folder))
+
+
+def left_over(folder: Path) -> Iterator[Path]:
+    """Yield the files of a drop folder that were claimed and not brought to an end."""
+    for claim in entries(folder / CLAIMS):
+        yield from entries(claim)
 
 
 def look_at(path: Path) -> Looks | None:

@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +29,7 @@ from jobs.states import Status
 from orchestrator import messages
 from orchestrator.app import App
 from orchestrator.audience import wants
-from orchestrator.dropped import ERROR, candidates, entries, fault_of_folder, free, look_at, made
+from orchestrator.dropped import CLAIMS, ERROR, candidates, entries, fault_of_folder, free, left_over, look_at, made
 from workers.files import fsync_file, write_atomically
 
 LOOK_S = 4.0
@@ -69,7 +69,7 @@ class Inbox:
         self._app, self._clock, self._awake = app, clock, awake
         self.over = over or threading.Event()
         self.folder = app.home.inbox
-        self._claims = self.folder / ".claimed"
+        self._claims = self.folder / CLAIMS
         self._seen: dict[tuple[int, int], Sighting] = {}
         self._shut: str | None = None  # why nothing was taken when it was last looked at
         self._not_before = 0.0  # on the `awake` clock
@@ -78,19 +78,16 @@ class Inbox:
         """Take in every file that has come to rest; return whether another one is about to."""
         if self._awake() < self._not_before or self._is_shut():
             return False
-        left_over = list(self._left_over())
-        found = [*left_over, *candidates(self.folder)]
+        self._drop_empty_claims()
+        claimed = list(left_over(self.folder))  # by a worker that died, or before a failure
+        found = [*claimed, *candidates(self.folder)]
         rested = self._rested(found)
         if rested and not self._may_submit():
             return False
         for path in rested:
             if not self.over.is_set():
-                self._take_in(path, recovered=path in left_over)
+                self._take_in(path, recovered=path in claimed)
         return len(rested) < len(found)
-
-    def waiting(self) -> int:
-        """Return how many files wait to be taken in; changes nothing."""
-        return len([*self._left_over(), *candidates(self.folder)])
 
     # --- whether ---
 
@@ -131,14 +128,11 @@ class Inbox:
 
     # --- one file ---
 
-    def _left_over(self) -> Iterator[Path]:
-        """Yield files that were claimed and not brought to an end, by a worker that died or a failure since."""
+    def _drop_empty_claims(self) -> None:
         for claim in entries(self._claims):
-            files = entries(claim)
-            if not files:
+            if not entries(claim):
                 with contextlib.suppress(OSError):
                     claim.rmdir()
-            yield from files
 
     def _take_in(self, path: Path, *, recovered: bool) -> None:
         """Claim a file, submit it, put it where it ends.

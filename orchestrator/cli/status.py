@@ -14,6 +14,7 @@ from orchestrator import duty
 from orchestrator.cli import output, reach
 from orchestrator.cli.notify import undelivered
 from orchestrator.cli.output import json_option
+from orchestrator.dropped import Waiting, waiting_in
 from workers.process import is_alive
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def status(every: bool, as_json: bool) -> None:
         alive = duty.running(app.home)
         jobs = reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
-        missed = undelivered(app)
+        missed, dropped = undelivered(app), waiting_in(app.home.inbox)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
             output.print_json(
@@ -51,12 +52,14 @@ def status(every: bool, as_json: bool) -> None:
                     "worker": {"alive": alive is not None, "pid": pid},
                     "queue": {"paused": queue.paused_at is not None, "because": queue.because},
                     "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
+                    "inbox": {"waiting": dropped.files, "because": dropped.because},
                     "jobs": [entry(job) for job in jobs],
                 }
             )
             return
         _tell(jobs, alive, queue)
         _tell_missed(missed)
+        _tell_dropped(dropped, alive is not None)
 
 
 def _waiting(missed: Sequence[Message]) -> int:
@@ -73,6 +76,14 @@ def _tell_missed(missed: Sequence[Message]) -> None:
     ]
     if said:
         output.console().print(f"messages: {', '.join(said)}; see: lq notify list", style="yellow")
+
+
+def _tell_dropped(dropped: Waiting, looked_after: bool) -> None:
+    """Say why dropped files are not taken in: no worker looks, or the folder is not as it must be."""
+    if dropped.files and (dropped.because or not looked_after):
+        why = f"because it {dropped.because}" if dropped.because else "for a worker; start one: lq worker --detach"
+        some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
+        output.console().print(f"inbox: {some} {why}", style="yellow")
 
 
 def entry(job: Job) -> dict[str, Any]:

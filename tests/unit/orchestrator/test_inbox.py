@@ -17,6 +17,7 @@ from jobs.job import Message
 from jobs.states import Status
 from orchestrator import inbox as inboxes
 from orchestrator.app import App
+from orchestrator.dropped import Waiting, waiting_in
 from orchestrator.inbox import Inbox
 from tests.harness import Workshop, until
 from tests.unit.orchestrator.cli_homes import Home
@@ -142,7 +143,7 @@ def test_what_is_no_job_file_stays_where_it_is(place: Place) -> None:
         assert place.lying() == before
     assert names(place) == []
     assert place.messages() == []
-    assert place.inbox.waiting() == 0
+    assert waiting_in(place.folder) == Waiting(files=0, because=None)
 
 
 def test_a_file_of_the_same_name_does_not_push_out_the_one_before(place: Place) -> None:
@@ -335,7 +336,7 @@ def claimed(place: Place, name: str = "night.yaml") -> Path:
 
 def test_killed_after_the_claim_the_file_is_submitted(place: Place) -> None:
     claimed(place)
-    assert place.inbox.waiting() == 1
+    assert waiting_in(place.folder).files == 1
     place.settle()
     assert names(place) == [(1, "night")]
     assert place.lying() == {"accepted/night.yaml"}
