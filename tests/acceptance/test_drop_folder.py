@@ -6,6 +6,7 @@ import itertools
 import random
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_of_files_dropped_while_the_worker_is_killed_over_and_over_each_is_one_j
         (inbox / f"wrong-{number}.yaml").write_text(f"model: x\nwrong{number}: 1\n")
         until(lambda: _in_the_midst(inbox), "a claim", every=0)
         instant = time.monotonic() + chance.uniform(0, 0.1)
-        until(lambda at=instant: time.monotonic() >= at, "the instant", every=0)
+        until(partial(_is_past, instant), "the instant", every=0)
         kill(worker)
         worker = lq.start_worker()
     until(lambda: not list(inbox.glob("*.yaml")) and not _in_the_midst(inbox), "an empty inbox", seconds=60)
@@ -84,6 +85,10 @@ def test_of_files_dropped_while_the_worker_is_killed_over_and_over_each_is_one_j
         assert path.with_name(f"{path.name}.error.txt").exists()
     assert {path.name for path in (inbox / "rejected").glob("wrong*.yaml")} == {f"wrong-{n}.yaml" for n in range(6)}
     assert messages == []  # nobody listens
+
+
+def _is_past(instant: float) -> bool:
+    return time.monotonic() >= instant
 
 
 def _in_the_midst(inbox: Path) -> bool:

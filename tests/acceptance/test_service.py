@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from jobs.events import Kind
+from orchestrator import duty
+from orchestrator.home import Home
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import BESIDE_PYTHON, Lq, Training, Workshop, kill, lives, result, until
 
@@ -76,19 +78,10 @@ def test_a_worker_that_stands_by_takes_over_from_one_that_is_killed(lq: Lq) -> N
         until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_SLEEPING, "it to stand by")
         assert lq.worker() == first
         kill(first)
-        until(
-            lambda: lq.json("worker", "status")["worker"]["pid"] == worker.pid if _held(lq) else None, "the successor"
-        )
+        until(lambda: (duty.running(Home(lq.home)) or {}).get("pid") == worker.pid, "the successor")
     finally:
         worker.terminate()
         assert worker.wait(60) == 0
-
-
-def _held(lq: Lq) -> bool:
-    from orchestrator import duty
-    from orchestrator.home import Home
-
-    return duty.running(Home(lq.home)) is not None
 
 
 # --- a real systemd --user, in a mount namespace of its own ---

@@ -245,7 +245,8 @@ def changes(kind: str) -> tuple[Manager, list[str], list[str], list[str]]:
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
 def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Tools, lq: Lq) -> None:
-    home, said = Home(lq.home), []
+    home = Home(lq.home)
+    said: list[str] = []
     manager, first, changed, unload = changes(kind)
     before = service.state(home, manager)
     assert (before.installed, before.outdated, before.missing, before.pid) == (False, False, None, None)
@@ -287,7 +288,8 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
 def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) -> None:
-    detached, said = lq.start_worker(), []
+    detached = lq.start_worker()
+    said: list[str] = []
     service.install(Home(lq.home), manager_of(kind), said.append)
     assert f"worker {detached} went home; its trainers train on" in said
     assert not lives(detached)
