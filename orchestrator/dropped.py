@@ -34,7 +34,11 @@ def waiting_in(folder: Path) -> Waiting:
     """Look into a drop folder; nothing is changed, and one that is not there holds nothing."""
     if not os.path.lexists(folder):
         return Waiting(files=0, because=None)
-    return Waiting(files=len(candidates(folder)) + len(list(left_over(folder))), because=fault_of_folder(folder))
+    fault = fault_of_folder(folder)
+    try:
+        return Waiting(files=len([*candidates(folder), *left_over(folder)]), because=fault)
+    except OSError as error:
+        return Waiting(files=0, because=fault or _unreadable(error))
 
 
 def left_over(folder: Path) -> Iterator[Path]:
@@ -73,8 +77,12 @@ def fault_of_folder(folder: Path, *, make: bool = False) -> str | None:
                 folder.mkdir(mode=0o700)
         looks = look_at(folder)
     except OSError as error:
-        return f"cannot be looked into: {(error.strerror or type(error).__name__).lower()}"
+        return _unreadable(error)
     return "is not there" if looks is None else drops.fault_of_folder(looks, me=os.getuid())
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be looked into: {(error.strerror or type(error).__name__).lower()}"
 
 
 def _is_private_group(group: int) -> bool:

@@ -76,8 +76,16 @@ class Inbox:
 
     def look(self) -> bool:
         """Take in every file that has come to rest; return whether another one is about to."""
-        if self._awake() < self._not_before or self._is_shut():
+        if self._awake() < self._not_before:
             return False
+        try:
+            return not self._is_shut() and self._look()
+        except (LqError, OSError) as error:
+            log.error("%s is looked at again in %.0f s: %s", self.folder, TRY_AGAIN_S, error)
+            self._postpone()
+            return False
+
+    def _look(self) -> bool:
         self._drop_empty_claims()
         claimed = list(left_over(self.folder))  # by a worker that died, or before a failure
         found = [*claimed, *candidates(self.folder)]

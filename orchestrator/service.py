@@ -11,9 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from jobs.errors import ConfigInvalid, InvalidInput, LqError, NotAllowed
+from jobs.errors import ConfigInvalid, InvalidInput, LqError, NotAllowed, NoWorker
 from orchestrator import duty
 from orchestrator.home import Home
 from orchestrator.service_files import Plan, environment_in
@@ -148,12 +149,12 @@ def start_worker(home: Home) -> int:
         LqError: it did not start; says why.
     """
     manager = manager_of(usual_kind())
-    if environment_in(manager.kind, _read(manager) or b"").get("LQ_HOME") == str(home.path):
-        try:
+    try:
+        if environment_in(manager.kind, _read(manager) or b"").get("LQ_HOME") == str(home.path):
             manager.start()
             return _arrived(home, manager, within_s=duty.START_TIMEOUT_S)
-        except LqError:
-            pass  # a service that cannot be asked, in a bare shell for instance, must not keep jobs from running
+    except (LqError, RuntimeError):
+        pass  # a service that cannot be asked, or a user without a home folder, must not keep jobs from running
     return duty.start_detached(home)
 
 
@@ -190,9 +191,25 @@ def _read(manager: Manager) -> bytes | None:
 def _hand_over(home: Home, manager: Manager, say: Callable[[str], None]) -> None:
     """Send a worker home that is not the service's; its trainers train on, and the one that stands by adopts them."""
     present = duty.running(home)
-    if present is not None and present["pid"] != manager.pid():
+    if present is None or present["pid"] == _spawned(manager):
+        return
+    with suppress(NoWorker):  # it has gone by itself
         duty.stop(home, leave_running=True, timeout_s=_TAKES_OVER_S)
-        say(f"worker {present['pid']} went home; its trainers train on")
+    say(f"worker {present['pid']} went home; its trainers train on")
+
+
+def _spawned(manager: Manager) -> int:
+    """Wait until the manager has started its worker; nobody is sent home before.
+
+    Raises:
+        LqError: it does not start one.
+    """
+    deadline = time.monotonic() + duty.START_TIMEOUT_S
+    while (pid := manager.pid()) is None:
+        if time.monotonic() > deadline:
+            raise LqError(f"{manager.kind} started no worker; the one that runs goes on; see: lq service status")
+        time.sleep(_LOOK_EVERY_S)
+    return pid
 
 
 def _arrived(home: Home, manager: Manager, *, within_s: float = _TAKES_OVER_S) -> int:

@@ -80,10 +80,11 @@ def _tell_missed(missed: Sequence[Message]) -> None:
 
 def _tell_dropped(dropped: Waiting, looked_after: bool) -> None:
     """Say why dropped files are not taken in: no worker looks, or the folder is not as it must be."""
-    if dropped.files and (dropped.because or not looked_after):
-        why = f"because it {dropped.because}" if dropped.because else "for a worker; start one: lq worker --detach"
-        some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
-        output.console().print(f"inbox: {some} {why}", style="yellow")
+    some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
+    if dropped.because is not None:
+        output.console().print(f"inbox: nothing is taken from it: it {dropped.because}", style="yellow")
+    elif dropped.files and not looked_after:
+        output.console().print(f"inbox: {some} for a worker; start one: lq worker --detach", style="yellow")
 
 
 def entry(job: Job) -> dict[str, Any]:
