@@ -6,11 +6,8 @@ import configparser
 import os
 import shlex
 import shutil
-import signal
-import sqlite3
 import subprocess
 import time
-from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -20,23 +17,12 @@ from jobs.events import Kind
 from orchestrator import duty
 from orchestrator.home import Home
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import BESIDE_PYTHON, Lq, Training, Workshop, kill, lives, result, until
+from tests.harness import BESIDE_PYTHON, Lq, Workshop, kill, lives, power_cut, result, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 GOES_ON_S = 60.0
 """From the login to the next trained iteration, at most."""
-
-
-def power_cut(training: Training) -> None:
-    """Leave what a power cut leaves: nobody lives, and the store names processes of another boot."""
-    lq = training.lq
-    os.kill(training.trainer(), signal.SIGSTOP)  # so that it is not done before it dies
-    kill(lq.worker())
-    kill(training.trainer())
-    with closing(sqlite3.connect(lq.home / "lq.db")) as store, store:
-        store.execute("UPDATE jobs SET owner_boot_id = 'before' WHERE id = ?", [training.id])
-        store.execute("UPDATE attempts SET child_boot_id = 'before' WHERE ended_at IS NULL")
 
 
 def as_the_unit_says(text: str) -> tuple[list[str], dict[str, str], str]:
