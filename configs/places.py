@@ -8,14 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs.faults import invalid, one_line, told
+from configs.faults import Where, dotted, invalid, one_line, show, told
 from configs.training_rules import hub_entries
 from configs.yaml_text import Document
 from jobs.errors import Line, ModelMissing
 from jobs.spec import JobSpec
+
+_PATH_KEYS = ("model", "data", "adapter_path", "resume_adapter_file")
+_HUB_KEYS = ("model", "data", "path")
+"""Keys whose value may name something on the Hugging Face hub."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -23,6 +28,31 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def looks_like_path(value: str) -> bool:
     """Say whether a value can only mean a path: it begins like one, or is not of the hub's form org/name."""
     return value.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(value)
+
+
+def require_absolute(document: Document) -> None:
+    """Refuse relative paths in a file that was moved away from where they start.
+
+    Raises:
+        ConfigInvalid: there is one.
+    """
+    for where, key, value in _paths_named(document.value, ()):
+        if value.startswith(("/", "~")) or (key in _HUB_KEYS and not looks_like_path(value)):
+            continue
+        text = f"{dotted(where)}: {show(value)} is relative, and a dropped file has left the folder it starts from"
+        raise invalid(document.source, document.line(where), f"{text}; write the whole path, from / or ~")
+
+
+def _paths_named(value: Any, where: Where) -> Iterator[tuple[Where, str, str]]:
+    """Yield every path of a job file with its place and its key; those of a sweep are lists below the same keys."""
+    if isinstance(value, str):
+        keys = [part.rpartition(".")[2] for part in where if isinstance(part, str)]
+        if keys and (keys[-1] in _PATH_KEYS or (keys[-1] == "path" and "hf_dataset" in keys)):
+            yield where, keys[-1], value
+        return
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, item in parts:
+        yield from _paths_named(item, (*where, part))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

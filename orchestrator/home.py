@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from jobs.errors import HomeUnusable
@@ -67,6 +68,11 @@ class Home:
         """One folder a job."""
         return self.path / "jobs"
 
+    @property
+    def inbox(self) -> Path:
+        """Where job files are dropped."""
+        return self.path / "inbox"
+
     def ensure(self) -> None:
         """Make the folders, for this user only.
 
@@ -76,6 +82,8 @@ class Home:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.jobs.mkdir(exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):  # what else may lie there is the drop folder's own trouble
+                self.inbox.mkdir(mode=0o700)
             if self.path.stat().st_mode & 0o077:
                 self.path.chmod(0o700)
         except OSError as error:

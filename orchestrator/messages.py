@@ -214,6 +214,45 @@ def group_ended(
     )
 
 
+def file_rejected(name: str, because: str, *, lies_at: Path, key: str) -> NewMessage:
+    """Return the message for a dropped file that could not be submitted.
+
+    Args:
+        name: of the file.
+        because: why, in one line.
+        lies_at: where it is now.
+        key: the same for this file however often it is looked at, and for no other.
+    """
+    return NewMessage(
+        job_id=None,
+        event="needs_you",
+        key=f"inbox-rejected-{key}",
+        title=f"lq: {name} was not submitted",
+        body=f"{because}\nit lies in {lies_at}\nnext: mend it and drop it again",
+        attachment=None,
+        tags=None,
+    )
+
+
+def inbox_shut(folder: Path, because: str, *, key: str) -> NewMessage:
+    """Return the message for a drop folder that nothing is taken from.
+
+    Args:
+        folder: the drop folder.
+        because: why, in one line.
+        key: the same for this finding.
+    """
+    return NewMessage(
+        job_id=None,
+        event="needs_you",
+        key=f"inbox-shut-{key}",
+        title="lq: nothing is taken from the drop folder",
+        body=f"{folder} {because}",
+        attachment=None,
+        tags=None,
+    )
+
+
 def counted(rows: Sequence[Message], zone: tzinfo | None) -> Message:
     """Return the last of several messages of a kind as one that tells of all.
 

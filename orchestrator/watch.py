@@ -15,28 +15,20 @@ from watchdog.observers import Observer
 
 _TOUCHED = ("created", "modified", "moved", "deleted")
 _GONE = ("moved", "deleted")
+_CAME = ("created", "modified", "moved", "closed")
 
 
-class FileBell(FileSystemEventHandler):
-    """Rings when one file is written or deleted, or its folder is deleted or moved."""
+class _Bell(FileSystemEventHandler):
+    """Rings when something happens in a folder; what, says `on_any_event`."""
 
-    def __init__(self, path: Path) -> None:
-        """Watch a file; its folder must exist.
-
-        Args:
-            path: the file, which may not exist yet.
-        """
-        folder = path.parent.resolve()  # macOS tells of /private/tmp where /tmp was asked for
-        self._folder, self._path = str(folder), str(folder / path.name)
+    def __init__(self, folder: Path) -> None:
         self._rung = threading.Event()
         self._observer = Observer()
         self._observer.schedule(self, str(folder), recursive=False)
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Ring if it was this file, and it was not just looked at; or the folder, and it is gone."""
-        touched = self._path in (event.src_path, event.dest_path) and event.event_type in _TOUCHED
-        if touched or (event.src_path == self._folder and event.event_type in _GONE):
-            self._rung.set()
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._rung.set()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a hint, at most so long; say whether there was one."""
@@ -61,3 +53,36 @@ class FileBell(FileSystemEventHandler):
         if self._started:
             self._observer.stop()
             self._observer.join()
+
+
+class FileBell(_Bell):
+    """Rings when one file is written or deleted, or its folder is deleted or moved."""
+
+    def __init__(self, path: Path) -> None:
+        """Watch a file; its folder must exist.
+
+        Args:
+            path: the file, which may not exist yet.
+        """
+        folder = path.parent.resolve()  # macOS tells of /private/tmp where /tmp was asked for
+        self._folder, self._path = str(folder), str(folder / path.name)
+        super().__init__(folder)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Ring if it was this file, and it was not just looked at; or the folder, and it is gone."""
+        touched = self._path in (event.src_path, event.dest_path) and event.event_type in _TOUCHED
+        if touched or (event.src_path == self._folder and event.event_type in _GONE):
+            self.ring()
+
+
+class FolderBell(_Bell):
+    """Rings when a file comes into a folder or is written there."""
+
+    def __init__(self, folder: Path) -> None:
+        """Watch a folder; where it does not exist, waiting simply times out."""
+        super().__init__(folder.resolve())
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Ring unless something was only looked at or taken away."""
+        if event.event_type in _CAME:
+            self.ring()

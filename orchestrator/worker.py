@@ -15,6 +15,7 @@ from jobs.errors import NotAllowed
 from orchestrator.app import App
 from orchestrator.duty import LEAVE, running
 from orchestrator.home import Home
+from orchestrator.inbox import Inbox, Porter
 from orchestrator.night import Night
 from orchestrator.shift import Shift
 from orchestrator.upkeep import pack_ended
@@ -24,34 +25,47 @@ from workers.lock import Held, LockFile
 MESSENGERS = 2
 """Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
 
+_STANDBY_S = 1.0
+"""Between two tries of a worker that stands by."""
+
 _LOG_BYTES, _LOG_FILES = 2_000_000, 3
 
 log = logging.getLogger("lq.worker")
 
 
-def run(home: Home, *, foreground: bool, say: Callable[[str], None] = lambda _: None) -> None:
+def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
     """Be the worker, until TERM or Ctrl-C.
 
     Args:
         home: whose jobs to run.
         foreground: show the log on stderr too.
+        standby: where another worker has this home, wait until it is gone.
         say: tells the person in front of it what happens.
 
     Raises:
         NotAllowed: another worker has this home.
     """
     home.ensure()
-    try:
-        lock = LockFile.take(home.worker_lock)
-    except Held as error:
-        other = running(home)
-        who = f"pid {other['pid']}" if other else "starting just now"
-        raise NotAllowed(f"a worker already looks after {home.path} ({who}); stop it with: lq worker stop") from error
+    lock = _lock(home, standby)
     try:
         _start_log(home, foreground)
         _work(home, lock, say)
     finally:
         lock.release()
+
+
+def _lock(home: Home, standby: bool) -> LockFile:
+    """Take the home, in time; a signal ends the waiting as it ends any process."""
+    while True:
+        try:
+            return LockFile.take(home.worker_lock)
+        except Held as error:
+            if not standby:
+                other = running(home)
+                who = f"pid {other['pid']}" if other else "starting just now"
+                text = f"a worker already looks after {home.path} ({who}); stop it with: lq worker stop"
+                raise NotAllowed(text) from error
+        time.sleep(_STANDBY_S)
 
 
 def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
@@ -75,8 +89,9 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         log.info("worker %d started", night.owner.pid)
         say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
-        while not over.wait(1.0):
-            pass
+        with Porter(Inbox(app)):
+            while not over.wait(1.0):
+                pass
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)

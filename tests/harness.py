@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -270,6 +271,19 @@ class Training:
     def adapter_sha256(self, name: str) -> str:
         """Return the SHA-256 of a finished adapter file."""
         return hashlib.sha256((self.folder.adapters / name).read_bytes()).hexdigest()
+
+
+def power_cut(training: Training) -> None:
+    """Leave what a power cut leaves: nobody lives, and the store names processes of another boot."""
+    os.kill(training.trainer(), signal.SIGSTOP)  # so that it is not done before it dies
+    kill(training.lq.worker())
+    kill(training.trainer())
+    with contextlib.closing(sqlite3.connect(training.lq.home / "lq.db")) as store, store:
+        store.execute("UPDATE jobs SET owner_boot_id = 'before' WHERE id = ?", [training.id])
+        changed = store.execute(
+            "UPDATE attempts SET child_boot_id = 'before' WHERE job_id = ? AND ended_at IS NULL", [training.id]
+        ).rowcount
+    assert changed == 1
 
 
 # --- what a run comes to ---

@@ -117,7 +117,9 @@ def wake_worker(app: App) -> str | None:
         return None
     if not app.settings().autostart:
         return "no worker runs (autostart is off in settings.yaml); start one: lq worker --detach"
-    return f"worker started (pid {duty.start_detached(app.home)})"
+    from orchestrator.service import start_worker
+
+    return f"worker started (pid {start_worker(app.home)})"
 
 
 job_id_argument = click.argument("job_id", metavar="ID", type=JOB_ID)

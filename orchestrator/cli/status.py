@@ -16,6 +16,7 @@ from orchestrator.cli import group, output, reach
 from orchestrator.cli.group import Group
 from orchestrator.cli.notify import undelivered
 from orchestrator.cli.output import json_option
+from orchestrator.dropped import Waiting, waiting_in
 from workers.process import is_alive
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def status(every: bool, group_name: str | None, as_json: bool) -> None:
         jobs = of_group.jobs if of_group is not None else reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
         turns = waiting_turns(app, jobs)
-        missed = undelivered(app)
+        missed, dropped = undelivered(app), waiting_in(app.home.inbox)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
             output.print_json(
@@ -66,6 +67,7 @@ def status(every: bool, group_name: str | None, as_json: bool) -> None:
                     "worker": {"alive": alive is not None, "pid": pid},
                     "queue": {"paused": queue.paused_at is not None, "because": queue.because},
                     "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
+                    "inbox": {"waiting": dropped.files, "because": dropped.because},
                     "jobs": [
                         entry(job, turns.get(job.id)) | (of_group.entry(place) if of_group is not None else {})
                         for place, job in enumerate(jobs)
@@ -75,6 +77,7 @@ def status(every: bool, group_name: str | None, as_json: bool) -> None:
             return
         _tell(jobs, alive, queue, turns, of_group)
         _tell_missed(missed)
+        _tell_dropped(dropped, alive is not None)
 
 
 def _waiting(missed: Sequence[Message]) -> int:
@@ -91,6 +94,15 @@ def _tell_missed(missed: Sequence[Message]) -> None:
     ]
     if said:
         output.console().print(f"messages: {', '.join(said)}; see: lq notify list", style="yellow")
+
+
+def _tell_dropped(dropped: Waiting, looked_after: bool) -> None:
+    """Say why dropped files are not taken in: no worker looks, or the folder is not as it must be."""
+    some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
+    if dropped.because is not None:
+        output.console().print(f"inbox: nothing is taken from it: it {dropped.because}", style="yellow")
+    elif dropped.files and not looked_after:
+        output.console().print(f"inbox: {some} for a worker; start one: lq worker --detach", style="yellow")
 
 
 def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:

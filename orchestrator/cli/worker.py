@@ -14,8 +14,9 @@ from orchestrator.cli.output import json_option
 
 @click.group(invoke_without_command=True)
 @click.option("--detach", is_flag=True, help="Start it and return; it outlives this terminal.")
+@click.option("--standby", is_flag=True, help="Where a worker runs already, wait, and take its place when it goes.")
 @click.pass_context
-def worker(context: click.Context, detach: bool) -> None:
+def worker(context: click.Context, detach: bool, standby: bool) -> None:
     """Look after the jobs: in the foreground until Ctrl-C, or detached."""
     if context.invoked_subcommand is not None:
         return
@@ -26,11 +27,13 @@ def worker(context: click.Context, detach: bool) -> None:
             return
         reach.require_bell(app)
         if detach:
-            click.echo(f"worker started (pid {duty.start_detached(app.home)})")
+            from orchestrator.service import start_worker
+
+            click.echo(f"worker started (pid {start_worker(app.home)})")
             return
     from orchestrator.worker import run
 
-    run(app.home, foreground=sys.stderr.isatty(), say=click.echo)
+    run(app.home, foreground=sys.stderr.isatty(), standby=standby, say=click.echo)
 
 
 @worker.command()

@@ -70,6 +70,7 @@ class JobRecords(Database):
         group: str | None = None,
         after: Sequence[tuple[int, bool]] = (),
         adapter_path: str | None = None,
+        dropped_sha256: str | None = None,
         announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
         """Add a queued job. Either the job and its folder are there afterwards, or no job is.
@@ -86,6 +87,7 @@ class JobRecords(Database):
             group: the group it joins.
             after: ids of the jobs that must have ended first, and whether any end of them will do.
             adapter_path: where the job publishes; no other live job may.
+            dropped_sha256: of the file in the drop folder that the job comes from, if it does.
             announce: returns the messages that the new job causes.
 
         Raises:
@@ -94,7 +96,7 @@ class JobRecords(Database):
         with self.writing() as db:
             _require_free_paths(db, [adapter_path] if adapter_path is not None else [])
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
-            row |= {"group_name": group}
+            row |= {"group_name": group, "dropped_sha256": dropped_sha256}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
@@ -114,6 +116,12 @@ class JobRecords(Database):
         """
         with self.reading() as db:
             _require_free_paths(db, adapter_paths)
+
+    def dropped(self, sha256: str) -> list[Job]:
+        """Return the jobs that came from a dropped file of this content, by id."""
+        query = select_jobs().where(jobs.c.dropped_sha256 == sha256).order_by(jobs.c.id)
+        with self.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
 
     def job(self, job_id: int) -> Job:
         """Return a job.

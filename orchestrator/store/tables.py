@@ -83,6 +83,7 @@ class JobColumns(TypedColumns):
     cleaned_at: Named[float | None] = Column(Number)  # since then its checkpoints and logs are gone
     group_name: Named[str | None]  # of the sweep it belongs to
     place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
+    dropped_sha256: Named[str | None]  # of the file in the drop folder that it came from
 
 
 jobs = Table(
@@ -91,6 +92,7 @@ jobs = Table(
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
     Index("ix_jobs_group_name", "group_name"),
+    Index("ix_jobs_dropped_sha256", "dropped_sha256"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 

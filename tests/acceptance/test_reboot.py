@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from jobs.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import Lq, Training, Workshop, kill, result
+from tests.harness import Lq, Training, Workshop, power_cut, result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
 
 def restart_the_machine(training: Training) -> None:
-    """Leave what a restart leaves: nobody lives, and the store names processes of another boot."""
-    lq = training.lq
-    os.kill(training.trainer(), signal.SIGSTOP)  # so that it is not done before it dies
-    kill(lq.worker())
-    kill(training.trainer())
-    with closing(sqlite3.connect(lq.home / "lq.db")) as store, store:
-        store.execute("UPDATE jobs SET owner_boot_id = 'before' WHERE id = ?", [training.id])
-        changed = store.execute(
-            "UPDATE attempts SET child_boot_id = 'before' WHERE job_id = ? AND ended_at IS NULL", [training.id]
-        ).rowcount
-    assert changed == 1
-    lq.start_worker()
+    """Leave what a restart leaves, and start a worker."""
+    power_cut(training)
+    training.lq.start_worker()
 
 
 def test_after_a_restart_it_goes_on_and_after_the_second_of_a_day_it_waits_for_its_user(

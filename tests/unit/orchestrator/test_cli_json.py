@@ -19,7 +19,7 @@ from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from workers import process
 
-STATUS = {"schema", "worker", "queue", "messages", "jobs"}
+STATUS = {"schema", "worker", "queue", "messages", "inbox", "jobs"}
 JOB = {
     "id",
     "name",
