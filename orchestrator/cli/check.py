@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 WIDTH = 80
 TIMEOUT_S = 1800.0
 _LABEL = 9
+_UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-BREAK SPACE}"
 
 
 @click.command()
@@ -78,7 +81,7 @@ def _begins_at(app: App) -> float:
 
 def _announce(candidate: Candidate) -> None:
     """Say what is being waited for, to a person only."""
-    if click.get_text_stream("stderr").isatty():
+    if sys.stderr.isatty():
         click.echo(f"rehearsing {candidate.name} …", err=True)
 
 
@@ -96,11 +99,12 @@ def _tell(app: App, found: Finding, hours: Hours) -> None:
 
 
 def _print(label: str, text: str) -> None:
-    """Print a line with its label, wrapped below itself."""
+    """Print a line with its label, wrapped below itself; a number stays with its unit."""
     indent = " " * (2 + _LABEL)
+    text = _UNIT.sub(_KEPT, text)
     lines = textwrap.wrap(text, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
     for place, line in enumerate(lines):
-        click.echo(f"  {label if place == 0 else '':<{_LABEL}}{line}")
+        click.echo(f"  {label if place == 0 else '':<{_LABEL}}{line.replace(_KEPT, ' ')}")
 
 
 def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
