@@ -20,7 +20,6 @@ from orchestrator.upkeep import pack_ended
 from workers import process
 from workers.lock import Held, LockFile
 
-SLOTS = 1
 MESSENGERS = 2
 """Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
 
@@ -58,11 +57,13 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
     """Open the store, answer the bell, wait for the end of the shift."""
     app = App(home)
     with app:
-        app.settings()  # a file that cannot be followed is better refused now than at three in the morning
+        slots = (
+            app.settings().slots
+        )  # a file that cannot be followed is better refused now than at three in the morning
         night = Night(app=app, owner=process.identity())
-        shift = Shift(night, slots=SLOTS)
+        shift = Shift(night, slots=slots)
         app.answers = shift
-        consumer = app.doorbell.consumer(SLOTS + MESSENGERS)
+        consumer = app.doorbell.consumer(slots + MESSENGERS)
         over = threading.Event()
         pack_ended(app)  # before any trainer is started
         consumer.start()
@@ -78,6 +79,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)
+        shift.go_home()
         log.info("worker %d is gone", night.owner.pid)
 
 

@@ -13,13 +13,14 @@ from orchestrator.store.courses import Courses
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
+from orchestrator.store.line import Line
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
 from orchestrator.store.versions import open_engine
 
 
-class Store(JobRecords, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord):
+class Store(JobRecords, Line, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord):
     """What is true about every job; the only one who knows."""
 
     @classmethod
