@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import CheckFailed
+from jobs.states import Status
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 from orchestrator.report.wording import duration
@@ -76,7 +78,8 @@ def check(
 
 def _begins_at(app: App) -> float:
     """Return when the machine will be free, as far as the jobs that train now tell; unix seconds."""
-    return time.time() + sum(job.eta_seconds or 0.0 for job in reach.all_jobs(app))
+    training = (job for job in reach.all_jobs(app) if job.status is Status.RUNNING)
+    return time.time() + sum(job.eta_seconds or 0.0 for job in training)
 
 
 def _announce(candidate: Candidate) -> None:
@@ -91,7 +94,7 @@ def _announce(candidate: Candidate) -> None:
 def _tell(app: App, found: Finding, hours: Hours) -> None:
     candidate = found.candidate
     who = f"job {candidate.job.id} {candidate.name}" if candidate.job is not None else candidate.name
-    held = ", held" if candidate.job is not None and candidate.job.status == "held" else ""
+    held = ", held" if candidate.job is not None and candidate.job.status is Status.HELD else ""
     click.echo(f"{who}: {'would run' if found.ok else 'WOULD FAIL'}{held}")
     for label, text in _lines(app, found, hours):
         _print(label, text)
@@ -261,20 +264,7 @@ def _entry(app: App, found: Finding, hours: Hours) -> dict[str, Any]:
             "padded_tokens": tried.positions,
             "mean_padded_tokens": tried.mean_positions,
         },
-        "time": None
-        if forecast is None
-        else {
-            "total_s": forecast.total_s,
-            "train_s": forecast.train_s,
-            "validation_s": forecast.validation_s,
-            "checkpoint_s": forecast.checkpoint_s,
-            "test_s": forecast.test_s,
-            "start_s": forecast.start_s,
-            "iterations": forecast.iterations,
-            "validations": forecast.validations,
-            "checkpoints": forecast.checkpoints,
-            "starts": forecast.starts,
-        },
+        "time": None if forecast is None else dataclasses.asdict(forecast) | {"total_s": forecast.total_s},
         "begins_at": hours.begins_at,
         "ends_at": hours.ends_at,
         "due_at": hours.due_at,
