@@ -60,19 +60,19 @@ def shortages(app: App, needs: Sequence[Need], *, queued: Collection[int] = ()) 
         needs: of each job.
         queued: ids of live jobs whose needs are among these.
     """
-    room, others = free(app), _promised(app, without=queued)
+    free, others = free_for(app), promised(app, without=queued)
     floor = app.settings().disk.floor
     found = []
     for wanted in needs:
         stays = max(floor, disk.CHECKPOINTS_AHEAD * wanted.checkpoint)
-        enough = wanted.total + stays <= room - sum(others)
-        found.append(None if enough else _too_little(wanted, stays, room, others))
+        enough = wanted.total + stays <= free - sum(others)
+        found.append(None if enough else _too_little(wanted, stays, free, others))
         others.append(wanted.total)
     return found
 
 
-def free(app: App) -> int:
-    """Return the bytes that are free where the jobs of a home lie, or will."""
+def free_for(app: App) -> int:
+    """Return the free bytes of the disk that jobs are written to."""
     return shutil.disk_usage(_existing(app.home.jobs)).free
 
 
@@ -88,7 +88,7 @@ def unknown(wanted: Need) -> str | None:
     return "disk: the model's files are not on this machine yet, so what its checkpoints will take is not known"
 
 
-def _too_little(wanted: Need, stays: int, room: int, others: Sequence[int]) -> str:
+def _too_little(wanted: Need, stays: int, free: int, others: Sequence[int]) -> str:
     parts = [f"logs of {size(wanted.log)}"]
     if wanted.adapters and wanted.adapter:
         parts.insert(0, f"{wanted.adapters} adapters of {size(wanted.adapter)}")
@@ -97,12 +97,12 @@ def _too_little(wanted: Need, stays: int, room: int, others: Sequence[int]) -> s
     claimed = f", of which {len(others)} other jobs may take {size(sum(others))}" if others else ""
     return (
         f"the run may take {size(wanted.total)} ({', '.join(parts)}) and {size(stays)} must stay free, "
-        f"but {size(room)} are free{claimed}; make room (lq prune --all, lq clean), or lower lq.keep, "
+        f"but {size(free)} are free{claimed}; make room (lq prune --all, lq clean), or lower lq.keep, "
         "or disk.floor in settings.yaml"
     )
 
 
-def _promised(app: App, *, without: Collection[int] = ()) -> list[int]:
+def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
     """Return what each live job may still take, by what was reckoned when it was submitted."""
     found = []
     live = app.store.jobs(ended=0) if app.home.store.exists() else []

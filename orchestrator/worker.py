@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import logging.handlers
 import signal
@@ -68,7 +69,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         pack_ended(app)  # before any trainer is started
         consumer.start()
         _listen(night, over)
-        lock.write(night.owner, started_at=time.time())
+        lock.write(night.owner, started_at=time.time(), lq=importlib.metadata.version("lq"))
         for job in app.store.release_paused_by_worker(night.clock()):
             log.info("job %d goes on", job.id)
         log.info("worker %d started", night.owner.pid)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.course import Leg
-from workers.batches import PAD_TO, BatchOrder, Rows
+from workers.batches import BatchOrder, Rows, padded_length
 
 SHINGLE = 5
 NEAR = 0.8
@@ -104,18 +104,8 @@ def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
     for place in range(min(order.batches_per_epoch, MOST_BATCHES)):
         lengths = [order.lengths[row] for row in order.rows(place)]
         held += sum(min(length, max_seq_length) for length in lengths)
-        positions += width(lengths, max_seq_length) * len(lengths)
+        positions += padded_length(max(lengths), max_seq_length) * len(lengths)
     return 1 - held / positions if positions else None
-
-
-def width(lengths: Sequence[int], max_seq_length: int) -> int:
-    """Return how many positions each row of a batch takes once it is padded.
-
-    Args:
-        lengths: tokens of its rows.
-        max_seq_length: tokens; longer rows are cut.
-    """
-    return min(1 + PAD_TO * ((max(lengths) + PAD_TO - 1) // PAD_TO), max_seq_length)
 
 
 def duplicates(train: Rows, other: Rows) -> dict[str, Any]:

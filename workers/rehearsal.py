@@ -15,8 +15,8 @@ from typing import Any
 
 from jobs.events import Kind
 from workers import checkpoints
-from workers.batches import Rows
-from workers.dataset_facts import MOST_BATCHES, dataset_facts, width
+from workers.batches import Rows, padded_length
+from workers.dataset_facts import MOST_BATCHES, dataset_facts
 from workers.mlx_trainer import TrainingRun
 
 LEAST_UPDATES, MOST_UPDATES = 2, 32
@@ -111,7 +111,7 @@ class Rehearsal(TrainingRun):
         return sum(count * wide for count, wide in self._shapes_at(place))
 
     def _width(self, rows: Rows, chosen: Sequence[int]) -> int:
-        return width([len(rows.tokens[row]) for row in chosen], self.leg.max_seq_length)
+        return padded_length(max(len(rows.tokens[row]) for row in chosen), self.leg.max_seq_length)
 
     def _told(self, place: int, loss: float) -> str:
         """Say which rows of a batch are to blame, as a run would."""

@@ -34,7 +34,8 @@ VERBS = {
     "clean": ("orchestrator.cli.tidy", "clean", "Delete what old jobs left behind."),
     "compare": ("orchestrator.cli.compare", "compare", "Several jobs beside each other: settings, results, curves."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
-    "config": ("orchestrator.cli.config", "config", "What a job file may say."),
+    "doctor": ("orchestrator.cli.doctor", "doctor", "Whether this machine can train all night."),
+    "config": ("orchestrator.cli.config", "config", "What a job file may say; presets to begin one."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),
 }
 

@@ -174,7 +174,7 @@ def _disk(app: App, found: Finding) -> str:
     from orchestrator import budget
 
     need = found.candidate.need
-    whole = f"{output.size(need.total)} at most of {output.size(budget.free(app))} that are free"
+    whole = f"{output.size(need.total)} at most of {output.size(budget.free_for(app))} that are free"
     written = found.tried.checkpoint_bytes if found.tried is not None else None
     if written is None:
         return whole
@@ -270,7 +270,7 @@ def _entry(app: App, found: Finding, hours: Hours) -> dict[str, Any]:
         "due_at": hours.due_at,
         "disk": {
             "need_bytes": need.total,
-            "free_bytes": budget.free(app),
+            "free_bytes": budget.free_for(app),
             "checkpoint_bytes": tried.checkpoint_bytes if tried is not None else None,
         },
         "data": None

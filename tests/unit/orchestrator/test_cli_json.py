@@ -242,6 +242,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
             "lq status --json",
             STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB | KEPT_BY,
         ),
+        ("lq doctor --json", {"checks", "name", "state", "says", "advice"}),
+        ("lq config presets --json", {"presets", "name", "summary"}),
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )
