@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.errors import ConfigInvalid, located
+from jobs.errors import ConfigInvalid, Line, located
 
 Where = tuple[str | int, ...]
 """The way to a value: keys and list positions from the top of the file, `("lq", "notify", "on", 0)`."""
@@ -22,7 +22,7 @@ class Fault:
     """One thing wrong in a file."""
 
     where: Where
-    line: int | None  # from 1
+    line: Line | None
     text: str  # what is wrong and what to do
 
 
@@ -53,9 +53,16 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def invalid(source: Path, line: int | None, text: str) -> ConfigInvalid:
+def invalid(source: Path, line: Line | None, text: str) -> ConfigInvalid:
     """Return the error for one mistake, ready to raise."""
-    return ConfigInvalid(one_line(located(source, line, text)))
+    return ConfigInvalid(told(source, line, text))
+
+
+def told(source: Path, line: Line | None, text: str) -> str:
+    """Return the line for one mistake; a key that its place names already is not named twice."""
+    if isinstance(line, str):
+        text = text.removeprefix(f"{line.rpartition(' ')[2]}: ")
+    return one_line(located(source, line, text))
 
 
 def first_of(source: Path, faults: Sequence[Fault]) -> ConfigInvalid:
@@ -65,6 +72,6 @@ def first_of(source: Path, faults: Sequence[Fault]) -> ConfigInvalid:
         source: the file.
         faults: at least one.
     """
-    ordered = sorted(faults, key=lambda fault: fault.line or 0)
+    ordered = sorted(faults, key=lambda fault: fault.line if isinstance(fault.line, int) else 0)
     others = f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else ""
     return invalid(source, ordered[0].line, ordered[0].text + others)

@@ -1,23 +1,33 @@
 """Job files: read with every check that needs no model in memory, and written back as the effective configuration.
 
-Start reading at `load_job`. Nothing here writes a file or asks the network.
+Start reading at `load_jobs`. Nothing here writes a file or asks the network.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs import strict, yaml_text
-from configs.faults import first_of, invalid
+from configs.faults import dotted, first_of, invalid
+from configs.labels import LONGEST_NAME, named
+from configs.matrix import Combination, combinations, overlap, without_matrix
+from configs.overlay import IN_MATRIX, Setting, lay, parse_set
 from configs.places import place
 from configs.training_rules import training_faults
 from configs.yaml_text import Document
 from jobs.spec import JobSpec, LqSpec
 
-_LONGEST_NAME = 80  # characters, as jobs/spec.py has it
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Sweep:
+    """A file whose matrix makes several jobs; each reading of one is a sweep of its own."""
+
+    name: str  # the file's, or its lq.name
+    joins: str | None  # lq.group: the group its jobs join, whoever else is in it
+    jobs: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,20 +37,91 @@ class LoadedJob:
     spec: JobSpec  # every path absolute, lq.name filled in
     notes: tuple[str, ...]  # one line each: what the user should be told
     source: Path  # absolute
+    sweep: Sweep | None = None  # it is one of; None for a file without a matrix
+    label: str | None = None  # what tells it from the others of its sweep
+    varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the matrix sets, by dotted key
+    sets: tuple[str, ...] = ()  # what was laid upon the file, as key=value
 
 
 def load_job(path: Path, *, defaults: LqSpec | None = None) -> LoadedJob:
-    """Read a job file, MLX-LM's LoRA YAML plus `lq:`.
+    """Read a job file that makes one job, as `load_jobs`.
+
+    Raises:
+        ConfigInvalid: also where its matrix makes several.
+    """
+    first, *others = load_jobs(path, defaults=defaults)
+    if others:
+        text = f"its matrix makes {len(others) + 1} jobs, and this takes a file of one"
+        raise invalid(first.source, None, text)
+    return first
+
+
+def load_jobs(path: Path, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
+    """Read a job file, MLX-LM's LoRA YAML plus `lq:`; a matrix makes several jobs of it, each checked like a file.
 
     Args:
         path: the file; relative paths in it start from its folder.
+        sets: `key=value` each, laid upon the file before anything is checked.
         defaults: `defaults` of settings.yaml; the file's own `lq:` wins, key by key.
 
     Raises:
-        ConfigInvalid: the file says something lq cannot follow.
-        ModelMissing: the model is named by a path and cannot be loaded from there.
+        ConfigInvalid: the file, or one of the jobs it makes, says something lq cannot follow.
+        ModelMissing: a model is named by a path and cannot be loaded from there.
+        InvalidInput: something of `sets` is not of the form key=value.
     """
-    document = yaml_text.require_document(Path.cwd() / path)
+    given = [parse_set(text) for text in sets]
+    document = lay(yaml_text.require_document(Path.cwd() / path), given)
+    found = combinations(document)
+    base = without_matrix(document)
+    if found is None:
+        return [dataclasses.replace(_loaded(base, defaults), sets=tuple(sets))]
+    _require_not_varied(document, given, found)
+    jobs = [_loaded(lay(base, one.settings), defaults) for one in found]
+    first = jobs[0].spec.lq
+    sweep = Sweep(name=first.name or "job", joins=first.group, jobs=len(jobs))
+    _require_different(document, jobs, found)
+    return [_of_sweep(job, one, sweep, tuple(sets)) for job, one in zip(jobs, found, strict=True)]
+
+
+def _of_sweep(job: LoadedJob, one: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
+    """Give a job of a sweep its name, and a folder of its own to publish to."""
+    own = {"name": named(sweep.name, one.label), "group": sweep.joins or sweep.name}
+    changes: dict[str, Any] = {"lq": job.spec.lq.model_copy(update=own)}
+    if job.spec.adapter_path is not None and "adapter_path" not in one.varied:
+        changes["adapter_path"] = str(Path(job.spec.adapter_path) / one.folder)
+    return dataclasses.replace(
+        job, spec=job.spec.model_copy(update=changes), sweep=sweep, label=one.label, varied=one.varied, sets=sets
+    )
+
+
+def _require_not_varied(document: Document, given: Sequence[Setting], found: Sequence[Combination]) -> None:
+    """Refuse a `--set` that the matrix would undo in every job."""
+    varied = {setting.where for one in found for setting in one.settings}
+    for setting in given:
+        if setting.where[: len(IN_MATRIX)] == IN_MATRIX[: len(setting.where)]:
+            continue
+        if any(overlap(setting.where, where) for where in varied):
+            key = dotted(setting.where)
+            text = f"the matrix varies it; set its values with --set 'lq.matrix.{key}=[...]'"
+            raise invalid(document.source, setting.lines[setting.where], text)
+
+
+def _require_different(document: Document, jobs: Sequence[LoadedJob], found: Sequence[Combination]) -> None:
+    """Refuse a sweep two of whose jobs would train the very same run."""
+    seen: dict[str, str] = {}
+    for job, one in zip(jobs, found, strict=True):
+        spec = job.spec
+        if spec.lr_schedule is not None:
+            spec = spec.model_copy(update={"learning_rate": 0.0})  # not used
+        other = seen.setdefault(spec.model_dump_json(), one.label)
+        if other != one.label:
+            unused = "; learning_rate is not used where lr_schedule is given" if spec is not job.spec else ""
+            text = f"{dotted(IN_MATRIX)}: '{other}' and '{one.label}' are the same run{unused}"
+            raise invalid(document.source, document.line(IN_MATRIX), text)
+
+
+def _loaded(document: Document, defaults: LqSpec | None) -> LoadedJob:
+    """Check what one job's file says."""
     spec = _checked(document, defaults=defaults)
     faults = training_faults(document, spec)
     if faults:
@@ -97,7 +178,7 @@ def _named(spec: JobSpec, source: Path) -> JobSpec:
     if spec.lq.name is not None:
         return spec
     printable = "".join(char for char in source.stem if char.isprintable()).strip()
-    lq = spec.lq.model_copy(update={"name": printable[:_LONGEST_NAME].strip() or "job"})
+    lq = spec.lq.model_copy(update={"name": printable[:LONGEST_NAME].strip() or "job"})
     return spec.model_copy(update={"lq": lq})
 
 

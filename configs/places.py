@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.faults import invalid, one_line
+from configs.faults import invalid, one_line, told
 from configs.training_rules import hub_entries
 from configs.yaml_text import Document
-from jobs.errors import ModelMissing, located
+from jobs.errors import Line, ModelMissing
 from jobs.spec import JobSpec
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -98,7 +98,7 @@ def _model(document: Document, spec: JobSpec, search: _Search) -> str:
     return spec.model
 
 
-def _layers(source: Path, line: int | None, folder: Path) -> int | None:
+def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
     """Return the number of layers of a model folder, None where its config.json does not say."""
     if not folder.is_dir():
         raise _missing(source, line, f"model: is a file, name the folder it is in: {folder}")
@@ -116,8 +116,8 @@ def _layers(source: Path, line: int | None, folder: Path) -> int | None:
     return None
 
 
-def _missing(source: Path, line: int | None, text: str) -> ModelMissing:
-    return ModelMissing(one_line(located(source, line, text)))
+def _missing(source: Path, line: Line | None, text: str) -> ModelMissing:
+    return ModelMissing(told(source, line, text))
 
 
 def _data(spec: JobSpec, search: _Search) -> str:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.spec import Checkpointing, JobSpec, parse_duration, parse_size
+from configs.matrix import EXCLUDE
+from configs.suggestions import MATRIX
+from jobs.spec import Checkpointing, JobSpec, LqSpec, parse_duration, parse_size
 
 _TEXTS = {
     parse_duration: {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(s|sec|min|m|h)?\s*$"},
     parse_size: {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?i?[bB]?\s*$"},
+}
+_MATRIX: dict[str, Any] = {
+    "type": "object",
+    "description": "makes several jobs of the file: keys of it with lists of values, every combination a job",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "array", "minItems": 1},
+            {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+        ]
+    },
+    "properties": {EXCLUDE: {"type": "array", "items": {"type": "object"}, "description": "combinations to leave out"}},
 }
 # behind a function that reads text, pydantic writes limits under its own names
 _LIMITS = {"gt": "exclusiveMinimum", "ge": "minimum"}
@@ -19,6 +32,7 @@ def job_schema() -> dict[str, Any]:
     schema = JobSpec.model_json_schema()
     _also_text(schema["properties"], "clear_cache_threshold", parse_size)
     _also_text(schema["$defs"][Checkpointing.__name__]["properties"], "every", parse_duration)
+    schema["$defs"][LqSpec.__name__]["properties"][MATRIX] = _MATRIX
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lq job file",

@@ -16,11 +16,12 @@ Levels = Mapping[str, tuple[str, ...]]
 """The valid keys of a file by the dotted key they stand under; the top is ""."""
 
 NOT_BUILT: Mapping[str, str] = {
-    "": "matrix database",
-    "lq": "matrix",
-    "defaults": "matrix",
+    "": "database",
 }
 """Keys that the design names and this version does not follow yet, by what they stand under."""
+
+MATRIX = "matrix"
+"""The key under `lq` that makes several jobs of one file (configs/matrix.py); no job has it."""
 
 # what the neighbours call it -> what MLX-LM calls it; the value stays the same
 _SAME_VALUE: Mapping[str, str] = {
@@ -63,6 +64,8 @@ def unknown_key(where: Where, value: object, *, top: Mapping[str, Any], levels: 
     if is_not_built(where):
         return f"{named} is not built yet in this version; remove it"
     word = key.lower().replace("-", "_")
+    if word == MATRIX and "lora_parameters" in levels:
+        return f"unknown key {named}; it belongs under 'lq'"
     slip = _slip(word, value, top) if "lora_parameters" in levels else None
     return f"unknown key {named}; {slip or _placed(word, under, levels) or _nearest(word, under, levels)}"
 
@@ -147,6 +150,8 @@ def _placed(word: str, under: str, levels: Levels) -> str | None:
 
 def _nearest(word: str, under: str, levels: Levels) -> str:
     keys = levels.get(under, ())
+    if under == "lq":
+        keys = (*keys, MATRIX)
     near = difflib.get_close_matches(word, keys, n=1)
     if near:
         return f"did you mean '{near[0]}'?"

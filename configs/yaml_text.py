@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from configs.faults import Where, invalid, one_line
-from jobs.errors import ConfigInvalid
+from jobs.errors import ConfigInvalid, Line
 
 _LARGEST_FILE = 1024 * 1024  # bytes; a job file is a page of text
 _MOST_VALUES = 100_000  # aliases can make a small text very large
@@ -69,9 +69,9 @@ class Document:
 
     source: Path
     value: dict[str, Any]
-    lines: Mapping[Where, int]  # the line of each key and list item, from 1
+    lines: Mapping[Where, Line]  # where each key and list item was given
 
-    def line(self, where: Where) -> int | None:
+    def line(self, where: Where) -> Line | None:
         """Return the line of a value, or of the nearest mapping around it that the file has."""
         for length in range(len(where), 0, -1):
             if where[:length] in self.lines:
@@ -137,6 +137,26 @@ def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | N
     raise invalid(source, line, text) from (None if secret else cause)
 
 
+def parse_value(text: str) -> Any:
+    """Read one value as it would be read after a key of a file.
+
+    Raises:
+        ValueError: it is no valid YAML; its text says why.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _Reading(loader).value(node, ())
+    except yaml.reader.ReaderError as error:
+        raise ValueError("a character that YAML does not allow") from error
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(_problem(error, secret=False)) from error
+    except RecursionError as error:
+        raise ValueError("not valid YAML: nested too deeply") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError("an escape names a character that does not exist") from error
+
+
 def dump(value: Mapping[str, Any]) -> str:
     """Return plain values as YAML that `parse` reads back equal; keys stay in their order."""
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
@@ -163,7 +183,7 @@ class _Reading:
     """Turns nodes into values and notes the line of each."""
 
     def __init__(self, loader: _Loader) -> None:
-        self.lines: dict[Where, int] = {}
+        self.lines: dict[Where, Line] = {}
         self._loader = loader
         self._open: set[int] = set()  # the nodes around the present one: an alias to one of them never ends
         self._known: set[int] = set()  # mappings whose keys are checked and merged

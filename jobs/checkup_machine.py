@@ -264,6 +264,22 @@ def power(battery: tuple[float, bool] | None) -> Check:
     return warn(name, f"on battery at {charge:.0%}", "plug it in before the night; lq.power says what a job waits for")
 
 
+def senses(thermal: str | None, idle_s: float | None) -> Check:
+    """Say what `lq.power.thermal` and `lq.idle` go by; what the machine does not tell never stops a job.
+
+    Args:
+        thermal: one of jobs.obstacles.THERMAL, None where it is not told.
+        idle_s: since somebody last used the machine, in seconds; None where it is not told.
+    """
+    heat = f"thermal level {thermal}" if thermal is not None else "heat is not told"
+    use = f"last used {idle_s:,.0f} s ago" if idle_s is not None else "use is not told"
+    said = f"{heat}; {use}"
+    if thermal is not None and idle_s is not None:
+        return ok("senses", said)
+    keys = " and ".join(key for key, told in (("power.thermal", thermal), ("idle", idle_s)) if told is None)
+    return warn("senses", said, f"nothing, unless a job asks for lq.{keys}: that never stops one here")
+
+
 def display(sleep_minutes: int | None, *, held: bool, metal: bool) -> Check:
     """Judge whether the display goes dark: while it is lit, Metal's watchdog can end a run.
 

@@ -98,13 +98,19 @@ class SecretMissing(LqError):
     """The keyring does not give what a URL asks for; the text names neither the secret nor where it lies."""
 
 
-def located(path: Path | str, line: int | None, text: str) -> str:
-    """Return `path:line: text`, the form editors can jump to.
+Line = int | str
+"""A line of a file, from 1; or, as text, where else a value was given: `--set iters`."""
+
+
+def located(path: Path | str, line: Line | None, text: str) -> str:
+    """Return `path:line: text`, the form editors can jump to; `path: --set iters: text` where it was given there.
 
     Args:
         path: the file.
-        line: the line in it, from 1, or None where no line is meant.
+        line: where in it, or None where no line is meant.
         text: what is wrong and what to do.
     """
+    if isinstance(line, str):
+        return f"{path}: {line}: {text}"
     place = f"{path}:{line}" if line is not None else f"{path}"
     return f"{place}: {text}"

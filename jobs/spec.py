@@ -220,6 +220,7 @@ class Notify(Value):
 
     on: tuple[Event, ...] | None = Field(None, description="events to tell; what the service says when absent")
     tags: tuple[str, ...] | None = Field(None, description="only services with one of these tags; all when absent")
+    each: bool = Field(False, description="tell when each job of a group has finished, not only when the last has")
 
 
 class LqSpec(Value):
@@ -228,6 +229,9 @@ class LqSpec(Value):
     format: Literal[1] = Field(1, description="version of this file's format")
     name: Annotated[str, AfterValidator(_slug_name)] | None = Field(
         None, description="the job's name; the file's when absent"
+    )
+    group: Annotated[str, AfterValidator(_slug_name)] | None = Field(
+        None, description="jobs of one group are listed, cancelled and compared together; a sweep is one by itself"
     )
     priority: int = Field(0, description="higher runs first")
     after: tuple[Predecessor, ...] = Field((), description="ids or names of jobs that must have succeeded before")

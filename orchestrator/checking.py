@@ -110,13 +110,13 @@ def require_rest(app: App) -> None:
             )
 
 
-def of_files(app: App, paths: Sequence[Path], *, overwrite: bool) -> list[Candidate]:
-    """Check job files as submit does, and return what to rehearse; nothing is changed.
+def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[Candidate]:
+    """Check job files as submit does, and return what to rehearse, each job of a sweep; nothing is changed.
 
     Raises:
         what `orchestrator.submit.check_beside` does.
     """
-    checked = check_beside(app, paths, overwrite=overwrite)
+    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
     shortages = budget.shortages(app, [one.need for one in checked])
     return [
         Candidate(

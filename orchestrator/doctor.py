@@ -25,7 +25,7 @@ from jobs.checkup_machine import Device
 from jobs.errors import ConfigInvalid, HomeUnusable, StoreUnusable
 from orchestrator import duty, service_reading
 from orchestrator.home import Home
-from workers import machine_readings, mounts, process, sensors
+from workers import machine_readings, mounts, process, readings, sensors
 from workers.awake import TOOL
 from workers.device import Asking
 from workers.measures import limit_bytes
@@ -170,6 +170,10 @@ def _power(_: Patient) -> Check:
     return checkup_machine.power(process.battery())
 
 
+def _senses(_: Patient) -> Check:
+    return checkup_machine.senses(readings.thermal_level(), readings.idle_s())
+
+
 def _display(patient: Patient) -> Check:
     minutes, held = machine_readings.display()
     metal = not isinstance(patient.device, str) and patient.device.metal
@@ -276,6 +280,7 @@ AT_ONCE: Mapping[str, Look] = {
     "privacy": _privacy,
     "awake": _awake,
     "power": _power,
+    "senses": _senses,
     "open files": _open_files,
     "clock": _clock,
     "time zone": _zone,
@@ -293,6 +298,6 @@ WITH_MLX: Mapping[str, Look] = {"memory": _memory, "mlx": _mlx, "compiler": _ker
 ORDER = (
     *("python", "packages", "mlx", "compiler", "memory", "swap", "disk"),
     *("home", "privacy", "store", "worker", "service", "messages", "hub"),
-    *("awake", "power", "display", "open files", "clock", "time zone"),
+    *("awake", "power", "senses", "display", "open files", "clock", "time zone"),
 )
 """As they are told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -12,6 +13,7 @@ from jobs.going_back import GUARD_REASONS
 from jobs.job import Attempt, Incident, Job, Message, NewMessage, ProgressPoint, Validation
 from jobs.outcomes import Outcome, Reason
 from jobs.policy import Decision
+from jobs.states import Status
 from orchestrator.report.wording import duration
 from workers.job_dir import JobDir
 
@@ -177,6 +179,37 @@ def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMes
         title="lq: the queue is paused and needs you",
         body=f"{because}\nnext: lq show {job.id}, then lq resume --queue",
         attachment=None,
+        tags=spec.lq.notify.tags,
+    )
+
+
+def group_key(name: str, ended_at: float) -> str:
+    """Return the key of the message of a group whose last job ended then."""
+    return f"group-{name}-{int(ended_at)}"
+
+
+def group_ended(
+    name: str, jobs: Sequence[Job], best: Sequence[str], *, ended_at: float, picture: str | None, spec: JobSpec
+) -> NewMessage:
+    """Return the message for a group whose last job has ended.
+
+    Args:
+        name: of the group.
+        jobs: all of it.
+        best: the best of it, one line each.
+        ended_at: when the last one ended, unix seconds; makes the key, so that one that goes on later can tell again.
+        picture: of the curves.
+        spec: of one of its jobs.
+    """
+    counts = {status: sum(job.status is status for job in jobs) for status in Status}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return NewMessage(
+        job_id=None,
+        event="finished",
+        key=group_key(name, ended_at),
+        title=f"lq: {name} (group of {len(jobs)}) finished",
+        body="\n".join([told, *best, f"next: lq compare --group {shlex.quote(name)}"]),
+        attachment=picture,
         tags=spec.lq.notify.tags,
     )
 

@@ -13,7 +13,7 @@ from jobs.outcomes import Reason
 from jobs.policy import DISK_LOOK_S
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import schedule
+from orchestrator import groups, schedule
 from orchestrator.attempt import Story
 from orchestrator.lateness import tell_of_waiting
 from orchestrator.night import Night
@@ -51,6 +51,7 @@ class Shift:
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
         self._vigil = Vigil(night)
         self._post = Post(night)
+        self._comparing = threading.Lock()
 
     def answer(self) -> None:
         """Look after jobs until there is none that may run."""
@@ -81,6 +82,15 @@ class Shift:
         self._post.tick()
         self._look_at_deadlines()
         ring_for_the_lost(self._night.app, self._night.clock())
+        self._tell_of_groups()
+
+    def _tell_of_groups(self) -> None:
+        """Tell of groups that have ended; comparing their jobs may take longer than a minute."""
+        if self._comparing.acquire(blocking=False):
+            try:
+                groups.tell_ended(self._night.app, self._night.clock())
+            finally:
+                self._comparing.release()
 
     def _look_at_deadlines(self) -> None:
         night = self._night

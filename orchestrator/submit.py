@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import platform
 import re
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,19 +19,32 @@ from jobs.course import Course, Leg
 from jobs.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.job import Job
 from jobs.states import ENDED, Status
-from orchestrator import budget
+from orchestrator import budget, staging
 from orchestrator.app import App
+from orchestrator.store.group_records import free_name
 from workers import publishing, sensors
 from workers.files import write_atomically, write_json
 from workers.job_dir import JobDir
 
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
-    from configs.load import LoadedJob
+    from configs.load import LoadedJob, Sweep
     from jobs.budget import Need
     from jobs.spec import JobSpec
 
 PROVENANCE_VERSION = 1
+_OF_DATA = {
+    "data",
+    "hf_dataset",
+    "batch_size",
+    "test",
+    "mask_prompt",
+    "prompt_feature",
+    "completion_feature",
+    "chat_feature",
+    "text_feature",
+}
+"""What a check of the data looks at (configs/data_files.py, data_rows.py)."""
 _PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy", "numpy", "transformers", "tokenizers")
 
 
@@ -50,14 +63,24 @@ class Checked:
         unknown = budget.unknown(self.need)
         return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
 
+    def in_group(self, name: str) -> Checked:
+        """Return the same job as one of a group."""
+        spec = self.loaded.spec
+        spec = spec.model_copy(update={"lq": spec.lq.model_copy(update={"group": name})})
+        return dataclasses.replace(self, loaded=dataclasses.replace(self.loaded, spec=spec))
 
-def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
+
+def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
     """Check a job file, its data and its model; nothing is changed.
 
     Args:
         app: store and settings.
         path: the job file.
         overwrite: whether the adapter may overwrite what lies in adapter_path now.
+        sets: `key=value` each, laid upon the file.
+
+    Returns:
+        One for each job the file makes: each combination of its matrix, else one.
 
     Raises:
         InvalidInput: it cannot be trained with.
@@ -65,40 +88,54 @@ def check(app: App, path: Path, *, overwrite: bool = False) -> Checked:
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
     from configs.data_files import check_data
-    from configs.load import load_job
+    from configs.load import load_jobs
 
-    loaded = load_job(path, defaults=app.settings().defaults)
-    facts = check_data(loaded.spec)
-    _require_own_adapter_path(app, loaded.spec)
+    found: dict[
+        str, DataFacts
+    ] = {}  # of the same data checked in the same way; a sweep has it once, not a thousand times
+    checked = []
+    jobs = load_jobs(path, sets, defaults=app.settings().defaults)
+    _require_own_adapter_paths(app, [one.spec for one in jobs])
+    for loaded in jobs:
+        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        if key not in found:
+            found[key] = check_data(loaded.spec)
+        checked.append(_checked(app, loaded, found[key], overwrite=overwrite))
+    return checked
+
+
+def _checked(app: App, loaded: LoadedJob, facts: DataFacts, *, overwrite: bool) -> Checked:
     overwrites = _overwritten(loaded, overwrite=overwrite)
     valid = facts.files.get("valid.jsonl")
     need = budget.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
     return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
 
 
-def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> list[Checked]:
-    """Check several job files that are to be queued together.
+def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
+    """Check several job files that are to be queued together; as `check`.
 
     Raises:
         what `check_beside` does, InvalidInput: there is too little space on the disk for all of them.
     """
-    checked = check_beside(app, paths, overwrite=overwrite)
+    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
     budget.require_space(app, [(one.loaded.source, one.need) for one in checked])
     return checked
 
 
-def check_beside(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> list[Checked]:
-    """Check several job files beside each other, without the space on the disk.
+def check_beside(
+    app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()
+) -> list[Checked]:
+    """Check several job files beside each other, without the space on the disk; as `check`.
 
     Raises:
         what `check` does, NotAllowed: two of them publish to the same adapter_path.
     """
-    checked = [check(app, path, overwrite=overwrite) for path in paths]
+    checked = [one for path in paths for one in check(app, path, overwrite=overwrite, sets=sets)]
     taken: dict[str | None, Path] = {}
     names: set[str] = set()
     for one in checked:
         _require_predecessors(app, one.loaded, names)
-        names.add(one.loaded.spec.name)
+        names |= {one.loaded.spec.name, *filter(None, [one.loaded.spec.lq.group])}
         target, source = one.loaded.spec.adapter_path, one.loaded.source
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
@@ -106,27 +143,69 @@ def check_beside(app: App, paths: Sequence[Path], *, overwrite: bool = False) ->
     return checked
 
 
+def enqueue_all(app: App, checked: Sequence[Checked]) -> list[Job]:
+    """Queue checked jobs in one transaction: all of them appear, each with its folder, or none does.
+
+    The jobs of a sweep become a group: the one its `lq.group` names, else a new one named after the file.
+    """
+    store = app.store  # makes the home where there is none
+    with staging.opened(app.home.jobs) as stage:
+        while True:
+            groups = _groups(app, checked)
+            named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
+            folders = [stage.filled(functools.partial(_write, checked=one)) for one in named]
+            with store.together():  # short: only what the folders are called is left to do
+                if _groups(app, checked) == groups:
+                    _require_own_adapter_paths(app, [one.loaded.spec for one in named])
+                    jobs = [_queued(app, one, folder) for one, folder in zip(named, folders, strict=True)]
+                    break
+    for job in jobs:
+        for message in store.messages(job.id):
+            app.doorbell.ring_for_delivery(message.id)
+    return jobs
+
+
+def _groups(app: App, checked: Sequence[Checked]) -> dict[Sweep, str]:
+    """Return the group of each sweep: the one it joins, else one whose name nobody ever had."""
+    taken = set(app.store.groups())
+    found: dict[Sweep, str] = {}
+    for sweep in dict.fromkeys(one.loaded.sweep for one in checked):
+        if sweep is not None:
+            found[sweep] = sweep.joins or free_name(sweep.name, taken)
+            taken.add(found[sweep])
+    return found
+
+
 def enqueue(app: App, checked: Checked) -> Job:
     """Queue a checked job: its row and its folder appear together, or neither does."""
+    (job,) = enqueue_all(app, [checked])
+    return job
+
+
+def _queued(app: App, checked: Checked, folder: Path) -> Job:
+    """Queue a job within a transaction.
+
+    Args:
+        app: store and home.
+        checked: the job.
+        folder: its own, filled; it gets its name now.
+    """
     from orchestrator.telling import Teller
 
     spec = checked.loaded.spec
     known = _known_to_fit(app, spec)
-    job = app.store.submit(
+    return app.store.submit(
         name=spec.name,
+        group=spec.lq.group,
         priority=spec.lq.priority,
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
-        adapter_path=spec.adapter_path,
-        prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
+        prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
         leg=known,
         after=_predecessors(app, spec),
         announce=lambda job: Teller(app, job, spec).submitted(),
     )
-    for message in app.store.messages(job.id):
-        app.doorbell.ring_for_delivery(message.id)
-    return job
 
 
 def _require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
@@ -199,10 +278,11 @@ def _difference(spec: JobSpec, leg: Leg) -> str:
     )
 
 
-def _require_own_adapter_path(app: App, spec: JobSpec) -> None:
-    """Refuse a taken adapter_path in good time; the store asks once more when it queues the job."""
-    if spec.adapter_path is not None and app.home.store.exists():
-        app.store.require_free_path(spec.adapter_path)
+def _require_own_adapter_paths(app: App, specs: Sequence[JobSpec]) -> None:
+    """Refuse a taken adapter_path in good time; it is asked once more when the jobs are queued."""
+    paths = [spec.adapter_path for spec in specs if spec.adapter_path is not None]
+    if paths and app.home.store.exists():
+        app.store.require_free_paths(paths)
 
 
 def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
@@ -227,22 +307,14 @@ def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
-def _write_folder(jobs: Path, job_id: int, checked: Checked) -> Path:
-    """Write the job's folder; it gets its name when everything is in it."""
+def _write(folder: Path, checked: Checked) -> None:
+    """Write what a job's folder holds from the beginning."""
     from configs.load import dump_job
 
-    spec = checked.loaded.spec
-    folder = jobs / f"{job_id}-{slug(spec.name)}"
-    partial = jobs / f".{folder.name}.partial"
-    for leftover in (partial, folder):  # of a submit that was killed before it was recorded
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(mode=0o700)
-    job_dir = JobDir(partial)
+    spec, job_dir = checked.loaded.spec, JobDir(folder)
     write_atomically(job_dir.config, dump_job(spec))
     write_json(job_dir.provenance, provenance(checked))
     write_json(job_dir.course, courses.to_json(courses.Course.requested(spec)))
-    partial.rename(folder)
-    return folder
 
 
 def provenance(checked: Checked) -> dict[str, Any]:
@@ -250,7 +322,12 @@ def provenance(checked: Checked) -> dict[str, Any]:
     source = checked.loaded.source
     return {
         "version": PROVENANCE_VERSION,
-        "submitted": {"file": str(source), "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+        "submitted": {
+            "file": str(source),
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "set": list(checked.loaded.sets),
+            "matrix": dict(checked.loaded.varied),
+        },
         "host": {"name": platform.node(), "platform": platform.platform(), "machine": sensors.machine()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "model": _model(checked.loaded.spec.model),
@@ -265,6 +342,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

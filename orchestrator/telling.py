@@ -48,6 +48,8 @@ class Teller:
     def of_decision(self, decision: Decision, attempt: Attempt) -> Sequence[NewMessage]:
         """Return the messages a decision causes."""
         event = _EVENTS.get(decision.status)
+        if event == "finished" and self._job.group_name is not None and not self._spec.lq.notify.each:
+            return []  # told once, when the last of the group has ended (orchestrator/groups.py)
         if decision.status is Status.WAITING and decision.reason is Reason.DISK_FULL:
             event = "needs_you"
         if event is None:

@@ -34,6 +34,13 @@ _UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-B
 @click.option("--queue", "whole_queue", is_flag=True, help="Every job that is queued, waiting or held.")
 @click.option("--anyway", is_flag=True, help="Check beside a job that trains; both are slower then.")
 @click.option(
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value in the place of the file's, as in lora_parameters.rank=16; may be repeated.",
+)
+@click.option(
     "--overwrite", is_flag=True, help="The finished adapter may replace what lies in adapter_path, as in lq submit."
 )
 @click.option(
@@ -46,7 +53,13 @@ _UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-B
 )
 @json_option
 def check(
-    files: Sequence[Path], whole_queue: bool, anyway: bool, overwrite: bool, timeout_s: float, as_json: bool
+    files: Sequence[Path],
+    whole_queue: bool,
+    anyway: bool,
+    sets: Sequence[str],
+    overwrite: bool,
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     """Rehearse jobs: will they fit, when will they be done. Nothing is queued.
 
@@ -60,7 +73,10 @@ def check(
     with reach.opened() as app:
         if not anyway:
             checking.require_rest(app)
-        candidates = checking.of_queue(app) if whole_queue else checking.of_files(app, files, overwrite=overwrite)
+        if whole_queue:
+            candidates = checking.of_queue(app)
+        else:
+            candidates = checking.of_files(app, files, overwrite=overwrite, sets=sets)
         begins_at, findings = _begins_at(app), []
         for candidate in candidates:
             _announce(candidate)

@@ -11,7 +11,11 @@ import click
 
 from jobs.verdict import interval
 from orchestrator.cli import output, reach
+from orchestrator.cli.best_of import best_of_facts, tell_group
 from orchestrator.cli.output import json_option
+
+MOST_CURVES = 8
+"""In one picture; of a larger group the best ones."""
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -19,23 +23,34 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@reach.job_ids_argument
+@reach.jobs_or_group
 @click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
 @json_option
-def compare(job_ids: tuple[int, ...], plot: Path | None, as_json: bool) -> None:
-    """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves."""
-    if len(set(job_ids)) < 2:
-        raise click.UsageError("name two jobs or more")
+def compare(job_ids: tuple[int, ...], group: str | None, plot: Path | None, as_json: bool) -> None:
+    """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves.
+
+    With --group its jobs in the order of their best validation, and the best of them.
+    """
+    if len(set(job_ids)) < 2 and group is None:
+        raise click.UsageError("name two jobs or more, or --group NAME")
     with reach.opened() as app:
-        jobs = reach.named_jobs(app, job_ids)
+        jobs = reach.chosen_jobs(app, job_ids, group)
+        from orchestrator.report.best_of import best_of
         from orchestrator.report.comparison import compare as compared
+        from orchestrator.submit import slug
 
         entries = [_entry(app, job.id) for job in jobs]
+        best = best_of(entries)
+        if group is not None:  # the best one first: what the others are compared with
+            entries = [*(one.entry for one in best.ranked), *best.others]
         found = compared(entries)
-        names = "-".join(str(job.id) for job in jobs)
-        picture = _drawn(entries, plot or app.home.path / "compare" / f"{names}.png")
+        names = slug(group) if group is not None else "-".join(str(job.id) for job in jobs)
+        picture = _drawn(entries[:MOST_CURVES], plot or app.home.path / "compare" / f"{names}.png")
         if as_json:
-            output.print_json(_facts(found, entries, picture))
+            chosen = {} if group is None else {"group": group, "best_of": best_of_facts(best)}
+            output.print_json(chosen | _facts(found, entries, picture))
+        elif group is not None:
+            tell_group(group, best, found, picture)
         else:
             _tell(found, picture)
 

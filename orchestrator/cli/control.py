@@ -19,19 +19,30 @@ RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[statu
 
 
 @click.command()
-@reach.job_ids_argument
-def cancel(job_ids: Sequence[int]) -> None:
-    """Stop jobs for good: a running one writes a checkpoint first, and `lq retry` would go on from it."""
+@reach.jobs_or_group
+def cancel(job_ids: Sequence[int], group: str | None) -> None:
+    """Stop jobs for good: a running one writes a checkpoint first, and `lq retry` would go on from it.
+
+    Of a group those that have ended stay as they are.
+    """
     with reach.opened() as app:
-        present = reach.named_jobs(app, job_ids)
-        for job in present:
+        present = reach.chosen_jobs(app, job_ids, group, or_else="--group NAME")
+        left = [job for job in present if job.id in job_ids or job.status not in ENDED]
+        if not left:
+            raise NotAllowed(f"every job of group '{group}' has ended already; there is nothing to cancel")
+        for job in left:
             _require_live(job)
-        for job in present:
-            if app.store.cancel(job.id, time.time()).status is Status.RUNNING:
-                click.echo(f"job {job.id}: asked to stop; it writes a checkpoint first")
-                _wait_until_cancelled(app, job.id)
-            else:
-                click.echo(f"job {job.id} cancelled")
+        with app.store.together():  # none of them begins while others are cancelled
+            after = [app.store.cancel(job.id, time.time()) for job in left]
+        asked = [job.id for job in after if job.status is Status.RUNNING]
+        for job in after:
+            click.echo(
+                f"job {job.id}: asked to stop; it writes a checkpoint first"
+                if job.id in asked
+                else f"job {job.id} cancelled"
+            )
+        for job_id in asked:
+            _wait_until_cancelled(app, job_id)
 
 
 def _wait_until_cancelled(app: App, job_id: int) -> None:
@@ -49,11 +60,14 @@ def _wait_until_cancelled(app: App, job_id: int) -> None:
 
 
 @click.command()
-@reach.job_ids_argument
-def retry(job_ids: Sequence[int]) -> None:
+@reach.jobs_or_group
+def retry(job_ids: Sequence[int], group: str | None) -> None:
     """Queue failed or cancelled jobs again, under their ids; they go on from their last checkpoint."""
     with reach.opened() as app:
-        present = reach.named_jobs(app, job_ids)
+        chosen = reach.chosen_jobs(app, job_ids, group, or_else="--group NAME")
+        present = [job for job in chosen if job.id in job_ids or job.status in RETRIABLE]
+        if not present:
+            raise NotAllowed(f"no job of group '{group}' has failed or was cancelled; there is nothing to retry")
         for job in present:
             _require_retriable(job)
         reach.require_bell(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -24,12 +25,12 @@ NONE = "–"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return the console; without a terminal it neither colours nor wraps, and is wide unless COLUMNS says."""
+def console(*, stderr: bool = False, piped: int = 200) -> Console:
+    """Return the console; without a terminal it neither colours nor wraps, and is `piped` wide unless COLUMNS says."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else 200
+    width = None if stream.isatty() or "COLUMNS" in os.environ else piped
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
@@ -41,6 +42,11 @@ def print_json(content: Mapping[str, Any]) -> None:
 def note(text: str) -> None:
     """Tell the person something that is not the answer; goes to stderr."""
     click.echo(f"note: {text}", err=True)
+
+
+def quoted(word: str) -> str:
+    """Return a word as one types it in a shell."""
+    return shlex.quote(word)
 
 
 def loss(value: float | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,4 +121,52 @@ def wake_worker(app: App) -> str | None:
 
 
 job_id_argument = click.argument("job_id", metavar="ID", type=JOB_ID)
+_group_option = click.option("--group", "group", metavar="NAME", help="Every job of this group.")
+_optional_ids = click.argument("job_ids", metavar="[ID...]", type=JOB_ID, nargs=-1)
+
+
+def jobs_or_group(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a verb take ids, `--group NAME`, or both."""
+    return _optional_ids(_group_option(command))
+
+
+def chosen_jobs(app: App, job_ids: Sequence[int], group: str | None, *, or_else: str | None = None) -> list[Job]:
+    """Return the jobs named by id, and those of a group, each once.
+
+    Args:
+        app: where they are.
+        job_ids: by id.
+        group: by group.
+        or_else: an option that a verb takes in the place of both, where it was not given.
+
+    Raises:
+        NoSuchJob: no job has one of these ids, or no group this name.
+    """
+    if not job_ids and group is None and or_else is not None:
+        raise click.UsageError(f"name a job, or {or_else}")
+    found = named_jobs(app, job_ids)
+    known = {job.id for job in found}
+    return [*found, *(job for job in (jobs_of_group(app, group) if group is not None else ()) if job.id not in known)]
+
+
+def jobs_of_group(app: App, group: str) -> list[Job]:
+    """Return the jobs of a group by id.
+
+    Raises:
+        NoSuchJob: there is no such group; the nearest one is named.
+    """
+    found = app.store.jobs_of_group(group) if has_store(app) else []
+    if not found:
+        groups = app.store.groups() if has_store(app) else []
+        near = difflib.get_close_matches(group, groups, n=1, cutoff=0.5)
+        if near:
+            hint = f"did you mean '{near[0]}'?"
+        elif groups:
+            hint = f"the newest is '{groups[0]}'"
+        else:
+            hint = "there is none yet; a matrix in a job file makes one"
+        raise NoSuchJob(f"no group '{group}'; {hint}")
+    return found
+
+
 job_ids_argument = click.argument("job_ids", metavar="ID...", type=JOB_ID, nargs=-1, required=True)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.job import Job, Message, QueueState
-from jobs.states import Status
+from jobs.states import ENDED, Status
 from orchestrator import duty
-from orchestrator.cli import output, reach
+from orchestrator.cli import group, output, reach
+from orchestrator.cli.group import Group
 from orchestrator.cli.notify import undelivered
 from orchestrator.cli.output import json_option
 from workers.process import is_alive
@@ -36,16 +37,25 @@ _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED
 """States that leave no question open; the others have their reason told."""
 
 _BAR = 12
+MOST_EXPLAINED = 5
+"""Jobs of a group of which it is said why they do not run: mostly it is the same of all."""
 
 
 @click.command()
 @click.option("--all", "every", is_flag=True, help="Every job, not only the last 20 that ended.")
+@click.option(
+    "--group",
+    "group_name",
+    metavar="NAME",
+    help="Only the jobs of this group, with their settings; the best one marked.",
+)
 @json_option
-def status(every: bool, as_json: bool) -> None:
+def status(every: bool, group_name: str | None, as_json: bool) -> None:
     """List every live job and the last ones that ended."""
     with reach.opened() as app:
         alive = duty.running(app.home)
-        jobs = reach.all_jobs(app, every=every)
+        of_group = Group(app, group_name) if group_name is not None else None
+        jobs = of_group.jobs if of_group is not None else reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
         turns = waiting_turns(app, jobs)
         missed = undelivered(app)
@@ -56,11 +66,14 @@ def status(every: bool, as_json: bool) -> None:
                     "worker": {"alive": alive is not None, "pid": pid},
                     "queue": {"paused": queue.paused_at is not None, "because": queue.because},
                     "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
-                    "jobs": [entry(job, turns.get(job.id)) for job in jobs],
+                    "jobs": [
+                        entry(job, turns.get(job.id)) | (of_group.entry(place) if of_group is not None else {})
+                        for place, job in enumerate(jobs)
+                    ],
                 }
             )
             return
-        _tell(jobs, alive, queue, turns)
+        _tell(jobs, alive, queue, turns, of_group)
         _tell_missed(missed)
 
 
@@ -141,7 +154,13 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     return output.ahead(until) if until is not None else None
 
 
-def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState, turns: Mapping[int, Turn]) -> None:
+def _tell(
+    jobs: list[Job],
+    alive: dict[str, Any] | None,
+    queue: QueueState,
+    turns: Mapping[int, Turn],
+    of_group: Group | None = None,
+) -> None:
     from rich.text import Text
 
     console = output.console()
@@ -156,7 +175,11 @@ def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState, turn
     if not jobs:
         console.print("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
         return
-    console.print(_table(jobs, wide=console.width >= 100))
+    if of_group is not None:
+        group.tell(console, of_group)
+        jobs = [job for job in jobs if job.status not in ENDED][:MOST_EXPLAINED]
+    else:
+        console.print(_table(jobs, wide=console.width >= 100))
     for job in jobs:
         if (text := waits(job, queue, turns.get(job.id))) is not None:
             line = Text(text, style=_COLOURS.get(job.status, ""))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,36 +13,57 @@ from jobs.job import Job
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
+if TYPE_CHECKING:
+    from orchestrator.submit import Checked
+
 _FILE = click.Path(path_type=Path)
+_MOST_LISTED = 24
+"""Jobs of a sweep that are listed when it is queued."""
+
 _overwrite = click.option(
     "--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now."
+)
+_set = click.option(
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value in the place of the file's, as in lora_parameters.rank=16; may be repeated.",
 )
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.option("--wait", "wait_for_it", is_flag=True, help="Wait for the jobs to end; exit as lq wait does.")
+@click.option("--dry-run", is_flag=True, help="Check everything and list the jobs; queue nothing.")
+@_set
 @_overwrite
 @json_option
-def submit(files: Sequence[Path], wait_for_it: bool, overwrite: bool, as_json: bool) -> int:
+def submit(
+    files: Sequence[Path], wait_for_it: bool, dry_run: bool, sets: Sequence[str], overwrite: bool, as_json: bool
+) -> int:
     """Check job files and queue them; nothing is queued if one of them is wrong.
 
-    FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema).
+    FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema). A matrix in it makes a group
+    of jobs.
     """
-    from orchestrator.submit import check_all, enqueue
+    from orchestrator.submit import check_all, enqueue_all
 
     with reach.opened() as app:
-        checked = check_all(app, files, overwrite=overwrite)
+        checked = check_all(app, files, overwrite=overwrite, sets=sets)
+        if dry_run:
+            _tell_notes(checked)
+            _tell_planned(checked, as_json=as_json)
+            return 0
         reach.require_bell(app)
-        jobs = [enqueue(app, one) for one in checked]
-        for one in checked:
-            for text in one.notes:
-                output.note(text)
+        jobs = enqueue_all(app, checked)
+        _tell_notes(checked)
         said = reach.wake_worker(app)
         if as_json:
-            output.print_json({"jobs": [_entry(job) for job in jobs]})
+            told = [_entry(job, one) for job, one in zip(jobs, checked, strict=True)]
+            output.print_json({"dry_run": False, "jobs": told})
         else:
-            _tell(jobs, said)
+            _tell(jobs, checked, said)
         if not wait_for_it:
             return 0
         from orchestrator.cli.wait import wait_for
@@ -51,33 +73,93 @@ def submit(files: Sequence[Path], wait_for_it: bool, overwrite: bool, as_json: b
 
 @click.command()
 @click.argument("file", metavar="FILE", type=_FILE)
+@_set
 @_overwrite
-def run(file: Path, overwrite: bool) -> int:
+def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
     """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.
 
     Ctrl-C only stops watching; the job goes on.
     """
+    from jobs.errors import InvalidInput
     from orchestrator.cli.live import follow
     from orchestrator.submit import check_all, enqueue
 
     with reach.opened() as app:
-        (checked,) = check_all(app, [file], overwrite=overwrite)
+        checked, *others = check_all(app, [file], overwrite=overwrite, sets=sets)
+        if others:
+            text = f"its matrix makes {len(others) + 1} jobs, and lq run follows one; queue them with: lq submit {file}"
+            raise InvalidInput(f"{file}: {text}")
         reach.require_bell(app)
-        for text in checked.notes:
-            output.note(text)
+        _tell_notes([checked])
         job = enqueue(app, checked)
-        _tell([job], reach.wake_worker(app), hint=False)
+        _tell([job], [checked], reach.wake_worker(app), hint=False)
         return follow(app, job.id)
 
 
-def _entry(job: Job) -> dict[str, Any]:
-    return {"id": job.id, "name": job.name, "status": job.status.value, "job_dir": job.job_dir}
+def _tell_notes(checked: Sequence[Checked]) -> None:
+    """Tell what is to be known, the same of many jobs once."""
+    for text in dict.fromkeys(text for one in checked for text in one.notes):
+        output.note(text)
 
 
-def _tell(jobs: Sequence[Job], said: str | None, *, hint: bool = True) -> None:
-    for job in jobs:
-        click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
+def _entry(job: Job, checked: Checked) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "group": job.group_name,
+        "settings": dict(checked.loaded.varied),
+        "status": job.status.value,
+        "job_dir": job.job_dir,
+    }
+
+
+def _tell_planned(checked: Sequence[Checked], *, as_json: bool) -> None:
+    """List what a submit would queue."""
+    if as_json:
+        planned: dict[str, Any] = {"id": None, "status": None, "job_dir": None}
+        told = [
+            {"name": one.loaded.spec.name, "group": one.loaded.spec.lq.group, "settings": dict(one.loaded.varied)}
+            for one in checked
+        ]
+        output.print_json({"dry_run": True, "jobs": [planned | one for one in told]})
+        return
+    for one in checked:
+        spec, settings = one.loaded.spec, _settings(one.loaded.varied)
+        click.echo(f"{spec.name}: {spec.iters:,} iterations" + (f"; {settings}" if settings else ""))
+    click.echo(f"{len(checked)} {'job' if len(checked) == 1 else 'jobs'}, all right; nothing was queued")
+
+
+def _settings(varied: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
+
+
+def _tell(jobs: Sequence[Job], checked: Sequence[Checked], said: str | None, *, hint: bool = True) -> None:
+    groups: dict[str, list[tuple[Job, str]]] = {}
+    for job, one in zip(jobs, checked, strict=True):
+        if one.loaded.label is None or job.group_name is None:
+            click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
+        else:
+            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
+    for name, members in groups.items():
+        _tell_sweep(name, members)
     if said is not None:
         click.echo(said)
-    if hint:
+    if hint and groups:
+        name = output.quoted(next(iter(groups)))
+        click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
+    elif hint:
         click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")
+
+
+def _tell_sweep(name: str, members: Sequence[tuple[Job, str]]) -> None:
+    """Tell of the jobs of a sweep: side by side, and of many the first ones."""
+    from rich.columns import Columns
+    from rich.text import Text
+
+    ids = [job.id for job, _ in members]
+    click.echo(f"group {name}: {len(ids)} jobs queued, {ids[0]} to {ids[-1]}")
+    shown = members[:_MOST_LISTED]
+    lines = [Text(f"{job.id:>{len(str(ids[-1]))}} {label}", no_wrap=True) for job, label in shown]
+    output.console(piped=80).print(Columns(lines, padding=(0, 3), column_first=True))
+    if len(members) > len(shown):
+        click.echo(f"and {len(members) - len(shown):,} more")

@@ -9,34 +9,40 @@ import click
 
 from jobs.errors import NotAllowed
 from jobs.job import Job
-from jobs.states import Status
+from jobs.states import ENDED, Status
 from orchestrator.app import App
 from orchestrator.cli import reach
 from orchestrator.cli.status import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
+_QUEUE_OR_GROUP = "--queue, or --group NAME"
+_MAY_BE_HELD = (Status.QUEUED, Status.WAITING, Status.HELD)
 
-_ids = click.argument("job_ids", metavar="ID...", type=reach.JOB_ID, nargs=-1)
 _queue = click.option("--queue", "whole_queue", is_flag=True, help="The whole queue: no job starts until it resumes.")
 
 
 @click.command()
-@_ids
+@reach.jobs_or_group
 @_queue
-def pause(job_ids: Sequence[int], whole_queue: bool) -> None:
+def pause(job_ids: Sequence[int], group: str | None, whole_queue: bool) -> None:
     """Stop running jobs for now: each writes a checkpoint, and `lq resume` goes on from it, exactly.
 
     A job that waits for its turn is held instead. With --queue running jobs go on, but no other one starts.
     """
-    _require_one(job_ids, whole_queue)
     with reach.opened() as app:
-        jobs = reach.named_jobs(app, job_ids)
+        jobs = _chosen(app, job_ids, group, or_else=None if whole_queue else _QUEUE_OR_GROUP)
         reach.require_bell(app)
         if whole_queue:
             changed = app.store.pause_queue("paused by the user", time.time())
             click.echo("queue paused; jobs that run go on" if changed else "the queue is paused already")
+        with app.store.together():  # none of those that wait begins where one that runs makes room
+            jobs = [app.store.job(job.id) for job in jobs]
+            for job in jobs:
+                if job.status is not Status.RUNNING:
+                    _pause(app, job)
         for job in jobs:
-            _pause(app, job)
+            if job.status is Status.RUNNING:
+                _pause(app, job)
 
 
 def _pause(app: App, job: Job) -> None:
@@ -66,13 +72,12 @@ def _asked(app: App, job_id: int) -> bool:
 
 
 @click.command()
-@_ids
+@reach.jobs_or_group
 @_queue
-def resume(job_ids: Sequence[int], whole_queue: bool) -> None:
+def resume(job_ids: Sequence[int], group: str | None, whole_queue: bool) -> None:
     """Let paused jobs go on from their checkpoints; held ones too. With --queue jobs start again."""
-    _require_one(job_ids, whole_queue)
     with reach.opened() as app:
-        jobs = reach.named_jobs(app, job_ids)
+        jobs = _chosen(app, job_ids, group, or_else=None if whole_queue else _QUEUE_OR_GROUP)
         reach.require_bell(app)
         if whole_queue:
             click.echo("queue resumed" if app.store.resume_queue() else "the queue is not paused")
@@ -82,11 +87,18 @@ def resume(job_ids: Sequence[int], whole_queue: bool) -> None:
 
 
 @click.command()
-@reach.job_ids_argument
-def hold(job_ids: Sequence[int]) -> None:
-    """Keep jobs that wait for their turn from running, until they are released."""
+@reach.jobs_or_group
+def hold(job_ids: Sequence[int], group: str | None) -> None:
+    """Keep jobs that wait for their turn from running, until they are released.
+
+    Of a group those that run, or are paused, stay as they are.
+    """
     with reach.opened() as app:
-        for job in reach.named_jobs(app, job_ids):
+        chosen = reach.chosen_jobs(app, job_ids, group, or_else="--group NAME")
+        jobs = [job for job in chosen if job.id in job_ids or job.status in _MAY_BE_HELD]
+        if not jobs:
+            raise NotAllowed(f"no job of group '{group}' waits for its turn; stop those that run with: lq pause")
+        for job in jobs:
             if job.status is Status.HELD:
                 click.echo(f"job {job.id} is held already")
             elif job.status is Status.RUNNING:
@@ -96,11 +108,11 @@ def hold(job_ids: Sequence[int]) -> None:
 
 
 @click.command()
-@reach.job_ids_argument
-def release(job_ids: Sequence[int]) -> None:
+@reach.jobs_or_group
+def release(job_ids: Sequence[int], group: str | None) -> None:
     """Let held jobs take their turn again; paused ones too."""
     with reach.opened() as app:
-        jobs = reach.named_jobs(app, job_ids)
+        jobs = _chosen(app, job_ids, group, or_else="--group NAME")
         reach.require_bell(app)
         for job in jobs:
             _let_go_on(app, job)
@@ -128,9 +140,13 @@ def _until_not_running(app: App, job_id: int) -> Job:
     return job
 
 
-def _require_one(job_ids: Sequence[int], whole_queue: bool) -> None:
-    if not job_ids and not whole_queue:
-        raise click.UsageError("name a job, or --queue")
+def _chosen(app: App, job_ids: Sequence[int], group: str | None, *, or_else: str | None) -> list[Job]:
+    """Return the jobs that were named; of a group those that have not ended."""
+    chosen = reach.chosen_jobs(app, job_ids, group, or_else=or_else)
+    jobs = [job for job in chosen if job.id in job_ids or job.status not in ENDED]
+    if chosen and not jobs:
+        raise NotAllowed(f"every job of group '{group}' has ended already")
+    return jobs
 
 
 def _tell(said: str | None) -> None:

@@ -25,10 +25,10 @@ POLL_S = 0.2
 
 
 @click.command()
-@click.argument("job_ids", metavar="[ID...]", type=reach.JOB_ID, nargs=-1)
+@reach.jobs_or_group
 @click.option("--any", "any_one", is_flag=True, help="Until one of them has ended, not all.")
 @click.option("--timeout", "timeout_s", metavar="S", type=reach.SECONDS, help="At most so many seconds.")
-def wait(job_ids: Sequence[int], any_one: bool, timeout_s: float | None) -> int:
+def wait(job_ids: Sequence[int], group: str | None, any_one: bool, timeout_s: float | None) -> int:
     """Wait for jobs to end; for every live one where no ID is given.
 
     Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job (or none to wait for),
@@ -37,16 +37,16 @@ def wait(job_ids: Sequence[int], any_one: bool, timeout_s: float | None) -> int:
     """
     with reach.opened() as app:
         try:
-            ids = _asked_for(app, job_ids)
+            ids = _asked_for(app, job_ids, group)
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
         return wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
 
 
-def _asked_for(app: App, job_ids: Sequence[int]) -> list[int]:
+def _asked_for(app: App, job_ids: Sequence[int], group: str | None) -> list[int]:
     """Return the ids to wait for. None at all is not a success: a script would take it for one."""
-    ids = [job.id for job in reach.named_jobs(app, job_ids)]
+    ids = [job.id for job in reach.chosen_jobs(app, job_ids, group)]
     ids = ids or [job.id for job in reach.all_jobs(app) if job.status in LIVE]
     if not ids:
         raise NoSuchJob("no job is live, so there is nothing to wait for; see: lq status --all")

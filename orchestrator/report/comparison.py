@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs.job import Validation
+from jobs.states import ENDED
 from jobs.verdict import Difference
 from orchestrator.report.bootstrap import Bootstrap
 from orchestrator.report.conclude import Series
+from orchestrator.report.differing import differing
 from orchestrator.report.facts import Facts, Measurement
 from orchestrator.report.told import learned
 from orchestrator.report.wording import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
+from workers.job_dir import JobDir
 
 SCHEMA = 1
-
-_NO_SETTING = {"lq.name", "lq.format", "adapter_path", "config"}
-"""Keys of a job file that say nothing of how it trains."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,16 @@ class Entry:
     def title(self) -> str:
         """Its name and id."""
         return f"{self.facts.job.name} (job {self.facts.job.id})"
+
+    @property
+    def adapter(self) -> Path:
+        """Where its finished adapter lies, or would."""
+        return JobDir(Path(self.facts.job.job_dir)).adapters
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether it has ended and its adapter can be used."""
+        return self.facts.job.status in ENDED and self.facts.adapter.best is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,53 +63,30 @@ def compare(entries: Sequence[Entry]) -> Compared:
     Args:
         entries: two or more; the first is what the others are compared with.
     """
-    why_not = _why_not(entries)
+    why_not = why_not_by_row(entries)
     against = tuple(None if why_not else _against(entries[0], entry) for entry in entries)
     return Compared(
         titles=tuple(entry.title for entry in entries),
-        settings=tuple(_differing(entries)),
+        settings=tuple(differing([entry.spec for entry in entries])),
         results=tuple((name, tuple(read(entry.facts) for entry in entries)) for name, read in _RESULTS),
         against_first=against,
         why_not=why_not,
     )
 
 
-def _differing(entries: Sequence[Entry]) -> list[tuple[str, tuple[str, ...]]]:
-    flat = [_flat(entry.spec) for entry in entries]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [(key, tuple(_word(one.get(key)) for one in flat)) for key in keys if key not in _NO_SETTING]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in spec.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
-def _word(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
-    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _why_not(entries: Sequence[Entry]) -> str | None:
+def why_not_by_row(entries: Sequence[Entry]) -> str | None:
     """Say why validations cannot be compared row by row, None where they can."""
     hashes = {_valid_hash(entry.facts) for entry in entries}
     if len(hashes) > 1 or None in hashes:
         return "the jobs were not validated on the same valid.jsonl"
-    rows = {(best.row_losses is None, best.examples) if best else None for best in map(_best, entries)}
+    rows = {(best.row_losses is None, best.examples) if best else None for best in map(best_validation, entries)}
     if len(rows) > 1 or None in rows or any(row and row[0] for row in rows):
         return "not every job has its best validation by row, over the same rows"
-    if any(learned(entry.told, "valid") is None for entry in entries):
+    tokens = [learned(entry.told, "valid") for entry in entries]
+    if any(one is None for one in tokens):
         return "not every trainer told how many tokens each validation row has"
+    if any(one != tokens[0] for one in tokens):
+        return "the jobs do not learn from the same tokens of the validation rows"
     return None
 
 
@@ -106,13 +94,14 @@ def _valid_hash(facts: Facts) -> str | None:
     return next((file.sha256 for file in facts.data if file.name == "valid.jsonl"), None)
 
 
-def _best(entry: Entry) -> Validation | None:
+def best_validation(entry: Entry) -> Validation | None:
+    """Return the validation of the weights that a job published."""
     best = entry.facts.validation.best
     return next((one for one in entry.series.validations if best and one.iteration == best.iteration), None)
 
 
 def _against(first: Entry, other: Entry) -> Difference | None:
-    mine, base, weights = _best(other), _best(first), learned(first.told, "valid")
+    mine, base, weights = best_validation(other), best_validation(first), learned(first.told, "valid")
     if other is first or mine is None or base is None or weights is None:
         return None
     assert mine.row_losses is not None

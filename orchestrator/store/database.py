@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,18 +33,42 @@ class Database:
         self._path = path
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
+        self._joined = threading.local()  # the transaction of this thread that the next ones are part of
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Begin a transaction that sees one moment of the store and blocks nobody."""
+        if (joined := self._around()) is not None:
+            yield joined
+            return
         with translated(self._path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Begin a transaction that holds the write lock from its first moment; an exception undoes all of it."""
+        if (joined := self._around()) is not None:
+            yield joined
+            return
         with translated(self._path), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of everything this thread asks and changes inside: all of it, or nothing.
+
+        An exception undoes it all, so none may be caught inside; nobody else sees anything of it before its end.
+        """
+        with self.writing() as connection:
+            self._joined.connection = connection
+            try:
+                yield
+            finally:
+                self._joined.connection = None
+
+    def _around(self) -> Connection | None:
+        found: Connection | None = getattr(self._joined, "connection", None)
+        return found
 
     def close(self) -> None:
         """Close every connection."""

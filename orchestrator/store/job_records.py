@@ -67,6 +67,7 @@ class JobRecords(Database):
         prepare: Callable[[int], Path],
         now: float,
         leg: Leg | None = None,
+        group: str | None = None,
         after: Sequence[tuple[int, bool]] = (),
         adapter_path: str | None = None,
         announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
@@ -82,6 +83,7 @@ class JobRecords(Database):
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
+            group: the group it joins.
             after: ids of the jobs that must have ended first, and whether any end of them will do.
             adapter_path: where the job publishes; no other live job may.
             announce: returns the messages that the new job causes.
@@ -90,8 +92,9 @@ class JobRecords(Database):
             NotAllowed: another live job publishes there.
         """
         with self.writing() as db:
-            _require_free_path(db, adapter_path)
+            _require_free_paths(db, [adapter_path] if adapter_path is not None else [])
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
+            row |= {"group_name": group}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
@@ -103,14 +106,14 @@ class JobRecords(Database):
             insert_messages(db, announce(job), now)
             return job
 
-    def require_free_path(self, adapter_path: str) -> None:
-        """Look whether a job may publish there.
+    def require_free_paths(self, adapter_paths: Sequence[str]) -> None:
+        """Look whether jobs may publish there.
 
         Raises:
             NotAllowed: another live job does.
         """
         with self.reading() as db:
-            _require_free_path(db, adapter_path)
+            _require_free_paths(db, adapter_paths)
 
     def job(self, job_id: int) -> Job:
         """Return a job.
@@ -210,7 +213,8 @@ class JobRecords(Database):
                     f"begin it anew: lq submit {job.job_dir}/config.yaml"
                 )
             require_legal(job_id, job.status, Status.QUEUED)
-            _require_free_path(db, _adapter_path(db, job_id))
+            path = _adapter_path(db, job_id)
+            _require_free_paths(db, [path] if path is not None else [])
             change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
             return read_job(db, job_id)
 
@@ -309,17 +313,17 @@ def queue_due(db: Connection, now: float) -> None:
     db.execute(update(jobs).where(due).values(**_QUEUED))
 
 
-def _require_free_path(db: Connection, adapter_path: str | None) -> None:
-    """Raise NotAllowed where a live job publishes to this folder, by whatever name it calls it."""
-    if adapter_path is None:
+def _require_free_paths(db: Connection, adapter_paths: Sequence[str]) -> None:
+    """Raise NotAllowed where a live job publishes to one of these folders, by whatever name it calls it."""
+    if not adapter_paths:
         return
+    wanted = {os.path.realpath(path): path for path in adapter_paths}
     live = select(jobs.c.id, jobs.c.name, jobs.c.status, jobs.c.spec_json).where(jobs.c.status.in_(LIVE))
     for row in db.execute(live):
         other = json.loads(row.spec_json).get("adapter_path")
-        if other is not None and os.path.realpath(other) == os.path.realpath(adapter_path):
+        if other is not None and (found := wanted.get(os.path.realpath(other))) is not None:
             raise NotAllowed(
-                f"adapter_path {adapter_path} is already taken by job {row.id} ({row.name}, {row.status}); "
-                "name another one"
+                f"adapter_path {found} is already taken by job {row.id} ({row.name}, {row.status}); name another one"
             )
 
 

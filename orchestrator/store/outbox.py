@@ -37,6 +37,11 @@ class Outbox(Database):
         with self.reading() as db:
             return _read_message(db, message_id)
 
+    def has_message(self, key: str) -> bool:
+        """Say whether a message with this key was ever written."""
+        with self.reading() as db:
+            return db.execute(select(outbox.c.id).where(outbox.c.key == key)).first() is not None
+
     def messages(self, job_id: int | None = None) -> list[Message]:
         """Return the messages of a job, or all of them, by id."""
         query = select(*outbox.columns).order_by(outbox.c.id)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from jobs.errors import StoreUnusable
 from orchestrator.store.attempt_records import AttemptRecords
 from orchestrator.store.courses import Courses
+from orchestrator.store.group_records import GroupRecords
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
@@ -20,7 +21,18 @@ from orchestrator.store.queue_state import QueueRecord
 from orchestrator.store.versions import open_engine
 
 
-class Store(JobRecords, Line, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord):
+class Store(
+    JobRecords,
+    GroupRecords,
+    Line,
+    Leases,
+    AttemptRecords,
+    Courses,
+    Observations,
+    IncidentRecords,
+    Outbox,
+    QueueRecord,
+):
     """What is true about every job; the only one who knows."""
 
     @classmethod

@@ -111,8 +111,8 @@ JOB_FILES: dict[str, tuple[JobFile, str]] = {
         r"unknown_lq\.yaml:7: .*did you mean 'priority'\?",
     ),
     "key of a later version": (
-        lambda scene: scene.job("later.yaml", more="lq:\n  matrix: {iters: [1]}\n"),
-        r"later\.yaml:7: 'lq.matrix' is not built yet",
+        lambda scene: scene.job("later.yaml", more="database: sqlite\n"),
+        r"later\.yaml:6: 'database' is not built yet",
     ),
     "old name of a key": (
         lambda scene: scene.job("old.yaml", ("num_layers: -1", "lora_layers: 2")),
@@ -243,8 +243,8 @@ def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
         (["report"], r"Missing argument 'ID'"),
         (["report", "1", "--format", "pdf"], r"'pdf' is not one of 'md', 'html', 'json'"),
         (["compare", "1"], r"name two jobs or more"),
-        (["cancel"], r"Missing argument 'ID\.\.\.'"),
-        (["retry"], r"Missing argument 'ID\.\.\.'"),
+        (["cancel"], r"name a job, or --group NAME; see: lq"),
+        (["retry"], r"name a job, or --group NAME; see: lq"),
         (["show", "first"], r"'first' is not a valid job id"),
         (["show", "0"], r"0 is not in the range x>=1"),
         (["show", "1", "2"], r"Got unexpected extra argument \(2\)"),

@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from configs.load import load_job
+from configs.load import load_jobs
 from configs.settings import load_settings
 from jobs.spec import LqSpec
 from orchestrator.cli.border import VERBS, lq
@@ -126,12 +126,12 @@ def test_a_command_that_cannot_be_typed_would_be_noticed() -> None:
 
 
 def test_the_job_files_of_the_readme_can_be_submitted(tmp_path: Path) -> None:
-    first, own = (block for block in blocks("yaml") if "\nlq:" in f"\n{block}")
-    for text in (first, f"model: a/b\ndata: c/d\n{own}"):
+    first, own, *more = (block for block in blocks("yaml") if "\nlq:" in f"\n{block}")
+    for text in (first, *(f"model: a/b\ndata: c/d\n{block}" for block in (own, *more))):
         path = tmp_path / "first.yaml"
         path.write_text(text)
         (tmp_path / "data").mkdir(exist_ok=True)
-        load_job(path)
+        load_jobs(path)
     assert set(yaml.safe_load(own)["lq"]) == set(LqSpec.model_fields), "every key of lq: is shown, and no other"
 
 

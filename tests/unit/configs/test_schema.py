@@ -38,6 +38,8 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "lq job file"
     assert list(schema["properties"]) == list(JobSpec.model_fields)
+    matrix = schema["$defs"]["LqSpec"]["properties"].pop("matrix")  # of a file, and of no job
+    assert list(matrix["properties"]) == ["exclude"]
     assert len(objects(schema)) == len([JobSpec, LrSchedule, LoraParameters, LqSpec, *PARTS])
     assert all(level["additionalProperties"] is False for level in objects(schema))
     assert json.loads(json.dumps(schema)) == schema

@@ -68,7 +68,7 @@ WRONG = {
     ),
     "lq: {spike: {enable: true}}": "4: unknown key 'lq.spike.enable'; did you mean 'enabled'?",
     "lq: {grad_clip: 0}": "4: lq.grad_clip: must be a number greater than 0, not 0",
-    "matrix: {seed: [1, 2]}": "4: 'matrix' is not built yet in this version; remove it",
+    "matrix: {seed: [1, 2]}": "4: unknown key 'matrix'; it belongs under 'lq'",
     "'json://me:secret@host': 3": "4: unknown key '(hidden)'; lq config schema prints every key",
     # types and ranges
     "batch_size: four": "4: batch_size: must be a whole number greater than 0, not 'four'",

@@ -57,9 +57,9 @@ class Home:
         file.write_text(text)
         file.chmod(mode)
 
-    def queued(self, name: str = "job", **keys: Any) -> Job:
+    def queued(self, name: str = "job", group: str | None = None, **keys: Any) -> Job:
         """Submit a job."""
-        lq = {"name": name} | keys.pop("lq", {})
+        lq = {"name": name, "group": group} | keys.pop("lq", {})
         spec = JobSpec(model="/models/tiny", data="/data/qa", lq=lq, **{"iters": 1000} | keys)
 
         def prepare(job_id: int) -> Path:
@@ -70,7 +70,9 @@ class Home:
 
         text = spec.model_dump_json()
         now = time.time()
-        return self.store.submit(name=name, priority=0, iters=spec.iters, spec_json=text, prepare=prepare, now=now)
+        return self.store.submit(
+            name=name, priority=0, iters=spec.iters, spec_json=text, prepare=prepare, now=now, group=group
+        )
 
     def running(
         self, name: str = "job", *, seen: Seen | None = None, child: ProcessIdentity | None = None, **keys: Any
@@ -88,10 +90,17 @@ class Home:
         return self.store.job(job.id)
 
     def ended(
-        self, status: Status, reason: Reason, detail: str = "why", *, name: str = "job", seen: Seen | None = None
+        self,
+        status: Status,
+        reason: Reason,
+        detail: str = "why",
+        *,
+        name: str = "job",
+        seen: Seen | None = None,
+        **keys: Any,
     ) -> Job:
         """Run a job into a state that an attempt's end leads to."""
-        job = self.running(name, seen=seen)
+        job = self.running(name, seen=seen, **keys)
         outcome = Outcome.DONE if status is Status.SUCCEEDED else Outcome.DIED
         ending = Ending(outcome=outcome, reason=reason, detail=detail)
         attempt = self.store.attempts(job.id)[-1]

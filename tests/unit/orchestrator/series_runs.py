@@ -128,9 +128,9 @@ def _progress(iteration: int, losses: list[float | str], it_s: float) -> dict[st
     }
 
 
-def facts(now: float = START) -> list[Told]:
-    """Return the events that tell FACTS."""
-    return [(Kind.FACT, now, {"name": name, "value": value}) for name, value in FACTS.items()]
+def facts(now: float = START, **others: Any) -> list[Told]:
+    """Return the events that tell FACTS, `others` in their place."""
+    return [(Kind.FACT, now, {"name": name, "value": value}) for name, value in {**FACTS, **others}.items()]
 
 
 def played(home: Path, events: Callable[[Run], Iterator[Told]], **settings: Any) -> Run:

@@ -69,10 +69,11 @@ def test_submit_says_which_jobs_it_queued(home: Home, tmp_path: Path) -> None:
     answer = Lq(home.path)("submit", "--json", file, file)
 
     content = strictly(answer.out)
-    assert set(content) == {"schema", "jobs"}
+    assert set(content) == {"schema", "dry_run", "jobs"}
+    assert content["dry_run"] is False
+    alike: dict[str, Any] = {"name": "night", "group": None, "settings": {}, "status": "queued"}
     assert content["jobs"] == [
-        {"id": number, "name": "night", "status": "queued", "job_dir": str(home.jobs / f"{number}-night")}
-        for number in (1, 2)
+        {"id": number, "job_dir": str(home.jobs / f"{number}-night")} | alike for number in (1, 2)
     ]
     assert answer.err == ""
 

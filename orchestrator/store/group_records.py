@@ -1,0 +1,93 @@
+"""Groups: which there are, who is in them, and what their jobs came to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from jobs.events import Kind
+from jobs.job import Job
+from jobs.states import ENDED, Status
+from orchestrator.store.database import Database
+from orchestrator.store.job_records import select_jobs
+from orchestrator.store.rows import to_job
+from orchestrator.store.tables import jobs, validations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EndedGroup:
+    """A group of which no job is live."""
+
+    name: str
+    jobs: int
+    ended_at: float  # of its last job, unix seconds
+    last_job: int  # the id of one that ended then
+
+
+class GroupRecords(Database):
+    """What is asked about groups."""
+
+    def groups(self) -> list[str]:
+        """Return the names of all groups, the newest first."""
+        query = select(jobs.c.group_name).where(jobs.c.group_name.is_not(None)).group_by(jobs.c.group_name)
+        with self.reading() as db:
+            found = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
+            return [name for name in found if name is not None]
+
+    def jobs_of_group(self, name: str) -> list[Job]:
+        """Return the jobs of a group by id; none where there is no such group."""
+        query = select_jobs().where(jobs.c.group_name == name).order_by(jobs.c.id)
+        with self.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def specs_of_group(self, name: str) -> dict[int, str]:
+        """Return the JobSpec of each job of a group, as JSON by id."""
+        query = select(jobs.c.id, jobs.c.spec_json).where(jobs.c.group_name == name).order_by(jobs.c.id)
+        with self.reading() as db:
+            return {row.id: row.spec_json for row in db.execute(query)}
+
+    def best_losses(self, name: str) -> dict[int, float]:
+        """Return by id the lowest finite validation loss of each job of a group that has one."""
+        # a loss that is no number is kept as text, which SQLite sorts behind every number
+        query = (
+            select(validations.c.job_id, func.min(validations.c.loss).label("lowest"))
+            .join(jobs, jobs.c.id == validations.c.job_id)
+            .where(jobs.c.group_name == name, validations.c.kind == Kind.VALIDATION.value)
+            .where(~validations.c.superseded)
+            .group_by(validations.c.job_id)
+        )
+        with self.reading() as db:
+            return {row.job_id: row.lowest for row in db.execute(query) if math.isfinite(row.lowest)}
+
+    def ended_groups(self, since: float) -> list[EndedGroup]:
+        """Return the groups whose last job ended after `since`, unix seconds, and of which a job succeeded."""
+        query = (
+            select(jobs.c.group_name, func.count(), func.max(jobs.c.ended_at), func.max(jobs.c.id))
+            .where(jobs.c.group_name.is_not(None))
+            .group_by(jobs.c.group_name)
+            .having(_count(jobs.c.status.not_in(ENDED)) == 0)
+            .having(_count(jobs.c.status == Status.SUCCEEDED) > 0)
+            .having(func.max(jobs.c.ended_at) > since)
+        )
+        with self.reading() as db:
+            return [
+                EndedGroup(name=str(name), jobs=count, ended_at=ended_at, last_job=job_id)
+                for name, count, ended_at, job_id in db.execute(query)
+                if ended_at is not None
+            ]
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """Return a name that no group has: the one wanted, else `wanted 2`, `wanted 3` and so on."""
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted} {number}"
+    return name
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))

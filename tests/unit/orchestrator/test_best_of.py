@@ -1,0 +1,108 @@
+"""The best of a group: who wins, by how much, and when nobody can tell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.best_of import best_of_facts, words
+from orchestrator.report.best_of import best_of
+from orchestrator.report.collect import collect_all
+from orchestrator.report.comparison import Entry, why_not_by_row
+from orchestrator.report.differing import differing, validated_alike
+from tests.unit.orchestrator.report_runs import START
+from tests.unit.orchestrator.series_runs import FACTS, WEIGHTS, facts, played, series, validation
+
+
+def entry(
+    home: Path,
+    name: str,
+    *,
+    better: float = 0.0,
+    digest: str = "cd",
+    adapter: bool = True,
+    learned: list[int] = WEIGHTS,
+    noise: float = 0.02,
+) -> Entry:
+    """Return a run of 600 iterations that ended, `better` nats below the others on every row."""
+    home.mkdir()
+    train = {place: 2.0 - place / 1000 for place in range(10, 601, 10)}
+    measured = {place: validation(place, 2.0 - better - place / 1000, noise=noise) for place in range(0, 601, 100)}
+    told = facts() if learned is WEIGHTS else facts(dataset=FACTS["dataset"] | {"learned": {"valid": learned}})
+    run = played(home, lambda _: series(train, measured, told=told), lq={"name": name})
+    provenance = json.loads((run.folder / "provenance.json").read_text())
+    valid = {"path": "/data/qa/valid.jsonl", "rows": 60, "bytes": 9, "sha256": digest * 32, "format": "chat"}
+    provenance["data"]["files"]["valid.jsonl"] = valid
+    (run.folder / "provenance.json").write_text(json.dumps(provenance))
+    if not adapter:
+        shutil.rmtree(run.folder / "adapters")
+    with run.store:
+        found, lines = collect_all(run.store, run.id, now=START + 1e6)
+        spec: dict[str, Any] = json.loads(run.store.spec_json(run.id))
+        return Entry(facts=found, series=lines, spec=spec, told=run.store.facts(run.id))
+
+
+def test_the_lowest_validation_wins_and_its_lead_has_an_interval(tmp_path: Path) -> None:
+    found = best_of([entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", better=0.3)])
+    assert found.winner is not None
+    assert found.runner_up is not None
+    assert found.winner.entry.facts.job.name == "b"
+    lead = found.runner_up.behind
+    assert lead is not None
+    assert (lead.paired, lead.rows) == (True, 60)
+    assert lead.low > 0.25
+    assert lead.value == pytest.approx(0.3, abs=0.1)
+    assert found.not_apart == ()
+    said = words(found)
+    assert said[0] == f"best: b (job 1), validation loss {found.winner.loss:.4f} at iteration 600"
+    assert said[1].startswith("then: a (job 1), +0.")
+    assert said[1].endswith("against it, row by row")
+    assert said[2] == f"adapter: {tmp_path}/b/jobs/1-run/adapters"
+
+
+def test_jobs_that_cannot_be_told_from_the_best_are_named(tmp_path: Path) -> None:
+    one, twin = entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", noise=0.025)
+    found = best_of([entry(tmp_path / "c", "c", better=-1), one, twin])
+    assert found.winner is not None
+    (near,) = found.not_apart
+    assert {found.winner.entry.title, near.entry.title} == {"a (job 1)", "b (job 1)"}
+    assert found.ranked[-1].entry.title == "c (job 1)"
+    assert f"not to be told from it on these rows: {near.entry.title}" in words(found)
+    told = best_of_facts(found)
+    assert told is not None
+    assert (told["not_told_apart"], told["jobs"]) == ([1], 3)
+
+
+def test_one_without_an_adapter_is_no_winner(tmp_path: Path) -> None:
+    found = best_of([entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", better=0.3, adapter=False)])
+    assert found.winner is not None
+    assert found.winner.entry.facts.job.name == "a"
+    assert (found.runner_up, len(found.others)) == (None, 1)
+    nobody = best_of([entry(tmp_path / "c", "c", adapter=False)])
+    assert best_of_facts(nobody) is None
+    assert words(nobody) == ["best: none yet; no job has ended with a validation and an adapter"]
+
+
+def test_other_rows_and_other_tokens_are_not_compared_and_it_says_why(tmp_path: Path) -> None:
+    one = entry(tmp_path / "a", "a")
+    other_rows = best_of([one, entry(tmp_path / "b", "b", digest="ef")])
+    assert words(other_rows)[2] == (
+        "not compared row by row, because the jobs were not validated on the same valid.jsonl"
+    )
+    other_tokens = entry(tmp_path / "c", "c", learned=[weight + 1 for weight in WEIGHTS])
+    why_not = "the jobs do not learn from the same tokens of the validation rows"
+    assert why_not_by_row([one, other_tokens]) == why_not
+
+
+def test_what_differs_and_what_makes_losses_comparable() -> None:
+    specs: list[dict[str, Any]] = [
+        {"iters": 3, "lq": {"name": "a", "retry": {"max_restarts": 5}}, "max_seq_length": 512},
+        {"iters": 4, "lq": {"name": "b", "retry": {"max_restarts": 6}}, "max_seq_length": 512},
+    ]
+    assert differing(specs) == [("iters", ("3", "4")), ("lq.retry.max_restarts", ("5", "6"))]
+    assert validated_alike(specs)
+    assert not validated_alike([*specs, {"max_seq_length": 1024}])
