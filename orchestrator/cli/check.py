@@ -17,6 +17,7 @@ from jobs.errors import CheckFailed
 from jobs.states import Status
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
+from orchestrator.cli.submit import set_option
 from orchestrator.report.wording import duration
 
 if TYPE_CHECKING:
@@ -33,13 +34,7 @@ _UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-B
 @click.argument("files", metavar="[FILE...]", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--queue", "whole_queue", is_flag=True, help="Every job that is queued, waiting or held.")
 @click.option("--anyway", is_flag=True, help="Check beside a job that trains; both are slower then.")
-@click.option(
-    "--set",
-    "sets",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A value in the place of the file's, as in lora_parameters.rank=16; may be repeated.",
-)
+@set_option
 @click.option(
     "--overwrite", is_flag=True, help="The finished adapter may replace what lies in adapter_path, as in lq submit."
 )

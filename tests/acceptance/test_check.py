@@ -165,6 +165,15 @@ def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Pat
     assert set(codes(job["warnings"])) >= {"unsupervised", "truncated", "duplicates", "few_validation_rows", "epochs"}
 
 
+def test_each_job_of_a_sweep_is_rehearsed(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, matrix={"learning_rate": [1e-4, 2e-3]})
+    first, second = checked(quiet, file, "--set", "iters=8")["jobs"]
+    assert first["name"] != second["name"]
+    assert first["time"]["iterations"] == second["time"]["iterations"] == 8
+    assert "learning_rate" not in codes(first["warnings"])
+    assert "learning_rate" in codes(second["warnings"])
+
+
 # --- runs that would fail ---
 
 
