@@ -166,7 +166,7 @@ def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Pat
 
 
 def test_each_job_of_a_sweep_is_rehearsed(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
-    file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, matrix={"learning_rate": [1e-4, 2e-3]})
+    file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, lq={"matrix": {"learning_rate": [1e-4, 2e-3]}})
     first, second = checked(quiet, file, "--set", "iters=8")["jobs"]
     assert first["name"] != second["name"]
     assert first["time"]["iterations"] == second["time"]["iterations"] == 8
