@@ -90,6 +90,8 @@ def _slip(word: str, value: object, top: Mapping[str, Any]) -> str | None:
 
 
 def _renamed(right: str, value: object, top: Mapping[str, Any]) -> str:
+    if right == "num_layers" and isinstance(value, list):  # the modules, under what was the number of layers once
+        right = "lora_parameters.keys"
     if _given(right, top):
         return f"remove it, '{right}' is given"
     written = value if isinstance(value, str) else show(value)

@@ -46,7 +46,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(r"Resource limit \(\d+\) exceeded", Reason.DESCRIPTOR_LEAK, "MLX ran out of handles"),
     _sign(
-        r"No space left on device|\[Errno 28\]|Disk quota exceeded|database or disk is full",
+        r"No space left on device|\[Errno 28\]|Disk quota exceeded|database or disk is full|\[write\] Unable to write",
         Reason.DISK_FULL,
         "the disk is full",
     ),

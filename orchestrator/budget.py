@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,33 @@ def require_space(app: App, jobs: Sequence[tuple[Path, Need]]) -> None:
     Raises:
         InvalidInput: there is too little; with the numbers.
     """
-    free = shutil.disk_usage(_existing(app.home.jobs)).free
-    others = _promised(app)
+    for (source, _), shortage in zip(jobs, shortages(app, [wanted for _, wanted in jobs]), strict=True):
+        if shortage is not None:
+            raise InvalidInput(f"{source}: {shortage}")
+
+
+def shortages(app: App, needs: Sequence[Need], *, queued: Collection[int] = ()) -> list[str | None]:
+    """Return for each job why there is too little space for it, after those before it; None where there is enough.
+
+    Args:
+        app: the home, its live jobs, and what its settings want free.
+        needs: of each job.
+        queued: ids of live jobs whose needs are among these.
+    """
+    free, others = free_for(app), promised(app, without=queued)
     floor = app.settings().disk.floor
-    for source, wanted in jobs:
+    found = []
+    for wanted in needs:
         stays = max(floor, disk.CHECKPOINTS_AHEAD * wanted.checkpoint)
-        promised = sum(others)
-        if wanted.total + stays > free - promised:
-            raise InvalidInput(f"{source}: {_too_little(wanted, stays, free, others)}")
+        enough = wanted.total + stays <= free - sum(others)
+        found.append(None if enough else _too_little(wanted, stays, free, others))
         others.append(wanted.total)
+    return found
+
+
+def free_for(app: App) -> int:
+    """Return the free bytes of the disk that jobs are written to."""
+    return shutil.disk_usage(_existing(app.home.jobs)).free
 
 
 def recorded(wanted: Need) -> dict[str, int]:
@@ -84,10 +102,11 @@ def _too_little(wanted: Need, stays: int, free: int, others: Sequence[int]) -> s
     )
 
 
-def _promised(app: App) -> list[int]:
+def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
     """Return what each live job may still take, by what was reckoned when it was submitted."""
     found = []
-    for job in app.store.jobs(ended=0) if app.home.store.exists() else []:
+    live = app.store.jobs(ended=0) if app.home.store.exists() else []
+    for job in (job for job in live if job.id not in without):
         job_dir = JobDir(Path(job.job_dir))
         with suppress(OSError, ValueError, KeyError, TypeError):
             whole = int(json.loads(job_dir.provenance.read_text())[RECORDED]["bytes"])

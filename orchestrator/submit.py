@@ -115,8 +115,20 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False, sets:
     """Check several job files that are to be queued together; as `check`.
 
     Raises:
-        what `check` does, NotAllowed: two of them publish to the same adapter_path, InvalidInput: there is too little
-        space on the disk for all of them.
+        what `check_beside` does, InvalidInput: there is too little space on the disk for all of them.
+    """
+    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
+    budget.require_space(app, [(one.loaded.source, one.need) for one in checked])
+    return checked
+
+
+def check_beside(
+    app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()
+) -> list[Checked]:
+    """Check several job files beside each other, without the space on the disk; as `check`.
+
+    Raises:
+        what `check` does, NotAllowed: two of them publish to the same adapter_path.
     """
     checked = [one for path in paths for one in check(app, path, overwrite=overwrite, sets=sets)]
     taken: dict[str | None, Path] = {}
@@ -128,7 +140,6 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False, sets:
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
         taken[target] = source
-    budget.require_space(app, [(one.loaded.source, one.need) for one in checked])
     return checked
 
 
@@ -265,7 +276,8 @@ def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:
         leg = rung.leg
     if teacher is None:
         return None
-    return dataclasses.replace(leg, because=f"out_of_memory in job {teacher}: {_difference(spec, leg)}")
+    where = f"job {teacher}" if teacher else "lq check"
+    return dataclasses.replace(leg, because=f"out_of_memory in {where}: {_difference(spec, leg)}")
 
 
 def _difference(spec: JobSpec, leg: Leg) -> str:

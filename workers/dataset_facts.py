@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.course import Leg
-from workers.batches import PAD_TO, BatchOrder, Rows
+from workers.batches import BatchOrder, Rows, padded_length
 
 SHINGLE = 5
 NEAR = 0.8
@@ -103,9 +103,8 @@ def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
     held = positions = 0
     for place in range(min(order.batches_per_epoch, MOST_BATCHES)):
         lengths = [order.lengths[row] for row in order.rows(place)]
-        width = min(1 + PAD_TO * ((max(lengths) + PAD_TO - 1) // PAD_TO), max_seq_length)
         held += sum(min(length, max_seq_length) for length in lengths)
-        positions += width * len(lengths)
+        positions += padded_length(max(lengths), max_seq_length) * len(lengths)
     return 1 - held / positions if positions else None
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -85,6 +86,11 @@ class Child:
         if self.stop_asked_at is not None and time.monotonic() - self.stop_asked_at > grace_s:
             self.killed = process.signal_group(self.identity, signal.SIGKILL) or self.killed
 
+    def let_go(self) -> None:
+        """Close its stdin, where that was kept open for it."""
+        if self._popen is not None and self._popen.stdin is not None:
+            self._popen.stdin.close()
+
     def exit_report(
         self,
         *,
@@ -127,8 +133,22 @@ class Child:
         )
 
 
-def spawn(job_dir: JobDir, attempt: int) -> Child:
+def spawn(
+    job_dir: JobDir,
+    attempt: int,
+    *,
+    module: str = "workers.train",
+    arguments: Sequence[str] = (),
+    stdin: int = subprocess.DEVNULL,
+) -> Child:
     """Start a child in a session of its own.
+
+    Args:
+        job_dir: its folder.
+        attempt: its number.
+        module: what it runs.
+        arguments: more of them.
+        stdin: as subprocess.Popen takes it.
 
     Raises:
         OSError: it cannot be started.
@@ -137,8 +157,8 @@ def spawn(job_dir: JobDir, attempt: int) -> Child:
         log.write(_header(attempt).encode())
         log.flush()
         popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.train", str(job_dir.path), "--attempt", str(attempt)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", module, str(job_dir.path), "--attempt", str(attempt), *arguments],
+            stdin=stdin,
             stdout=log,
             stderr=log,
             cwd=job_dir.path,

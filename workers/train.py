@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from configs.load import load_frozen
@@ -55,16 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
         return RESUMABLE
     lock.write(identity(), attempt=options.attempt)
     with EventLog(job_dir.events, options.attempt) as events:
-        code = _attempt(job_dir, events, requests)
+        code = attempted(events, requests, partial(_train, job_dir, events, requests))
     requests.nothing_more()
     return code
 
 
-def _attempt(job_dir: JobDir, events: EventLog, requests: Requests) -> int:
-    """Train, and always say how it ended."""
+def attempted(events: EventLog, requests: Requests, train: Callable[[list[int]], Reason]) -> int:
+    """Do what a child does, say how it ended, whatever happens, and return the exit code.
+
+    Args:
+        events: where it is said.
+        requests: what signals have asked.
+        train: what is done; keeps the iteration it has come to in the list's only place.
+    """
     iteration = [0]
     try:
-        reason = _train(job_dir, events, requests, iteration)
+        reason = train(iteration)
     except StopAsked:
         reason = Reason.STOPPED_BY_USER
     except InvalidInput as error:
@@ -102,19 +109,20 @@ def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: lis
     quality = _quality(resume, versions(), machine())
     iteration[0] = resume.iteration if resume else 0
     leg = course.at(iteration[0] * spec.batch_size)
-    _started(events, resume, quality, versions() | {"machine": machine()}, leg)
+    tell_start(events, resume, quality, versions() | {"machine": machine()}, leg)
     for text in bad:
         events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
     _check_data(resume, spec, data_hashes(spec))
     run = TrainingRun(spec, course, job_dir, events, requests)
-    with _heartbeat(events, run.reporter.beat):
+    with heartbeat(events, run.reporter.beat):
         try:
             return run.run(resume, quality)
         finally:
             iteration[0] = max(iteration[0], run.reporter.iteration)
 
 
-def _started(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str], leg: int) -> None:
+def tell_start(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str], leg: int) -> None:
+    """Say who this child is, and what it begins from."""
     me = identity()
     events.append(
         Kind.STARTED,
@@ -177,7 +185,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _heartbeat(events: EventLog, beat: Callable[[], None]) -> Iterator[None]:
+def heartbeat(events: EventLog, beat: Callable[[], None]) -> Iterator[None]:
     """Write a progress line whenever nothing else was written for a while, so that silence means something."""
     over = threading.Event()
 

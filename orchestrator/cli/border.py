@@ -15,6 +15,7 @@ from orchestrator.cli import INTERRUPTED
 VERBS = {
     "submit": ("orchestrator.cli.submit", "submit", "Check a job file and queue it."),
     "run": ("orchestrator.cli.submit", "run", "Submit, show live progress, exit as the job ends."),
+    "check": ("orchestrator.cli.check", "check", "Rehearse jobs: will they fit, when will they be done."),
     "status": ("orchestrator.cli.status", "status", "Every live job and the last ones that ended."),
     "show": ("orchestrator.cli.show", "show", "Everything about one job."),
     "logs": ("orchestrator.cli.logs", "logs", "What a job's trainer says, attempt after attempt."),

@@ -24,7 +24,7 @@ _MOST_LISTED = 24
 _overwrite = click.option(
     "--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now."
 )
-_set = click.option(
+set_option = click.option(
     "--set",
     "sets",
     metavar="KEY=VALUE",
@@ -37,7 +37,7 @@ _set = click.option(
 @click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.option("--wait", "wait_for_it", is_flag=True, help="Wait for the jobs to end; exit as lq wait does.")
 @click.option("--dry-run", is_flag=True, help="Check everything and list the jobs; queue nothing.")
-@_set
+@set_option
 @_overwrite
 @json_option
 def submit(
@@ -74,7 +74,7 @@ def submit(
 
 @click.command()
 @click.argument("file", metavar="FILE", type=_FILE)
-@_set
+@set_option
 @_overwrite
 def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
     """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.

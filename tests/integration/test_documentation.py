@@ -67,7 +67,7 @@ def parse(line: str) -> None:
 
 def _example(word: str) -> str:
     """Return something to type for a word that stands for something."""
-    return {"ID": "1", "ID...": "1", "[ID...]": "1", "S": "60", "VERB": "status"}.get(word, word)
+    return {"ID": "1", "ID...": "1", "[ID...]": "1", "[FILE...]": "x.yaml", "S": "60", "VERB": "status"}.get(word, word)
 
 
 # --- README.md ---

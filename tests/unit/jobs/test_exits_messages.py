@@ -111,6 +111,7 @@ OTHERS = [
     ("OSError: [Errno 122] Disk quota exceeded", Reason.DISK_FULL),
     ("OSError: [Errno 69] Disk quota exceeded", Reason.DISK_FULL),  # macOS
     ("sqlite3.OperationalError: database or disk is full", Reason.DISK_FULL),
+    ("RuntimeError: [write] Unable to write 4194304 bytes to file.", Reason.DISK_FULL),
 ]
 
 

@@ -1,0 +1,314 @@
+"""Before bed: what a rehearsal of each job says of memory, speed, the clock and the data, and whether it would fail.
+
+Nothing is queued; what is learnt of memory and speed goes into the store, where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+
+from configs.data_files import check_data
+from jobs import cautions, hours, rehearsal
+from jobs.budget import Need
+from jobs.cautions import Caution, Data
+from jobs.course import Course, Leg
+from jobs.errors import InvalidInput, NotAllowed
+from jobs.events import Event, Kind, number
+from jobs.job import Fit, Job
+from jobs.outcomes import Ending, Outcome, Reason
+from jobs.rehearsal import Failure, Forecast, Tried
+from jobs.spec import JobSpec
+from jobs.states import Status
+from orchestrator import budget
+from orchestrator.app import App
+from orchestrator.judgement import fit_key
+from orchestrator.rehearsing import Performance, perform
+from orchestrator.submit import check_beside
+from workers import process
+
+ASKED = (Status.QUEUED, Status.WAITING, Status.HELD)
+"""What `--queue` rehearses: what will train without anybody lifting a pause."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A job to rehearse, queued or not."""
+
+    name: str
+    file: str | None  # the job file, where it is not queued
+    job: Job | None  # the job, where it is
+    spec: JobSpec
+    course: Course
+    need: Need  # of disk
+    shortage: str | None  # why the disk is too small
+    invalid: Failure | None  # what checking the data again showed, of a queued job
+    notes: tuple[str, ...]  # what submit would tell
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations."""
+        return self.job.iteration if self.job is not None else 0
+
+    @property
+    def leg(self) -> Leg:
+        """The leg that holds where it begins or goes on."""
+        return self.course.legs[self.course.at(self.iteration * self.spec.batch_size)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of one rehearsal."""
+
+    candidate: Candidate
+    ending: Ending | None  # how the child ended; None where none was started
+    tried: Tried | None  # what it measured; None where it did not come to its end
+    peak_bytes: int | None
+    limit_bytes: int | None
+    data: Data | None
+    forecast: Forecast | None
+    failures: tuple[Failure, ...]
+    cautions: tuple[Caution, ...]  # but for those of the clock
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run would not fail, as far as a rehearsal shows."""
+        return not self.failures
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes a part of the night: it would run, and nobody has to release it first."""
+        job = self.candidate.job
+        return self.ok and (job is None or job.status is not Status.HELD)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hours:
+    """When a job would train, in unix seconds."""
+
+    begins_at: float | None  # None where that is not known, because its rehearsal failed
+    ends_at: float | None
+    due_at: float | None  # None where no deadline is set
+
+
+def require_rest(app: App) -> None:
+    """Refuse to rehearse beside a training: both would be slow, and both might not fit.
+
+    Raises:
+        NotAllowed: a job of this home trains now.
+    """
+    jobs = app.store.jobs(ended=0) if app.home.store.exists() else []
+    for job in jobs:
+        if job.status is Status.RUNNING and (job.child is None or process.is_alive(job.child)):
+            raise NotAllowed(
+                f"job {job.id} is training, and a check would compete with it for memory and speed; "
+                f"wait for it (lq wait {job.id}), or check beside it with --anyway"
+            )
+
+
+def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[Candidate]:
+    """Check job files as submit does, and return what to rehearse, each job of a sweep; nothing is changed.
+
+    Raises:
+        what `orchestrator.submit.check_beside` does.
+    """
+    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
+    shortages = budget.shortages(app, [one.need for one in checked])
+    return [
+        Candidate(
+            name=one.loaded.spec.name,
+            file=str(one.loaded.source),
+            job=None,
+            spec=one.loaded.spec,
+            course=Course.requested(one.loaded.spec),
+            need=one.need,
+            shortage=shortage,
+            invalid=None,
+            notes=one.notes,
+        )
+        for one, shortage in zip(checked, shortages, strict=True)
+    ]
+
+
+def of_queue(app: App) -> list[Candidate]:
+    """Return the jobs that are still to train, in the order of the queue, as they were submitted."""
+    jobs = app.store.jobs(ended=0) if app.home.store.exists() else []
+    asked = [(job, JobSpec.model_validate_json(app.store.spec_json(job.id))) for job in jobs if job.status in ASKED]
+    looked = [_data_of(spec) for _, spec in asked]
+    needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]
+    shortages = budget.shortages(app, needs, queued=[job.id for job, _ in asked])
+    return [
+        Candidate(
+            name=job.name,
+            file=None,
+            job=job,
+            spec=spec,
+            course=app.store.course(job.id, spec),
+            need=need,
+            shortage=shortage,
+            invalid=invalid,
+            notes=(),
+        )
+        for (job, spec), need, shortage, (_, invalid) in zip(asked, needs, shortages, looked, strict=True)
+    ]
+
+
+def _data_of(spec: JobSpec) -> tuple[int, Failure | None]:
+    """Look at the data of a queued job once more; return its validation rows, and what is wrong with it by now."""
+    try:
+        valid = check_data(spec).files.get("valid.jsonl")
+    except InvalidInput as error:
+        return 0, Failure(code=Reason.DATA_INVALID.value, text=str(error))
+    return valid.rows if valid is not None else 0, None
+
+
+def rehearsed(app: App, candidate: Candidate, *, timeout_s: float) -> Finding:
+    """Rehearse a job, and keep what was learnt.
+
+    Args:
+        app: the home.
+        candidate: the job.
+        timeout_s: after so long it is ended, and would fail.
+    """
+    performance = None
+    if candidate.invalid is None:
+        performance = perform(
+            app.home,
+            candidate.spec,
+            candidate.course,
+            at=candidate.iteration,
+            saves=candidate.shortage is None,
+            timeout_s=timeout_s,
+        )
+    finding = _finding(candidate, performance)
+    _remember(app, finding)
+    return finding
+
+
+def timetable(findings: Sequence[Finding], *, begins_at: float, zone: tzinfo | None) -> list[Hours]:
+    """Return when each job would begin and end, one after the other; those that would fail, or are held, take no time.
+
+    Args:
+        findings: in their order.
+        begins_at: when the first may begin, in unix seconds.
+        zone: whose hours windows and deadlines are; None for the machine's own zone.
+    """
+    found, now = [], begins_at
+    for one in findings:
+        lq, job = one.candidate.spec.lq, one.candidate.job
+        start = now if job is None else max(now, job.not_before or 0.0)
+        span = hours.span_of(lq.window) if lq.window is not None else None
+        due_at = None
+        if lq.deadline is not None:
+            due_at = hours.due_at(hours.due_of(lq.deadline), job.submitted_at if job is not None else begins_at, zone)
+        if one.forecast is None:
+            found.append(Hours(begins_at=None, ends_at=None, due_at=due_at))
+            continue
+        start = hours.opens(span, start, zone) if span is not None else start
+        ends = hours.ends_after(span, start, one.forecast.total_s, zone)
+        found.append(Hours(begins_at=start, ends_at=ends, due_at=due_at))
+        if one.counts:
+            now = ends
+    return found
+
+
+def _finding(candidate: Candidate, performance: Performance | None) -> Finding:
+    events = performance.events if performance is not None else []
+    ending = performance.ending if performance is not None else None
+    facts = {str(event.data["name"]): event.data["value"] for event in events if event.kind is Kind.FACT}
+    told = facts.get("rehearsal")
+    tried = None
+    if performance is not None and ending is not None and ending.outcome is Outcome.DONE and told is not None:
+        tried = _tried(told, performance)
+    data = _data(facts.get("dataset"), told)
+    peak, limit = _memory(events)
+    failures = rehearsal.failures(
+        candidate.spec,
+        candidate.leg,
+        ending,
+        tried,
+        peak_bytes=peak,
+        limit_bytes=limit,
+        shortage=candidate.shortage,
+    )
+    careful = cautions.of_settings(candidate.spec)
+    if data is not None:
+        careful += cautions.of_data(candidate.spec, data)
+    return Finding(
+        candidate=candidate,
+        ending=ending,
+        tried=tried,
+        peak_bytes=peak,
+        limit_bytes=limit,
+        data=data,
+        forecast=rehearsal.forecast(candidate.spec, tried) if tried is not None else None,
+        failures=tuple([candidate.invalid] if candidate.invalid is not None else failures),
+        cautions=tuple(careful),
+    )
+
+
+def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
+    """Return the most the child took, and what it may take, in bytes; None where it did not say."""
+    said = [event.data.get("memory") or {} for event in events if event.kind is Kind.PROGRESS]
+    peaks = [int(one[name]) for one in said for name in ("peak", "footprint") if one.get(name)]
+    limits = [int(one["limit"]) for one in said if one.get("limit")]
+    return max(peaks, default=None), limits[-1] if limits else None
+
+
+def _tried(told: Mapping[str, Any], performance: Performance) -> Tried:
+    checkpoint = told.get("checkpoint") or {}
+    trains = next(event for event in performance.events if event.kind is Kind.PHASE and event.data["phase"] == "train")
+    return Tried(
+        iteration=int(told["iteration"]),
+        updates=int(told["updates"]),
+        accumulation=int(told["accumulation"]),
+        first_update_s=float(told["first_update_s"]),
+        update_s=float(told["update_s"]),
+        positions=float(told["positions"]),
+        mean_positions=float(told["mean_positions"]),
+        start_s=max(0.0, trains.awake - performance.began),
+        validation_s=number(told["validation_s"]),
+        validation_loss=number(told["validation_loss"]),
+        test_s=number(told["test_s"]),
+        checkpoint_s=number(checkpoint.get("seconds")),
+        checkpoint_bytes=checkpoint.get("bytes"),
+        not_finite=tuple(told["not_finite"]),
+    )
+
+
+def _data(told: Mapping[str, Any] | None, more: Mapping[str, Any] | None) -> Data | None:
+    if told is None:
+        return None
+    train, valid, shared = told["train"], told["valid"], told["also_trained"]["valid"]
+    rows = int(train["rows"])
+    return Data(
+        rows=rows,
+        truncated=int(train.get("truncated", 0)),
+        unsupervised=rows - int(more["supervised"]) if more is not None else 0,
+        padding_share=told["padding_share"],
+        batches_per_epoch=int(more["batches_per_epoch"]) if more is not None else 0,
+        valid_rows=int(valid["rows"]),
+        also_trained=int(shared["exact"]),
+        nearly_trained=shared["near"],
+    )
+
+
+def _remember(app: App, finding: Finding) -> None:
+    """Keep what the configuration took, for the next submit; only where there is a store already."""
+    candidate, tried = finding.candidate, finding.tried
+    out_of_memory = any(one.code == Reason.OUT_OF_MEMORY for one in finding.failures)
+    if not app.home.store.exists() or not (out_of_memory or tried is not None):
+        return
+    fit = Fit(
+        fits=not out_of_memory,
+        peak_bytes=finding.peak_bytes,
+        job_id=candidate.job.id if candidate.job is not None else 0,
+        it_s=tried.it_s if tried is not None else None,
+        start_s=tried.start_s + tried.compile_s if tried is not None else None,
+        validation_s=tried.validation_s if tried is not None else None,
+    )
+    app.store.remember_fit(fit_key(candidate.spec, candidate.leg), fit, time.time())

@@ -1,0 +1,369 @@
+"""`lq check`: what a rehearsal shows of a run, on real training; and that nothing of it is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs.events import Kind
+from orchestrator.demo_model import build_data
+from orchestrator.rehearsing import PREFIX
+from orchestrator.store.store import Store
+from tests import poison
+from tests.acceptance.test_memory import address_space, wide_rows
+from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Workshop, processes_of, until
+from workers import event_log, process
+
+pytestmark = pytest.mark.timeout(500, func_only=True)
+
+MEGABYTE = 1 << 20
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def quiet(lq: Lq) -> Lq:
+    """Give `lq` with a home in which no worker starts by itself."""
+    lq.settings(autostart=False)
+    return lq
+
+
+def checked(lq: Lq, *words: str | Path, expect: int = 0) -> dict[str, Any]:
+    """Check, and return what it says to machines."""
+    content: dict[str, Any] = json.loads(lq("check", *words, "--json", expect=expect, seconds=FIRST_EVER_S).out)
+    assert content["schema"] == 1
+    assert content["ok"] == (expect == 0)
+    assert_nothing_left(lq)
+    return content
+
+
+def only(content: dict[str, Any]) -> dict[str, Any]:
+    (job,) = content["jobs"]
+    return dict(job)
+
+
+def codes(entries: list[dict[str, str]]) -> list[str]:
+    return [entry["code"] for entry in entries]
+
+
+def assert_nothing_left(lq: Lq) -> None:
+    assert processes_of(lq.home) == []
+    assert list(lq.home.glob(f"{PREFIX}*")) == []
+
+
+@contextlib.contextmanager
+def checking(lq: Lq, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `lq check FILE --json` and give it while it runs."""
+    with subprocess.Popen(
+        [BESIDE_PYTHON / "lq", "check", file, "--json"],
+        env=os.environ | {"LQ_HOME": str(lq.home), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()
+
+
+def child_in(lq: Lq, *phases: str) -> psutil.Process:
+    """Wait until the rehearsal's child has come to one of some phases, and return it."""
+
+    def there() -> psutil.Process | None:
+        for folder in lq.home.glob(f"{PREFIX}*"):
+            told = event_log.read(folder / "events.jsonl", 0).events
+            pids = [event.data["pid"] for event in told if event.kind is Kind.STARTED]
+            said = [event.data["phase"] for event in told if event.kind is Kind.PHASE]
+            if pids and (not phases or set(phases) & set(said)):
+                return psutil.Process(pids[0])
+        return None
+
+    return until(there, f"a rehearsal in {phases or 'any phase'}", every=0.002)
+
+
+# --- a run that fits ---
+
+
+def test_a_run_that_fits_is_told_with_its_numbers(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "night.yaml", lq={"deadline": "2020-01-01 07:00"})
+    before = time.time()
+    job = only(content := checked(quiet, file))
+    assert (job["id"], job["name"], job["file"], job["failures"]) == (None, "night", str(file), [])
+    assert 0 < job["memory"]["peak_bytes"] < job["memory"]["limit_bytes"]
+    speed, taken = job["speed"], job["time"]
+    assert speed["updates"] >= 2
+    assert speed["it_s"] == pytest.approx(4 / speed["update_s"] * speed["padded_tokens"] / speed["mean_padded_tokens"])
+    assert (taken["iterations"], taken["validations"], taken["checkpoints"], taken["starts"]) == (120, 4, 12, 1)
+    assert taken["train_s"] == pytest.approx(120 / speed["it_s"])
+    assert min(taken[part] for part in ("start_s", "validation_s", "checkpoint_s")) > 0
+    assert job["ends_at"] == content["ends_at"] == pytest.approx(job["begins_at"] + taken["total_s"])
+    assert job["begins_at"] > before
+    assert 0 < job["disk"]["checkpoint_bytes"] < job["disk"]["need_bytes"] < job["disk"]["free_bytes"]
+    facts = job["data"]
+    assert (facts["rows"], facts["valid_rows"], facts["truncated"], facts["unsupervised"]) == (50, 8, 0, 0)
+    assert facts["epochs"] == pytest.approx(120 / 25)
+    assert 0 < facts["padding_share"] < 1
+    assert codes(job["warnings"]) == ["learning_rate", "few_validation_rows", "deadline"]
+    assert not (quiet.home / "lq.db").exists(), "nothing is queued, and no store is made"
+
+
+def test_a_home_that_is_not_there_is_not_made(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    out = lq("check", workshop.job_file(tmp_path / "night.yaml", iters=8), seconds=FIRST_EVER_S).out
+    assert not lq.home.exists()
+    lines = out.splitlines()
+    assert lines[0] == "night: would run"
+    labels = [line[2:11].strip() for line in lines[1:] if line[2:11].strip()]
+    assert [one for one in labels if one not in ("warning", "note")] == [
+        "memory",
+        "speed",
+        "time",
+        "done",
+        "disk",
+        "data",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_every_number_is_documented(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    content = checked(quiet, workshop.job_file(tmp_path / "night.yaml", iters=8))
+
+    def names(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set(value).union(*(names(inner) for inner in value.values()))
+        return set().union(*(names(inner) for inner in value)) if isinstance(value, list) else set()
+
+    (row,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `lq check --json`"))
+    assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == names(content) - {"schema"}
+
+
+def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    build_data(data, train=60, valid=10, test=0)
+    rows = (data / "train.jsonl").read_text().splitlines()
+    (data / "valid.jsonl").write_text("\n".join(rows[:5]) + "\n")  # learned by heart
+    silent = json.dumps({"messages": [{"role": "user", "content": "Q " * 90}, {"role": "assistant", "content": "A"}]})
+    (data / "train.jsonl").write_text("\n".join([*rows, silent]) + "\n")
+    file = workshop.job_file(
+        tmp_path / "night.yaml", data=str(data), max_seq_length=64, mask_prompt=True, iters=2000, lr_schedule=None
+    )
+    job = only(checked(quiet, file))
+    assert (job["data"]["truncated"], job["data"]["unsupervised"]) == (1, 1)
+    assert job["data"]["duplicates"] == 5
+    assert set(codes(job["warnings"])) >= {"unsupervised", "truncated", "duplicates", "few_validation_rows", "epochs"}
+
+
+def test_each_job_of_a_sweep_is_rehearsed(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, lq={"matrix": {"learning_rate": [1e-4, 2e-3]}})
+    first, second = checked(quiet, file, "--set", "iters=8")["jobs"]
+    assert first["name"] != second["name"]
+    assert first["time"]["iterations"] == second["time"]["iterations"] == 8
+    assert "learning_rate" not in codes(first["warnings"])
+    assert "learning_rate" in codes(second["warnings"])
+
+
+# --- runs that would fail ---
+
+
+def test_a_run_above_its_limit_would_fail_and_the_next_submit_knows(
+    quiet: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    quiet.submit(workshop.job_file(tmp_path / "other.yaml", num_layers=1))  # so that there is a store
+    file = workshop.job_file(tmp_path / "large.yaml", lq={"memory": {"limit": "50MB"}})
+    job = only(checked(quiet, file, expect=6))
+    assert codes(job["failures"]) == ["out_of_memory"]
+    assert (
+        "more than 92% of its limit of 0.05 GB; lq would try next: gradient checkpointing on"
+        in (job["failures"][0]["text"])
+    )
+    training = quiet.submit(file)
+    with Store.open(quiet.home / "lq.db") as store:
+        (leg,) = store.legs(training.id)
+    assert leg.grad_checkpoint
+    assert leg.because.startswith("out_of_memory in lq check: ")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+def test_a_death_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(
+        tmp_path / "large.yaml",
+        data=str(wide_rows(tmp_path / "data")),
+        batch_size=8,
+        grad_accumulation_steps=1,
+        iters=2,
+    )
+    with checking(quiet, file) as lq:
+        child = child_in(quiet, "tokenize")
+        bound = address_space(child.pid) + 16 * MEGABYTE
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (bound, bound))
+        out, err = lq.communicate(timeout=FIRST_EVER_S)
+    assert lq.returncode == 6, out + err
+    job = only(json.loads(out))
+    assert codes(job["failures"]) == ["out_of_memory"]
+    assert job["speed"] is None
+    assert "would fail: " in err
+    assert_nothing_left(quiet)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+def test_a_checkpoint_that_cannot_be_written_fails(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "big.yaml", lora_parameters={"rank": 1024, "scale": 1.0})
+    with checking(quiet, file) as lq:
+        child = child_in(quiet)
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (2 * MEGABYTE, 2 * MEGABYTE))
+        out, err = lq.communicate(timeout=FIRST_EVER_S)
+    assert lq.returncode == 6, out + err
+    assert codes(only(json.loads(out))["failures"]) == ["disk_full"]
+    assert_nothing_left(quiet)
+
+
+def test_too_little_space_fails_and_is_not_made_less(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    quiet.settings(autostart=False, disk={"floor": "900000GB"})
+    job = only(checked(quiet, workshop.job_file(tmp_path / "night.yaml"), expect=6))
+    assert codes(job["failures"]) == ["disk_full"]
+    assert job["speed"]["it_s"] > 0  # the rest was rehearsed
+    assert job["disk"]["checkpoint_bytes"] is None
+
+
+def test_losses_that_are_not_finite_are_told_with_their_rows(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    poison.with_a_hole(workshop.model, tmp_path / "model")
+    shutil.copytree(workshop.data, tmp_path / "data")
+    poison.spoil(tmp_path / "data" / "train.jsonl", range(0, 50, 2), " ~")
+    file = workshop.job_file(tmp_path / "nan.yaml", model=str(tmp_path / "model"), data=str(tmp_path / "data"))
+    job = only(checked(quiet, file, expect=6))
+    assert set(codes(job["failures"])) == {"not_finite"}
+    named = {int(line) for one in job["failures"] for line in re.findall(r"train\.jsonl:(\d+)", one["text"])}
+    assert named
+    assert all(line % 2 == 1 for line in named), "every other line, from the first, has the hole in it"
+
+
+def test_a_refusal_of_the_trainer_is_told(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "keys.yaml", lora_parameters={"rank": 8, "scale": 1.0, "keys": ["q_proj"]})
+    job = only(checked(quiet, file, expect=6))
+    assert codes(job["failures"]) == ["config_invalid"]
+    assert (job["speed"], job["time"], job["data"], job["ends_at"]) == (None, None, None, None)
+
+
+def test_a_rehearsal_that_takes_too_long_is_ended(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    job = only(checked(quiet, workshop.job_file(tmp_path / "slow.yaml"), "--timeout", "0.2", expect=6))
+    assert codes(job["failures"]) == ["stalled"]
+    assert "longer than 0.2 s (--timeout)" in job["failures"][0]["text"]
+
+
+@pytest.mark.parametrize("what", ["row", "model", "key"])
+def test_a_wrong_file_is_refused_before_anything_is_loaded(
+    what: str, quiet: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(workshop.data, data)
+    changes: dict[str, Any] = {"data": str(data)}
+    if what == "row":
+        rows = (data / "train.jsonl").read_text().splitlines()
+        (data / "train.jsonl").write_text("\n".join([*rows[:3], '{"messages": 3}', *rows[3:]]) + "\n")
+    else:
+        changes |= {"model": "./nowhere"} if what == "model" else {"lora_layers": 2}
+    file = workshop.job_file(tmp_path / "wrong.yaml", **changes)
+    err = quiet("check", file, expect=2).err
+    assert {"row": "train.jsonl:4: ", "model": "no such folder", "key": "unknown key 'lora_layers'"}[what] in err
+    assert_nothing_left(quiet)
+
+
+# --- the queue ---
+
+
+def test_the_whole_queue_is_checked_in_its_order(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    usual = {"iters": 8, "lr_schedule": None, "learning_rate": 1e-4}
+    first = quiet.submit(workshop.job_file(tmp_path / "first.yaml", **usual))
+    held = quiet.submit(workshop.job_file(tmp_path / "held.yaml", **usual))
+    urgent = quiet.submit(workshop.job_file(tmp_path / "urgent.yaml", lq={"priority": 5}, **usual))
+    quiet("hold", held.id)
+    content = checked(quiet, "--queue")
+    by_id = {job["id"]: job for job in content["jobs"]}
+    assert list(by_id) == [urgent.id, first.id, held.id]
+    assert all(job["file"] is None for job in content["jobs"])
+    assert by_id[first.id]["begins_at"] == pytest.approx(by_id[urgent.id]["ends_at"])
+    assert content["ends_at"] == by_id[first.id]["ends_at"]  # nobody releases the held one at night
+    with Store.open(quiet.home / "lq.db") as store:
+        assert [store.job(one.id).status for one in (first, held, urgent)] == ["queued", "held", "queued"]
+    last = quiet("check", "--queue", seconds=FIRST_EVER_S).out.splitlines()[-1]
+    assert re.fullmatch(r"2 jobs, one after the other: .*, all done .*; without 1 that would fail or is held", last)
+
+
+def test_a_queued_job_whose_data_are_gone_would_fail_and_the_others_are_checked(
+    quiet: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    shutil.copytree(workshop.data, tmp_path / "data")
+    gone = quiet.submit(workshop.job_file(tmp_path / "gone.yaml", data=str(tmp_path / "data"), iters=8))
+    there = quiet.submit(workshop.job_file(tmp_path / "there.yaml", iters=8))
+    shutil.rmtree(tmp_path / "data")
+    content = checked(quiet, "--queue", expect=6)
+    assert [(job["id"], codes(job["failures"])) for job in content["jobs"]] == [
+        (gone.id, ["data_invalid"]),
+        (there.id, []),
+    ]
+
+
+def test_an_empty_queue_is_no_failure(quiet: Lq) -> None:
+    assert quiet("check", "--queue").out == "nothing waits in the queue\n"
+    assert checked(quiet, "--queue") == {"schema": 1, "ok": True, "ends_at": None, "jobs": []}
+
+
+def test_beside_a_training_it_asks_first(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.job_file(tmp_path / "night.yaml", iters=8)
+    training = quiet.submit(file)
+    with Store.open(quiet.home / "lq.db") as store:
+        store.claim(process.identity(), time.time())
+        attempt = store.begin_attempt(training.id, owner=process.identity(), now=time.time())
+        store.set_child(attempt.id, process.identity())
+        err = quiet("check", file, expect=5).err
+        assert err.startswith(f"lq: job {training.id} is training, and a check would compete with it")
+        assert only(checked(quiet, file, "--anyway"))["ok"]
+
+
+# --- nothing is left behind ---
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    with checking(quiet, workshop.job_file(tmp_path / "night.yaml")) as lq:
+        child_in(quiet, "load")
+        lq.send_signal(signal.SIGINT)
+        lq.communicate(timeout=FIRST_EVER_S)
+    assert lq.returncode == 130
+    assert_nothing_left(quiet)
+
+
+def test_killed_with_9_its_child_ends_too_and_removes_the_folder(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    with checking(quiet, workshop.job_file(tmp_path / "night.yaml", grad_accumulation_steps=64)) as lq:
+        child = child_in(quiet, "probe")
+        lq.kill()
+        lq.wait()
+        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the child to be gone")
+    until(lambda: not list(quiet.home.glob(f"{PREFIX}*")), "the folder to be gone")
+    assert_nothing_left(quiet)
+
+
+def test_a_folder_that_both_left_behind_is_removed_by_the_next_check(
+    quiet: Lq, workshop: Workshop, tmp_path: Path
+) -> None:
+    with checking(quiet, workshop.job_file(tmp_path / "night.yaml")) as lq:
+        child = child_in(quiet)
+        child.suspend()
+        lq.kill()
+        lq.wait()
+        child.kill()
+        until(lambda: processes_of(quiet.home) == [], "both to be gone")
+    (left,) = quiet.home.glob(f"{PREFIX}*")
+    os.utime(left, (1.0, 1.0))  # long ago
+    checked(quiet, workshop.job_file(tmp_path / "again.yaml", iters=8))
