@@ -325,7 +325,7 @@ class Story:
         attempt = self.store.attempts(self.job.id)[-1]
         self._look_at_losses(attempt, None)
         decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals, self.losses)
-        judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
+        judgement.remember_fit(self.night, self.job, self.spec, attempt, self.vitals)
         told = judgement.incident(self.job, attempt, decision, self.night.clock())
         incidents = [told] if told is not None else []
         decision, notes = self._finish(decision)

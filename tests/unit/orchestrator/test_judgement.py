@@ -93,7 +93,7 @@ def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Nig
 
 def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: Night) -> None:
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
-    judgement.remember_memory(night, job, spec, attempt, Vitals(1, spec))
+    judgement.remember_fit(night, job, spec, attempt, Vitals(1, spec))
     [leg] = home.store.course(job.id, spec).legs
     assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = Vitals(1, spec)
@@ -102,7 +102,7 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
     settled(home, night, (job, attempt, spec), Vitals(1, spec))
     home.store.hold(job.id, "out of the way", 1.0)
     killed = died(home, Reason.KILLED, batch_size=4)
-    judgement.remember_memory(night, killed[0], spec, killed[1], trained)
+    judgement.remember_fit(night, killed[0], spec, killed[1], trained)
     assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
 
 
