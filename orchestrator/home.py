@@ -67,6 +67,11 @@ class Home:
         """One folder a job."""
         return self.path / "jobs"
 
+    @property
+    def lengths(self) -> Path:
+        """How long the rows of data files are in tokens; may be deleted."""
+        return self.path / "cache" / "lengths"
+
     def ensure(self) -> None:
         """Make the folders, for this user only.
 

@@ -185,6 +185,16 @@ class Rows:
         return padded([self.tokens[row] for row in chosen], [self.offsets[row] for row in chosen], max_seq_length)
 
 
+def padded_length(longest: int, max_seq_length: int) -> int:
+    """Return the length that MLX-LM pads a batch to.
+
+    Args:
+        longest: tokens of its longest row.
+        max_seq_length: tokens; longer rows are cut.
+    """
+    return min(1 + PAD_TO * ((longest + PAD_TO - 1) // PAD_TO), max_seq_length)
+
+
 def padded(rows: Sequence[Sequence[int]], offsets: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
     """Pad rows to one array as MLX-LM does.
 
@@ -197,8 +207,7 @@ def padded(rows: Sequence[Sequence[int]], offsets: Sequence[int], max_seq_length
         tokens (rows, length) and spans (rows, 2): first and last supervised position, what MLX-LM calls lengths.
     """
     lengths = [min(len(row), max_seq_length) for row in rows]
-    longest = 1 + PAD_TO * ((max(len(row) for row in rows) + PAD_TO - 1) // PAD_TO)
-    tokens = np.zeros((len(rows), min(longest, max_seq_length)), np.int32)
+    tokens = np.zeros((len(rows), padded_length(max(len(row) for row in rows), max_seq_length)), np.int32)
     for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         tokens[place, :length] = row[:length]
     spans = np.array(list(zip(offsets, lengths, strict=True)), np.int32)
