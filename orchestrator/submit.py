@@ -98,7 +98,7 @@ def enqueue(app: App, checked: Checked) -> Job:
     from orchestrator.telling import Teller
 
     spec = checked.loaded.spec
-    known = _known_to_fit(app, spec)
+    known = known_to_fit(app, spec)
     job = app.store.submit(
         name=spec.name,
         priority=spec.lq.priority,
@@ -115,7 +115,7 @@ def enqueue(app: App, checked: Checked) -> Job:
     return job
 
 
-def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:
+def known_to_fit(app: App, spec: JobSpec) -> Leg | None:
     """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
     from orchestrator.judgement import fit_key
 

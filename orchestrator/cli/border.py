@@ -16,6 +16,7 @@ VERBS = {
     "submit": ("orchestrator.cli.submit", "submit", "Check a job file and queue it."),
     "run": ("orchestrator.cli.submit", "run", "Submit, show live progress, exit as the job ends."),
     "status": ("orchestrator.cli.status", "status", "Every live job and the last ones that ended."),
+    "plan": ("orchestrator.cli.plan", "plan", "Will it fit, will it finish: the night ahead, without training."),
     "show": ("orchestrator.cli.show", "show", "Everything about one job."),
     "logs": ("orchestrator.cli.logs", "logs", "What a job's trainer says, attempt after attempt."),
     "wait": ("orchestrator.cli.wait", "wait", "Wait for jobs to end."),
