@@ -259,14 +259,14 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
     """
     allowed = sensors.allowed_memory()
     if platform != "darwin":
-        return allowed, "what this system lets a process take"
+        return allowed, "what the system allows"
     for job in reversed(store.jobs(ended=20)) if store is not None else ():
         assert store is not None
         told = [point.limit_bytes for point in store.points(job.id) if point.limit_bytes]
         limit = _spec_of(store, job.id).lq.memory.limit if told else None
         if told and isinstance(limit, str):
-            return int(told[-1] / (float(limit.rstrip("%")) / 100)), f"as the trainer of job {job.id} told"
-    return int(MAC_SHARE * allowed), f"{MAC_SHARE:.0%} of this Mac's memory, as no job has trained here yet"
+            return int(told[-1] / (float(limit.rstrip("%")) / 100)), f"as job {job.id} was told"
+    return int(MAC_SHARE * allowed), f"{MAC_SHARE:.0%} of its memory; no job has run yet"
 
 
 # --- what is asked for ---

@@ -68,7 +68,15 @@ def renderer(source: str, special_tokens: Mapping[str, str]) -> Render:
     def render(messages: Sequence[Mapping[str, Any]], tools: Any) -> str:
         try:
             return template.render(messages=messages, tools=tools, add_generation_prompt=False, **special_tokens)
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise TemplateUnusable(str(error)) from error
 
     return render

@@ -155,7 +155,7 @@ def _table(plan: Plan, *, wide: bool) -> Table:
             f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
             Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
             output.span(one.time.expected) if one.time is not None else output.NONE,
-            _hour(one.placed.start, plan.now),
+            "runs" if one.status == "running" and one.placed.start == plan.now else _hour(one.placed.start, plan.now),
             _hour(one.placed.end, plan.now),
             _deadline(one),
         )
@@ -184,8 +184,9 @@ def _about(one: Planned) -> Iterator[str]:
 def _making_room(name: str, one: Planned) -> Iterator[str]:
     memory = one.memory
     if memory is not None:
-        known = f"{_gb(memory.expected)} GB ({_gb(memory.low)} to {_gb(memory.high)}), {memory.because}"
-        yield f"{name}: {one.verdict}: {known}; it has {_gb(one.room)} GB"
+        needed = f"{_gb(memory.expected)} ({_gb(memory.low)}-{_gb(memory.high)})"
+        yield f"{name}: {one.verdict}: {needed} of {_gb(one.room)} GB"
+        yield f"    {memory.because}"
     for remedy in one.remedies:
         sign = "->" if remedy.first else "  "
         yield f" {sign} {_range(remedy):<18} {_SHORT[remedy.verdict]:<5}  {remedy.text}"
