@@ -167,8 +167,7 @@ def _about(one: Planned) -> Iterator[str]:
     name = night_chart.name_of(one)
     behind = one.placed.behind
     if one.time is None:
-        file = one.source if one.source is not None else "--queue"
-        yield f"{name}: its time is not known; measure it: lq check {file}"
+        yield f"{name}: its time is not known; measure it: lq check {_typed(one)}"
     elif behind is not None and behind == one.id:
         yield f"{name}: does not start by itself; let it go on: lq release {one.id}"
     elif behind is not None:
@@ -179,6 +178,14 @@ def _about(one: Planned) -> Iterator[str]:
         yield f"{name}: {note}"
     if one.verdict in ("tight", "does not fit"):
         yield from _making_room(name, one)
+
+
+def _typed(one: Planned) -> str:
+    """Return what one types to have a job checked."""
+    if one.source is None:
+        return "--queue"
+    here = Path.cwd()
+    return str(one.source.relative_to(here) if one.source.is_relative_to(here) else one.source)
 
 
 def _making_room(name: str, one: Planned) -> Iterator[str]:

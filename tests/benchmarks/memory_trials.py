@@ -186,17 +186,6 @@ _HALF_QWEN3 = Shape(
     kind="qwen3",
     dtype="bfloat16",
 )
-_EIGHT_BIT = Shape(
-    hidden=512,
-    layers=4,
-    feed_forward=1408,
-    heads=8,
-    key_value_heads=8,
-    vocabulary=16384,
-    kind="llama",
-    dtype="float16",
-    bits=8,
-)
 
 
 def _tuned(shape: Shape, length: int, **keys: Any) -> Trial:
@@ -223,7 +212,5 @@ TRIALS = (
     _judge(_HALF_QWEN3, 200, batch_size=2, num_layers=2),
     _judge(_HALF_QWEN3, 90, batch_size=4, grad_checkpoint=True, lora_parameters={"rank": 64}),
     _judge(_HALF_QWEN3, 250, batch_size=1, lora_parameters={"rank": 8, "dropout": 0.05}),
-    _judge(_EIGHT_BIT, 128, batch_size=2),
-    _judge(_EIGHT_BIT, 300, batch_size=1, grad_checkpoint=True),
 )
 """On the first few (and some like them) the formula was tuned; the others judge it."""
