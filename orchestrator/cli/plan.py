@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _GB = 1e9
 _COLOURS = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
+_LET_GO_ON = {"held": "release", "paused": "resume"}
+"""The verb that lets a job go on, by its status."""
+
 _SHORT = {"fits": "fits", "tight": "tight", "does not fit": "no"}
 
 
@@ -168,10 +171,13 @@ def _about(one: Planned) -> Iterator[str]:
     behind = one.placed.behind
     if one.time is None:
         yield f"{name}: its time is not known; measure it: lq check {_typed(one)}"
+    if behind is not None and behind == one.id and one.status in _LET_GO_ON:
+        yield f"{name}: does not start by itself; let it go on: lq {_LET_GO_ON[one.status]} {one.id}"
     elif behind is not None and behind == one.id:
-        yield f"{name}: does not start by itself; let it go on: lq release {one.id}"
-    elif behind is not None:
-        yield f"{name}: when it starts is not known, after {'job ' + str(behind) if behind > 0 else 'a file before it'}"
+        yield f"{name}: is not done within a year, or waits for jobs that wait for it"
+    elif behind is not None and one.time is not None:
+        what = "starts" if one.placed.start is None else "ends"
+        yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
     if one.placed.late_s is not None and one.placed.late_s > 0:
         yield f"{name}: ends {output.span(one.placed.late_s)} after its deadline"
     for note in one.notes:

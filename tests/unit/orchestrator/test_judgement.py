@@ -109,7 +109,7 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
 
 def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_nothing(home: Home, night: Night) -> None:
     job, attempt, spec = died(home, Reason.KILLED, batch_size=4)
-    told = [
+    told: list[tuple[Kind, float, dict[str, Any]]] = [
         (Kind.STARTED, 10.0, {"iteration": 0, "leg": 0, "create_time": 8.0}),
         (Kind.PHASE, 20.0, {"phase": "train"}),
         (Kind.VALIDATION, 25.0, {"examples": 8, "seconds": 3.0}),
