@@ -125,7 +125,12 @@ def measure(trial: Trial, folder: Path) -> Peak:
             cwd=job,
             env=os.environ | {"HF_HUB_OFFLINE": "1"},
         )
-    _, status, usage = os.wait4(child.pid, 0)
+    try:
+        _, status, usage = os.wait4(child.pid, 0)  # tells the largest resident set of this very child
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"{trial.name}: the trainer ended with {child.returncode}\n{places.log.read_text()[-2000:]}")
