@@ -345,7 +345,7 @@ class Story:
         decision = judgement.decide(
             self.night, self.job, self.spec, attempt, self.vitals, self.losses, obstacle=self.obstacle
         )
-        judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
+        judgement.remember_fit(self.night, self.job, self.spec, attempt, self.vitals)
         told = judgement.incident(self.job, attempt, decision, self.night.clock())
         incidents = [told] if told is not None else []
         decision, notes = self._finish(decision)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from jobs.budget import Array, Need, need, trained_arrays
+from jobs.budget import Need, need
 from jobs.errors import InvalidInput
 from jobs.spec import JobSpec
+from orchestrator import model_files
 from orchestrator.app import App
 from orchestrator.report.wording import size
-from workers import disk, tensor_files
+from workers import disk
 from workers.job_dir import JobDir
 
 RECORDED = "disk"
@@ -30,10 +29,10 @@ def need_of(spec: JobSpec, *, valid_rows: int) -> Need:
         valid_rows: rows of the validation set.
     """
     arrays = None
-    folder = _model_folder(spec.model)
-    if folder is not None:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            arrays = _arrays(folder, spec)
+    files = model_files.read(spec.model)
+    if files is not None:
+        with suppress(ValueError, KeyError, TypeError):
+            arrays = files.arrays(spec)
     return need(spec, arrays, valid_rows=valid_rows)
 
 
@@ -116,25 +115,3 @@ def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
 
 def _existing(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
-
-
-def _arrays(folder: Path, spec: JobSpec) -> list[Array] | None:
-    tensors: dict[str, tuple[int, tuple[int, ...]]] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
-        for name, tensor in tensor_files.tensors_of(path).items():
-            tensors[name] = (tensor_files.BYTES_OF.get(tensor.dtype, 1), tensor.shape)
-    config = json.loads((folder / "config.json").read_text())
-    quantised: Mapping[str, Any] = config.get("quantization") or config.get("quantization_config") or {}
-    own = {name: int(one["bits"]) for name, one in quantised.items() if isinstance(one, dict) and "bits" in one}
-    return trained_arrays(tensors, spec, bits=own, usual_bits=int(quantised.get("bits") or 4)) if tensors else None
-
-
-def _model_folder(model: str) -> Path | None:
-    """Return the folder a model lies in: the one that is named, or where the Hugging Face hub's cache has it."""
-    if Path(model).is_dir():
-        return Path(model)
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    cached = (hub / f"models--{model.replace('/', '--')}" / "snapshots").glob("*")
-    whole = [folder for folder in cached if any(folder.glob("model*.safetensors"))]
-    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)

@@ -73,6 +73,11 @@ class Home:
         """Where job files are dropped."""
         return self.path / "inbox"
 
+    @property
+    def lengths(self) -> Path:
+        """How long the rows of data files are in tokens; may be deleted."""
+        return self.path / "cache" / "lengths"
+
     def ensure(self) -> None:
         """Make the folders, for this user only.
 

@@ -1,4 +1,4 @@
-"""From an ended attempt to a Decision: gathers what the rules look at, asks them, and remembers what memory showed."""
+"""From an ended attempt to a Decision: gathers what the rules look at, asks them, and remembers what it showed."""
 
 from __future__ import annotations
 
@@ -143,9 +143,19 @@ def _candidates(loss_guard: LossGuard) -> list[Candidate]:
 
 def train_rows(job: Job) -> int | None:
     """Return the rows of the training set as counted at submit; None where they were not."""
+    return _rows(job, "train.jsonl")
+
+
+def valid_rows(job: Job) -> int | None:
+    """Return the rows of the validation set as counted at submit, 0 where there is none; None where they were not."""
+    return _rows(job, "valid.jsonl", 0)
+
+
+def _rows(job: Job, name: str, absent: int | None = None) -> int | None:
     try:
-        provenance = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())
-        return int(provenance["data"]["files"]["train.jsonl"]["rows"])
+        data = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())["data"]
+        rows = data["files"][name]["rows"] if name in data["files"] or data["source"] != "folder" else absent
+        return None if rows is None else int(rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -231,13 +241,20 @@ def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str 
     return f"{both}: {attempt.detail}"
 
 
-def remember_memory(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
-    """Keep whether the configuration of an attempt fitted, for the next submit."""
+def remember_fit(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
+    """Keep whether the configuration of an attempt fitted and how fast it was, for the next submit and for plans."""
     legs = night.app.store.course(job.id, spec).legs
     leg = legs[attempt.leg if attempt.leg is not None else -1]
     failed = attempt.outcome == Outcome.DIED and attempt.reason == Reason.OUT_OF_MEMORY
     if failed or vitals.trained:
-        fit = Fit(fits=not failed, peak_bytes=vitals.peak_bytes, job_id=job.id)
+        fit = Fit(
+            fits=not failed,
+            peak_bytes=vitals.peak_bytes,
+            job_id=job.id,
+            it_s=vitals.median_it_s,
+            start_s=vitals.start_s,
+            validation_s=vitals.validation_s,
+        )
         night.app.store.remember_fit(fit_key(spec, leg), fit, night.clock())
 
 

@@ -201,7 +201,7 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
     from orchestrator.telling import Teller
 
     spec = checked.loaded.spec
-    known = _known_to_fit(app, spec)
+    known = known_to_fit(app, spec)
     return app.store.submit(
         name=spec.name,
         group=spec.lq.group,
@@ -260,7 +260,7 @@ def _ids(app: App, wanted: int | str) -> list[int]:
         return []
 
 
-def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:
+def known_to_fit(app: App, spec: JobSpec) -> Leg | None:
     """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
     from orchestrator.judgement import fit_key
 

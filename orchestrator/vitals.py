@@ -45,6 +45,9 @@ class Vitals:
         self._samples: list[MemorySample] = []
         self._swap_at_start: int | None = None
         self._slowest_row_s: float | None = None  # seconds per row of the slowest validation
+        self._started_at: float | None = None  # awake clock of the process's own start
+        self.start_s: float | None = None  # from the process's start until it trained, in awake seconds
+        self._validations: list[float] = []  # seconds of each whole validation
         self._rows: int | None = None  # rows of a validation
 
     def take(self, events: Iterable[Event]) -> None:
@@ -62,14 +65,20 @@ class Vitals:
             self._take_report(event)
         elif event.kind is Kind.PHASE:
             self.phase = str(event.data["phase"])
+            if self.phase == "train" and self.start_s is None and self._started_at is not None:
+                self.start_s = event.awake - self._started_at
             self._take_epoch(event)
             if event.data.get("lengths") is not None:
                 self.lengths = (int(event.data["lengths"]["p99"]), int(event.data["lengths"]["p95"]))
         elif event.kind is Kind.STARTED:
             self.first_iteration = self.iteration = int(event.data["iteration"])
+            importing = max(0.0, event.time - float(event.data.get("create_time") or event.time))
+            self._started_at = event.awake - importing
         elif event.kind in (Kind.VALIDATION, Kind.TEST) and event.data["examples"]:
             self._rows = int(event.data["examples"])
             self._slowest_row_s = max(self._slowest_row_s or 0.0, float(event.data["seconds"]) / self._rows)
+            if event.kind is Kind.VALIDATION:
+                self._validations.append(float(event.data["seconds"]))
         self._moved_at = event.awake
 
     def _take_epoch(self, event: Event) -> None:
@@ -107,6 +116,16 @@ class Vitals:
     def pressure_high(self) -> bool:
         """Whether memory was short at the last sample."""
         return bool(self._samples) and self._samples[-1].pressure_high
+
+    @property
+    def median_it_s(self) -> float | None:
+        """Iterations per second, the median of its last reports; None where it told none."""
+        return statistics.median(self._speeds) if self._speeds else None
+
+    @property
+    def validation_s(self) -> float | None:
+        """Seconds of a validation, the median; None where it made none."""
+        return statistics.median(self._validations) if self._validations else None
 
     @property
     def survived(self) -> int:

@@ -17,6 +17,7 @@ VERBS = {
     "run": ("orchestrator.cli.submit", "run", "Submit, show live progress, exit as the job ends."),
     "check": ("orchestrator.cli.check", "check", "Rehearse jobs: will they fit, when will they be done."),
     "status": ("orchestrator.cli.status", "status", "Every live job and the last ones that ended."),
+    "plan": ("orchestrator.cli.plan", "plan", "Will it fit, will it finish: the night ahead, without training."),
     "show": ("orchestrator.cli.show", "show", "Everything about one job."),
     "logs": ("orchestrator.cli.logs", "logs", "What a job's trainer says, attempt after attempt."),
     "wait": ("orchestrator.cli.wait", "wait", "Wait for jobs to end."),

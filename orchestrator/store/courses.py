@@ -44,14 +44,17 @@ class Courses(Database):
     def remember_fit(self, key: str, fit: Fit, now: float) -> None:
         """Keep what a configuration took; what did not fit once counts until it is seen to fit.
 
+        What was not measured this time leaves what was measured before.
+
         Args:
             key: names the configuration.
             fit: what was seen.
             now: unix seconds.
         """
         row = {"key": key, "seen_at": now, **dataclasses.asdict(fit)}
+        news = {name: value for name, value in row.items() if value is not None or name == "peak_bytes"}
         with self.writing() as db:
-            db.execute(upsert(fits).values(**row).on_conflict_do_update(index_elements=["key"], set_=row))
+            db.execute(upsert(fits).values(**row).on_conflict_do_update(index_elements=["key"], set_=news))
 
     def fit(self, key: str) -> Fit | None:
         """Return what is known of a configuration; None where it was never seen."""
@@ -59,6 +62,13 @@ class Courses(Database):
         with self.reading() as db:
             row = db.execute(query).mappings().first()
         return None if row is None else Fit(**row)
+
+    def fits(self) -> dict[str, Fit]:
+        """Return what is known of every configuration that was seen, by its key, the last seen first."""
+        query = select(fits.c.key, *fields_of(fits, Fit)).order_by(fits.c.seen_at.desc())
+        with self.reading() as db:
+            rows = [dict(row) for row in db.execute(query).mappings()]
+        return {row.pop("key"): Fit(**row) for row in rows}
 
 
 def append_leg(db: Connection, job_id: int, leg: Leg, now: float) -> None:

@@ -277,6 +277,12 @@ class JobRecords(Database):
         with self.writing() as db:
             db.execute(update(jobs).where(waiting).values(not_before=not_before))
 
+    def paused_by_worker(self) -> set[int]:
+        """Return the jobs that go on by themselves when a worker starts."""
+        mine = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)
+        with self.reading() as db:
+            return set(db.execute(select(jobs.c.id).where(mine)).scalars())
+
     def release_paused_by_worker(self, now: float) -> list[Job]:
         """Queue the jobs that were paused only because their worker went home."""
         mine = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)

@@ -14,15 +14,20 @@ from pathlib import Path
 
 import psutil
 
+from jobs.course import Course
 from jobs.events import Kind
+from jobs.memory_need import FORMULA_RANGE
 from jobs.outcomes import Reason
 from jobs.states import Status
 from orchestrator.demo_model import build_data, build_model
+from orchestrator.reckoning import Reckoner
 from tests.benchmarks import material
 from tests.benchmarks.clocks import Timeline, alone, command_seconds, loading, reports, under_lq
 from tests.benchmarks.detectors import measure
 from tests.benchmarks.detectors.curves import FAMILIES
 from tests.benchmarks.finished_jobs import copy_job
+from tests.benchmarks.memory_trials import TRIALS, job_of
+from tests.benchmarks.memory_trials import measure as measure_peak
 from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.report_runs import Life, Run
@@ -304,6 +309,39 @@ def first_line(bench: Bench) -> list[Figure]:
     return [_ratio(what, [(30 * mine, 30 * plain) for mine, plain in runs], "it/s", goal=0.98, at_most=False)]
 
 
+def memory_plan(bench: Bench) -> list[Figure]:
+    """What `lq plan` expects the peak memory to be, beside what MLX measured in a fresh trainer."""
+    folder = bench.folder / "trials"
+    folder.mkdir()
+    figures, errors, inside = [], [], []
+    for trial in TRIALS:
+        spec = job_of(trial, folder)
+        parts = Reckoner(None).parts(spec, Course.requested(spec).legs[0])
+        assert parts is not None
+        low, high = FORMULA_RANGE
+        measured = measure_peak(trial, folder).device
+        ratio = measured / parts.device
+        bench.say(f"  {trial.shape.name}; {trial.name}: measured / estimated {ratio:.3f}")
+        figures.append(
+            Figure(
+                what=f"peak memory{' (tuned)' if trial.tuned else ''}: {trial.shape.name}; {trial.name}",
+                lq=f"{parts.device / 1e6:.1f} MB",
+                peer=f"{measured / 1e6:.1f} MB",
+                value=ratio,
+                spread=(low, high),
+                unit="",
+                goal=high,
+                at_most=True,
+            )
+        )
+        if not trial.tuned:
+            errors.append(100 * abs(1 / ratio - 1))
+            inside.append(low <= ratio <= high)
+    share = _plain("peak memory: judging configurations inside the range", [100 * sum(inside) / len(inside)], "%", 90.0)
+    error = _plain("peak memory: error of the estimate, median of those", errors, "%", 10.0)
+    return [*figures, dataclasses.replace(share, at_most=False, lq=f"{sum(inside)} of {len(inside)}"), error]
+
+
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
     """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
     ratios = [mine / other for mine, other in runs]
@@ -346,5 +384,6 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "checkpoint": checkpoint_share,
     "detector": loss_detector,
     "guard": first_line,
+    "memory_plan": memory_plan,
 }
 """By the word that `--only` takes."""

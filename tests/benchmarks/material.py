@@ -47,17 +47,18 @@ def model(folder: Path) -> Path:
 
 def equal_rows(folder: Path) -> Path:
     """Write rows that are all equally long; return their folder."""
-    return _rows(folder, [EQUAL_TOKENS] * EQUAL_ROWS)
+    return rows_of_lengths(folder, [EQUAL_TOKENS] * EQUAL_ROWS)
 
 
 def log_normal_rows(folder: Path) -> Path:
     """Write rows of log-normal lengths; return their folder."""
     chance = random.Random(0)  # noqa: S311 the same lengths every time
     drawn = (round(chance.lognormvariate(MU, SIGMA)) for _ in range(EPOCH_ROWS))
-    return _rows(folder, [min(max(length, SHORTEST), LONGEST) for length in drawn])
+    return rows_of_lengths(folder, [min(max(length, SHORTEST), LONGEST) for length in drawn])
 
 
-def _rows(folder: Path, lengths: Iterable[int]) -> Path:
+def rows_of_lengths(folder: Path, lengths: Iterable[int]) -> Path:
+    """Write rows of so many tokens each; return their folder."""
     folder.mkdir(parents=True)
     chance = random.Random(1)  # noqa: S311 the same rows every time
     rows = ["".join(chance.choices(_LETTERS, k=length - 1)) for length in lengths]  # and the token that ends the row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Nig
 
 def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: Night) -> None:
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
-    judgement.remember_memory(night, job, spec, attempt, Vitals(1, spec))
+    judgement.remember_fit(night, job, spec, attempt, Vitals(1, spec))
     [leg] = home.store.course(job.id, spec).legs
     assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = Vitals(1, spec)
@@ -102,8 +103,30 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
     settled(home, night, (job, attempt, spec), Vitals(1, spec))
     home.store.hold(job.id, "out of the way", 1.0)
     killed = died(home, Reason.KILLED, batch_size=4)
-    judgement.remember_memory(night, killed[0], spec, killed[1], trained)
+    judgement.remember_fit(night, killed[0], spec, killed[1], trained)
     assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
+
+
+def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_nothing(home: Home, night: Night) -> None:
+    job, attempt, spec = died(home, Reason.KILLED, batch_size=4)
+    told: list[tuple[Kind, float, dict[str, Any]]] = [
+        (Kind.STARTED, 10.0, {"iteration": 0, "leg": 0, "create_time": 8.0}),
+        (Kind.PHASE, 20.0, {"phase": "train"}),
+        (Kind.VALIDATION, 25.0, {"examples": 8, "seconds": 3.0}),
+        (Kind.PROGRESS, 30.0, {"iteration": 10, "losses": [1.0], "it_s": 2.0, "memory": {"peak": 5}}),
+    ]
+    vitals = Vitals(1, spec)
+    vitals.take(
+        Event(seq=seq, time=at, awake=at, attempt=1, kind=kind, data=data)
+        for seq, (kind, at, data) in enumerate(told, start=1)
+    )
+    judgement.remember_fit(night, job, spec, attempt, vitals)
+    [leg] = home.store.course(job.id, spec).legs
+    key, known = judgement.fit_key(spec, leg), Fit(fits=True, peak_bytes=5, job_id=job.id)
+    known = dataclasses.replace(known, it_s=2.0, start_s=12.0, validation_s=3.0)
+    assert home.store.fits() == {key: known}
+    home.store.remember_fit(key, Fit(fits=False, peak_bytes=None, job_id=job.id), 2.0)
+    assert home.store.fit(key) == dataclasses.replace(known, fits=False, peak_bytes=None)
 
 
 @pytest.mark.parametrize(

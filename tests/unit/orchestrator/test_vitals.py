@@ -177,3 +177,22 @@ def test_a_crawl_under_pressure_is_noticed_and_a_crawl_without_is_not() -> None:
             child.report(120.0 + step, 150 + step, it_s=0.5, pressure_high=pressure)
         assert (child.vitals.short_of_memory() is not None) == pressure
         assert child.vitals.pressure_high == pressure
+
+
+# --- how fast it goes, for later plans ---
+
+
+def test_the_pace_of_an_attempt_is_known_from_its_events() -> None:
+    child = Child()
+    assert (child.vitals.median_it_s, child.vitals.start_s, child.vitals.validation_s) == (None, None, None)
+    child.say(Kind.STARTED, 100.0, iteration=0, leg=0, create_time=97.5)
+    child.say(Kind.PHASE, 104.0, phase="probe")
+    child.say(Kind.PHASE, 110.0, phase="train")
+    for awake, seconds in ((112.0, 2.0), (300.0, 4.0), (500.0, 3.0)):
+        child.say(Kind.VALIDATION, awake, iteration=0, loss=1.0, examples=8, seconds=seconds)
+        child.say(Kind.PHASE, awake, phase="train")
+    for it_s in (1.0, 4.0, 5.0):
+        child.report(600.0, 10, it_s=it_s)
+    assert child.vitals.start_s == 12.5, "from the process's own start, before it said a word"
+    assert child.vitals.validation_s == 3.0
+    assert child.vitals.median_it_s == 4.0

@@ -1,0 +1,373 @@
+"""The plan of a night: whether each job fits into memory, how long it takes, when it runs. Nothing is trained.
+
+The queue as it stands comes first, job files that are not queued yet stand behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs import hours, memory_need, run_time
+from jobs.budget import Need
+from jobs.course import Course, Leg
+from jobs.errors import LqError
+from jobs.job import Job
+from jobs.making_room import Settings, changes
+from jobs.memory import LIMIT_SHARE
+from jobs.memory_need import Estimate
+from jobs.run_time import RunTime
+from jobs.spec import JobSpec
+from jobs.states import Status
+from jobs.timeline import Ahead, Placed, timeline
+from orchestrator import budget
+from orchestrator.app import App
+from orchestrator.earlier_runs import EarlierRuns
+from orchestrator.judgement import valid_rows
+from orchestrator.reckoning import Reckoner
+from workers import sensors
+from workers.measures import limit_bytes
+
+if TYPE_CHECKING:
+    from orchestrator.store.store import Store
+
+MAC_SHARE = 0.75
+"""Of a Mac's memory, what Metal recommends to take at most where no earlier job has told it."""
+
+WORTH_IT = 0.99
+"""A change that leaves more of what a job takes is not told."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """Something to change so that a job fits."""
+
+    text: str  # the keys to write
+    memory: Estimate
+    verdict: str
+    first: bool  # the first that fits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One job of the plan."""
+
+    id: int | None  # None: a file that is not queued
+    name: str
+    source: Path | None  # of a file that is not queued
+    status: str  # of the job; `file` where it is not queued
+    memory: Estimate | None  # None where the model is not on this machine
+    limit: int  # bytes: `lq.memory.limit`
+    verdict: str | None  # fits, tight, does not fit; None where nothing is known
+    time: RunTime | None  # what is left; None where nothing is known
+    placed: Placed
+    deadline: float | None  # unix seconds
+    remedies: tuple[Remedy, ...]  # where it is tight or does not fit
+    disk: Need | None  # of a file; what a queued job may take is in the plan's total
+    notes: tuple[str, ...]  # one line each, for the user
+
+    @property
+    def room(self) -> int:
+        """Bytes it may take before lq ends the attempt to make room."""
+        return int(LIMIT_SHARE * self.limit)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the night will be."""
+
+    now: float  # unix seconds
+    jobs: tuple[Planned, ...]  # in the order in which they are chosen
+    recommended: int  # bytes that the device recommends to take at most
+    recommended_by: str  # where that is known from
+    disk_free: int  # bytes
+    disk_need: int  # bytes that all these jobs may still take
+    disk_floor: int  # bytes that must stay free
+    queue_paused: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A job before it is planned."""
+
+    key: int  # its id; below 0 for a file
+    job: Job | None
+    spec: JobSpec
+    leg: Leg
+    source: Path | None
+    asked_at: float  # unix seconds
+    held: bool
+    valid_rows: int | None  # None where they were not counted
+    notes: tuple[str, ...]
+
+
+def plan(app: App, files: Sequence[Path], *, now: float | None = None) -> Plan:
+    """Plan the queue, and job files behind it.
+
+    Args:
+        app: the home.
+        files: job files.
+        now: unix seconds; the clock's where None.
+
+    Raises:
+        InvalidInput: a file cannot be trained with.
+    """
+    now = time.time() if now is None else now
+    settings = app.settings()
+    fresh = [_file(app, path, -place, now) for place, path in enumerate(files, start=1)]  # before anything is made
+    store = app.store if app.home.store.exists() else None
+    asked = [*(_queued(store) if store is not None else []), *fresh]
+    planner = _Planner(app, store, now)
+    return planner.plan(asked, slots=settings.slots, floor=settings.disk.floor)
+
+
+class _Planner:
+    def __init__(self, app: App, store: Store | None, now: float) -> None:
+        self._app, self._store, self._now = app, store, now
+        self._reckoner = Reckoner(app.home.lengths if app.home.path.is_dir() else None)
+        self._earlier = EarlierRuns(store, self._reckoner)
+        self._recommended, self._by = recommended_memory(store)
+
+    def plan(self, asked: Sequence[_Asked], *, slots: int, floor: int) -> Plan:
+        times = {one.key: self._time(one) for one in asked}
+        ahead = [_ahead(one, times[one.key], asked) for one in asked]
+        placed = timeline(ahead, now=self._now, slots=slots)
+        jobs = tuple(
+            self._planned(one, times[one.key], where, coming.deadline)
+            for one, where, coming in zip(asked, placed, ahead, strict=True)
+        )
+        files = sum(one.disk.total for one in jobs if one.disk is not None)
+        paused = self._store is not None and self._store.queue_state().paused_at is not None
+        return Plan(
+            now=self._now,
+            jobs=jobs,
+            recommended=self._recommended,
+            recommended_by=self._by,
+            disk_free=budget.free_for(self._app),
+            disk_need=files + sum(budget.promised(self._app)),
+            disk_floor=floor,
+            queue_paused=paused,
+        )
+
+    def _time(self, one: _Asked) -> RunTime | None:
+        pace = self._earlier.pace(one.spec, one.leg)
+        if pace is None:
+            return None
+        return run_time.left(
+            one.spec,
+            pace,
+            iteration=one.job.iteration if one.job is not None else 0,
+            validates=one.valid_rows != 0,
+            running=one.job is not None and one.job.status is Status.RUNNING,
+        )
+
+    def _planned(self, one: _Asked, left: RunTime | None, placed: Placed, deadline: float | None) -> Planned:
+        limit = limit_bytes(one.spec.lq.memory.limit, self._recommended)
+        room = int(LIMIT_SHARE * limit)
+        memory = self._memory(one.spec, one.leg)
+        verdict = self._verdict(one, memory, room)
+        notes = [*one.notes, *self._notes(one, memory)]
+        need = budget.need_of(one.spec, valid_rows=one.valid_rows or 0) if one.source is not None else None
+        return Planned(
+            id=one.job.id if one.job is not None else None,
+            name=one.spec.name,
+            source=one.source,
+            status=one.job.status.value if one.job is not None else "file",
+            memory=memory,
+            limit=limit,
+            verdict=verdict,
+            time=left,
+            placed=placed,
+            deadline=deadline,
+            remedies=self._remedies(one, room) if verdict in ("tight", "does not fit") else (),
+            disk=need,
+            notes=tuple(notes),
+        )
+
+    # --- memory ---
+
+    def _memory(self, spec: JobSpec, leg: Leg) -> Estimate | None:
+        parts = self._reckoner.parts(spec, leg)
+        if parts is None:
+            return None
+        same, others = self._earlier.memory(spec, leg)
+        return memory_need.estimate(parts, same=same, others=others)
+
+    def _verdict(self, one: _Asked, memory: Estimate | None, room: int) -> str | None:
+        fit = self._earlier.fit(one.spec, one.leg)
+        if fit is not None and not fit.fits:
+            return "does not fit"
+        return memory_need.verdict(memory, room) if memory is not None else None
+
+    def _notes(self, one: _Asked, memory: Estimate | None) -> list[str]:
+        notes = []
+        fit = self._earlier.fit(one.spec, one.leg)
+        if fit is not None and not fit.fits:
+            notes.append(f"job {fit.job_id} ran out of memory with these settings; lq goes on with a smaller batch")
+        if memory is None:
+            notes.append("memory: not known, the model's files are not on this machine or do not tell its shape")
+        lengths = self._reckoner.lengths(one.spec)
+        if lengths is None:
+            notes.append("rows: not on this machine, so taken to be as long as max_seq_length")
+        elif lengths.how == "characters":
+            notes.append("rows: their tokens are estimated from characters, no tokenizer.json is on this machine")
+        return notes
+
+    def _remedies(self, one: _Asked, room: int) -> tuple[Remedy, ...]:
+        """Return what to change, up to the first change that fits."""
+        found = []
+        asked, least = self._settings(one), self._memory(one.spec, one.leg)
+        for change in changes(asked, cuts=self._reckoner.cuts(one.spec)):
+            spec, leg = _with(one.spec, one.leg, asked, change.settings)
+            memory = self._memory(spec, leg)
+            if memory is None or least is None:
+                break
+            if memory.expected > WORTH_IT * least.expected:
+                continue
+            verdict = memory_need.verdict(memory, room)
+            found.append(Remedy(text=change.text, memory=memory, verdict=verdict, first=verdict == "fits"))
+            if verdict == "fits":
+                break
+        return tuple(found)
+
+    def _settings(self, one: _Asked) -> Settings:
+        shape = self._reckoner.shape(one.spec.model)
+        layers = shape.layers if shape is not None else one.spec.num_layers
+        return Settings(
+            batch_size=one.leg.batch_size,
+            grad_accumulation_steps=one.leg.grad_accumulation_steps,
+            iters=one.spec.iters,
+            grad_checkpoint=one.leg.grad_checkpoint,
+            max_seq_length=one.leg.max_seq_length,
+            rank=one.spec.lora_parameters.rank if one.spec.fine_tune_type != "full" else None,
+            num_layers=layers if one.spec.num_layers <= 0 else min(layers, one.spec.num_layers),
+        )
+
+
+def recommended_memory(store: Store | None, platform: str = sys.platform) -> tuple[int, str]:
+    """Return what the device recommends to take at most, in bytes, and where that is known from.
+
+    The trainer asks MLX; here it must not be imported. On a Mac an earlier job has told what its limit came to.
+
+    Args:
+        store: None where nothing was ever submitted.
+        platform: the operating system, as `sys.platform` names it.
+    """
+    allowed = sensors.allowed_memory()
+    if platform != "darwin":
+        return allowed, "what the system allows"
+    for job in reversed(store.jobs(ended=20)) if store is not None else ():
+        assert store is not None
+        told = [point.limit_bytes for point in store.points(job.id) if point.limit_bytes]
+        limit = _spec_of(store, job.id).lq.memory.limit if told else None
+        if told and isinstance(limit, str):
+            return int(told[-1] / (float(limit.rstrip("%")) / 100)), f"as job {job.id} was told"
+    return int(MAC_SHARE * allowed), f"{MAC_SHARE:.0%} of its memory; no job has run yet"
+
+
+# --- what is asked for ---
+
+
+def _queued(store: Store) -> list[_Asked]:
+    """Return the jobs that have not ended, in the order in which they are chosen."""
+    by_themselves = store.paused_by_worker()
+    found = []
+    for job in sorted(store.jobs(ended=0), key=_turn):
+        try:
+            spec = _spec_of(store, job.id)
+        except (LqError, ValueError):
+            continue  # of a newer version
+        course = store.course(job.id, spec)
+        held = job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_themselves)
+        found.append(
+            _Asked(
+                key=job.id,
+                job=job,
+                spec=spec,
+                leg=course.legs[-1],
+                source=None,
+                asked_at=job.submitted_at,
+                held=held,
+                valid_rows=valid_rows(job),
+                notes=(),
+            )
+        )
+    return found
+
+
+def _turn(job: Job) -> tuple[bool, int, float]:
+    return job.status is not Status.RUNNING, -job.priority, job.place if job.place is not None else float(job.id)
+
+
+def _file(app: App, path: Path, key: int, now: float) -> _Asked:
+    """Read a job file as submit does.
+
+    Raises:
+        InvalidInput: it cannot be trained with.
+    """
+    from configs.data_files import check_data
+    from configs.load import load_job
+    from orchestrator.submit import known_to_fit
+
+    loaded = load_job(path, defaults=app.settings().defaults)
+    facts = check_data(loaded.spec)
+    valid = facts.files.get("valid.jsonl")
+    leg = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
+    return _Asked(
+        key=key,
+        job=None,
+        spec=loaded.spec,
+        leg=leg if leg is not None else Course.requested(loaded.spec).legs[0],
+        source=loaded.source,
+        asked_at=now,
+        held=False,
+        valid_rows=valid.rows if valid is not None else 0 if facts.source == "folder" else None,
+        notes=(*facts.notes, *((leg.because,) if leg is not None else ())),
+    )
+
+
+def _spec_of(store: Store, job_id: int) -> JobSpec:
+    return JobSpec.model_validate_json(store.spec_json(job_id))
+
+
+def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:
+    lq = one.spec.lq
+    return Ahead(
+        id=one.key,
+        seconds=left.expected if left is not None else None,
+        running=one.job is not None and one.job.status is Status.RUNNING,
+        held=one.held,
+        not_before=one.job.not_before if one.job is not None and one.job.status is Status.WAITING else None,
+        window=hours.span_of(lq.window) if lq.window is not None else None,
+        after=_predecessors(one, asked),
+        strict=lq.strict,
+        deadline=hours.due_at(hours.due_of(lq.deadline), one.asked_at, None) if lq.deadline is not None else None,
+    )
+
+
+def _predecessors(one: _Asked, asked: Sequence[_Asked]) -> tuple[int, ...]:
+    """Return the jobs a job waits for that have not ended; of several with a name the last before it."""
+    found = []
+    for wanted in (*one.spec.lq.after, *one.spec.lq.after_any):
+        before = [other.key for other in asked if other.key == wanted or other.spec.name == wanted]
+        found += [key for key in before if key != one.key][-1:]
+    return tuple(found)
+
+
+def _with(spec: JobSpec, leg: Leg, asked: Settings, settings: Settings) -> tuple[JobSpec, Leg]:
+    """Return a job with other settings."""
+    lora = spec.lora_parameters
+    if settings.rank is not None:
+        lora = lora.model_copy(update={"rank": settings.rank})
+    same = dataclasses.asdict(settings)
+    layers = spec.num_layers if settings.num_layers == asked.num_layers else settings.num_layers
+    changed = {name: same[name] for name in ("batch_size", "grad_accumulation_steps", "grad_checkpoint")}
+    changed |= {"max_seq_length": settings.max_seq_length}
+    return (
+        spec.model_copy(update={"lora_parameters": lora, "num_layers": layers, "iters": settings.iters} | changed),
+        dataclasses.replace(leg, **changed),
+    )

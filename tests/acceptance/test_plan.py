@@ -1,0 +1,28 @@
+"""A night is planned by what the machine has shown: after one real run, the next is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.harness import Lq, Workshop
+
+
+def test_after_a_run_its_memory_and_its_time_are_known(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    keys = {"lr_schedule": None, "iters": 40}
+    first = workshop.job_file(tmp_path / "first.yaml", **keys)
+    (unknown,) = lq.json("plan", first)["jobs"]
+    assert unknown["time"] is None
+
+    training = lq.submit(first)
+    training.wait()
+    longer = workshop.job_file(tmp_path / "longer.yaml", **keys | {"iters": 40_000})
+    other = workshop.job_file(tmp_path / "other.yaml", **keys | {"batch_size": 4})
+    same, scaled = lq.json("plan", longer, other)["jobs"]
+
+    assert same["memory"]["because"] == f"measured in job {training.id}"
+    assert same["time"]["because"] == f"job {training.id} with the same settings"
+    assert same["time"]["expected_s"] > 40_000 / 10_000, "no laptop does 10,000 iterations a second"
+    assert training.job()["status"] == "succeeded"
+    assert scaled["start"] == same["end"]
+    assert f"job {training.id} with this model" in scaled["memory"]["because"]
+    assert scaled["time"]["high_s"] > scaled["time"]["expected_s"] > 1.0, "the start alone takes a second"

@@ -1,0 +1,34 @@
+"""Rows counted without a model against MLX-LM's own data sets and tokenizer."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, cast
+
+from mlx_lm.tuner.datasets import load_dataset
+from mlx_lm.utils import load_tokenizer
+
+from jobs.course import Course
+from jobs.spec import JobSpec
+from orchestrator.demo_model import build_data, build_model
+from workers.mlx_names import mlx_config
+from workers.token_lengths import lengths_of
+
+
+def test_rows_are_as_long_as_mlx_lm_makes_them(tmp_path: Path) -> None:
+    model, data = tmp_path / "model", tmp_path / "data"
+    build_model(model)
+    build_data(data, train=40)
+    tokenizer: Any = load_tokenizer(model)
+    # transformers 5 gives a model of Qwen2's kind Qwen2's way to cut words; a real Qwen2 has it in its file already
+    tokenizer._tokenizer.backend_tokenizer.save(str(model / "tokenizer.json"))
+    spec = JobSpec(model=str(model), data=str(data))
+    config = types.SimpleNamespace(**mlx_config(spec, Course.requested(spec).legs[0]))
+    rows = cast("Any", load_dataset)(config, tokenizer)[0]
+    expected = tuple(len(rows.process(rows[place])[0]) for place in range(len(rows)))
+
+    found = lengths_of(data / "train.jsonl", model, spec, cache=None)
+
+    assert found.how == "tokenizer"
+    assert found.tokens == expected
