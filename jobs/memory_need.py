@@ -198,7 +198,13 @@ def estimate(parts: Parts, *, same: Measurement | None = None, others: Sequence[
         others: what runs of the same model with other settings took.
     """
     if same is not None:
-        return _around(same.peak_bytes, MEASURED_RANGE, parts, f"measured in job {same.job_id}")
+        by = f"in job {same.job_id}" if same.job_id else "by lq check"
+        return _around(
+            same.peak_bytes,
+            MEASURED_RANGE,
+            parts,
+            f"measured {by}",
+        )
     if not others:
         return _around(parts.shown, FORMULA_RANGE, parts, "reckoned from the model's shape")
     ratio = statistics.median(one.ratio for one in others)

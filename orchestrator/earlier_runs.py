@@ -25,6 +25,11 @@ MOST = 12
 """Of a model's configurations the last seen so many are looked at."""
 
 
+def showed_by(fit: Fit) -> str:
+    """Return who showed it: a job, or `lq check` of a file."""
+    return f"job {fit.job_id}" if fit.job_id else "lq check"
+
+
 class EarlierRuns:
     """What the store knows of configurations; each is reckoned once."""
 
@@ -69,7 +74,7 @@ class EarlierRuns:
             validation_s=fit.validation_s if fit.validation_s is not None else guessed.validation_s if guessed else 0.0,
             checkpoint_s=self._checkpoint_s(fit.job_id) or 0.0,
             spread=SAME_SPREAD,
-            because=f"job {fit.job_id} with the same settings",
+            because=f"{showed_by(fit)} with the same settings",
         )
 
     def _of_model(self, model: str) -> list[tuple[Measurement | None, Seen | None]]:

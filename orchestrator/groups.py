@@ -6,15 +6,11 @@ right after its last job is told by the next worker, within a day.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
 
 from jobs.errors import ConfigInvalid
 from jobs.spec import JobSpec
-from orchestrator import messages
+from orchestrator import messages, own_process
 from orchestrator.app import App
 from orchestrator.audience import wants
 from orchestrator.store.group_records import EndedGroup
@@ -64,21 +60,8 @@ def _tell(app: App, group: EndedGroup, now: float) -> None:
 
 def _compared(app: App, name: str) -> tuple[list[str], str | None]:
     """Return what is to be said of the best of a group, and the picture of its curves."""
-    command = [sys.executable, "-P", "-m", "orchestrator.cli", "compare", f"--group={name}", "--json"]
-    environment = os.environ | {"LQ_HOME": str(app.home.path)}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=COMPARE_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            check=False,
-        )
-        content = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        log.error("group %s: not compared: %s", name, type(error).__name__)
+    content = own_process.answer(app.home, "compare", f"--group={name}", timeout_s=COMPARE_TIMEOUT_S)
+    if content is None:
         return ["the jobs could not be compared"], None
     best = content["best_of"]
     text = best["text"] if best is not None else ["no job ended with a validation and an adapter"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import policy
+from jobs.configuration import KEYS, key_of
 from jobs.course import Course, Leg
 from jobs.exits import NEAR_THE_LIMIT
 from jobs.going_back import GUARD_REASONS
@@ -260,6 +261,4 @@ def remember_fit(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals
 
 def fit_key(spec: JobSpec, leg: Leg) -> str:
     """Return what names a configuration as far as its memory goes."""
-    rank = spec.lora_parameters.rank if spec.fine_tune_type != "full" else None
-    names = (spec.model, spec.data, spec.fine_tune_type, spec.num_layers, rank, spec.optimizer)
-    return json.dumps([*names, leg.batch_size, leg.max_seq_length, leg.grad_checkpoint])
+    return key_of(spec.model_dump(include=set(KEYS)), leg)

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Sequence
 
 from jobs.events import Event, Kind
 from jobs.job import Incident, Job
-from jobs.lateness import Late, Pace, late
+from jobs.lateness import Pace, late
 from jobs.spec import JobSpec
 from jobs.terms import Terms
+from orchestrator import own_process
+from orchestrator.app import App
 from orchestrator.messages import clock
 from orchestrator.night import Night
 from orchestrator.schedule import Turn
 from orchestrator.telling import Teller
 
 CODE = "deadline"
+PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0
 
 log = logging.getLogger("lq.lateness")
 
@@ -53,53 +56,80 @@ class Forecast:
         found = late(self._due, now=now, left_s=left_s, window=self._terms.window, zone=zone)
         if found is not None:
             self._due = None
-            _tell(self._night, self._job, self._spec, found, left_s)
+            _tell(self._night, self._job, self._spec, due=found.due, expected=found.expected)
 
 
-def tell_of_waiting(night: Night, found: Sequence[Turn]) -> None:
-    """Tell of the jobs in the line whose deadline is lost.
+class Lookout:
+    """Over the jobs that wait for their turn: the plan of the queue is made anew every ten minutes, where one has a
+    deadline that is not lost yet. A process of its own makes it: it reads models and data.
+    """
+
+    def __init__(self, night: Night) -> None:
+        """Begin with nothing known.
+
+        Args:
+            night: store and clocks.
+        """
+        self._night = night
+        self._planned_at = float("-inf")
+
+    def look(self, found: Sequence[Turn]) -> None:
+        """Tell of the jobs whose deadline is lost.
+
+        Args:
+            found: the line.
+        """
+        night = self._night
+        due = {turn.job.id: due for turn in found if (due := turn.terms.due(turn.job.submitted_at, night.zone))}
+        due = {job_id: at for job_id, at in due.items() if not _told(night, job_id, at)}
+        if not due or night.awake() - self._planned_at < PLAN_EVERY_S:
+            return
+        self._planned_at = night.awake()
+        ends = planned_ends(night.app)
+        for turn in found:
+            if turn.job.id not in due:
+                continue
+            now, end = night.clock(), ends.get(turn.job.id)
+            left_s = max(0.0, (end or now) - now)
+            if late(due[turn.job.id], now=now, left_s=left_s, window=None, zone=night.zone) is not None:
+                spec = JobSpec.model_validate_json(night.app.store.spec_json(turn.job.id))
+                _tell(night, turn.job, spec, due=due[turn.job.id], expected=end)
+
+
+def planned_ends(app: App) -> dict[int, float]:
+    """Return when each job of the queue will end, by id, where that is known; unix seconds."""
+    plan = own_process.answer(app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
+    jobs = plan["jobs"] if plan is not None else ()
+    return {int(job["id"]): float(job["end"]) for job in jobs if job["end"] is not None}
+
+
+def _told(night: Night, job_id: int, due: float) -> bool:
+    incidents = night.app.store.incidents(job_id)
+    return any(one.code == CODE and one.evidence.get("due") == due for one in incidents)
+
+
+def _tell(night: Night, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
+    """Put the message into the outbox and record it; in this order, so that a death between the two loses neither.
 
     Args:
         night: store and clocks.
-        found: the line.
+        job: the job.
+        spec: what was asked for.
+        due: its deadline, in unix seconds.
+        expected: when it will be done, in unix seconds; None where nobody knows.
     """
-    now = night.clock()
-    for turn in found:
-        due = turn.terms.due(turn.job.submitted_at, night.zone)
-        if due is None:
-            continue
-        spec = JobSpec.model_validate_json(night.app.store.spec_json(turn.job.id))
-        left_s = _known_s(night, turn.job, spec)
-        lost = late(due, now=now, left_s=left_s, window=turn.terms.window, zone=night.zone)
-        if lost is not None:
-            _tell(night, turn.job, spec, lost, left_s)
-
-
-def _known_s(night: Night, job: Job, spec: JobSpec) -> float:
-    """Return how long a job will train at least, in seconds, by its configuration's speed; 0 where that is unknown."""
-    from orchestrator.judgement import fit_key
-
-    store = night.app.store
-    fit = store.fit(fit_key(spec, store.course(job.id, spec).legs[-1]))
-    return (spec.iters - job.iteration) / fit.it_s if fit is not None and fit.it_s else 0.0
-
-
-def _tell(night: Night, job: Job, spec: JobSpec, found: Late, left_s: float) -> None:
-    """Record it and put the message into the outbox, unless both were done before."""
-    store = night.app.store
-    if any(one.code == CODE and one.evidence.get("due") == found.due for one in store.incidents(job.id)):
+    if _told(night, job.id, due):
         return
-    by, then = (clock(moment, night.clock(), night.zone) for moment in (found.due, found.expected))
-    text = f"wanted by {by}, and at its speed done at {then}"
-    evidence = {"due": found.due, "expected": round(found.expected, 1), "left_s": round(left_s, 1)}
+    Teller(night.app, job, spec).tell_late(deadline=due, expected=expected, zone=night.zone)
+    by, now = clock(due, night.clock(), night.zone), night.clock()
+    then = f"at its speed done at {clock(expected, now, night.zone)}" if expected is not None else "not done"
     told = Incident(
         job_id=job.id,
         attempt=job.attempts or None,
-        time=night.clock(),
+        time=now,
         code=CODE,
-        text=text,
-        evidence=evidence,
+        text=f"wanted by {by}, and {then}",
+        evidence={"due": due, "expected": expected},
     )
-    store.add_incident(told)
-    log.warning("job %d: %s", job.id, text)
-    Teller(night.app, job, spec).tell_late(deadline=found.due, expected=found.expected, zone=night.zone)
+    night.app.store.add_incident(told)
+    log.warning("job %d: %s", job.id, told.text)

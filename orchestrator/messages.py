@@ -132,19 +132,22 @@ def guarded(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
     return _about(job, "spike_handled", key, lines, spec, title="spike handled")
 
 
-def late(job: Job, spec: JobSpec, *, deadline: float, expected: float, zone: tzinfo | None) -> NewMessage:
+def late(job: Job, spec: JobSpec, *, deadline: float, expected: float | None, zone: tzinfo | None) -> NewMessage:
     """Return the message for a job that will miss its deadline; one a deadline.
 
     Args:
         job: the job.
         spec: what was asked for.
         deadline: when it was to be done, unix seconds.
-        expected: when it will be done at its present speed, unix seconds.
+        expected: when it will be done at its present speed, unix seconds; None where nobody knows.
         zone: whose hours; None for the machine's own zone.
     """
-    by = f"{duration(expected - deadline)} late"
+    done = "not done, and when it will be is not known"
+    if expected is not None:
+        by = f"{duration(expected - deadline)} late"
+        done = f"at its speed done at {clock(expected, deadline, zone)}, {by}"
     lines = [
-        f"wanted by {clock(deadline, deadline, zone)}; at its speed done at {clock(expected, deadline, zone)}, {by}",
+        f"wanted by {clock(deadline, deadline, zone)}; {done}",
         f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
         f"next: lq show {job.id}",
     ]

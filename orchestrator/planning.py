@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +27,14 @@ from jobs.states import Status
 from jobs.timeline import Ahead, Placed, timeline
 from orchestrator import budget
 from orchestrator.app import App
-from orchestrator.earlier_runs import EarlierRuns
+from orchestrator.earlier_runs import EarlierRuns, showed_by
 from orchestrator.judgement import valid_rows
 from orchestrator.reckoning import Reckoner
 from workers import sensors
 from workers.measures import limit_bytes
 
 if TYPE_CHECKING:
+    from configs.load import LoadedJob
     from orchestrator.store.store import Store
 
 MAC_SHARE = 0.75
@@ -102,23 +104,28 @@ class _Asked:
     asked_at: float  # unix seconds
     held: bool
     valid_rows: int | None  # None where they were not counted
+    after: tuple[int, ...]  # keys of jobs that must end first, of those that are known by their ids
     notes: tuple[str, ...]
 
 
-def plan(app: App, files: Sequence[Path], *, now: float | None = None) -> Plan:
+def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: float | None = None) -> Plan:
     """Plan the queue, and job files behind it.
 
     Args:
         app: the home.
-        files: job files.
+        files: job files; one with a matrix makes several jobs.
+        sets: `key=value` each, laid upon every file.
         now: unix seconds; the clock's where None.
 
     Raises:
         InvalidInput: a file cannot be trained with.
     """
+    from configs.load import load_jobs
+
     now = time.time() if now is None else now
     settings = app.settings()
-    fresh = [_file(app, path, -place, now) for place, path in enumerate(files, start=1)]  # before anything is made
+    loaded = [one for path in files for one in load_jobs(path, sets, defaults=settings.defaults)]
+    fresh = [_fresh(app, one, -place, now) for place, one in enumerate(loaded, start=1)]  # before anything is made
     store = app.store if app.home.store.exists() else None
     asked = [*(_queued(store) if store is not None else []), *fresh]
     planner = _Planner(app, store, now)
@@ -207,7 +214,7 @@ class _Planner:
         notes = []
         fit = self._earlier.fit(one.spec, one.leg)
         if fit is not None and not fit.fits:
-            notes.append(f"job {fit.job_id} ran out of memory with these settings; lq goes on with a smaller batch")
+            notes.append(f"{showed_by(fit)} ran out of memory with these settings; lq goes on with a smaller batch")
         if memory is None:
             notes.append("memory: not known, the model's files are not on this machine or do not tell its shape")
         lengths = self._reckoner.lengths(one.spec)
@@ -248,6 +255,22 @@ class _Planner:
         )
 
 
+def most_memory(app: App, spec: JobSpec, leg: Leg) -> int | None:
+    """Return the upper end of what a configuration is reckoned to take, in bytes; None where that cannot be told.
+
+    Args:
+        app: the home.
+        spec: what is asked for.
+        leg: the settings it would train under.
+    """
+    reckoner = Reckoner(app.home.lengths if app.home.path.is_dir() else None)
+    parts = reckoner.parts(spec, leg)
+    if parts is None:
+        return None
+    same, others = EarlierRuns(app.store, reckoner).memory(spec, leg)
+    return memory_need.estimate(parts, same=same, others=others).high
+
+
 def recommended_memory(store: Store | None, platform: str = sys.platform) -> tuple[int, str]:
     """Return what the device recommends to take at most, in bytes, and where that is known from.
 
@@ -275,6 +298,9 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
 def _queued(store: Store) -> list[_Asked]:
     """Return the jobs that have not ended, in the order in which they are chosen."""
     by_themselves = store.paused_by_worker()
+    after: dict[int, list[int]] = defaultdict(list)
+    for dependency in store.dependencies():
+        after[dependency.job_id].append(dependency.on)
     found = []
     for job in sorted(store.jobs(ended=0), key=_turn):
         try:
@@ -293,6 +319,7 @@ def _queued(store: Store) -> list[_Asked]:
                 asked_at=job.submitted_at,
                 held=held,
                 valid_rows=valid_rows(job),
+                after=tuple(after[job.id]),
                 notes=(),
             )
         )
@@ -303,17 +330,15 @@ def _turn(job: Job) -> tuple[bool, int, float]:
     return job.status is not Status.RUNNING, -job.priority, job.place if job.place is not None else float(job.id)
 
 
-def _file(app: App, path: Path, key: int, now: float) -> _Asked:
-    """Read a job file as submit does.
+def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
+    """Look at a job of a file as submit does.
 
     Raises:
         InvalidInput: it cannot be trained with.
     """
     from configs.data_files import check_data
-    from configs.load import load_job
     from orchestrator.submit import known_to_fit
 
-    loaded = load_job(path, defaults=app.settings().defaults)
     facts = check_data(loaded.spec)
     valid = facts.files.get("valid.jsonl")
     leg = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
@@ -326,6 +351,7 @@ def _file(app: App, path: Path, key: int, now: float) -> _Asked:
         asked_at=now,
         held=False,
         valid_rows=valid.rows if valid is not None else 0 if facts.source == "folder" else None,
+        after=(),
         notes=(*facts.notes, *((leg.because,) if leg is not None else ())),
     )
 
@@ -350,11 +376,17 @@ def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:
 
 
 def _predecessors(one: _Asked, asked: Sequence[_Asked]) -> tuple[int, ...]:
-    """Return the jobs a job waits for that have not ended; of several with a name the last before it."""
-    found = []
+    """Return the jobs a job waits for that have not ended; a file's are those of that id or group, else the last of
+    that name before it.
+    """
+    if one.job is not None:
+        return one.after
+    found: list[int] = []
     for wanted in (*one.spec.lq.after, *one.spec.lq.after_any):
-        before = [other.key for other in asked if other.key == wanted or other.spec.name == wanted]
-        found += [key for key in before if key != one.key][-1:]
+        others = [other for other in asked if other.key != one.key]
+        of_group = [other.key for other in others if other.spec.lq.group == wanted]
+        named = [other.key for other in others if other.key == wanted or other.spec.name == wanted]
+        found += of_group or named[-1:]
     return tuple(found)
 
 

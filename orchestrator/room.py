@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobs.course import Leg
 from jobs.job import Job
 from jobs.obstacles import Obstacle, Why
 from jobs.spec import JobSpec
@@ -17,20 +18,24 @@ from orchestrator.store.line import Waiting
 from orchestrator.store.store import Store
 from workers.measures import limit_bytes
 
+Reckoned = Callable[[JobSpec, Leg], int | None]
+
 
 class Room:
     """The memory beside what runs now."""
 
-    def __init__(self, store: Store, recommended: Callable[[], int]) -> None:
+    def __init__(self, store: Store, recommended: Callable[[], int], reckoned: Reckoned = lambda _, __: None) -> None:
         """Look at what runs.
 
         Args:
             store: the truth.
             recommended: returns what the machine recommends to take in all, in bytes; asked only where something runs.
+            reckoned: returns what a configuration that never ran will take at most, in bytes; None where that cannot
+                be told. Asked only where something runs.
         """
-        self._store = store
-        self._running = [(job, self._takes(job)) for job in store.running()]
+        self._store, self._reckoned = store, reckoned
         self._recommended = recommended
+        self._running = [(job, self._takes(job)) for job in store.running()]
 
     def __call__(self, waiting: Waiting) -> Obstacle | None:
         """Say what keeps a job from running beside the others; None where nothing does."""
@@ -60,7 +65,7 @@ class Room:
     def _known(self, job: Job, spec: JobSpec) -> int | None:
         leg = self._store.course(job.id, spec).legs[-1]
         fit = self._store.fit(fit_key(spec, leg))
-        return fit.peak_bytes if fit is not None else None
+        return fit.peak_bytes if fit is not None and fit.peak_bytes else self._reckoned(spec, leg)
 
 
 def _obstacle(text: str) -> Obstacle:

@@ -15,7 +15,7 @@ from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator import groups, schedule
 from orchestrator.attempt import Story
-from orchestrator.lateness import tell_of_waiting
+from orchestrator.lateness import Lookout
 from orchestrator.night import Night
 from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
@@ -24,7 +24,7 @@ from orchestrator.surroundings import floor_of
 from orchestrator.telling import Teller
 from orchestrator.upkeep import START_LOG_BYTES
 from orchestrator.vigil import Vigil
-from workers import disk, sensors
+from workers import disk
 from workers.files import cap_log
 from workers.job_dir import JobDir
 
@@ -50,6 +50,7 @@ class Shift:
         self._choosing = threading.Lock()  # no two slots look at the same line
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
         self._vigil = Vigil(night)
+        self._lookout = Lookout(night)
         self._post = Post(night)
         self._comparing = threading.Lock()
 
@@ -95,7 +96,7 @@ class Shift:
     def _look_at_deadlines(self) -> None:
         night = self._night
         found = schedule.turns(night.app.store, now=night.clock(), zone=night.zone, read=night.read)
-        tell_of_waiting(night, found)
+        self._lookout.look(found)
 
     # --- slots ---
 
@@ -133,7 +134,7 @@ class Shift:
         if app.store.queue_state().paused_at is not None:
             self._vigil.end()
             return None
-        room = Room(app.store, sensors.allowed_memory) if self._slots > 1 else schedule.anything_fits
+        room = self._room() if self._slots > 1 else schedule.anything_fits
         found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room)
         for turn in found:
             if turn.may_start and (job := app.store.claim(night.owner, now, only=turn.job.id)) is not None:
@@ -143,6 +144,16 @@ class Shift:
             self._vigil.look(found)
         self._wake_at(schedule.opens_next(found), now)
         return None
+
+    def _room(self) -> Room:
+        from orchestrator import planning  # reads models and data, which one job at a time never needs
+
+        app = self._night.app
+        return Room(
+            app.store,
+            lambda: planning.recommended_memory(app.store)[0],
+            lambda spec, leg: planning.most_memory(app, spec, leg),
+        )
 
     def _wake_at(self, moment: float | None, now: float) -> None:
         """Have the bell rung at a moment; once, however often this is asked."""

@@ -64,19 +64,20 @@ class Teller:
         """
         return self._heard("spike_handled", lambda: messages.guarded(self._job, incident, self._spec))
 
-    def late(self, *, deadline: float, expected: float, zone: tzinfo | None = None) -> Sequence[NewMessage]:
+    def late(self, *, deadline: float, expected: float | None, zone: tzinfo | None = None) -> Sequence[NewMessage]:
         """Return the messages for a job that will miss its deadline; those of one deadline have one key.
 
         Args:
             deadline: unix seconds.
-            expected: when it will be done at its present speed, unix seconds.
+            expected: when it will be done at its present speed, unix seconds; None where nobody knows.
             zone: whose hours; None for the machine's own zone.
         """
         job = self._app.store.job(self._job.id)
-        wording = {"deadline": deadline, "expected": expected}
-        return self._heard("deadline", lambda: messages.late(job, self._spec, **wording, zone=zone))
+        return self._heard(
+            "deadline", lambda: messages.late(job, self._spec, deadline=deadline, expected=expected, zone=zone)
+        )
 
-    def tell_late(self, *, deadline: float, expected: float, zone: tzinfo | None = None) -> None:
+    def tell_late(self, *, deadline: float, expected: float | None, zone: tzinfo | None = None) -> None:
         """Tell that the job will miss its deadline; a message's key lets each be told once. Args as for `late`."""
         self._tell(self.late(deadline=deadline, expected=expected, zone=zone))
 

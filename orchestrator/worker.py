@@ -83,7 +83,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         pack_ended(app)  # before any trainer is started
         consumer.start()
         _listen(night, over)
-        lock.write(night.owner, started_at=time.time(), lq=importlib.metadata.version("lq"))
+        lock.write(night.owner, started_at=time.time(), slots=slots, lq=importlib.metadata.version("lq"))
         for job in app.store.release_paused_by_worker(night.clock()):
             log.info("job %d goes on", job.id)
         log.info("worker %d started", night.owner.pid)

@@ -12,6 +12,7 @@ import click
 
 from orchestrator.cli import night_chart, output, reach
 from orchestrator.cli.output import json_option
+from orchestrator.cli.submit import set_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +31,9 @@ _SHORT = {"fits": "fits", "tight": "tight", "does not fit": "no"}
 
 @click.command()
 @click.argument("files", metavar="[FILE...]", type=click.Path(path_type=Path), nargs=-1)
+@set_option
 @json_option
-def plan(files: Sequence[Path], as_json: bool) -> None:
+def plan(files: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
     """Say whether jobs fit into memory, how long they take and when they run: the queue, and FILEs behind it.
 
     Nothing is trained, loaded or queued. What is not known yet, lq check FILE measures.
@@ -39,7 +41,7 @@ def plan(files: Sequence[Path], as_json: bool) -> None:
     from orchestrator import planning
 
     with reach.opened() as app:
-        found = planning.plan(app, files)
+        found = planning.plan(app, files, sets=sets)
     if as_json:
         output.print_json(_content(found))
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from jobs.timeline import Placed
     from orchestrator.app import App
     from orchestrator.schedule import Turn
 
@@ -38,6 +39,7 @@ _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED
 """States that leave no question open; the others have their reason told."""
 
 _BAR = 12
+_A_DAY_S = 24 * 3600.0
 MOST_EXPLAINED = 5
 """Jobs of a group of which it is said why they do not run: mostly it is the same of all."""
 
@@ -59,6 +61,7 @@ def status(every: bool, group_name: str | None, as_json: bool) -> None:
         jobs = of_group.jobs if of_group is not None else reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
         turns = waiting_turns(app, jobs)
+        placed = forecast(app, turns, slots=int((alive or {}).get("slots", 1)))
         missed, dropped = undelivered(app), waiting_in(app.home.inbox)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
@@ -69,13 +72,14 @@ def status(every: bool, group_name: str | None, as_json: bool) -> None:
                     "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
                     "inbox": {"waiting": dropped.files, "because": dropped.because},
                     "jobs": [
-                        entry(job, turns.get(job.id)) | (of_group.entry(place) if of_group is not None else {})
+                        entry(job, turns.get(job.id), placed.get(job.id))
+                        | (of_group.entry(place) if of_group is not None else {})
                         for place, job in enumerate(jobs)
                     ],
                 }
             )
             return
-        _tell(jobs, alive, queue, turns, of_group)
+        _tell(jobs, alive, queue, turns, placed, of_group)
         _tell_missed(missed)
         _tell_dropped(dropped, alive is not None)
 
@@ -116,13 +120,24 @@ def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
     return {turn.job.id: turn for turn in found}
 
 
-def entry(job: Job, turn: Turn | None) -> dict[str, Any]:
+def forecast(app: App, turns: Mapping[int, Turn], *, slots: int) -> dict[int, Placed]:
+    """Return when the jobs that wait for their turn will start, by id, as far as what ran before tells."""
+    if not turns:
+        return {}
+    from orchestrator.forecast import starts
+
+    return starts(app.store, now=time.time(), slots=slots)
+
+
+def entry(job: Job, turn: Turn | None, placed: Placed | None = None) -> dict[str, Any]:
     """Return a job as `lq status --json` gives it.
 
     Args:
         job: the job.
         turn: what keeps it from training; None where it does not wait for its turn.
+        placed: when it will start and end, as far as that is known.
     """
+    starts = placed.start if placed is not None and turn is not None else None
     obstacle = turn.obstacle if turn is not None and job.status is Status.QUEUED else None
     return {
         "id": job.id,
@@ -139,6 +154,7 @@ def entry(job: Job, turn: Turn | None) -> dict[str, Any]:
         "priority": job.priority,
         "group": job.group_name,
         "kept_by": None if obstacle is None else dataclasses.asdict(obstacle) | {"why": obstacle.why.value},
+        "starts_at": starts,
         "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
         "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,
@@ -171,6 +187,7 @@ def _tell(
     alive: dict[str, Any] | None,
     queue: QueueState,
     turns: Mapping[int, Turn],
+    placed: Mapping[int, Placed],
     of_group: Group | None = None,
 ) -> None:
     from rich.text import Text
@@ -191,7 +208,7 @@ def _tell(
         group.tell(console, of_group)
         jobs = [job for job in jobs if job.status not in ENDED][:MOST_EXPLAINED]
     else:
-        console.print(_table(jobs, wide=console.width >= 100))
+        console.print(_table(jobs, placed, wide=console.width >= 100))
     for job in jobs:
         if (text := waits(job, queue, turns.get(job.id))) is not None:
             line = Text(text, style=_COLOURS.get(job.status, ""))
@@ -220,7 +237,7 @@ def _paused(queue: QueueState) -> Text:
     )
 
 
-def _table(jobs: list[Job], *, wide: bool) -> Table:
+def _table(jobs: list[Job], placed: Mapping[int, Placed], *, wide: bool) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
@@ -231,11 +248,21 @@ def _table(jobs: list[Job], *, wide: bool) -> Table:
     for title in ("loss", "val", "it/s", "ETA", "attempts" if wide else "att"):
         table.add_column(title, justify="right", no_wrap=True)
     for job in jobs:
-        table.add_row(*_row(job), style="dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "")
+        table.add_row(
+            *_row(job, placed.get(job.id)), style="dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else ""
+        )
     return table
 
 
-def _row(job: Job) -> list[str | Text]:
+def _begins(placed: Placed | None) -> str:
+    """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
+    if placed is None or placed.start is None:
+        return output.NONE
+    then, soon = time.localtime(placed.start), placed.start - time.time() < _A_DAY_S
+    return time.strftime("~%H:%M" if soon else "~%a", then)
+
+
+def _row(job: Job, placed: Placed | None) -> list[str | Text]:
     from rich.text import Text
 
     share = f"{100 * job.iteration // job.iters:3}%"
@@ -247,6 +274,6 @@ def _row(job: Job) -> list[str | Text]:
         output.loss(job.train_loss),
         output.loss(job.val_loss),
         output.speed(job.it_s) if job.status is Status.RUNNING else output.NONE,
-        output.span(job.eta_seconds),
+        output.span(job.eta_seconds) if job.status is Status.RUNNING else _begins(placed),
         str(job.attempts),
     ]

@@ -59,6 +59,7 @@ def submit(
         reach.require_bell(app)
         jobs = enqueue_all(app, checked)
         _tell_notes(checked)
+        _tell_late(app, jobs, checked)
         said = reach.wake_worker(app)
         if as_json:
             told = [_entry(job, one) for job, one in zip(jobs, checked, strict=True)]
@@ -93,6 +94,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
         reach.require_bell(app)
         _tell_notes([checked])
         job = enqueue(app, checked)
+        _tell_late(app, [job], [checked])
         _tell(app, [job], [checked], reach.wake_worker(app), hint=False)
         return follow(app, job.id)
 
@@ -101,6 +103,20 @@ def _tell_notes(checked: Sequence[Checked]) -> None:
     """Tell what is to be known, the same of many jobs once."""
     for text in dict.fromkeys(text for one in checked for text in one.notes):
         output.note(text)
+
+
+def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> None:
+    """Tell of the deadlines that will not be met, by what earlier runs took; looked at only where there is one."""
+    if all(one.loaded.spec.lq.deadline is None for one in checked):
+        return
+    from orchestrator import planning
+
+    ids = {job.id for job in jobs}
+    for one in planning.plan(app, ()).jobs:
+        end, due = one.placed.end, one.deadline
+        if one.id in ids and end is not None and due is not None and end > due:
+            when = f"it will be done {output.ahead(end)}, wanted {output.ahead(due)}"
+            output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")
 
 
 def _entry(job: Job, checked: Checked) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jobs.course import Course, Leg, leg_from
 from jobs.job import Fit
+from jobs.states import LIVE
 from orchestrator.store.database import Database
 from orchestrator.store.rows import fields_of
-from orchestrator.store.tables import fits, legs
+from orchestrator.store.tables import fits, jobs, legs
 
 if TYPE_CHECKING:
     from jobs.spec import JobSpec  # it takes pydantic, and `lq status` opens the store
@@ -26,6 +27,13 @@ class Courses(Database):
         query = select(legs.c.content).where(legs.c.job_id == job_id).order_by(legs.c.id)
         with self.reading() as db:
             return [leg_from(content) for content in db.execute(query).scalars()]
+
+    def latest_legs(self) -> dict[int, Leg]:
+        """Return the leg each job that may still train is on, by id; jobs on the leg they asked for are not named."""
+        query = select(legs.c.job_id, legs.c.content).join(jobs, jobs.c.id == legs.c.job_id)
+        query = query.where(jobs.c.status.in_(LIVE)).order_by(legs.c.id)
+        with self.reading() as db:
+            return {row.job_id: leg_from(row.content) for row in db.execute(query)}
 
     def course(self, job_id: int, spec: JobSpec) -> Course:
         """Return a job's course: the leg it asked for, and those appended since.

@@ -37,6 +37,7 @@ JOB = {
     "priority",
     "group",
     "kept_by",
+    "starts_at",
     "not_before",
 }
 KEPT_BY = {"why", "text", "until", "rest_s"}
@@ -124,6 +125,7 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
         "priority": 0,
         "group": None,
         "kept_by": None,
+        "starts_at": None,
         "not_before": None,
     }
 
