@@ -83,6 +83,7 @@ class JobColumns(TypedColumns):
     cleaned_at: Named[float | None] = Column(Number)  # since then its checkpoints and logs are gone
     group_name: Named[str | None]  # of the sweep it belongs to
     place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
+    thinned_from: Named[int | None]  # progress points there were, where old ones were let go
 
 
 jobs = Table(
@@ -91,6 +92,7 @@ jobs = Table(
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
     Index("ix_jobs_group_name", "group_name"),
+    Index("ix_jobs_ended_at", "ended_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
@@ -130,6 +132,7 @@ attempts = Table(
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     # the promise "none runs twice", held by the database itself
     Index("ix_attempts_living", "job_id", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
 
@@ -249,6 +252,7 @@ outbox = Table(
     OutboxColumns,
     Index("ix_outbox_due", "settled", "next_try_at"),
     Index("ix_outbox_kind", "job_id", "event"),
+    Index("ix_outbox_event", "event"),
 )
 
 
