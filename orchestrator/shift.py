@@ -16,6 +16,7 @@ from orchestrator.night import Night
 from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
 from orchestrator.surroundings import floor_of
+from orchestrator.thinning import Thinner
 from orchestrator.upkeep import START_LOG_BYTES
 from workers import disk
 from workers.files import cap_log
@@ -41,6 +42,7 @@ class Shift:
         self._taken = 0  # slots taken
         self._rung = False  # a bell was heard while every slot was taken
         self._post = Post(night)
+        self._thinner = Thinner()
 
     def answer(self) -> None:
         """Look after jobs until there is none that may run."""
@@ -64,6 +66,7 @@ class Shift:
         cap_log(self._night.app.home.start_log, START_LOG_BYTES)
         self._post.tick()
         ring_for_the_lost(self._night.app, self._night.clock())
+        self._thinner.tick(self._night.app.store, self._night.clock())
 
     # --- slots ---
 

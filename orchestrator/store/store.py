@@ -16,10 +16,11 @@ from orchestrator.store.leases import Leases
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
+from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
 
 
-class Store(JobRecords, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord):
+class Store(JobRecords, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord, Thinning):
     """What is true about every job; the only one who knows."""
 
     @classmethod
