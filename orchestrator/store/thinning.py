@@ -10,7 +10,7 @@ from jobs.job import ProgressPoint
 from jobs.states import Status
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change
-from orchestrator.store.rows import fields_of, to_point
+from orchestrator.store.rows import fields_of
 from orchestrator.store.tables import jobs, points
 
 # a failed or cancelled job may be retried, and what cleaned ones have left is in the store alone
@@ -38,7 +38,7 @@ class Thinning(Database):
         query = select(points.c.id, points.c.superseded, *own).where(points.c.job_id == job_id).order_by(points.c.id)
         with self.reading() as db:
             return [
-                (row["id"], not row["superseded"], to_point({column.name: row[column.name] for column in own}))
+                (row["id"], not row["superseded"], ProgressPoint(**{column.name: row[column.name] for column in own}))
                 for row in db.execute(query).mappings()
             ]
 
