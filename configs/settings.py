@@ -108,7 +108,7 @@ class Settings(_Secretive):
 
     format: Literal[1] = Field(1, description="version of this file's format")
     autostart: bool = Field(True, description="lq submit starts a worker when none runs")
-    slots: Literal[1] = Field(1, description="jobs at a time")
+    slots: int = Field(1, ge=1, le=16, description="jobs at a time, as far as they fit into memory together")
     notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
     defaults: LqSpec = Field(LqSpec(), description="what a job file may say under lq; the job's own keys win")

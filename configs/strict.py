@@ -23,7 +23,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _OWN_WORDS = {
     ("train",): "must be true, lq queues training; to measure only, use mlx_lm.lora --test",
-    ("slots",): "must be 1; more than one job at a time is not built yet in this version",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from jobs.course import Leg
 from jobs.early_stop import Stop
 from jobs.findings import Finding
+from jobs.obstacles import Obstacle
 from jobs.outcomes import Reason
 from jobs.quarantine import Quarantine
 from jobs.retry import Death
@@ -56,6 +57,7 @@ class History:
     peak_bytes: int | None = None  # the most it took
     free_bytes: int | None = None  # what is free now
     lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
+    obstacle: Obstacle | None = None  # why lq had it stop for now: its window, power, heat, or its user
     conclusion: Finding | Quarantine | Stop | None = None  # of the loss guard
     legs: Sequence[Leg] = ()  # of the course
     candidates: Sequence[Candidate] = ()  # checkpoints to go back to, where the guard concluded so

@@ -170,8 +170,10 @@ def _by_memory(exit_report: ExitReport) -> Ending | None:
 def _by_signal(exit_report: ExitReport) -> Ending | None:
     if exit_report.signal is None:
         return None
-    asked = exit_report.stop_asked and exit_report.signal == signal.SIGTERM  # before the trainer could listen
-    by = "lq" if exit_report.killed_by_lq or asked else "something other than lq"
+    if exit_report.stop_asked and exit_report.signal == signal.SIGTERM:
+        detail = "stopped on request before it could listen"  # its first half second; nothing was trained
+        return Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=detail)
+    by = "lq" if exit_report.killed_by_lq else "something other than lq"
     reason = Reason.KILLED if exit_report.signal in _FROM_SOMEBODY else Reason.CRASHED
     return _died(reason, f"ended by {_signal_name(exit_report.signal)}, sent by {by}")
 

@@ -10,6 +10,7 @@ from jobs.decision import WISHES, Decision, History, Wish, wish_from
 from jobs.early_stop import Stop
 from jobs.exits import TOO_LARGE_BUFFER
 from jobs.findings import Finding
+from jobs.obstacles import Obstacle
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.quarantine import Quarantine
 from jobs.retry import Backoff, backoff
@@ -48,10 +49,23 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
         return going_back.without_rows(ending, spec, history, history.conclusion, now)
     if isinstance(history.conclusion, Stop):
         return going_back.ended_early(ending, spec, history, history.conclusion, now)
+    if ending.outcome is Outcome.STOPPED and history.obstacle is not None:
+        return _until_it_may(history.obstacle, now)
     if ending.outcome is Outcome.STOPPED:
         # A segment is over, or somebody else sent TERM: a checkpoint was written and nothing is wrong. Go on.
         return Decision(status=Status.WAITING, reason=ending.reason, detail=ending.detail, not_before=now)
     return _after_death(ending, spec, history, now=now, jitter=jitter)
+
+
+def _until_it_may(obstacle: Obstacle, now: float) -> Decision:
+    """Wait until what lq stopped a job for is over, as far as that is known; then the schedule looks again."""
+    return Decision(
+        status=Status.WAITING,
+        reason=Reason(obstacle.why.value),
+        detail=obstacle.text,
+        not_before=obstacle.until if obstacle.until is not None else now + obstacle.rest_s,
+        evidence={"why": obstacle.why.value, "until": obstacle.until, "rest_s": round(obstacle.rest_s, 1)},
+    )
 
 
 def _after_death(ending: Ending, spec: JobSpec, history: History, *, now: float, jitter: float) -> Decision:

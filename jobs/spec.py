@@ -90,7 +90,7 @@ def _deadline(value: object) -> object:
 
 
 def _predecessor(value: int | str) -> int | str:
-    if isinstance(value, bool) or (isinstance(value, int) and value < 1) or value == "":
+    if isinstance(value, bool) or (isinstance(value, int) and not 1 <= value < 2**63) or value == "":
         raise ValueError("a job's id, from 1, or its name")
     return value
 

@@ -8,22 +8,26 @@ where it stopped: an attempt without an end is adopted or closed, an ended attem
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import course as courses
-from jobs import exits
+from jobs import exits, obstacles
 from jobs.events import Event, Kind
 from jobs.job import Attempt, Incident, Job
+from jobs.obstacles import Obstacle
 from jobs.outcomes import Ending, Outcome
 from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import ENDED, Status
+from jobs.terms import terms_of
 from orchestrator import finish, guard, judgement, surroundings, upkeep
 from orchestrator.guard import LossGuard
 from orchestrator.ingest import ingest
+from orchestrator.lateness import Forecast
 from orchestrator.night import Night
 from orchestrator.report.wording import duration
 from orchestrator.surroundings import VANISHED_GRACE_S, Surroundings
@@ -59,12 +63,15 @@ class Story:
         self.night, self.job = night, job
         self.store = night.app.store
         self.job_dir = JobDir(Path(job.job_dir))
-        self.spec = JobSpec.model_validate_json(self.store.spec_json(job.id))
+        asked = self.store.spec_json(job.id)
+        self.spec, self.terms = JobSpec.model_validate_json(asked), terms_of(json.loads(asked))
         self.teller = Teller(night.app, job, self.spec)
         self.slept_before = night.slept()
         self.oom_kills_before = sensors.kernel_oom_kills()
         self.guarded: str | None = None  # why the memory guard had the child stop
         self.stalled: str | None = None  # why the stall watch had it stop
+        self.obstacle: Obstacle | None = None  # why it may not train now
+        self.forecast = Forecast(night, job, self.spec, self.terms)
         self.around = Surroundings(night.app, self.job_dir, self.spec, self._prune)
         self._set_out()
         self.suspected: int | None = None  # first flag of the suspicion it was asked to validate for
@@ -204,6 +211,7 @@ class Story:
         )
         trained_before = self.vitals.trained
         self.vitals.take(events)
+        self.forecast.take(events)
         self._look_at_losses(attempt, events)
         if any(event.kind is Kind.CHECKPOINT for event in events):
             self._prune(self.spec)
@@ -256,6 +264,7 @@ class Story:
         if child.stop_asked_at is None and job.wish is None:
             self._guard(child)
             self._guard_losses(child)
+            self._mind_terms(child)
         if job.wish is not None:
             child.ask_to_stop()
         if self.around.vanished:
@@ -282,6 +291,15 @@ class Story:
         elif self.losses.suspicion not in (None, self.suspected) and self.vitals.trained:
             self.suspected = self.losses.suspicion
             child.ask_to_validate()
+
+    def _mind_terms(self, child: Child) -> None:
+        """Stop the child where its window has closed, power or heat ask for it, or its user is back."""
+        reading = self.night.read(self.terms)
+        now, zone = self.night.clock(), self.night.zone
+        self.obstacle = obstacles.of_terms(self.terms, reading, now=now, zone=zone, runs=True)
+        if self.obstacle is not None:
+            log.info("job %d: %s; it is asked to stop for now", self.job.id, self.obstacle.text)
+            child.ask_to_stop()
 
     def _grace_s(self) -> float:
         """Return how long a stop may take: the trainer finishes the update it is in, and writes a checkpoint."""
@@ -324,7 +342,9 @@ class Story:
         """Decide, act, and record both; the record comes last, so that a killed worker's successor does it again."""
         attempt = self.store.attempts(self.job.id)[-1]
         self._look_at_losses(attempt, None)
-        decision = judgement.decide(self.night, self.job, self.spec, attempt, self.vitals, self.losses)
+        decision = judgement.decide(
+            self.night, self.job, self.spec, attempt, self.vitals, self.losses, obstacle=self.obstacle
+        )
         judgement.remember_memory(self.night, self.job, self.spec, attempt, self.vitals)
         told = judgement.incident(self.job, attempt, decision, self.night.clock())
         incidents = [told] if told is not None else []

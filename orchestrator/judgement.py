@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from jobs.course import Course, Leg
 from jobs.exits import NEAR_THE_LIMIT
 from jobs.going_back import GUARD_REASONS
 from jobs.job import Attempt, Fit, Incident, Job
+from jobs.obstacles import Obstacle
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision, History
 from jobs.quarantine import Quarantine
@@ -52,7 +54,16 @@ def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, cour
     return Ending(outcome=Outcome.DIED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
 
 
-def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, loss_guard: LossGuard) -> Decision:
+def decide(
+    night: Night,
+    job: Job,
+    spec: JobSpec,
+    attempt: Attempt,
+    vitals: Vitals,
+    loss_guard: LossGuard,
+    *,
+    obstacle: Obstacle | None = None,
+) -> Decision:
     """Say what becomes of a job whose last attempt has ended.
 
     Args:
@@ -62,6 +73,7 @@ def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vita
         attempt: the attempt, ended.
         vitals: what its events said.
         loss_guard: what its losses said.
+        obstacle: why lq had it stop for now; None where it did not.
     """
     ending = Ending(
         outcome=Outcome(attempt.outcome or Outcome.DIED),
@@ -72,7 +84,7 @@ def decide(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vita
     return policy.decide(
         ending,
         spec=spec,
-        history=_history(night, job, spec, attempt, vitals, loss_guard, now),
+        history=dataclasses.replace(_history(night, job, spec, attempt, vitals, loss_guard, now), obstacle=obstacle),
         now=now,
         jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
     )
@@ -150,6 +162,8 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
         return of_the_guard(job, attempt, decision, now)
     if decision.status is not Status.WAITING and decision.status is not Status.HELD:
         return None
+    if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
+        return _stopped_for_now(job, attempt, decision, now)
     if attempt.outcome != Outcome.DIED:
         return None
     at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
@@ -161,6 +175,18 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
         time=now,
         code=str(decision.reason),
         text=f"attempt {attempt.number} died {where}: {decision.detail}{answer}",
+        evidence=dict(decision.evidence),
+    )
+
+
+def _stopped_for_now(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
+    """Return the incident for a job that may not train for a while."""
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code=str(decision.reason),
+        text=f"stopped at iteration {attempt.last_iteration or attempt.first_iteration or 0:,}: {decision.detail}",
         evidence=dict(decision.evidence),
     )
 

@@ -149,6 +149,18 @@ def late(job: Job, spec: JobSpec, *, deadline: float, expected: float, zone: tzi
     return _about(job, "deadline", f"deadline-{int(deadline)}", lines, spec, title="will miss its deadline")
 
 
+def skipped(job: Job, because: str, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that will not run, because one that it comes after failed.
+
+    Args:
+        job: the job.
+        because: why, in one line.
+        spec: what was asked for.
+    """
+    lines = [because, f"next: put that right, then submit again: lq submit {job.job_dir}/config.yaml"]
+    return _about(job, "failed", "skipped", lines, spec, title="skipped")
+
+
 def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMessage:
     """Return the message for a queue that was paused.
 

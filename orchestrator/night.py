@@ -6,10 +6,14 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from datetime import tzinfo
 
 from jobs.job import ProcessIdentity
+from jobs.obstacles import Reading
+from jobs.terms import Terms
 from orchestrator.app import App
 from workers import sensors
+from workers.readings import Gauge
 
 
 @dataclasses.dataclass
@@ -23,3 +27,5 @@ class Night:
     clock: Callable[[], float] = time.time  # unix seconds
     awake: Callable[[], float] = time.monotonic  # seconds on the clock that stops in sleep
     slept: Callable[[], float] = sensors.slept_s  # seconds slept since the machine was started
+    read: Callable[[Terms], Reading] = dataclasses.field(default_factory=lambda: Gauge().read)  # power, heat, use
+    zone: tzinfo | None = None  # whose hours windows and deadlines are; None for the machine's own

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.errors import LqError
-from jobs.job import Job
+from jobs.job import Job, NewMessage
 from jobs.outcomes import Reason
 from jobs.policy import DISK_LOOK_S
+from jobs.spec import JobSpec
 from jobs.states import Status
+from orchestrator import schedule
 from orchestrator.attempt import Story
+from orchestrator.lateness import tell_of_waiting
 from orchestrator.night import Night
 from orchestrator.post import Post
 from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from orchestrator.room import Room
 from orchestrator.surroundings import floor_of
+from orchestrator.telling import Teller
 from orchestrator.thinning import Thinner
 from orchestrator.upkeep import START_LOG_BYTES
-from workers import disk
+from orchestrator.vigil import Vigil
+from workers import disk, sensors
 from workers.files import cap_log
 from workers.job_dir import JobDir
 
@@ -41,6 +48,9 @@ class Shift:
         self._busy: set[int] = set()  # jobs looked after now
         self._taken = 0  # slots taken
         self._rung = False  # a bell was heard while every slot was taken
+        self._choosing = threading.Lock()  # no two slots look at the same line
+        self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
+        self._vigil = Vigil(night)
         self._post = Post(night)
         self._thinner = Thinner()
 
@@ -50,6 +60,8 @@ class Shift:
             return
         try:
             while (job := self._next()) is not None:
+                if self._taken < self._slots:
+                    self._night.app.doorbell.ring()  # another slot may find a job that fits beside this one
                 self._look_after(job)
         finally:
             self._free_slot()
@@ -61,12 +73,22 @@ class Shift:
         """Deliver a message of the outbox if it is due."""
         self._post.deliver(message_id)
 
+    def go_home(self) -> None:
+        """Leave nothing behind; the stories have ended."""
+        self._vigil.end()
+
     def tick(self) -> None:
         """A minute has passed: write the digest if its hour has come, see what came apart."""
         cap_log(self._night.app.home.start_log, START_LOG_BYTES)
         self._post.tick()
+        self._look_at_deadlines()
         ring_for_the_lost(self._night.app, self._night.clock())
         self._thinner.tick(self._night.app.store, self._night.clock())
+
+    def _look_at_deadlines(self) -> None:
+        night = self._night
+        found = schedule.turns(night.app.store, now=night.clock(), zone=night.zone, read=night.read)
+        tell_of_waiting(night, found)
 
     # --- slots ---
 
@@ -89,11 +111,41 @@ class Shift:
         if self._night.going_home.is_set():
             return None
         app, owner, now = self._night.app, self._night.owner, self._night.clock()
-        orphan = take_over_orphan(app, owner, busy=self._busy, now=now)
-        if orphan is not None:
-            return orphan
-        self._keep_waiting_for_space()
-        return app.store.claim(owner, now)
+        with self._choosing:
+            orphan = take_over_orphan(app, owner, busy=self._busy, now=now)
+            if orphan is not None:
+                return orphan
+            self._keep_waiting_for_space()
+            for skipped in app.store.call_due(now, self._tell_skipped):
+                log.info("job %d: skipped: %s", skipped.id, skipped.detail)
+            return self._claim(now)
+
+    def _claim(self, now: float) -> Job | None:
+        """Claim the first job that may start; where none may, be woken when the next one will."""
+        app, night = self._night.app, self._night
+        if app.store.queue_state().paused_at is not None:
+            self._vigil.end()
+            return None
+        room = Room(app.store, sensors.allowed_memory) if self._slots > 1 else schedule.anything_fits
+        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room)
+        for turn in found:
+            if turn.may_start and (job := app.store.claim(night.owner, now, only=turn.job.id)) is not None:
+                self._vigil.end()  # from here on its story keeps the machine awake
+                return job
+        if not self._busy:
+            self._vigil.look(found)
+        self._wake_at(schedule.opens_next(found), now)
+        return None
+
+    def _wake_at(self, moment: float | None, now: float) -> None:
+        """Have the bell rung at a moment; once, however often this is asked."""
+        if moment is not None and moment != self._wakes_at:
+            self._wakes_at = moment
+            self._night.app.doorbell.ring(after_s=max(0.0, moment - now))
+
+    def _tell_skipped(self, job: Job) -> Sequence[NewMessage]:
+        spec = JobSpec.model_validate_json(self._night.app.store.spec_json(job.id))
+        return Teller(self._night.app, job, spec).skipped(job.detail or "")
 
     def _keep_waiting_for_space(self) -> None:
         """Let jobs that wait for disk space wait on while there is none."""

@@ -9,15 +9,16 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import course as courses
 from jobs import oom
 from jobs.course import Course, Leg
-from jobs.errors import NotAllowed
+from jobs.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.job import Job
+from jobs.states import ENDED, Status
 from orchestrator import budget
 from orchestrator.app import App
 from workers import publishing, sensors
@@ -84,7 +85,10 @@ def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False) -> li
     """
     checked = [check(app, path, overwrite=overwrite) for path in paths]
     taken: dict[str | None, Path] = {}
+    names: set[str] = set()
     for one in checked:
+        _require_predecessors(app, one.loaded, names)
+        names.add(one.loaded.spec.name)
         target, source = one.loaded.spec.adapter_path, one.loaded.source
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
@@ -108,11 +112,55 @@ def enqueue(app: App, checked: Checked) -> Job:
         prepare=lambda job_id: _write_folder(app.home.jobs, job_id, checked),
         now=time.time(),
         leg=known,
+        after=_predecessors(app, spec),
         announce=lambda job: Teller(app, job, spec).submitted(),
     )
     for message in app.store.messages(job.id):
         app.doorbell.ring_for_delivery(message.id)
     return job
+
+
+def _require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
+    """Refuse a job that comes after one that is not there, or can no longer succeed.
+
+    Args:
+        app: the store.
+        loaded: the job.
+        before: names of the jobs that are queued with it, before it.
+    """
+    lq = loaded.spec.lq
+    for key, wanted in (("after", lq.after), ("after_any", lq.after_any)):
+        for one in wanted:
+            if one in before:
+                continue
+            found = _ids(app, one)
+            if not found:
+                what = f"there is no job {one}" if isinstance(one, int) else f"no job and no group is called '{one}'"
+                raise InvalidInput(f"{loaded.source}: lq.{key}: {what}; see: lq status --all")
+            lost = [job for job in map(app.store.job, found) if job.status in ENDED - {Status.SUCCEEDED}]
+            if key == "after" and lost:
+                raise NotAllowed(
+                    f"{loaded.source}: lq.after: job {lost[0].id} is {lost[0].status}, so this one would never run; "
+                    f"first: lq retry {lost[0].id}, or write lq.after_any"
+                )
+
+
+def _predecessors(app: App, spec: JobSpec) -> list[tuple[int, bool]]:
+    """Return the ids of the jobs that must have ended first, and whether any end of them will do."""
+    any_end = {job_id: True for one in spec.lq.after_any for job_id in _ids(app, one)}
+    return sorted((any_end | {job_id: False for one in spec.lq.after for job_id in _ids(app, one)}).items())
+
+
+def _ids(app: App, wanted: int | str) -> list[int]:
+    """Return the ids of the job, or of the group's jobs, of that id or name."""
+    if not app.home.store.exists():
+        return []
+    if isinstance(wanted, str):
+        return app.store.called(wanted)
+    try:
+        return [app.store.job(wanted).id]
+    except NoSuchJob:
+        return []
 
 
 def _known_to_fit(app: App, spec: JobSpec) -> Leg | None:

@@ -74,6 +74,18 @@ class Teller:
         wording = {"deadline": deadline, "expected": expected}
         return self._heard("deadline", lambda: messages.late(job, self._spec, **wording, zone=zone))
 
+    def tell_late(self, *, deadline: float, expected: float, zone: tzinfo | None = None) -> None:
+        """Tell that the job will miss its deadline; a message's key lets each be told once. Args as for `late`."""
+        self._tell(self.late(deadline=deadline, expected=expected, zone=zone))
+
+    def skipped(self, because: str) -> Sequence[NewMessage]:
+        """Return the messages for a job that is skipped.
+
+        Args:
+            because: why, in one line.
+        """
+        return self._heard("failed", lambda: messages.skipped(self._job, because, self._spec))
+
     def queue_paused(self, because: str, now: float) -> Sequence[NewMessage]:
         """Return the messages that a pause of the queue causes."""
         return self._heard("needs_you", lambda: messages.queue_paused(self._job, because, self._spec, now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import logging.handlers
 import signal
@@ -20,7 +21,6 @@ from orchestrator.upkeep import pack_ended
 from workers import process
 from workers.lock import Held, LockFile
 
-SLOTS = 1
 MESSENGERS = 2
 """Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
 
@@ -58,16 +58,18 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
     """Open the store, answer the bell, wait for the end of the shift."""
     app = App(home)
     with app:
-        app.settings()  # a file that cannot be followed is better refused now than at three in the morning
+        slots = (
+            app.settings().slots
+        )  # a file that cannot be followed is better refused now than at three in the morning
         night = Night(app=app, owner=process.identity())
-        shift = Shift(night, slots=SLOTS)
+        shift = Shift(night, slots=slots)
         app.answers = shift
-        consumer = app.doorbell.consumer(SLOTS + MESSENGERS)
+        consumer = app.doorbell.consumer(slots + MESSENGERS)
         over = threading.Event()
         pack_ended(app)  # before any trainer is started
         consumer.start()
         _listen(night, over)
-        lock.write(night.owner, started_at=time.time())
+        lock.write(night.owner, started_at=time.time(), lq=importlib.metadata.version("lq"))
         for job in app.store.release_paused_by_worker(night.clock()):
             log.info("job %d goes on", job.id)
         log.info("worker %d started", night.owner.pid)
@@ -78,6 +80,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)
+        shift.go_home()
         log.info("worker %d is gone", night.owner.pid)
 
 

@@ -989,6 +989,25 @@ def recommended_memory() -> int:
     return sensors.allowed_memory()
 
 
+def device_facts() -> dict[str, Any]:
+    """Return what `lq doctor` asks about this device (jobs/checkup_machine.py, Device); compiles a kernel to see."""
+    fused = mx.compile(lambda x: mx.exp(x) * 2 + x)
+    try:
+        mx.eval(fused(mx.zeros(4)))
+        kernel_error = None
+    except RuntimeError as error:
+        kernel_error = _one_line(error)
+    found = versions()
+    return {
+        "mlx": found["mlx"],
+        "mlx_lm": found["mlx-lm"],
+        "device": machine(),
+        "metal": bool(mx.metal.is_available()),
+        "recommended": recommended_memory(),
+        "kernel_error": kernel_error,
+    }
+
+
 def _first_trained(num_layers: int, layers: int) -> int:
     """Return the first trained layer, as MLX-LM's slice [-max(num_layers, 0):] has it (-1 and 0 mean all)."""
     return layers - num_layers if num_layers > 0 else 0

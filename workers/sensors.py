@@ -41,12 +41,19 @@ def machine() -> str:
 
 def allowed_memory() -> int:
     """Return what this process may take, in bytes: the least of the machine's memory, its cgroup's, its own limit."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [pages, *_cgroup_limits()]
+    return min(memory_limits().values())
+
+
+def memory_limits() -> dict[str, int]:
+    """Return every limit of this process's memory in bytes, by what sets it: machine, cgroup, RLIMIT_AS."""
+    limits = {"machine": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")}
+    groups = [limit for limit in _cgroup_limits() if limit < limits["machine"]]  # version 1 says "none" by a huge one
+    if groups:
+        limits["cgroup"] = min(groups)
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        limits.append(soft)
-    return min(limits)
+        limits["RLIMIT_AS"] = soft
+    return limits
 
 
 def _cgroup_limits() -> list[int]:

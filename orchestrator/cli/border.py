@@ -23,6 +23,7 @@ VERBS = {
     "resume": ("orchestrator.cli.turns", "resume", "Let paused jobs go on; or the queue."),
     "hold": ("orchestrator.cli.turns", "hold", "Keep jobs that wait for their turn from running."),
     "release": ("orchestrator.cli.turns", "release", "Let held jobs take their turn again."),
+    "move": ("orchestrator.cli.turns", "move", "Give jobs another place in the line."),
     "cancel": ("orchestrator.cli.control", "cancel", "Stop jobs for good; their checkpoints stay."),
     "retry": ("orchestrator.cli.control", "retry", "Queue failed or cancelled jobs again; they go on where they were."),
     "worker": ("orchestrator.cli.worker", "worker", "The process that looks after the jobs."),
@@ -32,7 +33,8 @@ VERBS = {
     "clean": ("orchestrator.cli.tidy", "clean", "Delete what old jobs left behind."),
     "compare": ("orchestrator.cli.compare", "compare", "Several jobs beside each other: settings, results, curves."),
     "notify": ("orchestrator.cli.notify", "notify", "Notification services."),
-    "config": ("orchestrator.cli.config", "config", "What a job file may say."),
+    "doctor": ("orchestrator.cli.doctor", "doctor", "Whether this machine can train all night."),
+    "config": ("orchestrator.cli.config", "config", "What a job file may say; presets to begin one."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),
 }
 

@@ -1,15 +1,22 @@
-"""config: the schema of a job file."""
+"""config: the schema of a job file, and presets to begin one with."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
+
+from jobs.errors import InvalidInput, NotAllowed
+from orchestrator.cli import output
+from orchestrator.cli.output import json_option
+
+STDOUT = "-"
 
 
 @click.group()
 def config() -> None:
-    """Say what a job file may say."""
+    """Say what a job file may say, and begin one."""
 
 
 @config.command()
@@ -18,3 +25,68 @@ def schema() -> None:
     from configs.schema import job_schema
 
     click.echo(json.dumps(job_schema(), indent=2, ensure_ascii=False))
+
+
+@config.command(name="presets")
+@json_option
+def presets_(as_json: bool) -> None:
+    """List the presets, one line each."""
+    from configs.preset_files import presets
+
+    found = presets()
+    if as_json:
+        output.print_json({"presets": [{"name": one.name, "summary": one.summary} for one in found]})
+        return
+    width = max(len(one.name) for one in found)
+    for one in found:
+        click.echo(f"{one.name:<{width}}  {one.summary}")
+
+
+@config.command()
+@click.argument("preset", required=False)
+@click.option(
+    "--output",
+    "target",
+    metavar="FILE",
+    default="lq.yaml",
+    show_default=True,
+    help="Write it there; - prints it.",
+)
+@click.option("--force", is_flag=True, help="Overwrite what lies there.")
+def init(preset: str | None, target: str, force: bool) -> None:
+    """Write a job file to begin with: a preset, or a small general one where none is named."""
+    from configs import preset_files
+
+    chosen = preset_files.preset(preset if preset is not None else preset_files.DEFAULT)
+    if target == STDOUT:
+        click.echo(chosen.text, nl=False)
+        return
+    path = Path(target)
+    _write(path, chosen.text, force=force)
+    click.echo(f"{path} written: {chosen.summary}")
+    click.echo(f"name your model and data in it, then: lq submit {path}")
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """Write a file of the user's.
+
+    Raises:
+        NotAllowed: something lies there, and nobody said that it may be overwritten.
+        InvalidInput: it cannot be written.
+    """
+    from workers.files import write_atomically
+
+    try:
+        if force and not path.is_dir():
+            write_atomically(path, text)
+            return
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        if path.is_dir():
+            raise InvalidInput(f"{path}: is a folder; name a file in it with --output") from error
+        advice = "name another file with --output, or overwrite it with --force"
+        raise NotAllowed(f"{path}: is there already; {advice}") from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{path}: cannot be written ({why}); name another file with --output") from error

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,6 +83,15 @@ def clock(moment: float | None) -> str:
     local = time.localtime(moment)
     form = "%H:%M:%S" if time.localtime()[:3] == local[:3] else "%Y-%m-%d %H:%M:%S"
     return time.strftime(form, local)
+
+
+def ahead(moment: float) -> str:
+    """Return a local time to come as a person says it: at 22:00, tomorrow at 07:30, on Fri 27 Nov at 22:00."""
+    then, today = datetime.fromtimestamp(moment).astimezone(), datetime.now().astimezone()
+    days = (then.date() - today.date()).days
+    if days not in (0, 1):
+        return f"on {then:%a} {then.day} {then:%b} at {then:%H:%M}"
+    return f"{'tomorrow ' if days else ''}at {then:%H:%M}" + (f":{then:%S}" if then.second else "")
 
 
 def bar(done: int, whole: int, width: int) -> str:

@@ -18,7 +18,7 @@ from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.notify import fate
 from orchestrator.cli.output import json_option
-from orchestrator.cli.status import entry, goes_on
+from orchestrator.cli.status import entry, goes_on, waiting_turns
 from orchestrator.report.incidents import Told, differences, end, told
 
 COLUMNS = 80
@@ -44,7 +44,7 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
     store = app.store
     more = {"detail": job.detail, "submitted_at": job.submitted_at, "ended_at": job.ended_at}
     return {
-        "job": entry(job) | more | {"cleaned_at": job.cleaned_at},
+        "job": entry(job, waiting_turns(app, [job]).get(job.id)) | more | {"cleaned_at": job.cleaned_at},
         "spec": json.loads(store.spec_json(job.id)),
         "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
         "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],
@@ -53,6 +53,15 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
         "incidents": [dataclasses.asdict(one) for one in store.incidents(job.id)],
         "messages": [dataclasses.asdict(one) for one in store.messages(job.id)],
     }
+
+
+def _turn(app: App, job: Job) -> None:
+    """Say what a job that does not run waits for."""
+    turn = waiting_turns(app, [job]).get(job.id)
+    if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
+        _pair("waits", turn.obstacle.text)
+    if (when := goes_on(job, app.store.queue_state(), turn)) is not None:
+        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
 
 
 def _tell(app: App, job: Job, *, whole_output: bool) -> None:
@@ -68,8 +77,7 @@ def _tell(app: App, job: Job, *, whole_output: bool) -> None:
         _pair("cleaned", f"{output.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
     if job.detail:
         _pair("detail", job.detail)
-    if (when := goes_on(job, app.store.queue_state())) is not None:
-        _pair("goes on", when)
+    _turn(app, job)
     _attempts(app, job)
     _course(app, job)
     _incidents(app, job)

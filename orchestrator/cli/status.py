@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,9 @@ from workers.process import is_alive
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
+
+    from orchestrator.app import App
+    from orchestrator.schedule import Turn
 
 _COLOURS = {
     Status.RUNNING: "green",
@@ -43,6 +47,7 @@ def status(every: bool, as_json: bool) -> None:
         alive = duty.running(app.home)
         jobs = reach.all_jobs(app, every=every)
         queue = app.store.queue_state() if reach.has_store(app) else QueueState(paused_at=None, because=None)
+        turns = waiting_turns(app, jobs)
         missed = undelivered(app)
         if as_json:
             pid = int(alive["pid"]) if alive is not None else None
@@ -51,11 +56,11 @@ def status(every: bool, as_json: bool) -> None:
                     "worker": {"alive": alive is not None, "pid": pid},
                     "queue": {"paused": queue.paused_at is not None, "because": queue.because},
                     "messages": {"waiting": _waiting(missed), "gave_up": len(missed) - _waiting(missed)},
-                    "jobs": [entry(job) for job in jobs],
+                    "jobs": [entry(job, turns.get(job.id)) for job in jobs],
                 }
             )
             return
-        _tell(jobs, alive, queue)
+        _tell(jobs, alive, queue, turns)
         _tell_missed(missed)
 
 
@@ -75,8 +80,25 @@ def _tell_missed(missed: Sequence[Message]) -> None:
         output.console().print(f"messages: {', '.join(said)}; see: lq notify list", style="yellow")
 
 
-def entry(job: Job) -> dict[str, Any]:
-    """Return a job as `lq status --json` gives it."""
+def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
+    """Return what keeps the jobs that wait for their turn, by id."""
+    if not any(job.status in (Status.QUEUED, Status.WAITING) for job in jobs):
+        return {}
+    from orchestrator import schedule
+    from workers.readings import Gauge
+
+    found = schedule.turns(app.store, now=time.time(), zone=None, read=Gauge().read)
+    return {turn.job.id: turn for turn in found}
+
+
+def entry(job: Job, turn: Turn | None) -> dict[str, Any]:
+    """Return a job as `lq status --json` gives it.
+
+    Args:
+        job: the job.
+        turn: what keeps it from training; None where it does not wait for its turn.
+    """
+    obstacle = turn.obstacle if turn is not None and job.status is Status.QUEUED else None
     return {
         "id": job.id,
         "name": job.name,
@@ -89,25 +111,37 @@ def entry(job: Job) -> dict[str, Any]:
         "it_s": job.it_s,
         "eta_seconds": job.eta_seconds,
         "attempts": job.attempts,
+        "priority": job.priority,
+        "group": job.group_name,
+        "kept_by": None if obstacle is None else dataclasses.asdict(obstacle) | {"why": obstacle.why.value},
+        "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
         "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,
     }
 
 
-def goes_on(job: Job, queue: QueueState) -> str | None:
-    """Say what a job that does not run waits for; None where it runs, has ended, or is simply the next."""
+def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
+    """Say when a job that does not run goes on; None where it runs, has ended, is simply the next, or nobody knows.
+
+    Args:
+        job: the job.
+        queue: whether it hands out jobs.
+        turn: what keeps the job from training.
+    """
     if job.status is Status.WAITING:
-        return f"at {output.clock(job.not_before)}" if (job.not_before or 0.0) > time.time() else "as soon as it can"
+        due = job.not_before or 0.0
+        return output.ahead(due) if due > time.time() else "as soon as it can"
     if job.status is Status.HELD:
         return f"with lq release {job.id}"
     if job.status is Status.PAUSED:
         return f"with lq resume {job.id}"
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
-    return None
+    until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
+    return output.ahead(until) if until is not None else None
 
 
-def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState) -> None:
+def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState, turns: Mapping[int, Turn]) -> None:
     from rich.text import Text
 
     console = output.console()
@@ -124,12 +158,22 @@ def _tell(jobs: list[Job], alive: dict[str, Any] | None, queue: QueueState) -> N
         return
     console.print(_table(jobs, wide=console.width >= 100))
     for job in jobs:
-        if job.status not in _SAY_IT_ALL and job.detail:
-            when = goes_on(job, queue)
-            goes = f", goes on {when}" if when is not None else ""
-            text = f"job {job.id} {job.status}{goes}: {job.reason}: {job.detail}"
+        if (text := waits(job, queue, turns.get(job.id))) is not None:
             line = Text(text, style=_COLOURS.get(job.status, ""))
             console.print(line, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
+
+
+def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
+    """Say why a job does not run, in one line; None where its state says it all."""
+    because = f"{job.reason}: {job.detail}" if job.status not in _SAY_IT_ALL and job.detail else None
+    if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
+        because = turn.obstacle.text
+    if because is None:
+        return None
+    when = goes_on(job, queue, turn)
+    verb = "starts" if job.status is Status.QUEUED and not job.attempts else "goes on"
+    goes = f", {verb} {when}" if when is not None else ""
+    return f"job {job.id} {job.status}{goes}: {because}"
 
 
 def _paused(queue: QueueState) -> Text:

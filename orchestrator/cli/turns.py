@@ -12,6 +12,7 @@ from jobs.job import Job
 from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.cli import reach
+from orchestrator.cli.status import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
 
@@ -116,7 +117,8 @@ def _let_go_on(app: App, job: Job) -> None:
         click.echo(f"job {job.id} is {job.status} already")
         return
     after = app.store.let_go_on(job.id)
-    click.echo(f"job {job.id} {after.status}")
+    turn = waiting_turns(app, [after]).get(job.id)
+    click.echo(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
 
 
 def _until_not_running(app: App, job_id: int) -> Job:
@@ -134,3 +136,42 @@ def _require_one(job_ids: Sequence[int], whole_queue: bool) -> None:
 def _tell(said: str | None) -> None:
     if said is not None:
         click.echo(said)
+
+
+@click.command()
+@reach.job_ids_argument
+@click.option("--first", is_flag=True, help="Before all others.")
+@click.option("--last", is_flag=True, help="After all others.")
+@click.option("--before", metavar="ID", type=reach.JOB_ID, help="Right before this job.")
+@click.option("--after", metavar="ID", type=reach.JOB_ID, help="Right after this job.")
+@click.option("--priority", metavar="N", type=click.IntRange(-(2**31), 2**31 - 1), help="Higher runs first.")
+def move(
+    job_ids: Sequence[int], first: bool, last: bool, before: int | None, after: int | None, priority: int | None
+) -> None:
+    """Give jobs that wait for their turn another place in the line, in the order named.
+
+    A job takes the priority that holds where it is put. A running job keeps running.
+    """
+    if sum((first, last, before is not None, after is not None, priority is not None)) != 1:
+        raise click.UsageError("say where to: one of --first, --last, --before ID, --after ID, --priority N")
+    with reach.opened() as app:
+        jobs = reach.named_jobs(app, job_ids)
+        for beside in (before, after):
+            if beside is not None:
+                reach.one_job(app, beside)
+        # each is put right before or after the same place, so that place is passed in the order that keeps theirs
+        for job in reversed(jobs) if first or after is not None else jobs:
+            if priority is not None:
+                app.store.set_priority(job.id, priority)
+            else:
+                app.store.move(job.id, before=before, after=after, last=last)
+        for job in jobs:
+            click.echo(f"job {job.id} moved: {_standing(app, job.id)}")
+
+
+def _standing(app: App, job_id: int) -> str:
+    """Say where a job stands in the line now."""
+    ids = [one.job.id for one in app.store.line()]
+    now = app.store.job(job_id)
+    place = f"{ids.index(job_id) + 1} of {len(ids)} in the line" if job_id in ids else f"{now.status}"
+    return f"{place}, priority {now.priority}"

@@ -35,8 +35,15 @@ _OF_THE_GUARD = {
     "early_stopped": "Validation stopped getting better",
     "diverged": "The loss guard gave up",
 }
+_STOPPED_FOR_NOW = {
+    Reason.WINDOW_CLOSED: "Its window closed",
+    Reason.ON_BATTERY: "The machine ran on battery",
+    Reason.TOO_HOT: "The machine was too hot",
+    Reason.IN_USE: "Somebody used the machine",
+}
 _OTHER = {
     "slept": "The machine slept",
+    "deadline": "Its deadline cannot be met",
     "self_test": "A resume did not measure what had been recorded",
     "checkpoint_invalid": "A checkpoint was damaged",
     "torn_kernel": "A kernel that MLX had compiled was torn",
@@ -77,6 +84,14 @@ def told(incident: Incident, attempts: Sequence[Attempt], points: Sequence[Progr
     attempt = next((one for one in attempts if one.number == incident.attempt), None)
     if incident.code in _OF_THE_GUARD:
         return _guarded(incident, attempt, points)
+    if incident.code in _STOPPED_FOR_NOW:
+        stopped, _, because = incident.text.partition(": ")
+        return Told(
+            happened=f"{_STOPPED_FOR_NOW[Reason(incident.code)]} (attempt {incident.attempt}).",
+            known_by=_sentence(because),
+            answer=_sentence(f"{stopped}, with a checkpoint, to go on exactly from there"),
+            cost="no iteration; the time until it may train again.",
+        )
     if attempt is None or attempt.outcome != Outcome.DIED or incident.code not in set(Reason):
         return _note(incident)
     return Told(

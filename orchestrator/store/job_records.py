@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, or_, select, update
 
 from jobs.course import Leg
 from jobs.errors import NoSuchJob, NotAllowed
@@ -19,7 +19,7 @@ from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import attempts, jobs
+from orchestrator.store.tables import attempts, dependencies, jobs
 
 if TYPE_CHECKING:
     from jobs.policy import Wish  # all the rules of the night come with it, and `lq status` asks none
@@ -69,6 +69,7 @@ class JobRecords(Database):
         prepare: Callable[[int], Path],
         now: float,
         leg: Leg | None = None,
+        after: Sequence[tuple[int, bool]] = (),
         adapter_path: str | None = None,
         announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
@@ -83,6 +84,7 @@ class JobRecords(Database):
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
             leg: appended to the course at once, where the settings asked for are known not to fit.
+            after: ids of the jobs that must have ended first, and whether any end of them will do.
             adapter_path: where the job publishes; no other live job may.
             announce: returns the messages that the new job causes.
 
@@ -97,6 +99,8 @@ class JobRecords(Database):
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
             if leg is not None:
                 append_leg(db, job_id, leg, now)
+            for other, any_end in after:
+                db.execute(insert(dependencies).values(job_id=job_id, on_job_id=other, any_end=any_end))
             job = read_job(db, job_id)
             insert_messages(db, announce(job), now)
             return job
@@ -135,6 +139,7 @@ class JobRecords(Database):
             rank,
             case((alive, func.coalesce(jobs.c.not_before, 0.0))),
             case((alive, -jobs.c.priority)),
+            case((alive, func.coalesce(jobs.c.place, jobs.c.id))),
             jobs.c.id,
         )
         if not all_jobs:
@@ -295,6 +300,11 @@ def read_job(db: Connection, job_id: int) -> Job:
 def change(db: Connection, job_id: int, values: dict[str, Any]) -> None:
     """Set columns of one job."""
     db.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+
+def in_line() -> Sequence[ColumnElement[Any]]:
+    """Return the order in which jobs get their turn: highest priority first, then as submitted or moved."""
+    return jobs.c.priority.desc(), func.coalesce(jobs.c.place, jobs.c.id), jobs.c.id
 
 
 def queue_due(db: Connection, now: float) -> None:

@@ -15,7 +15,7 @@ from jobs.states import ENDED, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
-from orchestrator.store.job_records import AT_WORKER_START, change, queue_due, read_job, select_jobs
+from orchestrator.store.job_records import AT_WORKER_START, change, in_line, queue_due, read_job, select_jobs
 from orchestrator.store.observations import let_go
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity, to_job
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 class Leases(Database):
     """What a worker asks."""
 
-    def claim(self, owner: ProcessIdentity, now: float) -> Job | None:
+    def claim(self, owner: ProcessIdentity, now: float, *, only: int | None = None) -> Job | None:
         """Take the best queued job: highest priority, then lowest id. Waiting jobs whose time has come count as queued.
 
         Args:
             owner: the worker that takes it.
             now: unix seconds.
+            only: this job and no other; schedule.py knows which may run.
 
         Returns:
             The job, now running and leased to `owner`; None where nothing is to do, or the queue is paused. No other
@@ -44,7 +45,9 @@ class Leases(Database):
                 return None
             queue_due(db, now)
             queued = jobs.c.status == Status.QUEUED
-            best = select(jobs.c.id).where(queued).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
+            best = select(jobs.c.id).where(queued).order_by(*in_line()).limit(1)
+            if only is not None:
+                best = best.where(jobs.c.id == only)
             claimed = db.execute(
                 update(jobs)
                 .where(queued, jobs.c.id == best.scalar_subquery())

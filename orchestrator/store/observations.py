@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jobs.course import Leg
@@ -83,6 +83,14 @@ class Observations(Database):
         """
         beyond = points.c.iteration > after
         return _series(self, points, ProgressPoint, to_point, job_id, beyond, superseded=superseded)
+
+    def peak_of(self, job_id: int) -> int | None:
+        """Return the most memory that a job's last attempt said it took, in bytes; None where it said nothing yet."""
+        last = select(func.max(points.c.attempt)).where(points.c.job_id == job_id).scalar_subquery()
+        most = func.max(func.coalesce(points.c.footprint_bytes, 0)), func.max(func.coalesce(points.c.peak_bytes, 0))
+        with self.reading() as db:
+            footprint, peak = db.execute(select(*most).where(points.c.job_id == job_id, points.c.attempt == last)).one()
+        return max(footprint or 0, peak or 0) or None
 
     def validations(
         self, job_id: int, *, kind: str = "validation", superseded: bool = False, after: int = -1

@@ -13,6 +13,7 @@ from orchestrator.store.courses import Courses
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
+from orchestrator.store.line import Line
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
@@ -20,7 +21,9 @@ from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
 
 
-class Store(JobRecords, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord, Thinning):
+class Store(
+    JobRecords, Line, Leases, AttemptRecords, Courses, Observations, IncidentRecords, Outbox, QueueRecord, Thinning
+):
     """What is true about every job; the only one who knows."""
 
     @classmethod

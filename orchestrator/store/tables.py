@@ -92,6 +92,7 @@ jobs = Table(
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
     Index("ix_jobs_group_name", "group_name"),
+    Index("ix_jobs_name", "name"),
     Index("ix_jobs_ended_at", "ended_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )

@@ -54,6 +54,23 @@ def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:
     return engine
 
 
+def version_of(path: Path) -> int | None:
+    """Return the version of a store, which is left as it is; None where there is none yet, or an empty file.
+
+    Raises:
+        StoreUnusable: damaged, or not a store.
+        HomeUnusable: it cannot be read where it is.
+    """
+    if not path.exists():
+        return None
+    with translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "alembic_version" not in tables:
+            raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if tables else None
+    return int(row[0]) if row is not None else None
+
+
 def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> None:
     with engine.begin() as connection:
         ready = _version(connection, path, migrations) == migrations.newest and _is_wal(connection)

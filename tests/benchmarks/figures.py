@@ -254,7 +254,8 @@ def _report(bench: Bench, home: Path, what: str) -> Figure:
 def long_history(bench: Bench) -> list[Figure]:
     """What people ask, in a home with a million progress points; and what a night adds to it."""
     home, grown = many_points(bench.folder / "history")
-    environment, orm = {"LQ_HOME": str(home)}, [BESIDE_PYTHON / "python", "-c", "import sqlalchemy.orm"]
+    environment = {"LQ_HOME": str(home)}
+    orm: list[str | Path] = [BESIDE_PYTHON / "python", "-c", "import sqlalchemy.orm"]
     figures = []
     for words, goal in ((["status"], 2.0), (["show", "1"], 2.5)):
         runs = alternating(

@@ -111,8 +111,8 @@ JOB_FILES: dict[str, tuple[JobFile, str]] = {
         r"unknown_lq\.yaml:7: .*did you mean 'priority'\?",
     ),
     "key of a later version": (
-        lambda scene: scene.job("later.yaml", more="lq:\n  window: 22:00-07:30\n"),
-        r"later\.yaml:7: 'lq.window' is not built yet",
+        lambda scene: scene.job("later.yaml", more="lq:\n  matrix: {iters: [1]}\n"),
+        r"later\.yaml:7: 'lq.matrix' is not built yet",
     ),
     "old name of a key": (
         lambda scene: scene.job("old.yaml", ("num_layers: -1", "lora_layers: 2")),

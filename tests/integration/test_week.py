@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-MOST_MB_A_DAY = 3.0
-"""A report is two numbers of eight bytes in the loss detector: 86,400 of them are 1.4 MB, and lists over-allocate."""
+MOST_MB_A_DAY = 4.0
+"""A report is two numbers of eight bytes in the loss detector: 86,400 of them are 1.4 MB; room to grow, and the rest."""
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ SECRET = "json://me:hunter2@host/topic"
 WRONG = {
     "autostart: maybe": "1: autostart: must be true or false, not 'maybe'",
     "autostrat: true": "1: unknown key 'autostrat'; did you mean 'autostart'?",
-    "slots: 2": "1: slots: must be 1; more than one job at a time is not built yet in this version",
+    "slots: 0": "1: slots: must be a whole number of 1 or more and at most 16, not 0",
     "lr: 3": "1: unknown key 'lr'; the keys here are format, autostart, slots, notify, disk, defaults",
     "database: postgresql://x:y@z": "1: 'database' is not built yet in this version; remove it",
     "notify: {digest: 7}": '1: notify.digest: must be an hour such as "07:00", in quotes',

@@ -30,7 +30,8 @@ def test_a_trainer_ended_by_somebodys_signal_was_killed_and_did_not_crash(number
 
 
 def test_a_stop_that_lq_sent_too_early_is_not_blamed_on_somebody_else() -> None:
-    assert classify(ended_by(signal.SIGTERM, stop_asked=True)).detail == "ended by SIGTERM, sent by lq"
+    before_it_listened = classify(ended_by(signal.SIGTERM, stop_asked=True))
+    assert (before_it_listened.outcome, before_it_listened.reason) == (Outcome.STOPPED, Reason.STOPPED_BY_USER)
 
 
 def test_a_trainer_that_falls_over_has_crashed() -> None:

@@ -154,3 +154,54 @@ def _changes(now: float, zone: tzinfo) -> bool:
     day = datetime.fromtimestamp(now, tz=zone).date()
     midnights = [datetime.combine(day + timedelta(days=days), time(), tzinfo=zone).timestamp() for days in (0, 1)]
     return midnights[1] - midnights[0] != 86400
+
+
+# --- windows and deadlines ---
+
+
+@given(SPANS, MOMENTS, st.sampled_from(ZONES))
+def test_a_window_opens_at_its_hour_and_not_before(window: Span, now: float, zone: tzinfo) -> None:
+    opens = hours.opens(window, now, zone)
+    assert hours.until(window, opens, zone) is not None
+    assert opens == now or (opens > now and hours.until(window, now, zone) is None)
+    assert opens - now < 2 * 86400 + 7200
+
+
+@given(SPANS, MOMENTS, st.sampled_from(ZONES), st.integers(1, 30 * 86400))
+def test_work_takes_as_long_as_it_takes_within_its_hours(window: Span, now: float, zone: tzinfo, seconds: int) -> None:
+    end = hours.ends_after(window, now, seconds, zone)
+    assert end - now >= seconds * (1 - 1e-9)
+    assert hours.until(window, max(now, end - 1e-3), zone) is not None
+    assert hours.ends_after(None, now, seconds, zone) == now + seconds
+
+
+def test_a_night_in_which_the_clocks_change_has_an_hour_more_or_less_to_train() -> None:
+    window = hours.span_of("22:00-07:00")
+    for evening, length in (("2026-03-28 22:00", 8), ("2026-10-24 22:00", 10), ("2026-11-24 22:00", 9)):
+        begins = at(evening)
+        closes = hours.until(window, begins, BERLIN)
+        assert closes == begins + length * 3600
+        assert hours.ends_after(window, begins, length * 3600.0, BERLIN) == closes
+        assert (
+            hours.ends_after(window, begins, length * 3600.0 + 60, BERLIN) == hours.opens(window, closes, BERLIN) + 60
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "due"),
+    [
+        ("07:30", "2026-11-25 22:00", "2026-11-26 07:30"),
+        ("07:30", "2026-11-25 07:29", "2026-11-25 07:30"),
+        ("07:30", "2026-11-25 07:30", "2026-11-26 07:30"),
+        ("2026-12-24 18:00", "2026-11-25 22:00", "2026-12-24 18:00"),
+        ("2026-11-01T6:05", "2026-11-25 22:00", "2026-11-01 06:05"),
+    ],
+)
+def test_a_deadline_is_the_next_such_hour_or_that_of_its_day(text: str, asked: str, due: str) -> None:
+    assert hours.due_at(hours.due_of(text), at(asked), BERLIN) == at(due)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "2026-13-01 07:00", "2026-02-30 07:00", "2026-12-24", "24.12. 18:00"])
+def test_what_is_no_deadline_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an hour such as"):
+        hours.due_of(text)

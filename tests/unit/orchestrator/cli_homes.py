@@ -59,7 +59,8 @@ class Home:
 
     def queued(self, name: str = "job", **keys: Any) -> Job:
         """Submit a job."""
-        spec = JobSpec(model="/models/tiny", data="/data/qa", lq={"name": name}, **{"iters": 1000} | keys)
+        lq = {"name": name} | keys.pop("lq", {})
+        spec = JobSpec(model="/models/tiny", data="/data/qa", lq=lq, **{"iters": 1000} | keys)
 
         def prepare(job_id: int) -> Path:
             folder = self.jobs / f"{job_id}-x"

@@ -34,7 +34,12 @@ JOB = {
     "attempts",
     "pid",
     "job_dir",
+    "priority",
+    "group",
+    "kept_by",
+    "not_before",
 }
+KEPT_BY = {"why", "text", "until", "rest_s"}
 SHOW = {
     "schema",
     "job",
@@ -115,6 +120,10 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
         "attempts": 1,
         "pid": None,
         "job_dir": job.job_dir,
+        "priority": 0,
+        "group": None,
+        "kept_by": None,
+        "not_before": None,
     }
 
 
@@ -229,7 +238,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
 @pytest.mark.parametrize(
     ("command", "fields"),
     [
-        ("lq status --json", STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB),
+        (
+            "lq status --json",
+            STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB | KEPT_BY,
+        ),
+        ("lq doctor --json", {"checks", "name", "state", "says", "advice"}),
+        ("lq config presets --json", {"presets", "name", "summary"}),
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )

@@ -28,6 +28,7 @@ def upgrade() -> None:
 def _long_histories() -> None:
     """Make what is asked about ten thousand jobs and a million points cost no look at each of them."""
     op.add_column("jobs", sa.Column("thinned_from", sa.Integer))
+    op.create_index("ix_jobs_name", "jobs", ["name"])
     op.create_index("ix_jobs_ended_at", "jobs", ["ended_at"])
     op.create_index("ix_attempts_ended_at", "attempts", ["ended_at"])
     op.create_index("ix_outbox_event", "outbox", ["event"])
