@@ -9,7 +9,7 @@ import sys
 import pytest
 
 MOST_MB_A_DAY = 4.0
-"""A report is two numbers of eight bytes in the loss detector: 86,400 of them are 1.4 MB; room to grow, and the rest."""
+"""A report is two numbers of eight bytes in the loss detector: 86,400 of them are 1.4 MB, beside room to grow."""
 
 
 @pytest.mark.slow
