@@ -75,16 +75,32 @@ def stop(validations: Sequence[Validation], rule: EarlyStop | None) -> Stop | No
     """
     if rule is None:
         return None
-    leader: Validation | None = None
-    waited = 0
-    for one in validations:
-        if leader is None or _better(leader, one, rule):
-            leader, waited = one, 0
-            continue
-        waited += 1
-        if waited >= rule.patience:
-            return Stop(iteration=one.iteration, best=leader.iteration, text=_text(leader, one, waited, rule))
-    return None
+    patience = Patience(rule)
+    return next((found for one in validations if (found := patience.add(one)) is not None), None)
+
+
+class Patience:
+    """The same as a fold: of all validations only the best one is remembered with its rows."""
+
+    def __init__(self, rule: EarlyStop) -> None:
+        """Begin before the first validation."""
+        self._rule = rule
+        self._leader: Validation | None = None
+        self._waited = 0  # validations in a row that brought nothing
+        self._found: Stop | None = None
+
+    def add(self, one: Validation) -> Stop | None:
+        """Take in the next validation; return where the run should have ended, from then on for ever."""
+        if self._found is not None:
+            return self._found
+        if self._leader is None or _better(self._leader, one, self._rule):
+            self._leader, self._waited = one, 0
+            return None
+        self._waited += 1
+        if self._waited >= self._rule.patience:
+            text = _text(self._leader, one, self._waited, self._rule)
+            self._found = Stop(iteration=one.iteration, best=self._leader.iteration, text=text)
+        return self._found
 
 
 def _better(leader: Validation, one: Validation, rule: EarlyStop) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -120,11 +121,12 @@ class Reports:
         Args:
             steps_per_report: iterations that the first one covers; the others begin where the one before them ends.
         """
-        self.iterations: list[int] = []
-        self.losses: list[float] = []
+        # every report of a run stays, a week's too: as plain numbers they take a sixth of the memory
+        self.iterations = array("q")
+        self.losses = array("d")
         self.first_loss: float | None = None  # the first that was finite
         self._steps_per_report = steps_per_report
-        self._flagged: list[int] = []  # which of them, rising
+        self._flagged = array("q")  # which of them, rising
         self._recent: deque[Report] = deque()  # those that reach into the last 200 iterations
         self._skipped = 0  # in them
         self._covered_to = 0  # where the first of them begins

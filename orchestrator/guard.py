@@ -6,6 +6,7 @@ of a killed worker comes to the same conclusion, at the same iteration, whatever
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ class LossGuard:
         self._reported = 0  # iteration of the last report folded in
         self._read_to = -1  # iteration of the last validation read
         self._waiting: list[Validation] = []  # read; the report they come after was not folded in yet
-        self._validations: list[Validation] = []  # folded in
+        self._validations: list[Validation] = []  # folded in; without the losses of their rows, which would pile up
+        rule = spec.lq.early_stop
+        self._patience = early_stop.Patience(rule) if rule is not None else None
         self._looked = False
         self._alarm: Finding | None = None  # the first that is answered
         self._early: Stop | None = None
@@ -124,16 +127,16 @@ class LossGuard:
             if first - first % every > self._reported or (before is not None and first >= before):
                 break
             one = self._waiting.pop(0)
-            self._validations.append(one)
+            self._validations.append(dataclasses.replace(one, row_losses=None))
             validated = Validated(iteration=one.iteration, loss=one.loss, standard_error=one.standard_error)
             found += self._noted(self._detector.validation(validated))
             if self._early is None:
-                self._early = self._stop()
+                self._early = self._stop(one)
         return found
 
-    def _stop(self) -> Stop | None:
+    def _stop(self, one: Validation) -> Stop | None:
         """Ask whether the run should have ended; not where that was decided before, nor where it ends anyway."""
-        found = early_stop.stop(self._validations, self._spec.lq.early_stop)
+        found = self._patience.add(one) if self._patience is not None else None
         over = found is None or self._course.ends_at is not None or found.iteration >= self._spec.iters
         return None if over else found
 

@@ -22,6 +22,7 @@ from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
 from orchestrator.room import Room
 from orchestrator.surroundings import floor_of
 from orchestrator.telling import Teller
+from orchestrator.thinning import Thinner
 from orchestrator.upkeep import START_LOG_BYTES
 from orchestrator.vigil import Vigil
 from workers import disk
@@ -53,6 +54,7 @@ class Shift:
         self._lookout = Lookout(night)
         self._post = Post(night)
         self._comparing = threading.Lock()
+        self._thinner = Thinner()
 
     def answer(self) -> None:
         """Look after jobs until there is none that may run."""
@@ -83,6 +85,7 @@ class Shift:
         self._post.tick()
         self._look_at_deadlines()
         ring_for_the_lost(self._night.app, self._night.clock())
+        self._thinner.tick(self._night.app.store, self._night.clock())
         self._tell_of_groups()
 
     def _tell_of_groups(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,9 @@ from orchestrator.cli.output import json_option
 from workers import event_log
 from workers.files import older_log
 from workers.job_dir import JobDir
+
+if TYPE_CHECKING:
+    from orchestrator.watch import FileBell
 
 LOOK_S = 1.0
 
@@ -44,17 +49,21 @@ def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
 
 def events_of(app: App, job_id: int, *, follow: bool) -> Iterator[Event]:
     """Yield a job's events; with `follow` until it has ended and everything is read."""
-    from orchestrator.watch import FileBell
-
     path = JobDir(Path(app.store.job(job_id).job_dir)).events
     offset = 0
-    with FileBell(path) as bell:
+    with _bell_of(path) if follow else nullcontext() as bell:
         while True:
             alive = app.store.job(job_id).status in LIVE
             events, _, offset = event_log.read(path, offset)
             yield from events
             if events:
                 continue
-            if not (follow and alive):
+            if bell is None or not alive:
                 return
             bell.wait(LOOK_S)
+
+
+def _bell_of(path: Path) -> FileBell:
+    from orchestrator.watch import FileBell
+
+    return FileBell(path)

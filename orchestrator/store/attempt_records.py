@@ -98,8 +98,6 @@ class AttemptRecords(Database):
             select(attempts.c.job_id)
             .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
             .where(attempts.c.outcome == Outcome.DIED, attempts.c.reason == reason)
-            .distinct()
-            .order_by(attempts.c.job_id)
         )
         with self.reading() as db:
-            return list(db.execute(query).scalars())
+            return sorted(set(db.execute(query).scalars()))  # in SQL it would read every attempt in their order

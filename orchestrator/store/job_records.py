@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, or_, select, update
 
@@ -14,13 +14,15 @@ from jobs.course import Leg
 from jobs.errors import NoSuchJob, NotAllowed
 from jobs.job import Job, NewMessage
 from jobs.outcomes import Reason
-from jobs.policy import Wish
 from jobs.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.tables import attempts, dependencies, jobs
+
+if TYPE_CHECKING:
+    from jobs.policy import Wish  # all the rules of the night come with it, and `lq status` asks none
 
 AT_WORKER_START = "at_worker_start"
 """`resumes` of a job that was paused only because its worker went home."""
@@ -139,7 +141,9 @@ class JobRecords(Database):
             all_jobs: every job there is.
             ended: else, how many of those that ended last, beside every live one.
         """
-        last = select(jobs.c.id).where(jobs.c.status.in_(ENDED)).order_by(jobs.c.ended_at.desc(), jobs.c.id.desc())
+        # by its time and not its status: else SQLite sorts all that ever ended
+        last = select(jobs.c.id).where(jobs.c.ended_at.is_not(None))
+        last = last.order_by(jobs.c.ended_at.desc(), jobs.c.id.desc())
         rank = case({status: rank for rank, status in enumerate(_STATUS_ORDER)}, value=jobs.c.status, else_=99)
         alive = rank < 99
         query = select_jobs().order_by(

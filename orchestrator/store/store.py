@@ -18,6 +18,7 @@ from orchestrator.store.line import Line
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
+from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
 
 
@@ -32,6 +33,7 @@ class Store(
     IncidentRecords,
     Outbox,
     QueueRecord,
+    Thinning,
 ):
     """What is true about every job; the only one who knows."""
 

@@ -84,6 +84,7 @@ class JobColumns(TypedColumns):
     group_name: Named[str | None]  # of the sweep it belongs to
     place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
     dropped_sha256: Named[str | None]  # of the file in the drop folder that it came from
+    thinned_from: Named[int | None]  # progress points there were, where old ones were let go
 
 
 jobs = Table(
@@ -93,6 +94,8 @@ jobs = Table(
     Index("ix_jobs_status", "status", "priority", "id"),
     Index("ix_jobs_group_name", "group_name"),
     Index("ix_jobs_dropped_sha256", "dropped_sha256"),
+    Index("ix_jobs_name", "name"),
+    Index("ix_jobs_ended_at", "ended_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
@@ -132,6 +135,7 @@ attempts = Table(
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     # the promise "none runs twice", held by the database itself
     Index("ix_attempts_living", "job_id", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
 
@@ -251,6 +255,7 @@ outbox = Table(
     OutboxColumns,
     Index("ix_outbox_due", "settled", "next_try_at"),
     Index("ix_outbox_kind", "job_id", "event"),
+    Index("ix_outbox_event", "event"),
 )
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import os
-import platform
-import shlex
+import json
 import signal
 import sys
 import tempfile
@@ -14,44 +11,56 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.report.wording import table
 from tests.benchmarks import material
-from tests.benchmarks.figures import FIGURES, Bench, Figure
+from tests.benchmarks.figures import BESIDE_THE_TABLE, FIGURES, Bench, Figure
+from tests.benchmarks.table import as_json, as_text, row
 from tests.harness import Lq
-from workers.sensors import machine
 
 ROUNDS = 3
-_HEADER = ("figure", "lq", "peer", "measured", "lowest to highest", "goal", "reached")
-_VERSIONS = ("mlx", "mlx-lm", "sqlalchemy", "huey")
+TRAINING = ("speed", "epoch", "start", "recovery", "worker", "checkpoint")
+"""Figures that train; MLX compiles its kernels before the first of them."""
 
 
 def main() -> int:
     """Measure what was asked for; the exit code does not depend on what was reached."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--only", default=",".join(FIGURES), help=f"some of {','.join(FIGURES)}")
+    usual = [name for name in FIGURES if name not in BESIDE_THE_TABLE]
+    parser.add_argument("--only", default=",".join(usual), help=f"some of {','.join(FIGURES)}")
+    parser.add_argument("--all", action="store_true", help=f"{' and '.join(BESIDE_THE_TABLE)} too")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each comparison")
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
     options = parser.parse_args()
-    names = options.only.split(",")
+    names = list(FIGURES) if options.all else options.only.split(",")
     if unknown := set(names) - set(FIGURES):
         parser.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or more")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lq-bench-") as scratch:
         figures = _measure(Path(scratch), names, options.rounds)
-    print("\n".join(_report(figures, time.monotonic() - began)))  # noqa: T201 the table is what this is for
+    seconds = time.monotonic() - began
+    text = json.dumps(as_json(figures, seconds)) if options.json else "\n".join(as_text(figures, seconds))
+    print(text)  # noqa: T201 the table is what this is for
     return 0
 
 
 def _measure(folder: Path, names: Sequence[str], rounds: int) -> list[Figure]:
     lq = Lq(folder / "home")
     bench = Bench(folder=folder, lq=lq, model=material.model(folder / "model"), rounds=rounds, say=_say)
-    lq.start_worker()
-    figures = []
+    figures: list[Figure] = []
     try:
-        bench.warm_up()
+        if set(names) & set(TRAINING):
+            lq.start_worker()
+            bench.warm_up()
         for name in names:
+            began = time.monotonic()
             _say(f"{name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}")
-            figures += FIGURES[name](bench)
+            found = FIGURES[name](bench)
+            for figure in found:
+                _say("  " + " | ".join(row(figure)))
+            _say(f"  took {time.monotonic() - began:.0f} s")
+            figures += found
     finally:
         lq.leave()
     return figures
@@ -59,34 +68,6 @@ def _measure(folder: Path, names: Sequence[str], rounds: int) -> list[Figure]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 progress, for whoever waits
-
-
-def _report(figures: Sequence[Figure], seconds: float) -> list[str]:
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
-    load, command = os.getloadavg()[1], shlex.join(["python", "-m", "tests.benchmarks", *sys.argv[1:]])
-    return [
-        *table(_HEADER, [_row(figure) for figure in figures], right="lrrrrrl"),
-        "",
-        *(f"- {figure.what}: {figure.note}." for figure in figures if figure.note),
-        f"- Machine: {machine()}, {os.cpu_count()} cores, {platform.system()}; load average of 5 minutes {load:.1f}.",
-        f"- Versions: Python {platform.python_version()}, {versions}.",
-        f"- Command: {command}; {seconds / 60:.0f} min in all.",
-    ]
-
-
-def _row(figure: Figure) -> tuple[str, ...]:
-    unit = f" {figure.unit}" if figure.unit else ""
-    low, high = figure.spread
-    sign = "<=" if figure.at_most else ">="
-    return (
-        figure.what,
-        figure.lq,
-        figure.peer,
-        f"{figure.value:.3g}{unit}",
-        f"{low:.3g} to {high:.3g}",
-        f"{sign} {figure.goal:g}{unit}",
-        "yes" if figure.reached else "no",
-    )
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jobs.events import Kind
@@ -105,3 +106,33 @@ def command_seconds(command: Sequence[str | Path], environment: dict[str, str]) 
         timeout=LONGEST_S,
     )
     return time.perf_counter() - began
+
+
+def command_processor_seconds(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[float, float]:
+    """Return how long a command takes, and how much processor time of it: on a busy machine these part."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = command_seconds(command, environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def alternating(mine: Callable[[], float], other: Callable[[], float], rounds: int) -> list[tuple[float, float]]:
+    """Measure both in alternating order, so that neither always follows the other.
+
+    Args:
+        mine: measures lq.
+        other: measures its peer.
+        rounds: how often.
+
+    Returns:
+        (mine, other) of each round.
+    """
+    found = []
+    for number in range(rounds):
+        if number % 2:
+            after = other()
+            found.append((mine(), after))
+        else:
+            first = mine()
+            found.append((first, other()))
+    return found

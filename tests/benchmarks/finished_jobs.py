@@ -7,18 +7,21 @@ from contextlib import closing
 from pathlib import Path
 
 
-def copy_job(store: Path, job_id: int, times: int) -> None:
+def copy_job(store: Path, job_id: int, times: int, *, points: bool = False) -> None:
     """Copy a finished job and its attempts.
 
     Args:
         store: lq.db, which nobody has open.
         job_id: the job.
         times: copies to make.
+        points: whether to copy its progress points too.
     """
     with closing(sqlite3.connect(store)) as db, db:
         for number in range(1, times + 1):
             _copy(db, "jobs", {"id": job_id}, {"id": job_id + number})
             _copy(db, "attempts", {"job_id": job_id}, {"id": None, "job_id": job_id + number})
+            if points:
+                _copy(db, "progress_points", {"job_id": job_id}, {"id": None, "job_id": job_id + number})
 
 
 def _copy(db: sqlite3.Connection, table: str, where: dict[str, int], changed: dict[str, int | None]) -> None:

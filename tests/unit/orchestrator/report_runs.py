@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.load import dump_job
 from jobs.course import Course, to_json
-from jobs.events import Event, Kind
+from jobs.events import Event, Kind, to_line
 from jobs.job import Incident, ProcessIdentity
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision
@@ -123,6 +123,8 @@ class Run:
             Event(seq=seq, time=time, awake=time, attempt=attempt, kind=kind, data=data)
             for seq, (kind, time, data) in enumerate(events, start=1)
         ]
+        with (self.folder / "events.jsonl").open("ab") as file:
+            file.writelines(to_line(event) for event in told)
         every = self.spec.steps_per_report
         before, self._offset = self._offset, self._offset + len(told)
         assert self.store.ingest(

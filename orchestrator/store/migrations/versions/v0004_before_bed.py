@@ -1,4 +1,4 @@
-"""What jobs wait for, groups, an order that people change, files that were dropped, how fast configurations ran."""
+"""What jobs wait for, groups, a changed order, dropped files, how fast configurations ran; long histories."""
 
 from __future__ import annotations
 
@@ -24,3 +24,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_group_name", "jobs", ["group_name"])
     op.create_index("ix_jobs_dropped_sha256", "jobs", ["dropped_sha256"])
+    _long_histories()
+
+
+def _long_histories() -> None:
+    """Make what is asked about ten thousand jobs and a million points cost no look at each of them."""
+    op.add_column("jobs", sa.Column("thinned_from", sa.Integer))
+    op.create_index("ix_jobs_name", "jobs", ["name"])
+    op.create_index("ix_jobs_ended_at", "jobs", ["ended_at"])
+    op.create_index("ix_attempts_ended_at", "attempts", ["ended_at"])
+    op.create_index("ix_outbox_event", "outbox", ["event"])
