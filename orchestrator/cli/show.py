@@ -18,7 +18,8 @@ from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.notify import fate
 from orchestrator.cli.output import json_option
-from orchestrator.cli.status import entry, goes_on, waiting_turns
+from orchestrator.cli.status import entry
+from orchestrator.cli.waiting import goes_on, waiting_turns
 from orchestrator.report.incidents import Told, differences, end, told
 
 COLUMNS = 80

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from orchestrator.cli import group, output, reach
 from orchestrator.cli.group import Group
 from orchestrator.cli.notify import undelivered
 from orchestrator.cli.output import json_option
+from orchestrator.cli.waiting import begins, forecast, waiting_turns, waits
 from orchestrator.dropped import Waiting, waiting_in
 from workers.process import is_alive
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from jobs.timeline import Placed
-    from orchestrator.app import App
     from orchestrator.schedule import Turn
 
 _COLOURS = {
@@ -35,11 +34,7 @@ _COLOURS = {
     Status.SUCCEEDED: "bold",
     Status.FAILED: "red",
 }
-_SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
-"""States that leave no question open; the others have their reason told."""
-
 _BAR = 12
-_A_DAY_S = 24 * 3600.0
 MOST_EXPLAINED = 5
 """Jobs of a group of which it is said why they do not run: mostly it is the same of all."""
 
@@ -109,26 +104,6 @@ def _tell_dropped(dropped: Waiting, looked_after: bool) -> None:
         output.console().print(f"inbox: {some} for a worker; start one: lq worker --detach", style="yellow")
 
 
-def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
-    """Return what keeps the jobs that wait for their turn, by id."""
-    if not any(job.status in (Status.QUEUED, Status.WAITING) for job in jobs):
-        return {}
-    from orchestrator import schedule
-    from workers.readings import Gauge
-
-    found = schedule.turns(app.store, now=time.time(), zone=None, read=Gauge().read)
-    return {turn.job.id: turn for turn in found}
-
-
-def forecast(app: App, turns: Mapping[int, Turn], *, slots: int) -> dict[int, Placed]:
-    """Return when the jobs that wait for their turn will start, by id, as far as what ran before tells."""
-    if not turns:
-        return {}
-    from orchestrator.forecast import starts
-
-    return starts(app.store, now=time.time(), slots=slots)
-
-
 def entry(job: Job, turn: Turn | None, placed: Placed | None = None) -> dict[str, Any]:
     """Return a job as `lq status --json` gives it.
 
@@ -159,27 +134,6 @@ def entry(job: Job, turn: Turn | None, placed: Placed | None = None) -> dict[str
         "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,
     }
-
-
-def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
-    """Say when a job that does not run goes on; None where it runs, has ended, is simply the next, or nobody knows.
-
-    Args:
-        job: the job.
-        queue: whether it hands out jobs.
-        turn: what keeps the job from training.
-    """
-    if job.status is Status.WAITING:
-        due = job.not_before or 0.0
-        return output.ahead(due) if due > time.time() else "as soon as it can"
-    if job.status is Status.HELD:
-        return f"with lq release {job.id}"
-    if job.status is Status.PAUSED:
-        return f"with lq resume {job.id}"
-    if job.status is Status.QUEUED and queue.paused_at is not None:
-        return "with lq resume --queue"
-    until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return output.ahead(until) if until is not None else None
 
 
 def _tell(
@@ -215,19 +169,6 @@ def _tell(
             console.print(line, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
 
 
-def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
-    """Say why a job does not run, in one line; None where its state says it all."""
-    because = f"{job.reason}: {job.detail}" if job.status not in _SAY_IT_ALL and job.detail else None
-    if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
-        because = turn.obstacle.text
-    if because is None:
-        return None
-    when = goes_on(job, queue, turn)
-    verb = "starts" if job.status is Status.QUEUED and not job.attempts else "goes on"
-    goes = f", {verb} {when}" if when is not None else ""
-    return f"job {job.id} {job.status}{goes}: {because}"
-
-
 def _paused(queue: QueueState) -> Text:
     from rich.text import Text
 
@@ -254,14 +195,6 @@ def _table(jobs: list[Job], placed: Mapping[int, Placed], *, wide: bool) -> Tabl
     return table
 
 
-def _begins(placed: Placed | None) -> str:
-    """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
-    if placed is None or placed.start is None:
-        return output.NONE
-    then, soon = time.localtime(placed.start), placed.start - time.time() < _A_DAY_S
-    return time.strftime("~%H:%M" if soon else "~%a", then)
-
-
 def _row(job: Job, placed: Placed | None) -> list[str | Text]:
     from rich.text import Text
 
@@ -274,6 +207,6 @@ def _row(job: Job, placed: Placed | None) -> list[str | Text]:
         output.loss(job.train_loss),
         output.loss(job.val_loss),
         output.speed(job.it_s) if job.status is Status.RUNNING else output.NONE,
-        output.span(job.eta_seconds) if job.status is Status.RUNNING else _begins(placed),
+        output.span(job.eta_seconds) if job.status is Status.RUNNING else begins(placed),
         str(job.attempts),
     ]

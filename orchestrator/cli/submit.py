@@ -154,7 +154,7 @@ def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int
     """Return what keeps jobs from starting at once, by id; looked at only where one asks for something."""
     if not any(one.loaded.spec.lq.waits_for_something for one in checked):
         return {}
-    from orchestrator.cli.status import waiting_turns, waits
+    from orchestrator.cli.waiting import waiting_turns, waits
 
     turns, queue = waiting_turns(app, jobs), app.store.queue_state()
     return {job.id: text for job in jobs if (text := waits(job, queue, turns.get(job.id))) is not None}

@@ -12,7 +12,7 @@ from jobs.job import Job
 from jobs.states import ENDED, Status
 from orchestrator.app import App
 from orchestrator.cli import reach
-from orchestrator.cli.status import waiting_turns, waits
+from orchestrator.cli.waiting import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
 _QUEUE_OR_GROUP = "--queue, or --group NAME"
