@@ -67,6 +67,11 @@ class Home:
         """One folder a job."""
         return self.path / "jobs"
 
+    @property
+    def cache(self) -> Path:
+        """Tokenised data, for every job; may be deleted at any time."""
+        return self.path / "cache"
+
     def ensure(self) -> None:
         """Make the folders, for this user only.
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,8 +128,13 @@ class Child:
         )
 
 
-def spawn(job_dir: JobDir, attempt: int) -> Child:
+def spawn(job_dir: JobDir, attempt: int, *, arguments: Sequence[str] = ()) -> Child:
     """Start a child in a session of its own.
+
+    Args:
+        job_dir: its folder.
+        attempt: its number.
+        arguments: more of them.
 
     Raises:
         OSError: it cannot be started.
@@ -137,7 +143,7 @@ def spawn(job_dir: JobDir, attempt: int) -> Child:
         log.write(_header(attempt).encode())
         log.flush()
         popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.train", str(job_dir.path), "--attempt", str(attempt)],
+            [sys.executable, "-P", "-m", "workers.train", str(job_dir.path), "--attempt", str(attempt), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
