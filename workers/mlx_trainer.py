@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import functools
 import importlib.metadata
 import math
 import os
@@ -48,6 +48,7 @@ from workers.job_dir import JobDir
 from workers.measures import Measured, limit_bytes
 from workers.mlx_names import mlx_config
 from workers.process import address_space_share, battery, footprint_bytes, swap_bytes
+from workers.publishing import sha256_of
 from workers.reporter import Reporter
 from workers.requests import Requests
 from workers.tokenizing import all_rows
@@ -172,6 +173,7 @@ class TrainingRun(TrainingCallback):
 
     def _load_rows(self) -> None:
         self.events.append(Kind.PHASE, phase="tokenize")
+        self._data = data_hashes(self.spec)  # of what is trained, whatever becomes of the files
         try:
             settings = types.SimpleNamespace(**mlx_config(self.spec, self.leg))
             self.train_rows, self.valid_rows, self.test_rows = all_rows(
@@ -817,7 +819,7 @@ class TrainingRun(TrainingCallback):
             "self_test": self._fingerprint(),
             "versions": versions(),
             "machine": machine(),
-            "data": data_hashes(self.spec),
+            "data": self._data,
         }
 
     def _fingerprint(self) -> dict[str, Any] | None:
@@ -942,6 +944,7 @@ def _keep_unless(applies: mx.array, tree: Any, before: Any) -> None:
             tree[key] = mx.where(applies, tree[key], before[key])
 
 
+@functools.cache  # each is looked up on the disk, and every checkpoint asks
 def versions() -> dict[str, str]:
     """Return the versions that an exact resume needs to be the same."""
     names = ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")
@@ -957,7 +960,7 @@ def data_hashes(spec: JobSpec) -> dict[str, str]:
     """Return the sha256 of train.jsonl and valid.jsonl; empty where the data comes from the hub."""
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
 
 
 def _whole_iteration(micro: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ row gets its tokens. What a row is made of stays MLX-LM's business alone. No mlx
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from jobs.spec import JobSpec
 from workers.batches import Rows, Tokens
 from workers.job_dir import JobDir
+from workers.publishing import sha256_of
 from workers.token_cache import Key, TokenCache, folder_sha256, key_of
 
 SETS = ("train", "valid", "test")
@@ -187,12 +187,10 @@ def _keys(spec: JobSpec, tokenizer: Any) -> dict[str, Key]:
         return {}
     try:
         whose = folder_sha256(model)
-        files = {name: path for name in SETS if (path := data / f"{name}.jsonl").exists()}
-        return {name: key_of(spec, _sha256(path), whose) for name, path in files.items()}
     except OSError:
+        return {}
+    files = {name: path for name in SETS if (path := data / f"{name}.jsonl").exists()}
+    hashes = {name: sha256 for name, path in files.items() if (sha256 := sha256_of(path)) is not None}
+    if len(hashes) < len(files):
         return {}  # what cannot be read, MLX-LM will name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: key_of(spec, sha256, whose) for name, sha256 in hashes.items()}
