@@ -5,9 +5,10 @@ order and once in MLX-LM's. A seed draws the rows, the adapter's beginning and b
 make a pair. The number of rows is a multiple of the batch: either order sees every row once an epoch.
 
 Batches of rows of like length are batches of like content where the two go together, and MLX-LM's loss is a mean over
-the tokens of a batch: a token of a short row weighs more in a batch of short rows than beside a long one. Both are
-made to happen here: rows are of three kinds, each of its own lengths and with a grammar of its own, and what is
-compared is told for the third of the shortest and of the longest validation rows too. Prints one JSON object.
+the tokens of a batch: a token of a short row weighs more in a batch of short rows than beside a long one. Rows
+here are of three kinds, each with a grammar of its own. Which kind a row is follows chance (`--content by-chance`), or
+its length (`by-length`: the worst case, a batch of like length is of one kind). What is compared is told for the third
+of the shortest and of the longest validation rows too. Prints one JSON list, a pair an entry.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import json
 import math
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -37,11 +37,15 @@ from workers.mlx_trainer import _row_losses
 BATCH, ROWS, VALIDATION_ROWS, EPOCHS = 4, 240, 90, 4
 VOCABULARY, KINDS, BRANCHES = 64, 3, 4
 MU, SIGMA, SHORTEST, LONGEST = 3.6, 0.7, 8, 256
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-3
 LIMIT = 2048
 
 Mode = Literal["bucketed", "shuffled"]
 MODES: tuple[Mode, ...] = ("bucketed", "shuffled")
+CONTENT = ("by-chance", "by-length")
+
+STUDENT = {3: 3.182, 5: 2.571, 7: 2.365, 9: 2.262, 11: 2.201, 13: 2.160, 15: 2.131, 17: 2.110, 19: 2.093}
+"""Of t, the 97.5th percentile by degrees of freedom: what an even number of seeds needs."""
 
 
 def main() -> int:
@@ -58,7 +62,9 @@ def main() -> int:
 
 
 def _pair(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return for each order: losses after each epoch over all rows, the shortest and the longest third; seconds."""
+    """Return for each order: losses before and after each epoch, over all rows, the shortest and the longest third;
+    and the positions that were computed, padding included.
+    """
     chance = np.random.default_rng(seed)
     grammar = _grammar(chance)
     rows, validation = (_drawn(chance, grammar, count, options.content) for count in (ROWS, VALIDATION_ROWS))
@@ -93,20 +99,20 @@ def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, rate: float) -> di
     lengths = tuple(len(row) for row in rows.tokens)
     order = BatchOrder(lengths=lengths, sort_keys=rows.sort_keys, batch_size=BATCH, seed=seed, mode=mode)
     losses: list[list[float]] = []
-    seconds = [0.0]
+    positions = [0]
 
     def batches() -> Iterator[tuple[mx.array, mx.array]]:
         for position in range(EPOCHS * order.batches_per_epoch + 1):
             if position % order.batches_per_epoch == 0:
                 losses.append(_measured(model, validation))
-                began = time.perf_counter()
+            if position == EPOCHS * order.batches_per_epoch:
+                return
             tokens, spans = rows.padded(order.rows(position), LIMIT)
+            positions[0] += tokens.size
             yield mx.array(tokens), mx.array(spans)
-            if (position + 1) % order.batches_per_epoch == 0:
-                seconds[0] += time.perf_counter() - began
 
     _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1)
-    return {"losses": losses, "seconds": seconds[0]}
+    return {"losses": losses, "positions": positions[0]}
 
 
 def _model() -> Any:
@@ -156,6 +162,42 @@ def _measured(model: Any, rows: Rows) -> list[float]:
     model.train()
     third = len(places) // 3
     return [_mean(sums[part], tokens[part]) for part in (slice(None), slice(third), slice(-third, None))]
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of paired differences and its 95 % interval by Student's t.
+
+    Args:
+        differences: one a seed.
+    """
+    count = len(differences)
+    mean = math.fsum(differences) / count
+    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (count - 1))
+    half = STUDENT[count - 1] * spread / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def at_equal_rows(pair: dict[str, Any], part: int = 0) -> float:
+    """Return by how many percent the bucketed loss lies above the shuffled one after the same epochs.
+
+    Args:
+        pair: one of a seed.
+        part: 0 over all validation rows, 1 over the shortest third, 2 over the longest.
+    """
+    mine, other = (pair[mode]["losses"][-1][part] for mode in MODES)
+    return float(100 * (mine / other - 1))
+
+
+def at_equal_work(pair: dict[str, Any]) -> float:
+    """Return the same where either has computed as many positions, padding included, as the bucketed run in all.
+
+    The shuffled loss between two epochs is taken from a line between them.
+    """
+    mine, other = (pair[mode] for mode in MODES)
+    epochs = EPOCHS * mine["positions"] / other["positions"]
+    before = min(int(epochs), EPOCHS - 1)
+    left, right = other["losses"][before][0], other["losses"][before + 1][0]
+    return float(100 * (mine["losses"][-1][0] / (left + (epochs - before) * (right - left)) - 1))
 
 
 def _mean(sums: Sequence[float], tokens: Sequence[int]) -> float:
