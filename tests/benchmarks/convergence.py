@@ -43,6 +43,7 @@ LIMIT = 2048
 Mode = Literal["bucketed", "shuffled"]
 MODES: tuple[Mode, ...] = ("bucketed", "shuffled")
 CONTENT = ("by-chance", "by-length")
+LOSSES = ("mlx-lm", "by-token")
 
 STUDENT = {3: 3.182, 5: 2.571, 7: 2.365, 9: 2.262, 11: 2.201, 13: 2.160, 15: 2.131, 17: 2.110, 19: 2.093}
 """Of t, the 97.5th percentile by degrees of freedom: what an even number of seeds needs."""
@@ -56,6 +57,9 @@ def main() -> int:
         "--content", choices=("by-chance", "by-length"), default="by-chance", help="what a row's kind follows"
     )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument(
+        "--loss", choices=LOSSES, default=LOSSES[0], help="by-token: every token of an epoch weighs alike"
+    )
     options = parser.parse_args()
     print(json.dumps([_pair(seed, options) for seed in range(options.seeds)]))  # noqa: T201 what this is for
     return 0
@@ -69,7 +73,7 @@ def _pair(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     grammar = _grammar(chance)
     rows, validation = (_drawn(chance, grammar, count, options.content) for count in (ROWS, VALIDATION_ROWS))
     modes = MODES if seed % 2 else MODES[::-1]
-    return {mode: _run(mode, rows, validation, seed, options.learning_rate) for mode in modes}
+    return {mode: _run(mode, rows, validation, seed, options) for mode in modes}
 
 
 def _grammar(chance: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -92,10 +96,10 @@ def _drawn(chance: np.random.Generator, grammar: np.ndarray[Any, np.dtype[np.int
     return Rows(tokens=[tokens[place] for place in order], offsets=[0] * count, sort_keys=(1,) * count)
 
 
-def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, rate: float) -> dict[str, Any]:
+def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     mx.random.seed(seed)
     model = _model()
-    optimizer = optim.Adam(learning_rate=rate)
+    optimizer = optim.Adam(learning_rate=options.learning_rate)
     lengths = tuple(len(row) for row in rows.tokens)
     order = BatchOrder(lengths=lengths, sort_keys=rows.sort_keys, batch_size=BATCH, seed=seed, mode=mode)
     losses: list[list[float]] = []
@@ -111,7 +115,8 @@ def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, rate: float) -> di
             positions[0] += tokens.size
             yield mx.array(tokens), mx.array(spans)
 
-    _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1)
+    usual = sum(map(len, rows.tokens)) / order.batches_per_epoch if options.loss == "by-token" else None
+    _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1, _loss(usual))
     return {"losses": losses, "positions": positions[0]}
 
 
@@ -125,7 +130,9 @@ def _model() -> Any:
     return model
 
 
-def _train(model: Any, optimizer: Any, batches: Iterator[tuple[mx.array, mx.array]], iterations: int) -> None:
+def _train(
+    model: Any, optimizer: Any, batches: Iterator[tuple[mx.array, mx.array]], iterations: int, loss: Any
+) -> None:
     with tempfile.TemporaryDirectory() as scratch:  # train() insists on saving
         arguments = TrainingArgs(
             batch_size=BATCH,
@@ -142,10 +149,20 @@ def _train(model: Any, optimizer: Any, batches: Iterator[tuple[mx.array, mx.arra
                 train_dataset=[0],
                 val_dataset=None,
                 args=arguments,
-                loss=default_loss,
+                loss=loss,
                 iterate_batches=lambda **_: batches,
                 training_callback=TrainingCallback(),
             )
+
+
+def _loss(usual: float | None) -> Any:
+    """Return MLX-LM's loss; where a batch's usual number of tokens is given, times its own number over that."""
+
+    def weighed(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+        loss, tokens = default_loss(model, batch, spans)
+        return loss * tokens / usual, tokens
+
+    return default_loss if usual is None else weighed
 
 
 def _measured(model: Any, rows: Rows) -> list[float]:
