@@ -13,12 +13,14 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-_TOUCHED = ("created", "modified", "moved", "deleted")
+_TOUCHED = ("created", "modified", "moved", "deleted", "closed")
+"""Linux closes the files of a process that dies, so a death is heard at once; elsewhere it is seen a little later."""
+
 _GONE = ("moved", "deleted")
 
 
 class FileBell(FileSystemEventHandler):
-    """Rings when one file is written or deleted, or its folder is deleted or moved."""
+    """Rings when one file is written, deleted or let go by its writer, or its folder is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
         """Watch a file; its folder must exist.
