@@ -121,7 +121,7 @@ class Story:
         self._forget_given_up()
         write_json(self.job_dir.course, courses.to_json(self.course))
         attempt = self.store.begin_attempt(self.job.id, owner=self.night.owner, now=self.night.clock())
-        child = supervisor.spawn(self.job_dir, attempt.number)
+        child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.night.app.home.cache)])
         self.store.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child

@@ -78,6 +78,11 @@ class Home:
         """How long the rows of data files are in tokens; may be deleted."""
         return self.path / "cache" / "lengths"
 
+    @property
+    def cache(self) -> Path:
+        """Tokenised data, for every job; may be deleted at any time."""
+        return self.path / "cache"
+
     def ensure(self) -> None:
         """Make the folders, for this user only.
 

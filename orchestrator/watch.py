@@ -13,7 +13,9 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-_TOUCHED = ("created", "modified", "moved", "deleted")
+_TOUCHED = ("created", "modified", "moved", "deleted", "closed")
+"""Linux closes the files of a process that dies, so a death is heard at once; elsewhere it is seen a little later."""
+
 _GONE = ("moved", "deleted")
 _CAME = ("created", "modified", "moved", "closed")
 

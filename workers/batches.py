@@ -19,6 +19,9 @@ from jobs.course import Course, Leg
 Table = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 """Whole numbers in rows and columns."""
 
+Tokens = np.ndarray[tuple[int], np.dtype[np.int32]]
+"""The token ids of a row: four bytes each, where a list of Python's own numbers takes up to thirty-six."""
+
 WINDOW_BATCHES = 50
 """Bucketing sorts by length inside windows of this many batches, so that every epoch still mixes rows."""
 
@@ -159,7 +162,7 @@ def _fixed(order: BatchOrder, rows: Sequence[int]) -> list[tuple[int, ...]]:
 class Rows:
     """The tokenised rows of one data file."""
 
-    tokens: Sequence[Sequence[int]]  # token ids of each row
+    tokens: Sequence[Tokens]  # token ids of each row
     offsets: Sequence[int]  # first supervised token of each row
     sort_keys: tuple[int, ...]  # what MLX-LM sorts each row by
 
@@ -195,7 +198,7 @@ def padded_length(longest: int, max_seq_length: int) -> int:
     return min(1 + PAD_TO * ((longest + PAD_TO - 1) // PAD_TO), max_seq_length)
 
 
-def padded(rows: Sequence[Sequence[int]], offsets: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
+def padded(rows: Sequence[Tokens | Sequence[int]], offsets: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
     """Pad rows to one array as MLX-LM does.
 
     Args:

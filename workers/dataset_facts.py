@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.course import Leg
-from workers.batches import BatchOrder, Rows, padded_length
+from workers.batches import BatchOrder, Rows, Tokens, padded_length
 
 SHINGLE = 5
 NEAR = 0.8
@@ -116,10 +116,10 @@ def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
         (`near` is None where it was not sought); `inside`, rows of the training set that repeat an earlier one;
         `examples`, pairs of row numbers, from 1, with their resemblance.
     """
-    first: dict[tuple[int, ...], int] = {}
+    first: dict[bytes, int] = {}
     for place, row in enumerate(train.tokens):
-        first.setdefault(tuple(row), place)
-    same = {place: first[tuple(row)] for place, row in enumerate(other.tokens) if tuple(row) in first}
+        first.setdefault(row.tobytes(), place)
+    same = {place: first[row.tobytes()] for place, row in enumerate(other.tokens) if row.tobytes() in first}
     rest = [place for place in range(len(other)) if place not in same]
     near = _near(train.tokens, [other.tokens[place] for place in rest])
     found = [(place, train_place, 1.0) for place, train_place in same.items()]
@@ -134,7 +134,7 @@ def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
     }
 
 
-def _near(train: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> dict[int, tuple[int, float]] | None:
+def _near(train: Sequence[Tokens], other: Sequence[Tokens]) -> dict[int, tuple[int, float]] | None:
     """Return for each row of `other` with a near one in `train` which that is, and how near; None where not sought."""
     if sum(len(row) for row in train) > MOST_TOKENS:
         return None
@@ -176,7 +176,7 @@ def _resemblance(one: _Hashes, two: _Hashes) -> float:
     return float(shared / (small + large - shared))
 
 
-def _shingles(row: Sequence[int]) -> _Hashes:
+def _shingles(row: Tokens) -> _Hashes:
     """Return the distinct hashes of every run of SHINGLE tokens; of a shorter row the one of the whole."""
     tokens = np.asarray(row, dtype=np.uint64)
     size = min(SHINGLE, len(tokens))

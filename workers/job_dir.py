@@ -11,6 +11,7 @@ class JobDir:
     """The folder of one job."""
 
     path: Path
+    cache: Path | None = None  # where tokenised data is kept for every job; None for nowhere
 
     @property
     def config(self) -> Path:
@@ -46,6 +47,11 @@ class JobDir:
     def checkpoints(self) -> Path:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
+
+    @property
+    def tokens(self) -> Path:
+        """Tokenised data that is this job's alone."""
+        return self.path / "tokens"
 
     @property
     def adapters(self) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import functools
 import importlib.metadata
 import math
 import os
@@ -29,7 +29,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.generate import generate
 from mlx_lm.tuner.callbacks import TrainingCallback, get_reporting_callbacks
-from mlx_lm.tuner.datasets import CacheDataset, load_dataset
+from mlx_lm.tuner.datasets import load_dataset
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, grad_checkpoint, train
 from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters, load
@@ -48,8 +48,10 @@ from workers.job_dir import JobDir
 from workers.measures import Measured, limit_bytes
 from workers.mlx_names import mlx_config
 from workers.process import address_space_share, battery, footprint_bytes, swap_bytes
+from workers.publishing import sha256_of
 from workers.reporter import Reporter
 from workers.requests import Requests
+from workers.tokenizing import all_rows
 
 NEVER = sys.maxsize
 """An interval MLX-LM never reaches: validating and saving are done here, at absolute iterations."""
@@ -171,9 +173,12 @@ class TrainingRun(TrainingCallback):
 
     def _load_rows(self) -> None:
         self.events.append(Kind.PHASE, phase="tokenize")
+        self._data = data_hashes(self.spec)  # of what is trained, whatever becomes of the files
         try:
-            sets = load_dataset(types.SimpleNamespace(**mlx_config(self.spec, self.leg)), self.tokenizer)
-            self.train_rows, self.valid_rows, self.test_rows = (_tokenised(dataset) for dataset in sets)
+            settings = types.SimpleNamespace(**mlx_config(self.spec, self.leg))
+            self.train_rows, self.valid_rows, self.test_rows = all_rows(
+                self.spec, self.tokenizer, self.job_dir, lambda encoder: load_dataset(settings, cast("Any", encoder))
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise DataInvalid(f"the data {self.spec.data} cannot be used: {_one_line(error)}") from error
         if len(self.train_rows) < self.spec.batch_size:
@@ -814,7 +819,7 @@ class TrainingRun(TrainingCallback):
             "self_test": self._fingerprint(),
             "versions": versions(),
             "machine": machine(),
-            "data": data_hashes(self.spec),
+            "data": self._data,
         }
 
     def _fingerprint(self) -> dict[str, Any] | None:
@@ -939,6 +944,7 @@ def _keep_unless(applies: mx.array, tree: Any, before: Any) -> None:
             tree[key] = mx.where(applies, tree[key], before[key])
 
 
+@functools.cache  # each is looked up on the disk, and every checkpoint asks
 def versions() -> dict[str, str]:
     """Return the versions that an exact resume needs to be the same."""
     names = ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")
@@ -954,7 +960,7 @@ def data_hashes(spec: JobSpec) -> dict[str, str]:
     """Return the sha256 of train.jsonl and valid.jsonl; empty where the data comes from the hub."""
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
 
 
 def _whole_iteration(micro: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -964,17 +970,6 @@ def _whole_iteration(micro: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "train_loss": sum(float(info["train_loss"]) for info in micro) / len(micro),
         "iterations_per_second": 1.0 / seconds,
     }
-
-
-def _tokenised(dataset: Any) -> Rows:
-    """Tokenise a whole data file at once; the order of a run depends on every length."""
-    cached = CacheDataset(dataset)
-    rows = [cached[place] for place in range(len(dataset))]
-    return Rows(
-        tokens=[row[0] for row in rows],
-        offsets=[int(row[1]) for row in rows],
-        sort_keys=tuple(int(cached.itemlen(place)) for place in range(len(dataset))),
-    )
 
 
 def _named(tree: Any) -> dict[str, mx.array]:

@@ -41,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -P -m workers.train", description=__doc__)
     parser.add_argument("job_dir", type=Path)
     parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--cache", type=Path, help="where tokenised data is kept; nowhere unless given")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     requests = Requests()
     requests.listen()
-    job_dir = JobDir(options.job_dir)
+    job_dir = JobDir(options.job_dir, cache=options.cache)
     try:
         lock = LockFile.take(job_dir.lock)
     except Held:

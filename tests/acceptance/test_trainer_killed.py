@@ -60,6 +60,8 @@ def test_a_trainer_killed_when_it(
     assert [incident["code"] for incident in facts["incidents"]] == ["killed"]
     assert all(test.data["equal"] is True for test in training.events(Kind.SELF_TEST))
     assert len(training.events(Kind.SELF_TEST)) == (when is is_half_way)
+    kept = list((lq.home / "cache").iterdir())
+    assert [path.stat().st_mode & 0o777 for path in kept] == [0o600] * 2  # what train and valid were tokenised to
 
 
 def test_a_trainer_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(

@@ -19,9 +19,9 @@ from jobs.events import Kind
 from jobs.memory_need import FORMULA_RANGE
 from jobs.outcomes import Reason
 from jobs.states import Status
-from orchestrator.demo_model import build_data, build_model
+from orchestrator.demo_model import HIDDEN, build_data, build_model
 from orchestrator.reckoning import Reckoner
-from tests.benchmarks import material
+from tests.benchmarks import convergence, material
 from tests.benchmarks.clocks import (
     Timeline,
     alone,
@@ -103,10 +103,19 @@ class Bench:
 def iterations_per_second(bench: Bench) -> list[Figure]:
     """Speed on rows that are all equally long; checkpoints, events and supervision are on."""
     data = material.equal_rows(bench.folder / "equal")
-    file = material.job_file(bench.folder / "equal.yaml", bench.model, data, iters=230, steps_per_report=10)
-    runs = [tuple(200 / run.seconds(30, 230) for run in pair) for pair in bench.pairs("equal", file)]
+    build_model(bench.folder / "tiny")
     what = "iterations per second, all rows equally long, lq / mlx_lm.lora"
-    return [_ratio(what, runs, "it/s", goal=0.98, at_most=False)]
+    return [
+        _speed(bench, bench.model, data, "equal", what),
+        _speed(bench, bench.folder / "tiny", data, "tiny", f"the same on the demo's model (hidden {HIDDEN})"),
+    ]
+
+
+def _speed(bench: Bench, model: Path, data: Path, name: str, what: str) -> Figure:
+    """Compare 200 iterations after the first 30, in which shapes are compiled; either reports every 10."""
+    file = material.job_file(bench.folder / f"{name}.yaml", model, data, iters=230, steps_per_report=10)
+    runs = [tuple(200 / run.seconds(30, 230) for run in pair) for pair in bench.pairs(name, file)]
+    return _ratio(what, runs, "it/s", goal=0.98, at_most=False)
 
 
 def seconds_per_epoch(bench: Bench) -> list[Figure]:
@@ -378,6 +387,30 @@ def memory_plan(bench: Bench) -> list[Figure]:
     return [*figures, dataclasses.replace(share, at_most=False, lq=f"{sum(inside)} of {len(inside)}"), error]
 
 
+def learning(bench: Bench) -> list[Figure]:
+    """What bucketing does to learning: validation loss after the same rows, over seeds; `convergence.py` says how."""
+    seeds, found = 2 * bench.rounds + 2, list[Figure]()
+    words = [sys.executable, "-m", "tests.benchmarks.convergence", "--seeds", str(seeds), "--content"]
+    runs = [subprocess.Popen([*words, content], stdout=subprocess.PIPE, text=True) for content in convergence.CONTENT]
+    for content, run in zip(convergence.CONTENT, runs, strict=True):
+        pairs = json.loads(run.communicate()[0])
+        for what, compared in (("rows", convergence.at_equal_rows), ("work", convergence.at_equal_work)):
+            mean, low, high = convergence.interval([compared(pair) for pair in pairs])
+            figure = Figure(
+                what=f"validation loss at equal {what}, bucketed over shuffled, content {content.replace('-', ' ')}",
+                lq=f"{statistics.mean(pair['bucketed']['losses'][-1][0] for pair in pairs):.3f}",
+                peer=f"{statistics.mean(pair['shuffled']['losses'][-1][0] for pair in pairs):.3f}" * (what == "rows"),
+                value=mean,
+                spread=(low, high),
+                unit="%",
+                goal=0.0 if what == "work" else 1.0,
+                at_most=True,
+                note=f"{seeds} seeds in pairs; the spread is the 95 % interval of the mean" * (not found),
+            )
+            found.append(figure)
+    return found
+
+
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
     """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
     ratios = [mine / other for mine, other in runs]
@@ -412,6 +445,7 @@ def _plain(what: str, values: Sequence[float], unit: str, goal: float) -> Figure
 FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "speed": iterations_per_second,
     "epoch": seconds_per_epoch,
+    "convergence": learning,
     "start": start,
     "recovery": recovery,
     "cli": command_line,

@@ -13,6 +13,7 @@ import pytest
 from configs.load import dump_job
 from jobs.events import Kind
 from tests.mlx import rows
+from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
 from workers.checkpoints import MANIFEST, STATE, Checkpoint
 
@@ -60,6 +61,18 @@ def test_after_an_upgrade_it_goes_on_and_says_that_bits_may_differ(
     assert begun["resume_quality"] == "state"
     assert begun["iteration"] == stopped.newest.iteration
     assert training.weights() == finished.weights()  # for here only the name of the version was another
+
+
+def test_rows_that_change_while_it_trains_are_other_rows(build: Build, tmp_path: Path) -> None:
+    data = rows.write(tmp_path / "data", rows.chat)
+    training = build(**CHANGES | {"data": str(data), "iters": 400})
+    with training.running(1) as child:
+        training.await_checkpoint(child)
+        (data / "train.jsonl").write_text("".join(reversed((data / "train.jsonl").read_text().splitlines(True))))
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(FIRST_EVER_S) == 75, training.story()
+    assert training.run(2) == 78
+    assert "is not the file this run began with" in training.events(Kind.ENDED, attempt=2)[0].data["detail"]
 
 
 def test_it_refuses_to_go_on_with_other_rows(stopped: Training, tmp_path: Path) -> None:

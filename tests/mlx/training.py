@@ -34,6 +34,7 @@ class Training:
     def __init__(self, path: Path) -> None:
         """Look at a job folder; `laid_out` makes one."""
         self.job_dir = JobDir(path)
+        self.cache: Path | None = None  # where it keeps tokens
 
     @classmethod
     def laid_out(cls, path: Path, config: Mapping[str, Any]) -> Self:
@@ -63,9 +64,10 @@ class Training:
     @contextmanager
     def running(self, attempt: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """Run an attempt; whatever happens, it is gone afterwards."""
+        words = [sys.executable, "-P", "-m", "workers.train", str(self.job_dir.path), "--attempt", str(attempt)]
         with self.job_dir.log.open("a") as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.train", str(self.job_dir.path), "--attempt", str(attempt)],
+                words if self.cache is None else [*words, "--cache", str(self.cache)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

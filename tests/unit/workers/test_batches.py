@@ -240,6 +240,7 @@ def test_rows_in_quarantine_never_come_again() -> None:
 
 
 def test_rows_without_a_token_to_learn_are_found() -> None:
-    rows = Rows(tokens=[[1, 2, 3], [1], [1, 2, 3], [1, 2, 3, 4], [1, 2]], offsets=[0, 0, 3, 2, 1], sort_keys=(2,) * 5)
+    tokens = [np.arange(1, length + 1, dtype=np.int32) for length in (3, 1, 3, 4, 2)]
+    rows = Rows(tokens=tokens, offsets=[0, 0, 3, 2, 1], sort_keys=(2,) * 5)
     assert rows.supervised(10) == (0, 3, 4)
     assert rows.supervised(2) == (0, 4), "cut to two tokens, the answer of row 3 is gone"

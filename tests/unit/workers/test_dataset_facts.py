@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,9 @@ from workers.dataset_facts import describe, duplicates, padding_share, supervise
 
 def rows(tokens: Sequence[Sequence[int]], offset: int = 0) -> Rows:
     """Return tokenised rows."""
-    return Rows(tokens=tokens, offsets=[offset] * len(tokens), sort_keys=(2,) * len(tokens))
+    return Rows(
+        tokens=[np.array(row, np.int32) for row in tokens], offsets=[offset] * len(tokens), sort_keys=(2,) * len(tokens)
+    )
 
 
 def test_a_file_is_told_by_rows_tokens_and_lengths() -> None:
@@ -42,7 +46,7 @@ def test_the_tokens_learned_are_counted_as_the_loss_counts_them(shapes: list[tup
     counted = [  # mlx_lm/tuner/trainer.py, default_loss
         sum(first <= step <= last for step in range(1, table.shape[1])) for first, last in spans.tolist()
     ]
-    assert supervised(Rows(tokens=tokens, offsets=offsets, sort_keys=()), longest) == counted
+    assert supervised(dataclasses.replace(rows(tokens), offsets=offsets), longest) == counted
 
 
 @pytest.mark.parametrize("mode", ["bucketed", "shuffled"])

@@ -1,0 +1,225 @@
+"""`python -m tests.benchmarks.convergence`: what bucketing does to learning, in one process.
+
+MLX-LM's own train() trains a small random Qwen2 with LoRA on the same rows for the same epochs, once in lq's bucketed
+order and once in MLX-LM's. A seed draws the rows, the adapter's beginning and both orders, so the two runs of a seed
+make a pair. The number of rows is a multiple of the batch: either order sees every row once an epoch.
+
+Batches of rows of like length are batches of like content where the two go together, and MLX-LM's loss is a mean over
+the tokens of a batch: a token of a short row weighs more in a batch of short rows than beside a long one. Rows
+here are of three kinds, each with a grammar of its own. Which kind a row is follows chance (`--content by-chance`), or
+its length (`by-length`: the worst case, a batch of like length is of one kind). What is compared is told for the third
+of the shortest and of the longest validation rows too. Prints one JSON list, a pair an entry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import numpy as np
+from mlx_lm.models import qwen2
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
+from mlx_lm.tuner.utils import linear_to_lora_layers
+
+from workers.batches import BatchOrder, Rows
+from workers.mlx_trainer import _row_losses
+
+BATCH, ROWS, VALIDATION_ROWS, EPOCHS = 4, 240, 90, 4
+VOCABULARY, KINDS, BRANCHES = 64, 3, 4
+MU, SIGMA, SHORTEST, LONGEST = 3.6, 0.7, 8, 256
+LEARNING_RATE = 1e-3
+LIMIT = 2048
+
+Mode = Literal["bucketed", "shuffled"]
+MODES: tuple[Mode, ...] = ("bucketed", "shuffled")
+CONTENT = ("by-chance", "by-length")
+LOSSES = ("mlx-lm", "by-token")
+
+STUDENT = {3: 3.182, 5: 2.571, 7: 2.365, 9: 2.262, 11: 2.201, 13: 2.160, 15: 2.131, 17: 2.110, 19: 2.093}
+"""Of t, the 97.5th percentile by degrees of freedom: what an even number of seeds needs."""
+
+
+def main() -> int:
+    """Train every pair, and print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.convergence", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument(
+        "--content", choices=("by-chance", "by-length"), default="by-chance", help="what a row's kind follows"
+    )
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument(
+        "--loss", choices=LOSSES, default=LOSSES[0], help="by-token: every token of an epoch weighs alike"
+    )
+    options = parser.parse_args()
+    print(json.dumps([_pair(seed, options) for seed in range(options.seeds)]))  # noqa: T201 what this is for
+    return 0
+
+
+def _pair(seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Return for each order: losses before and after each epoch, over all rows, the shortest and the longest third;
+    and the positions that were computed, padding included.
+    """
+    chance = np.random.default_rng(seed)
+    grammar = _grammar(chance)
+    rows, validation = (_drawn(chance, grammar, count, options.content) for count in (ROWS, VALIDATION_ROWS))
+    modes = MODES if seed % 2 else MODES[::-1]
+    return {mode: _run(mode, rows, validation, seed, options) for mode in modes}
+
+
+def _grammar(chance: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return which tokens may follow a token, by kind of row: a few, equally likely."""
+    every = np.tile(np.arange(KINDS, VOCABULARY), (VOCABULARY, 1))
+    return np.stack([chance.permuted(every, axis=1)[:, :BRANCHES] for _ in range(KINDS)])
+
+
+def _drawn(chance: np.random.Generator, grammar: np.ndarray[Any, np.dtype[np.int64]], count: int, content: str) -> Rows:
+    """Draw rows of log-normal lengths; the shortest third is of the first kind, the longest of the last."""
+    lengths = np.sort(np.clip(np.round(chance.lognormal(MU, SIGMA, count)), SHORTEST, LONGEST).astype(int))
+    tokens = []
+    for place, length in enumerate(lengths.tolist()):
+        kind = place * KINDS // count if content == "by-length" else int(chance.integers(KINDS))
+        row = [kind]  # says which it is
+        for pick in chance.integers(0, BRANCHES, length - 1).tolist():
+            row.append(int(grammar[kind, row[-1], pick]))
+        tokens.append(np.array(row, np.int32))
+    order = chance.permutation(count)
+    return Rows(tokens=[tokens[place] for place in order], offsets=[0] * count, sort_keys=(1,) * count)
+
+
+def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    mx.random.seed(seed)
+    model = _model()
+    optimizer = optim.Adam(learning_rate=options.learning_rate)
+    lengths = tuple(len(row) for row in rows.tokens)
+    order = BatchOrder(lengths=lengths, sort_keys=rows.sort_keys, batch_size=BATCH, seed=seed, mode=mode)
+    losses: list[list[float]] = []
+    positions = [0]
+
+    def batches() -> Iterator[tuple[mx.array, mx.array]]:
+        for position in range(EPOCHS * order.batches_per_epoch + 1):
+            if position % order.batches_per_epoch == 0:
+                losses.append(_measured(model, validation))
+            if position == EPOCHS * order.batches_per_epoch:
+                return
+            tokens, spans = rows.padded(order.rows(position), LIMIT)
+            positions[0] += tokens.size
+            yield mx.array(tokens), mx.array(spans)
+
+    usual = sum(map(len, rows.tokens)) / order.batches_per_epoch if options.loss == "by-token" else None
+    _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1, _loss(usual))
+    return {"losses": losses, "positions": positions[0]}
+
+
+def _model() -> Any:
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "num_attention_heads": 4}
+    more = {"model_type": "qwen2", "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "vocab_size": VOCABULARY}
+    model: Any = qwen2.Model(qwen2.ModelArgs.from_dict(size | more))
+    model.freeze()
+    linear_to_lora_layers(model, 2, {"rank": 8, "scale": 2.0, "dropout": 0.0})
+    mx.eval(model.parameters())
+    return model
+
+
+def _train(
+    model: Any, optimizer: Any, batches: Iterator[tuple[mx.array, mx.array]], iterations: int, loss: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as scratch:  # train() insists on saving
+        arguments = TrainingArgs(
+            batch_size=BATCH,
+            iters=iterations,
+            val_batches=0,
+            steps_per_report=10**9,
+            steps_per_save=10**9,
+            adapter_file=str(Path(scratch) / "adapters.safetensors"),
+        )
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            train(
+                model=model,
+                optimizer=optimizer,
+                train_dataset=[0],
+                val_dataset=None,
+                args=arguments,
+                loss=loss,
+                iterate_batches=lambda **_: batches,
+                training_callback=TrainingCallback(),
+            )
+
+
+def _loss(usual: float | None) -> Any:
+    """Return MLX-LM's loss; where a batch's usual number of tokens is given, times its own number over that."""
+
+    def weighed(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+        loss, tokens = default_loss(model, batch, spans)
+        return loss * tokens / usual, tokens
+
+    return default_loss if usual is None else weighed
+
+
+def _measured(model: Any, rows: Rows) -> list[float]:
+    """Return nats per token over all rows, over the shortest third and over the longest."""
+    places = sorted(range(len(rows)), key=lambda row: len(rows.tokens[row]))
+    sums: list[float] = []
+    tokens: list[int] = []
+    model.eval()
+    for start in range(0, len(places), BATCH):
+        batch, spans = rows.padded(places[start : start + BATCH], LIMIT)
+        found, counted = _row_losses(model, mx.array(batch), mx.array(spans))
+        sums += found.tolist()  # type: ignore[arg-type]
+        tokens += counted.tolist()  # type: ignore[arg-type]
+    model.train()
+    third = len(places) // 3
+    return [_mean(sums[part], tokens[part]) for part in (slice(None), slice(third), slice(-third, None))]
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of paired differences and its 95 % interval by Student's t.
+
+    Args:
+        differences: one a seed.
+    """
+    count = len(differences)
+    mean = math.fsum(differences) / count
+    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (count - 1))
+    half = STUDENT[count - 1] * spread / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def at_equal_rows(pair: dict[str, Any], part: int = 0) -> float:
+    """Return by how many percent the bucketed loss lies above the shuffled one after the same epochs.
+
+    Args:
+        pair: one of a seed.
+        part: 0 over all validation rows, 1 over the shortest third, 2 over the longest.
+    """
+    mine, other = (pair[mode]["losses"][-1][part] for mode in MODES)
+    return float(100 * (mine / other - 1))
+
+
+def at_equal_work(pair: dict[str, Any]) -> float:
+    """Return the same where either has computed as many positions, padding included, as the bucketed run in all.
+
+    The shuffled loss between two epochs is taken from a line between them.
+    """
+    mine, other = (pair[mode] for mode in MODES)
+    epochs = EPOCHS * mine["positions"] / other["positions"]
+    before = min(int(epochs), EPOCHS - 1)
+    left, right = other["losses"][before][0], other["losses"][before + 1][0]
+    return float(100 * (mine["losses"][-1][0] / (left + (epochs - before) * (right - left)) - 1))
+
+
+def _mean(sums: Sequence[float], tokens: Sequence[int]) -> float:
+    return math.fsum(sums) / sum(tokens)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""Hints of the file system: what rings, so that nobody waits for the next look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.watch import FileBell
+from tests.harness import until
+
+WRITES = "import sys, time; file = open(sys.argv[1], 'a'); file.write('here'); file.flush(); time.sleep(600)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only inotify tells of a file that is let go")
+def test_the_death_of_a_trainer_rings_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with FileBell(path) as bell, subprocess.Popen([sys.executable, "-c", WRITES, path]) as writer:
+        try:
+            until(lambda: path.exists() and path.read_text() == "here", "the writer to have written")
+            until(lambda: not bell.wait(0.3), "the bell to be silent")
+            writer.kill()
+            assert bell.wait(30)
+        finally:
+            writer.kill()
+
+
+def test_a_line_rings_and_another_file_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with FileBell(path) as bell:
+        (tmp_path / "train.log").write_text("noise")
+        assert not bell.wait(0.5)
+        path.write_text("a line")
+        assert bell.wait(30)
