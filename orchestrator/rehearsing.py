@@ -59,6 +59,8 @@ def perform(home: Home, spec: JobSpec, course: Course, *, at: int, saves: bool, 
         timeout_s: after so long the child is ended.
     """
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
+    if home.path.is_dir():
+        arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there
     with _stage(home, spec, course) as job_dir:
         told = _performed(job_dir, spec, arguments, timeout_s=timeout_s)
         if any(event.kind is Kind.WARNING and event.data["code"] == "torn_kernel" for event in told.events):
