@@ -283,6 +283,7 @@ def test_a_wrong_file_is_refused_before_anything_is_loaded(
 # --- the queue ---
 
 
+@pytest.mark.slow
 def test_the_whole_queue_is_checked_in_its_order(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     usual = {"iters": 8, "lr_schedule": None, "learning_rate": 1e-4}
     first = quiet.submit(workshop.job_file(tmp_path / "first.yaml", **usual))

@@ -50,6 +50,7 @@ def test_without_a_worker_it_waits_and_the_status_says_so(lq: Lq, workshop: Work
     until(lambda: lq.json("status")["inbox"]["waiting"] == 0, "the file out of the inbox")
 
 
+@pytest.mark.slow
 def test_of_files_dropped_while_the_worker_is_killed_over_and_over_each_is_one_job(
     lq: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:

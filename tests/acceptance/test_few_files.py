@@ -22,6 +22,7 @@ MOST_CHECKPOINTS = 6
 OTHERS = {"adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json", "README.md"}
 
 
+@pytest.mark.slow
 def test_a_run_with_sixty_saves_ends_with_the_documented_few_files(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

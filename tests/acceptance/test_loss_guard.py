@@ -150,6 +150,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strike", [trainer_as_it_goes_wrong, both_after_the_autopsy, *SLOW])
 def test_a_rollback_that_is_killed_ends_as_if_it_had_not_been(
     strike: Callable[[Training], None], lq: Lq, workshop: Workshop, sums: Path, as_it_was: Result, tmp_path: Path

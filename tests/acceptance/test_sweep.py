@@ -14,6 +14,7 @@ from workers.job_dir import JobDir
 pytestmark = pytest.mark.timeout(700, func_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     lq.settings(notify={"services": [{"url": "json://127.0.0.1:9/", "name": "phone"}]})

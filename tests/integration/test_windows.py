@@ -147,17 +147,15 @@ def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
     assert told.evidence["expected"] > told.evidence["due"]
 
 
-def test_two_jobs_train_at_a_time_where_there_are_two_slots(workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_jobs_train_at_a_time_where_there_are_two_slots_and_both_are_reckoned_to_fit(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     with inside(tmp_path / "two", Hours("2026-11-25 22:30"), slots=2) as home:
-        lives = []
-        for turn in ("first", "second"):
-            files = [workshop.job_file(tmp_path / f"{turn}-{name}.yaml") for name in "ab"]
-            jobs = home.submit(*files)
-            home.begin()
-            home.begin()
-            home.rest()
-            lives.append([home.job(job.id) for job in jobs])
-    for jobs in lives:
-        assert [job.status for job in jobs] == [Status.SUCCEEDED] * 2
-    overlap = [(b.started_at or 0.0) < (a.ended_at or 0.0) for a, b in lives]
-    assert overlap == [False, True], "what they take is known only after one of them has run alone"
+        a, b = home.submit(*(workshop.job_file(tmp_path / f"{name}.yaml") for name in "ab"))
+        home.begin()
+        home.begin()
+        home.rest()
+        first, second = home.job(a.id), home.job(b.id)
+    assert [first.status, second.status] == [Status.SUCCEEDED] * 2
+    assert (second.started_at or 0.0) < (first.ended_at or 0.0), "their lives overlap"

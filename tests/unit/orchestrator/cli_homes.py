@@ -48,6 +48,7 @@ class Home:
         self.path = path
         self.jobs = path / "jobs"
         self.jobs.mkdir(mode=0o700)
+        (path / "inbox").mkdir(mode=0o700)
         self.write_settings("autostart: false\n")
         self.store = Store.open(path / "lq.db")
 
