@@ -165,6 +165,7 @@ def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Pat
     assert set(codes(job["warnings"])) >= {"unsupervised", "truncated", "duplicates", "few_validation_rows", "epochs"}
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_rehearsed(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, lq={"matrix": {"learning_rate": [1e-4, 2e-3]}})
     first, second = checked(quiet, file, "--set", "iters=8")["jobs"]
@@ -205,7 +206,7 @@ def test_a_death_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop
         iters=2,
     )
     with checking(quiet, file) as lq:
-        child = child_in(quiet, "tokenize")
+        child = child_in(quiet, "probe")  # its threads and its tokens it has by then
         bound = address_space(child.pid) + 16 * MEGABYTE
         resource.prlimit(child.pid, resource.RLIMIT_AS, (bound, bound))
         out, err = lq.communicate(timeout=FIRST_EVER_S)
@@ -302,6 +303,7 @@ def test_the_whole_queue_is_checked_in_its_order(quiet: Lq, workshop: Workshop, 
     assert re.fullmatch(r"2 jobs, one after the other: .*, all done .*; without 1 that would fail or is held", last)
 
 
+@pytest.mark.slow
 def test_a_queued_job_whose_data_are_gone_would_fail_and_the_others_are_checked(
     quiet: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -321,6 +323,7 @@ def test_an_empty_queue_is_no_failure(quiet: Lq) -> None:
     assert checked(quiet, "--queue") == {"schema": 1, "ok": True, "ends_at": None, "jobs": []}
 
 
+@pytest.mark.slow
 def test_beside_a_training_it_asks_first(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "night.yaml", iters=8)
     training = quiet.submit(file)
@@ -355,6 +358,7 @@ def test_killed_with_9_its_child_ends_too_and_removes_the_folder(quiet: Lq, work
     assert_nothing_left(quiet)
 
 
+@pytest.mark.slow
 def test_a_folder_that_both_left_behind_is_removed_by_the_next_check(
     quiet: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:

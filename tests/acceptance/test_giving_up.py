@@ -14,6 +14,7 @@ from tests.harness import Lq, Workshop, kill, lives, result
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
+@pytest.mark.slow
 def test_a_job_whose_trainer_is_always_killed_fails_and_a_retry_brings_it_to_the_end(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ IMPATIENT = {"stall": {"first_iteration": "60s", "least": "3s"}}
 """The first iteration may compile; from then on three seconds of silence are too long."""
 
 
+@pytest.mark.slow
 def test_a_trainer_that_stands_still_is_ended_and_resumed(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_running_job_is_paused_resumed_and_cancelled_from_two_terminals(
     assert facts["incidents"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_held_job_lets_others_go_first_and_a_paused_queue_lets_none(
     lq: Lq, workshop: Workshop, tmp_path: Path

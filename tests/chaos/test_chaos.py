@@ -21,6 +21,7 @@ ROUNDS = (
 """No round has two deaths of one cause, whose second would be answered after ten seconds only."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_whatever_goes_wrong_the_adapter_is_the_same_and_nothing_is_lost_or_left(
     capsys: pytest.CaptureFixture[str],

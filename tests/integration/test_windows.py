@@ -132,6 +132,7 @@ def test_a_strict_job_keeps_those_behind_it_from_training(home: Inside, workshop
     assert [home.job(one.id).attempts for one in (first, second)] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
     home: Inside, workshop: Workshop, tmp_path: Path
 ) -> None:

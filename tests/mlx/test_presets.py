@@ -21,6 +21,9 @@ from tests.mlx.conftest import Build
 
 ITERATIONS, ACCUMULATION = 16, 2
 
+QUICK = ("small", "qlora")
+"""Trained in the quick run; the others in the slow one."""
+
 
 def written(name: str) -> dict[str, Any]:
     """Return what stands in a preset, as MLX-LM would read it."""
@@ -82,7 +85,10 @@ def quantised(model: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [one.name for one in presets()])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one.name, marks=() if one.name in QUICK else pytest.mark.slow) for one in presets()],
+)
 def test_a_preset_trains_when_it_is_made_small(name: str, build: Build, model: Path, tmp_path: Path) -> None:
     place = quantised(model, tmp_path / "4bit") if name == "qlora" else model
     training = build(**scaled(name, tmp_path, str(place))).finish()

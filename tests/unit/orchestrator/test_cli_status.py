@@ -110,7 +110,8 @@ def test_status_colours_a_terminal_unless_told_not_to(home: Home) -> None:
     colourless = on_a_terminal(home.path, "status", columns=80, NO_COLOR="1")
     assert _COLOUR.search(coloured)
     assert not _COLOUR.search(colourless)
-    assert plain(coloured) == plain(colourless)
+    hour = re.compile(r"~\d\d:\d\d")  # of a forecast: a minute may have passed between the two
+    assert [hour.sub("~", line) for line in plain(coloured)] == [hour.sub("~", line) for line in plain(colourless)]
 
 
 def test_status_of_a_wide_terminal_shows_long_names(home: Home) -> None:
