@@ -143,7 +143,7 @@ def service(read: ServiceReading) -> Check:
     name = "service"
     if not read.present:
         says = "none: after a reboot the queue waits for lq submit or lq worker"
-        return warn(name, says, "lq worker --detach after each login, or a service: see README, After a reboot")
+        return warn(name, says, "lq service install, or lq worker --detach after each login")
     if read.program is None:
         return fail(name, f"{read.path} does not say what to start", "write it anew, or remove it")
     if not read.program_there:

@@ -12,8 +12,7 @@ from xml.parsers.expat import ExpatError
 
 from jobs.checkup import ServiceReading
 from orchestrator.home import VARIABLE, Home
-
-PLIST, UNIT = "local.lq.worker.plist", "lq.service"
+from orchestrator.service_files import LABEL, UNIT
 
 _STARTS = re.compile(r'^ExecStart=\s*(?:"([^"]+)"|(\S+))', re.MULTILINE)
 _HOME = re.compile(rf'^Environment=.*?"?{VARIABLE}=([^"\n]*?)(?:"|\s|$)', re.MULTILINE)
@@ -27,7 +26,7 @@ def place(environment: Mapping[str, str], *, apple: bool = sys.platform == "darw
         apple: launchd's, else systemd's.
     """
     if apple:
-        return Path("~/Library/LaunchAgents").expanduser() / PLIST
+        return Path("~/Library/LaunchAgents").expanduser() / f"{LABEL}.plist"
     return Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "systemd" / "user" / UNIT
 
 
