@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 from jobs.events import Event, Kind
 from jobs.job import Incident, Job
 from jobs.lateness import Pace, late
 from jobs.spec import JobSpec
-from jobs.terms import Terms
+from jobs.terms import Terms, terms_of
 from orchestrator import own_process
 from orchestrator.app import App
 from orchestrator.messages import clock
 from orchestrator.night import Night
-from orchestrator.schedule import Turn
+from orchestrator.store.line import Waiting
 from orchestrator.telling import Teller
 
 CODE = "deadline"
@@ -73,27 +74,28 @@ class Lookout:
         self._night = night
         self._planned_at = float("-inf")
 
-    def look(self, found: Sequence[Turn]) -> None:
-        """Tell of the jobs whose deadline is lost.
-
-        Args:
-            found: the line.
-        """
+    def look(self) -> None:
+        """Tell of the jobs in the line whose deadline is lost."""
         night = self._night
-        due = {turn.job.id: due for turn in found if (due := turn.terms.due(turn.job.submitted_at, night.zone))}
-        due = {job_id: at for job_id, at in due.items() if not _told(night, job_id, at)}
+        due = list(self._due())
         if not due or night.awake() - self._planned_at < PLAN_EVERY_S:
             return
         self._planned_at = night.awake()
         ends = planned_ends(night.app)
-        for turn in found:
-            if turn.job.id not in due:
-                continue
-            now, end = night.clock(), ends.get(turn.job.id)
+        for waiting, at in due:
+            now, end = night.clock(), ends.get(waiting.job.id)
             left_s = max(0.0, (end or now) - now)
-            if late(due[turn.job.id], now=now, left_s=left_s, window=None, zone=night.zone) is not None:
-                spec = JobSpec.model_validate_json(night.app.store.spec_json(turn.job.id))
-                _tell(night, turn.job, spec, due=due[turn.job.id], expected=end)
+            if late(at, now=now, left_s=left_s, window=None, zone=night.zone) is not None:
+                spec = JobSpec.model_validate_json(waiting.spec_json)
+                _tell(night, waiting.job, spec, due=at, expected=end)
+
+    def _due(self) -> Iterator[tuple[Waiting, float]]:
+        """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
+        night = self._night
+        for waiting in night.app.store.line():
+            at = terms_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, night.zone)
+            if at is not None and not _told(night, waiting.job.id, at):
+                yield waiting, at
 
 
 def planned_ends(app: App) -> dict[int, float]:

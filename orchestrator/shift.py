@@ -7,13 +7,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.course import Leg
 from jobs.errors import LqError
 from jobs.job import Job, NewMessage
 from jobs.outcomes import Reason
 from jobs.policy import DISK_LOOK_S
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import groups, schedule
+from orchestrator import groups, judgement, schedule
 from orchestrator.attempt import Story
 from orchestrator.lateness import Lookout
 from orchestrator.night import Night
@@ -49,6 +50,7 @@ class Shift:
         self._taken = 0  # slots taken
         self._rung = False  # a bell was heard while every slot was taken
         self._choosing = threading.Lock()  # no two slots look at the same line
+        self._reckonings: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
         self._vigil = Vigil(night)
         self._lookout = Lookout(night)
@@ -83,7 +85,7 @@ class Shift:
         """A minute has passed: write the digest if its hour has come, see what came apart."""
         cap_log(self._night.app.home.start_log, START_LOG_BYTES)
         self._post.tick()
-        self._look_at_deadlines()
+        self._lookout.look()
         ring_for_the_lost(self._night.app, self._night.clock())
         self._thinner.tick(self._night.app.store, self._night.clock())
         self._tell_of_groups()
@@ -95,11 +97,6 @@ class Shift:
                 groups.tell_ended(self._night.app, self._night.clock())
             finally:
                 self._comparing.release()
-
-    def _look_at_deadlines(self) -> None:
-        night = self._night
-        found = schedule.turns(night.app.store, now=night.clock(), zone=night.zone, read=night.read)
-        self._lookout.look(found)
 
     # --- slots ---
 
@@ -155,8 +152,17 @@ class Shift:
         return Room(
             app.store,
             lambda: planning.recommended_memory(app.store)[0],
-            lambda spec, leg: planning.most_memory(app, spec, leg),
+            self._reckoned,
         )
+
+    def _reckoned(self, spec: JobSpec, leg: Leg) -> int | None:
+        """Return what a configuration is reckoned to take; once, since that reads its model and its data."""
+        from orchestrator import planning
+
+        key = judgement.fit_key(spec, leg)
+        if key not in self._reckonings:
+            self._reckonings[key] = planning.most_memory(self._night.app, spec, leg)
+        return self._reckonings[key]
 
     def _wake_at(self, moment: float | None, now: float) -> None:
         """Have the bell rung at a moment; once, however often this is asked."""

@@ -15,7 +15,7 @@ from jobs.course import Course
 from jobs.job import Fit, Job
 from jobs.obstacles import Reading
 from jobs.spec import JobSpec
-from orchestrator import forecast, lateness, schedule
+from orchestrator import forecast, lateness
 from orchestrator.app import App
 from orchestrator.home import Home as Place
 from orchestrator.judgement import fit_key
@@ -83,9 +83,8 @@ def test_a_deadline_that_is_lost_in_the_line_is_told_once(home: Home) -> None:
     with App(Place(home.path)) as app:
         night = Night(app=app, owner=WORKER, read=lambda _: Reading(), zone=UTC)
         for _ in range(2):
-            found = schedule.turns(app.store, now=time.time(), zone=UTC, read=night.read)
-            lateness.Lookout(night).look(found)
-    told = [(one.job_id, one.code) for job in found for one in home.store.incidents(job.job.id)]
+            lateness.Lookout(night).look()
+    told = [(one.job_id, one.code) for job in home.store.line() for one in home.store.incidents(job.job.id)]
     assert told == [(third.id, "deadline")], "the second has years"
     [incident] = home.store.incidents(third.id)
     assert incident.text.startswith("wanted by ")
