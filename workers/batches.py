@@ -215,3 +215,14 @@ def padded(rows: Sequence[Tokens | Sequence[int]], offsets: Sequence[int], max_s
         tokens[place, :length] = row[:length]
     spans = np.array(list(zip(offsets, lengths, strict=True)), np.int32)
     return tokens, spans
+
+
+def learned_tokens(spans: Table, length: int) -> int:
+    """Return how many tokens of a batch MLX-LM's loss counts.
+
+    Args:
+        spans: first and last supervised position of each row, (rows, 2).
+        length: tokens a row is padded to; the first has nothing before it to learn from.
+    """
+    first, last = np.maximum(spans[:, 0], 1), np.minimum(spans[:, 1], length - 1)
+    return int(np.maximum(last - first + 1, 0).sum())

@@ -40,7 +40,7 @@ from jobs.events import Kind
 from jobs.outcomes import Quality, Reason
 from jobs.spec import JobSpec
 from workers import checkpoints, sensors
-from workers.batches import BatchOrder, Rows, orders
+from workers.batches import BatchOrder, Rows, learned_tokens, orders
 from workers.checkpoints import Checkpoint
 from workers.dataset_facts import dataset_facts, targets
 from workers.event_log import EventLog
@@ -49,12 +49,12 @@ from workers.measures import Measured, limit_bytes
 from workers.mlx_names import mlx_config
 from workers.process import address_space_share, battery, footprint_bytes, swap_bytes
 from workers.publishing import sha256_of
-from workers.reporter import Reporter
+from workers.reporter import Reporter, Trained
 from workers.requests import Requests
 from workers.tokenizing import all_rows
 
 NEVER = sys.maxsize
-"""An interval MLX-LM never reaches: validating and saving are done here, at absolute iterations."""
+"""An interval MLX-LM never reaches: reporting, validating and saving are done here, at absolute iterations."""
 
 SELF_TEST_S = 10.0
 """A resume measures again what took at most so long of the checkpoint's own validation."""
@@ -74,6 +74,9 @@ AUTOPSY_ROWS, AUTOPSY_TOLD = 256, 20
 GUARD = "lq_guard"
 """The loss guard's own entry in the optimizer's state: train() carries it through its compiled step. Not saved."""
 
+SMALL = 1 << 16
+"""Elements of an array; those of up to so many are summed together: a sum for each would cost a start for each."""
+
 OTHER_BATCHES_TOLERANCE = 1e-3
 """How far a loss may lie off, in parts of it, when the same rows are measured in batches of another size."""
 
@@ -86,7 +89,7 @@ _OPTIMIZERS = {
 }
 
 
-class TrainingRun(TrainingCallback):
+class TrainingRun:
     """One attempt at a run, from loading the model to the last checkpoint."""
 
     def __init__(self, spec: JobSpec, course: Course, job_dir: JobDir, events: EventLog, requests: Requests) -> None:
@@ -110,7 +113,6 @@ class TrainingRun(TrainingCallback):
         self._saved_time = time.monotonic()
         self._finished = False
         self._segment_ends: int | None = None  # iteration at which this process makes room for a fresh one
-        self._micro: list[dict[str, Any]] = []  # MLX-LM's reports of the micro-batches of an unfinished iteration
         self._pressure = sensors.PressureGauge()
         self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
         self._checkpointing = False  # gradient checkpointing is on; MLX-LM turns it on for good
@@ -417,7 +419,7 @@ class TrainingRun(TrainingCallback):
             iters=(iteration - self.reporter.iteration) * self._cuts
             + 1,  # so that _batches is asked after the last one
             val_batches=0,
-            steps_per_report=1,
+            steps_per_report=NEVER,
             steps_per_eval=NEVER,
             steps_per_save=NEVER,
             max_seq_length=leg.max_seq_length,
@@ -435,9 +437,8 @@ class TrainingRun(TrainingCallback):
                 train_dataset=self.train_rows,
                 val_dataset=None,
                 args=arguments,
-                loss=guarded_loss,
+                loss=self.optimizer.loss,
                 iterate_batches=lambda **_: self._batches(iteration),
-                training_callback=self,
             )
         scratch.unlink(missing_ok=True)
         return not self._stopped
@@ -452,45 +453,69 @@ class TrainingRun(TrainingCallback):
 
         Returning ends train(). After the last iteration of a leg nothing is due before the next leg has begun.
         """
-        self._attempt_tokens = 0
         for position in range(self.reporter.iteration, end):
             if self._between(position):
                 self._stopped = True
                 return
-            rows, size = self.order.rows(position), self.leg.batch_size
-            for start in range(0, len(rows), size):
-                yield self._batch(self.train_rows, rows[start : start + size])
+            yield from self._iteration(position)
         if end == self.end:
             self._between(end)
             self._stopped = not self._finished
 
-    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Take MLX-LM's report; with steps_per_report=1 there is one for each micro-batch."""
-        self._micro.append(train_info)
-        if len(self._micro) < self._cuts:
-            return
-        train_info, self._micro = _whole_iteration(self._micro), []
-        total = int(train_info["trained_tokens"])
+    def _iteration(self, position: int) -> Iterator[tuple[mx.array, mx.array]]:
+        """Yield the micro-batches of an iteration, and count it: train() asks on when it has evaluated each.
+
+        Its own reports would say the same, but draw a table for every one.
+        """
+        rows, size = self.order.rows(position), self.leg.batch_size
+        losses, tokens, seconds = [], 0, 0.0
+        for start in range(0, len(rows), size):
+            batch, spans = self.train_rows.padded(rows[start : start + size], self.leg.max_seq_length)
+            arrays = mx.array(batch), mx.array(spans)
+            began = time.perf_counter()
+            yield arrays
+            seconds += time.perf_counter() - began
+            losses.append(float(self.optimizer.state[GUARD]["loss"].item()))
+            tokens += learned_tokens(spans, batch.shape[1])
+        self._count(sum(losses) / len(losses), tokens, seconds)
+
+    def _count(self, loss: float, tokens: int, seconds: float) -> None:
+        """Count an iteration that was trained.
+
+        Args:
+            loss: the mean of its micro-batches.
+            tokens: that it learned from.
+            seconds: it took.
+        """
         seen = self.optimizer.state[GUARD]
         lost = int(seen["skipped"].item()) > self._lost_updates
         self._lost_updates += lost
-        mean = self.reporter.count(
-            train_info,
-            total - self._attempt_tokens,
-            lost=min(self.spec.grad_accumulation_steps, self.reporter.iteration + 1) if lost else 0,
+        trained = Trained(
+            loss=loss,
+            tokens=tokens,
+            seconds=seconds,
+            learning_rate=float(self.optimizer.learning_rate.item()),
             grad_norm=float(seen["grad_norm"].item()),
+            lost=min(self.spec.grad_accumulation_steps, self.reporter.iteration + 1) if lost else 0,
         )
-        loss = float(train_info["train_loss"])
+        mean = self.reporter.count(trained)
         self._not_finite = loss if lost or not math.isfinite(loss) else None
-        self._attempt_tokens = total
         self._validation, self._validation_saved, self._measured = None, True, None
         iteration = self.reporter.iteration
-        due = iteration % self.spec.steps_per_report == 0 or iteration == self.end
-        if due and self._forward is not None:
-            mine = {"iteration": iteration, "train_loss": mean, "trained_tokens": self.reporter.tokens}
-            self._forward.on_train_loss_report(train_info | mine)
+        if self._forward is not None and (iteration % self.spec.steps_per_report == 0 or iteration == self.end):
+            self._forward.on_train_loss_report(self._as_mlx_reports(trained, mean))
 
-    _attempt_tokens = 0  # as train() counts them, from the beginning of each call
+    def _as_mlx_reports(self, trained: Trained, mean: float) -> dict[str, Any]:
+        return {
+            "iteration": self.reporter.iteration,
+            "train_loss": mean,
+            "learning_rate": trained.learning_rate,
+            "iterations_per_second": 1.0 / trained.seconds,
+            "tokens_per_second": trained.tokens / trained.seconds,
+            "trained_tokens": self.reporter.tokens,
+            "peak_memory": mx.get_peak_memory() / 1e9,
+        }
+
     _stopped = False
     _forward: TrainingCallback | None = None
 
@@ -861,7 +886,23 @@ class GuardedOptimizer:
     def init(self, parameters: Any) -> None:
         """Make the state for these parameters."""
         self._inner.init(parameters)
-        self.state[GUARD] = {"grad_norm": mx.array(0.0), "skipped": mx.array(0)}
+        self.state[GUARD] = {"loss": mx.array(0.0), "grad_norm": mx.array(0.0), "skipped": mx.array(0)}
+
+    def loss(self, model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+        """Return MLX-LM's loss, and keep it. Where it is not finite its gradients are not either: no update is made.
+
+        Args:
+            model: what is trained.
+            batch: tokens, (rows, length).
+            spans: first and last supervised position, (rows, 2).
+
+        Returns:
+            the mean over the tokens in nats, and how many these are.
+        """
+        loss, tokens = default_loss(model, batch, spans)
+        loss = loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan))
+        self.state[GUARD]["loss"] = loss
+        return loss, tokens
 
     def update(self, model: Any, gradients: Any) -> None:
         """Apply the gradients, clipped where that is asked for; or nothing, where their norm is not finite.
@@ -912,16 +953,12 @@ class LegRate:
         return rate
 
 
-def guarded_loss(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-    """Return MLX-LM's loss; where it is not finite its gradients are not either, so that no update is made of them."""
-    loss, tokens = default_loss(model, batch, spans)
-    return loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan)), tokens
-
-
 def _global_norm(gradients: Any) -> mx.array:
     """Return the 2-norm over all gradients, summed in float32: half precision would overflow."""
-    squares = [mx.square(one.astype(mx.float32)).sum() for one in _named(gradients).values()]
-    return mx.sqrt(mx.stack(squares).sum())
+    arrays = [one.astype(mx.float32) for one in _named(gradients).values()]
+    small = [one.reshape(-1) for one in arrays if one.size <= SMALL]
+    parts = [*([mx.concatenate(small)] if small else []), *(one for one in arrays if one.size > SMALL)]
+    return mx.sqrt(mx.stack([mx.square(one).sum() for one in parts]).sum())
 
 
 def _all_finite(arrays: Sequence[mx.array]) -> bool:
@@ -961,15 +998,6 @@ def data_hashes(spec: JobSpec) -> dict[str, str]:
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
     return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
-
-
-def _whole_iteration(micro: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the report of an iteration from those of its micro-batches: the mean loss, and the time of all."""
-    seconds = sum(1.0 / float(info["iterations_per_second"]) for info in micro)
-    return micro[-1] | {
-        "train_loss": sum(float(info["train_loss"]) for info in micro) / len(micro),
-        "iterations_per_second": 1.0 / seconds,
-    }
 
 
 def _named(tree: Any) -> dict[str, mx.array]:

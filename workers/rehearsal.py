@@ -87,12 +87,9 @@ class Rehearsal(TrainingRun):
     def _batches(self, end: int) -> Iterator[Any]:
         """Yield batches as wide as the mean one, until enough updates are timed; train() drives this."""
         accumulation = self.spec.grad_accumulation_steps
-        self._attempt_tokens = 0
         for place in itertools.islice(itertools.cycle(self._alike), end - self.reporter.iteration):
             began = time.monotonic()
-            rows, size = self.order.rows(place), self.leg.batch_size
-            for start in range(0, len(rows), size):
-                yield self._batch(self.train_rows, rows[start : start + size])
+            yield from self._iteration(place)
             self._seconds.append(time.monotonic() - began)
             if self._not_finite is not None:
                 self._lost[place] = self._not_finite

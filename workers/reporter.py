@@ -1,7 +1,8 @@
-"""From MLX-LM's callback to progress lines: one loss an iteration, at least a line every few seconds. No mlx."""
+"""From trained iterations to progress lines: one loss an iteration, at least a line every few seconds. No mlx."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -16,8 +17,20 @@ SHORTEST_LINE_S = 0.25
 HEARTBEAT_S = 5.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One iteration."""
+
+    loss: float  # nats per token
+    tokens: int  # it learned from
+    seconds: float  # it took
+    learning_rate: float
+    grad_norm: float | None = None  # global norm of the last update's gradients
+    lost: int = 0  # of the last iterations, this one included, how many went into an update that was not applied
+
+
 class Reporter:
-    """Collects what MLX-LM reports each iteration and writes it as progress events at report boundaries."""
+    """Collects each iteration and writes them as progress events at report boundaries."""
 
     def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, Any]]) -> None:
         """Start at the beginning of a run; `restore` moves it to a checkpoint.
@@ -57,27 +70,23 @@ class Reporter:
         """Return what a checkpoint must keep."""
         return {"tokens": self.tokens, "losses": list(self._losses), "skipped": list(self._lost)}
 
-    def count(self, info: dict[str, Any], new_tokens: int, *, lost: int = 0, grad_norm: float | None = None) -> float:
-        """Take MLX-LM's report of one iteration (steps_per_report=1) and write a line where one is due.
+    def count(self, trained: Trained) -> float:
+        """Count an iteration and write a line where one is due.
 
         Args:
-            info: MLX-LM's report.
-            new_tokens: trained in this iteration.
-            lost: of the last iterations, this one included, how many went into an update that was not applied.
-            grad_norm: global norm of the last update's gradients.
+            trained: the iteration.
 
         Returns:
             The mean loss of the present report so far, this iteration included; of those that are finite.
         """
         self.iteration += 1
-        self.tokens += new_tokens
-        self._losses.append(float(info["train_loss"]))
-        self._learning_rate = float(info["learning_rate"])
-        self._seconds += 1.0 / float(info["iterations_per_second"])
+        self.tokens += trained.tokens
+        self._losses.append(trained.loss)
+        self._learning_rate, self._grad_norm = trained.learning_rate, trained.grad_norm
+        self._seconds += trained.seconds
         self._timed += 1
-        self._line_tokens += new_tokens
-        self._lost += range(self.iteration - lost + 1, self.iteration + 1)
-        self._grad_norm = grad_norm
+        self._line_tokens += trained.tokens
+        self._lost += range(self.iteration - trained.lost + 1, self.iteration + 1)
         report = self._losses[-((self.iteration - 1) % self._every + 1) :]
         if self.iteration % self._every == 0 and time.monotonic() - self._last_line >= SHORTEST_LINE_S:
             self.flush()

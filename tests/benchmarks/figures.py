@@ -21,7 +21,7 @@ from jobs.outcomes import Reason
 from jobs.states import Status
 from orchestrator.demo_model import HIDDEN, build_data, build_model
 from orchestrator.reckoning import Reckoner
-from tests.benchmarks import convergence, material
+from tests.benchmarks import convergence, material, side_by_side
 from tests.benchmarks.clocks import (
     Timeline,
     alone,
@@ -49,6 +49,8 @@ LONG_RUN = 15_000
 DETECTOR_RUNS = 200
 WATCHED_S = 10.0
 SETTLED_S = 5.0
+TURNS = 10
+"""Turns a round that lq and MLX-LM take where speed is measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,10 +114,23 @@ def iterations_per_second(bench: Bench) -> list[Figure]:
 
 
 def _speed(bench: Bench, model: Path, data: Path, name: str, what: str) -> Figure:
-    """Compare 200 iterations after the first 30, in which shapes are compiled; either reports every 10."""
-    file = material.job_file(bench.folder / f"{name}.yaml", model, data, iters=230, steps_per_report=10)
-    runs = [tuple(200 / run.seconds(30, 230) for run in pair) for pair in bench.pairs(name, file)]
-    return _ratio(what, runs, "it/s", goal=0.98, at_most=False)
+    """Let both take turns of 20 iterations; either reports every 10, and lq writes its checkpoints."""
+    file = material.job_file(bench.folder / f"{name}.yaml", model, data, iters=100_000, steps_per_report=10)
+    pairs = TURNS * bench.rounds
+    with (
+        side_by_side.under_lq(bench.lq, file) as mine,
+        side_by_side.alone(file, bench.folder / f"{name}-alone") as other,
+    ):
+        runs = side_by_side.turns(mine, other, pairs)
+    low, high = _half_apart([mine / other for mine, other in runs])
+    figure = _ratio(what, runs, "it/s", goal=0.98, at_most=False)
+    return dataclasses.replace(figure, spread=(low, high), note=f"{pairs} turns each; the spread is the middle half")
+
+
+def _half_apart(values: Sequence[float]) -> tuple[float, float]:
+    """Return the quartiles."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return low, high
 
 
 def seconds_per_epoch(bench: Bench) -> list[Figure]:

@@ -25,7 +25,7 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from workers.mlx_trainer import GuardedOptimizer, guarded_loss
+from workers.mlx_trainer import GuardedOptimizer
 
 WARM, TIMED = 3, 30
 ROWS, TOKENS, VOCABULARY = 4, 64, 512
@@ -93,7 +93,7 @@ def _train(model: Any, optimizer: Any, clock: _Clock, scratch: Path, *, guarded:
             train_dataset=[0],
             val_dataset=None,
             args=arguments,
-            loss=guarded_loss if guarded else default_loss,
+            loss=optimizer.loss if guarded else default_loss,
             iterate_batches=lambda **_: _batches(),
             training_callback=clock,
         )

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from jobs.events import Event, Kind, number
 from workers.event_log import EventLog, read
-from workers.reporter import SHORTEST_LINE_S, Reporter
+from workers.reporter import SHORTEST_LINE_S, Reporter, Trained
 
 MEMORY = {"active": 1, "cache": 2, "peak": 3, "footprint": 4}
 
 
-def report(loss: float, *, it_s: float = 4.0) -> dict[str, Any]:
-    """What MLX-LM says of one iteration."""
-    return {"train_loss": loss, "learning_rate": 1e-4, "iterations_per_second": it_s, "trained_tokens": 0}
+def report(loss: float, tokens: int, *, it_s: float = 4.0) -> Trained:
+    """One iteration."""
+    return Trained(loss=loss, tokens=tokens, seconds=1.0 / it_s, learning_rate=1e-4)
 
 
 def loss_of(iteration: int) -> float:
@@ -40,7 +40,7 @@ class Run:
             if resume is not None:
                 reporter.restore(*resume)
             for _ in range(iterations):
-                reporter.count(report(loss_of(reporter.iteration + 1)), 7)
+                reporter.count(report(loss_of(reporter.iteration + 1), 7))
             if reporter.iteration % self.every == 0:  # as the trainer does before it saves
                 reporter.flush()
             return reporter.iteration, reporter.pending()
@@ -87,9 +87,9 @@ def test_a_fast_run_writes_few_lines_and_loses_nothing(path: Path) -> None:
 def test_the_first_report_is_written_at_once(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=2, memory=lambda: MEMORY)
-        reporter.count(report(3.0), 5)
+        reporter.count(report(3.0, 5))
         assert read(path, 0).events == []
-        reporter.count(report(2.0, it_s=2.0), 6)
+        reporter.count(report(2.0, 6, it_s=2.0))
     [line] = read(path, 0).events
     assert line.data == {
         "iteration": 2,
@@ -108,7 +108,7 @@ def test_the_end_of_a_run_writes_an_unfinished_report_too(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=10, memory=lambda: MEMORY)
         for loss in (3.0, 2.0, 1.0):
-            reporter.count(report(loss), 5)
+            reporter.count(report(loss, 5))
         reporter.flush()
         reporter.flush()
     [line] = read(path, 0).events
@@ -118,7 +118,7 @@ def test_the_end_of_a_run_writes_an_unfinished_report_too(path: Path) -> None:
 def test_a_heartbeat_carries_no_loss_and_keeps_what_waits(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=10, memory=lambda: MEMORY)
-        reporter.count(report(3.0), 5)
+        reporter.count(report(3.0, 5))
         reporter.beat()
         reporter.flush()
     beat, line = read(path, 0).events
@@ -130,8 +130,8 @@ def test_the_speed_after_a_resume_counts_only_what_was_timed_here(path: Path) ->
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=4, memory=lambda: MEMORY)
         reporter.restore(2, {"tokens": 100, "losses": [9.0, 8.0]})
-        reporter.count(report(7.0, it_s=2.0), 10)
-        reporter.count(report(6.0, it_s=2.0), 10)
+        reporter.count(report(7.0, 10, it_s=2.0))
+        reporter.count(report(6.0, 10, it_s=2.0))
     [line] = read(path, 0).events
     assert line.data["losses"] == [9.0, 8.0, 7.0, 6.0]
     assert (line.data["it_s"], line.data["tok_s"], line.data["tokens"]) == (2.0, 20.0, 120)
@@ -141,9 +141,9 @@ def test_losses_that_are_no_numbers_survive_a_checkpoint(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
         reporter.restore(1, {"tokens": 0, "losses": ["nan"]})
-        reporter.count(report(math.inf), 1)
+        reporter.count(report(math.inf, 1))
         assert [str(loss) for loss in reporter.pending()["losses"]] == ["nan", "inf"]
-        reporter.count(report(2.0), 1)
+        reporter.count(report(2.0, 1))
     [line] = read(path, 0).events
     assert [str(number(loss)) for loss in line.data["losses"]] == ["nan", "inf", "2.0"]
 
@@ -152,9 +152,9 @@ def test_others_hear_the_mean_of_a_report_as_mlx_lm_tells_it(path: Path) -> None
     """As wandb would get it from mlx_lm.lora, also where a resume falls into the midst of a report."""
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
-        assert [reporter.count(report(loss), 1) for loss in (6.0, 2.0, 4.0, 9.0)] == [6.0, 4.0, 4.0, 9.0]
+        assert [reporter.count(report(loss, 1)) for loss in (6.0, 2.0, 4.0, 9.0)] == [6.0, 4.0, 4.0, 9.0]
         kept = reporter.pending()
     with EventLog(path, 2) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
         reporter.restore(4, kept)
-        assert [reporter.count(report(loss), 1) for loss in (5.0, 1.0)] == [7.0, 5.0]
+        assert [reporter.count(report(loss, 1)) for loss in (5.0, 1.0)] == [7.0, 5.0]
