@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.data_rows import RowFormat, fault_of, format_of
-from configs.faults import one_line
+from configs.faults import one_line, told
 from configs.places import looks_like_path
 from configs.training_rules import hub_entries
-from jobs.errors import DataInvalid, located
+from jobs.errors import DataInvalid, Line, located
 from jobs.spec import JobSpec
 
 NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
@@ -44,11 +44,12 @@ class DataFacts:
     notes: tuple[str, ...]  # one line each, for the user
 
 
-def check_data(spec: JobSpec) -> DataFacts:
+def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) -> DataFacts:
     """Check the data of a job.
 
     Args:
         spec: as configs/load.py returns it, with absolute paths.
+        named_in: the job file and the line that names the data, where that is still at hand.
 
     Raises:
         DataInvalid: a file is missing, a row cannot be trained on, or there are too few.
@@ -59,11 +60,17 @@ def check_data(spec: JobSpec) -> DataFacts:
     if folder.is_dir():
         return _folder_facts(folder, spec)
     if folder.exists():
-        raise _invalid(folder, None, "data: is a file; name the folder that holds train.jsonl")
+        raise _misnamed(folder, "is a file", "name the folder that holds train.jsonl", named_in)
     if looks_like_path(spec.data):
-        text = "data: no such folder (a data set on the Hugging Face hub is named org/name)"
-        raise _invalid(folder.absolute(), None, text)
+        hint = "(a data set on the Hugging Face hub is named org/name)"
+        raise _misnamed(folder.absolute(), "no such folder", hint, named_in)
     return _hub_facts(spec.data, "no such folder, and ")
+
+
+def _misnamed(folder: Path, what: str, hint: str, named_in: tuple[Path, Line | None] | None) -> DataInvalid:
+    if named_in is None:
+        return _invalid(folder, None, f"data: {what}{'' if hint.startswith('(') else ';'} {hint}")
+    return DataInvalid(told(*named_in, f"data: {what}: {folder}{'' if hint.startswith('(') else ';'} {hint}"))
 
 
 def _hub_facts(name: str, remark: str = "") -> DataFacts:

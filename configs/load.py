@@ -18,6 +18,7 @@ from configs.overlay import IN_MATRIX, Setting, lay, parse_set
 from configs.places import place
 from configs.training_rules import training_faults
 from configs.yaml_text import Document
+from jobs.errors import Line
 from jobs.spec import JobSpec, LqSpec
 
 
@@ -37,6 +38,7 @@ class LoadedJob:
     spec: JobSpec  # every path absolute, lq.name filled in
     notes: tuple[str, ...]  # one line each: what the user should be told
     source: Path  # absolute
+    data_line: Line | None = None  # of the file, where it names its data
     sweep: Sweep | None = None  # it is one of; None for a file without a matrix
     label: str | None = None  # what tells it from the others of its sweep
     varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the matrix sets, by dotted key
@@ -129,7 +131,9 @@ def _loaded(document: Document, defaults: LqSpec | None) -> LoadedJob:
     placed = place(document, spec, current=Path.cwd())
     _require_text_paths(document, placed.spec)
     named = _named(placed.spec, document.source)
-    return LoadedJob(spec=named, notes=(*placed.notes, *_notes(spec)), source=document.source)
+    return LoadedJob(
+        spec=named, notes=(*placed.notes, *_notes(spec)), source=document.source, data_line=document.line(("data",))
+    )
 
 
 def load_frozen(path: Path) -> JobSpec:

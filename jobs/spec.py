@@ -49,7 +49,10 @@ def parse_limit(value: object) -> object:
         if not 1 <= float(found[1]) <= 100:
             raise ValueError("a share from 1% to 100%, or a size like 12GB")
         return f"{float(found[1]):g}%"
-    return parse_size(value)
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise ValueError("a share like 85% or a size like 12GB") from error
 
 
 def parse_share(value: object) -> object:

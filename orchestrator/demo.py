@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import LqError, NotAllowed
+from jobs.errors import HomeUnusable, LqError, NotAllowed
 from jobs.events import Kind
 from jobs.states import ENDED
 from orchestrator.cli.event_lines import line
@@ -85,8 +85,12 @@ def _prepare(home: Path, say: Say) -> None:
             raise NotAllowed(f"{home} exists and is not of an earlier demo; name another folder with --home")
         _lq(home, "worker", "stop", check=False)
         shutil.rmtree(home)
-    home.mkdir(parents=True, mode=0o700)
-    (home / _MARK).write_text("lq demo may remove this folder\n")
+    try:
+        home.mkdir(parents=True, mode=0o700)
+        (home / _MARK).write_text("lq demo may remove this folder\n")
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise HomeUnusable(f"{home}: cannot be made: {why}; name another folder with --home") from error
     say("1. A tiny random Qwen2, its tokenizer and 96 questions with answers, made on the spot; nothing is downloaded.")
     build_model(home / "model")
     build_data(home / "data", valid=60)  # as many as a verdict asks for

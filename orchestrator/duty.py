@@ -78,7 +78,7 @@ def stop(home: Home, *, leave_running: bool, timeout_s: float) -> ProcessIdentit
     present = running(home)
     who = named_in(present) if present is not None else None
     if who is None:
-        raise NoWorker(f"no worker runs for {home.path}")
+        raise NoWorker(f"no worker runs for {home.path}, so none has to be stopped; see: lq status")
     process.signal_one(who, LEAVE if leave_running else signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while process.is_alive(who):

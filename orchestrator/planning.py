@@ -339,7 +339,7 @@ def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
     from configs.data_files import check_data
     from orchestrator.submit import known_to_fit
 
-    facts = check_data(loaded.spec)
+    facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
     valid = facts.files.get("valid.jsonl")
     leg = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
     return _Asked(

@@ -99,7 +99,7 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     for loaded in jobs:
         key = loaded.spec.model_dump_json(include=_OF_DATA)
         if key not in found:
-            found[key] = check_data(loaded.spec)
+            found[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
         checked.append(_checked(app, loaded, found[key], overwrite=overwrite))
     return checked
 

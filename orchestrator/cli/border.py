@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import traceback
@@ -42,6 +43,40 @@ VERBS = {
 }
 
 
+ELSEWHERE = {
+    "add": "submit",
+    "enqueue": "submit",
+    "queue": "submit",
+    "train": "run",
+    "list": "status",
+    "ls": "status",
+    "ps": "status",
+    "jobs": "status",
+    "top": "status",
+    "info": "show",
+    "describe": "show",
+    "log": "logs",
+    "follow": "logs",
+    "tail": "logs",
+    "kill": "cancel",
+    "stop": "pause",
+    "abort": "cancel",
+    "remove": "cancel",
+    "start": "resume",
+    "continue": "resume",
+    "restart": "retry",
+    "switch": "move",
+    "delete": "clean",
+    "rm": "clean",
+    "estimate": "plan",
+    "init": "config init",
+    "validate": "check",
+    "daemon": "worker",
+    "help": "--help",
+}
+"""What neighbours call a verb (pueue, Slurm, Docker, Determined), and what it is here."""
+
+
 class Verbs(click.Group):
     """The verbs; each is imported when it is called, so that `lq status` pays for nothing else."""
 
@@ -64,12 +99,27 @@ class Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
-            raise click.NoSuchCommand(error.command_name, possibilities=VERBS, ctx=ctx) from error
+            raise click.UsageError(no_verb(error.command_name), ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, VERBS[verb][2]) for verb in VERBS])
+
+
+def no_verb(typed: str) -> str:
+    """Say that there is no such verb, and what was meant.
+
+    Args:
+        typed: in the place of the verb.
+    """
+    if typed.isdecimal():
+        return f"no verb '{typed}'; did you mean 'lq show {typed}'?"
+    if typed.endswith((".yaml", ".yml")):
+        return f"no verb '{typed}'; did you mean 'lq submit {typed}'?"
+    near = [ELSEWHERE[typed]] if typed in ELSEWHERE else difflib.get_close_matches(typed, [*VERBS, *ELSEWHERE], n=1)
+    meant = ELSEWHERE.get(near[0], near[0]) if near else None
+    return f"no verb '{typed}'" + (f"; did you mean 'lq {meant}'?" if meant is not None else "")
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -103,7 +153,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        return _told(_click_line(error), 2, debug)
+        return _told(_click_line(error, arguments), 2, debug)
     except LqError as error:
         return _told(str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 the border of the process
@@ -117,11 +167,27 @@ def _told(line: str, code: int, debug: bool) -> int:
     return code
 
 
-def _click_line(error: click.ClickException) -> str:
+def _click_line(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """Return what click says as lq says things: in one sentence, with where to read on."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "lq"
-    said = error.format_message().rstrip(".")
+    path = context.command_path if context is not None else _typed_verb(arguments)
+    said = _misplaced(error, arguments) if path == "lq" else None
+    said = said or error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    said = said[:1].lower() + said[1:]
     return f"{said}{'' if said.endswith('?') else ';'} see: {path} --help"
+
+
+def _typed_verb(arguments: Sequence[str]) -> str:
+    """Return the verb that was typed, for an error that does not say where it arose."""
+    return next((f"lq {word}" for word in arguments if word in VERBS), "lq")
+
+
+def _misplaced(error: click.ClickException, arguments: Sequence[str]) -> str | None:
+    """Say where an option belongs that was typed before the verb."""
+    verb = next((word for word in arguments if word in VERBS), None)
+    if not isinstance(error, click.NoSuchOption) or verb is None:
+        return None
+    return f"option '{error.option_name}' stands after the verb: lq {verb} {error.option_name}"
 
 
 def _pipe_closed() -> int:

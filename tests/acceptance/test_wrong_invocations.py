@@ -1,0 +1,174 @@
+"""Forty and more ways to type it wrong: each is answered in one line that names the thing and what to do.
+
+Most are typed in this process, because a new one for each would take half a minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jobs.states import Status
+from orchestrator.cli.border import run
+from orchestrator.demo_model import build_data, build_model
+from tests.harness import Lq
+from tests.unit.orchestrator.cli_homes import Home, one_of_each
+
+FILES = {
+    "good": "",
+    "tabs": "\tlq: {}\n",
+    "typo": "grad_accumulation: 4\n",
+    "lq_typo": "lq: {priorty: 3}\n",
+    "old": "lora_layers: 4\n",
+    "peft": "lora_parameters: {rank: 8, alpha: 16}\n",
+    "twice": "iters: 9\n",
+    "window": 'lq: {window: "25:00-07:00"}\n',
+    "no_such_job": "lq: {after: [77]}\n",
+    "memory": "lq: {memory: {limit: lots}}\n",
+    "notify": "lq: {notify: {on: [finishd]}}\n",
+}
+"""What stands below a job file that is right."""
+
+USUAL = "model: model\ntrain: true\ndata: data\niters: 8\nbatch_size: 2\nnum_layers: -1\n"
+OTHERS = {
+    "no_model": USUAL.replace("model: model", "model: ./modle"),
+    "no_data": USUAL.replace("data: data", "data: ./dat"),
+    "never": USUAL.replace("iters: 8", "iters: 0"),
+    "large_batch": USUAL.replace("batch_size: 2", "batch_size: 4000"),
+    "layers": USUAL.replace("num_layers: -1", "num_layers: 99"),
+    "empty": "",
+}
+
+WRONG: list[tuple[str, int, tuple[str, ...]]] = [
+    # the verb
+    ("lq statsu", 2, ("'statsu'", "did you mean 'lq status'", "lq --help")),
+    ("lq ls", 2, ("'ls'", "did you mean 'lq status'")),
+    ("lq kill 1", 2, ("'kill'", "did you mean 'lq cancel'")),
+    ("lq add good.yaml", 2, ("'add'", "did you mean 'lq submit'")),
+    ("lq good.yaml", 2, ("'good.yaml'", "did you mean 'lq submit good.yaml'")),
+    ("lq 3", 2, ("'3'", "did you mean 'lq show 3'")),
+    ("lq frobnicate", 2, ("'frobnicate'", "lq --help")),
+    ("lq worker stat", 2, ("'stat'", "did you mean 'status'", "lq worker --help")),
+    ("lq config shema", 2, ("'shema'", "did you mean 'schema'")),
+    # options
+    ("lq status --jsn", 2, ("'--jsn'", "did you mean '--json'", "lq status --help")),
+    ("lq --json status", 2, ("'--json'", "after the verb", "lq status --json")),
+    ("lq move 1 --before", 2, ("'--before'", "lq move --help")),
+    ("lq move 1", 2, ("--first", "--before ID")),
+    ("lq wait --timeout soon", 2, ("'soon'", "lq wait --help")),
+    ("lq wait --timeout nan", 2, ("'nan'", "lq wait --help")),
+    ("lq clean --older-than soon", 2, ("'soon'", "30d")),
+    ("lq service print --kind cron", 2, ("'cron'", "launchd", "systemd")),
+    ("lq report 1 --format pdf", 2, ("'pdf'", "html")),
+    ("lq status extra", 2, ("extra", "lq status --help")),
+    # jobs
+    ("lq show", 2, ("ID", "lq show --help")),
+    ("lq cancel", 2, ("name a job", "lq cancel --help")),
+    ("lq pause", 2, ("name a job", "--queue")),
+    ("lq compare 1", 2, ("two jobs",)),
+    ("lq verify", 2, ("name a job", "--all")),
+    ("lq show 99", 3, ("no job 99", "lq status --all")),
+    ("lq cancel 99", 3, ("no job 99", "lq status --all")),
+    ("lq wait 99", 102, ("no job 99", "lq status --all")),
+    ("lq cancel --group nigthly", 3, ("no group 'nigthly'",)),
+    ("lq cancel {succeeded}", 5, ("job {succeeded}", "has ended already")),
+    ("lq retry {running}", 5, ("job {running}", "is running")),
+    ("lq hold {running}", 5, ("job {running}", "lq pause {running}")),
+    ("lq worker stop", 4, ("no worker runs", "lq status")),
+    # job files
+    ("lq submit", 2, ("FILE", "lq submit --help")),
+    ("lq submit none.yaml", 2, ("none.yaml", "no such file")),
+    ("lq submit .", 2, ("is a folder", "YAML file")),
+    ("lq submit tabs.yaml", 2, ("tabs.yaml:7", "not valid YAML")),
+    ("lq submit typo.yaml", 2, ("typo.yaml:7", "did you mean 'grad_accumulation_steps'")),
+    ("lq submit lq_typo.yaml", 2, ("lq_typo.yaml:7", "did you mean 'priority'")),
+    ("lq submit old.yaml", 2, ("old.yaml:7", "'lora_layers'", "remove it", "'num_layers'")),
+    ("lq submit peft.yaml", 2, ("peft.yaml:7", "lora_parameters.scale: 2", "16 / 8")),
+    ("lq submit twice.yaml", 2, ("twice.yaml:7", "'iters' is given twice", "line 4")),
+    ("lq submit window.yaml", 2, ("window.yaml:7", "lq.window", "23:00-07:00")),
+    ("lq submit no_such_job.yaml", 2, ("lq.after", "77")),
+    ("lq submit memory.yaml", 2, ("memory.yaml:7", "lq.memory.limit", "85%")),
+    ("lq submit notify.yaml", 2, ("notify.yaml:7", "finishd", "finished")),
+    ("lq submit no_model.yaml", 2, ("no_model.yaml:1", "no such folder", "modle")),
+    ("lq submit no_data.yaml", 2, ("no_data.yaml:3", "no such folder", "dat")),
+    ("lq submit never.yaml", 2, ("never.yaml:4", "iters", "greater than 0")),
+    ("lq submit large_batch.yaml", 2, ("train.jsonl", "batch_size")),
+    ("lq submit layers.yaml", 2, ("layers.yaml:6", "num_layers", "2")),
+    ("lq submit empty.yaml", 2, ("empty.yaml", "is empty", "model and data")),
+    ("lq submit good.yaml --set iters", 2, ("--set iters", "key=value")),
+    ("lq submit good.yaml --set itres=5", 2, ("--set itres", "did you mean 'iters'")),
+    ("lq submit good.yaml --set iters=many", 2, ("--set iters", "'many'", "whole number")),
+    # the rest
+    ("lq config init smal", 2, ("'smal'", "did you mean 'small'")),
+    ("lq config init --output /nowhere/x.yaml", 2, ("/nowhere/x.yaml", "--output")),
+    ("lq demo --home /proc/x", 1, ("/proc/x", "--home")),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """A home with a job in every state, and files to submit."""
+
+    home: Path
+    folder: Path
+    ids: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """Lay everything out once; what is refused changes nothing."""
+    folder = tmp_path_factory.mktemp("desk")
+    build_model(folder / "model")
+    build_data(folder / "data", train=16, valid=4, test=4)
+    for name, more in FILES.items():
+        (folder / f"{name}.yaml").write_text(USUAL + more)
+    for name, text in OTHERS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    home = Home(folder / "home")
+    ids = {Status(status).value: job_id for status, job_id in one_of_each(home).items()}
+    home.store.close()
+    return Desk(home.path, folder, ids)
+
+
+@pytest.mark.parametrize(("typed", "code", "says"), WRONG, ids=[typed for typed, _, _ in WRONG])
+def test_a_wrong_invocation_is_answered_in_one_helpful_line(
+    desk: Desk,
+    typed: str,
+    code: int,
+    says: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LQ_HOME", str(desk.home))
+    monkeypatch.chdir(desk.folder)
+    before = sorted(path for path in desk.folder.rglob("*"))
+    assert run(shlex.split(typed.format(**desk.ids))[1:]) == code
+    out, err = capfd.readouterr()
+    assert re.fullmatch(r"lq: [^\n]+\n", err), f"not one line: {err!r}"
+    for words in says:
+        assert words.format(**desk.ids) in err
+    assert "unexpected:" not in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert sorted(path for path in desk.folder.rglob("*")) == before, "nothing is left behind"
+
+
+def test_there_are_forty() -> None:
+    assert len(WRONG) >= 40
+    assert len({typed for typed, _, _ in WRONG}) == len(WRONG)
+
+
+@pytest.mark.slow
+def test_one_line_at_the_real_prompt(desk: Desk) -> None:
+    for typed, code, says in WRONG:
+        if ".yaml" in typed:
+            continue  # those name files of the desk's folder
+        words = shlex.split(typed.format(**desk.ids))[1:]
+        answer = Lq(desk.home)(*words, expect=code)
+        assert re.fullmatch(r"lq: [^\n]+\n", answer.err), f"not one line: {answer.err!r}"
+        assert answer.out == ""
+        assert all(part.format(**desk.ids) in answer.err for part in says)
