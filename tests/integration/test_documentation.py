@@ -1,11 +1,12 @@
-"""The documentation against the program: what can be typed is documented, and what is documented can be typed."""
+"""The documentation against the program: what can be typed is documented, and what is documented can be typed.
+
+What is generated is held by tests/docs/test_generated.py, what is run by tests/docs/test_pages_run.py.
+"""
 
 from __future__ import annotations
 
-import itertools
 import re
-import shlex
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 
 import click
@@ -16,87 +17,52 @@ from configs.load import load_jobs
 from configs.settings import load_settings
 from jobs.spec import LqSpec
 from orchestrator.cli.border import VERBS, lq
+from tests.docs.command_line import commands, parse
+from tests.docs.pages import DOCS, ROOT, anchors, blocks, command_lines, links, pages
+from tests.harness import Workshop
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
 STOREYS = ("orchestrator", "workers", "configs", "jobs")
-
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+TYPED = {typed: command for typed, command, _ in commands()}
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    """Yield every verb with what one types for it."""
-    yield from _below("lq", lq, click.Context(lq, info_name="lq"))
+def _writes_json(command: click.Command) -> bool:
+    return any("--json" in option.opts for option in command.params)
 
 
-def _below(typed: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
-    yield typed, command
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None
-            yield from _below(f"{typed} {name}", below, click.Context(below, info_name=name, parent=context))
-
-
-def blocks(*languages: str) -> list[str]:
-    """Return the code blocks of README.md in these languages."""
-    return [text for language, text in _BLOCK.findall(README) if language in languages]
-
-
-def typed_in_readme() -> list[str]:
-    """Return every `lq …` command line of README.md: in blocks, and in the first column of tables."""
-    lines = [line.removeprefix("$ ") for block in blocks("sh", "console") for line in block.splitlines()]
-    lines += re.findall(r"^\| `([^`]+)` \|", README, re.MULTILINE)
-    return [line for line in lines if line.startswith("lq ")]
-
-
-def parse(line: str) -> None:
-    """Parse a command line as `lq` would, and run nothing."""
-    command: click.Command = lq
-    words = [_example(word) for word in shlex.split(line, comments=True)[1:]]
-    context = command.make_context("lq", words)
-    while isinstance(command, click.Group):
-        words = list(itertools.dropwhile(lambda word: word.startswith("-"), words))  # a group has flags only
-        if not words:
-            return
-        name, below, words = command.resolve_command(context, words)
-        assert below is not None
-        command, context = below, below.make_context(name, words, parent=context)
-
-
-def _example(word: str) -> str:
-    """Return something to type for a word that stands for something."""
-    return {"ID": "1", "ID...": "1", "[ID...]": "1", "[FILE...]": "x.yaml", "S": "60", "VERB": "status"}.get(word, word)
+def name_of(page: Path) -> str:
+    """Return what a page is called in the test's name."""
+    return str(page.relative_to(ROOT))
 
 
 # --- README.md ---
 
 
 def test_readme_begins_with_the_two_commands() -> None:
-    first = blocks("sh")[0].splitlines()
+    first = blocks(README, "sh")[0].splitlines()
     assert [line.partition("#")[0].strip() for line in first] == ["make demo", "make test"]
-    assert README.index("make demo") < 20
+    assert README.read_text().index("make demo") < 20
 
 
-@pytest.mark.parametrize("typed", [typed for typed, _ in commands()])
+@pytest.mark.parametrize("typed", TYPED)
 def test_every_verb_stands_in_the_readme(typed: str) -> None:
-    assert re.search(rf"`{typed}( [^`]*)?`", README), f"{typed} is not documented"
+    assert re.search(rf"`{typed}( [^`]*)?`", README.read_text()), f"{typed} is not documented"
 
 
-@pytest.mark.parametrize(("typed", "command"), list(commands()), ids=[typed for typed, _ in commands()])
-def test_every_option_stands_beside_its_verb(typed: str, command: click.Command) -> None:
-    options = {name for option in command.params for name in option.opts if name.startswith("--")} - {"--help"}
-    said = "\n".join(line for line in README.splitlines() if re.search(rf"`{typed}\b", line))
-    missing = {option for option in options - {"--json"} if not re.search(rf"`[^`]*{option}\b", said)}
-    assert not missing, f"{typed}: {missing} not documented"
-    if "--json" in options:
-        assert re.search(rf"`{typed}( ID)? --json", README), f"{typed} --json is not documented"
+@pytest.mark.parametrize("typed", [typed for typed, command in TYPED.items() if not isinstance(command, click.Group)])
+def test_every_verb_has_its_line_in_the_readmes_list(typed: str) -> None:
+    assert re.search(rf"^\| `{typed}( [^`]*)?` \| \S", README.read_text(), re.MULTILINE), f"{typed} is not in the list"
 
 
-@pytest.mark.parametrize("typed", [typed for typed, _ in commands()])
+@pytest.mark.parametrize("typed", [typed for typed, command in TYPED.items() if _writes_json(command)])
+def test_the_fields_of_every_json_are_documented(typed: str) -> None:
+    text = (DOCS / "reference" / "json-fields.md").read_text()
+    assert re.search(rf"`{typed}( ID)? --json", text) or typed == "lq logs", f"{typed} --json is not documented"
+
+
+@pytest.mark.parametrize("typed", TYPED)
 def test_every_verb_says_what_it_does(typed: str) -> None:
-    command = dict(commands())[typed]
+    command = TYPED[typed]
     assert command.help
     assert all(option.help for option in command.params if isinstance(option, click.Option))
 
@@ -110,8 +76,15 @@ def test_the_list_of_verbs_is_the_verbs() -> None:
         assert words.endswith(".")
 
 
-@pytest.mark.parametrize("line", sorted(set(typed_in_readme())))
-def test_every_command_in_the_readme_can_be_typed(line: str) -> None:
+# --- every page ---
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [(page, line) for page in pages() for line in sorted(set(command_lines(page)))],
+    ids=lambda value: name_of(value) if isinstance(value, Path) else value,
+)
+def test_every_command_on_a_page_can_be_typed(page: Path, line: str) -> None:
     try:
         parse(line)
     except click.exceptions.Exit as ended:  # --version prints and ends
@@ -122,40 +95,72 @@ def test_a_command_that_cannot_be_typed_would_be_noticed() -> None:
     for line in ("lq submti x.yaml", "lq show", "lq status --al", "lq worker stopp", "lq wait soon"):
         with pytest.raises(click.UsageError):
             parse(line)
-    assert len(typed_in_readme()) > 25
+    assert len(command_lines(README)) > 25
 
 
-def test_the_job_files_of_the_readme_can_be_submitted(tmp_path: Path) -> None:
-    first, own, *more = (block for block in blocks("yaml") if "\nlq:" in f"\n{block}")
-    for text in (first, *(f"model: a/b\ndata: c/d\n{block}" for block in (own, *more))):
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_shell_block_is_shell(page: Path) -> None:
+    for block in blocks(page, "sh"):
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_the_job_files_on_a_page_can_be_submitted(page: Path, tmp_path: Path, workshop: Workshop) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "model").symlink_to(workshop.model)
+    for block in blocks(page, "yaml"):
+        if not re.search(r"^(model|lq):", block, re.MULTILINE):
+            continue
         path = tmp_path / "first.yaml"
-        path.write_text(text)
-        (tmp_path / "data").mkdir(exist_ok=True)
+        usual = {"model": "a/b", "data": "c/d"}
+        given = yaml.safe_load(block)
+        path.write_text("".join(f"{key}: {value}\n" for key, value in usual.items() if key not in given) + block)
         load_jobs(path)
-    assert set(yaml.safe_load(own)["lq"]) == set(LqSpec.model_fields), "every key of lq: is shown, and no other"
 
 
-def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
-    (text,) = (block for block in blocks("yaml") if block.startswith("autostart"))
+def test_every_key_of_lq_is_shown_with_its_comment_and_no_other() -> None:
+    shown = [block for block in blocks(DOCS / "configuration.md", "yaml") if block.startswith("lq:")]
+    assert set(yaml.safe_load(shown[0])["lq"]) == set(LqSpec.model_fields)
+    uncommented = [line for line in shown[0].splitlines()[1:] if re.match(r"  \w", line) and "#" not in line]
+    assert [line.split(":")[0].strip() for line in uncommented] == ["power", "memory", "notify"], (
+        "their parts are commented"
+    )
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "how-to" / "messages.md"], ids=name_of)
+def test_the_settings_on_a_page_are_settings(page: Path, tmp_path: Path) -> None:
+    (text,) = (block for block in blocks(page, "yaml") if "\n  services:" in block)
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     path.chmod(0o600)
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x")
-    settings = load_settings(path, environ=environ)
-    assert [service.tags for service in settings.notify.services] == [("phone",), ("mail",)]
+    tags = [service.tags for service in load_settings(path, environ=environ).notify.services]
+    assert tags == [("phone",), ("mail",)][: len(tags)]
+    assert tags
 
 
 # --- the folders ---
 
 
-def readmes() -> list[Path]:
-    """Return the README of every storey and of the tests, and the one of the project."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / name / "README.md" for name in (*STOREYS, "tests"))]
+def linking() -> list[Path]:
+    """Return every page, and the README of every storey and of the tests."""
+    return [*pages(), ROOT / "CHANGELOG.md", *(ROOT / name / "README.md" for name in (*STOREYS, "tests"))]
 
 
-@pytest.mark.parametrize("path", readmes(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_leads_somewhere(path: Path) -> None:
-    assert [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
+@pytest.mark.parametrize("page", linking(), ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_can_be_found_from_the_index() -> None:
+    index = DOCS / "README.md"
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(index)}
+    assert {name_of(page) for page in pages() if page != index and page.resolve() not in linked} == set()
 
 
 @pytest.mark.parametrize("folder", [*STOREYS, "tests"])

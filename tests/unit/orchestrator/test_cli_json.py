@@ -1,4 +1,4 @@
-"""What machines read: the fields of every --json, as README.md documents them, and the exit codes of `lq wait`."""
+"""What machines read: the fields of --json as docs/reference/json-fields.md has them, the exit codes of `lq wait`."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
         ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
     ],
 )
-def test_the_readme_names_every_field(command: str, fields: set[str]) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{command}` |"))
+def test_the_page_names_every_field(command: str, fields: set[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/json-fields.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}` |"))
     assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == fields

@@ -1,0 +1,17 @@
+"""The documentation against the program: pages that are generated, the recorded picture, blocks that run.
+
+`make docs` writes what is generated, `make picture` records docs/demo.svg anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.docs import command_line, configuration, states
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    command_line.PAGE: command_line.page,
+    configuration.PAGE: configuration.page,
+    states.PAGE: states.page,
+}
+"""The text of each generated page, by its path relative to the repository."""
