@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from orchestrator.cli.output import NONE
 from orchestrator.cli.paper import Paper, Piece, clean, padded, shortened
 
-NARROWEST = 12
+NARROWEST = 20
 """Columns that a name keeps; before it has fewer, whole columns go."""
 
 
@@ -69,7 +69,7 @@ def _laid_out(columns: Sequence[Column], paper: Paper) -> tuple[list[Column], li
         last = max(shown, key=lambda one: one.goes)
         if not last.goes:
             if name is not None:
-                widths[name] = max(1, min(widths[name], NARROWEST))
+                widths[name] = max(1, widths[name] + paper.width - sum(widths) - (len(shown) - 1))
             return shown, widths, 1
         shown.remove(last)
 

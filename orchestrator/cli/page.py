@@ -193,7 +193,7 @@ def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
         said = [_WISHES.get(job.wish, job.wish)]
     right = ", ".join(said)
     name = clean(job.name)
-    room = max(8, paper.width - _INDENT - cell_len(right) - 2)
+    room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
     style = "careful" if job.wish else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters
         done = f"{_share(job)}, loss {output.loss(job.train_loss)}, {output.span(job.eta_seconds)} left"
