@@ -85,6 +85,17 @@ class Read(NamedTuple):
     offset: int  # bytes; where to go on
 
 
+def lines(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """Return the complete lines from `offset` on as they stand, and where to go on; as `read` otherwise.
+
+    Raises:
+        EventInvalid: the compressed form is damaged.
+    """
+    chunk = _chunk(path, offset)
+    complete = chunk[: chunk.rfind(b"\n") + 1]
+    return complete.splitlines(), offset + len(complete)
+
+
 def read(path: Path, offset: int) -> Read:
     """Read the complete lines from `offset` on; an incomplete last line is left for the next time.
 
@@ -95,16 +106,15 @@ def read(path: Path, offset: int) -> Read:
     Raises:
         EventInvalid: the compressed form is damaged.
     """
-    chunk = _chunk(path, offset)
-    complete = chunk[: chunk.rfind(b"\n") + 1]
+    complete, after = lines(path, offset)
     events, unreadable = [], []
-    for line in complete.splitlines():
+    for line in complete:
         try:
             if line.strip():
                 events.append(from_line(line))
         except EventInvalid as error:
             unreadable.append(str(error))
-    return Read(events, unreadable, offset + len(complete))
+    return Read(events, unreadable, after)
 
 
 def _chunk(path: Path, offset: int) -> bytes:

@@ -129,6 +129,28 @@ def free_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def memory() -> tuple[int, int]:
+    """Return the memory a new process could take without pushing others out, and all there is, in bytes."""
+    found = psutil.virtual_memory()
+    return int(found.available), int(found.total)
+
+
+def has_child(pid: int, name: str) -> bool | None:
+    """Say whether a living child of a process runs a program; None where that cannot be seen."""
+    try:
+        children = psutil.Process(pid).children()
+    except (psutil.Error, OSError):
+        return None
+    return any(_runs(child, name) for child in children)
+
+
+def _runs(process: psutil.Process, name: str) -> bool:
+    try:
+        return bool(process.name() == name and process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, OSError):
+        return False
+
+
 def be_first_to_go() -> None:
     """Ask Linux to end this process, and not the worker, where memory runs out. Elsewhere nothing happens."""
     with suppress(OSError):

@@ -17,7 +17,12 @@ VERBS = {
     "submit": ("orchestrator.cli.submit", "submit", "Check a job file and queue it."),
     "run": ("orchestrator.cli.submit", "run", "Submit, show live progress, exit as the job ends."),
     "check": ("orchestrator.cli.check", "check", "Rehearse jobs: will they fit, when will they be done."),
-    "status": ("orchestrator.cli.status", "status", "Every live job and the last ones that ended."),
+    "status": (
+        "orchestrator.cli.status",
+        "status",
+        "The night at a glance: what runs, what is to come, what has ended.",
+    ),
+    "watch": ("orchestrator.cli.watch", "watch", "The same, drawn anew where something changed."),
     "plan": ("orchestrator.cli.plan", "plan", "Will it fit, will it finish: the night ahead, without training."),
     "show": ("orchestrator.cli.show", "show", "Everything about one job."),
     "logs": ("orchestrator.cli.logs", "logs", "What a job's trainer says, attempt after attempt."),

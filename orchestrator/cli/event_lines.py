@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.events import Event, Kind, number
-from jobs.outcomes import Outcome
+from jobs.job import Incident
+from jobs.outcomes import Outcome, Reason
 from orchestrator.cli import output
 
 
@@ -14,6 +15,33 @@ def line(event: Event) -> str | None:
     """Return an event in words; None where it is only a sign of life or a change of phase nobody waits for."""
     words = _WORDS[event.kind](event.data)
     return f"{output.clock(event.time)}  {event.attempt}  {words}" if words is not None else None
+
+
+def style_of(event: Event) -> str:
+    """Return the style of an event's line (orchestrator/cli/paper.py): what deserves an eye has one."""
+    if event.kind is Kind.WARNING or (event.kind is Kind.SELF_TEST and not event.data.get("equal")):
+        return "careful"
+    if event.kind is Kind.ENDED:
+        outcomes: dict[object, str] = {Outcome.DONE: "good", Outcome.STOPPED: "careful"}
+        return outcomes.get(event.data.get("outcome"), "bad")
+    return {Kind.STARTED: "bold", Kind.PHASE: "dim", Kind.FACT: "dim"}.get(event.kind, "")
+
+
+def incident_line(incident: Incident) -> str:
+    """Return what lq itself saw or decided, in the form of an event's line."""
+    text = f"{incident.code.replace('_', ' ')}: {incident.text}"
+    return f"{output.clock(incident.time)}  {incident.attempt or '-'}  lq        {text}"
+
+
+def style_of_incident(incident: Incident) -> str:
+    """Return the style of an incident's line: a death is bad, everything else asks for care."""
+    return "bad" if incident.code in _DEATHS else "careful"
+
+
+_DEATHS = frozenset({
+    Reason.KILLED, Reason.CRASHED, Reason.OUT_OF_MEMORY, Reason.GPU_WATCHDOG, Reason.GPU_TIMEOUT, Reason.DIVERGED,
+    Reason.DESCRIPTOR_LEAK, Reason.STALLED, Reason.LOST, Reason.HOST_REBOOTED, Reason.CRASH_LOOP,
+})  # fmt: skip
 
 
 def _started(data: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.app import App
+    from orchestrator.cli.paper import Paper
+
+PIPED = 200
+"""Columns where no terminal says how many there are: values of settings may be long."""
 
 
 class Group:
@@ -60,6 +65,24 @@ class Group:
 
 
 _LIVE_FIRST = {Status.RUNNING: 0}
+
+
+def lines(group: Group, paper: Paper) -> list[str]:
+    """Return what is told of a group."""
+    from rich.console import Console
+
+    written = io.StringIO()
+    width = max(paper.width, PIPED) if paper.endless else paper.width
+    console = Console(
+        file=written,
+        width=width,
+        force_terminal=paper.colours,
+        color_system="standard" if paper.colours else None,
+        highlight=False,
+        soft_wrap=paper.endless,
+    )
+    tell(console, group)
+    return [paper.printable(line.rstrip()) for line in written.getvalue().splitlines()]
 
 
 def tell(console: Console, group: Group) -> None:

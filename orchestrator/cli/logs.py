@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+import dataclasses
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jobs.events import Event, to_line
+from jobs.errors import EventInvalid
+from jobs.events import Event, Kind, from_line, to_line
+from jobs.job import Incident
 from jobs.states import LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
-from orchestrator.cli.event_lines import line
+from orchestrator.cli.event_lines import incident_line, line, style_of, style_of_incident
 from orchestrator.cli.output import json_option
+from orchestrator.cli.paper import Paper
+from orchestrator.cli.since import FORMS, Since
 from workers import event_log
 from workers.files import older_log
 from workers.job_dir import JobDir
@@ -25,42 +33,166 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of events.jsonl."""
+
+    raw: bytes
+    event: Event | None  # None where it is none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which lines of a log are wanted."""
+
+    since: float | None  # unix seconds
+    attempt: int | None
+
+    @property
+    def all(self) -> bool:
+        """Whether every one is."""
+        return self.since is None and self.attempt is None
+
+    def takes(self, one: Event | Incident) -> bool:
+        """Say whether this one is wanted."""
+        soon = self.since is None or one.time >= self.since
+        return soon and (self.attempt is None or one.attempt == self.attempt)
+
+
 @click.command()
 @reach.job_id_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; across attempts.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines, and what follows.")
+@click.option("--since", type=Since(), metavar="TIME", help=f"Only what was told since then: {FORMS}.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only what attempt N said.")
+@click.option("--raw", is_flag=True, help="The lines as they stand in events.jsonl.")
 @click.option("--output", "own_output", is_flag=True, help="The trainer's own stdout and stderr instead.")
 @json_option
-def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
+def logs(
+    job_id: int,
+    follow: bool,
+    tail: int | None,
+    since: float | None,
+    attempt: int | None,
+    raw: bool,
+    own_output: bool,
+    as_json: bool,
+) -> None:
     """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
+    wanted = Wanted(since=since, attempt=attempt)
+    if own_output and (follow or raw or as_json or not wanted.all):
+        raise click.UsageError("--output is text of the trainer's, without times; of the others it takes only --tail")
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
-        job_dir = JobDir(Path(job.job_dir))
         if job.cleaned_at is not None:
             output.note(f"job {job_id} was cleaned, and its log is gone; see: lq show {job_id}")
         if own_output:
-            for path in (older_log(job_dir.log), job_dir.log):
-                click.echo(path.read_text(errors="replace") if path.exists() else "", nl=False)
+            _echo_output(JobDir(Path(job.job_dir)), tail)
             return
-        for event in events_of(app, job_id, follow=follow):
-            text = to_line(event).decode().rstrip("\n") if as_json else line(event)
-            if text is not None:
-                click.echo(text)
+        told = _as_told(app, job_id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
+        _print(batches(app, job_id, follow=follow), told, tail)
+
+
+Tell = Callable[[Sequence[Line]], Iterator[str]]
+"""Makes of lines, in order, what is printed; of no lines what there is to say when all are read."""
+
+
+def _print(found: Iterator[list[Line]], tell: Tell, tail: int | None) -> None:
+    """Print what is told; of what is there already the last lines only."""
+    last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
+    for batch in found:
+        texts = tell(batch)
+        if last is None:
+            for text in texts:
+                click.echo(text, color=True)
+            continue
+        last.extend(texts)
+        if not batch:  # all that was there is read
+            for text in last:
+                click.echo(text, color=True)
+            last = None
+
+
+def _as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
+    def tell(lines: Sequence[Line]) -> Iterator[str]:
+        for one in lines:
+            if one.event is None:
+                if raw and wanted.all:
+                    yield one.raw.decode(errors="replace")
+            elif wanted.takes(one.event):
+                yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
+
+    return tell
+
+
+def _as_told(app: App, job_id: int, wanted: Wanted) -> Tell:
+    """Tell in words, and between what the trainer says what lq saw and decided."""
+    paper, own, told = Paper.of(sys.stdout), set[float](), [0]
+
+    def incidents(before: float | None) -> Iterator[str]:
+        found = app.store.incidents(job_id)[told[0] :]
+        due = list(takewhile(lambda one: before is None or one.time < before, found))
+        told[0] += len(due)
+        for one in due:
+            if one.time not in own and wanted.takes(one):  # an event of that time told it
+                yield paper.printable(paper.dyed(incident_line(one), style_of_incident(one)))
+
+    def tell(lines: Sequence[Line]) -> Iterator[str]:
+        for event in (one.event for one in lines if one.event is not None):
+            if event.kind in (Kind.WARNING, Kind.SELF_TEST):
+                own.add(event.time)
+            if event.kind is Kind.STARTED:
+                yield from incidents(event.time)
+            text = line(event)
+            if text is not None and wanted.takes(event):
+                yield paper.printable(paper.dyed(text, style_of(event)))
+        if not lines:
+            yield from incidents(None)
+
+    return tell
+
+
+def _echo_output(job_dir: JobDir, tail: int | None) -> None:
+    paths = [path for path in (older_log(job_dir.log), job_dir.log) if path.exists()]
+    text = "".join(path.read_text(errors="replace") for path in paths)
+    if tail is not None:
+        text = "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
+    click.echo(text, nl=False)
 
 
 def events_of(app: App, job_id: int, *, follow: bool) -> Iterator[Event]:
     """Yield a job's events; with `follow` until it has ended and everything is read."""
+    for batch in batches(app, job_id, follow=follow):
+        yield from (one.event for one in batch if one.event is not None)
+
+
+def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[Line]]:
+    """Yield the lines of a job's log as they are read, none each time all that is there was read.
+
+    Args:
+        app: where the job is.
+        job_id: the job.
+        follow: go on until it has ended and everything is read.
+    """
     path = JobDir(Path(app.store.job(job_id).job_dir)).events
     offset = 0
     with _bell_of(path) if follow else nullcontext() as bell:
         while True:
             alive = app.store.job(job_id).status in LIVE
-            events, _, offset = event_log.read(path, offset)
-            yield from events
-            if events:
+            found, offset = event_log.lines(path, offset)
+            if found:
+                yield [_line(one) for one in found]
                 continue
+            yield []
             if bell is None or not alive:
                 return
             bell.wait(LOOK_S)
+
+
+def _line(raw: bytes) -> Line:
+    with suppress(EventInvalid):
+        return Line(raw=raw, event=from_line(raw))
+    return Line(raw=raw, event=None)
 
 
 def _bell_of(path: Path) -> FileBell:

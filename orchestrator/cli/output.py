@@ -100,6 +100,30 @@ def ahead(moment: float) -> str:
     return f"{'tomorrow ' if days else ''}at {then:%H:%M}" + (f":{then:%S}" if then.second else "")
 
 
+def moment(then: float | None, now: float | None = None) -> str:
+    """Return a local time of the past as short as it is clear: 22:03, Fri 22:03, 27 Nov 22:03, 2025-11-27."""
+    if then is None:
+        return NONE
+    local = datetime.fromtimestamp(then).astimezone()
+    today = datetime.fromtimestamp(time.time() if now is None else now).astimezone()
+    days = (today.date() - local.date()).days
+    if not days:
+        return f"{local:%H:%M}"
+    if 0 < days < 7:
+        return f"{local:%a %H:%M}"
+    return f"{local.day} {local:%b %H:%M}" if local.year == today.year else f"{local:%Y-%m-%d}"
+
+
+def soon(then: float, now: float | None = None) -> str:
+    """Return a local time to come as a column needs it: 22:03, Fri 22:03, 27 Nov."""
+    local = datetime.fromtimestamp(then).astimezone()
+    today = datetime.fromtimestamp(time.time() if now is None else now).astimezone()
+    days = (local.date() - today.date()).days
+    if days < 1 or (days == 1 and local.hour < 12):
+        return f"{local:%H:%M}"
+    return f"{local:%a %H:%M}" if days < 7 else f"{local.day} {local:%b}"
+
+
 def bar(done: int, whole: int, width: int) -> str:
     """Return a progress bar of so many characters."""
     share = min(max(done / whole, 0.0), 1.0) if whole else 0.0

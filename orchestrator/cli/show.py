@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jobs.course import Course
-from jobs.job import Attempt, Job
+from jobs.job import Attempt, Job, ProgressPoint
 from jobs.outcomes import Outcome
-from jobs.states import Status
+from jobs.states import ENDED, Status
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.notify import fate
 from orchestrator.cli.output import json_option
-from orchestrator.cli.status import entry
+from orchestrator.cli.page import STYLE_OF, STYLE_OF_VERDICT
+from orchestrator.cli.paper import Paper, Piece, whole_curve
+from orchestrator.cli.status import entry, sight_of
 from orchestrator.cli.waiting import goes_on, waiting_turns
 from orchestrator.report.incidents import Told, differences, end, told
+from orchestrator.verdict import ruling_of
+from workers.job_dir import JobDir
 
 COLUMNS = 80
 TAIL_LINES = 15
+MOST_VALIDATIONS = 12
 _INDENT = 12
 
 
@@ -32,7 +40,7 @@ _INDENT = 12
 @click.option("--output", "whole_output", is_flag=True, help="All that is kept of what dead trainers wrote last.")
 @json_option
 def show(job_id: int, whole_output: bool, as_json: bool) -> None:
-    """Show everything about job ID: attempts, losses, checkpoints, incidents, messages."""
+    """Show everything about job ID: verdict, attempts, losses, checkpoints, incidents, messages, what to do next."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         if as_json:
@@ -43,9 +51,10 @@ def show(job_id: int, whole_output: bool, as_json: bool) -> None:
 
 def _facts(app: App, job: Job) -> dict[str, Any]:
     store = app.store
-    more = {"detail": job.detail, "submitted_at": job.submitted_at, "ended_at": job.ended_at}
+    more = {"detail": job.detail, "submitted_at": job.submitted_at, "cleaned_at": job.cleaned_at}
+    turn = waiting_turns(app, [job]).get(job.id)
     return {
-        "job": entry(job, waiting_turns(app, [job]).get(job.id)) | more | {"cleaned_at": job.cleaned_at},
+        "job": entry(job, turn, sight=sight_of(app, job), now=time.time()) | more,
         "spec": json.loads(store.spec_json(job.id)),
         "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
         "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],
@@ -60,24 +69,27 @@ def _turn(app: App, job: Job) -> None:
     """Say what a job that does not run waits for."""
     turn = waiting_turns(app, [job]).get(job.id)
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
-        _pair("waits", turn.obstacle.text)
+        _pair("waits", turn.obstacle.text, "careful")
     if (when := goes_on(job, app.store.queue_state(), turn)) is not None:
         _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
 
 
 def _tell(app: App, job: Job, *, whole_output: bool) -> None:
     spec = json.loads(app.store.spec_json(job.id))
-    click.echo(f"job {job.id}: {job.name}: {job.status}" + (f" ({job.reason})" if job.reason else ""))
+    reason = f" ({job.reason})" if job.reason else ""
+    _echo(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
+    _verdict(job)
     _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
-    share = f"{100 * job.iteration // job.iters}%"
-    _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}), ETA {output.span(job.eta_seconds)}")
-    _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}")
-    _pair("times", f"submitted {output.clock(job.submitted_at)}, ended {output.clock(job.ended_at)}")
+    _figures(app, job)
+    _times(job)
     _pair("folder", job.job_dir)
+    report = JobDir(Path(job.job_dir)).report / "report.md"
+    if report.exists():
+        _pair("report", str(report))
     if job.cleaned_at is not None:
         _pair("cleaned", f"{output.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
     if job.detail:
-        _pair("detail", job.detail)
+        _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     _turn(app, job)
     _attempts(app, job)
     _course(app, job)
@@ -86,20 +98,112 @@ def _tell(app: App, job: Job, *, whole_output: bool) -> None:
     _validations(app, job)
     _checkpoints(app, job)
     _messages(app, job)
+    _next(job)
 
 
-def _pair(name: str, text: str) -> None:
+def _verdict(job: Job) -> None:
+    """Tell the verdict of the report, why, and what it advises."""
+    ruling = ruling_of(job) if job.status in ENDED else None
+    if ruling is not None:
+        verdict, because, advice = ruling
+        _pair("verdict", f"{verdict}. {because}", STYLE_OF_VERDICT.get(verdict, "careful"))
+        if advice:
+            _pair("advice", advice)
+
+
+def _figures(app: App, job: Job) -> None:
+    """Tell how far it is, its losses from beginning to end, its speed and its memory."""
+    share = f"{100 * job.iteration // job.iters}%"
+    left = f", {output.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    done = f", done {output.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
+    _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
+    points = app.store.points(job.id)
+    best = app.store.best_validations([job.id]).get(job.id)
+    lowest = f", best {output.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
+    _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}{lowest}")
+    if len(points) > 1:
+        _pair("", whole_curve([point.train_loss for point in points], COLUMNS - _INDENT))
+    if job.it_s is not None:
+        last = points[-1] if points else None
+        tokens = f", {last.tok_s:,.0f} tokens/s" if last is not None and last.tok_s else ""
+        _pair("speed", f"{output.speed(job.it_s)} it/s{tokens}, as last reported")
+    _memory(points)
+
+
+def _minute(moment: float) -> float:
+    return round(moment / 60) * 60
+
+
+def _memory(points: Sequence[ProgressPoint]) -> None:
+    peak = max((point.peak_bytes or 0 for point in points), default=0)
+    most = max((point.footprint_bytes or 0 for point in points), default=0)
+    if not points or not (peak or most):
+        return
+    limit = points[-1].limit_bytes
+    said = [f"{output.size(most)} at most"] * bool(most) + [f"MLX peaked at {output.size(peak)}"] * bool(peak)
+    allowed = f"; limit {output.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
+    _pair("memory", f"{', '.join(said)}{allowed}")
+
+
+def _times(job: Job) -> None:
+    said = [f"submitted {output.clock(job.submitted_at)}"]
+    said += [f"started {output.clock(job.started_at)}"] * (job.started_at is not None)
+    if job.ended_at is not None:
+        said.append(f"ended {output.clock(job.ended_at)}")
+        if job.started_at is not None:
+            said.append(f"took {output.span(job.ended_at - job.started_at)}")
+    _pair("times", ", ".join(said))
+
+
+def _next(job: Job) -> None:
+    """Say what one would do with such a job."""
+    steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _STEPS[job.status]]
+    if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
+        steps = [(f"lq submit {output.quoted(f'{job.job_dir}/config.yaml')}", "begin it anew")]
+    _head("next")
+    width = max(len(command) for command, _ in steps)
+    for command, why in steps:
+        _echo(f"  {command:<{width}}  ", (why, "dim"))
+
+
+_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
+    Status.QUEUED: (("lq move {id} --first", "its turn comes next"), ("lq hold {id}", "keep it from running")),
+    Status.RUNNING: (
+        ("lq watch", "see it go on"),
+        ("lq logs {id} -f", "what its trainer says"),
+        ("lq pause {id}", "stop it for now, with a checkpoint"),
+    ),
+    Status.WAITING: (("lq resume {id}", "go on now"), ("lq logs {id} --output", "what its trainers wrote")),
+    Status.PAUSED: (("lq resume {id}", "go on from its checkpoint"),),
+    Status.HELD: (("lq release {id}", "give it its turn again"),),
+    Status.SUCCEEDED: (("lq report {id} --open", "read its report, with the commands to ask the model"),),
+    Status.FAILED: (
+        ("lq logs {id} --output", "what its trainers wrote"),
+        ("lq retry {id}", "go on from its last checkpoint, once the cause is mended"),
+    ),
+    Status.CANCELLED: (("lq retry {id}", "go on from its last checkpoint"),),
+    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it anew, once what it waited for has succeeded"),),
+}
+
+
+def _echo(*pieces: Piece) -> None:
+    """Print a line; paths are not cut, so that they can be copied."""
+    click.echo(dataclasses.replace(Paper.of(sys.stdout), endless=True).line(*pieces), color=True)
+
+
+def _pair(name: str, text: str, style: str = "") -> None:
     lines = textwrap.wrap(text, COLUMNS - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
     if len(name) > _INDENT - 3:
-        click.echo(f"  {name}")
+        _echo(f"  {name}")
     else:
-        click.echo(f"  {name:<{_INDENT - 3}} {lines.pop(0)}".rstrip())
+        _echo(("  " + f"{name:<{_INDENT - 3}} ", "dim"), (lines.pop(0), style))
     for line in lines:
-        click.echo(" " * _INDENT + line)
+        _echo(" " * _INDENT, (line, style))
 
 
 def _head(text: str) -> None:
-    click.echo(f"\n{text}")
+    click.echo()
+    _echo((text, "bold"))
 
 
 def _attempts(app: App, job: Job) -> None:
@@ -128,11 +232,14 @@ def _validations(app: App, job: Job) -> None:
     store = app.store
     rows = [("validation", one) for one in store.validations(job.id)]
     rows += [("test", one) for one in store.validations(job.id, kind="test")]
+    best = store.best_validations([job.id]).get(job.id)
     if rows:
-        _head("validation (nats per token)")
-    for name, one in rows[-12:]:
+        more = f", the last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
+        _head(f"validation (nats per token){more}")
+    for name, one in rows[-MOST_VALIDATIONS:]:
         spread = f" ± {one.standard_error:.3f}" if one.standard_error is not None else ""
-        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {output.loss(one.loss)}{spread}")
+        mark = "  best" if best is not None and name != "test" and one.iteration == best.iteration else ""
+        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {output.loss(one.loss):>7}{spread}{mark}")
 
 
 def _checkpoints(app: App, job: Job) -> None:
@@ -194,7 +301,7 @@ def _output(app: App, job: Job, *, whole: bool) -> None:
 
 def _raw(lines: Sequence[str]) -> None:
     for line in lines:
-        click.echo("  " + "".join(char if char.isprintable() else " " for char in line))
+        _echo(f"  {line}")
 
 
 def _messages(app: App, job: Job) -> None:

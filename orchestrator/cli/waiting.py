@@ -75,6 +75,41 @@ def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
     return f"job {job.id} {job.status}{goes}: {because}"
 
 
+def reasons(jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn]) -> list[tuple[Status, str]]:
+    """Say why jobs do not run, those of which the same is true together: the status, and a line."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    lines: dict[tuple[str, ...], tuple[Status, str]] = {}
+    for job in jobs:
+        text = waits(job, queue, turns.get(job.id))
+        if text is None:
+            continue
+        said, _, because = text.partition(": ")
+        key = (said.removeprefix(f"job {job.id} ").removesuffix(f" {job.id}"), because)
+        alike.setdefault(key, []).append(job.id)
+        lines[key] = (job.status, text)
+    return [(lines[key][0], _together(key, ids, lines[key][1])) for key, ids in alike.items()]
+
+
+def _together(key: tuple[str, ...], ids: Sequence[int], of_last: str) -> str:
+    if len(ids) == 1:
+        return of_last
+    said, because = key
+    said = said.replace(", goes on", ", go on", 1).replace(", starts", ", start", 1)
+    names = " " + spans(ids) if of_last.partition(": ")[0].endswith(f" {ids[-1]}") else ""
+    return f"jobs {spans(ids)} {said}{names}: {because}"
+
+
+def spans(ids: Sequence[int]) -> str:
+    """Return ids as one types them: 3 5-7."""
+    found: list[list[int]] = []
+    for one in sorted(ids):
+        if found and one == found[-1][1] + 1:
+            found[-1][1] = one
+        else:
+            found.append([one, one])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
 def begins(placed: Placed | None) -> str:
     """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
     if placed is None or placed.start is None:

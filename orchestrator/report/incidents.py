@@ -102,6 +102,13 @@ def told(incident: Incident, attempts: Sequence[Attempt], points: Sequence[Progr
     )
 
 
+def title_of(code: str) -> str:
+    """Return what happened in a few words, by the code of an incident."""
+    if code in set(Reason) and (happened := {**_HAPPENED, **_STOPPED_FOR_NOW}.get(Reason(code))) is not None:
+        return happened
+    return (_OF_THE_GUARD | _OTHER).get(code, code.replace("_", " ").capitalize())
+
+
 def end(attempt: Attempt) -> Told:
     """Tell a death after which the job was given up."""
     happened = _HAPPENED.get(Reason(attempt.reason or Reason.LOST), "The trainer died")

@@ -18,6 +18,7 @@ from orchestrator.store.line import Line
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
+from orchestrator.store.sights import Sights
 from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
 
@@ -33,6 +34,7 @@ class Store(
     IncidentRecords,
     Outbox,
     QueueRecord,
+    Sights,
     Thinning,
 ):
     """What is true about every job; the only one who knows."""

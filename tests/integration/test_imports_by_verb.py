@@ -41,8 +41,9 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "submit": (["submit", "file.yaml"], BELL),
     "run": (["run", "no-data.yaml"], FILES),
     "status": (["status"], STORE | {"rich"}),
-    "show": (["show", "1"], STORE),
-    "logs": (["logs", "1"], STORE),
+    "watch": (["watch"], PROCESSES | {"rich"}),  # no terminal is there; with one it is a status
+    "show": (["show", "1"], STORE | {"rich"}),
+    "logs": (["logs", "1"], STORE | {"rich"}),
     "wait": (["wait", "1"], STORE),
     "pause": (["pause", "3"], BELL),
     "resume": (["resume", "3"], BELL),
@@ -74,8 +75,8 @@ code = run(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
-EXITS = {"run": 2, "check": 2, "worker": 4, "verify": 6}
-"""Exit codes other than 0: what is run is refused, no worker runs, a job without training has no files."""
+EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6}
+"""Exit codes other than 0: what is run is refused; no terminal; no worker runs; a job without training has no files."""
 
 
 @pytest.fixture(scope="module")

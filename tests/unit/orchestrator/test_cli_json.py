@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from workers import process
 
-STATUS = {"schema", "worker", "queue", "messages", "inbox", "jobs"}
+STATUS = {"schema", "worker", "machine", "queue", "messages", "inbox", "jobs"}
 JOB = {
     "id",
     "name",
@@ -39,7 +40,20 @@ JOB = {
     "kept_by",
     "starts_at",
     "not_before",
+    "ends_at",
+    "verdict",
+    "best_val_loss",
+    "best_val_iteration",
+    "phase",
+    "memory",
+    "incidents",
+    "newest_incident",
+    "started_at",
+    "ended_at",
 }
+MACHINE = {"kept_awake", "mains", "battery_percent", "memory_free_bytes", "memory_bytes"}
+MEMORY = {"footprint_bytes", "peak_bytes", "limit_bytes"}
+INCIDENT = {"time", "code", "text"}
 KEPT_BY = {"why", "text", "until", "rest_s"}
 SHOW = {
     "schema",
@@ -83,7 +97,8 @@ def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -
     ids = one_of_each(home)
     content = strictly(Lq(home.path)("status", "--json").out)
     assert set(content) == STATUS
-    assert content["worker"] == {"alive": False, "pid": None}
+    assert content["worker"] == {"alive": False, "pid": None, "started_at": None}
+    assert set(content["machine"]) == MACHINE
     assert content["queue"] == {"paused": False, "because": None}
     assert content["messages"] == {"waiting": 0, "gave_up": 0}
     assert {job["status"]: job["id"] for job in content["jobs"]} == ids
@@ -108,6 +123,8 @@ def test_status_of_a_home_without_jobs_has_every_field(tmp_path: Path) -> None:
 def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
     job = home.running("night", seen=Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0))
     (told,) = strictly(Lq(home.path)("status", "--json").out)["jobs"]
+    assert told.pop("ends_at") == pytest.approx(time.time() + 250, abs=60)
+    assert set(told["memory"]) == MEMORY
     assert told == {
         "id": job.id,
         "name": "night",
@@ -127,6 +144,15 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
         "kept_by": None,
         "starts_at": None,
         "not_before": None,
+        "verdict": None,
+        "best_val_loss": 1.5,
+        "best_val_iteration": 500,
+        "phase": None,
+        "memory": dict.fromkeys(MEMORY),
+        "incidents": 0,
+        "newest_incident": None,
+        "started_at": job.started_at,
+        "ended_at": None,
     }
 
 
@@ -161,7 +187,7 @@ def test_show_gives_everything_about_one_job(home: Home) -> None:
     ))  # fmt: skip
     content = strictly(Lq(home.path)("show", job.id, "--json").out)
     assert set(content) == SHOW
-    assert set(content["job"]) == JOB | {"detail", "submitted_at", "ended_at", "cleaned_at"}
+    assert set(content["job"]) == JOB | {"detail", "submitted_at", "cleaned_at"}
     assert content["job"]["detail"] == "exit code 1"
     assert content["spec"]["iters"] == 1000
     assert [attempt["reason"] for attempt in content["attempts"]] == ["killed"]
@@ -243,11 +269,17 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict
     [
         (
             "lq status --json",
-            STATUS - {"schema"} | {"alive", "paused", "because", "waiting", "gave_up"} | JOB | KEPT_BY,
+            STATUS - {"schema"}
+            | {"alive", "paused", "because", "waiting", "gave_up"}
+            | JOB
+            | KEPT_BY
+            | MACHINE
+            | MEMORY
+            | INCIDENT,
         ),
         ("lq doctor --json", {"checks", "name", "state", "says", "advice"}),
         ("lq config presets --json", {"presets", "name", "summary"}),
-        ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "ended_at", "cleaned_at"}),
+        ("lq show ID --json", SHOW - {"schema"} | {"detail", "submitted_at", "cleaned_at"}),
     ],
 )
 def test_the_page_names_every_field(command: str, fields: set[str]) -> None:

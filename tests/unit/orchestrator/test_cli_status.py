@@ -72,10 +72,11 @@ def test_status_fits_eighty_columns_and_cuts_nothing_that_matters(home: Home) ->
     rows = {int(row[0]): line for line in lines if (row := line.split()) and row[0].isdigit()}
     assert len(rows) == 12, "one line a job: nothing wraps"
     assert rows[running.id].split()[1].startswith("[red]qwe")
-    assert rows[running.id].split()[-6:] == ["99%", "123.456", "98.765", "0.0123", "17m", "1"]
-    assert rows[failed.id].split()[-7:] == ["failed", "0%", "nan", "-inf", "–", "–", "1"]
-    (why,) = [line for line in lines if line.startswith(f"job {failed.id} failed: killed: ended by SIGKILL")]
-    assert why.endswith("…"), "the rest is in lq show"
+    said = " ".join(" ".join(lines).split())
+    for figures in ("99% 14,987 of 15,000", "loss 123.456", "validation 98.765 best 98.765 at 14,987", "0.0123 it/s"):
+        assert figures in said
+    assert {"failed", "0%", "nan"} <= set(rows[failed.id].split())
+    assert f"job {failed.id} failed: killed: {LONG_DETAIL}" in said, "in as many lines as it needs"
 
 
 def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
@@ -111,7 +112,10 @@ def test_status_colours_a_terminal_unless_told_not_to(home: Home) -> None:
     assert _COLOUR.search(coloured)
     assert not _COLOUR.search(colourless)
     hour = re.compile(r"~\d\d:\d\d")  # of a forecast: a minute may have passed between the two
-    assert [hour.sub("~", line) for line in plain(coloured)] == [hour.sub("~", line) for line in plain(colourless)]
+    told = [
+        [hour.sub("~", line) for line in plain(text) if "memory free" not in line] for text in (coloured, colourless)
+    ]
+    assert told[0] == told[1]
 
 
 def test_status_of_a_wide_terminal_shows_long_names(home: Home) -> None:
