@@ -34,7 +34,7 @@ class Why(StrEnum):
     WINDOW_CLOSED = "window_closed"
     ON_BATTERY = "on_battery"
     TOO_HOT = "too_hot"
-    IN_USE = "in_use"
+    IN_USE = "in_use"  # by its user; or the device is, by `lq chat` and its like, which stops no running job
     AFTER = "after"  # a job it comes after has not ended
     MEMORY = "memory"  # what runs leaves too little
     BEHIND = "behind"  # a strict job before it may not start
@@ -112,6 +112,17 @@ def _use(terms: Terms, reading: Reading) -> Obstacle | None:
         return None
     text = f"somebody uses the machine, and it goes on {_span(terms.idle_s)} after the last touch"
     return Obstacle(why=Why.IN_USE, text=text, rest_s=terms.idle_s - reading.idle_s)
+
+
+def of_device(user: str, *, waits: bool) -> Obstacle:
+    """Say that another verb has the device, or has the next turn.
+
+    Args:
+        user: such as `lq chat 3`.
+        waits: whether it waits for the running jobs still.
+    """
+    text = f"{user} waits for the device, and comes first" if waits else f"the device is used by {user}"
+    return Obstacle(why=Why.IN_USE, text=text)
 
 
 def of_predecessors(dependencies: Sequence[Dependency]) -> Obstacle | None:

@@ -24,12 +24,11 @@ from jobs.outcomes import Ending, Outcome, Reason
 from jobs.rehearsal import Failure, Forecast, Tried
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import budget
+from orchestrator import budget, device
 from orchestrator.app import App
 from orchestrator.judgement import fit_key
 from orchestrator.rehearsing import Performance, perform
 from orchestrator.submit import check_beside
-from workers import process
 
 ASKED = (Status.QUEUED, Status.WAITING, Status.HELD)
 """What `--queue` rehearses: what will train without anybody lifting a pause."""
@@ -101,13 +100,11 @@ def require_rest(app: App) -> None:
     Raises:
         NotAllowed: a job of this home trains now.
     """
-    jobs = app.store.jobs(ended=0) if app.home.store.exists() else []
-    for job in jobs:
-        if job.status is Status.RUNNING and (job.child is None or process.is_alive(job.child)):
-            raise NotAllowed(
-                f"job {job.id} is training, and a check would compete with it for memory and speed; "
-                f"wait for it (lq wait {job.id}), or check beside it with --anyway"
-            )
+    for job in device.training(app):
+        raise NotAllowed(
+            f"job {job.id} is training, and a check would compete with it for memory and speed; "
+            f"wait for it (lq wait {job.id}), or check beside it with --anyway"
+        )
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[Candidate]:

@@ -54,6 +54,11 @@ class Home:
         return self.path / "worker.lock"
 
     @property
+    def device_lock(self) -> Path:
+        """Held by the verb that uses the device, such as `lq chat`; while it is, no job starts."""
+        return self.path / "device.lock"
+
+    @property
     def worker_log(self) -> Path:
         """What the worker did."""
         return self.path / "worker.log"

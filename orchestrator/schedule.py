@@ -45,7 +45,15 @@ class Turn:
         return self.obstacle is None and self.job.status is Status.QUEUED
 
 
-def turns(store: Store, *, now: float, zone: tzinfo | None, read: Read, room: Room = anything_fits) -> list[Turn]:
+def turns(
+    store: Store,
+    *,
+    now: float,
+    zone: tzinfo | None,
+    read: Read,
+    room: Room = anything_fits,
+    device: Obstacle | None = None,
+) -> list[Turn]:
     """Return the jobs that wait for their turn, in its order, and what keeps each from training now.
 
     A job that may not start keeps none behind it from starting, unless it is strict.
@@ -56,8 +64,10 @@ def turns(store: Store, *, now: float, zone: tzinfo | None, read: Read, room: Ro
         zone: whose hours windows are; None for the machine's own zone.
         read: asks the machine.
         room: asks whether a job fits beside those that run.
+        device: what keeps every job from the device (orchestrator/device.py).
     """
-    return list(_turns(store.line(), _by_job(store.dependencies()), now=now, zone=zone, read=read, room=room))
+    dependencies = _by_job(store.dependencies())
+    return list(_turns(store.line(), dependencies, now=now, zone=zone, read=read, room=room, device=device))
 
 
 def _turns(
@@ -68,6 +78,7 @@ def _turns(
     zone: tzinfo | None,
     read: Read,
     room: Room,
+    device: Obstacle | None,
 ) -> Iterator[Turn]:
     strict: Job | None = None  # the first one that may not start
     for waiting in line:
@@ -75,6 +86,7 @@ def _turns(
         obstacle = (
             obstacles.of_predecessors(dependencies.get(job.id, ()))
             or obstacles.of_terms(terms, read(terms), now=now, zone=zone)
+            or device
             or (_behind(strict) if strict is not None else None)
             or room(waiting)
         )

@@ -10,11 +10,12 @@ from pathlib import Path
 from jobs.course import Leg
 from jobs.errors import LqError
 from jobs.job import Job, NewMessage
+from jobs.obstacles import Obstacle
 from jobs.outcomes import Reason
 from jobs.policy import DISK_LOOK_S
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import groups, judgement, schedule
+from orchestrator import device, groups, judgement, schedule
 from orchestrator.attempt import Story
 from orchestrator.lateness import Lookout
 from orchestrator.night import Night
@@ -52,6 +53,8 @@ class Shift:
         self._choosing = threading.Lock()  # no two slots look at the same line
         self._reckonings: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
+        self._device_used = False  # by a verb, when it was last looked at
+        self._looks_at = 0.0  # when it will be looked at again, in unix seconds
         self._vigil = Vigil(night)
         self._lookout = Lookout(night)
         self._post = Post(night)
@@ -134,16 +137,32 @@ class Shift:
         if app.store.queue_state().paused_at is not None:
             self._vigil.end()
             return None
+        in_use = device.obstacle(app.home)
+        if self._passes_by_device(in_use, now):
+            return None
         room = self._room() if self._slots > 1 else schedule.anything_fits
-        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room)
+        found = schedule.turns(app.store, now=now, zone=night.zone, read=night.read, room=room, device=in_use)
         for turn in found:
-            if turn.may_start and (job := app.store.claim(night.owner, now, only=turn.job.id)) is not None:
+            if turn.may_start and (job := self._claimed(turn.job.id, now)) is not None:
                 self._vigil.end()  # from here on its story keeps the machine awake
                 return job
         if not self._busy:
             self._vigil.look(found)
         self._wake_at(schedule.opens_next(found), now)
         return None
+
+    def _passes_by_device(self, in_use: Obstacle | None, now: float) -> bool:
+        """Look again soon where a verb uses the device; once it is free, let a verb that waits for it have it first."""
+        was_used, self._device_used = self._device_used, in_use is not None
+        if (in_use is not None or was_used) and now >= self._looks_at:
+            self._looks_at = now + device.LOOK_S
+            self._night.app.doorbell.ring(after_s=device.LOOK_S)
+        return was_used and in_use is None
+
+    def _claimed(self, job_id: int, now: float) -> Job | None:
+        """Claim a job, unless a verb took the device a moment ago."""
+        with device.kept_free(self._night.app.home) as free:
+            return self._night.app.store.claim(self._night.owner, now, only=job_id) if free else None
 
     def _room(self) -> Room:
         from orchestrator import planning  # reads models and data, which one job at a time never needs

@@ -51,7 +51,7 @@ from workers.process import address_space_share, battery, footprint_bytes, swap_
 from workers.publishing import sha256_of
 from workers.reporter import Reporter, Trained
 from workers.requests import Requests
-from workers.tokenizing import all_rows
+from workers.tokenizing import Encoder, all_rows, tokenised
 
 NEVER = sys.maxsize
 """An interval MLX-LM never reaches: reporting, validating and saving are done here, at absolute iterations."""
@@ -236,6 +236,13 @@ class TrainingRun:
 
     def _prepare_training(self, *, fresh: bool) -> None:
         """Do what mlx_lm.lora.train_model does before it calls train(), in the same order."""
+        self._choose_trained(fresh=fresh)
+        self.optimizer = GuardedOptimizer(self._build_optimizer())
+        self.optimizer.init(self.model.trainable_parameters())
+        mx.eval(self.model.parameters(), self.optimizer.state)
+
+    def _choose_trained(self, *, fresh: bool) -> None:
+        """Make trainable what is trained, and give it the weights that training begins from."""
         spec = self.spec
         mx.random.seed(spec.seed)
         self.model.freeze()
@@ -250,9 +257,6 @@ class TrainingRun:
             self._add_adapters()
         if fresh and spec.resume_adapter_file is not None:
             self._start_from(Path(spec.resume_adapter_file))
-        self.optimizer = GuardedOptimizer(self._build_optimizer())
-        self.optimizer.init(self.model.trainable_parameters())
-        mx.eval(self.model.parameters(), self.optimizer.state)
 
     def _add_adapters(self) -> None:
         parameters = self.spec.lora_parameters.model_dump()
@@ -296,7 +300,7 @@ class TrainingRun:
     def _restore(self, checkpoint: Checkpoint, quality: Quality) -> None:
         """Put weights, moments, schedule, random key and position back, in place, and prove it."""
         state = checkpoint.state()
-        _fill(_named(self.model.trainable_parameters()), checkpoint.adapters, self._set_weights)
+        self._take_weights(checkpoint.adapters)
         if quality is not Quality.WEIGHTS:
             _fill(self._moments(), checkpoint.optimizer, self._set_moments)
         high, low = (int(half) for half in state["random_key"])
@@ -305,6 +309,10 @@ class TrainingRun:
         self._saved_at = checkpoint.iteration
         self._validation = state["validation"]
         self._self_test(state["self_test"])
+
+    def _take_weights(self, path: Path) -> None:
+        """Put weights that were trained in the place of the present ones."""
+        _fill(_named(self.model.trainable_parameters()), path, self._set_weights)
 
     def _set_weights(self, weights: dict[str, mx.array]) -> None:
         self.model.load_weights(list(weights.items()), strict=False)
@@ -646,13 +654,37 @@ class TrainingRun:
         self._test_at(self.end)
         best = checkpoints.best_valid(self.job_dir.checkpoints, self.course)
         if best is not None and best.iteration != self.end:
-            _fill(_named(self.model.trainable_parameters()), best.adapters, self._set_weights)
+            self._take_weights(best.adapters)
             self._test_at(best.iteration)
 
     def _test_at(self, iteration: int) -> None:
         measured = self._measure(self.test_rows, range(self._examples(self.test_rows, self.spec.test_batches)))
         perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
         self._tell(Kind.TEST, measured, iteration=iteration, perplexity=perplexity)
+
+    def tested(self, weights: Path | None) -> Measured:
+        """Measure the whole test set, in its order, without a run around it (workers/measuring.py).
+
+        Args:
+            weights: what was trained, as a safetensors file; None for what the run begins from.
+        """
+        self.leg = self.course.legs[-1]
+        self._load_model()
+        rows = self._test_rows()
+        self._choose_trained(fresh=weights is None)
+        if weights is not None:
+            self._take_weights(weights)
+        return self._measure(rows, range(len(rows)))
+
+    def _test_rows(self) -> Rows:
+        """Tokenise the test set alone."""
+        config = mlx_config(self.spec, self.leg) | {"train": False, "test": True}
+        encoder = Encoder(self.tokenizer)
+        try:
+            _, _, data = load_dataset(types.SimpleNamespace(**config), cast("Any", encoder))
+            return tokenised(data, encoder)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataInvalid(f"the data {self.spec.data} cannot be used: {_one_line(error)}") from error
 
     # --- the loss guard ---
 
@@ -742,7 +774,7 @@ class TrainingRun:
         self._tell_fact("battery.after", battery())
         best = checkpoints.best_valid(self.job_dir.checkpoints, self.course) if self.spec.lq.prompts else None
         if best is not None:
-            _fill(_named(self.model.trainable_parameters()), best.adapters, self._set_weights)
+            self._take_weights(best.adapters)
         self._answer("after", self.reporter.iteration if best is None else best.iteration)
 
     def _tell_fact(self, name: str, value: Any) -> None:

@@ -25,12 +25,13 @@ TAIL_LINES = 200
 _TAIL_BYTES = 1 << 16
 _UNTIL_IDENTIFIED_S = 10.0
 
-_QUIET = {
+QUIET = {
     "PYTHONUNBUFFERED": "1",
     "TOKENIZERS_PARALLELISM": "true",  # as mlx_lm.lora sets it
     "TRANSFORMERS_VERBOSITY": "error",  # it remarks that PyTorch is missing, which is as it should be
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
+"""What every child that runs MLX-LM finds in its environment."""
 
 
 class Child:
@@ -162,7 +163,7 @@ def spawn(
             stdout=log,
             stderr=log,
             cwd=job_dir.path,
-            env=os.environ | _QUIET,
+            env=os.environ | QUIET,
             start_new_session=True,
         )
     try:

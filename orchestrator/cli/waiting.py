@@ -25,10 +25,11 @@ def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
     """Return what keeps the jobs that wait for their turn, by id."""
     if not any(job.status in (Status.QUEUED, Status.WAITING) for job in jobs):
         return {}
-    from orchestrator import schedule
+    from orchestrator import device, schedule
     from workers.readings import Gauge
 
-    found = schedule.turns(app.store, now=time.time(), zone=None, read=Gauge().read)
+    in_use = device.obstacle(app.home)
+    found = schedule.turns(app.store, now=time.time(), zone=None, read=Gauge().read, device=in_use)
     return {turn.job.id: turn for turn in found}
 
 

@@ -61,6 +61,10 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "verify": (["verify", "1"], FILES),
     "prune": (["prune", "1"], SPEC),
     "clean": (["clean", "2", "--yes"], SPEC),
+    "chat": (["chat", "1"], STORE),
+    "generate": (["generate", "1", "-p", "x"], STORE),
+    "test": (["test", "1"], STORE | {"numpy"}),
+    "fuse": (["fuse", "1"], SPEC),
     "compare": (["compare", "1", "2"], PICTURES | {"rich"}),
     "notify": (["notify", "list"], FILES),
     "config": (["config", "schema"], {"pydantic", "yaml"}),
@@ -75,8 +79,9 @@ code = run(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
-EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6}
-"""Exit codes other than 0: what is run is refused; no terminal; no worker runs; a job without training has no files."""
+AFTERWARDS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
+EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | AFTERWARDS
+"""Exit codes other than 0: what is run is refused; no terminal; no worker; a job without training has no files or model."""
 
 
 @pytest.fixture(scope="module")

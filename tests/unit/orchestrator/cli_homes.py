@@ -61,7 +61,8 @@ class Home:
     def queued(self, name: str = "job", group: str | None = None, **keys: Any) -> Job:
         """Submit a job."""
         lq = {"name": name, "group": group} | keys.pop("lq", {})
-        spec = JobSpec(model="/models/tiny", data="/data/qa", lq=lq, **{"iters": 1000} | keys)
+        usual = {"model": "/models/tiny", "data": "/data/qa", "iters": 1000}
+        spec = JobSpec(lq=lq, **usual | keys)
 
         def prepare(job_id: int) -> Path:
             folder = self.jobs / f"{job_id}-x"

@@ -1,0 +1,221 @@
+"""What a job's model and weights are after the run, what is said where they are gone, and what an answer is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InvalidInput, LqError, ModelMissing, NotAllowed
+from jobs.job import Job
+from jobs.outcomes import Reason
+from jobs.states import Status
+from orchestrator import afterwards, fusing
+from orchestrator.app import App
+from orchestrator.cli import afterwards as verbs
+from orchestrator.cli.border import run
+from tests.unit.orchestrator.cli_homes import Home
+
+RULE = "=========="
+FIGURES = (
+    f"\n{RULE}\nPrompt: 23 tokens, 341.181 tokens-per-sec\n"
+    "Generation: 20 tokens, 121.411 tokens-per-sec\nPeak memory: 1.250 GB\n"
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Give a model's folder."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"x" * 1000)
+    return folder
+
+
+@pytest.fixture
+def job(home: Home, model: Path, tmp_path: Path) -> Job:
+    """Give a job that succeeded, and has no adapter yet."""
+    return home.ended(
+        Status.SUCCEEDED, Reason.COMPLETED, model=str(model), data=str(tmp_path), adapter_path=str(tmp_path / "out")
+    )
+
+
+def lay_out(folder: Path, job: Job) -> Path:
+    """Lay an adapter out as lq does."""
+    folder.mkdir(parents=True)
+    for name in ("adapters.safetensors", "final_adapters.safetensors", "adapter_config.json"):
+        (folder / name).write_text("{}")
+    about = {"job_dir": job.job_dir, "best": {"iteration": 80}, "final": {"iteration": 100}, "why": "the lowest loss"}
+    (folder / "lq.json").write_text(json.dumps(about))
+    return folder
+
+
+def own_folder(job: Job) -> Path:
+    return Path(job.job_dir) / "adapters"
+
+
+# --- model and adapter ---
+
+
+def test_the_best_adapter_is_given_to_mlx_lm(app: App, job: Job, model: Path) -> None:
+    folder = lay_out(own_folder(job), job)
+    tuned = afterwards.tuned(app, job)
+    assert (tuned.iteration, tuned.words) == (80, "its best weights, of iteration 80")
+    asked = tuned.arguments("chat", "--temp", "0.7")
+    assert asked == ["chat", "--model", str(model), "--adapter-path", str(folder), "--temp", "0.7"]
+    assert afterwards.tuned(app, job, base=True).arguments("chat") == ["chat", "--model", str(model)]
+
+
+def test_where_the_jobs_own_folder_is_empty_the_published_adapter_serves(app: App, job: Job, tmp_path: Path) -> None:
+    published = lay_out(tmp_path / "out", job)
+    assert afterwards.tuned(app, job).adapter == published
+    (published / "lq.json").write_text(json.dumps({"job_dir": "/another/job"}))
+    with pytest.raises(NotAllowed, match=rf"is not in {own_folder(job)} any more; see: lq verify {job.id}"):
+        afterwards.tuned(app, job)
+
+
+REMEDIES = {
+    Status.WAITING: "wait for it: lq wait",
+    Status.PAUSED: "let it go on: lq resume",
+    Status.FAILED: "try again: lq retry",
+}
+
+
+def test_a_job_without_an_adapter_is_refused_with_what_to_do(home: Home, app: App, model: Path) -> None:
+    for status, remedy in REMEDIES.items():
+        job = home.ended(status, Reason.KILLED, model=str(model))
+        with pytest.raises(
+            NotAllowed, match=f"job {job.id} is {status} and has no finished adapter.*{remedy} {job.id}"
+        ):
+            afterwards.tuned(app, job)
+        with pytest.raises(NotAllowed, match=f"job {job.id} is {status} and has no weights.*{remedy} {job.id}"):
+            afterwards.weights(app, job, "best")
+
+
+def test_a_cleaned_job_says_how_to_train_it_again(home: Home, app: App, job: Job) -> None:
+    home.store.mark_cleaned(job.id, 1.0)
+    with pytest.raises(NotAllowed, match=r"was cleaned, .* train it again: lq submit .*config\.yaml"):
+        afterwards.tuned(app, app.store.job(job.id))
+
+
+def test_a_model_that_is_gone_is_named(app: App, job: Job, model: Path) -> None:
+    lay_out(own_folder(job), job)
+    shutil.rmtree(model)
+    with pytest.raises(ModelMissing, match=f"its model {model} is not there any more"):
+        afterwards.tuned(app, job)
+
+
+def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
+    folder = lay_out(own_folder(job), job)
+    (folder / "0000060_adapters.safetensors").write_text("{}")
+    found = [afterwards.weights(app, job, which) for which in ("best", "last", 60, 0)]
+    assert [(one.iteration, one.words) for one in found] == [
+        (80, "best"),
+        (100, "last"),
+        (60, "kept"),
+        (0, "before training"),
+    ]
+    assert found[3].path is None
+    with pytest.raises(NotAllowed, match="no weights of iteration 7 any more; there are those of 60"):
+        afterwards.weights(app, job, 7)
+
+
+WRONG = [
+    (["chat", "9"], 3, "no job 9"),
+    (["generate", "1", "-p", " "], 2, "the prompt is empty"),
+    (["test", "1", "--checkpoint", "soon"], 2, "'soon' is no iteration, and neither best nor last"),
+    (["test", "1"], 2, "test.jsonl is not there; name a folder that has one: lq test 1 --data FOLDER"),
+    (["fuse", "1", "--", "--save-path", "x"], 2, "--save-path stands before the --"),
+    (["generate", "1", "-p", "x", "--anyway", "--queue"], 2, "give one of them"),
+]
+
+
+def test_a_wrong_command_is_answered_in_one_line(
+    home: Home, job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(own_folder(job), job)
+    monkeypatch.setenv("LQ_HOME", str(home.path))
+    for words, code, said in WRONG:
+        assert run(words) == code
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert said in err
+
+
+# --- the place of a fused model ---
+
+
+def test_a_fused_model_overwrites_nothing_unless_told_and_nothing_but_a_model_ever(
+    app: App, job: Job, model: Path, tmp_path: Path
+) -> None:
+    lay_out(own_folder(job), job)
+    tuned = afterwards.tuned(app, job)
+    target = tmp_path / "fused"
+    fusing.require_place(target, tuned, force=False, options=())
+    target.mkdir()
+    fusing.require_place(target, tuned, force=False, options=())
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(NotAllowed, match="is there already; overwrite it with --force"):
+        fusing.require_place(target, tuned, force=False, options=())
+    with pytest.raises(NotAllowed, match="holds more than a model, so it stays"):
+        fusing.require_place(target, tuned, force=True, options=())
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(model / name, target)
+    fusing.require_place(target, tuned, force=True, options=())
+    (target / "sub").mkdir()
+    with pytest.raises(NotAllowed, match="holds more than a model"):
+        fusing.require_place(target, tuned, force=True, options=())
+    for place in (model, tmp_path):
+        with pytest.raises(InvalidInput, match="holds the model itself"):
+            fusing.require_place(place, tuned, force=True, options=())
+
+
+def test_a_disk_too_small_is_told_before_anything_is_loaded(
+    app: App, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(own_folder(job), job)
+    usage = type("Usage", (), {"free": fusing.SPARE_BYTES + 500})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(LqError, match=r"the fused model takes 1\.0 kB, and .* are free; make room"):
+        fusing.require_place(tmp_path / "fused", afterwards.tuned(app, job), force=False, options=())
+
+
+def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_name_back(tmp_path: Path) -> None:
+    target, replaced = tmp_path / "fused", tmp_path / ".fused.replaced"
+    replaced.mkdir()
+    (replaced / "config.json").write_text("{}")
+    (tmp_path / ".fused.partial" / "old").mkdir(parents=True)
+    with fusing._beside(target) as partial:
+        assert list(partial.iterdir()) == []
+        assert (target / "config.json").exists()
+        (partial / "config.json").write_text("new")
+        with (
+            pytest.raises(NotAllowed, match="another lq fuse writes"),
+            fusing._beside(target),
+        ):
+            raise AssertionError("two write there")
+        fusing._name_it(partial, target)
+    assert (target / "config.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["fused"]
+
+
+# --- what is printed of an answer ---
+
+
+@pytest.mark.parametrize("answer", ["5", "", "two\nlines\n", f"a rule\n{RULE}\nand more", "==", f"x\n{RULE}"])
+def test_an_answer_is_found_whatever_it_holds(answer: str) -> None:
+    said = f"{RULE}\n{answer}{FIGURES}"
+    found, figures = verbs._split(said)
+    assert found == answer
+    assert (figures["tokens"], figures["tok_s"], figures["peak_gb"]) == ("20", "121.411", "1.250")
+    shown = [verbs._begun(said[:end]) for end in range(len(said) + 1)]
+    assert all(answer.startswith(one) for one in shown)
+    assert max(map(len, shown)) <= len(answer), "no figure is printed as an answer"
+
+
+def test_no_answer_and_an_answer_without_figures_are_told_as_they_are() -> None:
+    assert verbs._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
+    assert verbs._split("plain\n") == ("plain\n", {})
