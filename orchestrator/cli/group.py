@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def lines(group: Group, paper: Paper) -> list[str]:
     from rich.console import Console
 
     written = io.StringIO()
-    width = max(paper.width, PIPED) if paper.endless else paper.width
+    width = PIPED if paper.endless and "COLUMNS" not in os.environ else paper.width
     console = Console(
         file=written,
         width=width,

@@ -82,7 +82,7 @@ def _jobs(seen: Glance, paper: Paper) -> Iterator[str]:
     if seen.group is not None:
         from orchestrator.cli import group
 
-        yield from group.lines(seen.group, paper)
+        yield from ("", *group.lines(seen.group, paper))
         yield from _reasons([job for job in seen.jobs if job.status in LIVE][:MOST_EXPLAINED], seen, paper)
         return
     running = [job for job in seen.jobs if job.status is Status.RUNNING]
