@@ -45,6 +45,7 @@ MOST_EXPLAINED = 5
     "--group",
     "group_name",
     metavar="NAME",
+    shell_complete=reach.offer_groups,
     help="Only the jobs of this group, with their settings; the best one marked.",
 )
 @json_option
