@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # first (one at a time: make test AT_ONCE=)
 AT_ONCE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow chaos check fix bench install
+.PHONY: demo test test-slow chaos check fix bench docs install
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed            ## make .venv and install lq and its tools into it
@@ -35,6 +35,9 @@ fix: install                           ## let ruff mend what it can
 
 bench: install                         ## speed and memory beside the peers, as ratios
 	@$(BIN)/python -m tests.benchmarks
+
+docs: install                          ## the pages of docs/ that are made from the program
+	@$(BIN)/python -m tests.docs
 
 # uv where it is present, else the standard library's venv; made again when the dependencies change
 $(VENV)/.installed: pyproject.toml
