@@ -39,6 +39,7 @@ class Leg:
     warmup_updates: int = 0  # updates over which the learning rate climbs back to its schedule; 0 for none
     first_update: int = 0  # updates made before that climb begins
     quarantined: tuple[int, ...] = ()  # rows of the training set, from 0, that are left out for good
+
     # what happens once, where the leg begins; a leg that only goes on under other settings has none of it
     skipped: tuple[int, int] | None = None  # the rows that iterations after the first, up to the second, of the
     # course before it trained or would have: left out for the rest of the epoch

@@ -16,7 +16,7 @@
     ├── EventInvalid                 1  a line of events.jsonl that is not an event
     └── SecretMissing                1  the keyring does not give what a URL asks for
 
-The number is the exit code of the command line (design.md, "Command line").
+The number is the exit code of the command line (jobs/exit_codes.py).
 A message says what, where and what to do, in one line.
 """
 
@@ -25,17 +25,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from jobs.exit_codes import ExitCode
+
 
 class LqError(Exception):
     """Base of everything lq raises on purpose; its text is the line the user reads."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = ExitCode.UNEXPECTED
 
 
 class InvalidInput(LqError):
     """The user gave something that cannot be used as it is."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[int] = ExitCode.INVALID
 
 
 class ConfigInvalid(InvalidInput):
@@ -53,25 +55,25 @@ class ModelMissing(InvalidInput):
 class NoSuchJob(LqError):
     """No job has this id."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: ClassVar[int] = ExitCode.NO_SUCH_JOB
 
 
 class NoWorker(LqError):
     """The command needs a worker, and none runs."""
 
-    exit_code: ClassVar[int] = 4
+    exit_code: ClassVar[int] = ExitCode.NO_WORKER
 
 
 class NotAllowed(LqError):
     """The job or the worker is not in a state that permits this."""
 
-    exit_code: ClassVar[int] = 5
+    exit_code: ClassVar[int] = ExitCode.NOT_ALLOWED
 
 
 class CheckFailed(LqError):
     """A check the user asked for did not pass."""
 
-    exit_code: ClassVar[int] = 6
+    exit_code: ClassVar[int] = ExitCode.CHECK_FAILED
 
 
 class HomeUnusable(LqError):

@@ -25,6 +25,7 @@ import yaml
 from jobs.events import Event, Kind
 from orchestrator.demo_model import build_data, build_model
 from orchestrator.store.store import Store
+from tests.documented import require_printed
 from workers import event_log
 from workers.job_dir import JobDir
 
@@ -143,7 +144,7 @@ class Lq:
         return self.command("lq", *words, expect=expect, seconds=seconds)
 
     def command(self, name: str, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
-        """Run a console script of this environment as this user would."""
+        """Run a console script of this environment as this user would; JSON must be as it is documented."""
         done = subprocess.run(
             [BESIDE_PYTHON / name, *map(str, words)],
             capture_output=True,
@@ -155,6 +156,8 @@ class Lq:
         )
         said = f"{name} {' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         assert done.returncode == expect, said
+        if "--json" in words and done.stdout:
+            require_printed(words, done.stdout)
         return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def json(self, *words: str | float | Path) -> dict[str, Any]:

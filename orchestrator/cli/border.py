@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.errors import LqError
+from jobs.exit_codes import ExitCode
 from orchestrator.cli import INTERRUPTED
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETING = "_LQ_COMPLETE"
+"""Set where a shell asks what could be typed: whatever goes wrong then, nothing is said in the midst of its prompt."""
 
 VERBS = {
     "submit": ("orchestrator.cli.submit", "submit", "Check a job file and queue it."),
@@ -48,6 +57,7 @@ VERBS = {
     "service": ("orchestrator.cli.service", "service", "Have a worker started after a login or a reboot."),
     "doctor": ("orchestrator.cli.doctor", "doctor", "Whether this machine can train all night."),
     "config": ("orchestrator.cli.config", "config", "What a job file may say; presets to begin one."),
+    "completion": ("orchestrator.cli.completion", "completion", "Have a shell complete verbs, ids, groups, presets."),
     "demo": ("orchestrator.cli.demo", "demo", "The whole story on a tiny model, in a home of its own."),
 }
 
@@ -110,6 +120,13 @@ class Verbs(click.Group):
         except click.NoSuchCommand as error:
             raise click.UsageError(no_verb(error.command_name), ctx=ctx) from error
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the verbs without importing them."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(verb, help=VERBS[verb][2]) for verb in VERBS if verb.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Verbs"):
@@ -162,14 +179,18 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        return _told(_click_line(error, arguments), 2, debug)
+        return _told(_click_line(error, arguments), ExitCode.INVALID, debug)
     except LqError as error:
         return _told(str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 the border of the process
-        return _told(f"unexpected: {type(error).__name__}: {error} (lq --debug … shows where)", 1, debug)
+        return _told(
+            f"unexpected: {type(error).__name__}: {error} (lq --debug … shows where)", ExitCode.UNEXPECTED, debug
+        )
 
 
 def _told(line: str, code: int, debug: bool) -> int:
+    if COMPLETING in os.environ:
+        return code
     if debug:
         traceback.print_exc()
     sys.stderr.write(f"lq: {' '.join(line.split())}\n")

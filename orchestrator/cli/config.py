@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from jobs.errors import InvalidInput, NotAllowed
-from orchestrator.cli import output
+from orchestrator.cli import completion, output
 from orchestrator.cli.output import json_option
 
 STDOUT = "-"
@@ -20,11 +21,34 @@ def config() -> None:
 
 
 @config.command()
-def schema() -> None:
-    """Print the JSON Schema of a job file, for editors that complete and check."""
-    from configs.schema import job_schema
+@click.option(
+    "--of",
+    "name",
+    metavar="NAME",
+    shell_complete=completion.schema_names,
+    help="Of what a verb prints with --json, or of a file that lq writes.",
+)
+@click.option("--list", "listed", is_flag=True, help="Say what there is a schema of.")
+def schema(name: str | None, listed: bool) -> None:
+    """Print the JSON Schema of a job file, for editors that complete and check; or of what lq itself writes."""
+    if listed:
+        from orchestrator.schemas.catalogue import NAMES
 
-    click.echo(json.dumps(job_schema(), indent=2, ensure_ascii=False))
+        width = max(map(len, NAMES))
+        for one, of in NAMES.items():
+            click.echo(f"{one:<{width}}  {of}")
+        return
+    click.echo(json.dumps(_schema(name), indent=2, ensure_ascii=False))
+
+
+def _schema(name: str | None) -> dict[str, Any]:
+    if name is None:
+        from configs.schema import job_schema
+
+        return job_schema()
+    from orchestrator.schemas import catalogue
+
+    return catalogue.schema(name)
 
 
 @config.command(name="presets")
@@ -43,7 +67,7 @@ def presets_(as_json: bool) -> None:
 
 
 @config.command()
-@click.argument("preset", required=False)
+@click.argument("preset", required=False, shell_complete=completion.preset_names)
 @click.option(
     "--output",
     "target",
@@ -53,16 +77,22 @@ def presets_(as_json: bool) -> None:
     help="Write it there; - prints it.",
 )
 @click.option("--force", is_flag=True, help="Overwrite what lies there.")
-def init(preset: str | None, target: str, force: bool) -> None:
+@json_option
+def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
     """Write a job file to begin with: a preset, or a small general one where none is named."""
     from configs import preset_files
 
     chosen = preset_files.preset(preset if preset is not None else preset_files.DEFAULT)
     if target == STDOUT:
+        if as_json:
+            raise click.UsageError("--output - prints the file itself; leave --json away, or name a file")
         click.echo(chosen.text, nl=False)
         return
     path = Path(target)
     _write(path, chosen.text, force=force)
+    if as_json:
+        output.print_json({"written": {"preset": chosen.name, "path": str(path)}})
+        return
     click.echo(f"{path} written: {chosen.summary}")
     click.echo(f"name your model and data in it, then: lq submit {path}")
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,18 @@ from jobs.job import Job
 from orchestrator import duty
 from orchestrator.app import App
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 
 class _JobId(click.IntRange):
     name = "job id"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the ids that the verb is for."""
+        from orchestrator.cli import completion
+
+        return completion.job_ids(ctx, incomplete)
 
 
 class _Seconds(click.FloatRange):
@@ -123,7 +132,18 @@ def wake_worker(app: App) -> str | None:
 
 
 job_id_argument = click.argument("job_id", metavar="ID", type=JOB_ID)
-_group_option = click.option("--group", "group", metavar="NAME", help="Every job of this group.")
+
+
+def offer_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Have a shell offer the names of groups."""
+    from orchestrator.cli import completion
+
+    return completion.groups(ctx, param, incomplete)
+
+
+_group_option = click.option(
+    "--group", "group", metavar="NAME", shell_complete=offer_groups, help="Every job of this group."
+)
 _optional_ids = click.argument("job_ids", metavar="[ID...]", type=JOB_ID, nargs=-1)
 
 

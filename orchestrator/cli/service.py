@@ -9,6 +9,7 @@ import sys
 import click
 
 from orchestrator import service as services
+from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 from orchestrator.service_managers import Manager, manager_of
@@ -28,7 +29,8 @@ def service() -> None:
 
 @service.command()
 @_kind
-def install(kind: str | None) -> None:
+@json_option
+def install(kind: str | None, as_json: bool) -> None:
     """Install the service of this home and start it; a worker that runs already hands its jobs over."""
     with reach.opened() as app:
         app.settings()
@@ -36,17 +38,24 @@ def install(kind: str | None) -> None:
         if fault is not None:
             output.note(f"a service has not the environment of this shell: {fault} (see README, After a reboot)")
         manager = _manager(kind)
-        services.install(app.home, manager, click.echo)
+        services.install(app.home, manager, _silent if as_json else click.echo)
         if manager.lingers() is False:
             linger = f"sudo loginctl enable-linger {getpass.getuser()}"
             output.note(f"it starts at login and ends at logout; to have it from boot on: {linger}")
+        if as_json:
+            _print_state(app, manager)
 
 
 @service.command()
 @_kind
-def uninstall(kind: str | None) -> None:
+@json_option
+def uninstall(kind: str | None, as_json: bool) -> None:
     """Stop the service and remove it. Running jobs write a checkpoint and pause."""
-    services.uninstall(_manager(kind), click.echo)
+    manager = _manager(kind)
+    services.uninstall(manager, _silent if as_json else click.echo)
+    if as_json:
+        with reach.opened() as app:
+            _print_state(app, manager)
 
 
 @service.command()
@@ -55,24 +64,36 @@ def uninstall(kind: str | None) -> None:
 def status(kind: str | None, as_json: bool) -> None:
     """Say whether the service is installed, starts at login, runs, and is what this lq would install."""
     with reach.opened() as app:
+        if as_json:
+            _print_state(app, _manager(kind))
+            return
         found = services.state(app.home, _manager(kind))
-    if as_json:
-        output.print_json({"service": dataclasses.asdict(found)})
-        return
     for line in _lines(found, str(app.home.path)):
         click.echo(line)
 
 
 @service.command(name="print")
 @_kind
-def print_(kind: str | None) -> None:
+@json_option
+def print_(kind: str | None, as_json: bool) -> None:
     """Print what would be installed."""
     with reach.opened() as app:
         manager = _manager(kind)
         text = manager.content(services.plan_for(app.home)).decode()
+    if as_json:
+        output.print_json({"service": {"kind": manager.kind, "path": str(manager.file()), "text": text}})
+        return
     click.echo(text, nl=False)
     if sys.stdout.isatty():
         output.note(f"lq service install would write it to {manager.file()}")
+
+
+def _silent(_: str) -> None:
+    """Say nothing: with --json the state afterwards says it."""
+
+
+def _print_state(app: App, manager: Manager) -> None:
+    output.print_json({"service": dataclasses.asdict(services.state(app.home, manager))})
 
 
 def _manager(kind: str | None) -> Manager:

@@ -26,6 +26,7 @@ group_option = click.option(
     "--group",
     "group_name",
     metavar="NAME",
+    shell_complete=reach.offer_groups,
     help="Only the jobs of this group, with their settings; the best one marked.",
 )
 

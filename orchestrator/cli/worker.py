@@ -15,25 +15,35 @@ from orchestrator.cli.output import json_option
 @click.group(invoke_without_command=True)
 @click.option("--detach", is_flag=True, help="Start it and return; it outlives this terminal.")
 @click.option("--standby", is_flag=True, help="Where a worker runs already, wait, and take its place when it goes.")
+@json_option
 @click.pass_context
-def worker(context: click.Context, detach: bool, standby: bool) -> None:
+def worker(context: click.Context, detach: bool, standby: bool, as_json: bool) -> None:
     """Look after the jobs: in the foreground until Ctrl-C, or detached."""
+    if as_json and (context.invoked_subcommand is not None or not detach):
+        raise click.UsageError("--json goes with --detach, or behind stop and status")
     if context.invoked_subcommand is not None:
         return
     with reach.opened() as app:
         present = duty.running(app.home) if detach else None
         if present is not None:
-            click.echo(f"a worker runs already (pid {present['pid']})")
+            _tell(int(present["pid"]), started=False, as_json=as_json)
             return
         reach.require_bell(app)
         if detach:
             from orchestrator.service import start_worker
 
-            click.echo(f"worker started (pid {start_worker(app.home)})")
+            _tell(start_worker(app.home), started=True, as_json=as_json)
             return
     from orchestrator.worker import run
 
     run(app.home, foreground=sys.stderr.isatty(), standby=standby, say=click.echo)
+
+
+def _tell(pid: int, *, started: bool, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"worker": {"alive": True, "pid": pid, "started": started}})
+    else:
+        click.echo(f"worker started (pid {pid})" if started else f"a worker runs already (pid {pid})")
 
 
 @worker.command()
@@ -47,10 +57,14 @@ def worker(context: click.Context, detach: bool, standby: bool) -> None:
     show_default=True,
     help="Wait at most so long.",
 )
-def stop(leave_running: bool, timeout_s: float) -> None:
+@json_option
+def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     """Send the worker home. Running jobs write a checkpoint and pause; they go on when a worker starts."""
     with reach.opened() as app:
         who = duty.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
+        if as_json:
+            output.print_json({"stopped": {"pid": who.pid, "left_running": leave_running}})
+            return
         jobs = "its trainers go on" if leave_running else "its jobs are paused and go on when a worker starts"
         click.echo(f"worker {who.pid} stopped; {jobs}")
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.docs import command_line, configuration, states
+from tests.docs import command_line, configuration, exit_codes, json_reference, states
 
 GENERATORS: dict[str, Callable[[], str]] = {
     command_line.PAGE: command_line.page,
     configuration.PAGE: configuration.page,
     states.PAGE: states.page,
+    json_reference.PAGE: json_reference.page,
+    exit_codes.PAGE: exit_codes.page,
 }
 """The text of each generated page, by its path relative to the repository."""

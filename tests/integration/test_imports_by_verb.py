@@ -9,8 +9,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -68,6 +69,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "compare": (["compare", "1", "2"], PICTURES | {"rich"}),
     "notify": (["notify", "list"], FILES),
     "config": (["config", "schema"], {"pydantic", "yaml"}),
+    "completion": (["completion", "bash"], set()),
     "demo": (["demo", "--help"], PROCESSES),
 }
 """For each verb, a way to run it that goes as far as it can, and what of HEAVY it may import for that."""
@@ -75,7 +77,10 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
 PROGRAM = """
 import json, sys
 from orchestrator.cli.border import run
-code = run(sys.argv[2:])
+try:
+    code = run(sys.argv[2:])
+except SystemExit as ended:  # how a completion ends
+    code = ended.code
 open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
@@ -118,14 +123,27 @@ def test_the_whole_of_mlx_and_its_friends_is_out_of_reach_of_every_verb() -> Non
     assert not any(may & NEVER for _, may in BY_VERB.values())
 
 
-def run(home: Home, words: Sequence[str]) -> tuple[int, set[str]]:
-    """Run a verb in a process of its own; return its exit code and the packages it imported."""
+@pytest.mark.parametrize(("line", "may"), [("lq s", set()), ("lq logs ", STORE), ("lq config init ", set())])
+def test_a_shell_that_completes_waits_for_no_more(home: Home, line: str, may: set[str]) -> None:
+    asked = {"_LQ_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    _, modules = run(home, [], asked)
+    assert modules & HEAVY <= may
+
+
+def run(home: Home, words: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> tuple[int, set[str]]:
+    """Run a verb in a process of its own; return its exit code and the packages it imported.
+
+    Args:
+        home: whose jobs.
+        words: the command line.
+        more: environment variables.
+    """
     found = home.path.parent / "found"
     subprocess.run(
         [sys.executable, "-c", PROGRAM, str(found), *words],
         check=True,
         cwd=home.path.parent,
-        env=os.environ | {"LQ_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"LQ_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2]), **more},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from jobs import errors
+from jobs.exit_codes import ExitCode
+from jobs.states import Status
+from orchestrator.cli import INTERRUPTED, wait
+from orchestrator.schemas.comments import comments_of
 
 
 @pytest.mark.parametrize(
@@ -35,6 +41,46 @@ def test_no_error_is_left_out_of_the_tree() -> None:
     here = {value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__}
     assert all(issubclass(value, errors.LqError) for value in here)
     assert all(value.__name__ in (errors.__doc__ or "") for value in here)
+
+
+def test_every_error_of_the_tree_stands_here_with_its_code() -> None:
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.LqError):
+            assert re.search(rf"\b{name}\b +{int(error.exit_code)}\b", errors.__doc__ or ""), name
+
+
+def test_every_exit_code_keeps_its_number() -> None:
+    """Scripts rely on them."""
+    assert {code.name: int(code) for code in ExitCode} == {
+        "DONE": 0,
+        "UNEXPECTED": 1,
+        "INVALID": 2,
+        "NO_SUCH_JOB": 3,
+        "NO_WORKER": 4,
+        "NOT_ALLOWED": 5,
+        "CHECK_FAILED": 6,
+        "JOB_FAILED": 100,
+        "TIMED_OUT": 101,
+        "NOTHING_TO_WAIT_FOR": 102,
+        "JOB_CANCELLED": 103,
+        "JOB_SKIPPED": 104,
+        "INTERRUPTED": 130,
+    }
+
+
+def test_every_exit_code_is_explained() -> None:
+    assert comments_of(ExitCode).keys() == ExitCode.__members__.keys()
+
+
+def test_what_lq_wait_ends_with_is_among_them() -> None:
+    assert wait.CODES == {
+        Status.SUCCEEDED: ExitCode.DONE,
+        Status.FAILED: ExitCode.JOB_FAILED,
+        Status.CANCELLED: ExitCode.JOB_CANCELLED,
+        Status.SKIPPED: ExitCode.JOB_SKIPPED,
+    }
+    assert (wait.TIMED_OUT, wait.NO_SUCH_JOB) == (ExitCode.TIMED_OUT, ExitCode.NOTHING_TO_WAIT_FOR)
+    assert INTERRUPTED == ExitCode.INTERRUPTED
 
 
 def test_a_place_is_written_as_editors_read_it() -> None:

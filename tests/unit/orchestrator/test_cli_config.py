@@ -72,3 +72,10 @@ def test_the_presets_are_listed_one_a_line(lq: Lq) -> None:
         "schema": 1,
         "presets": [{"name": one.name, "summary": one.summary} for one in presets()],
     }
+
+
+def test_a_script_is_told_where_a_preset_lies(tmp_path: Path) -> None:
+    lq = Lq(tmp_path / "none")
+    target = tmp_path / "mine.yaml"
+    assert lq.json("config", "init", "--output", target)["written"] == {"preset": "small", "path": str(target)}
+    assert lq("config", "init", "--output", "-", "--json", expect=2).err.startswith("lq: --output - prints the file")

@@ -394,4 +394,7 @@ def test_status_and_print_as_they_are_typed(tmp_path: Path) -> None:
     assert agent["EnvironmentVariables"]["LQ_HOME"] == str(lq.home)
     assert lq("service", "print", "--kind", "systemd").out.startswith("# Written by lq service install")
     assert lq("service", "uninstall", "--kind", "systemd").out.startswith("no service is installed")
+    printed = lq.json("service", "print", "--kind", "systemd")["service"]
+    assert printed["text"] == lq("service", "print", "--kind", "systemd").out
+    assert lq.json("service", "uninstall", "--kind", "systemd")["service"]["installed"] is False
     assert not lq.home.exists()
