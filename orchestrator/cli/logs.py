@@ -14,6 +14,7 @@ from jobs.states import LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.event_lines import line
+from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option
 from workers import event_log
 from workers.files import older_log
@@ -30,18 +31,18 @@ LOOK_S = 1.0
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; across attempts.")
 @click.option("--output", "own_output", is_flag=True, help="The trainer's own stdout and stderr instead.")
 @json_option
-def logs(job_id: int, follow: bool, own_output: bool, as_json: bool) -> None:
+def logs(job_id: JobWord, follow: bool, own_output: bool, as_json: bool) -> None:
     """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         job_dir = JobDir(Path(job.job_dir))
         if job.cleaned_at is not None:
-            output.note(f"job {job_id} was cleaned, and its log is gone; see: lq show {job_id}")
+            output.note(f"job {job.id} was cleaned, and its log is gone; see: lq show {job.id}")
         if own_output:
             for path in (older_log(job_dir.log), job_dir.log):
                 click.echo(path.read_text(errors="replace") if path.exists() else "", nl=False)
             return
-        for event in events_of(app, job_id, follow=follow):
+        for event in events_of(app, job.id, follow=follow):
             text = to_line(event).decode().rstrip("\n") if as_json else line(event)
             if text is not None:
                 click.echo(text)

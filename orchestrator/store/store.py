@@ -15,6 +15,7 @@ from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
 from orchestrator.store.line import Line
+from orchestrator.store.naming import Naming
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
@@ -25,6 +26,7 @@ from orchestrator.store.versions import open_engine
 class Store(
     JobRecords,
     GroupRecords,
+    Naming,
     Line,
     Leases,
     AttemptRecords,
