@@ -333,7 +333,7 @@ def provenance(checked: Checked) -> dict[str, Any]:
         "version": PROVENANCE_VERSION,
         "submitted": {
             "file": str(source),
-            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(checked.loaded.content).hexdigest(),
             "set": list(checked.loaded.sets),
             "matrix": dict(checked.loaded.varied),
         },
