@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DETACHED = 0
+LOOK_S = 0.1
+"""Between two looks at whether an answer was interrupted."""
 
 
 def follow(app: App, job_id: int) -> int:
@@ -69,12 +72,29 @@ def _asked() -> str:
     """Ask what becomes of the job: d, p or c. Whatever is no answer leaves it training."""
     try:
         while True:
-            answer = input("The job goes on. [d]etach, [p]ause, [c]ancel? [d] ").strip().lower() or "d"
+            answer = _line("The job goes on. [d]etach, [p]ause, [c]ancel? [d] ").strip().lower() or "d"
             if any(word.startswith(answer) for word in ("detach", "pause", "cancel")):
                 return answer[0]
     except (EOFError, KeyboardInterrupt):
         click.echo()
         return "d"
+
+
+def _line(question: str) -> str:
+    """Return the line that is typed.
+
+    `input` would miss a Ctrl-C that comes right before it begins to read, and wait for the next one.
+
+    Raises:
+        EOFError: there is no more to come.
+    """
+    click.echo(question, nl=False)
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+        pass
+    typed = sys.stdin.readline()
+    if not typed:
+        raise EOFError
+    return typed
 
 
 class Answers:
