@@ -21,6 +21,11 @@ from configs.yaml_text import Document
 from jobs.errors import Line
 from jobs.spec import JobSpec, LqSpec
 
+TYPED = Path("-")
+"""In the place of a file: what comes on standard input."""
+
+_STDIN = "stdin"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Sweep:
@@ -32,12 +37,21 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """A job file that lies nowhere; relative paths in it start from the current folder."""
+
+    name: str  # what it is called in errors
+    content: bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedJob:
     """A job file, read."""
 
     spec: JobSpec  # every path absolute, lq.name filled in
     notes: tuple[str, ...]  # one line each: what the user should be told
-    source: Path  # absolute
+    source: Path  # absolute; a bare name where it is no file
+    content: bytes  # of the file
     data_line: Line | None = None  # of the file, where it names its data
     sweep: Sweep | None = None  # it is one of; None for a file without a matrix
     label: str | None = None  # what tells it from the others of its sweep
@@ -58,11 +72,11 @@ def load_job(path: Path, *, defaults: LqSpec | None = None) -> LoadedJob:
     return first
 
 
-def load_jobs(path: Path, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
+def load_jobs(path: Path | Text, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
     """Read a job file, MLX-LM's LoRA YAML plus `lq:`; a matrix makes several jobs of it, each checked like a file.
 
     Args:
-        path: the file; relative paths in it start from its folder.
+        path: the file; relative paths in it start from its folder. `-` is standard input.
         sets: `key=value` each, laid upon the file before anything is checked.
         defaults: `defaults` of settings.yaml; the file's own `lq:` wins, key by key.
 
@@ -72,17 +86,27 @@ def load_jobs(path: Path, sets: Sequence[str] = (), *, defaults: LqSpec | None =
         InvalidInput: something of `sets` is not of the form key=value.
     """
     given = [parse_set(text) for text in sets]
-    document = lay(yaml_text.require_document(Path.cwd() / path), given)
+    source, content = _read(path)
+    document = lay(yaml_text.require_document(source, content), given)
     found = combinations(document)
     base = without_matrix(document)
     if found is None:
-        return [dataclasses.replace(_loaded(base, defaults), sets=tuple(sets))]
+        return [dataclasses.replace(_loaded(base, content, defaults), sets=tuple(sets))]
     _require_not_varied(document, given, found)
-    jobs = [_loaded(lay(base, one.settings), defaults) for one in found]
+    jobs = [_loaded(lay(base, one.settings), content, defaults) for one in found]
     first = jobs[0].spec.lq
     sweep = Sweep(name=first.name or "job", joins=first.group, jobs=len(jobs))
     _require_different(document, jobs, found)
     return [_of_sweep(job, one, sweep, tuple(sets)) for job, one in zip(jobs, found, strict=True)]
+
+
+def _read(path: Path | Text) -> tuple[Path, bytes]:
+    """Return what a job file is called in errors, and what it holds."""
+    if isinstance(path, Text):
+        return Path(path.name), path.content
+    if path == TYPED:
+        return Path(f"<{_STDIN}>"), yaml_text.read_typed(Path(f"<{_STDIN}>"))
+    return Path.cwd() / path, yaml_text.read(Path.cwd() / path)
 
 
 def _of_sweep(job: LoadedJob, one: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
@@ -122,7 +146,7 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], found: Seq
             raise invalid(document.source, document.line(IN_MATRIX), text)
 
 
-def _loaded(document: Document, defaults: LqSpec | None) -> LoadedJob:
+def _loaded(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
     """Check what one job's file says."""
     spec = _checked(document, defaults=defaults)
     faults = training_faults(document, spec)
@@ -131,9 +155,8 @@ def _loaded(document: Document, defaults: LqSpec | None) -> LoadedJob:
     placed = place(document, spec, current=Path.cwd())
     _require_text_paths(document, placed.spec)
     named = _named(placed.spec, document.source)
-    return LoadedJob(
-        spec=named, notes=(*placed.notes, *_notes(spec)), source=document.source, data_line=document.line(("data",))
-    )
+    notes, line = (*placed.notes, *_notes(spec)), document.line(("data",))
+    return LoadedJob(spec=named, notes=notes, source=document.source, content=content, data_line=line)
 
 
 def load_frozen(path: Path) -> JobSpec:
@@ -181,7 +204,8 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 def _named(spec: JobSpec, source: Path) -> JobSpec:
     if spec.lq.name is not None:
         return spec
-    printable = "".join(char for char in source.stem if char.isprintable()).strip()
+    stem = _STDIN if source.name == f"<{_STDIN}>" else source.stem
+    printable = "".join(char for char in stem if char.isprintable()).strip()
     lq = spec.lq.model_copy(update={"name": printable[:LONGEST_NAME].strip() or "job"})
     return spec.model_copy(update={"lq": lq})
 

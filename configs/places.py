@@ -67,7 +67,7 @@ def place(document: Document, spec: JobSpec, *, current: Path) -> Placed:
     """Make every path of a spec absolute and check the model.
 
     Args:
-        document: the job file; relative paths start from its folder.
+        document: the job file; relative paths start from its folder, or from the current one where it is no file.
         spec: what was read from it.
         current: the current folder, where a path is looked for when it is not beside the file.
 
@@ -75,7 +75,7 @@ def place(document: Document, spec: JobSpec, *, current: Path) -> Placed:
         ModelMissing: the model is named by a path and cannot be loaded from there.
         ConfigInvalid: another named file is not there, or the model has fewer layers than asked for.
     """
-    search = _Search(document.source.parent, current)
+    search = _Search(current / document.source.parent, current)
     changes: dict[str, Any] = {"model": _model(document, spec, search), "data": _data(spec, search)}
     if spec.resume_adapter_file is not None:
         changes["resume_adapter_file"] = _resume_file(document, spec.resume_adapter_file, search)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ class _Refused(yaml.MarkedYAMLError):
     """Valid YAML that lq does not read; its text never holds a value of the file."""
 
 
+def read_typed(source: Path) -> bytes:
+    """Return what comes on standard input, to its end.
+
+    Args:
+        source: what it is called in errors.
+
+    Raises:
+        ConfigInvalid: it is far larger than any file people write.
+    """
+    content = sys.stdin.buffer.read(_LARGEST_FILE + 1)
+    return _not_too_large(source, content)
+
+
 def read(source: Path) -> bytes:
     """Return the bytes of a small file.
 
@@ -99,6 +113,10 @@ def read(source: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise invalid(source, None, f"cannot be read: {why}") from error
+    return _not_too_large(source, content)
+
+
+def _not_too_large(source: Path, content: bytes) -> bytes:
     if len(content) > _LARGEST_FILE:
         raise invalid(source, None, "is larger than 1 MB; this is not a YAML file people write")
     return content
@@ -280,13 +298,17 @@ def _problem(error: yaml.MarkedYAMLError, *, secret: bool) -> str:
     return "not valid YAML" if secret else f"not valid YAML: {error.problem}"
 
 
-def require_document(source: Path) -> Document:
+def require_document(source: Path, content: bytes | None = None) -> Document:
     """Read a file that must hold a mapping with something in it.
+
+    Args:
+        source: the file.
+        content: what it holds, where that is known already.
 
     Raises:
         ConfigInvalid: it does not.
     """
-    document = parse(source, read(source))
+    document = parse(source, read(source) if content is None else content)
     if document is None:
         raise ConfigInvalid(one_line(f"{source}: is empty; a job file holds at least a model and data"))
     return document

@@ -128,7 +128,7 @@ class Story:
 
     def _forget_given_up(self) -> None:
         """Delete milestones beyond where the run goes on, where it went back: they hold weights that were given up."""
-        if not any(leg.rollback for leg in self.course.legs):
+        if len(self.course.legs) == 1:
             return
         newest, _ = checkpoints.newest_valid(self.job_dir.checkpoints, self.course)
         pruning.forget_beyond(self.job_dir, newest.iteration if newest is not None else 0)

@@ -61,7 +61,7 @@ def planned(
             left_behind.append(checkpoint.iteration)
     kept = plan(facts, spec=spec, course=course, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
     gone = [
-        Fate(iteration=iteration, kept=False, adapter_kept=False, because="a rollback left it behind")
+        Fate(iteration=iteration, kept=False, adapter_kept=False, because="left behind: the run went back before it")
         for iteration in left_behind
     ]
     return sorted([*kept, *gone], key=lambda fate: fate.iteration)

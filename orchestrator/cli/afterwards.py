@@ -22,6 +22,7 @@ from jobs.job import Job
 from jobs.states import Status
 from orchestrator import afterwards, device, mlx_command
 from orchestrator.cli import output, reach
+from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option
 from orchestrator.device import Beside
 from orchestrator.report import wording
@@ -90,7 +91,7 @@ def _tuned(app: App, job: Job, *, base: bool) -> Tuned:
 )
 @beside_options
 @mlx_options
-def chat(job_id: int, base: bool, idle_s: float, anyway: bool, queue: bool, options: Sequence[str]) -> None:
+def chat(job_id: JobWord, base: bool, idle_s: float, anyway: bool, queue: bool, options: Sequence[str]) -> None:
     """Chat with a job's model and its best adapter, in MLX-LM's chat.
 
     No job starts meanwhile; so it ends itself where one waits and nobody types. What stands after --
@@ -150,7 +151,7 @@ def _last_typed() -> float:
 @json_option
 @mlx_options
 def generate(
-    job_id: int,
+    job_id: JobWord,
     prompt: str | None,
     max_tokens: int | None,
     base: bool,
@@ -266,7 +267,7 @@ def _generated(tuned: Tuned, asked: str, answer: str, figures: dict[str, str]) -
 @json_option
 @mlx_options
 def fuse(
-    job_id: int,
+    job_id: JobWord,
     save_path: Path | None,
     force: bool,
     anyway: bool,
@@ -347,7 +348,7 @@ class _Which(click.ParamType[str | int]):
 @click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="Another folder with a test.jsonl.")
 @beside_options
 @json_option
-def test(job_id: int, which: str | int, data: Path | None, anyway: bool, queue: bool, as_json: bool) -> None:
+def test(job_id: JobWord, which: str | int, data: Path | None, anyway: bool, queue: bool, as_json: bool) -> None:
     """Measure a job's weights on its test.jsonl: loss and perplexity with 95 % intervals, over every row."""
     from orchestrator import test_set
 

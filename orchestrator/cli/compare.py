@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.verdict import interval
-from orchestrator.cli import output, reach
+from orchestrator.cli import output, reach, selection
 from orchestrator.cli.best_of import best_of_facts, tell_group
 from orchestrator.cli.output import json_option
+from orchestrator.cli.selection import GROUP, Choice, takes_jobs
 
 MOST_CURVES = 8
 """In one picture; of a larger group the best ones."""
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@reach.jobs_or_group
+@takes_jobs(GROUP)
 @click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
 @json_option
-def compare(job_ids: tuple[int, ...], group: str | None, plot: Path | None, as_json: bool) -> None:
+def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
     """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves.
 
     With --group its jobs in the order of their best validation, and the best of them.
     """
-    if len(set(job_ids)) < 2 and group is None:
-        raise click.UsageError("name two jobs or more, or --group NAME")
+    group = choice.group
     with reach.opened() as app:
-        jobs = reach.chosen_jobs(app, job_ids, group)
+        jobs = selection.jobs_of(app, choice, none="no job{of} is there")
+        if len(jobs) < 2 and group is None:
+            raise click.UsageError("name two jobs or more, or --group NAME")
         from orchestrator.report.best_of import best_of
         from orchestrator.report.comparison import compare as compared
         from orchestrator.submit import slug

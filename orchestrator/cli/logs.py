@@ -20,6 +20,7 @@ from jobs.states import LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.event_lines import incident_line, line, style_of, style_of_incident
+from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option
 from orchestrator.cli.paper import Paper
 from orchestrator.cli.since import FORMS, Since
@@ -69,7 +70,7 @@ class Wanted:
 @click.option("--output", "own_output", is_flag=True, help="The trainer's own stdout and stderr instead.")
 @json_option
 def logs(
-    job_id: int,
+    job_id: JobWord,
     follow: bool,
     tail: int | None,
     since: float | None,
@@ -85,12 +86,12 @@ def logs(
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         if job.cleaned_at is not None:
-            output.note(f"job {job_id} was cleaned, and its log is gone; see: lq show {job_id}")
+            output.note(f"job {job.id} was cleaned, and its log is gone; see: lq show {job.id}")
         if own_output:
             _echo_output(JobDir(Path(job.job_dir)), tail)
             return
-        told = _as_told(app, job_id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
-        _print(batches(app, job_id, follow=follow), told, tail)
+        told = _as_told(app, job.id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
+        _print(batches(app, job.id, follow=follow), told, tail)
 
 
 Tell = Callable[[Sequence[Line]], Iterator[str]]
@@ -174,12 +175,12 @@ def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[Line]]:
         job_id: the job.
         follow: go on until it has ended and everything is read.
     """
-    path = JobDir(Path(app.store.job(job_id).job_dir)).events
-    offset = 0
+    path, offset = JobDir(Path(app.store.job(job_id).job_dir)).events, 0
     with _bell_of(path) if follow else nullcontext() as bell:
         while True:
-            alive = app.store.job(job_id).status in LIVE
-            found, offset = event_log.lines(path, offset)
+            job = app.store.job(job_id)  # before the look: what it said last is read
+            alive = job.status in LIVE
+            found, offset = event_log.lines(JobDir(Path(job.job_dir)).events, offset)  # an edit gives it another one
             if found:
                 yield [_line(one) for one in found]
                 continue

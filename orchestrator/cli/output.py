@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,25 @@ SCHEMA = 1
 NONE = "–"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print only the ids of the jobs, one a line.")
+
+
+class Voice:
+    """What a verb that changes jobs says: what changed, or, where it is to be quiet, only whose ids."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Say whether words are wanted."""
+        self._quiet = quiet
+
+    def say(self, text: str | None) -> None:
+        """Tell a person; nothing where there is nothing to tell."""
+        if text is not None and not self._quiet:
+            click.echo(text)
+
+    def done(self, job_id: int) -> None:
+        """Tell a script that a job is as it was asked to be, or on its way there."""
+        if self._quiet:
+            click.echo(job_id)
 
 
 def console(*, stderr: bool = False, piped: int = 200) -> Console:
@@ -47,6 +66,12 @@ def note(text: str) -> None:
 def quoted(word: str) -> str:
     """Return a word as one types it in a shell."""
     return shlex.quote(word)
+
+
+def listed(words: Iterable[object]) -> str:
+    """Return `3, 5 and 8`."""
+    *most, last = map(str, words)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def loss(value: float | None) -> str:

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.errors import HomeUnusable, NoSuchJob
+from jobs.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.job import Job
+from jobs.states import ENDED
 from orchestrator import duty
 from orchestrator.app import App
+from orchestrator.cli import output
+from orchestrator.cli.job_words import ONE_JOB, JobWord
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-
-class _JobId(click.IntRange):
-    name = "job id"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Offer the ids that the verb is for."""
-        from orchestrator.cli import completion
-
-        return completion.job_ids(ctx, incomplete)
 
 
 class _Seconds(click.FloatRange):
@@ -41,7 +34,6 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-JOB_ID = _JobId(min=1)
 LARGEST_ID = 2**63 - 1
 """SQLite has no larger whole numbers."""
 
@@ -85,26 +77,37 @@ def all_jobs(app: App, *, every: bool = False) -> list[Job]:
     return app.store.jobs(all_jobs=every) if has_store(app) else []
 
 
-def one_job(app: App, job_id: int) -> Job:
-    """Return a job.
+def one_job(app: App, asked: int | JobWord) -> Job:
+    """Return the job of an id or a name; what looks like a number is an id first.
+
+    Args:
+        app: where it is.
+        asked: the id, or what was typed for it.
 
     Raises:
-        NoSuchJob: no job has this id.
+        NoSuchJob: no job has this id or name; the nearest name is suggested.
+        InvalidInput: several jobs have this name, and not just one of them is live.
     """
     if not has_store(app):
-        raise NoSuchJob(f"no job {job_id}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
-    if job_id > LARGEST_ID:
-        raise NoSuchJob(f"no job {job_id}; see: lq status --all")
-    return app.store.job(job_id)
+        raise NoSuchJob(f"no job {asked}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
+    number, name = (asked, str(asked)) if isinstance(asked, int) else (asked.first, asked.text)
+    found = app.store.jobs_between(number, number) if number is not None and number <= LARGEST_ID else []
+    found = found or (app.store.jobs_named(name) if isinstance(asked, JobWord) else [])
+    if not found:
+        raise NoSuchJob(f"no job {asked}; see: lq status --all" if number is not None else _nobody(app, name))
+    live = [job for job in found if job.status not in ENDED]
+    (chosen,) = found if len(found) == 1 else live if len(live) == 1 else (None,)
+    if chosen is None:
+        raise InvalidInput(f"jobs {output.listed(job.id for job in found)} are called '{name}'; say which by its id")
+    return chosen
 
 
-def named_jobs(app: App, job_ids: Sequence[int]) -> list[Job]:
-    """Return jobs, each once; whoever changes several looks at all of them first.
-
-    Raises:
-        NoSuchJob: no job has one of these ids.
-    """
-    return [one_job(app, job_id) for job_id in dict.fromkeys(job_ids)]
+def _nobody(app: App, name: str) -> str:
+    """Say that no job has this name, and what may have been meant."""
+    if name in app.store.groups():
+        return f"no job is called '{name}', a group is; its jobs are named with: --group {output.quoted(name)}"
+    near = difflib.get_close_matches(name, app.store.names(), n=1, cutoff=0.5)
+    return f"no job is called '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
 
 
 def require_bell(app: App) -> None:
@@ -131,7 +134,7 @@ def wake_worker(app: App) -> str | None:
     return f"worker started (pid {start_worker(app.home)})"
 
 
-job_id_argument = click.argument("job_id", metavar="ID", type=JOB_ID)
+job_id_argument = click.argument("job_id", metavar="ID", type=ONE_JOB)
 
 
 def offer_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -139,36 +142,6 @@ def offer_groups(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from orchestrator.cli import completion
 
     return completion.groups(ctx, param, incomplete)
-
-
-_group_option = click.option(
-    "--group", "group", metavar="NAME", shell_complete=offer_groups, help="Every job of this group."
-)
-_optional_ids = click.argument("job_ids", metavar="[ID...]", type=JOB_ID, nargs=-1)
-
-
-def jobs_or_group(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a verb take ids, `--group NAME`, or both."""
-    return _optional_ids(_group_option(command))
-
-
-def chosen_jobs(app: App, job_ids: Sequence[int], group: str | None, *, or_else: str | None = None) -> list[Job]:
-    """Return the jobs named by id, and those of a group, each once.
-
-    Args:
-        app: where they are.
-        job_ids: by id.
-        group: by group.
-        or_else: an option that a verb takes in the place of both, where it was not given.
-
-    Raises:
-        NoSuchJob: no job has one of these ids, or no group this name.
-    """
-    if not job_ids and group is None and or_else is not None:
-        raise click.UsageError(f"name a job, or {or_else}")
-    found = named_jobs(app, job_ids)
-    known = {job.id for job in found}
-    return [*found, *(job for job in (jobs_of_group(app, group) if group is not None else ()) if job.id not in known)]
 
 
 def jobs_of_group(app: App, group: str) -> list[Job]:
@@ -189,6 +162,3 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
             hint = "there is none yet; a matrix in a job file makes one"
         raise NoSuchJob(f"no group '{group}'; {hint}")
     return found
-
-
-job_ids_argument = click.argument("job_ids", metavar="ID...", type=JOB_ID, nargs=-1, required=True)

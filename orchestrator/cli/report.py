@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import reach
+from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option, note
 
 FORMATS = {"md": "report.md", "html": "report.html", "json": "report.json"}
@@ -18,7 +19,7 @@ FORMATS = {"md": "report.md", "html": "report.html", "json": "report.json"}
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Which file to name: md where not given.")
 @click.option("--open", "shown", is_flag=True, help="Show it, as HTML where no format is given.")
 @json_option
-def report(job_id: int, form: str | None, shown: bool, as_json: bool) -> None:
+def report(job_id: JobWord, form: str | None, shown: bool, as_json: bool) -> None:
     """Write the report of job ID anew, from what is known now, and say where it is; --json prints it."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)

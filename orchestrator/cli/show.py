@@ -19,6 +19,7 @@ from jobs.outcomes import Outcome
 from jobs.states import ENDED, Status
 from orchestrator.app import App
 from orchestrator.cli import output, reach
+from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.notify import fate
 from orchestrator.cli.output import json_option
 from orchestrator.cli.page import STYLE_OF, STYLE_OF_VERDICT
@@ -39,7 +40,7 @@ _INDENT = 12
 @reach.job_id_argument
 @click.option("--output", "whole_output", is_flag=True, help="All that is kept of what dead trainers wrote last.")
 @json_option
-def show(job_id: int, whole_output: bool, as_json: bool) -> None:
+def show(job_id: JobWord, whole_output: bool, as_json: bool) -> None:
     """Show everything about job ID: verdict, attempts, losses, checkpoints, incidents, messages, what to do next."""
     with reach.opened() as app:
         job = reach.one_job(app, job_id)

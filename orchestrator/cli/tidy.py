@@ -13,11 +13,13 @@ import click
 
 from jobs.errors import NotAllowed
 from jobs.job import Job
+from jobs.states import ENDED
 from orchestrator import cleaning, tidying
 from orchestrator.app import App
 from orchestrator.cleaning import Cleaning
-from orchestrator.cli import output, reach
+from orchestrator.cli import output, reach, selection
 from orchestrator.cli.output import json_option
+from orchestrator.cli.selection import ALL, FAILED, GROUP, Choice, takes_jobs
 from orchestrator.tidying import Entry, Tidying
 
 DAY_S = 24 * 3600.0
@@ -38,45 +40,44 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would go, and 
 
 
 @click.command()
-@click.argument("job_ids", metavar="[ID...]", type=reach.JOB_ID, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every job.")
+@takes_jobs(GROUP, ALL, FAILED, all="Every job.")
 @_dry_run
 @json_option
-def prune(job_ids: Sequence[int], every: bool, dry_run: bool, as_json: bool) -> None:
+def prune(choice: Choice, dry_run: bool, as_json: bool) -> None:
     """Delete the checkpoints that need not stay, and what killed processes left, of jobs in any state.
 
     The worker does the same after every checkpoint, by the same rule (lq.keep). Says why the rest stays.
     """
     with reach.opened() as app:
-        jobs = _chosen(app, job_ids, every)
+        jobs = selection.jobs_to_look_at(app, choice)
         act = tidying.planned if dry_run else tidying.carry_out
         found = [act(app, job) for job in jobs]
         if as_json:
             output.print_json({"dry_run": dry_run, "jobs": [_facts(one) for one in found]})
             return
         for one in found:
-            _tell(one, dry_run=dry_run, brief=every)
-        if every:
+            _tell(one, dry_run=dry_run, brief=not choice.words)
+        if not choice.words:
             _sum(found, dry_run=dry_run)
 
 
 @click.command()
-@click.argument("job_ids", metavar="[ID...]", type=reach.JOB_ID, nargs=-1)
+@takes_jobs(GROUP, FAILED, group="Those of this group that have ended.")
 @click.option("--older-than", metavar="AGE", type=_Age(), help="Ended so long ago: 30d (the default), 2w, 12h.")
 @click.option("--keep-adapters", is_flag=True, help="Leave finished adapters and milestones alone.")
 @click.option("--yes", is_flag=True, help="Do not ask before an adapter goes that lies nowhere else.")
 @_dry_run
 @json_option
 def clean(
-    job_ids: Sequence[int], older_than: float | None, keep_adapters: bool, yes: bool, dry_run: bool, as_json: bool
+    choice: Choice, older_than: float | None, keep_adapters: bool, yes: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Delete what jobs that have ended left: checkpoints, adapters, logs. Of the jobs named, or of all old ones.
 
     Their rows, reports and job files stay, and so does what was published to an adapter_path.
     """
     with reach.opened() as app:
-        jobs = _ended(app, job_ids, older_than)
-        plans = [plan for job in jobs if (plan := _plan(app, job, keep_adapters, named=bool(job_ids))) is not None]
+        jobs = _ended(app, choice, older_than)
+        plans = [plan for job in jobs if (plan := _plan(app, job, keep_adapters, named=bool(choice.words))) is not None]
         plans = [plan for plan in plans if plan.paths]
         if not dry_run:
             _ask(plans, yes=yes or as_json)
@@ -91,12 +92,12 @@ def clean(
     click.echo(f"{_jobs(len(plans))} {verb}, {freed}; reports and job files stay" if plans else "nothing to clean")
 
 
-def _ended(app: App, job_ids: Sequence[int], older_than: float | None) -> list[Job]:
+def _ended(app: App, choice: Choice, older_than: float | None) -> list[Job]:
     """Return the jobs named, of any age unless one is given; else all old ones."""
-    if not job_ids:
+    if choice.is_empty:
         age = older_than if older_than is not None else 30 * DAY_S
         return cleaning.old_jobs(app, older_than_s=age, now=time.time()) if reach.has_store(app) else []
-    named = reach.named_jobs(app, job_ids)
+    named = selection.jobs_of(app, choice, lambda job: job.status in ENDED, none="no job{of} has ended yet")
     return [job for job in named if older_than is None or time.time() - (job.ended_at or time.time()) >= older_than]
 
 
@@ -144,12 +145,6 @@ def _tell_cleaned(plan: Cleaning) -> None:
     click.echo(
         f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {output.size(plan.bytes)}: {names}{lost}"
     )
-
-
-def _chosen(app: App, job_ids: Sequence[int], every: bool) -> list[Job]:
-    if bool(job_ids) == every:
-        raise click.UsageError("name a job, or --all")
-    return reach.all_jobs(app, every=True) if every else reach.named_jobs(app, job_ids)
 
 
 def _facts(one: Tidying) -> dict[str, Any]:

@@ -9,55 +9,67 @@ import click
 
 from jobs.errors import NotAllowed
 from jobs.job import Job
-from jobs.states import ENDED, Status
+from jobs.states import ENDED, LIVE, Status
 from orchestrator.app import App
-from orchestrator.cli import reach
+from orchestrator.cli import reach, selection
+from orchestrator.cli.job_words import ONE_JOB, JobWord
+from orchestrator.cli.output import Voice, quiet_option
+from orchestrator.cli.selection import ALL, GROUP, Choice, takes_jobs
 from orchestrator.cli.waiting import waiting_turns, waits
 
 PAUSE_WAIT_S = 60.0
-_QUEUE_OR_GROUP = "--queue, or --group NAME"
+_SOME = "--group NAME, or --all"
+_QUEUE_OR_SOME = f"--queue, {_SOME}"
 _MAY_BE_HELD = (Status.QUEUED, Status.WAITING, Status.HELD)
+_IN_LINE = LIVE - {Status.RUNNING}
 
 _queue = click.option("--queue", "whole_queue", is_flag=True, help="The whole queue: no job starts until it resumes.")
 
 
 @click.command()
-@reach.jobs_or_group
+@takes_jobs(GROUP, ALL, all="Every job that has not ended.")
 @_queue
-def pause(job_ids: Sequence[int], group: str | None, whole_queue: bool) -> None:
+@quiet_option
+def pause(choice: Choice, whole_queue: bool, quiet: bool) -> None:
     """Stop running jobs for now: each writes a checkpoint, and `lq resume` goes on from it, exactly.
 
     A job that waits for its turn is held instead. With --queue running jobs go on, but no other one starts.
     """
+    voice = Voice(quiet=quiet)
     with reach.opened() as app:
-        jobs = _chosen(app, job_ids, group, or_else=None if whole_queue else _QUEUE_OR_GROUP)
+        jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         reach.require_bell(app)
         if whole_queue:
             changed = app.store.pause_queue("paused by the user", time.time())
-            click.echo("queue paused; jobs that run go on" if changed else "the queue is paused already")
-        with app.store.together():  # none of those that wait begins where one that runs makes room
-            jobs = [app.store.job(job.id) for job in jobs]
-            for job in jobs:
-                if job.status is not Status.RUNNING:
-                    _pause(app, job)
+            voice.say("queue paused; jobs that run go on" if changed else "the queue is paused already")
+        pause_jobs(app, jobs, voice)
+
+
+def pause_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
+    """Hold the jobs that wait for their turn, and have those that run write a checkpoint and stop."""
+    with app.store.together():  # none of those that wait begins where one that runs makes room
+        jobs = [app.store.job(job.id) for job in jobs]
         for job in jobs:
-            if job.status is Status.RUNNING:
-                _pause(app, job)
+            if job.status is not Status.RUNNING:
+                _pause(app, job, voice)
+    for job in jobs:
+        if job.status is Status.RUNNING:
+            _pause(app, job, voice)
 
 
-def _pause(app: App, job: Job) -> None:
+def _pause(app: App, job: Job, voice: Voice) -> None:
     if job.status in (Status.PAUSED, Status.HELD):
-        click.echo(f"job {job.id} is {job.status} already")
+        voice.say(f"job {job.id} is {job.status} already")
     elif job.status in (Status.QUEUED, Status.WAITING):
-        _hold(app, job)
+        _hold(app, job, voice)
+    elif not _asked(app, job.id):
+        voice.say(f"job {job.id} is paused already")
     else:
-        if not _asked(app, job.id):
-            click.echo(f"job {job.id} is paused already")
-            return
-        click.echo(f"job {job.id}: asked to pause; it writes a checkpoint first")
-        _tell(reach.wake_worker(app))  # a job whose worker is gone needs one that adopts it
+        voice.say(f"job {job.id}: asked to pause; it writes a checkpoint first")
+        voice.say(reach.wake_worker(app))  # a job whose worker is gone needs one that adopts it
         after = _until_not_running(app, job.id)
-        click.echo(f"job {job.id} {after.status}" + ("" if after.status is not Status.RUNNING else " still"))
+        voice.say(f"job {job.id} {after.status}" + ("" if after.status is not Status.RUNNING else " still"))
+    voice.done(job.id)
 
 
 def _asked(app: App, job_id: int) -> bool:
@@ -72,65 +84,71 @@ def _asked(app: App, job_id: int) -> bool:
 
 
 @click.command()
-@reach.jobs_or_group
+@takes_jobs(GROUP, ALL, all="Every job that has not ended.")
 @_queue
-def resume(job_ids: Sequence[int], group: str | None, whole_queue: bool) -> None:
+@quiet_option
+def resume(choice: Choice, whole_queue: bool, quiet: bool) -> None:
     """Let paused jobs go on from their checkpoints; held ones too. With --queue jobs start again."""
+    voice = Voice(quiet=quiet)
     with reach.opened() as app:
-        jobs = _chosen(app, job_ids, group, or_else=None if whole_queue else _QUEUE_OR_GROUP)
+        jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         reach.require_bell(app)
         if whole_queue:
-            click.echo("queue resumed" if app.store.resume_queue() else "the queue is not paused")
+            voice.say("queue resumed" if app.store.resume_queue() else "the queue is not paused")
         for job in jobs:
-            _let_go_on(app, job)
-        _tell(reach.wake_worker(app))
+            _let_go_on(app, job, voice)
+        voice.say(reach.wake_worker(app))
 
 
 @click.command()
-@reach.jobs_or_group
-def hold(job_ids: Sequence[int], group: str | None) -> None:
+@takes_jobs(GROUP, ALL, all="Every job that waits for its turn.")
+@quiet_option
+def hold(choice: Choice, quiet: bool) -> None:
     """Keep jobs that wait for their turn from running, until they are released.
 
-    Of a group those that run, or are paused, stay as they are.
+    Of a group, a range or all jobs those that run, or are paused, stay as they are.
     """
+    voice = Voice(quiet=quiet)
+    none = "no job{of} waits for its turn; stop those that run with: lq pause"
     with reach.opened() as app:
-        chosen = reach.chosen_jobs(app, job_ids, group, or_else="--group NAME")
-        jobs = [job for job in chosen if job.id in job_ids or job.status in _MAY_BE_HELD]
-        if not jobs:
-            raise NotAllowed(f"no job of group '{group}' waits for its turn; stop those that run with: lq pause")
+        jobs = selection.jobs_of(app, choice, lambda job: job.status in _MAY_BE_HELD, none=none, or_else=_SOME)
         for job in jobs:
             if job.status is Status.HELD:
-                click.echo(f"job {job.id} is held already")
+                voice.say(f"job {job.id} is held already")
             elif job.status is Status.RUNNING:
                 raise NotAllowed(f"job {job.id} is running; stop it for now with: lq pause {job.id}")
             else:
-                _hold(app, job)
+                _hold(app, job, voice)
+            voice.done(job.id)
 
 
 @click.command()
-@reach.jobs_or_group
-def release(job_ids: Sequence[int], group: str | None) -> None:
+@takes_jobs(GROUP, ALL, all="Every job that has not ended.")
+@quiet_option
+def release(choice: Choice, quiet: bool) -> None:
     """Let held jobs take their turn again; paused ones too."""
+    voice = Voice(quiet=quiet)
     with reach.opened() as app:
-        jobs = _chosen(app, job_ids, group, or_else="--group NAME")
+        jobs = _chosen(app, choice, or_else=_SOME)
         reach.require_bell(app)
         for job in jobs:
-            _let_go_on(app, job)
-        _tell(reach.wake_worker(app))
+            _let_go_on(app, job, voice)
+        voice.say(reach.wake_worker(app))
 
 
-def _hold(app: App, job: Job) -> None:
+def _hold(app: App, job: Job, voice: Voice) -> None:
     app.store.hold(job.id, "held by the user", time.time())
-    click.echo(f"job {job.id} held; let it go on with: lq release {job.id}")
+    voice.say(f"job {job.id} held; let it go on with: lq release {job.id}")
 
 
-def _let_go_on(app: App, job: Job) -> None:
+def _let_go_on(app: App, job: Job, voice: Voice) -> None:
     if job.status in (Status.QUEUED, Status.RUNNING):
-        click.echo(f"job {job.id} is {job.status} already")
-        return
-    after = app.store.let_go_on(job.id)
-    turn = waiting_turns(app, [after]).get(job.id)
-    click.echo(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
+        voice.say(f"job {job.id} is {job.status} already")
+    else:
+        after = app.store.let_go_on(job.id)
+        turn = waiting_turns(app, [after]).get(job.id)
+        voice.say(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
+    voice.done(job.id)
 
 
 def _until_not_running(app: App, job_id: int) -> Job:
@@ -140,29 +158,28 @@ def _until_not_running(app: App, job_id: int) -> Job:
     return job
 
 
-def _chosen(app: App, job_ids: Sequence[int], group: str | None, *, or_else: str | None) -> list[Job]:
-    """Return the jobs that were named; of a group those that have not ended."""
-    chosen = reach.chosen_jobs(app, job_ids, group, or_else=or_else)
-    jobs = [job for job in chosen if job.id in job_ids or job.status not in ENDED]
-    if chosen and not jobs:
-        raise NotAllowed(f"every job of group '{group}' has ended already")
-    return jobs
-
-
-def _tell(said: str | None) -> None:
-    if said is not None:
-        click.echo(said)
+def _chosen(app: App, choice: Choice, *, or_else: str | None) -> list[Job]:
+    """Return the jobs that are meant; of several at a time those that have not ended."""
+    none = "every job{of} has ended already"
+    return selection.jobs_of(app, choice, lambda job: job.status not in ENDED, none=none, or_else=or_else)
 
 
 @click.command()
-@reach.job_ids_argument
+@takes_jobs(GROUP)
 @click.option("--first", is_flag=True, help="Before all others.")
 @click.option("--last", is_flag=True, help="After all others.")
-@click.option("--before", metavar="ID", type=reach.JOB_ID, help="Right before this job.")
-@click.option("--after", metavar="ID", type=reach.JOB_ID, help="Right after this job.")
+@click.option("--before", metavar="ID", type=ONE_JOB, help="Right before this job.")
+@click.option("--after", metavar="ID", type=ONE_JOB, help="Right after this job.")
 @click.option("--priority", metavar="N", type=click.IntRange(-(2**31), 2**31 - 1), help="Higher runs first.")
+@quiet_option
 def move(
-    job_ids: Sequence[int], first: bool, last: bool, before: int | None, after: int | None, priority: int | None
+    choice: Choice,
+    first: bool,
+    last: bool,
+    before: JobWord | None,
+    after: JobWord | None,
+    priority: int | None,
+    quiet: bool,
 ) -> None:
     """Give jobs that wait for their turn another place in the line, in the order named.
 
@@ -170,19 +187,21 @@ def move(
     """
     if sum((first, last, before is not None, after is not None, priority is not None)) != 1:
         raise click.UsageError("say where to: one of --first, --last, --before ID, --after ID, --priority N")
+    voice = Voice(quiet=quiet)
+    none = "no job{of} waits for its turn, so none has a place in the line"
     with reach.opened() as app:
-        jobs = reach.named_jobs(app, job_ids)
-        for beside in (before, after):
-            if beside is not None:
-                reach.one_job(app, beside)
+        jobs = selection.jobs_of(app, choice, lambda job: job.status in _IN_LINE, none=none, or_else="--group NAME")
+        beside = {where: reach.one_job(app, word).id for where, word in (("before", before), ("after", after)) if word}
         # each is put right before or after the same place, so that place is passed in the order that keeps theirs
-        for job in reversed(jobs) if first or after is not None else jobs:
-            if priority is not None:
-                app.store.set_priority(job.id, priority)
-            else:
-                app.store.move(job.id, before=before, after=after, last=last)
+        with app.store.together():  # all of them, or none
+            for job in reversed(jobs) if first or after is not None else jobs:
+                if priority is not None:
+                    app.store.set_priority(job.id, priority)
+                else:
+                    app.store.move(job.id, before=beside.get("before"), after=beside.get("after"), last=last)
         for job in jobs:
-            click.echo(f"job {job.id} moved: {_standing(app, job.id)}")
+            voice.say(f"job {job.id} moved: {_standing(app, job.id)}")
+            voice.done(job.id)
 
 
 def _standing(app: App, job_id: int) -> str:

@@ -9,30 +9,28 @@ import click
 
 from jobs.errors import CheckFailed
 from jobs.job import Job
-from orchestrator.cli import output, reach
+from orchestrator.cli import output, reach, selection
 from orchestrator.cli.output import json_option
+from orchestrator.cli.selection import ALL, FAILED, GROUP, Choice, takes_jobs
 from orchestrator.verifying import Finding, verified
 
 
 @click.command()
-@click.argument("job_ids", metavar="[ID...]", type=reach.JOB_ID, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every job.")
+@takes_jobs(GROUP, ALL, FAILED, all="Every job.")
 @click.option("--set-aside", is_flag=True, help="Rename bad checkpoints to step-N.bad, so that none is used.")
 @json_option
-def verify(job_ids: Sequence[int], every: bool, set_aside: bool, as_json: bool) -> None:
+def verify(choice: Choice, set_aside: bool, as_json: bool) -> None:
     """Check every file of jobs: checkpoints and adapters by SHA-256, the others by whether they can be read.
 
     Exit code: 6 where something is wrong. What is wrong is told, and changed by --set-aside only.
     """
-    if bool(job_ids) == every:
-        raise click.UsageError("name a job, or --all")
     found = []
     with reach.opened() as app:
-        for job in reach.all_jobs(app, every=True) if every else reach.named_jobs(app, job_ids):
+        for job in selection.jobs_to_look_at(app, choice):
             findings = verified(app, job, set_aside=set_aside)
             found.append((job, findings))
             if not as_json:
-                _tell(job, findings, brief=every)
+                _tell(job, findings, brief=not choice.words)
     if as_json:
         output.print_json({"jobs": [_facts(job, findings) for job, findings in found]})
     _require_good(found, set_aside=set_aside)

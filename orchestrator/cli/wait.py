@@ -12,7 +12,8 @@ from jobs.job import Job
 from jobs.states import ENDED, LIVE, Status
 from orchestrator import duty
 from orchestrator.app import App
-from orchestrator.cli import output, reach
+from orchestrator.cli import output, reach, selection
+from orchestrator.cli.selection import ALL, GROUP, Choice, takes_jobs
 
 SUCCEEDED, FAILED, TIMED_OUT, NO_SUCH_JOB, CANCELLED, SKIPPED = 0, 100, 101, 102, 103, 104
 CODES = {
@@ -25,10 +26,10 @@ POLL_S = 0.2
 
 
 @click.command()
-@reach.jobs_or_group
+@takes_jobs(GROUP, ALL, all="Every job that has not ended, as where nothing is named.")
 @click.option("--any", "any_one", is_flag=True, help="Until one of them has ended, not all.")
 @click.option("--timeout", "timeout_s", metavar="S", type=reach.SECONDS, help="At most so many seconds.")
-def wait(job_ids: Sequence[int], group: str | None, any_one: bool, timeout_s: float | None) -> int:
+def wait(choice: Choice, any_one: bool, timeout_s: float | None) -> int:
     """Wait for jobs to end; for every live one where no ID is given.
 
     Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job (or none to wait for),
@@ -37,17 +38,19 @@ def wait(job_ids: Sequence[int], group: str | None, any_one: bool, timeout_s: fl
     """
     with reach.opened() as app:
         try:
-            ids = _asked_for(app, job_ids, group)
+            ids = _asked_for(app, choice)
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
         return wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
 
 
-def _asked_for(app: App, job_ids: Sequence[int], group: str | None) -> list[int]:
+def _asked_for(app: App, choice: Choice) -> list[int]:
     """Return the ids to wait for. None at all is not a success: a script would take it for one."""
-    ids = [job.id for job in reach.chosen_jobs(app, job_ids, group)]
-    ids = ids or [job.id for job in reach.all_jobs(app) if job.status in LIVE]
+    if choice.is_empty or choice.every:
+        ids = [job.id for job in reach.all_jobs(app) if job.status in LIVE]
+    else:
+        ids = [job.id for job in selection.jobs_of(app, choice, none="no job{of} is there")]
     if not ids:
         raise NoSuchJob("no job is live, so there is nothing to wait for; see: lq status --all")
     return ids

@@ -50,6 +50,7 @@ _OTHER = {
     "truncated": "Long rows are cut",
     "not_published": "The adapter could not be laid out",
     "no_report": "The report could not be written",
+    "user_went_back": "You went back",
     "adapter_set_aside": "Another run's adapter was in the way",
     "events_unreadable": "The trainer said something that cannot be read",
 }

@@ -12,7 +12,10 @@ from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.leases import require_lease
 from orchestrator.store.rows import from_identity, to_attempt
-from orchestrator.store.tables import attempts, jobs
+from orchestrator.store.tables import attempts, incidents, jobs
+
+USER_WENT_BACK = "user_went_back"
+"""The code of the incident that tells of a `lq retry --fresh` or `--from`."""
 
 
 class AttemptRecords(Database):
@@ -75,7 +78,8 @@ class AttemptRecords(Database):
     def deaths(self, job_id: int) -> list[Death]:
         """Return the deaths since the last retry, oldest first, each with its reason and the new iterations it brought.
 
-        New are the iterations beyond the furthest of all attempts before it, those before the retry included.
+        New are the iterations beyond the furthest of all attempts before it, those before the retry included; where
+        the user went back, what was given up is new once more.
 
         Raises:
             NoSuchJob: no job has this id.
@@ -84,13 +88,22 @@ class AttemptRecords(Database):
             counted_from = db.execute(select(jobs.c.deaths_from).where(jobs.c.id == job_id)).scalar()
         if counted_from is None:
             raise no_such_job(job_id)
+        back = self._user_went_back(job_id)
         deaths, furthest = [], 0
         for attempt in self.attempts(job_id):
+            furthest = min([furthest, *(to for after, to in back if after == attempt.number - 1)])
             reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
             if attempt.number > counted_from and attempt.outcome == Outcome.DIED:
                 deaths.append(Death(gained=max(0, reached - furthest), reason=attempt.reason or Reason.LOST))
             furthest = max(furthest, reached)
         return deaths
+
+    def _user_went_back(self, job_id: int) -> list[tuple[int, int]]:
+        """Return after which attempt the user went back, and to which iteration, each time."""
+        seen = select(incidents.c.attempt, incidents.c.evidence).where(incidents.c.job_id == job_id)
+        with self.reading() as db:
+            rows = db.execute(seen.where(incidents.c.code == USER_WENT_BACK))
+            return [(row.attempt, int(row.evidence["back_to"])) for row in rows]
 
     def other_deaths(self, job_id: int, *, reason: str, since: float) -> list[int]:
         """Return the other jobs of which an attempt died for this reason since then."""

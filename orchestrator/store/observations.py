@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, func,
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jobs.course import Leg
-from jobs.events import Event
+from jobs.events import Event, Kind
 from jobs.job import CheckpointRecord, Incident, ProgressPoint, Validation
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
@@ -177,7 +177,20 @@ def let_go(db: Connection, job_id: int, iteration: int) -> None:
     for table in (points, validations, checkpoints):
         beyond = and_(table.c.job_id == job_id, table.c.iteration > iteration)
         db.execute(update(table).where(beyond).values(superseded=True))
-    change(db, job_id, {"iteration": iteration})
+    change(db, job_id, {"iteration": iteration, **_last_losses(db, job_id)})
+
+
+def _last_losses(db: Connection, job_id: int) -> dict[str, float | None]:
+    """Return the losses last seen of the present weights."""
+    due = validations.c.kind == Kind.VALIDATION.value
+    found: dict[str, float | None] = {}
+    for name, loss, conditions in (
+        ("train_loss", points.c.train_loss, (points.c.job_id == job_id, points.c.superseded.is_(False))),
+        ("val_loss", validations.c.loss, (validations.c.job_id == job_id, validations.c.superseded.is_(False), due)),
+    ):
+        last = select(loss).where(*conditions).order_by(loss.table.c.iteration.desc(), loss.table.c.id.desc())
+        found[name] = db.execute(last.limit(1)).scalar()
+    return found
 
 
 def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:

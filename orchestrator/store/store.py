@@ -10,11 +10,13 @@ from sqlalchemy import text
 from jobs.errors import StoreUnusable
 from orchestrator.store.attempt_records import AttemptRecords
 from orchestrator.store.courses import Courses
+from orchestrator.store.edits import Edits
 from orchestrator.store.group_records import GroupRecords
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
 from orchestrator.store.leases import Leases
 from orchestrator.store.line import Line
+from orchestrator.store.naming import Naming
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
@@ -25,7 +27,9 @@ from orchestrator.store.versions import open_engine
 
 class Store(
     JobRecords,
+    Edits,
     GroupRecords,
+    Naming,
     Line,
     Leases,
     AttemptRecords,

@@ -86,7 +86,7 @@ open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] fo
 
 AFTERWARDS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
 EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | AFTERWARDS
-"""Exit codes other than 0: what is run is refused; no terminal; no worker; a job without training has no files or model."""
+"""Exit codes other than 0: it is refused; no terminal; no worker; a job without training has no files or model."""
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here:
         assert "every job of group 'night' has ended already" in here(verb, "--group", "night", expect=5).err
     assert "no job of group 'night' waits for its turn" in here("hold", "--group", "night", expect=5).err
     assert here("wait", "--group", "night", expect=103).out == ""
-    assert "job 1 queued; goes on" in here("retry", "--group", "night").out
+    assert "job 1 queued; it had not begun" in here("retry", "--group", "night").out
     assert "there is nothing to retry" in here("retry", "--group", "night", expect=5).err
 
 
