@@ -28,6 +28,22 @@ class Answer(TypedDict):
 # --- jobs ---
 
 
+class Memory(TypedDict):
+    """What a running job takes, as last told."""
+
+    footprint_bytes: int | None  # of the process, as the system counts it
+    peak_bytes: int | None  # the most that MLX had allocated
+    limit_bytes: int | None  # lq.memory.limit
+
+
+class Happening(TypedDict):
+    """The newest incident of a running job."""
+
+    time: float  # unix seconds
+    code: str  # what it is
+    text: str  # one line for a person
+
+
 class Job(TypedDict):
     """A job, and where it stands."""
 
@@ -46,16 +62,25 @@ class Job(TypedDict):
     group: str | None  # the group it belongs to
     kept_by: Obstacle | None  # what keeps a queued job from training now
     starts_at: float | None  # when it will start, in unix seconds, as far as runs of its configuration tell
+    ends_at: float | None  # when it will be done, in unix seconds, as far as that is known
     not_before: float | None  # earliest start of a job that waits, in unix seconds
     pid: int | None  # of the living trainer
     job_dir: str  # its folder, absolute
+    verdict: str | None  # of its report; null where it has none
+    best_val_loss: float | None  # its lowest validation, in nats per token
+    best_val_iteration: int | None  # where that was measured
+    phase: str | None  # what the trainer of a running job does
+    memory: Memory | None  # of a running job
+    incidents: int  # so far
+    newest_incident: Happening | None  # of a running job
+    started_at: float | None  # first attempt, in unix seconds
+    ended_at: float | None  # unix seconds; null while it lives
 
 
 class ListedJob(Job):
-    """A job in a list; the last three fields with --group only."""
+    """A job in a list; the last two fields with --group only."""
 
     settings: NotRequired[Mapping[str, str]]  # with --group: those that differ in the group, by key
-    best_val_loss: NotRequired[float | None]  # with --group: its lowest validation, in nats per token
     best: NotRequired[bool]  # with --group: whether it has the lowest validation of those that succeeded
 
 
@@ -64,7 +89,6 @@ class ShownJob(Job):
 
     detail: str | None  # why it is in this state, one line for a person
     submitted_at: float  # unix seconds
-    ended_at: float | None  # unix seconds; null while it lives
     cleaned_at: float | None  # since when its checkpoints and logs are gone, in unix seconds
 
 
@@ -73,6 +97,22 @@ class Worker(TypedDict):
 
     alive: bool  # whether one runs
     pid: int | None  # its process; null where none runs
+
+
+class WorkerSince(Worker):
+    """A worker, and since when it runs."""
+
+    started_at: float | None  # unix seconds; null where none runs
+
+
+class Machine(TypedDict):
+    """What the machine says of itself; null where it does not."""
+
+    kept_awake: bool | None  # whether the worker keeps it from falling asleep; null where no job runs
+    mains: bool | None  # whether it is on mains power
+    battery_percent: int | None  # charge of the battery
+    memory_free_bytes: int | None  # what a new process could take
+    memory_bytes: int | None  # all there is
 
 
 class Queue(TypedDict):
@@ -99,7 +139,8 @@ class Inbox(TypedDict):
 class StatusAnswer(Answer):
     """Live jobs and the last ones that ended."""
 
-    worker: Worker
+    worker: WorkerSince
+    machine: Machine
     queue: Queue
     messages: Messages
     inbox: Inbox
@@ -135,6 +176,97 @@ class SubmitAnswer(Answer):
 
     dry_run: bool  # nothing was
     jobs: list[SubmittedJob]  # in the order of the files
+
+
+class ChangedJob(TypedDict):
+    """A job that a verb was about, as it is afterwards."""
+
+    id: int
+    name: str
+    status: Status  # a running job that is to stop may still be writing its checkpoint
+
+
+class ChangedAnswer(Answer):
+    """What became of the jobs."""
+
+    jobs: list[ChangedJob]  # in the order in which they were taken
+
+
+class WaitedJob(ChangedJob):
+    """A job that was waited for."""
+
+    code: int | None  # exit code its end stands for; null where it has not ended
+
+
+class WaitAnswer(Answer):
+    """How the wait ended."""
+
+    code: int  # exit code of the command
+    jobs: list[WaitedJob]
+
+
+# --- after the run ---
+
+
+class GenerateAnswer(Answer):
+    """What a model answered."""
+
+    id: int
+    name: str
+    model: str  # folder or name on the hub
+    adapter: str | None  # its folder; null with --base
+    iteration: int | None  # the adapter is of; null where it is not known, and with --base
+    prompt: str
+    answer: str
+    prompt_tokens: int | None  # these five are null where MLX-LM was asked to say less
+    tokens: int | None  # of the answer
+    prompt_tok_s: float | None  # tokens of the prompt per second
+    tok_s: float | None  # tokens of the answer per second
+    peak_bytes: int | None  # memory
+
+
+class MeasuredSet(TypedDict):
+    """A loss over every row of a set, with its 95 % interval by row; the interval is null where it has one row."""
+
+    iteration: int | None  # of the weights; 0 before training, null where it is not known
+    loss: float  # nats per token
+    standard_error: float | None  # of the loss
+    loss_low: float | None
+    loss_high: float | None
+    perplexity: float
+    perplexity_low: float | None
+    perplexity_high: float | None
+    rows: int  # measured
+
+
+class RunsOwn(MeasuredSet):
+    """What the run itself measured."""
+
+    kind: str  # test or validation
+
+
+class TestAnswer(MeasuredSet, Answer):
+    """Loss and perplexity on a test set."""
+
+    id: int
+    name: str
+    data: str | None  # the file; null where the data is of the hub
+    weights: str  # which: best, last, checkpoint, kept, before training, best so far, last so far
+    tokens: int  # that were measured
+    seconds: float  # it took
+    by_the_run: list[RunsOwn]  # of the same weights, and before training
+
+
+class FuseAnswer(Answer):
+    """A model and its adapter in one folder."""
+
+    id: int
+    name: str
+    model: str  # folder or name on the hub
+    adapter: str  # its folder
+    iteration: int | None  # the adapter is of; null where it is not known
+    path: str  # the folder that was written
+    bytes: int  # it takes
 
 
 # --- before bed ---
@@ -419,12 +551,6 @@ class CleanAnswer(Answer):
 
 
 # --- the machine ---
-
-
-class WorkerSince(Worker):
-    """Who looks after the jobs, and since when."""
-
-    started_at: float | None  # unix seconds
 
 
 class WorkerAnswer(Answer):
