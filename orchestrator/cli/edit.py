@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -123,16 +124,22 @@ def _write(file: Path, text: str) -> None:
 
 
 def _run(editor: list[str], file: Path) -> None:
-    """Open the editor, and wait until it is closed.
+    """Open the editor, and wait until it is closed. A Ctrl-C meanwhile is the editor's, which may go on.
 
     Raises:
         InvalidInput: it cannot be started.
         LqError: it failed.
+        KeyboardInterrupt: the Ctrl-C ended it.
     """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
         code = subprocess.run([*editor, str(file)], check=False).returncode
     except OSError as error:
         raise InvalidInput(f"{editor[0]}: {error.strerror}; name another editor in EDITOR") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
     if code:
         raise LqError(f"{editor[0]} ended with exit code {code}, so nothing was changed; try another EDITOR")
 
