@@ -13,7 +13,7 @@ from jobs.states import ENDED, LEGAL, Status
 from orchestrator import duty
 from orchestrator.app import App
 from orchestrator.cli import output, reach, selection
-from orchestrator.cli.output import Voice, quiet_option
+from orchestrator.cli.output import Voice, takes_voice
 from orchestrator.cli.selection import ALL, FAILED, GROUP, Choice, takes_jobs
 
 CANCEL_WAIT_S = 30.0
@@ -24,8 +24,8 @@ _MOST_NAMED = 12
 
 @click.command()
 @takes_jobs(GROUP, ALL, all="Every job that has not ended.")
-@quiet_option
-def cancel(choice: Choice, quiet: bool) -> None:
+@takes_voice
+def cancel(choice: Choice, voice: Voice) -> None:
     """Stop jobs for good: a running one writes a checkpoint first, and `lq retry` would go on from it.
 
     Of a group, a range or all jobs those that have ended stay as they are.
@@ -36,7 +36,8 @@ def cancel(choice: Choice, quiet: bool) -> None:
         jobs = selection.jobs_of(app, choice, lambda job: job.status not in ENDED, none=none, or_else=or_else)
         for job in jobs:
             _require_live(job)
-        cancel_jobs(app, jobs, Voice(quiet=quiet))
+        cancel_jobs(app, jobs, voice)
+        voice.end(app)
 
 
 def cancel_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
@@ -87,8 +88,8 @@ def _wait_until_cancelled(app: App, job_id: int, voice: Voice) -> None:
 @click.option(
     "--from", "iteration", metavar="ITERATION", type=click.IntRange(min=1), help="From the checkpoint kept of there."
 )
-@quiet_option
-def retry(choice: Choice, fresh: bool, iteration: int | None, quiet: bool) -> None:
+@takes_voice
+def retry(choice: Choice, fresh: bool, iteration: int | None, voice: Voice) -> None:
     """Queue failed or cancelled jobs again, under their ids; they go on from their last checkpoint.
 
     With --fresh they begin again at iteration 0, with --from at an earlier checkpoint: later ones are not used any
@@ -96,7 +97,6 @@ def retry(choice: Choice, fresh: bool, iteration: int | None, quiet: bool) -> No
     """
     if fresh and iteration is not None:
         raise click.UsageError("--fresh begins at iteration 0; say --fresh or --from, not both")
-    voice = Voice(quiet=quiet)
     what = "has failed" if choice.failed else "has failed or was cancelled"
     none = f"no job{{of}} {what}; there is nothing to retry"
     or_else = "--group NAME, --failed or --all"
@@ -109,6 +109,7 @@ def retry(choice: Choice, fresh: bool, iteration: int | None, quiet: bool) -> No
             voice.say(f"job {job.id} {job.status}; {goes_on}")
             voice.done(job.id)
         voice.say(reach.wake_worker(app))
+        voice.end(app)
 
 
 def _again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tuple[Job, str]]:

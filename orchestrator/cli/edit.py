@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import click
 from jobs.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.cli import output, reach
 from orchestrator.cli.job_words import JobWord
-from orchestrator.cli.output import Voice, quiet_option
+from orchestrator.cli.output import Voice, takes_voice
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -32,15 +33,14 @@ _USUAL = ("sensible-editor", "nano", "vim", "vi")
 @click.command()
 @reach.job_id_argument
 @click.option("--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now.")
-@quiet_option
-def edit(job_id: JobWord, overwrite: bool, quiet: bool) -> None:
+@takes_voice
+def edit(job_id: JobWord, overwrite: bool, voice: Voice) -> None:
     """Open the settings of job ID, which has not begun, in $VISUAL or $EDITOR, and take what is saved.
 
     It is checked as by lq submit; a text with a mistake changes nothing and is kept. The job does not start meanwhile.
     """
     from orchestrator import editing
 
-    voice = Voice(quiet=quiet)
     with reach.opened() as app:
         job = reach.one_job(app, job_id)
         editor = _editor()
@@ -58,6 +58,7 @@ def edit(job_id: JobWord, overwrite: bool, quiet: bool) -> None:
             voice.say(f"job {job.id} {now.status}: {'; '.join(editing.changes(session.spec, new.loaded.spec))}")
         voice.done(job.id)
         voice.say(reach.wake_worker(app))
+        voice.end(app)
 
 
 @contextmanager
@@ -123,16 +124,22 @@ def _write(file: Path, text: str) -> None:
 
 
 def _run(editor: list[str], file: Path) -> None:
-    """Open the editor, and wait until it is closed.
+    """Open the editor, and wait until it is closed. A Ctrl-C meanwhile is the editor's, which may go on.
 
     Raises:
         InvalidInput: it cannot be started.
         LqError: it failed.
+        KeyboardInterrupt: the Ctrl-C ended it.
     """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
         code = subprocess.run([*editor, str(file)], check=False).returncode
     except OSError as error:
         raise InvalidInput(f"{editor[0]}: {error.strerror}; name another editor in EDITOR") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
     if code:
         raise LqError(f"{editor[0]} ended with exit code {code}, so nothing was changed; try another EDITOR")
 

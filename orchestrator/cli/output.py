@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from jobs.events import finite
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orchestrator.app import App
+
 SCHEMA = 1
 NONE = "–"
 
@@ -27,21 +30,42 @@ quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print 
 
 
 class Voice:
-    """What a verb that changes jobs says: what changed, or, where it is to be quiet, only whose ids."""
+    """What a verb that changes jobs says: what changed in words, or only whose ids, or JSON."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
         """Say whether words are wanted."""
-        self._quiet = quiet
+        self._quiet, self._as_json = quiet, as_json
+        self._done: list[int] = []
 
     def say(self, text: str | None) -> None:
         """Tell a person; nothing where there is nothing to tell."""
-        if text is not None and not self._quiet:
+        if text is not None and not self._quiet and not self._as_json:
             click.echo(text)
 
     def done(self, job_id: int) -> None:
         """Tell a script that a job is as it was asked to be, or on its way there."""
+        self._done.append(job_id)
         if self._quiet:
             click.echo(job_id)
+
+    def end(self, app: App, **more: Any) -> None:
+        """Print the JSON, where that is wanted: the jobs as they are now, and what else there is to tell."""
+        if self._as_json:
+            jobs = [app.store.job(job_id) for job_id in self._done]
+            told = [{"id": job.id, "name": job.name, "status": job.status.value} for job in jobs]
+            print_json({"jobs": told} | more)
+
+
+def takes_voice(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a verb that changes jobs be quiet, or speak to machines; it is called with `voice`."""
+
+    @functools.wraps(command)
+    def with_voice(*, quiet: bool, as_json: bool, **others: Any) -> Any:
+        if quiet and as_json:
+            raise click.UsageError("--quiet prints ids and --json JSON; give one of them")
+        return command(voice=Voice(quiet=quiet, as_json=as_json), **others)
+
+    return quiet_option(json_option(with_voice))
 
 
 def console(*, stderr: bool = False, piped: int = 200) -> Console:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from jobs.states import ENDED, LIVE, Status
 from orchestrator.app import App
 from orchestrator.cli import reach, selection
 from orchestrator.cli.job_words import ONE_JOB, JobWord
-from orchestrator.cli.output import Voice, quiet_option
+from orchestrator.cli.output import Voice, takes_voice
 from orchestrator.cli.selection import ALL, GROUP, Choice, takes_jobs
 from orchestrator.cli.waiting import waiting_turns, waits
 
@@ -29,13 +30,12 @@ _queue = click.option("--queue", "whole_queue", is_flag=True, help="The whole qu
 @click.command()
 @takes_jobs(GROUP, ALL, all="Every job that has not ended.")
 @_queue
-@quiet_option
-def pause(choice: Choice, whole_queue: bool, quiet: bool) -> None:
+@takes_voice
+def pause(choice: Choice, whole_queue: bool, voice: Voice) -> None:
     """Stop running jobs for now: each writes a checkpoint, and `lq resume` goes on from it, exactly.
 
     A job that waits for its turn is held instead. With --queue running jobs go on, but no other one starts.
     """
-    voice = Voice(quiet=quiet)
     with reach.opened() as app:
         jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         reach.require_bell(app)
@@ -43,6 +43,12 @@ def pause(choice: Choice, whole_queue: bool, quiet: bool) -> None:
             changed = app.store.pause_queue("paused by the user", time.time())
             voice.say("queue paused; jobs that run go on" if changed else "the queue is paused already")
         pause_jobs(app, jobs, voice)
+        voice.end(app, queue=_queue_facts(app))
+
+
+def _queue_facts(app: App) -> dict[str, Any]:
+    state = app.store.queue_state()
+    return {"paused": state.paused_at is not None, "because": state.because}
 
 
 def pause_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
@@ -86,10 +92,9 @@ def _asked(app: App, job_id: int) -> bool:
 @click.command()
 @takes_jobs(GROUP, ALL, all="Every job that has not ended.")
 @_queue
-@quiet_option
-def resume(choice: Choice, whole_queue: bool, quiet: bool) -> None:
+@takes_voice
+def resume(choice: Choice, whole_queue: bool, voice: Voice) -> None:
     """Let paused jobs go on from their checkpoints; held ones too. With --queue jobs start again."""
-    voice = Voice(quiet=quiet)
     with reach.opened() as app:
         jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         reach.require_bell(app)
@@ -98,17 +103,17 @@ def resume(choice: Choice, whole_queue: bool, quiet: bool) -> None:
         for job in jobs:
             _let_go_on(app, job, voice)
         voice.say(reach.wake_worker(app))
+        voice.end(app, queue=_queue_facts(app))
 
 
 @click.command()
 @takes_jobs(GROUP, ALL, all="Every job that waits for its turn.")
-@quiet_option
-def hold(choice: Choice, quiet: bool) -> None:
+@takes_voice
+def hold(choice: Choice, voice: Voice) -> None:
     """Keep jobs that wait for their turn from running, until they are released.
 
     Of a group, a range or all jobs those that run, or are paused, stay as they are.
     """
-    voice = Voice(quiet=quiet)
     none = "no job{of} waits for its turn; stop those that run with: lq pause"
     with reach.opened() as app:
         jobs = selection.jobs_of(app, choice, lambda job: job.status in _MAY_BE_HELD, none=none, or_else=_SOME)
@@ -120,20 +125,21 @@ def hold(choice: Choice, quiet: bool) -> None:
             else:
                 _hold(app, job, voice)
             voice.done(job.id)
+        voice.end(app)
 
 
 @click.command()
 @takes_jobs(GROUP, ALL, all="Every job that has not ended.")
-@quiet_option
-def release(choice: Choice, quiet: bool) -> None:
+@takes_voice
+def release(choice: Choice, voice: Voice) -> None:
     """Let held jobs take their turn again; paused ones too."""
-    voice = Voice(quiet=quiet)
     with reach.opened() as app:
         jobs = _chosen(app, choice, or_else=_SOME)
         reach.require_bell(app)
         for job in jobs:
             _let_go_on(app, job, voice)
         voice.say(reach.wake_worker(app))
+        voice.end(app)
 
 
 def _hold(app: App, job: Job, voice: Voice) -> None:
@@ -171,7 +177,7 @@ def _chosen(app: App, choice: Choice, *, or_else: str | None) -> list[Job]:
 @click.option("--before", metavar="ID", type=ONE_JOB, help="Right before this job.")
 @click.option("--after", metavar="ID", type=ONE_JOB, help="Right after this job.")
 @click.option("--priority", metavar="N", type=click.IntRange(-(2**31), 2**31 - 1), help="Higher runs first.")
-@quiet_option
+@takes_voice
 def move(
     choice: Choice,
     first: bool,
@@ -179,7 +185,7 @@ def move(
     before: JobWord | None,
     after: JobWord | None,
     priority: int | None,
-    quiet: bool,
+    voice: Voice,
 ) -> None:
     """Give jobs that wait for their turn another place in the line, in the order named.
 
@@ -187,7 +193,6 @@ def move(
     """
     if sum((first, last, before is not None, after is not None, priority is not None)) != 1:
         raise click.UsageError("say where to: one of --first, --last, --before ID, --after ID, --priority N")
-    voice = Voice(quiet=quiet)
     none = "no job{of} waits for its turn, so none has a place in the line"
     with reach.opened() as app:
         jobs = selection.jobs_of(app, choice, lambda job: job.status in _IN_LINE, none=none, or_else="--group NAME")
@@ -202,6 +207,7 @@ def move(
         for job in jobs:
             voice.say(f"job {job.id} moved: {_standing(app, job.id)}")
             voice.done(job.id)
+        voice.end(app)
 
 
 def _standing(app: App, job_id: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from jobs.states import ENDED, LIVE, Status
 from orchestrator import duty
 from orchestrator.app import App
 from orchestrator.cli import output, reach, selection
+from orchestrator.cli.output import json_option
 from orchestrator.cli.selection import ALL, GROUP, Choice, takes_jobs
 
 SUCCEEDED, FAILED, TIMED_OUT, NO_SUCH_JOB, CANCELLED, SKIPPED = 0, 100, 101, 102, 103, 104
@@ -29,7 +31,8 @@ POLL_S = 0.2
 @takes_jobs(GROUP, ALL, all="Every job that has not ended, as where nothing is named.")
 @click.option("--any", "any_one", is_flag=True, help="Until one of them has ended, not all.")
 @click.option("--timeout", "timeout_s", metavar="S", type=reach.SECONDS, help="At most so many seconds.")
-def wait(choice: Choice, any_one: bool, timeout_s: float | None) -> int:
+@json_option
+def wait(choice: Choice, any_one: bool, timeout_s: float | None, as_json: bool) -> int:
     """Wait for jobs to end; for every live one where no ID is given.
 
     Exit code: 0 succeeded, 100 failed, 101 still running at the time-out, 102 no such job (or none to wait for),
@@ -42,7 +45,15 @@ def wait(choice: Choice, any_one: bool, timeout_s: float | None) -> int:
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
-        return wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+        code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+        if as_json:
+            output.print_json({"code": code, "jobs": [_facts(app.store.job(job_id)) for job_id in ids]})
+        return code
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    code = code_of(job) if job.status in ENDED else None
+    return {"id": job.id, "name": job.name, "status": job.status.value, "code": code}
 
 
 def _asked_for(app: App, choice: Choice) -> list[int]:

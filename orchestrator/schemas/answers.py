@@ -192,6 +192,12 @@ class ChangedAnswer(Answer):
     jobs: list[ChangedJob]  # in the order in which they were taken
 
 
+class TurnsAnswer(ChangedAnswer):
+    """What became of the jobs, and whether any is handed out."""
+
+    queue: Queue
+
+
 class WaitedJob(ChangedJob):
     """A job that was waited for."""
 

@@ -51,6 +51,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "hold": (["hold", "3"], STORE),
     "release": (["release", "3"], BELL),
     "move": (["move", "3", "--last"], STORE),
+    "edit": (["edit", "3"], BELL),
     "cancel": (["cancel", "3"], STORE),
     "retry": (["retry", "3"], BELL),
     "worker": (["worker", "status"], PROCESSES),
@@ -143,7 +144,9 @@ def run(home: Home, words: Sequence[str], more: Mapping[str, str] = MappingProxy
         [sys.executable, "-c", PROGRAM, str(found), *words],
         check=True,
         cwd=home.path.parent,
-        env=os.environ | {"LQ_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2]), **more},
+        env=os.environ
+        | {"EDITOR": "true", "LQ_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2])}
+        | more,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Which jobs a verb is about: ids, ranges, names, groups, all, those that failed; and what is said where that is wrong."""
+"""Which jobs a verb is about: ids, ranges, names, groups, all, those that failed; and what is refused."""
 
 from __future__ import annotations
 
