@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, BeforeValidator
+
+from configs.expectations import bare
 from configs.matrix import EXCLUDE
 from configs.suggestions import MATRIX
-from jobs.spec import Checkpointing, JobSpec, LqSpec, parse_duration, parse_size
+from jobs import spec
+from jobs.spec import JobSpec, LqSpec, parse_duration, parse_size
 
-_TEXTS = {
+_TEXTS: dict[Any, dict[str, Any]] = {
     parse_duration: {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(s|sec|min|m|h)?\s*$"},
     parse_size: {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?i?[bB]?\s*$"},
 }
@@ -30,8 +34,8 @@ _LIMITS = {"gt": "exclusiveMinimum", "ge": "minimum"}
 def job_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a job file."""
     schema = JobSpec.model_json_schema()
-    _also_text(schema["properties"], "clear_cache_threshold", parse_size)
-    _also_text(schema["$defs"][Checkpointing.__name__]["properties"], "every", parse_duration)
+    for name, part in ((JobSpec.__name__, schema), *schema["$defs"].items()):
+        _allow_units(getattr(spec, name), part["properties"])
     schema["$defs"][LqSpec.__name__]["properties"][MATRIX] = _MATRIX
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -41,9 +45,19 @@ def job_schema() -> dict[str, Any]:
     return head | {key: value for key, value in schema.items() if key not in head}
 
 
-def _also_text(properties: dict[str, Any], key: str, read_by: Any) -> None:
-    """A number that may be written with its unit: pydantic's schema knows only the number."""
+def _allow_units(model: type[BaseModel], properties: dict[str, Any]) -> None:
+    """Let numbers that may be written with their unit be text too: pydantic's schema knows only the number."""
+    for key, field in model.model_fields.items():
+        marks = [mark for mark in (*bare(field.annotation)[1], *field.metadata) if isinstance(mark, BeforeValidator)]
+        text = next((_TEXTS[mark.func] for mark in marks if mark.func in _TEXTS), None)
+        if text is not None:
+            properties[key] = _also(properties[key], text)
+
+
+def _also(said: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a number with text beside it."""
     outside = ("title", "description", "default")
-    number = {_LIMITS.get(name, name): value for name, value in properties[key].items() if name not in outside}
-    around = {name: value for name, value in properties[key].items() if name in outside}
-    properties[key] = around | {"anyOf": [number, _TEXTS[read_by]]}
+    around = {name: value for name, value in said.items() if name in outside}
+    inner = {name: value for name, value in said.items() if name not in outside}
+    plain = [{_LIMITS.get(name, name): value for name, value in one.items()} for one in inner.get("anyOf", [inner])]
+    return around | {"anyOf": [*plain[:1], text, *plain[1:]]}

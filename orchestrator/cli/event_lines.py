@@ -9,12 +9,15 @@ from jobs.events import Event, Kind, number
 from jobs.job import Incident
 from jobs.outcomes import Outcome, Reason
 from orchestrator.cli import output
+from orchestrator.cli.paper import clean
 
 
 def line(event: Event) -> str | None:
     """Return an event in words; None where it is only a sign of life or a change of phase nobody waits for."""
     words = _WORDS[event.kind](event.data)
-    return f"{output.clock(event.time)}  {event.attempt}  {words}" if words is not None else None
+    if words is None:
+        return None
+    return f"{output.clock(event.time)}  {event.attempt}  {clean(words)}"  # a model's answer may hold anything
 
 
 def style_of(event: Event) -> str:
@@ -30,7 +33,7 @@ def style_of(event: Event) -> str:
 def incident_line(incident: Incident) -> str:
     """Return what lq itself saw or decided, in the form of an event's line."""
     text = f"{incident.code.replace('_', ' ')}: {incident.text}"
-    return f"{output.clock(incident.time)}  {incident.attempt or '-'}  lq        {text}"
+    return f"{output.clock(incident.time)}  {incident.attempt or '-'}  lq        {clean(text)}"
 
 
 def style_of_incident(incident: Incident) -> str:

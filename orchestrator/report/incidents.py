@@ -123,7 +123,7 @@ def _guarded(incident: Incident, attempt: Attempt | None, points: Sequence[Progr
     seen = incident.evidence
     place = seen.get("iteration", seen.get("first_flag"))
     words = [f"attempt {incident.attempt}"] * (incident.attempt is not None)
-    words += [f"iteration {place:,}"] * isinstance(place, int)
+    words += [f"iteration {place:,}"] if isinstance(place, int) else []
     where = f" ({', '.join(words)})" if words else ""
     before, found, answer = incident.text.partition(f"{attempt.detail}; " if attempt and attempt.detail else "; went")
     known, answer = (attempt.detail or "", answer) if found and not before and attempt else (incident.text, "")

@@ -141,7 +141,7 @@ class StatusAnswer(Answer):
 
     worker: WorkerSince
     machine: Machine
-    queue: Queue
+    queue: Queue  # whether jobs are handed out
     messages: Messages
     inbox: Inbox
     jobs: list[ListedJob]  # by id; with --group those to come first, then by their best validation
@@ -195,7 +195,7 @@ class ChangedAnswer(Answer):
 class TurnsAnswer(ChangedAnswer):
     """What became of the jobs, and whether any is handed out."""
 
-    queue: Queue
+    queue: Queue  # whether jobs are handed out
 
 
 class WaitedJob(ChangedJob):
@@ -222,9 +222,9 @@ class GenerateAnswer(Answer):
     model: str  # folder or name on the hub
     adapter: str | None  # its folder; null with --base
     iteration: int | None  # the adapter is of; null where it is not known, and with --base
-    prompt: str
-    answer: str
-    prompt_tokens: int | None  # these five are null where MLX-LM was asked to say less
+    prompt: str  # as it was asked
+    answer: str  # without what MLX-LM prints around it
+    prompt_tokens: int | None  # of the prompt; null, as the four below, where MLX-LM was asked to say less
     tokens: int | None  # of the answer
     prompt_tok_s: float | None  # tokens of the prompt per second
     tok_s: float | None  # tokens of the answer per second
@@ -237,11 +237,11 @@ class MeasuredSet(TypedDict):
     iteration: int | None  # of the weights; 0 before training, null where it is not known
     loss: float  # nats per token
     standard_error: float | None  # of the loss
-    loss_low: float | None
-    loss_high: float | None
-    perplexity: float
-    perplexity_low: float | None
-    perplexity_high: float | None
+    loss_low: float | None  # lower end of the interval
+    loss_high: float | None  # upper end
+    perplexity: float  # e to the loss
+    perplexity_low: float | None  # lower end of its interval
+    perplexity_high: float | None  # upper end
     rows: int  # measured
 
 

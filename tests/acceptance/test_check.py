@@ -137,19 +137,6 @@ def test_a_home_that_is_not_there_is_not_made(lq: Lq, workshop: Workshop, tmp_pa
     assert max(map(len, lines)) <= 80
 
 
-def test_every_number_is_documented(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
-    content = checked(quiet, workshop.job_file(tmp_path / "night.yaml", iters=8))
-
-    def names(value: Any) -> set[str]:
-        if isinstance(value, dict):
-            return set(value).union(*(names(inner) for inner in value.values()))
-        return set().union(*(names(inner) for inner in value)) if isinstance(value, list) else set()
-
-    page = (ROOT / "docs/reference/json-fields.md").read_text()
-    (row,) = (line for line in page.splitlines() if line.startswith("| `lq check --json`"))
-    assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == names(content) - {"schema"}
-
-
 def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     build_data(data, train=60, valid=10, test=0)

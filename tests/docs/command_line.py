@@ -63,7 +63,7 @@ def _until_the_shell_goes_on(words: list[str]) -> list[str]:
 def _example(word: str) -> str:
     """Return something to type for a word that stands for something."""
     stands_for = {"ID": "1", "ID...": "1", "[ID...]": "1", "FILE...": "x.yaml", "[FILE...]": "x.yaml", "S": "60"}
-    return (stands_for | {"VERB": "status", "[PRESET]": "small", "…": "1"}).get(word, word)
+    return (stands_for | {"VERB": "status", "[PRESET]": "small", "SHELL": "bash", "…": "1"}).get(word, word)
 
 
 def _verbs() -> str:

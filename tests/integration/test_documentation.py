@@ -54,12 +54,6 @@ def test_every_verb_has_its_line_in_the_readmes_list(typed: str) -> None:
     assert re.search(rf"^\| `{typed}( [^`]*)?` \| \S", README.read_text(), re.MULTILINE), f"{typed} is not in the list"
 
 
-@pytest.mark.parametrize("typed", [typed for typed, command in TYPED.items() if _writes_json(command)])
-def test_the_fields_of_every_json_are_documented(typed: str) -> None:
-    text = (DOCS / "reference" / "json-fields.md").read_text()
-    assert re.search(rf"`{typed}( ID)? --json", text) or typed == "lq logs", f"{typed} --json is not documented"
-
-
 @pytest.mark.parametrize("typed", TYPED)
 def test_every_verb_says_what_it_does(typed: str) -> None:
     command = TYPED[typed]

@@ -146,7 +146,7 @@ def run(home: Home, words: Sequence[str], more: Mapping[str, str] = MappingProxy
         cwd=home.path.parent,
         env=os.environ
         | {"EDITOR": "true", "LQ_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2])}
-        | more,
+        | dict(more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
