@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.events import Event, Kind, number
+from jobs.states import ENDED, LIVE
 from orchestrator.app import App
-from orchestrator.cli import output
+from orchestrator.cli import output, reach
+from orchestrator.cli.control import cancel_jobs
 from orchestrator.cli.event_lines import line
 from orchestrator.cli.logs import events_of
-from orchestrator.cli.wait import code_of
+from orchestrator.cli.output import Voice
+from orchestrator.cli.turns import pause_jobs
+from orchestrator.cli.wait import TIMED_OUT, code_of
 from workers.job_dir import JobDir
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 DETACHED = 0
+LOOK_S = 0.1
+"""Between two looks at whether an answer was interrupted."""
 
 
 def follow(app: App, job_id: int) -> int:
-    """Show a job until it has ended; return the exit code it stands for. Ctrl-C only stops watching."""
+    """Show a job until it has ended; return the exit code it stands for. Ctrl-C asks, and never stops it by itself."""
     try:
         if sys.stdout.isatty():
             _with_bar(app, job_id)
@@ -37,9 +44,57 @@ def follow(app: App, job_id: int) -> int:
             for text in answers.rest():
                 click.echo(text)
     except KeyboardInterrupt:
-        click.echo(f"\njob {job_id} goes on without you: lq status · lq logs {job_id} -f · lq cancel {job_id}")
-        return DETACHED
+        click.echo()
+        return _interrupted(app, job_id)
     return _told_end(app, job_id)
+
+
+def _interrupted(app: App, job_id: int) -> int:
+    """Do with the job what the user says; nothing, where nobody can be asked or the answer is another Ctrl-C."""
+    can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.job(job_id).status in LIVE
+    wish = _asked() if can_ask else "d"
+    job, voice = app.store.job(job_id), Voice()
+    if job.status in ENDED:  # while nobody watched
+        return _told_end(app, job_id)
+    if wish == "d":
+        click.echo(f"job {job_id} goes on without you: lq status · lq logs {job_id} -f · lq cancel {job_id}")
+        return DETACHED
+    if wish == "p":
+        reach.require_bell(app)
+        pause_jobs(app, [job], voice)
+    else:
+        cancel_jobs(app, [job], voice)
+    after = app.store.job(job_id)
+    return code_of(after) if after.status in ENDED else TIMED_OUT
+
+
+def _asked() -> str:
+    """Ask what becomes of the job: d, p or c. Whatever is no answer leaves it training."""
+    try:
+        while True:
+            answer = _line("The job goes on. [d]etach, [p]ause, [c]ancel? [d] ").strip().lower() or "d"
+            if any(word.startswith(answer) for word in ("detach", "pause", "cancel")):
+                return answer[0]
+    except (EOFError, KeyboardInterrupt):
+        click.echo()
+        return "d"
+
+
+def _line(question: str) -> str:
+    """Return the line that is typed.
+
+    `input` would miss a Ctrl-C that comes right before it begins to read, and wait for the next one.
+
+    Raises:
+        EOFError: there is no more to come.
+    """
+    click.echo(question, nl=False)
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+        pass
+    typed = sys.stdin.readline()
+    if not typed:
+        raise EOFError
+    return typed
 
 
 class Answers:

@@ -11,7 +11,7 @@ import click
 
 from jobs.job import Job
 from orchestrator.cli import output, reach
-from orchestrator.cli.output import json_option
+from orchestrator.cli.output import json_option, quiet_option
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -39,17 +39,26 @@ set_option = click.option(
 @click.option("--dry-run", is_flag=True, help="Check everything and list the jobs; queue nothing.")
 @set_option
 @_overwrite
+@quiet_option
 @json_option
 def submit(
-    files: Sequence[Path], wait_for_it: bool, dry_run: bool, sets: Sequence[str], overwrite: bool, as_json: bool
+    files: Sequence[Path],
+    wait_for_it: bool,
+    dry_run: bool,
+    sets: Sequence[str],
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Check job files and queue them; nothing is queued if one of them is wrong.
 
-    FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema). A matrix in it makes a group
-    of jobs.
+    FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema), or - for what comes on
+    standard input. A matrix in it makes a group of jobs.
     """
     from orchestrator.submit import check_all, enqueue_all
 
+    if quiet and as_json:
+        raise click.UsageError("--json tells the ids and more; say --quiet or --json, not both")
     with reach.opened() as app:
         checked = check_all(app, files, overwrite=overwrite, sets=sets)
         if dry_run:
@@ -64,6 +73,9 @@ def submit(
         if as_json:
             told = [_entry(job, one) for job, one in zip(jobs, checked, strict=True)]
             output.print_json({"dry_run": False, "jobs": told})
+        elif quiet:
+            for job in jobs:
+                click.echo(job.id)
         else:
             _tell(app, jobs, checked, said)
         if not wait_for_it:
@@ -80,7 +92,8 @@ def submit(
 def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
     """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.
 
-    Ctrl-C only stops watching; the job goes on.
+    Ctrl-C never stops the job by itself: it asks whether to leave it training, pause it or cancel it. Without a
+    terminal to ask on it only stops watching. Exit code then: 0 where the job was left, 101 where it is paused.
     """
     from jobs.errors import InvalidInput
     from orchestrator.cli.live import follow
@@ -164,14 +177,17 @@ def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str |
     waiting = _kept(app, jobs, checked)
     groups: dict[str, list[tuple[Job, str]]] = {}
     for job, one in zip(jobs, checked, strict=True):
-        if one.loaded.label is None or job.group_name is None:
+        if one.loaded.label is not None and job.group_name is not None:
+            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
+    untold = dict(groups)
+    for job in jobs:  # in the order of the files
+        if job.group_name in groups and any(job is member for member, _ in groups[job.group_name]):
+            if (members := untold.pop(job.group_name, None)) is not None:
+                _tell_sweep(job.group_name, members)
+        else:
             click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
             if job.id in waiting:
                 click.echo(waiting[job.id])
-        else:
-            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
-    for name, members in groups.items():
-        _tell_sweep(name, members)
     if said is not None:
         click.echo(said)
     if hint and groups:
