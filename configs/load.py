@@ -20,7 +20,6 @@ from configs.training_rules import training_faults
 from configs.yaml_text import Document
 from jobs.spec import JobSpec, LqSpec
 
-
 TYPED = Path("-")
 """In the place of a file: what comes on standard input."""
 

@@ -69,6 +69,21 @@ def moved(folder: Path, jobs: Path, name: str) -> Path:
     return folder.rename(jobs / name)
 
 
+def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
+    """Give a filled folder its name, another one where that is taken, and return it.
+
+    Args:
+        folder: from a stage.
+        jobs: where the folders of all jobs lie.
+        name: `<id>-<slug>`.
+    """
+    number, free = 1, jobs / name
+    while free.exists():
+        number += 1
+        free = jobs / f"{name}-{number}"
+    return folder.rename(free)
+
+
 def _same_files(one: Path, other: Path) -> bool:
     return one.is_dir() and {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
 

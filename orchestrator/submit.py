@@ -105,7 +105,11 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
 
 
 def _checked(app: App, loaded: LoadedJob, facts: DataFacts, *, overwrite: bool) -> Checked:
-    overwrites = _overwritten(loaded, overwrite=overwrite)
+    return checked_job(loaded, facts, overwrites=overwritten(loaded, overwrite=overwrite))
+
+
+def checked_job(loaded: LoadedJob, facts: DataFacts, *, overwrites: Mapping[str, str]) -> Checked:
+    """Return a job whose file and data were checked, with the disk it needs."""
     valid = facts.files.get("valid.jsonl")
     need = budget.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
     return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
@@ -134,7 +138,7 @@ def check_beside(
     taken: dict[str | None, Path] = {}
     names: set[str] = set()
     for one in checked:
-        _require_predecessors(app, one.loaded, names)
+        require_predecessors(app, one.loaded, names)
         names |= {one.loaded.spec.name, *filter(None, [one.loaded.spec.lq.group])}
         target, source = one.loaded.spec.adapter_path, one.loaded.source
         if target is not None and target in taken:
@@ -158,7 +162,7 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
         while True:
             groups = _groups(app, checked)
             named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
-            folders = [stage.filled(functools.partial(_write, checked=one)) for one in named]
+            folders = [stage.filled(functools.partial(write_folder, checked=one)) for one in named]
             with store.together():  # short: only what the folders are called is left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [one.loaded.spec for one in named])
@@ -212,12 +216,12 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
         prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
         leg=known,
-        after=_predecessors(app, spec),
+        after=predecessors(app, spec),
         announce=lambda job: Teller(app, job, spec).submitted(),
     )
 
 
-def _require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
+def require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
     """Refuse a job that comes after one that is not there, or can no longer succeed.
 
     Args:
@@ -242,7 +246,7 @@ def _require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) 
                 )
 
 
-def _predecessors(app: App, spec: JobSpec) -> list[tuple[int, bool]]:
+def predecessors(app: App, spec: JobSpec) -> list[tuple[int, bool]]:
     """Return the ids of the jobs that must have ended first, and whether any end of them will do."""
     any_end = {job_id: True for one in spec.lq.after_any for job_id in _ids(app, one)}
     return sorted((any_end | {job_id: False for one in spec.lq.after for job_id in _ids(app, one)}).items())
@@ -294,7 +298,7 @@ def _require_own_adapter_paths(app: App, specs: Sequence[JobSpec]) -> None:
         app.store.require_free_paths(paths)
 
 
-def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
+def overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     """Return the sha256, by name, of what lies in adapter_path, if that may be overwritten.
 
     Raises:
@@ -316,7 +320,7 @@ def _overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
-def _write(folder: Path, checked: Checked) -> None:
+def write_folder(folder: Path, checked: Checked) -> None:
     """Write what a job's folder holds from the beginning."""
     from configs.load import dump_job
 

@@ -19,6 +19,11 @@ class JobDir:
         return self.path / "config.yaml"
 
     @property
+    def edited(self) -> Path:
+        """What an edit of the job made of its file, as long as it was not taken."""
+        return self.path / "edited.yaml"
+
+    @property
     def provenance(self) -> Path:
         """Versions, host, hashes of the data."""
         return self.path / "provenance.json"

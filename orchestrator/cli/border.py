@@ -26,6 +26,7 @@ VERBS = {
     "hold": ("orchestrator.cli.turns", "hold", "Keep jobs that wait for their turn from running."),
     "release": ("orchestrator.cli.turns", "release", "Let held jobs take their turn again."),
     "move": ("orchestrator.cli.turns", "move", "Give jobs another place in the line."),
+    "edit": ("orchestrator.cli.edit", "edit", "Change the settings of a job before it starts, in your editor."),
     "cancel": ("orchestrator.cli.control", "cancel", "Stop jobs for good; their checkpoints stay."),
     "retry": ("orchestrator.cli.control", "retry", "Queue failed or cancelled jobs again; they go on where they were."),
     "worker": ("orchestrator.cli.worker", "worker", "The process that looks after the jobs."),

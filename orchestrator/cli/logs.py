@@ -50,12 +50,12 @@ def logs(job_id: JobWord, follow: bool, own_output: bool, as_json: bool) -> None
 
 def events_of(app: App, job_id: int, *, follow: bool) -> Iterator[Event]:
     """Yield a job's events; with `follow` until it has ended and everything is read."""
-    path = JobDir(Path(app.store.job(job_id).job_dir)).events
-    offset = 0
+    path, offset = JobDir(Path(app.store.job(job_id).job_dir)).events, 0
     with _bell_of(path) if follow else nullcontext() as bell:
         while True:
-            alive = app.store.job(job_id).status in LIVE
-            events, _, offset = event_log.read(path, offset)
+            job = app.store.job(job_id)  # before the look: what it said last is read
+            alive = job.status in LIVE
+            events, _, offset = event_log.read(JobDir(Path(job.job_dir)).events, offset)  # an edit gives it another one
             yield from events
             if events:
                 continue

@@ -96,7 +96,7 @@ class JobRecords(Database):
             NotAllowed: another live job publishes there.
         """
         with self.writing() as db:
-            _require_free_paths(db, [adapter_path] if adapter_path is not None else [])
+            require_free_paths(db, [adapter_path] if adapter_path is not None else [])
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
             row |= {"group_name": group, "dropped_sha256": dropped_sha256}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
@@ -110,14 +110,18 @@ class JobRecords(Database):
             insert_messages(db, announce(job), now)
             return job
 
-    def require_free_paths(self, adapter_paths: Sequence[str]) -> None:
+    def require_free_paths(self, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
         """Look whether jobs may publish there.
+
+        Args:
+            adapter_paths: the folders.
+            besides: the job they are for, where it is live already.
 
         Raises:
             NotAllowed: another live job does.
         """
         with self.reading() as db:
-            _require_free_paths(db, adapter_paths)
+            require_free_paths(db, adapter_paths, besides=besides)
 
     def dropped(self, sha256: str) -> list[Job]:
         """Return the jobs that came from a dropped file of this content, by id."""
@@ -226,7 +230,7 @@ class JobRecords(Database):
                 )
             require_legal(job_id, job.status, Status.QUEUED)
             path = _adapter_path(db, job_id)
-            _require_free_paths(db, [path] if path is not None else [])
+            require_free_paths(db, [path] if path is not None else [])
             change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
             return read_job(db, job_id)
 
@@ -331,15 +335,26 @@ def queue_due(db: Connection, now: float) -> None:
     db.execute(update(jobs).where(due).values(**_QUEUED))
 
 
-def _require_free_paths(db: Connection, adapter_paths: Sequence[str]) -> None:
-    """Raise NotAllowed where a live job publishes to one of these folders, by whatever name it calls it."""
+def requeue(db: Connection, job_id: int) -> None:
+    """Queue a job, with nothing left of why it was not."""
+    change(db, job_id, _QUEUED)
+
+
+def require_free_paths(db: Connection, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
+    """Raise NotAllowed where a live job publishes to one of these folders, by whatever name it calls it.
+
+    Args:
+        db: the transaction.
+        adapter_paths: the folders.
+        besides: the job they are for, where it is live already.
+    """
     if not adapter_paths:
         return
     wanted = {os.path.realpath(path): path for path in adapter_paths}
     live = select(jobs.c.id, jobs.c.name, jobs.c.status, jobs.c.spec_json).where(jobs.c.status.in_(LIVE))
     for row in db.execute(live):
         other = json.loads(row.spec_json).get("adapter_path")
-        if other is not None and (found := wanted.get(os.path.realpath(other))) is not None:
+        if other is not None and row.id != besides and (found := wanted.get(os.path.realpath(other))) is not None:
             raise NotAllowed(
                 f"adapter_path {found} is already taken by job {row.id} ({row.name}, {row.status}); name another one"
             )

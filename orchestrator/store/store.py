@@ -10,6 +10,7 @@ from sqlalchemy import text
 from jobs.errors import StoreUnusable
 from orchestrator.store.attempt_records import AttemptRecords
 from orchestrator.store.courses import Courses
+from orchestrator.store.edits import Edits
 from orchestrator.store.group_records import GroupRecords
 from orchestrator.store.incident_records import IncidentRecords
 from orchestrator.store.job_records import JobRecords
@@ -25,6 +26,7 @@ from orchestrator.store.versions import open_engine
 
 class Store(
     JobRecords,
+    Edits,
     GroupRecords,
     Naming,
     Line,

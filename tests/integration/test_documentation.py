@@ -119,7 +119,7 @@ def test_every_command_in_the_readme_can_be_typed(line: str) -> None:
 
 
 def test_a_command_that_cannot_be_typed_would_be_noticed() -> None:
-    for line in ("lq submti x.yaml", "lq show", "lq status --al", "lq worker stopp", "lq wait soon"):
+    for line in ("lq submti x.yaml", "lq show", "lq status --al", "lq worker stopp", "lq wait 7-3"):
         with pytest.raises(click.UsageError):
             parse(line)
     assert len(typed_in_readme()) > 25
