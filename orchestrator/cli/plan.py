@@ -192,6 +192,8 @@ def _typed(one: Planned) -> str:
     """Return what one types to have a job checked."""
     if one.source is None:
         return "--queue"
+    if not one.source.is_absolute():
+        return "-"  # it came on standard input
     here = Path.cwd()
     return str(one.source.relative_to(here) if one.source.is_relative_to(here) else one.source)
 
