@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,9 @@ _LET_GO_ON = {"held": "release", "paused": "resume"}
 """The verb that lets a job go on, by its status."""
 
 _SHORT = {"fits": "fits", "tight": "tight", "does not fit": "no"}
+
+_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+"""How a sentence is cut where a line ends."""
 
 
 @click.command()
@@ -123,12 +127,12 @@ def _tell(plan: Plan) -> None:
         click.echo("nothing is queued; plan a file: lq plan config.yaml")
         return
     console.print(_table(plan, wide=console.width >= 100))
-    width = console.width if console.is_terminal else min(console.width, 100)
+    width = console.width if console.is_terminal else min(console.width, 80)
     for line in night_chart.chart(plan.jobs, now=plan.now, width=width, plain=not sys.stdout.isatty()):
         click.echo(line)
     for one in plan.jobs:
         for line in _about(one):
-            click.echo(line)
+            click.echo(line if len(line) <= width else textwrap.fill(line, width, subsequent_indent="    ", **_WORDS))
 
 
 def _disk(plan: Plan) -> str:
