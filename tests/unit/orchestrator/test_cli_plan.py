@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +262,10 @@ def test_a_window_and_a_missed_deadline_are_told(home: Home, shop: Path) -> None
 
 def test_it_fits_80_columns_and_a_pipe_is_plain(home: Home, shop: Path) -> None:
     ran(home, spec_of(file(shop)))
+    opened, closes = (datetime.now().astimezone() + timedelta(hours=hours) for hours in (-1, 9))  # so it is first
+    window, deadline = f"{opened:%H:%M}-{closes:%H:%M}", f"{closes:%H:%M}"
     files = [
-        file(shop, "a-name-that-is-rather-long-for-a-table", lq={"window": "22:00-07:00", "deadline": "07:30"}),
+        file(shop, "a-name-that-is-rather-long-for-a-table", lq={"window": window, "deadline": deadline}),
         file(shop, "c", iters=90_000),
         file(shop, "b", model="large", lq={"memory": {"limit": "1GB"}}),
     ]
