@@ -77,6 +77,10 @@ GUARD = "lq_guard"
 SMALL = 1 << 16
 """Elements of an array; those of up to so many are summed together: a sum for each would cost a start for each."""
 
+HELD_BYTES = 64 << 20
+"""Trained weights and moments of up to so much are held beside their next ones, to be put back where an update is lost;
+of more, the compiled step itself chooses between the two, which costs no memory, and a start for each array."""
+
 OTHER_BATCHES_TOLERANCE = 1e-3
 """How far a loss may lie off, in parts of it, when the same rows are measured in batches of another size."""
 
@@ -240,6 +244,8 @@ class TrainingRun:
         self.optimizer = GuardedOptimizer(self._build_optimizer())
         self.optimizer.init(self.model.trainable_parameters())
         mx.eval(self.model.parameters(), self.optimizer.state)
+        self._held = Held(self.model, self.optimizer.state)
+        self.optimizer.chooses = not self._held.whole or self._held.bytes > HELD_BYTES
 
     def _choose_trained(self, *, fresh: bool) -> None:
         """Make trainable what is trained, and give it the weights that training begins from."""
@@ -477,6 +483,8 @@ class TrainingRun:
         """
         rows, size = self.order.rows(position), self.leg.batch_size
         losses, tokens, seconds = [], 0, 0.0
+        if not self.optimizer.chooses:
+            self._held.hold()
         for start in range(0, len(rows), size):
             batch, spans = self.train_rows.padded(rows[start : start + size], self.leg.max_seq_length)
             arrays = mx.array(batch), mx.array(spans)
@@ -498,6 +506,8 @@ class TrainingRun:
         seen = self.optimizer.state[GUARD]
         lost = int(seen["skipped"].item()) > self._lost_updates
         self._lost_updates += lost
+        if not self.optimizer.chooses:
+            self._held.let_go(put_back=lost)
         trained = Trained(
             loss=loss,
             tokens=tokens,
@@ -903,7 +913,8 @@ class GuardedOptimizer:
     def __init__(self, inner: Any) -> None:
         """Wrap an optimizer of MLX's."""
         self._inner = inner
-        self.clip: float | None = None  # largest global norm; read when the step is traced
+        self.clip: float | None = None  # largest global norm; read when the step is traced, as the next one
+        self.chooses = True  # keeps everything itself as it was; else whoever drives it puts it back
 
     @property
     def state(self) -> dict[str, Any]:
@@ -946,16 +957,55 @@ class GuardedOptimizer:
         seen = self.state[GUARD]
         norm = _global_norm(gradients)
         applies = mx.isfinite(norm)
-        weights = model.trainable_parameters()
-        moments = _copied({name: value for name, value in self.state.items() if name != GUARD})
+        before = self._before(model) if self.chooses else None
         if self.clip is not None:
             share = mx.minimum(self.clip / (norm + 1e-6), 1.0)
             gradients = tree_map(lambda one: one * share.astype(one.dtype), gradients)
         self._inner.update(model, gradients)
-        model.update(tree_map(lambda new, old: mx.where(applies, new, old), model.trainable_parameters(), weights))
-        _keep_unless(applies, self.state, moments)
+        if before is not None:
+            weights, moments = before
+            model.update(tree_map(lambda new, old: mx.where(applies, new, old), model.trainable_parameters(), weights))
+            _keep_unless(applies, self.state, moments)
         seen["grad_norm"] = norm
         seen["skipped"] = seen["skipped"] + mx.where(applies, 0, 1)
+
+    def _before(self, model: Any) -> tuple[Any, Any]:
+        """Return the trained weights and the state, apart from the guard's, as they are now."""
+        state = {name: value for name, value in self.state.items() if name != GUARD}
+        return model.trainable_parameters(), _copied(state)
+
+
+Place = tuple[Any, Any]
+"""A dictionary or list, and the key of an array in it."""
+
+
+class Held:
+    """Trained weights and optimizer state before an update, to be put back where it must not apply."""
+
+    def __init__(self, model: Any, state: dict[str, Any]) -> None:
+        """Find every array, and where it is; train() replaces them there.
+
+        Args:
+            model: whose trainable parameters are meant.
+            state: the optimizer's; the guard's entry is not held.
+        """
+        held = [place for place in _places(state) if place[0] is not state.get(GUARD)]
+        self._places: list[Place] = [*_trained_places(model), *held]
+        named = {**_named(model.trainable_parameters()), **_named({k: one for k, one in state.items() if k != GUARD})}
+        self.bytes = sum(one.nbytes for one in named.values())
+        self.whole = len(self._places) == len(named)
+        self._arrays: list[mx.array] = []
+
+    def hold(self) -> None:
+        """Keep the arrays that are there now."""
+        self._arrays = [tree[key] for tree, key in self._places]
+
+    def let_go(self, *, put_back: bool) -> None:
+        """Keep them no longer; put them back before, where that is asked for."""
+        if put_back:
+            for (tree, key), array in zip(self._places, self._arrays, strict=True):
+                tree[key] = array
+        self._arrays = []
 
 
 class LegRate:
@@ -995,6 +1045,23 @@ def _global_norm(gradients: Any) -> mx.array:
 
 def _all_finite(arrays: Sequence[mx.array]) -> bool:
     return bool(mx.stack([mx.isfinite(one).all() for one in arrays]).all().item())
+
+
+def _trained_places(model: Any) -> Iterator[Place]:
+    """Yield where the trained weights of a model are: a module is a dictionary, and train() captures that very one."""
+    for _, module in model.named_modules():
+        for key, value in module.items():
+            if isinstance(value, mx.array) and model.trainable_parameter_filter(module, key, value):
+                yield module, key
+
+
+def _places(tree: Any) -> Iterator[Place]:
+    """Yield where the arrays of dictionaries and lists are."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(value, mx.array):
+            yield tree, key
+        elif isinstance(value, dict | list):
+            yield from _places(value)
 
 
 def _copied(tree: Any) -> Any:

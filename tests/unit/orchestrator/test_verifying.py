@@ -159,5 +159,8 @@ def test_wrong_files_give_exit_code_6_and_the_remedy_works(home: Home) -> None:
 
 
 def test_one_that_is_asked_for_nothing_says_what_to_name(home: Home) -> None:
-    assert Lq(home.path)("verify", expect=2).err == "lq: name a job, or --group NAME, --failed or --all; see: lq verify --help\n"
+    assert (
+        Lq(home.path)("verify", expect=2).err
+        == "lq: name a job, or --group NAME, --failed or --all; see: lq verify --help\n"
+    )
     assert home.ended(Status.FAILED, Reason.CRASHED).id == 2
