@@ -177,7 +177,12 @@ _STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     Status.WAITING: (("lq resume {id}", "go on now"), ("lq logs {id} --output", "what its trainers wrote")),
     Status.PAUSED: (("lq resume {id}", "go on from its checkpoint"),),
     Status.HELD: (("lq release {id}", "give it its turn again"),),
-    Status.SUCCEEDED: (("lq report {id} --open", "read its report, with the commands to ask the model"),),
+    Status.SUCCEEDED: (
+        ("lq report {id} --open", "read its report"),
+        ("lq chat {id}", "talk to it, with its best adapter"),
+        ("lq test {id}", "its loss on the test set, with intervals"),
+        ("lq fuse {id}", "model and adapter in one folder"),
+    ),
     Status.FAILED: (
         ("lq logs {id} --output", "what its trainers wrote"),
         ("lq retry {id}", "go on from its last checkpoint, once the cause is mended"),

@@ -49,7 +49,7 @@ LONG_RUN = 15_000
 DETECTOR_RUNS = 200
 WATCHED_S = 10.0
 SETTLED_S = 5.0
-TURNS = 10
+TURNS = 7
 """Turns a round that lq and MLX-LM take where speed is measured."""
 
 
