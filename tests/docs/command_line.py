@@ -22,7 +22,7 @@ def page() -> str:
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Yield every verb with what one types for it, `lq` itself first."""
-    yield from _below("lq", lq, click.Context(lq, info_name="lq"))
+    yield from _below("lq", lq, click.Context(lq, info_name="lq", **lq.context_settings))
 
 
 def _below(

@@ -243,10 +243,10 @@ def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
         (["report"], r"missing argument 'ID'"),
         (["report", "1", "--format", "pdf"], r"'pdf' is not one of 'md', 'html', 'json'"),
         (["compare", "1"], r"name two jobs or more"),
-        (["cancel"], r"name a job, or --group NAME; see: lq"),
-        (["retry"], r"name a job, or --group NAME; see: lq"),
-        (["show", "first"], r"'first' is not a valid job id"),
-        (["show", "0"], r"0 is not in the range x>=1"),
+        (["cancel"], r"name a job, or --group NAME, or --all; see: lq cancel"),
+        (["retry"], r"name a job, or --group NAME, --failed or --all; see: lq retry"),
+        (["show", "0"], r"0 is no job: ids begin at 1; see: lq show --help"),
+        (["hold", "7-3"], r"7-3 runs backwards; write 3-7; see: lq hold --help"),
         (["show", "1", "2"], r"got unexpected extra argument \(2\)"),
         (["wait", "--timeout", "soon"], r"'soon' is not a valid number of seconds"),
         (["wait", "--timeout", "nan"], r"'nan' is not a valid number of seconds"),
@@ -264,6 +264,10 @@ def test_a_slip_of_the_keyboard_is_answered_with_what_to_type(scene: Scene, word
 @pytest.mark.parametrize("verb", ["show", "logs", "report", "cancel", "retry"])
 def test_an_unknown_id_is_exit_code_3(scene: Scene, verb: str) -> None:
     refused(scene.home, verb, 999, code=3, says=r"no job 999; see: lq status --all")
+
+
+def test_an_unknown_name_is_exit_code_3(scene: Scene) -> None:
+    refused(scene.home, "show", "frist", code=3, says=r"no job is called 'frist'")
 
 
 def test_an_id_that_no_database_could_hold_is_an_unknown_one(scene: Scene) -> None:
