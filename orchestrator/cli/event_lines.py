@@ -9,7 +9,6 @@ from jobs.events import Event, Kind, number
 from jobs.job import Incident
 from jobs.outcomes import Outcome, Reason
 from orchestrator.cli import output
-from orchestrator.cli.paper import clean
 
 
 def line(event: Event) -> str | None:
@@ -17,7 +16,7 @@ def line(event: Event) -> str | None:
     words = _WORDS[event.kind](event.data)
     if words is None:
         return None
-    return f"{output.clock(event.time)}  {event.attempt}  {clean(words)}"  # a model's answer may hold anything
+    return f"{output.clock(event.time)}  {event.attempt}  {output.clean(words)}"  # a model's answer may hold anything
 
 
 def style_of(event: Event) -> str:
@@ -33,7 +32,7 @@ def style_of(event: Event) -> str:
 def incident_line(incident: Incident) -> str:
     """Return what lq itself saw or decided, in the form of an event's line."""
     text = f"{incident.code.replace('_', ' ')}: {incident.text}"
-    return f"{output.clock(incident.time)}  {incident.attempt or '-'}  lq        {clean(text)}"
+    return f"{output.clock(incident.time)}  {incident.attempt or '-'}  lq        {output.clean(text)}"
 
 
 def style_of_incident(incident: Incident) -> str:

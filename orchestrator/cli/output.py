@@ -87,6 +87,11 @@ def note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
+def clean(text: str) -> str:
+    """Return foreign text without what would move the cursor."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def quoted(word: str) -> str:
     """Return a word as one types it in a shell."""
     return shlex.quote(word)

@@ -17,7 +17,7 @@ from jobs.verdict import Code
 from orchestrator.cli import output
 from orchestrator.cli.glance import Glance, Machine, Sight
 from orchestrator.cli.grid import Column, grid
-from orchestrator.cli.paper import Paper, Piece, bar, clean, curve, cut, padded, shortened
+from orchestrator.cli.paper import Paper, Piece, bar, curve, cut, padded, shortened
 from orchestrator.cli.waiting import begins, reasons
 from orchestrator.report.incidents import title_of
 
@@ -192,7 +192,7 @@ def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
     if job.wish is not None:
         said = [_WISHES.get(job.wish, job.wish)]
     right = ", ".join(said)
-    name = clean(job.name)
+    name = output.clean(job.name)
     room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
     style = "careful" if job.wish else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters

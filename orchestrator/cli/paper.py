@@ -16,6 +16,8 @@ from typing import TextIO
 import click
 from rich.cells import cell_len
 
+from orchestrator.cli.output import clean
+
 LEVELS = "▁▂▃▄▅▆▇█"
 BROKEN = "×"
 """In the place of a number that is not finite."""
@@ -128,11 +130,6 @@ def _is_ascii(stream: TextIO, environment: Mapping[str, str]) -> bool:
     except (UnicodeEncodeError, LookupError):
         return True
     return False
-
-
-def clean(text: str) -> str:
-    """Return foreign text without what would move the cursor."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def cut(text: str, cells: int) -> str:

@@ -46,7 +46,7 @@ def test_with_worker_and_trainer_killed_the_next_worker_resumes(
     kill(lq.worker())
     kill(training.trainer())
     seen = lq.json("status")
-    assert seen["worker"] == {"alive": False, "pid": None}
+    assert seen["worker"] == {"alive": False, "pid": None, "started_at": None}
     assert [(job["status"], job["pid"]) for job in seen["jobs"]] == [("running", None)]
     lq.start_worker()
     training.wait()

@@ -84,7 +84,7 @@ def offered(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_verbs_and_options_are_offered(offered: Ask) -> None:
     assert offered("") == list(VERBS)
     assert offered("comp") == ["compare", "completion"]
-    assert offered("status", "--") == ["--all", "--group", "--json", "--help"]
+    assert offered("status", "--") == ["--all", "--group", "--watch", "--json", "--help"]
     assert offered("worker", "s") == ["status", "stop"]
     assert offered("submit", "") == ["file,"]
 
@@ -181,7 +181,7 @@ def test_fish_completes(home: Home) -> None:
         ).stdout.splitlines()
 
     assert completed("lq retry ") == ["7\tqueued, cancelled", "3\tfailed, failed", "1\tcancelled, cancelled"]
-    assert "status\tEvery live job and the last ones that ended." in completed("lq sta")
+    assert "status\tThe night at a glance: what runs, what is to come, what has ended." in completed("lq sta")
     assert completed("lq status --group sw") == ["sweep\t2 jobs"]
 
 

@@ -124,7 +124,7 @@ def test_the_whole_of_mlx_and_its_friends_is_out_of_reach_of_every_verb() -> Non
     assert not any(may & NEVER for _, may in BY_VERB.values())
 
 
-@pytest.mark.parametrize(("line", "may"), [("lq s", set()), ("lq logs ", STORE), ("lq config init ", set())])
+@pytest.mark.parametrize(("line", "may"), [("lq s", set()), ("lq logs ", STORE | {"rich"}), ("lq config init ", set())])
 def test_a_shell_that_completes_waits_for_no_more(home: Home, line: str, may: set[str]) -> None:
     asked = {"_LQ_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     _, modules = run(home, [], asked)
