@@ -1,7 +1,7 @@
 """Two trainings that take turns of a few seconds: while one trains the other stands still, its keeper with it.
 
-A machine that others share changes its speed by more than lq may cost, within a minute; what two neighbouring turns
-saw of it is the same.
+A machine that others share changes its speed by more than lq may cost, within seconds: many short turns of each are
+held against each other, where a few long runs would tell of the machine.
 """
 
 from __future__ import annotations
