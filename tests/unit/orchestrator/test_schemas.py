@@ -224,3 +224,42 @@ def test_the_schemas_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(NAMES)
     assert all(len(line) <= 80 for line in lines)
+
+
+CHANGES: list[tuple[list[str], str]] = [
+    (["hold", "1"], "held"),
+    (["release", "1"], "queued"),
+    (["pause", "1"], "held"),
+    (["resume", "1", "--queue"], "queued"),
+    (["move", "1", "--first"], "queued"),
+    (["edit", "1"], "queued"),
+    (["cancel", "1"], "cancelled"),
+    (["retry", "1"], "queued"),
+    (["wait", "1", "--timeout", "0"], "queued"),
+]
+
+
+def test_what_became_of_jobs_is_told_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    home.write_settings("autostart: false\n")
+    home.queued("night")
+    home.store.close()
+    monkeypatch.setenv("LQ_HOME", str(home.path))
+    monkeypatch.setenv("EDITOR", "true")
+    for words, status in CHANGES:
+        run([*words, "--json"])
+        told = capsys.readouterr().out
+        require_printed(words, told)
+        assert json.loads(told)["jobs"][0] | {"code": None} == {
+            "id": 1,
+            "name": "night",
+            "status": status,
+            "code": None,
+        }
+
+
+def test_quiet_and_json_at_once_are_a_mistake(told: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["hold", QUEUED, "--json", "--quiet"]) == 2
+    assert "give one of them" in capsys.readouterr().err
