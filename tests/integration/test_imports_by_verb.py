@@ -40,7 +40,7 @@ PICTURES = FILES | {"matplotlib", "numpy", "PIL"}
 
 BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "submit": (["submit", "file.yaml"], BELL),
-    "run": (["run", "no-data.yaml"], FILES),
+    "run": (["run", "no-data.yaml"], FILES | {"rich"}),
     "status": (["status"], STORE | {"rich"}),
     "watch": (["watch"], PROCESSES | {"rich"}),  # no terminal is there; with one it is a status
     "show": (["show", "1"], STORE | {"rich"}),
