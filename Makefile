@@ -17,8 +17,8 @@ demo: install                          ## the whole story on a tiny model, in un
 test: install                          ## the tests that every change must pass
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
-test-slow: install                     ## the long ones
-	@$(BIN)/python -m pytest -m slow $(AT_ONCE)
+test-slow: install                     ## the long ones (without those of minutes: make test-slow SLOW="slow and not longest")
+	@$(BIN)/python -m pytest -m "$(or $(SLOW),slow)" $(AT_ONCE)
 
 chaos: install                         ## a real job, over and over, while everything goes wrong (ROUNDS=200 SEED=1)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1)

@@ -10,7 +10,7 @@ import pytest
 from tests import wild_files
 from tests.harness import FIRST_EVER_S, Lq
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.longest, pytest.mark.timeout(900, func_only=True)]
 
 
 def test_files_in_the_wild_run_or_fail_for_the_right_reason(lq: Lq, tmp_path: Path) -> None:

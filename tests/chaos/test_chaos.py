@@ -22,6 +22,7 @@ ROUNDS = (
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.timeout(600)
 def test_whatever_goes_wrong_the_adapter_is_the_same_and_nothing_is_lost_or_left(
     capsys: pytest.CaptureFixture[str],

@@ -13,6 +13,7 @@ MOST_MB_A_DAY = 4.0
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.timeout(1800)
 def test_a_week_of_a_report_a_second_hardly_grows_the_memory_that_follows_it() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.benchmarks.week"], capture_output=True, text=True, check=True)
