@@ -60,17 +60,17 @@ def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) 
     if folder.is_dir():
         return _folder_facts(folder, spec)
     if folder.exists():
-        raise _misnamed(folder, "is a file", "name the folder that holds train.jsonl", named_in)
+        raise _misnamed(folder, "is a file", "; name the folder that holds train.jsonl", named_in)
     if looks_like_path(spec.data):
-        hint = "(a data set on the Hugging Face hub is named org/name)"
+        hint = " (a data set on the Hugging Face hub is named org/name)"
         raise _misnamed(folder.absolute(), "no such folder", hint, named_in)
     return _hub_facts(spec.data, "no such folder, and ")
 
 
 def _misnamed(folder: Path, what: str, hint: str, named_in: tuple[Path, Line | None] | None) -> DataInvalid:
     if named_in is None:
-        return _invalid(folder, None, f"data: {what}{'' if hint.startswith('(') else ';'} {hint}")
-    return DataInvalid(told(*named_in, f"data: {what}: {folder}{'' if hint.startswith('(') else ';'} {hint}"))
+        return _invalid(folder, None, f"data: {what}{hint}")
+    return DataInvalid(told(*named_in, f"data: {what}: {folder}{hint}"))
 
 
 def _hub_facts(name: str, remark: str = "") -> DataFacts:

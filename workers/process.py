@@ -126,7 +126,7 @@ def battery() -> tuple[float, bool] | None:
 
 def free_bytes() -> int:
     """Return the memory a new process could take without pushing others out."""
-    return int(psutil.virtual_memory().available)
+    return memory()[0]
 
 
 def memory() -> tuple[int, int]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app import App
-from tests.unit.orchestrator.cli_homes import Home
+from orchestrator.cli.border import run
+from tests.harness import Answer
+from tests.unit.orchestrator.cli_homes import Here, Home
 from tests.unit.orchestrator.job_files import app_of
 
 
@@ -25,3 +27,17 @@ def app(home: Home) -> Iterator[App]:
     """Give the app of that home."""
     with app_of(home) as opened:
         yield opened
+
+
+@pytest.fixture
+def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Give `lq` within this process: a table of commands would else wait for Python to start a hundred times."""
+    monkeypatch.setenv("LQ_HOME", str(home.path))
+
+    def typed(*words: str | int, expect: int = 0) -> Answer:
+        code = run([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert code == expect, out + err
+        return Answer(code=code, out=out, err=err)
+
+    return typed

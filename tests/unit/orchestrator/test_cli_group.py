@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,9 @@ import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from orchestrator.cli.border import run
-from tests.harness import Answer
-from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
+from tests.unit.orchestrator.cli_homes import Here, Home, Seen, one_of_each
 
-Here = Callable[..., Answer]
 VERBS = ("status", "cancel", "compare", "hold", "release", "pause", "resume", "retry")
-
-
-@pytest.fixture
-def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Give `lq` within this process."""
-    monkeypatch.setenv("LQ_HOME", str(home.path))
-
-    def typed(*words: str | int, expect: int = 0) -> Answer:
-        code = run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert code == expect, out + err
-        return Answer(code=code, out=out, err=err)
-
-    return typed
 
 
 def grouped(home: Home) -> dict[str, int]:

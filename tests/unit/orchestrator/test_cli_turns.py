@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from orchestrator.cli.border import run
-from tests.harness import Answer, Lq
-from tests.unit.orchestrator.cli_homes import Home
-
-Here = Callable[..., Answer]
-
-
-@pytest.fixture
-def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Give `lq` within this process: a table of commands would else wait for Python to start a hundred times."""
-    monkeypatch.setenv("LQ_HOME", str(home.path))
-
-    def typed(*words: str | int, expect: int = 0) -> Answer:
-        code = run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert code == expect, out + err
-        return Answer(code=code, out=out, err=err)
-
-    return typed
+from tests.harness import Lq
+from tests.unit.orchestrator.cli_homes import Here, Home
 
 
 def job_that_is(home: Home, status: Status) -> int:

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from orchestrator.cli.border import run
-from tests.harness import Answer
-from tests.unit.orchestrator.cli_homes import Home
-
-Here = Callable[..., Answer]
-
-
-@pytest.fixture
-def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Give `lq` within this process."""
-    monkeypatch.setenv("LQ_HOME", str(home.path))
-
-    def typed(*words: str | int, expect: int = 0) -> Answer:
-        code = run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert code == expect, out + err
-        return Answer(code=code, out=out, err=err)
-
-    return typed
+from tests.unit.orchestrator.cli_homes import Here, Home
 
 
 def statuses(home: Home) -> dict[int, Status]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,31 +13,14 @@ from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.app import App
-from orchestrator.cli.border import run
 from orchestrator.starting_over import way_back
-from tests.harness import Answer
-from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
+from tests.unit.orchestrator.cli_homes import WORKER, Here, Home, Seen
 from tests.unit.orchestrator.job_files import BATCH, damage, save
 from workers import checkpoints
 from workers.adapters import place
 from workers.job_dir import JobDir
 
-Here = Callable[..., Answer]
 SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
-
-
-@pytest.fixture
-def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Give `lq` within this process."""
-    monkeypatch.setenv("LQ_HOME", str(home.path))
-
-    def typed(*words: str | int, expect: int = 0) -> Answer:
-        code = run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert code == expect, out + err
-        return Answer(code=code, out=out, err=err)
-
-    return typed
 
 
 @pytest.fixture
