@@ -1,6 +1,7 @@
 """Makes a store of the newest version out of whatever lies there: nothing, an older one, this one; refuses the rest.
 
-Alembic is imported only when there is something to migrate: `lq status` does not wait for it.
+Alembic is imported only when there is something to migrate: neither `lq status` nor the first `lq submit` of a new
+home waits for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Migrations:
 
     location: str  # Alembic's script_location
     revisions: tuple[str, ...]  # oldest first; the last is the newest
+    at_once: Path | None = None  # the statements that make the newest from nothing, with an empty line between two
 
     @property
     def newest(self) -> str:
@@ -33,7 +35,11 @@ class Migrations:
         return self.revisions[-1]
 
 
-MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0001", "0002", "0003", "0004"))
+MIGRATIONS = Migrations(
+    location="orchestrator.store:migrations",
+    revisions=("0001", "0002", "0003", "0004"),
+    at_once=Path(__file__).with_name("newest.sql"),
+)
 
 
 def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:
@@ -84,6 +90,9 @@ def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> Non
                 return
             if version is not None:
                 _copy(path, version)
+            elif migrations.at_once is not None:
+                _make(connection, migrations.at_once)
+                return
             _migrate(connection, migrations)
 
 
@@ -140,6 +149,12 @@ def _copy(path: Path, version: str) -> None:
     fsync_file(partial)
     partial.replace(copy)
     fsync_file(path.parent)
+
+
+def _make(connection: Connection, at_once: Path) -> None:
+    """Make a new store, to the letter what all versions one after the other come to (tests/compat/newest.py)."""
+    for statement in at_once.read_text().split("\n\n"):
+        connection.exec_driver_sql(statement)
 
 
 def _migrate(connection: Connection, migrations: Migrations) -> None:

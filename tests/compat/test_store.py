@@ -16,6 +16,8 @@ from jobs.job import Fit, ProcessIdentity, ServiceResult
 from jobs.retry import Death
 from jobs.states import Status
 from orchestrator.store.store import Store
+from orchestrator.store.versions import MIGRATIONS
+from tests.compat import newest
 
 HERE = Path(__file__).parent
 WORKER = ProcessIdentity(pid=100, create_time=1790000000.25, boot_id="boot-a")
@@ -160,3 +162,9 @@ def test_the_queue_is_still_paused_and_says_why(store_v2: Store) -> None:
 
 def test_the_last_lines_of_a_dead_trainer_are_still_there(store_v2: Store) -> None:
     assert store_v2.attempts(2)[0].stderr_tail == "loading\nRuntimeError: [METAL] Insufficient Memory"
+
+
+def test_a_new_store_is_to_the_letter_what_the_migrations_come_to(tmp_path: Path) -> None:
+    Store.open(tmp_path / "lq.db").close()
+    assert MIGRATIONS.at_once is not None
+    assert newest.statements(tmp_path / "lq.db") == newest.migrated() == MIGRATIONS.at_once.read_text()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import NotAllowed
@@ -91,6 +91,8 @@ def test_only_jobs_in_the_line_can_be_moved_and_none_beside_itself(store: Store)
     assert store.move(other.id, last=True).priority == 0, "alone it stays where it is"
 
 
+# every move is on the disk before the next: thirty lists of up to seventy are enough to wait for
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["before", "after"])), max_size=70))
 def test_however_often_jobs_are_moved_they_stand_where_they_were_put(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, str]]
