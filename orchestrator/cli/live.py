@@ -13,9 +13,9 @@ from jobs.states import ENDED, LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.control import cancel_jobs
-from orchestrator.cli.event_lines import line
-from orchestrator.cli.logs import events_of
+from orchestrator.cli.logs import as_told, batches, print_all
 from orchestrator.cli.output import Voice
+from orchestrator.cli.story import Story
 from orchestrator.cli.turns import pause_jobs
 from orchestrator.cli.wait import TIMED_OUT, code_of
 from workers.job_dir import JobDir
@@ -34,15 +34,7 @@ def follow(app: App, job_id: int) -> int:
         if sys.stdout.isatty():
             _with_bar(app, job_id)
         else:
-            answers = Answers(app, job_id)
-            for event in events_of(app, job_id, follow=True):
-                for text in answers.before(event):
-                    click.echo(text)
-                told = line(event)
-                if told is not None:
-                    click.echo(told)
-            for text in answers.rest():
-                click.echo(text)
+            print_all(batches(app, job_id, follow=True), as_told(app, job_id))
     except KeyboardInterrupt:
         click.echo()
         return _interrupted(app, job_id)
@@ -97,31 +89,6 @@ def _line(question: str) -> str:
     return typed
 
 
-class Answers:
-    """What lq itself saw and did, in a line each, between the lines of the trainer."""
-
-    def __init__(self, app: App, job_id: int) -> None:
-        """Begin with the job's first incident."""
-        self._app, self._job_id = app, job_id
-        self._told = 0
-        self._trainers_own: set[float] = set()  # times of the events that are incidents too
-
-    def before(self, event: Event) -> list[str]:
-        """Return the lines that belong before an event: an attempt begins after what was decided before it."""
-        self._trainers_own.add(event.time)
-        return self.rest() if event.kind in (Kind.STARTED, Kind.VALIDATION, Kind.CHECKPOINT) else []
-
-    def rest(self) -> list[str]:
-        """Return the lines that were not returned yet."""
-        incidents = self._app.store.incidents(self._job_id)
-        new, self._told = incidents[self._told :], len(incidents)
-        return [
-            f"{output.clock(one.time)}  lq  {one.code.replace('_', ' ')}: {one.text}"
-            for one in new
-            if one.time not in self._trainers_own
-        ]
-
-
 def _told_end(app: App, job_id: int) -> int:
     from pathlib import Path
 
@@ -137,18 +104,18 @@ def _with_bar(app: App, job_id: int) -> None:
     job = app.store.job(job_id)
     with _progress() as progress:
         task = progress.add_task("waiting", total=job.iters, loss="", speed="")
-        answers = Answers(app, job_id)
-        for event in events_of(app, job_id, follow=True):
-            for said in answers.before(event):
-                progress.console.print(said, markup=False, highlight=False)
-            if event.kind is Kind.PROGRESS:
-                progress.update(task, description="train", completed=event.data["iteration"], **_figures(event))
-            elif event.kind is Kind.PHASE:
-                progress.update(task, description=str(event.data["phase"]))
-            elif (text := line(event)) is not None:
-                progress.console.print(text, markup=False, highlight=False)
-        for said in answers.rest():
-            progress.console.print(said, markup=False, highlight=False)
+        story = Story(app, job_id)
+        for batch in batches(app, job_id, follow=True):
+            for event in (one.event for one in batch if one.event is not None):
+                for told in story.of(event):
+                    if told.of is not event or event.kind not in (Kind.PROGRESS, Kind.PHASE):
+                        progress.console.print(told.text, markup=False, highlight=False)
+                if event.kind is Kind.PROGRESS:
+                    progress.update(task, description="train", completed=event.data["iteration"], **_figures(event))
+                elif event.kind is Kind.PHASE:
+                    progress.update(task, description=str(event.data["phase"]))
+            for told in story.so_far() if not batch else ():
+                progress.console.print(told.text, markup=False, highlight=False)
 
 
 def _progress() -> Progress:

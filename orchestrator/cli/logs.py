@@ -7,23 +7,23 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from itertools import takewhile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from jobs.errors import EventInvalid
-from jobs.events import Event, Kind, from_line, to_line
+from jobs.events import Event, from_line, to_line
 from jobs.job import Incident
 from jobs.states import LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
-from orchestrator.cli.event_lines import incident_line, line, style_of, style_of_incident
 from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option
 from orchestrator.cli.paper import Paper
 from orchestrator.cli.since import FORMS, Since
+from orchestrator.cli.story import Story
 from workers import event_log
 from workers.files import older_log
 from workers.job_dir import JobDir
@@ -60,6 +60,9 @@ class Wanted:
         return soon and (self.attempt is None or one.attempt == self.attempt)
 
 
+EVERYTHING = Wanted(since=None, attempt=None)
+
+
 @click.command()
 @reach.job_id_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; across attempts.")
@@ -90,16 +93,22 @@ def logs(
         if own_output:
             _echo_output(JobDir(Path(job.job_dir)), tail)
             return
-        told = _as_told(app, job.id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
-        _print(batches(app, job.id, follow=follow), told, tail)
+        told = as_told(app, job.id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
+        print_all(batches(app, job.id, follow=follow), told, tail)
 
 
 Tell = Callable[[Sequence[Line]], Iterator[str]]
 """Makes of lines, in order, what is printed; of no lines what there is to say when all are read."""
 
 
-def _print(found: Iterator[list[Line]], tell: Tell, tail: int | None) -> None:
-    """Print what is told; of what is there already the last lines only."""
+def print_all(found: Iterator[list[Line]], tell: Tell, tail: int | None = None) -> None:
+    """Print what is told; of what is there already the last lines only.
+
+    Args:
+        found: lines, none where all that is there was found.
+        tell: makes them what is printed.
+        tail: how many lines of what is there already; None for all.
+    """
     last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
     for batch in found:
         texts = tell(batch)
@@ -126,29 +135,15 @@ def _as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
     return tell
 
 
-def _as_told(app: App, job_id: int, wanted: Wanted) -> Tell:
+def as_told(app: App, job_id: int, wanted: Wanted = EVERYTHING) -> Tell:
     """Tell in words, and between what the trainer says what lq saw and decided."""
-    paper, own, told = Paper.of(sys.stdout), set[float](), [0]
-
-    def incidents(before: float | None) -> Iterator[str]:
-        found = app.store.incidents(job_id)[told[0] :]
-        due = list(takewhile(lambda one: before is None or one.time < before, found))
-        told[0] += len(due)
-        for one in due:
-            if one.time not in own and wanted.takes(one):  # an event of that time told it
-                yield paper.printable(paper.dyed(incident_line(one), style_of_incident(one)))
+    paper, story = Paper.of(sys.stdout), Story(app, job_id)
 
     def tell(lines: Sequence[Line]) -> Iterator[str]:
-        for event in (one.event for one in lines if one.event is not None):
-            if event.kind in (Kind.WARNING, Kind.SELF_TEST):
-                own.add(event.time)
-            if event.kind is Kind.STARTED:
-                yield from incidents(event.time)
-            text = line(event)
-            if text is not None and wanted.takes(event):
-                yield paper.printable(paper.dyed(text, style_of(event)))
-        if not lines:
-            yield from incidents(None)
+        events = (one.event for one in lines if one.event is not None)
+        for told in chain.from_iterable(map(story.of, events)) if lines else story.so_far():
+            if wanted.takes(told.of):
+                yield paper.printable(paper.dyed(told.text, told.style))
 
     return tell
 
@@ -159,12 +154,6 @@ def _echo_output(job_dir: JobDir, tail: int | None) -> None:
     if tail is not None:
         text = "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
     click.echo(text, nl=False)
-
-
-def events_of(app: App, job_id: int, *, follow: bool) -> Iterator[Event]:
-    """Yield a job's events; with `follow` until it has ended and everything is read."""
-    for batch in batches(app, job_id, follow=follow):
-        yield from (one.event for one in batch if one.event is not None)
 
 
 def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[Line]]:

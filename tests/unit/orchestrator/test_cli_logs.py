@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind, to_line
+from jobs.events import Event, Kind, from_line, to_line
 from jobs.job import Incident, Job
 from jobs.outcomes import Reason
+from orchestrator.app import App
 from orchestrator.cli.border import run
 from orchestrator.cli.since import moment_of
+from orchestrator.cli.story import Story
 from tests.unit.orchestrator.cli_homes import Home
 
 START = 1_700_000_000.0
@@ -75,6 +77,17 @@ def test_what_lq_decided_stands_between_the_attempts_and_nothing_is_told_twice(l
         f"1  lq        killed: {DIED}",
         "2  started   pid 6, resumes at iteration 40 (exact)",
         "2  ended     done: completed: trained to its last iteration",
+    ]
+
+
+def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job, app: App) -> None:
+    story = Story(app, job.id)
+    begun, warned = from_line(LINES[0]), from_line(LINES[1])
+    told = [*story.of(begun), *story.so_far(), *story.of(warned), *story.so_far()]
+    assert words("\n".join(one.text for one in told)) == [
+        "1  started   pid 5, from the beginning",
+        "1  lq        slow: it is slow",
+        f"1  lq        killed: {DIED}",
     ]
 
 
@@ -158,7 +171,6 @@ def test_a_time_is_so_long_ago_the_last_such_hour_or_a_moment(text: str, before_
 
 
 def test_a_followed_log_goes_on_where_the_tail_ended(home: Home, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.app import App
     from orchestrator.cli.logs import batches
 
     monkeypatch.setenv("LQ_HOME", str(home.path))
