@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.harness import Lq, Workshop
+
+# a shell starts what runs in its background deaf to Ctrl-C, and children inherit that; they are to hear it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # speed is measured by benchmarks and never in tests: a busy machine is no reason for a property to fail
 settings.register_profile("lq", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,7 +1,8 @@
-"""Services on 127.0.0.1 for what lq sends: they answer, refuse, never answer, hang up, or take mail."""
+"""Services on 127.0.0.1 for what lq sends: they answer, refuse, never answer, never end, hang up, or take mail."""
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.message
 import json
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from email.policy import default as modern
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.harness import PATIENCE_S
 
 
 class Endpoint:
@@ -61,6 +64,46 @@ def listening() -> Iterator[socket.socket]:
         yield server
 
 
+class Endless:
+    """A server that answers one request a byte at a time and never comes to the end of its first line.
+
+    No time limit between two bytes ends such a request, so that whoever waits for it waits until the test hangs up:
+    what goes on beside it does not depend on how fast the machine is.
+    """
+
+    def __init__(self) -> None:
+        self.request = b""
+        self.asked = threading.Event()
+        self._over = threading.Event()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._answer, name="lq-test-endless")
+        self.address = address(self._server)
+
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError):  # the asker is gone, or nobody asked until the end
+            connection, _ = self._server.accept()
+            with connection:
+                self.request = connection.recv(1000)
+                self.asked.set()
+                connection.sendall(b"HTTP/1.1 ")
+                while not self._over.wait(0.1):
+                    connection.sendall(b"a")
+
+    def hang_up(self) -> None:
+        self._over.set()
+        with contextlib.suppress(OSError):  # done before
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def __enter__(self) -> Endless:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+        self._server.close()
+
+
 @contextmanager
 def hanging_up() -> Iterator[str]:
     """A server that closes every connection at once."""
@@ -96,7 +139,7 @@ class Mailbox:
         return "250 OK"
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not within the time"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 
 from orchestrator import ping as room
 from orchestrator.ping import Pinger, ping
-from tests.integration.loopback import Endpoint, address, free_address, hanging_up, listening, until
+from tests.integration.loopback import Endless, Endpoint, address, free_address, hanging_up, listening, until
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +55,10 @@ def test_beats_come_at_most_once_a_minute() -> None:
 
 def test_a_beat_never_waits_and_never_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "LEAST_PAUSE_S", 0.0)
-    with listening() as mute:
-        pinger = Pinger(timeout_s=0.5)
-        begun = time.monotonic()
+    with Endless() as switch:
+        pinger = Pinger()
         for _ in range(50):
-            pinger.beat(SecretStr(f"http://{address(mute)}/"))
-        assert time.monotonic() - begun < 0.4
+            pinger.beat(SecretStr(f"http://{switch.address}/"))
         assert len(_pings()) == 1
 
 
