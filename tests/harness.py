@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import signal
@@ -18,11 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import psutil
 import yaml
 
 from jobs.events import Event, Kind
+from orchestrator.cli.border import run
 from orchestrator.demo_model import build_data, build_model
 from orchestrator.store.store import Store
 from tests.documented import require_printed
@@ -126,18 +129,24 @@ class Answer:
 class Lq:
     """The installed `lq`, with a home of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **environment: str) -> None:
         """Name the home; nothing is made before a verb does.
 
         Args:
             home: $LQ_HOME.
+            environment: more variables for what is typed.
         """
         self.home = home
-        own = {"LQ_HOME": str(home), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
+        self._more = environment
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command finds: this user's, but for other settings of lq's and a network."""
+        own = {"LQ_HOME": str(self.home), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("LQ_")}
         for size in ("COLUMNS", "LINES"):  # of the terminal the tests run in, or that pytest-xdist makes up
             others.pop(size, None)
-        self._environment = others | own
+        return others | own | self._more
 
     def __call__(self, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
         """Type `lq WORDS`, and insist on the exit code."""
@@ -150,7 +159,7 @@ class Lq:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env=self._environment,
+            env=self.environment,
             timeout=seconds,
             check=False,
         )
@@ -161,10 +170,14 @@ class Lq:
         return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def json(self, *words: str | float | Path) -> dict[str, Any]:
-        """Type a reading verb with --json."""
+        """Type a verb with --json."""
         content: dict[str, Any] = json.loads(self(*words, "--json").out)
         assert content["schema"] == 1
         return content
+
+    def look(self, *words: str | float | Path) -> dict[str, Any]:
+        """Type a reading verb with --json, in this process: who looks often takes little from a trainer."""
+        return InProcess(self.home).json(*words)
 
     def settings(self, **settings: Any) -> None:
         """Write settings.yaml."""
@@ -186,18 +199,55 @@ class Lq:
 
     def worker(self) -> int:
         """Return the pid of the worker that runs."""
-        return int(self.json("worker", "status")["worker"]["pid"])
+        return int(self.look("worker", "status")["worker"]["pid"])
 
     def leave(self) -> None:
         """Send everything home; a process that does not go is killed, and is a failure."""
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            self("worker", "stop", "--timeout", 60)
+        with contextlib.suppress(AssertionError):  # there is none, or it does not go
+            InProcess(self.home)("worker", "stop", "--timeout", 60)
         survivors = processes_of(self.home)
         told = [f"{process.pid}: {' '.join(process.cmdline())}" for process in survivors]
         for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert not survivors, f"still there after the test: {told}"
+
+
+class InProcess(Lq):
+    """`lq` typed within the process of the test, which need not wait for Python to start and to import.
+
+    What is typed and what is printed is the same; for processes that live on, signals and two terminals at once there
+    is `Lq`.
+    """
+
+    def command(self, name: str, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
+        """Type a line, and insist on the exit code; `lq` alone is here."""
+        assert name == "lq"
+        out, err = _Paper(), _Paper()
+        with (
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            Path(os.devnull).open() as nothing,
+            mock.patch.object(sys, "stdin", nothing),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = run([str(word) for word in words])
+        said = Answer(code=code, out=out.read_back(), err=err.read_back())
+        assert code == expect, f"lq {' '.join(map(str, words))}: exit code {code}\n{said.out}{said.err}"
+        if "--json" in words and said.out:
+            require_printed(words, said.out)
+        return said
+
+
+class _Paper(io.TextIOWrapper):
+    """Where a command prints to: text and bytes, as to a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+
+    def read_back(self) -> str:
+        self.seek(0)
+        return self.read()
 
 
 class Training:
@@ -256,7 +306,7 @@ class Training:
 
     def job(self) -> dict[str, Any]:
         """Return the job as `lq status --json` tells of it."""
-        return next(job for job in self.lq.json("status", "--all")["jobs"] if job["id"] == self.id)
+        return next(job for job in self.lq.look("status", "--all")["jobs"] if job["id"] == self.id)
 
     def until_status(self, status: str) -> dict[str, Any]:
         """Wait for a status."""
@@ -265,11 +315,11 @@ class Training:
             job = self.job()
             return job if job["status"] == status else None
 
-        return until(stands, f"job {self.id} to be {status}")
+        return until(stands, f"job {self.id} to be {status}", every=0.1)
 
     def facts(self) -> dict[str, Any]:
         """Return everything `lq show --json` tells."""
-        return self.lq.json("show", self.id)
+        return self.lq.look("show", self.id)
 
     def adapter_sha256(self, name: str) -> str:
         """Return the SHA-256 of a finished adapter file."""

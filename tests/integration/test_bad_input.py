@@ -1,6 +1,7 @@
-"""Wrong invocations of the installed `lq`: one line on stderr, the documented exit code, nothing changed.
+"""Wrong invocations of `lq`: one line on stderr, the documented exit code, nothing changed.
 
-Nothing is trained here. Every invocation looks at the same home, which must be at the end of each what it was before.
+Nothing is trained here. Most is typed within this process, and one of each kind at the installed `lq`. Every
+invocation looks at the same home, which must be at the end of each what it was before.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 
 from jobs.states import Status
 from orchestrator.demo_model import LAYERS, build_data, build_model
-from tests.harness import BESIDE_PYTHON, Answer, Lq, until
+from tests.harness import BESIDE_PYTHON, Answer, InProcess, Lq, until
 from tests.unit.orchestrator.cli_homes import Home, contents, one_of_each
 
 TRAIN_ROWS = 12
@@ -71,7 +72,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(home=home.path, files=folder / "files", ids=ids)
 
 
-def refused(home: Path, *words: str | int | Path, code: int, says: str) -> Answer:
+def refused(home: Path, *words: str | int | Path, code: int, says: str, kind: type[Lq] = InProcess) -> Answer:
     """Type `lq WORDS` and insist that it is refused as it should be, and leaves no trace.
 
     Args:
@@ -79,9 +80,10 @@ def refused(home: Path, *words: str | int | Path, code: int, says: str) -> Answe
         words: what is typed.
         code: the documented exit code.
         says: a pattern that the line on stderr must hold.
+        kind: `Lq` for a process of its own.
     """
     before = contents(home)
-    answer = Lq(home)(*words, expect=code)
+    answer = kind(home)(*words, expect=code)
     assert re.fullmatch(r"lq: [^\n]+\n", answer.err), f"not one line: {answer.err!r}"
     assert re.search(says, answer.err), answer.err
     assert "unexpected" not in answer.err.replace("unexpected extra argument", "")
@@ -223,8 +225,8 @@ def test_a_foreign_file_in_adapter_path_is_not_overwritten_unasked(scene: Scene,
 
 
 def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
-    refused(scene.home, "run", scene.files / "none.yaml", code=2, says=r"no such file")
-    refused(scene.home, "submit", "--json", scene.files / "none.yaml", code=2, says=r"no such file")
+    for words in (("run",), ("submit", "--json")):
+        refused(scene.home, *words, scene.files / "none.yaml", code=2, says=r"no such file", kind=Lq)
 
 
 # --- the command line itself ---
@@ -271,7 +273,7 @@ def test_an_unknown_name_is_exit_code_3(scene: Scene) -> None:
 
 
 def test_an_id_that_no_database_could_hold_is_an_unknown_one(scene: Scene) -> None:
-    refused(scene.home, "show", 2**70, code=3, says=rf"no job {2**70}")
+    refused(scene.home, "show", 2**70, code=3, says=rf"no job {2**70}", kind=Lq)
 
 
 def test_wait_for_an_unknown_id_is_exit_code_102(scene: Scene) -> None:
@@ -300,7 +302,7 @@ def test_a_job_that_has_ended_is_not_cancelled_again(scene: Scene, status: Statu
 
 def test_a_demo_does_not_overwrite_a_folder(scene: Scene) -> None:
     says = r"home exists and is not of an earlier demo"
-    refused(scene.home, "demo", "--home", scene.home, code=5, says=says)
+    refused(scene.home, "demo", "--home", scene.home, code=5, says=says, kind=Lq)
 
 
 # --- workers ---
@@ -308,7 +310,7 @@ def test_a_demo_does_not_overwrite_a_folder(scene: Scene) -> None:
 
 def test_without_a_worker_there_is_none_to_ask_or_to_stop(scene: Scene) -> None:
     refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker --detach")
-    refused(scene.home, "worker", "stop", code=4, says=r"no worker runs for")
+    refused(scene.home, "worker", "stop", code=4, says=r"no worker runs for", kind=Lq)
 
 
 def test_a_second_worker_is_refused(tmp_path: Path) -> None:
@@ -392,7 +394,7 @@ def test_a_store_of_a_newer_lq_is_left_alone(scene: Scene, tmp_path: Path) -> No
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
     for words in (("status",), ("submit", scene.job("good.yaml")), ("worker",)):
-        refused(home, *words, code=1, says=r"lq\.db: written by a newer lq \(version 9999.*update lq")
+        refused(home, *words, code=1, kind=Lq, says=r"lq\.db: written by a newer lq \(version 9999.*update lq")
 
 
 def test_a_damaged_doorbell_is_told_before_a_job_is_queued(scene: Scene, tmp_path: Path) -> None:
@@ -432,7 +434,7 @@ def test_settings_that_cannot_be_followed_stop_a_submit_and_keep_their_secrets(
     (home / "settings.yaml").chmod(mode)
     for words in (("submit", scene.job("good.yaml")), ("notify", "test"), ("worker", "--detach")):
         assert "pa55word" not in refused(home, *words, code=2, says=says).err
-    assert Lq(home)("status").err == "", "looking at the night needs no settings"
+    assert InProcess(home)("status").err == "", "looking at the night needs no settings"
 
 
 def _copy(home: Path, folder: Path) -> Path:

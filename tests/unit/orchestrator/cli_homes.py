@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from jobs.policy import Decision
 from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.store.store import Store
-from tests.harness import Answer
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="another boot")
 """Long gone."""
@@ -29,9 +27,6 @@ LONG_DETAIL = (
     "ended by SIGKILL, sent by something other than lq; died 6 times without 200 new iterations in between "
     "(retry.max_restarts: 5)"
 )
-
-Here = Callable[..., Answer]
-"""Types `lq` within the process of the test, and insists on the exit code."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app import App
-from orchestrator.cli.border import run
-from tests.harness import Answer
-from tests.unit.orchestrator.cli_homes import Here, Home
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import app_of
 
 
@@ -30,14 +29,6 @@ def app(home: Home) -> Iterator[App]:
 
 
 @pytest.fixture
-def here(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+def here(home: Home) -> InProcess:
     """Give `lq` within this process: a table of commands would else wait for Python to start a hundred times."""
-    monkeypatch.setenv("LQ_HOME", str(home.path))
-
-    def typed(*words: str | int, expect: int = 0) -> Answer:
-        code = run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert code == expect, out + err
-        return Answer(code=code, out=out, err=err)
-
-    return typed
+    return InProcess(home.path)

@@ -14,7 +14,7 @@ from jobs.spec import JobSpec
 from orchestrator import budget
 from orchestrator.app import App
 from orchestrator.demo_model import build_data, build_model
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 
 MB, GB = 1_000_000, 1_000_000_000
@@ -114,7 +114,7 @@ def test_submit_refuses_what_the_disk_cannot_hold_and_records_what_it_may_take(h
     build_data(tmp_path / "data")
     file = tmp_path / "night.yaml"
     file.write_text("model: model\ndata: data\nnum_layers: -1\n")
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     home.write_settings("autostart: false\ndisk: {floor: 900000GB}\n")
     for verb in ("submit", "run"):
         answer = lq(verb, file, expect=2)

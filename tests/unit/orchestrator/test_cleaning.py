@@ -17,7 +17,7 @@ import pytest
 from jobs.job import Job
 from jobs.outcomes import Reason
 from jobs.states import Status
-from tests.harness import BESIDE_PYTHON, Lq
+from tests.harness import BESIDE_PYTHON, InProcess
 from tests.unit.orchestrator.cli_homes import Home, contents
 from tests.unit.orchestrator.job_files import app_of, disk_used, publish, save
 from workers.job_dir import JobDir
@@ -50,7 +50,7 @@ def present(job: Job) -> set[str]:
 
 
 def test_a_named_job_gives_the_disk_back_what_was_said_and_keeps_its_report(home: Home) -> None:
-    job, lq = finished(home), Lq(home.path)
+    job, lq = finished(home), InProcess(home.path)
     (told,) = lq.json("clean", job.id, "--dry-run")["jobs"]
     assert {"checkpoints", "adapters", "events.jsonl.gz", "train.log"} <= present(job), "a dry run deletes nothing"
     before = disk_used(Path(job.job_dir))
@@ -65,7 +65,7 @@ def test_a_named_job_gives_the_disk_back_what_was_said_and_keeps_its_report(home
 
 def test_without_names_only_what_is_old_enough_goes(home: Home) -> None:
     young, old, older = (finished(home, days_ago=days) for days in (3, 31, 90))
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     lq("clean", "--older-than", "80d")
     assert [present(job) == STAYS for job in (young, old, older)] == [False, False, True]
     lq("clean")
@@ -75,7 +75,7 @@ def test_without_names_only_what_is_old_enough_goes(home: Home) -> None:
 
 
 def test_adapters_can_be_kept_and_go_later(home: Home) -> None:
-    job, lq = finished(home), Lq(home.path)
+    job, lq = finished(home), InProcess(home.path)
     adapters = contents(JobDir(Path(job.job_dir)).adapters)
     lq("clean", job.id, "--keep-adapters")
     assert present(job) == STAYS | {"adapters"}
@@ -85,7 +85,7 @@ def test_adapters_can_be_kept_and_go_later(home: Home) -> None:
 
 
 def test_a_cleaned_job_is_told_of_as_ever_and_cannot_be_retried(home: Home) -> None:
-    job, lq = finished(home, Status.FAILED), Lq(home.path)
+    job, lq = finished(home, Status.FAILED), InProcess(home.path)
     lq("clean", job.id)
     told = lq.json("show", job.id)["job"]
     assert told["cleaned_at"] == pytest.approx(time.time(), abs=60)
@@ -97,7 +97,7 @@ def test_a_cleaned_job_is_told_of_as_ever_and_cannot_be_retried(home: Home) -> N
 
 
 def test_a_live_job_is_not_touched(home: Home) -> None:
-    job, lq = finished(home, Status.FAILED, days_ago=99), Lq(home.path)
+    job, lq = finished(home, Status.FAILED, days_ago=99), InProcess(home.path)
     home.store.retry(job.id, time.time())
     before = contents(Path(job.job_dir))
     assert lq("clean").out == "nothing to clean\n"
@@ -106,7 +106,7 @@ def test_a_live_job_is_not_touched(home: Home) -> None:
 
 
 def test_a_folder_in_which_a_trainer_works_is_passed_over(home: Home) -> None:
-    job, lq = finished(home, days_ago=99), Lq(home.path)
+    job, lq = finished(home, days_ago=99), InProcess(home.path)
     lock = LockFile.take(JobDir(Path(job.job_dir)).lock)
     try:
         assert "a trainer still works" in lq("clean").err
@@ -118,7 +118,7 @@ def test_a_folder_in_which_a_trainer_works_is_passed_over(home: Home) -> None:
 
 @pytest.mark.parametrize("way", ["a link", "another place"])
 def test_nothing_outside_the_jobs_folder_goes(home: Home, tmp_path: Path, way: str) -> None:
-    job, lq = finished(home, days_ago=99), Lq(home.path)
+    job, lq = finished(home, days_ago=99), InProcess(home.path)
     elsewhere = tmp_path / "elsewhere"
     shutil.move(job.job_dir, elsewhere)
     if way == "a link":
@@ -136,7 +136,7 @@ def test_a_link_in_the_folder_goes_and_what_it_leads_to_stays(home: Home, tmp_pa
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
     (Path(job.job_dir) / "link").symlink_to(tmp_path / "precious")
-    Lq(home.path)("clean", job.id)
+    InProcess(home.path)("clean", job.id)
     assert present(job) == STAYS
     assert (tmp_path / "precious" / "file").read_text() == "x"
 
@@ -179,7 +179,7 @@ def test_an_adapter_that_was_published_is_not_the_only_one(home: Home, tmp_path:
     save(job, 50)
     with app_of(home) as app:
         publish(app, job)
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     (told,) = lq.json("clean", job.id, "--dry-run")["jobs"]
     assert told["only_adapter"] is False
     before = contents(target)
@@ -192,5 +192,5 @@ def test_one_that_was_killed_in_the_midst_is_finished_by_the_next(home: Home) ->
     job = finished(home)
     home.store.mark_cleaned(job.id, time.time())
     shutil.rmtree(JobDir(Path(job.job_dir)).checkpoints)
-    Lq(home.path)("clean", job.id)
+    InProcess(home.path)("clean", job.id)
     assert present(job) == STAYS

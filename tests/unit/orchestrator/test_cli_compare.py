@@ -12,7 +12,7 @@ import pytest
 from orchestrator.report.collect import collect_all
 from orchestrator.report.comparison import Entry, compare
 from orchestrator.store.store import Store
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.report_runs import START
 from tests.unit.orchestrator.series_runs import facts, played, series, validation
 
@@ -73,7 +73,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_two_jobs_are_a_table_and_a_picture(home: Path, tmp_path: Path) -> None:
-    lq = Lq(home)
+    lq = InProcess(home)
     _second_job(home)
     said = lq("compare", 1, 2).out
     assert "settings that differ" in said
@@ -102,13 +102,13 @@ def _second_job(home: Path) -> None:
 
 @pytest.mark.parametrize(("typed", "code"), [((1,), 2), ((1, 1), 2), ((1, 9), 3)])
 def test_what_cannot_be_compared_is_one_line(home: Path, typed: tuple[int, ...], code: int) -> None:
-    answer = Lq(home)("compare", *typed, expect=code)
+    answer = InProcess(home)("compare", *typed, expect=code)
     assert answer.out == ""
     assert len(answer.err.splitlines()) == 1
 
 
 def test_another_format_of_a_report_is_named(home: Path) -> None:
-    lq = Lq(home)
+    lq = InProcess(home)
     path = Path(lq("report", 1, "--format", "html").out.strip())
     assert path.name == "report.html"
     assert path.read_text().startswith("<!doctype html>")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.preset_files import DEFAULT, preset, presets
-from tests.harness import Lq
+from tests.harness import InProcess, Lq
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def lq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lq:
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return Lq(tmp_path / "home")
+    return InProcess(tmp_path / "home")
 
 
 def test_init_writes_a_small_general_file_and_never_over_another(lq: Lq) -> None:
@@ -75,7 +75,7 @@ def test_the_presets_are_listed_one_a_line(lq: Lq) -> None:
 
 
 def test_a_script_is_told_where_a_preset_lies(tmp_path: Path) -> None:
-    lq = Lq(tmp_path / "none")
+    lq = InProcess(tmp_path / "none")
     target = tmp_path / "mine.yaml"
     assert lq.json("config", "init", "--output", target)["written"] == {"preset": "small", "path": str(target)}
     assert lq("config", "init", "--output", "-", "--json", expect=2).err.startswith("lq: --output - prints the file")

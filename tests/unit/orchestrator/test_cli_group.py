@@ -10,7 +10,8 @@ import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from tests.unit.orchestrator.cli_homes import Here, Home, Seen, one_of_each
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 
 VERBS = ("status", "cancel", "compare", "hold", "release", "pause", "resume", "retry")
 
@@ -29,7 +30,7 @@ def states(home: Home) -> dict[int, Status]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: Here, verb: str) -> None:
+def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: InProcess, verb: str) -> None:
     home.queued()
     assert here(verb, "--group", "nigt", expect=3).err == (
         "lq: no group 'nigt'; there is none yet; a matrix in a job file makes one\n"
@@ -41,16 +42,16 @@ def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: Here, verb
     assert states(home) == {1: Status.QUEUED}
 
 
-def test_wait_for_an_unknown_group_exits_as_for_an_unknown_job(home: Home, here: Here) -> None:
+def test_wait_for_an_unknown_group_exits_as_for_an_unknown_job(home: Home, here: InProcess) -> None:
     assert "no group 'night'" in here("wait", "--group", "night", expect=102).err
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "status"])
-def test_a_verb_wants_an_id_or_a_group(home: Home, here: Here, verb: str) -> None:
+def test_a_verb_wants_an_id_or_a_group(home: Home, here: InProcess, verb: str) -> None:
     assert "--group NAME" in here(verb, expect=2).err
 
 
-def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: Here) -> None:
+def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     before = states(home)
     said = here("cancel", "--group", "night").out
@@ -65,7 +66,7 @@ def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: Here
     }
 
 
-def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here: Here) -> None:
+def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here: InProcess) -> None:
     home.cancelled()
     with home.store.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
@@ -77,7 +78,7 @@ def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here:
     assert "there is nothing to retry" in here("retry", "--group", "night", expect=5).err
 
 
-def test_hold_and_release_touch_those_that_wait_for_their_turn(home: Home, here: Here) -> None:
+def test_hold_and_release_touch_those_that_wait_for_their_turn(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     before = states(home)
     here("hold", "--group", "night")
@@ -89,7 +90,7 @@ def test_hold_and_release_touch_those_that_wait_for_their_turn(home: Home, here:
 
 
 def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
-    home: Home, here: Here, monkeypatch: pytest.MonkeyPatch
+    home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = grouped(home)
     monkeypatch.setattr("orchestrator.cli.turns.PAUSE_WAIT_S", 0.0)
@@ -100,7 +101,7 @@ def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
     assert said.index(f"job {ids['queued']} held") < said.index(f"job {ids['running']}: asked to pause")
 
 
-def test_retry_takes_those_that_failed_or_were_cancelled(home: Home, here: Here) -> None:
+def test_retry_takes_those_that_failed_or_were_cancelled(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     here("retry", "--group", "night")
     assert {states(home)[ids[name]] for name in ("failed", "cancelled")} == {Status.QUEUED}
@@ -133,7 +134,7 @@ def _settings(number: int) -> dict[str, Any]:
 
 
 def test_status_of_a_group_shows_what_varies_and_marks_the_best(
-    home: Home, here: Here, monkeypatch: pytest.MonkeyPatch
+    home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep(home)
     monkeypatch.setenv("COLUMNS", "80")
@@ -146,7 +147,7 @@ def test_status_of_a_group_shows_what_varies_and_marks_the_best(
     assert said[-1] == "by how much, and the adapter: lq compare --group night"
 
 
-def test_status_of_a_group_as_json_has_its_settings_and_its_best(home: Home, here: Here) -> None:
+def test_status_of_a_group_as_json_has_its_settings_and_its_best(home: Home, here: InProcess) -> None:
     sweep(home)
     jobs = json.loads(here("status", "--group", "night", "--json").out)["jobs"]
     assert [job["id"] for job in jobs if job["best"]] == [2]
@@ -155,7 +156,7 @@ def test_status_of_a_group_as_json_has_its_settings_and_its_best(home: Home, her
     assert {job["group"] for job in jobs} == {"night"}
 
 
-def test_no_best_is_marked_where_losses_are_not_of_the_same_tokens(home: Home, here: Here) -> None:
+def test_no_best_is_marked_where_losses_are_not_of_the_same_tokens(home: Home, here: InProcess) -> None:
     for number, length in enumerate((512, 1024)):
         seen = Seen(iteration=1000, train_loss=1.0, val_loss=1.0 + number, it_s=2.0)
         home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=seen, group="night", max_seq_length=length)
@@ -164,7 +165,7 @@ def test_no_best_is_marked_where_losses_are_not_of_the_same_tokens(home: Home, h
     assert " best\n" not in said
 
 
-def test_the_picture_of_a_group_is_named_after_it(home: Home, here: Here) -> None:
+def test_the_picture_of_a_group_is_named_after_it(home: Home, here: InProcess) -> None:
     sweep(home)
     said = here("compare", "--group", "night").out
     assert "best: none yet; no job has ended with a validation and an adapter" in said

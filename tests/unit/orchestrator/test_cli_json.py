@@ -15,7 +15,7 @@ from jobs.outcomes import Reason
 from jobs.spec import LqSpec
 from jobs.states import Status
 from orchestrator.demo_model import build_data, build_model
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from workers import process
 
@@ -80,7 +80,7 @@ def test_submit_says_which_jobs_it_queued(home: Home, tmp_path: Path) -> None:
     file = tmp_path / "night.yaml"
     file.write_text("model: model\ndata: data\nnum_layers: -1\n")
 
-    answer = Lq(home.path)("submit", "--json", file, file)
+    answer = InProcess(home.path)("submit", "--json", file, file)
 
     content = strictly(answer.out)
     assert set(content) == {"schema", "dry_run", "jobs"}
@@ -94,7 +94,7 @@ def test_submit_says_which_jobs_it_queued(home: Home, tmp_path: Path) -> None:
 
 def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -> None:
     ids = one_of_each(home)
-    content = strictly(Lq(home.path)("status", "--json").out)
+    content = strictly(InProcess(home.path)("status", "--json").out)
     assert set(content) == STATUS
     assert content["worker"] == {"alive": False, "pid": None, "started_at": None}
     assert set(content["machine"]) == MACHINE
@@ -107,21 +107,21 @@ def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -
 def test_status_tells_that_the_queue_is_paused_and_why(home: Home) -> None:
     home.queued()
     home.store.pause_queue("jobs 3 and 4 both died of crashed", 1.0)
-    assert strictly(Lq(home.path)("status", "--json").out)["queue"] == {
+    assert strictly(InProcess(home.path)("status", "--json").out)["queue"] == {
         "paused": True,
         "because": "jobs 3 and 4 both died of crashed",
     }
 
 
 def test_status_of_a_home_without_jobs_has_every_field(tmp_path: Path) -> None:
-    content = strictly(Lq(tmp_path / "none")("status", "--json").out)
+    content = strictly(InProcess(tmp_path / "none")("status", "--json").out)
     assert set(content) == STATUS
     assert content["queue"] == {"paused": False, "because": None}
 
 
 def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
     job = home.running("night", seen=Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0))
-    (told,) = strictly(Lq(home.path)("status", "--json").out)["jobs"]
+    (told,) = strictly(InProcess(home.path)("status", "--json").out)["jobs"]
     assert told.pop("ends_at") == pytest.approx(time.time() + 250, abs=60)
     assert set(told["memory"]) == MEMORY
     assert told == {
@@ -158,24 +158,24 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
 def test_status_gives_the_pid_of_a_living_trainer_and_of_no_other(home: Home) -> None:
     with subprocess.Popen(["sleep", "60"]) as trainer:
         home.running(child=process.identity(trainer.pid))
-        (alive,) = strictly(Lq(home.path)("status", "--json").out)["jobs"]
+        (alive,) = strictly(InProcess(home.path)("status", "--json").out)["jobs"]
         trainer.kill()
         trainer.wait()
-        (dead,) = strictly(Lq(home.path)("status", "--json").out)["jobs"]
+        (dead,) = strictly(InProcess(home.path)("status", "--json").out)["jobs"]
     assert alive["pid"] == trainer.pid
     assert dead["pid"] is None
 
 
 def test_a_loss_that_is_no_number_is_still_json(home: Home) -> None:
     job = home.running(seen=Seen(iteration=10, train_loss=float("nan"), val_loss=float("inf"), it_s=2.0))
-    (told,) = strictly(Lq(home.path)("status", "--json").out)["jobs"]
+    (told,) = strictly(InProcess(home.path)("status", "--json").out)["jobs"]
     assert (told["train_loss"], told["val_loss"]) == ("nan", "inf")
-    strictly(Lq(home.path)("show", job.id, "--json").out)
+    strictly(InProcess(home.path)("show", job.id, "--json").out)
 
 
 def test_status_lists_twenty_ended_jobs_and_with_all_every_one(home: Home) -> None:
     made = [home.cancelled().id for _ in range(22)]
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     assert [job["id"] for job in strictly(lq("status", "--json").out)["jobs"]] == made[-20:]
     assert [job["id"] for job in strictly(lq("status", "--all", "--json").out)["jobs"]] == made
 
@@ -184,7 +184,7 @@ def test_show_gives_everything_about_one_job(home: Home) -> None:
     job = home.ended(Status.FAILED, Reason.KILLED, "exit code 1", seen=Seen(
         iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0
     ))  # fmt: skip
-    content = strictly(Lq(home.path)("show", job.id, "--json").out)
+    content = strictly(InProcess(home.path)("show", job.id, "--json").out)
     assert set(content) == SHOW
     assert set(content["job"]) == JOB | {"detail", "submitted_at", "cleaned_at"}
     assert content["job"]["detail"] == "exit code 1"
@@ -197,24 +197,24 @@ def test_logs_gives_the_events_as_they_are(home: Home) -> None:
     job = home.queued()
     line = '{"v":1,"seq":1,"time":1.0,"awake":1.0,"attempt":1,"kind":"phase","phase":"load"}'
     (Path(job.job_dir) / "events.jsonl").write_text(f"{line}\n")
-    assert json.loads(Lq(home.path)("logs", job.id, "--json").out) == json.loads(line)
+    assert json.loads(InProcess(home.path)("logs", job.id, "--json").out) == json.loads(line)
 
 
 def test_report_gives_report_json(home: Home) -> None:
     job = home.ended(Status.SUCCEEDED, Reason.COMPLETED)
-    content = strictly(Lq(home.path)("report", job.id, "--json").out)
+    content = strictly(InProcess(home.path)("report", job.id, "--json").out)
     assert content == json.loads((Path(job.job_dir) / "report" / "report.json").read_text())
 
 
 def test_worker_status_says_that_none_runs(home: Home) -> None:
-    answer = Lq(home.path)("worker", "status", "--json", expect=4)
+    answer = InProcess(home.path)("worker", "status", "--json", expect=4)
     assert strictly(answer.out) == {"schema": 1, "worker": {"alive": False, "pid": None, "started_at": None}}
     assert answer.err == f"lq: no worker runs for {home.path}; start one: lq worker --detach\n"
 
 
 def test_notify_list_names_services_and_never_their_urls(home: Home) -> None:
     home.write_settings("notify: {services: [{url: 'json://u:secret@127.0.0.1:9/', name: phone, tags: [me]}]}\n")
-    answer = Lq(home.path)("notify", "list", "--json")
+    answer = InProcess(home.path)("notify", "list", "--json")
     hears = ["recovered", "spike_handled", "needs_you", "deadline", "failed", "finished", "digest"]
     entry = {"name": "phone", "tags": ["me"], "on": hears}
     rest: dict[str, Any] = {"digest": None, "quiet": None, "ping": False, "undelivered": []}
@@ -223,7 +223,7 @@ def test_notify_list_names_services_and_never_their_urls(home: Home) -> None:
 
 def test_notify_test_says_what_became_of_each_service(home: Home) -> None:
     home.write_settings("notify: {services: [{url: 'json://127.0.0.1:9/', name: phone}]}\n")
-    answer = Lq(home.path)("notify", "test", "--json", expect=6)
+    answer = InProcess(home.path)("notify", "test", "--json", expect=6)
     assert strictly(answer.out) == {
         "schema": 1,
         "services": [{"name": "phone", "delivered": False, "result": "failed"}],
@@ -232,7 +232,7 @@ def test_notify_test_says_what_became_of_each_service(home: Home) -> None:
 
 
 def test_config_schema_knows_the_keys_of_mlx_lm_and_of_lq(tmp_path: Path) -> None:
-    schema = json.loads(Lq(tmp_path / "none")("config", "schema").out)
+    schema = json.loads(InProcess(tmp_path / "none")("config", "schema").out)
     assert {"model", "data", "iters", "lora_parameters", "lr_schedule", "lq"} <= set(schema["properties"])
     assert set(LqSpec.model_fields) <= {key for part in schema["$defs"].values() for key in part["properties"]}
     assert not (tmp_path / "none").exists()
@@ -244,13 +244,13 @@ def test_config_schema_knows_the_keys_of_mlx_lm_and_of_lq(tmp_path: Path) -> Non
 )
 def test_wait_exits_as_the_job_ended(ended: tuple[Home, dict[Status, int]], status: Status, code: int) -> None:
     home, ids = ended
-    answer = Lq(home.path)("wait", ids[status], "--timeout", 0, expect=code)
+    answer = InProcess(home.path)("wait", ids[status], "--timeout", 0, expect=code)
     assert answer.out == ""
 
 
 def test_wait_for_several_tells_of_the_first_that_did_not_succeed(ended: tuple[Home, dict[Status, int]]) -> None:
     home, ids = ended
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     lq("wait", ids[Status.SUCCEEDED], ids[Status.CANCELLED], ids[Status.FAILED], expect=103)
     lq("wait", ids[Status.SUCCEEDED], ids[Status.QUEUED], "--any", "--timeout", 5, expect=0)
 

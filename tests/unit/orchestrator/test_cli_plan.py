@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from jobs.spec import JobSpec
 from orchestrator.demo_model import build_data, build_model
 from orchestrator.judgement import fit_key
 from orchestrator.planning import MAC_SHARE, recommended_memory
-from tests.harness import BESIDE_PYTHON, Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, contents
 from workers import sensors
 
@@ -58,21 +56,13 @@ def file(shop: Path, name: str = "night", **keys: Any) -> Path:
 
 
 def planned(home: Home, *files: Path) -> dict[str, Any]:
-    return Lq(home.path).json("plan", *files)
+    return InProcess(home.path).json("plan", *files)
 
 
 def text(home: Home, *files: Path) -> str:
     """Return what `lq plan` prints into a pipe at 80 columns."""
-    done = subprocess.run(
-        [BESIDE_PYTHON / "lq", "plan", *files],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        cwd=files[0].parent,
-        env=os.environ | {"LQ_HOME": str(home.path), "COLUMNS": "80", "HF_HUB_OFFLINE": "1"},
-        check=True,
-    )
-    return done.stdout
+    with chdir(files[0].parent):
+        return InProcess(home.path, COLUMNS="80")("plan", *files).out
 
 
 def ran(home: Home, spec: JobSpec, **seen: Any) -> int:
@@ -117,7 +107,7 @@ def test_a_file_is_planned_and_nothing_is_queued_or_trained(home: Home, shop: Pa
 
 
 def test_a_home_that_is_not_there_is_not_made(tmp_path: Path, shop: Path) -> None:
-    lq = Lq(tmp_path / "none")
+    lq = InProcess(tmp_path / "none")
     assert len(lq.json("plan", file(shop))["jobs"]) == 1
     assert lq("plan").out.endswith("nothing is queued; plan a file: lq plan config.yaml\n")
     assert not (tmp_path / "none").exists()
@@ -281,10 +271,10 @@ def test_it_fits_80_columns_and_a_pipe_is_plain(home: Home, shop: Path) -> None:
 
 def test_an_invalid_file_is_exit_code_2(home: Home, shop: Path) -> None:
     path = file(shop, "wrong", grad_accumulation=4)
-    answer = Lq(home.path)("plan", path, expect=2)
+    answer = InProcess(home.path)("plan", path, expect=2)
     assert "unknown key 'grad_accumulation'" in answer.err
     assert answer.out == ""
-    Lq(home.path)("plan", shop / "nothing.yaml", expect=2)
+    InProcess(home.path)("plan", shop / "nothing.yaml", expect=2)
 
 
 def test_a_small_run_is_mostly_the_program(home: Home, shop: Path) -> None:

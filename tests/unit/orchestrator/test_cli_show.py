@@ -14,7 +14,7 @@ from jobs.job import Incident, Job
 from jobs.outcomes import Ending, Outcome, Reason
 from jobs.policy import Decision
 from jobs.states import Status
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 
 KILLED = "ended by SIGKILL, sent by something other than lq"
@@ -90,7 +90,7 @@ def again(answer: str, *, leg: Leg | None = None, **evidence: object) -> Decisio
 
 def shown(home: Home, *words: str | int) -> str:
     """Return what `lq show` prints, with its line breaks undone; no line is wider than 80 columns."""
-    answer = Lq(home.path)("show", *words).out
+    answer = InProcess(home.path)("show", *words).out
     wide = [line for line in answer.splitlines() if cell_len(line) > 80 and "/" not in line and "output" not in line]
     assert wide == []
     return re.sub(r"\n {12}", " ", answer)

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from jobs.job import Job
 from jobs.outcomes import Reason
 from jobs.states import Status
-from tests.harness import BESIDE_PYTHON, Lq
+from tests.harness import BESIDE_PYTHON, InProcess
 from tests.unit.orchestrator.cli_homes import LONG_DETAIL, Home, Seen, one_of_each
 
 FORBIDDEN = ("mlx", "mlx_lm", "transformers", "matplotlib", "apprise", "huey", "pydantic", "alembic")
@@ -84,7 +84,7 @@ def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
     held = home.queued("later")
     home.store.hold(held.id, "held by the user", 1.0)
     home.store.pause_queue("jobs 3 and 4 both died of crashed within ten minutes", 1.0)
-    text = Lq(home.path)("status").out
+    text = InProcess(home.path)("status").out
     assert "queue: paused since 1970-01-01" in text
     assert "jobs 3 and 4 both died of crashed within ten minutes\n" in text
     assert re.search(
@@ -98,7 +98,7 @@ def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
 
 def test_status_in_a_pipe_is_plain_and_cuts_nothing(home: Home) -> None:
     _, failed = a_long_night(home)
-    answer = Lq(home.path)("status")
+    answer = InProcess(home.path)("status")
     assert "\x1b" not in answer.out
     assert answer.out.count(STRANGE_NAME) == 2
     assert f"job {failed.id} failed: killed: {LONG_DETAIL}\n" in answer.out
@@ -165,7 +165,7 @@ def test_the_worker_never_loads_the_trainer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("notify",), ("config",)])
 def test_a_verb_without_words_says_what_there_is(words: tuple[str, ...], tmp_path: Path) -> None:
-    answer = Lq(tmp_path / "none")(*words)
+    answer = InProcess(tmp_path / "none")(*words)
     assert answer.out.startswith(f"Usage: {' '.join(('lq', *words))} ")
     assert answer.err == ""
     assert not (tmp_path / "none").exists()

@@ -8,8 +8,8 @@ import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from tests.harness import Lq
-from tests.unit.orchestrator.cli_homes import Here, Home
+from tests.harness import InProcess, Lq
+from tests.unit.orchestrator.cli_homes import Home
 
 
 def job_that_is(home: Home, status: Status) -> int:
@@ -58,7 +58,7 @@ def twice_at_once(home: Home, *words: str | int, expect: int = 0) -> None:
 
 @pytest.mark.parametrize(("verb", "status", "wanted"), CASES)
 def test_what_a_verb_does_to_a_job_once_and_again(
-    here: Here, home: Home, verb: str, status: Status, wanted: Status | str
+    here: InProcess, home: Home, verb: str, status: Status, wanted: Status | str
 ) -> None:
     job_id = job_that_is(home, status)
     first = here(verb, job_id, expect=5 if wanted == REFUSED else 0)
@@ -75,14 +75,14 @@ def test_what_a_verb_does_to_a_job_once_and_again(
     assert ("already" in again.out) or verb == "cancel"
 
 
-def test_a_job_whose_worker_is_gone_stays_asked_until_one_comes(here: Here, home: Home) -> None:
+def test_a_job_whose_worker_is_gone_stays_asked_until_one_comes(here: InProcess, home: Home) -> None:
     job_id = home.running().id
     assert f"job {job_id} is cancelled as soon as a worker runs" in here("cancel", job_id).out
     job = home.store.job(job_id)
     assert (job.status, job.wish) == (Status.RUNNING, "cancel")
 
 
-def test_a_running_job_is_neither_held_nor_released(here: Here, home: Home) -> None:
+def test_a_running_job_is_neither_held_nor_released(here: InProcess, home: Home) -> None:
     job_id = home.running().id
     assert "stop it for now with: lq pause" in here("hold", job_id, expect=5).err
     for verb in ("resume", "release"):
@@ -105,7 +105,7 @@ def test_two_terminals_at_once_do_it_once(home: Home, verb: str, status: Status,
 
 
 def test_the_queue_is_paused_and_resumed_and_saying_it_twice_changes_nothing(home: Home) -> None:
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     job_id = home.queued().id
     assert lq("pause", "--queue").out == "queue paused; jobs that run go on\n"
     since = home.store.queue_state()
@@ -121,12 +121,12 @@ def test_the_queue_is_paused_and_resumed_and_saying_it_twice_changes_nothing(hom
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
-def test_it_must_be_said_what_is_meant(here: Here, verb: str) -> None:
+def test_it_must_be_said_what_is_meant(here: InProcess, verb: str) -> None:
     assert "name a job, or --queue" in here(verb, expect=2).err
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "hold", "release", "cancel"])
-def test_a_job_nobody_knows_stops_the_others_from_being_touched(here: Here, home: Home, verb: str) -> None:
+def test_a_job_nobody_knows_stops_the_others_from_being_touched(here: InProcess, home: Home, verb: str) -> None:
     job_id = home.queued().id
     here(verb, job_id, 99, expect=3)
     assert home.store.job(job_id).status is Status.QUEUED

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import BESIDE_PYTHON, Lq, until
+from tests.harness import BESIDE_PYTHON, InProcess, until
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
 ENTERED, LEFT = "\x1b[?1049h", "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -153,7 +153,7 @@ def _stands_still(pid: int) -> bool:
 
 
 def test_without_a_terminal_it_says_what_to_type_instead(home: Home) -> None:
-    answer = Lq(home.path)("watch", expect=2)
+    answer = InProcess(home.path)("watch", expect=2)
     assert answer.out == ""
     assert answer.err.startswith("lq: lq watch draws on a terminal, and this is none; one look: lq status; ")
     assert answer.err.count("\n") == 1

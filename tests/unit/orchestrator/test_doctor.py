@@ -20,7 +20,7 @@ from orchestrator.doctor import AT_ONCE, ORDER, WITH_MLX, Patient
 from orchestrator.home import Home
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS, version_of
-from tests.harness import Lq, processes_of
+from tests.harness import InProcess, Lq, processes_of
 from workers.device import Asking
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ def test_every_check_has_its_place() -> None:
 
 def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    answer = Lq(home)("doctor")
+    answer = InProcess(home)("doctor")
     assert not home.exists()
     assert answer.err == ""
     shown = answer.out.splitlines()
@@ -67,7 +67,7 @@ def test_what_fails_is_in_the_exit_code_and_the_json(tmp_path: Path) -> None:
     (home / "lq.db").write_bytes(b"this is no database, and quite long enough to be none" * 40)
     (home / "settings.yaml").write_text("notify: {services: [{url: 'json://u:secret@127.0.0.1:9/'}]}\nslots: many\n")
     before = {path.name: path.read_bytes() for path in home.iterdir()}
-    answer = Lq(home)("doctor", "--json", expect=6)
+    answer = InProcess(home)("doctor", "--json", expect=6)
     assert answer.err == f"lq: 2 of {len(ORDER)} checks failed: store, messages\n"
     assert "secret" not in answer.out
     found = told(answer.out)

@@ -20,7 +20,7 @@ from orchestrator.app import App
 from orchestrator.home import Home as Place
 from orchestrator.judgement import fit_key
 from orchestrator.night import Night
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 
 IT_S, START_S, VALIDATION_S = 2.0, 30.0, 10.0
@@ -58,10 +58,10 @@ def test_jobs_start_one_after_another_behind_the_one_that_runs(home: Home) -> No
     assert found[running.id].end == pytest.approx(now + 250.0)
     assert found[first.id].start == pytest.approx(now + 250.0)
     assert found[second.id].start == pytest.approx(now + 250.0 + JOB_S)
-    told = {job["id"]: job["starts_at"] for job in json.loads(Lq(home.path)("status", "--json").out)["jobs"]}
+    told = {job["id"]: job["starts_at"] for job in json.loads(InProcess(home.path)("status", "--json").out)["jobs"]}
     assert told[running.id] is None
     assert told[second.id] == pytest.approx(now + 250.0 + JOB_S, abs=60.0)
-    assert "~" in Lq(home.path)("status").out
+    assert "~" in InProcess(home.path)("status").out
 
 
 def test_nothing_is_said_behind_a_job_of_which_nothing_is_known(home: Home) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from jobs.outcomes import Reason
 from jobs.states import Status
-from tests.unit.orchestrator.cli_homes import Here, Home
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import Home
 
 
 def statuses(home: Home) -> dict[int, Status]:
@@ -14,7 +15,7 @@ def statuses(home: Home) -> dict[int, Status]:
     return {job.id: job.status for job in home.store.jobs(all_jobs=True)}
 
 
-def test_a_range_has_both_ends_and_passes_over_what_is_not_there(home: Home, here: Here) -> None:
+def test_a_range_has_both_ends_and_passes_over_what_is_not_there(home: Home, here: InProcess) -> None:
     for name in ("a", "b", "c", "d"):
         home.queued(name)
     here("hold", "2-3")
@@ -40,7 +41,7 @@ def test_a_range_has_both_ends_and_passes_over_what_is_not_there(home: Home, her
 )
 @pytest.mark.parametrize("verb", ["cancel", "pause"])
 def test_who_is_not_there_or_not_clear_is_told_and_nobody_is_touched(
-    home: Home, here: Here, verb: str, word: str, code: int, said: str
+    home: Home, here: InProcess, verb: str, word: str, code: int, said: str
 ) -> None:
     home.queued("night", group="band")
     home.queued("twin")
@@ -51,7 +52,7 @@ def test_who_is_not_there_or_not_clear_is_told_and_nobody_is_touched(
     assert set(statuses(home).values()) == {Status.QUEUED}
 
 
-def test_a_name_is_the_live_job_of_that_name_and_a_number_an_id_first(home: Home, here: Here) -> None:
+def test_a_name_is_the_live_job_of_that_name_and_a_number_an_id_first(home: Home, here: InProcess) -> None:
     home.cancelled("night")
     home.queued("night")
     home.queued("2")
@@ -63,7 +64,7 @@ def test_a_name_is_the_live_job_of_that_name_and_a_number_an_id_first(home: Home
     assert here("logs", "night").out == ""
 
 
-def test_of_a_range_and_of_all_those_that_have_ended_stay(home: Home, here: Here) -> None:
+def test_of_a_range_and_of_all_those_that_have_ended_stay(home: Home, here: InProcess) -> None:
     home.cancelled()
     home.queued()
     home.queued()
@@ -74,7 +75,7 @@ def test_of_a_range_and_of_all_those_that_have_ended_stay(home: Home, here: Here
     assert "has ended already (cancelled)" in here("cancel", 1, expect=5).err
 
 
-def test_those_that_failed_are_retried_and_checked_together(home: Home, here: Here) -> None:
+def test_those_that_failed_are_retried_and_checked_together(home: Home, here: InProcess) -> None:
     home.ended(Status.FAILED, Reason.CRASHED, group="night")
     home.ended(Status.FAILED, Reason.CRASHED)
     home.cancelled()
@@ -88,12 +89,14 @@ def test_those_that_failed_are_retried_and_checked_together(home: Home, here: He
 @pytest.mark.parametrize(
     "words", [("--all", "1"), ("--all", "--group", "g"), ("--failed", "1"), ("--all", "--failed"), ()]
 )
-def test_what_contradicts_itself_or_says_nothing_is_refused(home: Home, here: Here, words: tuple[str, ...]) -> None:
+def test_what_contradicts_itself_or_says_nothing_is_refused(
+    home: Home, here: InProcess, words: tuple[str, ...]
+) -> None:
     home.ended(Status.FAILED, Reason.CRASHED)
     assert "see: lq retry --help" in here("retry", *words, expect=2).err
 
 
-def test_a_group_moves_as_one_and_not_before_one_of_its_own(home: Home, here: Here) -> None:
+def test_a_group_moves_as_one_and_not_before_one_of_its_own(home: Home, here: InProcess) -> None:
     for name, group in (("a", None), ("b", "g"), ("c", "g")):
         home.queued(name, group=group)
     here("move", "--group", "g", "--before", "a")
@@ -102,7 +105,7 @@ def test_a_group_moves_as_one_and_not_before_one_of_its_own(home: Home, here: He
     assert [one.job.id for one in home.store.line()] == [2, 3, 1], "none of them was moved"
 
 
-def test_a_cancel_says_whom_it_takes_along(home: Home, here: Here) -> None:
+def test_a_cancel_says_whom_it_takes_along(home: Home, here: InProcess) -> None:
     first = home.queued("first")
     for on, any_end in ((first.id, False), (2, False), (first.id, True)):
         waits = home.queued(f"after-{on}")
@@ -113,7 +116,7 @@ def test_a_cancel_says_whom_it_takes_along(home: Home, here: Here) -> None:
     assert said == "job 1 cancelled\njobs 2 and 3 will be skipped: lq.after wants its success\n"
 
 
-def test_all_means_every_live_job_to_wait_for(home: Home, here: Here) -> None:
+def test_all_means_every_live_job_to_wait_for(home: Home, here: InProcess) -> None:
     home.cancelled()
     assert "no job is live" in here("wait", "--all", expect=102).err
     home.queued()

@@ -14,7 +14,8 @@ from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.starting_over import way_back
-from tests.unit.orchestrator.cli_homes import WORKER, Here, Home, Seen
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 from tests.unit.orchestrator.job_files import BATCH, damage, save
 from workers import checkpoints
 from workers.adapters import place
@@ -44,7 +45,7 @@ def usable(home: Home, job: Job) -> list[int]:
     return [one.iteration for one in found]
 
 
-def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: Here, failed: Job) -> None:
+def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: InProcess, failed: Job) -> None:
     said = here("retry", failed.id, "--fresh").out
     assert "job 1 queued; begins again at iteration 0; 500 iterations are given up" in said
     job = home.store.job(failed.id)
@@ -58,7 +59,9 @@ def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: Here, failed: 
     assert "You went back (attempt 1): lq retry 1 --fresh" in " ".join(here("show", job.id).out.split())
 
 
-def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(home: Home, here: Here, failed: Job) -> None:
+def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
+    home: Home, here: InProcess, failed: Job
+) -> None:
     harder = legs(home, failed.id)[0].going_on(
         400 * BATCH, because="spike", salt=1, warmup_updates=50, first_update=400, rollback=1, ends=True
     )
@@ -79,7 +82,7 @@ def test_rows_that_were_left_out_for_good_stay_out(home: Home, app: App, failed:
     assert way_back(app, failed, 0).leg.salt == 0
 
 
-def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: Here, failed: Job) -> None:
+def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: InProcess, failed: Job) -> None:
     folder = JobDir(Path(failed.job_dir))
     folder.adapters.mkdir()
     place(
@@ -101,7 +104,7 @@ def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: 
     assert (home.store.job(failed.id).status, home.store.incidents(failed.id)) == (Status.FAILED, [])
 
 
-def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, here: Here, failed: Job) -> None:
+def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, here: InProcess, failed: Job) -> None:
     other = home.ended(Status.FAILED, Reason.CRASHED, seen=SEEN)
     here("retry", failed.id, other.id, "--from", 100, expect=5)
     assert {home.store.job(one.id).status for one in (failed, other)} == {Status.FAILED}
@@ -109,14 +112,14 @@ def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, her
     here("retry", running.id, "--fresh", expect=5)
 
 
-def test_a_job_that_never_ran_only_takes_its_turn(home: Home, here: Here) -> None:
+def test_a_job_that_never_ran_only_takes_its_turn(home: Home, here: InProcess) -> None:
     job = home.cancelled()
     assert "job 1 queued; begins again at iteration 0" in here("retry", job.id, "--fresh").out
     assert home.store.incidents(job.id) == []
     assert len(legs(home, job.id)) == 1
 
 
-def test_what_was_given_up_is_new_progress_once_more(home: Home, here: Here, failed: Job) -> None:
+def test_what_was_given_up_is_new_progress_once_more(home: Home, here: InProcess, failed: Job) -> None:
     here("retry", failed.id, "--fresh", "-q")
     assert home.store.claim(WORKER, 1.0) is not None
     attempt = home.store.begin_attempt(failed.id, owner=WORKER, now=1.0)

@@ -19,7 +19,7 @@ from orchestrator.app import App
 from orchestrator.demo_model import build_data, build_model
 from orchestrator.store.group_records import free_name
 from orchestrator.submit import check_all, enqueue, enqueue_all
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 
 
@@ -138,7 +138,7 @@ def test_a_folder_in_which_something_ran_is_never_taken_for_a_leftover(tmp_path:
 
 
 def test_submit_tells_of_the_group_and_a_dry_run_changes_nothing(home: Home, file: Path) -> None:
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     said = lq("submit", "--dry-run", file).out
     assert "night lr=1e-5 r=4: 1,000 iterations" in said
     assert said.splitlines()[-1] == "4 jobs, all right; nothing was queued"
@@ -161,20 +161,20 @@ def test_submit_tells_of_the_group_and_a_dry_run_changes_nothing(home: Home, fil
 
 
 def test_many_jobs_are_not_all_listed(home: Home, file: Path) -> None:
-    said = Lq(home.path)("submit", file, "--set", "lq.matrix.seed=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]").out
+    said = InProcess(home.path)("submit", file, "--set", "lq.matrix.seed=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]").out
     assert "group night: 40 jobs queued, 1 to 40" in said
     assert "and 16 more" in said
     assert len(said.splitlines()) < 25
 
 
 def test_run_follows_one_job_only(home: Home, file: Path) -> None:
-    answer = Lq(home.path)("run", file, expect=2)
+    answer = InProcess(home.path)("run", file, expect=2)
     assert "its matrix makes 4 jobs, and lq run follows one; queue them with: lq submit" in answer.err
     assert home.store.jobs() == []
 
 
 def test_a_wrong_set_is_one_line(home: Home, file: Path) -> None:
-    answer = Lq(home.path)("submit", file, "--set", "iters=x", expect=2)
+    answer = InProcess(home.path)("submit", file, "--set", "iters=x", expect=2)
     assert answer.err == f"lq: {file}: --set iters: must be a whole number greater than 0, not 'x'\n"
 
 

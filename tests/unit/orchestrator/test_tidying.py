@@ -14,7 +14,7 @@ from jobs.outcomes import Reason
 from jobs.states import Status
 from orchestrator import tidying
 from orchestrator.app import App
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import damage, disk_used, publish, save
 from workers import checkpoints
@@ -63,7 +63,7 @@ def test_each_byte_that_stays_is_counted_once(app: App, job: Job) -> None:
 
 
 def test_the_command_says_why_each_stays(home: Home, app: App, job: Job) -> None:
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     (told,) = lq.json("prune", job.id, "--dry-run")["jobs"]
     assert [set(entry) for entry in told["entries"]] == [{"path", "bytes", "kept", "because"}] * 6
     assert {Path(entry["path"]).name for entry in told["entries"] if entry["kept"]} == {
@@ -127,4 +127,4 @@ def test_a_job_without_checkpoints_has_nothing_to_delete(home: Home, app: App) -
     assert tidying.carry_out(app, job).entries == ()
     shutil.rmtree(job.job_dir)
     assert tidying.carry_out(app, job).entries == ()
-    assert "it has no checkpoints" in Lq(home.path)("prune", job.id).out
+    assert "it has no checkpoints" in InProcess(home.path)("prune", job.id).out

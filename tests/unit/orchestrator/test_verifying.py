@@ -16,7 +16,7 @@ from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.ingest import ingest
 from orchestrator.verifying import verified
-from tests.harness import Lq
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import app_of, damage, publish, save
 from workers import event_log
@@ -61,7 +61,7 @@ def folder(home: Home) -> JobDir:
 
 
 def test_a_job_whose_files_are_as_they_should_be_passes(home: Home) -> None:
-    answer = Lq(home.path)("verify", 1)
+    answer = InProcess(home.path)("verify", 1)
     assert answer.err == ""
     assert "as they should be" in answer.out
     with app_of(home) as app:
@@ -145,7 +145,7 @@ def test_a_folder_that_is_gone_is_wrong(home: Home) -> None:
 
 
 def test_wrong_files_give_exit_code_6_and_the_remedy_works(home: Home) -> None:
-    lq = Lq(home.path)
+    lq = InProcess(home.path)
     damage(folder(home).checkpoints / "step-0000950" / ADAPTERS)
     answer = lq("verify", "--all", expect=6)
     assert answer.err.endswith("lq verify 1 --set-aside\n")
@@ -160,7 +160,7 @@ def test_wrong_files_give_exit_code_6_and_the_remedy_works(home: Home) -> None:
 
 def test_one_that_is_asked_for_nothing_says_what_to_name(home: Home) -> None:
     assert (
-        Lq(home.path)("verify", expect=2).err
+        InProcess(home.path)("verify", expect=2).err
         == "lq: name a job, or --group NAME, --failed or --all; see: lq verify --help\n"
     )
     assert home.ended(Status.FAILED, Reason.CRASHED).id == 2
