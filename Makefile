@@ -17,7 +17,7 @@ demo: install                          ## the whole story on a tiny model, in un
 test: install                          ## the tests that every change must pass
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
-test-slow: install                     ## the long ones (without those of minutes: make test-slow SLOW="slow and not longest")
+test-slow: install                     ## the long ones (as CI runs them: make test-slow SLOW="slow and not longest")
 	@$(BIN)/python -m pytest -m "$(or $(SLOW),slow)" $(AT_ONCE)
 
 chaos: install                         ## a real job, over and over, while everything goes wrong (ROUNDS=200 SEED=1)

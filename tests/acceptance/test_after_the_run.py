@@ -131,6 +131,7 @@ def user(lq: Lq) -> device.User | None:
 # --- what comes out ---
 
 
+@pytest.mark.slow
 def test_the_test_set_measures_to_the_last_bit_what_the_run_measured(trained: Training) -> None:
     found = trained.lq.json("test", trained.id)
     (same,) = (one for one in found["by_the_run"] if (one["kind"], one["iteration"]) == ("test", found["iteration"]))
@@ -141,6 +142,7 @@ def test_the_test_set_measures_to_the_last_bit_what_the_run_measured(trained: Tr
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_other_weights_and_other_rows_are_measured_too(trained: Training, tmp_path: Path) -> None:
     lq = trained.lq
     best, last, before = (lq.json("test", trained.id, "--checkpoint", one) for one in ("best", "last", "0"))
@@ -172,6 +174,7 @@ def test_an_answer_is_all_that_stdout_has(trained: Training) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_the_model_can_be_asked_without_its_adapter_by_a_pipe_and_with_mlx_lms_own_options(trained: Training) -> None:
     lq = trained.lq
     tuned, base = (lq.json("generate", trained.id, "-p", PROMPT, *more)["answer"] for more in ((), ("--base",)))
@@ -192,6 +195,7 @@ def test_the_model_can_be_asked_without_its_adapter_by_a_pipe_and_with_mlx_lms_o
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_fused_model_answers_as_the_adapter_does(trained: Training, tmp_path: Path) -> None:
     lq = trained.lq
     asked = lq.json("generate", trained.id, "-p", PROMPT)["answer"]
@@ -233,6 +237,7 @@ def _children(lq: Lq) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_full_fine_tune_is_asked_measured_and_fused_too(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     build_data(tmp_path / "data", train=50, valid=8, test=12)
     file = workshop.job_file(
@@ -269,6 +274,7 @@ def test_one_chats_in_a_terminal_and_leaves_by_q_by_ctrl_d_or_by_ctrl_c(trained:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_while_a_job_trains_it_is_refused_or_runs_beside_it(
     trained: Training, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -285,6 +291,7 @@ def test_while_a_job_trains_it_is_refused_or_runs_beside_it(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_who_waits_gets_the_next_turn_and_the_queue_goes_on_afterwards(
     trained: Training, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -302,7 +309,7 @@ def test_who_waits_gets_the_next_turn_and_the_queue_goes_on_afterwards(
             lq("pause", training.id)
             chat.until("›")
             assert f"the device is used by lq chat {trained.id}" in lq("status").out
-            assert lq.json("show", behind.id)["job"]["status"] == "queued"
+            assert lq.look("show", behind.id)["job"]["status"] == "queued"
             err = lq("test", trained.id, expect=5).err
             assert err.startswith(f"lq: the device is used by lq chat {trained.id} (pid {chat.popen.pid}); end that")
             with terminal(lq, "generate", trained.id, "-p", PROMPT, "--queue") as second:
@@ -315,6 +322,7 @@ def test_who_waits_gets_the_next_turn_and_the_queue_goes_on_afterwards(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_killed_verb_frees_the_device_and_takes_its_child_along(
     trained: Training, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -330,6 +338,7 @@ def test_a_killed_verb_frees_the_device_and_takes_its_child_along(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_forgotten_chat_ends_as_soon_as_a_job_waits(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
     lq = trained.lq
     with terminal(lq, "chat", trained.id, "--idle", 1) as chat:

@@ -120,6 +120,7 @@ def test_a_run_that_fits_is_told_with_its_numbers(quiet: Lq, workshop: Workshop,
     assert not (quiet.home / "lq.db").exists(), "nothing is queued, and no store is made"
 
 
+@pytest.mark.slow
 def test_a_home_that_is_not_there_is_not_made(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     out = lq("check", workshop.job_file(tmp_path / "night.yaml", iters=8), seconds=FIRST_EVER_S).out
     assert not lq.home.exists()
@@ -137,6 +138,7 @@ def test_a_home_that_is_not_there_is_not_made(lq: Lq, workshop: Workshop, tmp_pa
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     build_data(data, train=60, valid=10, test=0)
@@ -154,6 +156,7 @@ def test_what_the_data_hide_is_told(quiet: Lq, workshop: Workshop, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_each_job_of_a_sweep_is_rehearsed(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "sweep.yaml", lr_schedule=None, lq={"matrix": {"learning_rate": [1e-4, 2e-3]}})
     first, second = checked(quiet, file, "--set", "iters=8")["jobs"]
@@ -184,6 +187,7 @@ def test_a_run_above_its_limit_would_fail_and_the_next_submit_knows(
     assert leg.because.startswith("out_of_memory in lq check: ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
 def test_a_death_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(
@@ -206,6 +210,7 @@ def test_a_death_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop
     assert_nothing_left(quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
 def test_a_checkpoint_that_cannot_be_written_fails(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "big.yaml", lora_parameters={"rank": 1024, "scale": 1.0})
@@ -218,6 +223,7 @@ def test_a_checkpoint_that_cannot_be_written_fails(quiet: Lq, workshop: Workshop
     assert_nothing_left(quiet)
 
 
+@pytest.mark.slow
 def test_too_little_space_fails_and_is_not_made_less(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     quiet.settings(autostart=False, disk={"floor": "900000GB"})
     job = only(checked(quiet, workshop.job_file(tmp_path / "night.yaml"), expect=6))
@@ -238,6 +244,7 @@ def test_losses_that_are_not_finite_are_told_with_their_rows(quiet: Lq, workshop
     assert all(line % 2 == 1 for line in named), "every other line, from the first, has the hole in it"
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_trainer_is_told(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "keys.yaml", lora_parameters={"rank": 8, "scale": 1.0, "keys": ["q_proj"]})
     job = only(checked(quiet, file, expect=6))
@@ -273,6 +280,7 @@ def test_a_wrong_file_is_refused_before_anything_is_loaded(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_the_whole_queue_is_checked_in_its_order(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     usual = {"iters": 8, "lr_schedule": None, "learning_rate": 1e-4}
     first = quiet.submit(workshop.job_file(tmp_path / "first.yaml", **usual))

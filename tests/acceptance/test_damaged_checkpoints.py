@@ -13,6 +13,7 @@ from tests.harness import Lq, Workshop, result
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
+@pytest.mark.slow
 def test_a_cut_and_a_flipped_checkpoint_are_passed_over_with_a_warning(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

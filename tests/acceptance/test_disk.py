@@ -48,6 +48,7 @@ def died_of_it(training: Training, attempt: int) -> None:
     assert "waits until there is space" in facts["incidents"][-1]["text"]
 
 
+@pytest.mark.longest
 @prlimit
 def test_a_full_disk_is_waited_for_and_nothing_torn_is_used(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
@@ -88,6 +89,7 @@ def test_a_checkpoint_written_before_the_disk_was_full_is_where_it_goes_on(
     assert training.facts()["attempts"][1]["quality"] == "exact"
 
 
+@pytest.mark.longest
 def test_below_the_floor_older_checkpoints_go_then_the_job_waits_and_goes_on_by_itself(
     lq: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:

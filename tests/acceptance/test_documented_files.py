@@ -19,7 +19,7 @@ def test_what_is_printed_of_a_finished_job_is_documented(undisturbed: Undisturbe
     undisturbed.message()
     for words in (["status"], ["verify", job_id], ["prune", job_id, "--dry-run"]):
         lq.json(*words)  # which holds it against its schema
-    shown = lq.json("show", job_id)
+    shown = lq.look("show", job_id)
     assert shown["messages"]
     assert not [error.message for error in Draft202012Validator(job_schema()).iter_errors(shown["spec"])]
     assert len(lq("logs", job_id, "--json").out.splitlines()) > 10

@@ -34,23 +34,25 @@ def test_a_file_copied_into_the_inbox_is_trained(lq: Lq, workshop: Workshop, tmp
     until(lambda: names(lq) == ["night"], "the job", seconds=WITHIN_S)
     assert time.monotonic() - begun >= 1.5
     lq("wait", 1, "--timeout", 90, seconds=100)
-    (job,) = lq.json("status")["jobs"]
+    (job,) = lq.look("status")["jobs"]
     assert (job["status"], job["name"]) == ("succeeded", "night")
     until(lambda: (lq.home / "inbox" / "accepted" / "night.yaml").exists(), "the file in accepted/")
 
 
+@pytest.mark.slow
 def test_without_a_worker_it_waits_and_the_status_says_so(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "night.yaml", iters=8)
     lq("pause", "--queue")
     shutil.copy(file, lq.home / "inbox")
     assert "inbox: 1 file waits for a worker; start one: lq worker --detach" in lq("status").out
-    assert lq.json("status")["inbox"] == {"waiting": 1, "because": None}
+    assert lq.look("status")["inbox"] == {"waiting": 1, "because": None}
     lq.start_worker()
     until(lambda: names(lq) == ["night"], "the job", seconds=WITHIN_S)
-    until(lambda: lq.json("status")["inbox"]["waiting"] == 0, "the file out of the inbox")
+    until(lambda: lq.look("status")["inbox"]["waiting"] == 0, "the file out of the inbox")
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_of_files_dropped_while_the_worker_is_killed_over_and_over_each_is_one_job(
     lq: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:

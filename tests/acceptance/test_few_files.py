@@ -50,6 +50,7 @@ def test_a_run_with_sixty_saves_ends_with_the_documented_few_files(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize("moment", ["renamed, not verified", "verified, old ones half deleted"])
 def test_killed_while_old_checkpoints_go_nothing_is_lost(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path, moment: str

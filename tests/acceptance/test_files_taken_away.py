@@ -33,7 +33,8 @@ def ended_by_its_folder(lq: Lq, training: Training, trainer: int) -> None:
     assert not training.folder.path.exists(), "nobody makes it again"
 
 
-@pytest.mark.parametrize("way", ["deleted", pytest.param("moved", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["deleted", pytest.param("moved", marks=pytest.mark.longest)])
 def test_a_job_whose_folder_goes_while_it_trains_ends_with_a_clear_reason(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path, way: str
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_job_whose_folder_went_before_it_ran_ends_too(
     assert "Traceback" not in (lq.home / "worker.log").read_text()
 
 
+@pytest.mark.slow
 def test_checkpoints_and_events_that_are_deleted_are_made_up_for(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_job_whose_trainer_is_always_killed_fails_and_a_retry_brings_it_to_the_end(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -32,6 +33,7 @@ def test_a_job_whose_trainer_is_always_killed_fails_and_a_retry_brings_it_to_the
     assert [one["quality"] for one in training.facts()["attempts"]] == ["fresh", None, "exact"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_stops_with_a_checkpoint_from_which_a_retry_goes_on(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

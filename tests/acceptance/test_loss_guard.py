@@ -75,6 +75,7 @@ def incidents(training: Training, *codes: str) -> list[dict[str, Any]]:
     return [one for one in training.facts()["incidents"] if one["code"] in codes]
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_high_is_cut_until_the_run_ends_well(recovered: Training) -> None:
     spikes = incidents(recovered, "spike")
     assert [one["evidence"]["rollback"] for one in spikes] == [1, 2]
@@ -88,6 +89,7 @@ def test_a_learning_rate_that_is_too_high_is_cut_until_the_run_ends_well(recover
     assert "learning rate x 1 -> 0.5" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_the_rows_around_a_spike_are_named_by_their_own_loss(recovered: Training) -> None:
     for autopsy, spike in zip(incidents(recovered, "autopsy"), incidents(recovered, "spike"), strict=True):
         rows = autopsy["evidence"]["rows"]
@@ -139,19 +141,19 @@ def trainer_on_its_new_leg(training: Training) -> None:
     kill(training.trainer())
 
 
-SLOW = [
-    pytest.param(strike, marks=pytest.mark.slow)
-    for strike in (
-        worker_before_it_looks,
-        worker_as_it_goes_wrong,
-        trainer_as_it_sets_out_again,
-        trainer_on_its_new_leg,
-    )
-]
+STRIKES = (
+    worker_before_it_looks,
+    worker_as_it_goes_wrong,
+    trainer_as_it_goes_wrong,
+    both_after_the_autopsy,
+    trainer_as_it_sets_out_again,
+    trainer_on_its_new_leg,
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strike", [trainer_as_it_goes_wrong, both_after_the_autopsy, *SLOW])
+@pytest.mark.longest
+@pytest.mark.parametrize("strike", STRIKES)
 def test_a_rollback_that_is_killed_ends_as_if_it_had_not_been(
     strike: Callable[[Training], None], lq: Lq, workshop: Workshop, sums: Path, as_it_was: Result, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_rollback_that_is_killed_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_run_that_cannot_be_mended_ends_with_the_best_it_had_and_the_next_one_starts(
     lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path
 ) -> None:
@@ -183,6 +186,7 @@ def test_a_run_that_cannot_be_mended_ends_with_the_best_it_had_and_the_next_one_
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_poisoned_rows_that_come_together_are_gone_back_from_left_out_and_named(
     lq: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -223,6 +227,7 @@ def test_poisoned_rows_that_come_together_are_gone_back_from_left_out_and_named(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_guard_that_is_switched_off_tells_and_does_nothing(
     lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path
 ) -> None:
@@ -282,6 +287,7 @@ def test_a_row_the_model_cannot_take_costs_two_updates_and_is_left_out(
     assert all(math.isfinite(float(loss)) for event in progress for loss in event.data["losses"])
 
 
+@pytest.mark.slow
 def test_a_run_that_gets_no_better_ends_there_however_far_it_came(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     training = lq.submit(idle(workshop, tmp_path))
     training.wait()
@@ -307,6 +313,7 @@ def came_to(training: Training) -> tuple[str, str, list[tuple[int, float]], list
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize("kind", [holed, idle])
 def test_leaving_rows_out_and_ending_early_survive_kills(
     kind: Callable[[Workshop, Path], Path], lq: Lq, workshop: Workshop, tmp_path: Path

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.harness import Lq, Workshop
 
 
+@pytest.mark.slow
 def test_after_a_run_its_memory_and_its_time_are_known(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     keys = {"lr_schedule": None, "iters": 40}
     first = workshop.job_file(tmp_path / "first.yaml", **keys)

@@ -35,6 +35,7 @@ def as_the_unit_says(text: str) -> tuple[list[str], dict[str, str], str]:
     return command, dict(word.split("=", 1) for word in words), service["WorkingDirectory"]
 
 
+@pytest.mark.longest
 def test_after_a_reboot_a_running_job_and_one_that_waits_go_on_within_a_minute(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ wait $manager || true
 """
 
 
+@pytest.mark.longest
 @pytest.mark.skipif(
     os.getuid() != 0 or not Path("/lib/systemd/systemd").exists() or shutil.which("unshare") is None,
     reason="needs root, systemd and unshare for a systemd --user of its own",
@@ -131,5 +133,5 @@ def test_a_real_systemd_starts_it_starts_it_again_and_stops_it(
     assert removed.startswith(f"removed {unit}")
     assert state == "service: not installed (lq service install)"
     assert not unit.exists()
-    assert lq.json("show", 1)["job"]["status"] == "succeeded"
+    assert lq.look("show", 1)["job"]["status"] == "succeeded"
     assert not lives(int(again.split("pid ")[1]))

@@ -43,13 +43,14 @@ def test_a_trainer_that_stands_still_is_ended_and_resumed(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_slow_validation_is_waited_for(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     build_data(data, train=50, valid=3000, test=0)
     file = workshop.job_file(tmp_path / "job.yaml", data=str(data), iters=40, steps_per_eval=20, lq=IMPATIENT)
     training = lq.submit(file)
-    training.wait()
+    training.wait(seconds=220)
     slowest = max(event.data["seconds"] for event in training.events(Kind.VALIDATION))
     if slowest < 4:
         pytest.skip(f"this machine validates 3000 rows in {slowest:.1f} s, so nothing was slow")

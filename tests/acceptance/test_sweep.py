@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(700, func_only=True)
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     lq.settings(notify={"services": [{"url": "json://127.0.0.1:9/", "name": "phone"}]})
@@ -39,7 +40,7 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
     assert [job["group"] for job in jobs] == ["night"] * 3
     lq("wait", "--group", "night", "--timeout", 500, seconds=510)
 
-    status = lq.json("status", "--group", "night")["jobs"]
+    status = lq.look("status", "--group", "night")["jobs"]
     assert {job["status"] for job in status} == {"succeeded"}
     losses = [job["best_val_loss"] for job in status]
     assert losses == sorted(losses)
@@ -65,15 +66,16 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
 
     title = "lq: night (group of 3) finished"
     undelivered = until(
-        lambda: [one for one in lq.json("notify", "list")["undelivered"] if one["title"] == title],
+        lambda: [one for one in lq.look("notify", "list")["undelivered"] if one["title"] == title],
         "the message of the group",
         seconds=150,
         every=1.0,
     )
     assert undelivered[0]["body"].splitlines()[1].startswith(f"best: {best['name']} (job {best['id']})")
-    assert [one["event"] for one in lq.json("notify", "list")["undelivered"]] == ["finished"]
+    assert [one["event"] for one in lq.look("notify", "list")["undelivered"]] == ["finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")
 def test_a_sweep_is_cancelled_while_its_first_job_trains(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "night.yaml", iters=100_000, lq={"matrix": {"seed": [1, 2, 3]}})
@@ -82,6 +84,6 @@ def test_a_sweep_is_cancelled_while_its_first_job_trains(lq: Lq, workshop: Works
     until(lambda: events.exists() and f'"{Kind.PROGRESS.value}"' in events.read_text(), "the first job to train")
     said = lq("cancel", "--group", "night").out
     assert "job 1: asked to stop" in said
-    status = lq.json("status", "--group", "night")["jobs"]
+    status = lq.look("status", "--group", "night")["jobs"]
     assert {job["id"]: job["status"] for job in status} == {1: "cancelled", 2: "cancelled", 3: "cancelled"}
     assert [job["attempts"] for job in status] == [1, 0, 0]

@@ -28,6 +28,7 @@ def stopped_half_way(lq: Lq, file: Path) -> Training:
     return training
 
 
+@pytest.mark.longest
 def test_a_run_taken_back_to_a_checkpoint_ends_as_if_nothing_had_happened(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_run_taken_back_to_a_checkpoint_ends_as_if_nothing_had_happened(
     lq("verify", training.id)
 
 
+@pytest.mark.longest
 def test_a_run_begun_afresh_ends_as_if_nothing_had_happened_however_often_it_is_killed(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -125,7 +127,12 @@ def terminal(lq: Lq, file: Path) -> Iterator[Terminal]:
 
 @pytest.mark.parametrize(
     ("keys", "code", "status"),
-    [("p\r", 101, "paused"), ("what\rcancel\r", 103, "cancelled"), ("\r", 0, "running"), ("^C", 0, "running")],
+    [
+        ("p\r", 101, "paused"),
+        pytest.param("what\rcancel\r", 103, "cancelled", marks=pytest.mark.longest),
+        ("\r", 0, "running"),
+        pytest.param("^C", 0, "running", marks=pytest.mark.longest),
+    ],
 )
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_ctrl_c_asks_and_never_stops_a_training_by_itself(
@@ -136,7 +143,7 @@ def test_ctrl_c_asks_and_never_stops_a_training_by_itself(
         shown.until("[d]etach, [p]ause, [c]ancel?")
         shown.type(keys)
         assert shown.ended() == code
-    (job,) = lq.json("status")["jobs"]
+    (job,) = lq.look("status")["jobs"]
     assert job["status"] == status
     if status == "running":
         lq("cancel", "--all")

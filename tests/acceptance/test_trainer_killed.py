@@ -41,11 +41,14 @@ def is_half_way(training: Training) -> int:
     return training.trainer()
 
 
-SLOW = [pytest.param(when, marks=pytest.mark.slow) for when in (starts, loads)]
-"""The quick run kills a starting trainer elsewhere (test_giving_up.py)."""
+SLOW = [
+    pytest.param(trains, marks=pytest.mark.slow),
+    *(pytest.param(when, marks=(pytest.mark.slow, pytest.mark.longest)) for when in (starts, loads)),
+]
+"""The quick run kills a trainer where most of a night is lost."""
 
 
-@pytest.mark.parametrize("when", [*SLOW, trains, is_half_way])
+@pytest.mark.parametrize("when", [*SLOW, is_half_way])
 def test_a_trainer_killed_when_it(
     when: Callable[[Training], int], lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -64,6 +67,7 @@ def test_a_trainer_killed_when_it(
     assert [path.stat().st_mode & 0o777 for path in kept] == [0o600] * 2  # what train and valid were tokenised to
 
 
+@pytest.mark.slow
 def test_a_trainer_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -80,6 +84,7 @@ def test_a_trainer_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_befo
     assert test.data["equal"] is True
 
 
+@pytest.mark.slow
 def test_a_trainer_told_to_stop_by_someone_else_goes_on_and_the_best_adapter_is_the_same(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -98,6 +103,7 @@ def test_a_trainer_told_to_stop_by_someone_else_goes_on_and_the_best_adapter_is_
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.timeout(600, func_only=True)
 def test_a_trainer_killed_time_and_again_still_ends_the_same(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path

@@ -22,6 +22,7 @@ def at_once(lq: Lq, *words: str | int, expect: int = 0) -> list[Answer]:
         return list(terminals.map(lambda _: lq(*words, expect=expect), range(2)))
 
 
+@pytest.mark.slow
 def test_a_running_job_is_paused_resumed_and_cancelled_from_two_terminals(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_running_job_is_paused_resumed_and_cancelled_from_two_terminals(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_held_job_lets_others_go_first_and_a_paused_queue_lets_none(
     lq: Lq, workshop: Workshop, tmp_path: Path
@@ -66,7 +68,7 @@ def test_a_held_job_lets_others_go_first_and_a_paused_queue_lets_none(
     lq("pause", "--queue")
     lq("pause", "--queue")
     lq.start_worker()
-    assert lq.json("status")["queue"]["paused"] is True
+    assert lq.look("status")["queue"]["paused"] is True
     lq("resume", "--queue")
     second.wait()
     assert (first.job()["status"], first.job()["attempts"]) == ("held", 0)
@@ -75,6 +77,7 @@ def test_a_held_job_lets_others_go_first_and_a_paused_queue_lets_none(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_two_jobs_that_die_of_the_same_cause_before_they_train_pause_the_queue(lq: Lq, tmp_path: Path) -> None:
     shop = Workshop.built(tmp_path)
@@ -84,11 +87,11 @@ def test_two_jobs_that_die_of_the_same_cause_before_they_train_pause_the_queue(l
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     lq.start_worker()
-    until(lambda: lq.json("status")["queue"]["paused"], "the queue to be paused")
+    until(lambda: lq.look("status")["queue"]["paused"], "the queue to be paused")
     said = lq("status").out
     assert "paused" in said
     assert "lq resume --queue" in said
-    because = lq.json("status")["queue"]["because"]
+    because = lq.look("status")["queue"]["because"]
     assert because.startswith(f"jobs {jobs[0].id} and {jobs[1].id} both died of crashed within ten minutes")
     assert jobs[2].job()["attempts"] == 0
     assert "needs_you" in {message["event"] for message in jobs[1].facts()["messages"]}

@@ -45,7 +45,7 @@ def test_with_worker_and_trainer_killed_the_next_worker_resumes(
     training.trained(30)
     kill(lq.worker())
     kill(training.trainer())
-    seen = lq.json("status")
+    seen = lq.look("status")
     assert seen["worker"] == {"alive": False, "pid": None, "started_at": None}
     assert [(job["status"], job["pid"]) for job in seen["jobs"]] == [("running", None)]
     lq.start_worker()
@@ -58,6 +58,7 @@ def test_with_worker_and_trainer_killed_the_next_worker_resumes(
     assert test.data["equal"] is True
 
 
+@pytest.mark.slow
 def test_a_worker_sent_home_pauses_its_job_and_the_next_one_goes_on_with_it(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_training_that_ends_while_no_worker_looks_is_found_finished(
     assert (attempt["outcome"], attempt["reason"]) == ("done", "completed")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
 def test_a_closed_terminal_disturbs_neither_worker_nor_trainer(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=20))

@@ -142,6 +142,7 @@ def test_what_the_readme_says_can_be_typed_to_the_end(lq: Lq, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.timeout(2 * FIRST_EVER_S)
 def test_the_tutorial_can_be_followed(lq: Lq, tmp_path: Path) -> None:
     said = typed(steps(DOCS / "first-night.md"), lq, tmp_path)

@@ -132,13 +132,13 @@ def test_notify_list_and_status_say_what_was_not_delivered(home: Home, lq: Lq) -
     until(settled(home.store, gone.id), "the message to be given up")
     status = lq("status")
     assert "messages: 1 given up after a day; see: lq notify list\n" in status.out
-    assert lq.json("status")["messages"] == {"waiting": 0, "gave_up": 1}
+    assert lq.look("status")["messages"] == {"waiting": 0, "gave_up": 1}
     listed = lq("notify", "list").out.splitlines()
     assert listed[0].startswith("phone: hears recovered, spike_handled, needs_you, deadline, failed, finished, digest")
     assert listed[1].endswith("; tags: desktop")
     assert listed[2].startswith("not delivered: failed of job 1, ")
     assert ": given up after a day: phone failed" in listed[2]
-    assert [row["settled"] for row in lq.json("notify", "list")["undelivered"]] == ["gave_up"]
+    assert [row["settled"] for row in lq.look("notify", "list")["undelivered"]] == ["gave_up"]
     assert "given up after a day: phone failed" in " ".join(lq("show", job.id).out.split())
 
 

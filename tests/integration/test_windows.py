@@ -46,6 +46,7 @@ def undisturbed(home: Inside, workshop: Workshop, path: Path, *, iters: int = 12
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
     home: Inside, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_job_gives_way_to_battery_heat_and_its_user_and_ends_the_same(
     home: Inside, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_job_gives_way_to_battery_heat_and_its_user_and_ends_the_same(
     assert adapter(home, job) == wanted
 
 
+@pytest.mark.slow
 def test_a_job_outside_its_window_keeps_none_behind_it_from_training(
     home: Inside, workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_job_outside_its_window_keeps_none_behind_it_from_training(
     assert home.job(second.id).status is Status.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_strict_job_keeps_those_behind_it_from_training(home: Inside, workshop: Workshop, tmp_path: Path) -> None:
     home.hours.set("2026-11-25 12:00")
     first = queued(home, workshop, tmp_path / "night.yaml", window=NIGHT, strict=True)
@@ -133,10 +137,11 @@ def test_a_strict_job_keeps_those_behind_it_from_training(home: Inside, workshop
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
     home: Inside, workshop: Workshop, tmp_path: Path
 ) -> None:
-    home.hours.set("2026-11-25 22:59:58")
+    home.hours.set("2026-11-25 22:50")
     file = workshop.job_file(tmp_path / "late.yaml", iters=600, lq={"deadline": "23:00"})
     [job] = home.submit(file)
     home.hours.set("2026-11-25 23:00:30")

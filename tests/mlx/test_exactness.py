@@ -81,7 +81,11 @@ class Pair:
     resumed: Training
 
 
-@pytest.fixture(scope="module", params=RUNS)
+SLOW = ("lora-muon-exponential-text", "lora-adafactor-checkpointed-shuffled")
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RUNS]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, basics: dict[str, Any]) -> Pair:
     """Both, trained."""
     folder = tmp_path_factory.mktemp("exact")

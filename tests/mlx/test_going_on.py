@@ -51,6 +51,7 @@ def edit_state(checkpoint: Checkpoint, **changes: Any) -> None:
     manifest.write_text(json.dumps(said))
 
 
+@pytest.mark.slow
 def test_after_an_upgrade_it_goes_on_and_says_that_bits_may_differ(
     stopped: Training, finished: Training, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_it_refuses_to_go_on_with_other_rows(stopped: Training, tmp_path: Path) 
     assert training.checkpoints == before
 
 
+@pytest.mark.slow
 def test_a_snapshot_asked_for_changes_nothing_but_that_it_is_there(
     finished: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:

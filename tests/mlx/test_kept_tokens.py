@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from mlx_lm.tokenizer_utils import load
 from mlx_lm.tuner.datasets import load_dataset
 
@@ -60,6 +61,7 @@ def test_kept_tokens_change_no_bit_and_serve_other_jobs(build: Build, tmp_path: 
     assert keeping(build("third"), cache).finish().weights() != without.weights()  # so they are used indeed
 
 
+@pytest.mark.slow
 def test_a_resume_on_kept_tokens_is_exact(build: Build, tmp_path: Path) -> None:
     whole = build("whole", iters=60).finish()
     stopped = keeping(build("stopped", iters=60), tmp_path / "cache").stopped_half_way()
@@ -67,6 +69,7 @@ def test_a_resume_on_kept_tokens_is_exact(build: Build, tmp_path: Path) -> None:
     assert stopped.said(Kind.SELF_TEST)["equal"]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_written_anew(build: Build, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     without = build("without").finish()
@@ -78,6 +81,7 @@ def test_a_damaged_file_is_written_anew(build: Build, tmp_path: Path) -> None:
     assert [path.read_bytes() for path in files(cache)] == whole
 
 
+@pytest.mark.slow
 def test_other_data_another_tokenizer_and_other_keys_have_tokens_of_their_own(
     build: Build, model: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +105,7 @@ def test_other_data_another_tokenizer_and_other_keys_have_tokens_of_their_own(
         assert mine.weights() == build(f"{name}-without", **change).finish().weights()
 
 
+@pytest.mark.slow
 def test_rows_that_hold_the_time_stay_those_the_job_began_with(build: Build, model: Path, tmp_path: Path) -> None:
     """As Llama 3's template has the day. Here it is every moment, so that no midnight is waited for."""
     folder = tmp_path / "model"

@@ -64,6 +64,7 @@ def close(found: dict[int, float], expected: dict[int, float], *, within: float)
     return found == {iteration: pytest.approx(loss, rel=within) for iteration, loss in expected.items()}
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize("begins", [0, SWITCH])
 def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path: Path, basics: dict[str, Any]) -> None:
     training = halved(Training.laid_out(tmp_path / "job", basics | CALM), first_example=begins * BATCH).finish()
@@ -83,6 +84,7 @@ def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path:
     assert tokens == [event.data["tokens"] for event in calm.events(Kind.PROGRESS) if event.data["losses"]][-1]
 
 
+@pytest.mark.longest
 def test_gradient_checkpointing_alone_changes_next_to_nothing(
     calm: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
@@ -91,6 +93,7 @@ def test_gradient_checkpointing_alone_changes_next_to_nothing(
     assert close(training.losses(), calm.losses(), within=1e-3)
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_interrupted_in_its_second_leg_ends_like_the_undisturbed_one(
     number: signal.Signals, two_legs: Training, tmp_path: Path, basics: dict[str, Any]
@@ -114,6 +117,7 @@ def test_a_run_interrupted_in_its_second_leg_ends_like_the_undisturbed_one(
     assert training.validations() == two_legs.validations()
 
 
+@pytest.mark.longest
 def test_what_was_trained_past_the_place_where_a_new_leg_begins_is_left_behind(
     two_legs: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
@@ -143,6 +147,7 @@ def test_three_legs_each_begin_where_they_were_decided(tmp_path: Path, basics: d
     assert climbed.weights() == whole.weights()
 
 
+@pytest.mark.longest
 def test_looking_whether_it_fits_changes_nothing(tmp_path: Path, basics: dict[str, Any]) -> None:
     """The probe draws dropout masks of its own; the random key is put back."""
     runs = []

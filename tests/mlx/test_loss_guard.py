@@ -91,6 +91,7 @@ def test_a_run_with_lost_updates_resumes_exactly(build: Build, holed: dict[str, 
     assert stopped.newest.state()["updates"] == whole.newest.state()["updates"]
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_and_their_norm_is_told_as_it_was(build: Build) -> None:
     def first_step(name: str, **lq: float) -> tuple[float, float]:
         """Return the gradient norm, and how far the weights went, of one step of plain descent."""
@@ -130,6 +131,7 @@ def test_a_leg_scales_the_learning_rate_and_climbs_back_to_it(build: Build) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_leg_that_goes_back_is_exact_across_interruptions(build: Build, reset: bool) -> None:
     """Salt, rows left out, rate, warm-up, clip and moments: all at once, killed in its midst."""

@@ -22,6 +22,7 @@ from tests.mlx.conftest import Build
 ITERATIONS, ACCUMULATION = 16, 2
 
 QUICK = ("small", "qlora")
+LONG = (pytest.mark.slow, pytest.mark.longest)
 """Trained in the quick run; the others in the slow one."""
 
 
@@ -87,7 +88,7 @@ def quantised(model: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(one.name, marks=() if one.name in QUICK else pytest.mark.slow) for one in presets()],
+    [pytest.param(one.name, marks=() if one.name in QUICK else LONG) for one in presets()],
 )
 def test_a_preset_trains_when_it_is_made_small(name: str, build: Build, model: Path, tmp_path: Path) -> None:
     place = quantised(model, tmp_path / "4bit") if name == "qlora" else model

@@ -18,6 +18,7 @@ def _facts(training: Training) -> dict[str, Any]:
     return {event.data["name"]: event.data["value"] for event in training.events(Kind.FACT)}
 
 
+@pytest.mark.slow
 def test_answers_and_the_first_test_change_no_bit_and_stand_beside_each_other(build: Build, tmp_path: Any) -> None:
     data = str(rows.write(tmp_path / "data", rows.chat, test=5))
     plain = build("plain", data=data, grad_checkpoint=True).finish()

@@ -129,6 +129,7 @@ def test_rows_that_are_cut_are_told_and_a_resume_proves_itself_without_validatio
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

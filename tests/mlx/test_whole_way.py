@@ -35,6 +35,7 @@ def test_mlx_lms_own_command_ends_with_the_very_same_adapter(tmp_path: Path, bas
     assert training.weights() == (adapters / "adapters.safetensors").read_bytes()
 
 
+@pytest.mark.longest
 def test_a_stop_while_the_test_set_is_measured_costs_no_training(build: Build, tmp_path: Path) -> None:
     data = rows.write(tmp_path / "data", rows.chat, test=2000)
     training = build(data=str(data), test=True)
@@ -55,6 +56,7 @@ def test_a_stop_while_the_test_set_is_measured_costs_no_training(build: Build, t
     assert not [event for event in training.events(Kind.PROGRESS, attempt=2) if event.data["losses"]]
 
 
+@pytest.mark.longest
 def test_a_stop_while_it_validates_at_the_end_leaves_the_validation_to_the_next_attempt(
     build: Build, tmp_path: Path
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_stop_while_it_validates_at_the_end_leaves_the_validation_to_the_next_
     assert training.newest.state()["validation"] == undisturbed.newest.state()["validation"]
 
 
+@pytest.mark.longest
 def test_a_long_wait_is_not_silent(build: Build, tmp_path: Path) -> None:
     """A line at least every 5 s is the heartbeat, also where a validation takes longer."""
     data = rows.write(tmp_path / "data", rows.chat, train=2, valid=1500)
