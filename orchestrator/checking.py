@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jobs import cautions, hours, rehearsal
 from jobs.budget import Need
 from jobs.cautions import Caution, Data
 from jobs.course import Course, Leg
-from jobs.errors import InvalidInput, NotAllowed
+from jobs.errors import InvalidInput
 from jobs.events import Event, Kind, number
 from jobs.job import Fit, Job
 from jobs.outcomes import Ending, Outcome, Reason
@@ -26,6 +27,7 @@ from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator import budget, device
 from orchestrator.app import App
+from orchestrator.device import Beside
 from orchestrator.judgement import fit_key
 from orchestrator.rehearsing import Performance, perform
 from orchestrator.submit import check_beside
@@ -94,17 +96,25 @@ class Hours:
     due_at: float | None  # None where no deadline is set
 
 
-def require_rest(app: App) -> None:
-    """Refuse to rehearse beside a training: both would be slow, and both might not fit.
+@contextmanager
+def at_rest(app: App, *, anyway: bool) -> Iterator[None]:
+    """Have the device for as long as the block takes: beside a training both would be slow, and might not fit.
+
+    A home that is not there has no jobs, and none is made.
+
+    Args:
+        app: the home.
+        anyway: whatever else uses the device.
 
     Raises:
-        NotAllowed: a job of this home trains now.
+        NotAllowed: a job trains, or another verb has the device.
     """
-    for job in device.training(app):
-        raise NotAllowed(
-            f"job {job.id} is training, and a check would compete with it for memory and speed; "
-            f"wait for it (lq wait {job.id}), or check beside it with --anyway"
-        )
+    if not app.home.path.is_dir():
+        yield
+        return
+    beside = Beside.ANYWAY if anyway else Beside.REFUSE
+    with device.used(app, "check", None, beside=beside, tell=lambda _: None, queues=False):
+        yield
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[Candidate]:

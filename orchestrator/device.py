@@ -1,4 +1,4 @@
-"""Who uses the device beside the jobs: `lq chat` and its like hold a lock, and no job starts meanwhile.
+"""Who uses the device beside the jobs: `lq check`, `lq chat` and its like hold a lock, and no job starts meanwhile.
 
 The lock is the kernel's (workers/lock.py), so it goes with its process, whatever ends that. A verb takes it first and
 then looks whether a job trains; the worker has it for as long as it claims a job. So neither overlooks the other.
@@ -48,14 +48,14 @@ class User:
     """A verb that has the device, or its next turn."""
 
     verb: str
-    job: int
+    job: int | None
     pid: int
     waits: bool  # for the running jobs
 
     @property
     def words(self) -> str:
         """What was typed, without its options."""
-        return f"lq {self.verb} {self.job}"
+        return f"lq {self.verb} {self.job}" if self.job is not None else f"lq {self.verb}"
 
 
 def user(home: Home) -> User | None:
@@ -70,7 +70,8 @@ def user(home: Home) -> User | None:
 
 def _read(content: dict[str, Any], pid: int) -> User | None:
     try:
-        return User(verb=str(content["verb"]), job=int(content["job"]), pid=pid, waits=bool(content["waits"]))
+        job = int(content["job"]) if content["job"] is not None else None
+        return User(verb=str(content["verb"]), job=job, pid=pid, waits=bool(content["waits"]))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -102,23 +103,26 @@ def training(app: App) -> list[Job]:
 
 
 @contextmanager
-def used(app: App, verb: str, job_id: int, *, beside: Beside, tell: Tell) -> Iterator[None]:
+def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell, queues: bool = True) -> Iterator[None]:
     """Have the device for as long as the block takes.
 
     Args:
         app: the home.
         verb: what was typed.
-        job_id: whose model is used.
+        job_id: whose model is used; None where it is no job's.
         beside: what to do where a job trains, or another verb has the device.
         tell: says to the person what is waited for.
+        queues: whether the verb could have been told to wait.
 
     Raises:
         NotAllowed: it is in use, and `beside` says to refuse.
     """
-    lock = _taken(app.home, beside, tell)
+    lock = _taken(app.home, beside, tell, queues=queues)
     try:
-        if lock is not None and beside is not Beside.ANYWAY:
-            _have_turn(app, lock, verb, job_id, beside, tell)
+        if lock is not None and beside is Beside.REFUSE and (jobs := training(app)):
+            raise NotAllowed(_refusal(jobs, queues=queues))
+        if lock is not None and beside is Beside.WAIT:
+            _have_turn(app, lock, verb, job_id, tell)
         if lock is not None:
             lock.write(process.identity(), verb=verb, job=job_id, waits=False)
         yield
@@ -127,7 +131,7 @@ def used(app: App, verb: str, job_id: int, *, beside: Beside, tell: Tell) -> Ite
             lock.release()
 
 
-def _taken(home: Home, beside: Beside, tell: Tell) -> LockFile | None:
+def _taken(home: Home, beside: Beside, tell: Tell, *, queues: bool) -> LockFile | None:
     """Take the lock; None where another verb has it, and both are to have the device."""
     told, since = False, time.monotonic()
     while True:
@@ -139,8 +143,8 @@ def _taken(home: Home, beside: Beside, tell: Tell) -> LockFile | None:
             return None
         if present is not None and beside is Beside.REFUSE:
             raise NotAllowed(
-                f"the device is used by {present.words} (pid {present.pid}); end that, wait for its end with --queue, "
-                "or run beside it with --anyway"
+                f"the device is used by {present.words} (pid {present.pid}); end that, "
+                f"{'wait for its end with --queue, ' if queues else ''}or run beside it with --anyway"
             )
         if present is not None and not told:
             tell(f"waits for {present.words} (pid {present.pid}) to end; Ctrl-C ends the waiting")
@@ -150,13 +154,11 @@ def _taken(home: Home, beside: Beside, tell: Tell) -> LockFile | None:
         time.sleep(_VERB_LOOKS_S)
 
 
-def _have_turn(app: App, lock: LockFile, verb: str, job_id: int, beside: Beside, tell: Tell) -> None:
+def _have_turn(app: App, lock: LockFile, verb: str, job_id: int | None, tell: Tell) -> None:
     """Return when no job trains; none starts meanwhile, because the lock is held."""
     jobs = training(app)
     if not jobs:
         return
-    if beside is Beside.REFUSE:
-        raise NotAllowed(_refusal(jobs))
     lock.write(process.identity(), verb=verb, job=job_id, waits=True)
     tell(f"waits for {_named(jobs)}; no other job starts before this, and Ctrl-C gives the place back")
     while training(app):
@@ -164,11 +166,12 @@ def _have_turn(app: App, lock: LockFile, verb: str, job_id: int, beside: Beside,
     tell("the device is free; begins")
 
 
-def _refusal(jobs: list[Job]) -> str:
+def _refusal(jobs: list[Job], *, queues: bool) -> str:
     first = jobs[0].id
+    wait = "--queue" if queues else f"lq wait {first}"
     are = "is training" if len(jobs) == 1 else "are training"
     return (
-        f"{_named(jobs)} {are}; wait for the end with --queue, stop it for now with lq pause {first}, "
+        f"{_named(jobs)} {are}; wait for the end with {wait}, stop it for now with lq pause {first}, "
         "or run beside it with --anyway"
     )
 

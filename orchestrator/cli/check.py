@@ -33,7 +33,11 @@ _UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-B
 @click.command()
 @click.argument("files", metavar="[FILE...]", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--queue", "whole_queue", is_flag=True, help="Every job that is queued, waiting or held.")
-@click.option("--anyway", is_flag=True, help="Check beside a job that trains; both are slower then.")
+@click.option(
+    "--anyway",
+    is_flag=True,
+    help="Check beside a job that trains, or a verb that uses the device; both are slower then.",
+)
 @set_option
 @click.option(
     "--overwrite", is_flag=True, help="The finished adapter may replace what lies in adapter_path, as in lq submit."
@@ -56,7 +60,7 @@ def check(
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Rehearse jobs: will they fit, when will they be done. Nothing is queued.
+    """Rehearse jobs: will they fit, when will they be done. Nothing is queued, and no job starts meanwhile.
 
     In a child that is gone afterwards: load, tokenise, the longest batch, real updates, a validation, a checkpoint.
     Exit code: 6 where a job would fail; warnings alone are 0.
@@ -65,9 +69,7 @@ def check(
         raise click.UsageError("name a job file, or --queue")
     from orchestrator import checking
 
-    with reach.opened() as app:
-        if not anyway:
-            checking.require_rest(app)
+    with reach.opened() as app, checking.at_rest(app, anyway=anyway):
         if whole_queue:
             candidates = checking.of_queue(app)
         else:

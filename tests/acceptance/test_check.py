@@ -328,7 +328,9 @@ def test_beside_a_training_it_asks_first(quiet: Lq, workshop: Workshop, tmp_path
         attempt = store.begin_attempt(training.id, owner=process.identity(), now=time.time())
         store.set_child(attempt.id, process.identity())
         err = quiet("check", file, expect=5).err
-        assert err.startswith(f"lq: job {training.id} is training, and a check would compete with it")
+        assert err.startswith(
+            f"lq: job {training.id} (night) is training; wait for the end with lq wait {training.id}, "
+        )
         assert only(checked(quiet, file, "--anyway"))["ok"]
 
 

@@ -17,7 +17,7 @@ from jobs.outcomes import Reason
 from jobs.rehearsal import Failure, Forecast
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import checking
+from orchestrator import checking, device
 from orchestrator.app import App
 from orchestrator.checking import Candidate, Finding
 from orchestrator.home import Home as HomeFolder
@@ -122,20 +122,34 @@ def test_an_hour_without_a_day_is_due_after_the_job_was_asked_for(home: Home) ->
 
 def test_nothing_is_rehearsed_beside_a_training_that_lives(home: Home) -> None:
     home.running("night", child=process.identity())
-    with App(HomeFolder(home.path)) as app, pytest.raises(NotAllowed, match=r"is training.*--anyway"):
-        checking.require_rest(app)
+    refusal = r"job 1 \(night\) is training; wait for the end with lq wait 1, stop it .*lq pause 1, or .*--anyway"
+    with App(HomeFolder(home.path)) as app:
+        with pytest.raises(NotAllowed, match=refusal), checking.at_rest(app, anyway=False):
+            raise AssertionError("it is not at rest")
+        with checking.at_rest(app, anyway=True):
+            assert device.user(app.home) is not None
+
+
+def test_no_job_and_no_second_rehearsal_starts_beside_one(home: Home) -> None:
+    with App(HomeFolder(home.path)) as app, checking.at_rest(app, anyway=False):
+        found = device.obstacle(app.home)
+        assert found is not None
+        assert found.text == "the device is used by lq check"
+        refusal = r"the device is used by lq check \(pid \d+\); end that, or run beside it with --anyway"
+        with pytest.raises(NotAllowed, match=refusal), checking.at_rest(app, anyway=False):
+            raise AssertionError("it is not at rest")
+    assert device.user(HomeFolder(home.path)) is None
 
 
 def test_a_training_that_is_gone_is_no_reason_to_refuse(home: Home) -> None:
     home.ended(Status.FAILED, Reason.CRASHED, name="over")
     gone = dataclasses.replace(process.identity(), create_time=1.0)
     home.running("night", child=gone)
-    with App(HomeFolder(home.path)) as app:
-        checking.require_rest(app)
+    with App(HomeFolder(home.path)) as app, checking.at_rest(app, anyway=False):
+        assert device.user(app.home) is not None
 
 
 def test_a_home_without_a_store_is_at_rest(tmp_path: Path) -> None:
-    with App(HomeFolder(tmp_path / "none")) as app:
-        checking.require_rest(app)
+    with App(HomeFolder(tmp_path / "none")) as app, checking.at_rest(app, anyway=False):
         assert checking.of_queue(app) == []
     assert not (tmp_path / "none").exists()
