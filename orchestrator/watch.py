@@ -5,6 +5,7 @@ A hint may be late, doubled or missing (field-notes.md), so whoever waits here a
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,10 @@ _TOUCHED = ("created", "modified", "moved", "deleted", "closed")
 
 _GONE = ("moved", "deleted")
 _CAME = ("created", "modified", "moved", "closed")
+
+
+# an observer that is stopped while it hears something calls that an error, on the terminal of whoever stopped it
+logging.getLogger("watchdog.observers.inotify").addFilter(lambda one: "thread is inactive" not in one.getMessage())
 
 
 class _Bell(FileSystemEventHandler):

@@ -34,3 +34,13 @@ def test_a_line_rings_and_another_file_does_not(tmp_path: Path) -> None:
         assert not bell.wait(0.5)
         path.write_text("a line")
         assert bell.wait(30)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is inotify's observer that says so")
+def test_an_observer_that_is_stopped_while_it_hears_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FileBell(tmp_path / "events.jsonl") as bell:
+        (emitter,) = bell._observer.emitters
+    emitter.queue_events(0.1)  # as its thread does, where the stop came a moment before
+    assert caplog.records == []
