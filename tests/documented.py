@@ -41,7 +41,7 @@ def require_printed(words: Sequence[str | float | Path], text: str) -> None:
     typed = [str(word) for word in words if not str(word).startswith("--")]
     name = next((name for name in ("-".join(typed[:2]), typed[0]) if name in CATALOGUE), None)
     assert name is not None, f"what lq {' '.join(typed[:2])} prints with --json is documented nowhere"
-    for one in text.splitlines() if name == "logs" else [text]:
+    for one in text.splitlines() if name in ("logs", "run") else [text]:
         require(name, json.loads(one))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from jobs.states import ENDED, LIVE
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.control import cancel_jobs
-from orchestrator.cli.logs import as_told, batches, print_all
+from orchestrator.cli.logs import EVERYTHING, as_it_stands, as_told, batches, print_all
 from orchestrator.cli.output import Voice
 from orchestrator.cli.story import Story
 from orchestrator.cli.turns import pause_jobs
@@ -28,8 +29,16 @@ LOOK_S = 0.1
 """Between two looks at whether an answer was interrupted."""
 
 
-def follow(app: App, job_id: int) -> int:
-    """Show a job until it has ended; return the exit code it stands for. Ctrl-C asks, and never stops it by itself."""
+def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
+    """Show a job until it has ended; return the exit code it stands for. Ctrl-C asks, and never stops it by itself.
+
+    Args:
+        app: where the job is.
+        job_id: the job.
+        as_json: print the events as they are, and all else, a question too, to stderr.
+    """
+    if as_json:
+        return _for_machines(app, job_id)
     try:
         if sys.stdout.isatty():
             _with_bar(app, job_id)
@@ -39,6 +48,16 @@ def follow(app: App, job_id: int) -> int:
         click.echo()
         return _interrupted(app, job_id)
     return _told_end(app, job_id)
+
+
+def _for_machines(app: App, job_id: int) -> int:
+    try:
+        print_all(batches(app, job_id, follow=True), as_it_stands(EVERYTHING, raw=False))
+    except KeyboardInterrupt:
+        with redirect_stdout(sys.stderr):
+            return _interrupted(app, job_id)
+    with redirect_stdout(sys.stderr):
+        return _told_end(app, job_id)
 
 
 def _interrupted(app: App, job_id: int) -> int:

@@ -93,7 +93,7 @@ def logs(
         if own_output:
             _echo_output(JobDir(Path(job.job_dir)), tail)
             return
-        told = as_told(app, job.id, wanted) if not raw and not as_json else _as_it_stands(wanted, raw=raw)
+        told = as_told(app, job.id, wanted) if not raw and not as_json else as_it_stands(wanted, raw=raw)
         print_all(batches(app, job.id, follow=follow), told, tail)
 
 
@@ -123,7 +123,9 @@ def print_all(found: Iterator[list[Line]], tell: Tell, tail: int | None = None) 
             last = None
 
 
-def _as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
+def as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
+    """Tell the lines as they are; raw ones even where they are no events."""
+
     def tell(lines: Sequence[Line]) -> Iterator[str]:
         for one in lines:
             if one.event is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,11 +91,13 @@ def submit(
 @click.argument("file", metavar="FILE", type=_FILE)
 @set_option
 @_overwrite
-def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
+@json_option
+def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
     """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.
 
     Ctrl-C never stops the job by itself: it asks whether to leave it training, pause it or cancel it. Without a
     terminal to ask on it only stops watching. Exit code then: 0 where the job was left, 101 where it is paused.
+    --json prints the events as lq logs -f --json does, and everything else to stderr.
     """
     from jobs.errors import InvalidInput
     from orchestrator.cli.live import follow
@@ -108,8 +112,10 @@ def run(file: Path, sets: Sequence[str], overwrite: bool) -> int:
         _tell_notes([checked])
         job = enqueue(app, checked)
         _tell_late(app, [job], [checked])
-        _tell(app, [job], [checked], reach.wake_worker(app), hint=False)
-        return follow(app, job.id)
+        said = reach.wake_worker(app)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            _tell(app, [job], [checked], said, hint=False)
+        return follow(app, job.id, as_json=as_json)
 
 
 def _tell_notes(checked: Sequence[Checked]) -> None:

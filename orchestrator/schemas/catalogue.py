@@ -29,6 +29,7 @@ CATALOGUE: dict[str, Entry] = {
     "status": Entry(of="lq status --json", form=f"{_ANSWERS}:StatusAnswer"),
     "show": Entry(of="lq show ID --json", form=f"{_ANSWERS}:ShowAnswer"),
     "logs": Entry(of="a line of lq logs ID --json", form=f"{_FILES}:EventLine"),
+    "run": Entry(of="a line of lq run FILE --json", form=f"{_FILES}:EventLine"),
     "pause": Entry(of="lq pause --json", form=f"{_ANSWERS}:TurnsAnswer"),
     "resume": Entry(of="lq resume --json", form=f"{_ANSWERS}:TurnsAnswer"),
     "hold": Entry(of="lq hold --json", form=f"{_ANSWERS}:ChangedAnswer"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -147,3 +148,14 @@ def test_ctrl_c_asks_and_never_stops_a_training_by_itself(
     assert job["status"] == status
     if status == "running":
         lq("cancel", "--all")
+
+
+@pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
+def test_a_run_for_machines_prints_events_and_nothing_else(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    said = lq("run", workshop.job_file(tmp_path / "job.yaml", iters=8), "--json", seconds=200)
+    told = [json.loads(line)["kind"] for line in said.out.splitlines()]  # `Lq` holds each against its schema
+    assert (told[0], told[-1]) == ("started", "ended")
+    assert said.err.splitlines()[-2:] == [
+        "job 1 succeeded: trained to its last iteration",
+        f"report: {lq.home / 'jobs' / '1-job' / 'report' / 'report.md'}",
+    ]

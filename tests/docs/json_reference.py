@@ -12,7 +12,8 @@ HEAD = """\
 <!-- made by `make docs` from orchestrator/schemas/ -->
 # JSON for machines
 
-Every verb that tells something prints it as one JSON object with `--json`; `lq logs ID --json` prints one event a line.
+Every verb that tells something prints it as one JSON object with `--json`; `lq logs ID --json`
+and `lq run FILE --json` print one event a line.
 `lq config schema --of NAME` prints the JSON Schema (draft 2020-12) of each of these, `lq config schema --list` the
 names, `lq config schema` alone that of a job file.
 

@@ -14,8 +14,10 @@ import pytest
 from jobs.events import Event, Kind, from_line, to_line
 from jobs.job import Incident, Job
 from jobs.outcomes import Reason
+from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.cli.border import run
+from orchestrator.cli.live import follow
 from orchestrator.cli.since import moment_of
 from orchestrator.cli.story import Story
 from tests.unit.orchestrator.cli_homes import Home
@@ -116,6 +118,17 @@ def test_what_was_told_since_a_moment(logs: Say) -> None:
     since = datetime.fromtimestamp(START + 95).astimezone().isoformat()
     assert [line[:10] for line in words(logs("--since", since))] == ["2  started", "2  ended  "]
     assert logs("--since", "10min") == ""
+
+
+def test_a_run_for_machines_is_its_events_and_speaks_to_people_elsewhere(
+    home: Home, app: App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = home.ended(Status.FAILED, Reason.CRASHED, "why", name="night")
+    (Path(ended.job_dir) / "events.jsonl").write_bytes(b"".join(LINES))
+    assert follow(app, ended.id, as_json=True) == 100
+    out, err = capsys.readouterr()
+    assert [json.loads(one) for one in out.splitlines()] == [json.loads(one) for one in LINES if one != TORN + b"\n"]
+    assert err == f"job {ended.id} failed: why\n"
 
 
 def test_following_a_job_that_has_ended_tells_all_and_ends(home: Home, job: Job, logs: Say) -> None:
