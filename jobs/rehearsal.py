@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from jobs import oom
+from jobs import oom, run_time
 from jobs.course import Leg
 from jobs.memory import LIMIT_SHARE
 from jobs.outcomes import Ending, Outcome, Reason
@@ -84,33 +84,20 @@ def forecast(spec: JobSpec, tried: Tried) -> Forecast:
         spec: what is asked for.
         tried: what was measured.
     """
-    begun, iters, validates = tried.iteration, spec.iters, tried.validation_s is not None
-    left = max(0, iters - begun)
+    left = max(0, spec.iters - tried.iteration)
     train_s = left / tried.it_s
-    validations = _due(spec.steps_per_eval, begun, iters) + (begun == 0) + (iters % spec.steps_per_eval > 0)
-    saves = _due(spec.save_every, begun, iters)
-    if validates:  # each validation is kept with its weights
-        both = math.lcm(spec.steps_per_eval, spec.save_every)
-        saves += _due(spec.steps_per_eval, begun, iters) - _due(both, begun, iters)
-    saves += iters % spec.save_every > 0 and not (validates and iters % spec.steps_per_eval == 0)
-    saves = max(saves, math.floor(train_s / spec.lq.checkpoint.every))
-    starts = max(1, math.ceil(left / spec.lq.segment)) if spec.lq.segment is not None else 1
+    beside = run_time.due(spec, iteration=tried.iteration, training_s=train_s, validates=tried.validation_s is not None)
     return Forecast(
         iterations=left,
-        validations=validations if validates else 0,
-        checkpoints=saves,
-        starts=starts,
-        start_s=starts * (tried.start_s + tried.compile_s),
+        validations=beside.validations,
+        checkpoints=beside.checkpoints,
+        starts=beside.starts,
+        start_s=beside.starts * (tried.start_s + tried.compile_s),
         train_s=train_s,
-        validation_s=validations * (tried.validation_s or 0.0),
-        checkpoint_s=saves * (tried.checkpoint_s or 0.0),
-        test_s=(TESTS_AFTER + (begun == 0)) * (tried.test_s or 0.0),
+        validation_s=beside.validations * (tried.validation_s or 0.0),
+        checkpoint_s=beside.checkpoints * (tried.checkpoint_s or 0.0),
+        test_s=(TESTS_AFTER + (tried.iteration == 0)) * (tried.test_s or 0.0),
     )
-
-
-def _due(every: int, begun: int, end: int) -> int:
-    """Return the multiples of `every` after `begun`, up to `end`."""
-    return max(0, end // every - begun // every)
 
 
 def failures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -80,6 +81,47 @@ def pace_from(others: Sequence[Seen], *, tokens: float, checkpointing: bool) -> 
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Due:
+    """What a run still does beside its iterations."""
+
+    validations: int
+    checkpoints: int
+    starts: int  # of a trainer, the one that is to come or runs among them
+
+
+def due(spec: JobSpec, *, iteration: int, training_s: float, validates: bool) -> Due:
+    """Count what is due until the last iteration.
+
+    There is a validation before the first iteration and after the last, and each is kept with its weights; checkpoints
+    come by iterations and, where those take long, by the clock.
+
+    Args:
+        spec: what is asked for.
+        iteration: completed iterations.
+        training_s: what the iterations that are left take, in seconds.
+        validates: whether there is a validation set.
+    """
+    iters, evaluates, saves = spec.iters, spec.steps_per_eval, spec.save_every
+    validates = validates and spec.val_batches != 0
+    validations = _multiples(evaluates, iteration, iters)
+    checkpoints = _multiples(saves, iteration, iters)
+    if validates:
+        checkpoints += validations - _multiples(math.lcm(evaluates, saves), iteration, iters)
+    checkpoints += iters % saves > 0 and not (validates and iters % evaluates == 0)
+    left = max(0, iters - iteration)
+    return Due(
+        validations=validations + (iteration == 0) + (iters % evaluates > 0) if validates else 0,
+        checkpoints=max(checkpoints, math.floor(training_s / spec.lq.checkpoint.every)),
+        starts=max(1, math.ceil(left / spec.lq.segment)) if spec.lq.segment is not None else 1,
+    )
+
+
+def _multiples(every: int, begun: int, end: int) -> int:
+    """Return the multiples of `every` after `begun`, up to `end`."""
+    return max(0, end // every - begun // every)
+
+
 def left(spec: JobSpec, pace: Pace, *, iteration: int, validates: bool, running: bool = False) -> RunTime:
     """Return what is left of a run.
 
@@ -90,20 +132,11 @@ def left(spec: JobSpec, pace: Pace, *, iteration: int, validates: bool, running:
         validates: whether there is a validation set.
         running: it trains already, so it need not start.
     """
-    iterations = max(0, spec.iters - iteration)
-    training = iterations / pace.it_s
-    by_time = int(training // spec.lq.checkpoint.every)
-    checkpoints = max(spec.iters // spec.save_every - iteration // spec.save_every, by_time) + 1
-    validations = _validations(spec, iteration) if validates and spec.val_batches != 0 else 0
-    start = 0.0 if running else pace.start_s
-    whole = start + training + validations * pace.validation_s + checkpoints * pace.checkpoint_s
+    training_s = max(0, spec.iters - iteration) / pace.it_s
+    beside = due(spec, iteration=iteration, training_s=training_s, validates=validates)
+    whole = training_s + (beside.starts - running) * pace.start_s
+    whole += beside.validations * pace.validation_s + beside.checkpoints * pace.checkpoint_s
     return RunTime(low=whole / pace.spread, expected=whole, high=whole * pace.spread, because=pace.because)
-
-
-def _validations(spec: JobSpec, iteration: int) -> int:
-    """Return how many are still due: one before the first iteration, and one after the last."""
-    due = spec.iters // spec.steps_per_eval - iteration // spec.steps_per_eval
-    return due + (iteration == 0) + (spec.iters % spec.steps_per_eval != 0)
 
 
 def _work(checkpointing: bool) -> float:

@@ -23,14 +23,17 @@ def spec(**keys: Any) -> JobSpec:
 @pytest.mark.parametrize(
     ("keys", "more", "seconds"),
     [
-        ({}, {}, 20 + 500 + 6 * 5 + 11),
-        ({"steps_per_eval": 300}, {}, 20 + 500 + 5 * 5 + 11),
-        ({"val_batches": 0}, {}, 20 + 500 + 11),
-        ({}, {"validates": False}, 20 + 500 + 11),
-        ({}, {"iteration": 500}, 20 + 250 + 3 * 5 + 6),
-        ({}, {"iteration": 500, "running": True}, 250 + 3 * 5 + 6),
-        ({}, {"iteration": 1000, "running": True}, 1),
-        ({"save_every": 5000, "lq": {"checkpoint": {"every": "100s"}}}, {}, 20 + 500 + 30 + 6),
+        ({}, {}, 20 + 500 + 6 * 5 + 10),
+        ({"steps_per_eval": 300}, {}, 20 + 500 + 5 * 5 + 10),
+        ({"val_batches": 0}, {}, 20 + 500 + 10),
+        ({}, {"validates": False}, 20 + 500 + 10),
+        ({}, {"iteration": 500}, 20 + 250 + 3 * 5 + 5),
+        ({}, {"iteration": 500, "running": True}, 250 + 3 * 5 + 5),
+        ({}, {"iteration": 1000, "running": True}, 0),
+        ({"save_every": 150}, {}, 20 + 500 + 6 * 5 + 10),  # six, and those that validations at 200, 400, 800, 1000 keep
+        ({"lq": {"segment": 300}}, {}, 4 * 20 + 500 + 6 * 5 + 10),
+        ({"lq": {"segment": 300}}, {"iteration": 500, "running": True}, 20 + 250 + 3 * 5 + 5),
+        ({"save_every": 5000, "lq": {"checkpoint": {"every": "100s"}}}, {}, 20 + 500 + 30 + 5),
     ],
 )
 def test_what_is_left_of_a_run(keys: dict[str, Any], more: dict[str, Any], seconds: float) -> None:
