@@ -232,6 +232,7 @@ def test_too_little_space_fails_and_is_not_made_less(quiet: Lq, workshop: Worksh
     assert job["disk"]["checkpoint_bytes"] is None
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_finite_are_told_with_their_rows(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     poison.with_a_hole(workshop.model, tmp_path / "model")
     shutil.copytree(workshop.data, tmp_path / "data")

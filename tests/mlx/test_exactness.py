@@ -81,8 +81,8 @@ class Pair:
     resumed: Training
 
 
-SLOW = ("lora-muon-exponential-text", "lora-adafactor-checkpointed-shuffled")
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RUNS]
+QUICK = ("lora-adam-cosine-accumulated", "full-sgd-steps-tools")
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS]
 
 
 @pytest.fixture(scope="module", params=NAMES)

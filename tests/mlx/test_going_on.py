@@ -119,6 +119,7 @@ def test_a_run_that_was_finished_finishes_again_at_once(finished: Training, tmp_
     assert not training.events(Kind.VALIDATION, attempt=3)
 
 
+@pytest.mark.slow
 def test_another_run_starts_from_its_adapter(finished: Training, tmp_path: Path, basics: dict[str, Any]) -> None:
     adapter = tmp_path / "adapter.safetensors"
     adapter.write_bytes(finished.weights())

@@ -78,6 +78,7 @@ def test_whole_updates_are_tried_and_timed(tmp_path: Path, workshop: Workshop) -
     assert [checkpoint.iteration for checkpoint in [training.newest]] == [4 * tried["updates"]]
 
 
+@pytest.mark.slow
 def test_a_run_is_taken_up_where_it_stands_on_the_leg_that_holds_there(tmp_path: Path, workshop: Workshop) -> None:
     training = laid_out(tmp_path, workshop)
     first = Course.requested(training.spec)

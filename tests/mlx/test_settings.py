@@ -114,6 +114,7 @@ def test_wandb_hears_of_absolute_iterations_across_a_stop_and_val_batches_limits
     assert max(kept) > 100_000  # by default the cache is emptied after each iteration
 
 
+@pytest.mark.slow
 def test_rows_that_are_cut_are_told_and_a_resume_proves_itself_without_validation(build: Build) -> None:
     training = build(max_seq_length=40, val_batches=0, iters=40, save_every=5).stopped_half_way().finish(2)
     warnings = [event.data for event in training.events(Kind.WARNING)]
