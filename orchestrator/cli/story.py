@@ -36,17 +36,17 @@ class Story:
             job_id: the job.
         """
         self._app, self._job_id = app, job_id
-        self._read = 0  # incidents
-        self._warned: set[float] = set()  # times of what may come as an event and as an incident
+        self._incidents_at: list[float] = []  # times of the incidents that were read
+        self._warned_at: set[float] = set()  # times of the events that may come as incidents too
 
     def of(self, event: Event) -> Iterator[Told]:
         """Yield what an event tells, after what was decided before the attempt that it begins."""
         if event.kind is Kind.STARTED:
             yield from self._incidents(event.time)
         if event.kind in (Kind.WARNING, Kind.SELF_TEST):
-            if event.time in self._warned:
+            if event.time in self._incidents_at:
                 return
-            self._warned.add(event.time)
+            self._warned_at.add(event.time)
         text = line(event)
         if text is not None:
             yield Told(of=event, text=text, style=style_of(event))
@@ -56,10 +56,9 @@ class Story:
         return self._incidents(None)
 
     def _incidents(self, before: float | None) -> Iterator[Told]:
-        found = self._app.store.incidents(self._job_id)[self._read :]
+        found = self._app.store.incidents(self._job_id)[len(self._incidents_at) :]
         due = list(takewhile(lambda one: before is None or one.time < before, found))
-        self._read += len(due)
+        self._incidents_at += [one.time for one in due]
         for one in due:
-            if one.time not in self._warned:
-                self._warned.add(one.time)
+            if one.time not in self._warned_at:
                 yield Told(of=one, text=incident_line(one), style=style_of_incident(one))

@@ -93,6 +93,13 @@ def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job,
     ]
 
 
+def test_what_was_decided_at_one_moment_is_all_told(home: Home, job: Job, app: App) -> None:
+    for code in ("spike", "divergence"):
+        home.store.add_incident(Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={}))
+    told = [one.text for one in Story(app, job.id).so_far()]
+    assert words("\n".join(told))[-2:] == ["2  lq        spike: so", "2  lq        divergence: so"]
+
+
 def test_raw_lines_come_as_they_stand(logs: Say) -> None:
     assert logs("--raw").encode() == b"".join(LINES)
     assert logs("--raw", "--attempt", "2").encode() == b"".join(LINES[3:])
