@@ -1,6 +1,7 @@
 """What the acceptance tests drive: `lq` as a user types it, trainings seen through their files, processes by pid.
 
-Nothing of lq's insides is called to change anything; reading events.jsonl and the store is how a test looks.
+Nothing of lq's insides is called to change anything but its command line; reading events.jsonl and the store is how a
+test looks.
 """
 
 from __future__ import annotations

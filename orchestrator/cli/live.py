@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,26 +36,18 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
         job_id: the job.
         as_json: print the events as they are, and all else, a question too, to stderr.
     """
-    if as_json:
-        return _for_machines(app, job_id)
     try:
-        if sys.stdout.isatty():
+        if as_json:
+            print_all(batches(app, job_id, follow=True), as_it_stands(EVERYTHING, raw=False))
+        elif sys.stdout.isatty():
             _with_bar(app, job_id)
         else:
             print_all(batches(app, job_id, follow=True), as_told(app, job_id))
     except KeyboardInterrupt:
-        click.echo()
-        return _interrupted(app, job_id)
-    return _told_end(app, job_id)
-
-
-def _for_machines(app: App, job_id: int) -> int:
-    try:
-        print_all(batches(app, job_id, follow=True), as_it_stands(EVERYTHING, raw=False))
-    except KeyboardInterrupt:
-        with redirect_stdout(sys.stderr):
+        with output.to_people(as_json=as_json):
+            click.echo()
             return _interrupted(app, job_id)
-    with redirect_stdout(sys.stderr):
+    with output.to_people(as_json=as_json):
         return _told_end(app, job_id)
 
 

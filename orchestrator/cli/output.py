@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,11 @@ def console(*, stderr: bool = False, piped: int = 200) -> Console:
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one JSON object with the schema's number."""
     click.echo(json.dumps({"schema": SCHEMA} | finite(dict(content)), ensure_ascii=False, allow_nan=False))
+
+
+def to_people(*, as_json: bool) -> AbstractContextManager[object]:
+    """Have what a block prints go to stderr, where stdout is for machines."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def note(text: str) -> None:

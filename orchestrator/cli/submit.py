@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +111,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
         job = enqueue(app, checked)
         _tell_late(app, [job], [checked])
         said = reach.wake_worker(app)
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        with output.to_people(as_json=as_json):
             _tell(app, [job], [checked], said, hint=False)
         return follow(app, job.id, as_json=as_json)
 
