@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 _TOUCHED = ("created", "modified", "moved", "deleted", "closed")
 """Linux closes the files of a process that dies, so a death is heard at once; elsewhere it is seen a little later."""
+
+_NONE_LEFT = (OSError, RuntimeError)
+"""No watch, no descriptor or no such folder; no thread."""
 
 _GONE = ("moved", "deleted")
 _CAME = ("created", "modified", "moved", "closed")
@@ -30,8 +35,8 @@ class _Bell(FileSystemEventHandler):
 
     def __init__(self, folder: Path) -> None:
         self._rung = threading.Event()
-        self._observer = Observer()
-        self._observer.schedule(self, str(folder), recursive=False)
+        self._watched = folder
+        self._observer: BaseObserver | None = None
 
     def ring(self) -> None:
         """Wake whoever waits."""
@@ -44,20 +49,26 @@ class _Bell(FileSystemEventHandler):
         return heard
 
     def __enter__(self) -> Self:
-        """Start watching. Where the system has no watches left, waiting simply times out."""
-        try:
-            self._observer.start()
-        except OSError:
-            self._started = False
-        else:
-            self._started = True
+        """Start watching. Where the system has no watches, descriptors or threads left, waiting simply times out."""
+        with suppress(*_NONE_LEFT):
+            self._observer = self._watching()
         return self
+
+    def _watching(self) -> BaseObserver:
+        observer = Observer()  # of inotify it takes an instance and a thread already
+        try:
+            observer.schedule(self, str(self._watched), recursive=False)
+            observer.start()
+        except _NONE_LEFT:
+            observer.stop()  # lets go what it has taken
+            raise
+        return observer
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop watching."""
-        if self._started:
+        if self._observer is not None:
             self._observer.stop()
             self._observer.join()
 

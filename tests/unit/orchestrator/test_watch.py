@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator.watch import FileBell
+from orchestrator.watch import FileBell, FolderBell
 from tests.harness import until
 
 WRITES = "import sys, time; file = open(sys.argv[1], 'a'); file.write('here'); file.flush(); time.sleep(600)"
@@ -41,6 +45,30 @@ def test_an_observer_that_is_stopped_while_it_hears_is_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with FileBell(tmp_path / "events.jsonl") as bell:
+        assert bell._observer is not None
         (emitter,) = bell._observer.emitters
     emitter.queue_events(0.1)  # as its thread does, where the stop came a moment before
     assert caplog.records == []
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open nothing more, as where every instance of inotify is taken by an editor."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))  # what is open stays open
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_where_nothing_can_be_watched_waiting_times_out(tmp_path: Path) -> None:
+    with no_descriptor_left(), FileBell(tmp_path / "events.jsonl") as bell:
+        assert not bell.wait(0.1)
+
+
+def test_what_is_not_there_is_not_watched_and_no_thread_stays(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with FolderBell(tmp_path / "missing") as bell:
+        assert not bell.wait(0.1)
+    until(lambda: set(threading.enumerate()) <= before, "its threads to be gone")
