@@ -68,7 +68,7 @@ class Memory(TypedDict):
     peak: int  # the most bytes that were active
     footprint: int | None  # bytes of the whole process
     limit: NotRequired[int | None]  # what lq.memory.limit comes to, in bytes
-    address_space_share: NotRequired[float | None]  # of what the process may address, 0 to 1
+    address_space_share: NotRequired[float | None]  # the most it took of what it may address, 0 to 1
     swap: NotRequired[int | None]  # bytes of the machine
     pressure_high: NotRequired[bool | None]  # the machine is short of memory
 

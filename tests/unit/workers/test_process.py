@@ -119,3 +119,22 @@ def test_a_signal_to_the_group_reaches_what_the_child_started() -> None:
 def test_a_battery_is_told_as_a_share_or_not_at_all() -> None:
     found = battery()
     assert found is None or (0 <= found[0] <= 1 and isinstance(found[1], bool))
+
+
+MOST = """
+import mmap, resource
+from workers.process import address_space_share
+
+assert address_space_share() is None
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
+before = address_space_share()
+mmap.mmap(-1, 2 << 30).close()
+print(before, address_space_share())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the most a process took")
+def test_what_was_taken_of_the_address_space_for_a_moment_counts() -> None:
+    done = subprocess.run([sys.executable, "-c", MOST], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert before < 0.5 <= after < 1
