@@ -48,6 +48,11 @@ class Job:
     place: float | None = None  # among jobs of its priority, where it was moved; else its id counts
     thinned_from: int | None = None  # progress points there were, where the store has let old ones go
 
+    @property
+    def turn(self) -> tuple[int, float]:
+        """What to sort waiting jobs by: highest priority first, then as submitted or moved."""
+        return -self.priority, self.place if self.place is not None else float(self.id)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:

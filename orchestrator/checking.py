@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.data_files import check_data
-from jobs import cautions, hours, rehearsal
+from jobs import cautions, rehearsal
 from jobs.budget import Need
 from jobs.cautions import Caution, Data
 from jobs.course import Course, Leg
@@ -25,6 +26,8 @@ from jobs.outcomes import Ending, Outcome, Reason
 from jobs.rehearsal import Failure, Forecast, Tried
 from jobs.spec import JobSpec
 from jobs.states import Status
+from jobs.terms import terms_of
+from jobs.timeline import Ahead, timeline
 from orchestrator import budget, device
 from orchestrator.app import App
 from orchestrator.device import Beside
@@ -49,6 +52,7 @@ class Candidate:
     shortage: str | None  # why the disk is too small
     invalid: Failure | None  # what checking the data again showed, of a queued job
     notes: tuple[str, ...]  # what submit would tell
+    after: tuple[int, ...] = ()  # ids of queued jobs that must have ended before
 
     @property
     def iteration(self) -> int:
@@ -91,7 +95,7 @@ class Finding:
 class Hours:
     """When a job would train, in unix seconds."""
 
-    begins_at: float | None  # None where that is not known, because its rehearsal failed
+    begins_at: float | None  # None where that is not known: its rehearsal failed, or its turn does not come in a year
     ends_at: float | None
     due_at: float | None  # None where no deadline is set
 
@@ -142,9 +146,12 @@ def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence
 
 
 def of_queue(app: App) -> list[Candidate]:
-    """Return the jobs that are still to train, in the order of the queue, as they were submitted."""
-    jobs = app.store.jobs(ended=0) if app.home.store.exists() else []
+    """Return the jobs that are still to train, as they were submitted, in the order in which they get their turn."""
+    jobs = sorted(app.store.jobs(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
     asked = [(job, JobSpec.model_validate_json(app.store.spec_json(job.id))) for job in jobs if job.status in ASKED]
+    after: dict[int, list[int]] = defaultdict(list)
+    for one in app.store.dependencies() if asked else ():
+        after[one.job_id].append(one.on)
     looked = [_data_of(spec) for _, spec in asked]
     needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]
     shortages = budget.shortages(app, needs, queued=[job.id for job, _ in asked])
@@ -159,6 +166,7 @@ def of_queue(app: App) -> list[Candidate]:
             shortage=shortage,
             invalid=invalid,
             notes=(),
+            after=tuple(after[job.id]),
         )
         for (job, spec), need, shortage, (_, invalid) in zip(asked, needs, shortages, looked, strict=True)
     ]
@@ -196,31 +204,49 @@ def rehearsed(app: App, candidate: Candidate, *, timeout_s: float) -> Finding:
     return finding
 
 
-def timetable(findings: Sequence[Finding], *, begins_at: float, zone: tzinfo | None) -> list[Hours]:
-    """Return when each job would begin and end, one after the other; those that would fail, or are held, take no time.
+def timetable(
+    findings: Sequence[Finding], *, begins_at: float, slots: int = 1, zone: tzinfo | None = None
+) -> list[Hours]:
+    """Return when each job would begin and end, played through by the rules of the queue (`jobs.timeline`).
+
+    Those that would fail, or are held, take no part of the night; of each is told when it would train if it did.
 
     Args:
-        findings: in their order.
+        findings: in the order in which they are chosen.
         begins_at: when the first may begin, in unix seconds.
+        slots: how many train at once.
         zone: whose hours windows and deadlines are; None for the machine's own zone.
     """
-    found, now = [], begins_at
-    for one in findings:
-        lq, job = one.candidate.spec.lq, one.candidate.job
-        start = now if job is None else max(now, job.not_before or 0.0)
-        span = hours.span_of(lq.window) if lq.window is not None else None
-        due_at = None
-        if lq.deadline is not None:
-            due_at = hours.due_at(hours.due_of(lq.deadline), job.submitted_at if job is not None else begins_at, zone)
-        if one.forecast is None:
-            found.append(Hours(begins_at=None, ends_at=None, due_at=due_at))
-            continue
-        start = hours.opens(span, start, zone) if span is not None else start
-        ends = hours.ends_after(span, start, one.forecast.total_s, zone)
-        found.append(Hours(begins_at=start, ends_at=ends, due_at=due_at))
-        if one.counts:
-            now = ends
-    return found
+    ahead = [_ahead(place, one, begins_at, zone) for place, one in enumerate(findings)]
+    counted = [coming for coming, one in zip(ahead, findings, strict=True) if one.counts and one.forecast is not None]
+    night = timeline(counted, now=begins_at, slots=slots, zone=zone)
+    placed = {one.id: one for one in night}
+    for coming, one in zip(ahead, findings, strict=True):
+        if not one.counts and one.forecast is not None:
+            beside = [other for other in ahead if other is coming or other in counted]
+            alone = timeline(beside, now=begins_at, slots=slots, zone=zone)
+            placed[coming.id] = next(other for other in alone if other.id == coming.id)
+    return [
+        Hours(
+            begins_at=placed[coming.id].start if coming.id in placed else None,
+            ends_at=placed[coming.id].end if coming.id in placed else None,
+            due_at=coming.deadline,
+        )
+        for coming in ahead
+    ]
+
+
+def _ahead(place: int, one: Finding, begins_at: float, zone: tzinfo | None) -> Ahead:
+    job, terms = one.candidate.job, terms_of(one.candidate.spec.model_dump(mode="json"))
+    return Ahead(
+        id=job.id if job is not None else -1 - place,
+        seconds=one.forecast.total_s if one.forecast is not None else None,
+        not_before=job.not_before if job is not None else None,
+        window=terms.window,
+        after=one.candidate.after,
+        strict=terms.strict,
+        deadline=terms.due(job.submitted_at if job is not None else begins_at, zone),
+    )
 
 
 def _finding(candidate: Candidate, performance: Performance | None) -> Finding:

@@ -302,7 +302,7 @@ def _queued(store: Store) -> list[_Asked]:
     for dependency in store.dependencies():
         after[dependency.job_id].append(dependency.on)
     found = []
-    for job in sorted(store.jobs(ended=0), key=_turn):
+    for job in sorted(store.jobs(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:
             spec = _spec_of(store, job.id)
         except (LqError, ValueError):
@@ -324,10 +324,6 @@ def _queued(store: Store) -> list[_Asked]:
             )
         )
     return found
-
-
-def _turn(job: Job) -> tuple[bool, int, float]:
-    return job.status is not Status.RUNNING, -job.priority, job.place if job.place is not None else float(job.id)
 
 
 def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:

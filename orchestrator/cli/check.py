@@ -74,18 +74,23 @@ def check(
             candidates = checking.of_queue(app)
         else:
             candidates = checking.of_files(app, files, overwrite=overwrite, sets=sets)
-        begins_at, findings = _begins_at(app), []
+        begins_at, slots = _begins_at(app), app.settings().slots
+        findings: list[Finding] = []
         for candidate in candidates:
             _announce(candidate)
             findings.append(checking.rehearsed(app, candidate, timeout_s=timeout_s))
             if not as_json:
-                hours = checking.timetable(findings, begins_at=max(begins_at, time.time()), zone=None)
+                hours = checking.timetable(findings, begins_at=max(begins_at, time.time()), slots=slots)
                 _tell(app, findings[-1], hours[-1])
-        hours = checking.timetable(findings, begins_at=max(begins_at, time.time()), zone=None)
+        begins_at = max(begins_at, time.time())
+        hours = checking.timetable(findings, begins_at=begins_at, slots=slots)
         if as_json:
             output.print_json(_content(app, findings, hours))
         else:
-            _tell_sum(findings, hours, whole_queue=whole_queue)
+            for place, now in enumerate(hours):
+                alone = checking.timetable(findings[: place + 1], begins_at=begins_at, slots=slots)[-1]
+                _tell_what_moved(findings[place], alone, now)
+            _tell_sum(findings, hours, slots=slots, whole_queue=whole_queue)
     _require_good(findings)
 
 
@@ -106,12 +111,15 @@ def _announce(candidate: Candidate) -> None:
 
 def _tell(app: App, found: Finding, hours: Hours) -> None:
     candidate = found.candidate
-    who = f"job {candidate.job.id} {candidate.name}" if candidate.job is not None else candidate.name
     held = ", held" if candidate.job is not None and candidate.job.status is Status.HELD else ""
-    click.echo(f"{who}: {'would run' if found.ok else 'WOULD FAIL'}{held}")
+    click.echo(f"{_who(candidate)}: {'would run' if found.ok else 'WOULD FAIL'}{held}")
     for label, text in _lines(app, found, hours):
         _print(label, text)
     click.echo()
+
+
+def _who(candidate: Candidate) -> str:
+    return f"job {candidate.job.id} {candidate.name}" if candidate.job is not None else candidate.name
 
 
 def _print(label: str, text: str) -> None:
@@ -176,7 +184,8 @@ def _time(found: Finding) -> str:
 
 
 def _done(hours: Hours, found: Finding) -> str:
-    assert hours.ends_at is not None and hours.begins_at is not None
+    if hours.ends_at is None or hours.begins_at is None:
+        return "not within a year"
     begins = "if it begins now" if hours.begins_at - time.time() < 60 else f"if it begins {_hour(hours.begins_at)}"
     window = f", in its window {found.candidate.spec.lq.window}" if found.candidate.spec.lq.window else ""
     due = f"; due {_hour(hours.due_at)}" if hours.due_at is not None else ""
@@ -205,7 +214,14 @@ def _data(found: Finding) -> str:
     )
 
 
-def _tell_sum(findings: Sequence[Finding], hours: Sequence[Hours], *, whole_queue: bool) -> None:
+def _tell_what_moved(found: Finding, before: Hours, now: Hours) -> None:
+    """Say it where a job is done later than was told before those behind it were known, one of which trains first."""
+    if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
+        hour = _hour(now.ends_at)
+        click.echo(f"{_who(found.candidate)}: done {hour}, later than told above: a job behind it may begin sooner")
+
+
+def _tell_sum(findings: Sequence[Finding], hours: Sequence[Hours], *, slots: int, whole_queue: bool) -> None:
     if not findings:
         click.echo("nothing waits in the queue")
         return
@@ -219,7 +235,8 @@ def _tell_sum(findings: Sequence[Finding], hours: Sequence[Hours], *, whole_queu
     if ends is None:
         click.echo("none of them would run")
         return
-    jobs = "1 job" if len(counted) == 1 else f"{len(counted)} jobs, one after the other"
+    order = "one after the other" if slots == 1 else f"up to {slots} at a time"
+    jobs = "1 job" if len(counted) == 1 else f"{len(counted)} jobs, {order}"
     click.echo(f"{jobs}: {duration(total)}, all done {_hour(ends)}{without}")
 
 

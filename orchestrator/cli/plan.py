@@ -118,8 +118,9 @@ def _memory(found: Estimate) -> dict[str, Any]:
 def _tell(plan: Plan) -> None:
     console = output.console()
     limits = sorted({one.limit for one in plan.jobs})
-    shown = " to ".join(_gb(limit) for limit in dict.fromkeys((limits[0], limits[-1]))) if limits else "none"
-    click.echo(f"memory: limit {shown} GB, of {_gb(plan.recommended)} GB ({plan.recommended_by})")
+    shown = " to ".join(_gb(limit) for limit in dict.fromkeys((*limits[:1], *limits[-1:])))
+    limit = f"limit {shown} GB, of " if limits else ""
+    click.echo(f"memory: {limit}{_gb(plan.recommended)} GB ({plan.recommended_by})")
     click.echo(_disk(plan))
     if plan.queue_paused:
         click.echo("queue:  paused; the times hold if it goes on now: lq resume --queue")

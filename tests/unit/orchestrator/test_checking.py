@@ -71,8 +71,8 @@ def found(hours: float | None, *, job: Job | None = None, fails: bool = False, *
     )
 
 
-def table(*findings: Finding, begins_at: float) -> list[tuple[float | None, float | None]]:
-    hours = checking.timetable(findings, begins_at=begins_at, zone=UTC)
+def table(*findings: Finding, begins_at: float, slots: int = 1) -> list[tuple[float | None, float | None]]:
+    hours = checking.timetable(findings, begins_at=begins_at, slots=slots, zone=UTC)
     return [(one.begins_at, one.ends_at) for one in hours]
 
 
@@ -82,6 +82,35 @@ def test_jobs_train_one_after_the_other() -> None:
 
 def test_a_window_is_waited_for_and_kept() -> None:
     assert table(found(3, window="22:00-00:00"), begins_at=at(20)) == [(at(22), at(23, day=2))]
+
+
+def test_a_job_whose_window_is_closed_lets_others_go_first() -> None:
+    assert table(found(3, window="22:00-06:00"), found(1), begins_at=at(20)) == [
+        (at(22), at(1, day=2)),
+        (at(20), at(21)),
+    ]
+
+
+def test_a_job_that_went_first_may_end_after_the_window_has_opened() -> None:
+    assert table(found(3, window="22:00-06:00"), found(3), begins_at=at(20)) == [
+        (at(23), at(2, day=2)),
+        (at(20), at(23)),
+    ]
+
+
+def test_a_strict_job_lets_nobody_go_first() -> None:
+    assert table(found(1, window="22:00-06:00", strict=True), found(1), begins_at=at(20)) == [
+        (at(22), at(23)),
+        (at(23), at(0, day=2)),
+    ]
+
+
+def test_two_slots_train_two_jobs_at_a_time() -> None:
+    assert table(found(2), found(1), found(1), begins_at=at(20), slots=2) == [
+        (at(20), at(22)),
+        (at(20), at(21)),
+        (at(21), at(22)),
+    ]
 
 
 def test_what_would_fail_takes_no_part_of_the_night() -> None:
@@ -106,6 +135,16 @@ def test_a_held_job_is_told_its_hours_and_takes_none(home: Home) -> None:
 def test_a_waiting_job_begins_when_it_may(home: Home) -> None:
     waiting = dataclasses.replace(home.queued(), status=Status.WAITING, not_before=at(21))
     assert table(found(1, job=waiting), begins_at=at(20)) == [(at(21), at(22))]
+
+
+def test_a_job_waits_for_the_one_it_names(home: Home) -> None:
+    first, second = home.queued("first"), home.queued("second")
+    second_found = found(1, job=second)
+    waits = dataclasses.replace(second_found.candidate, after=(first.id,))
+    assert table(dataclasses.replace(second_found, candidate=waits), found(2, job=first), begins_at=at(20)) == [
+        (at(22), at(23)),
+        (at(20), at(22)),
+    ]
 
 
 def test_an_hour_without_a_day_is_due_after_the_job_was_asked_for(home: Home) -> None:

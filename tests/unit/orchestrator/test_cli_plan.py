@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -109,7 +110,9 @@ def test_a_file_is_planned_and_nothing_is_queued_or_trained(home: Home, shop: Pa
 def test_a_home_that_is_not_there_is_not_made(tmp_path: Path, shop: Path) -> None:
     lq = InProcess(tmp_path / "none")
     assert len(lq.json("plan", file(shop))["jobs"]) == 1
-    assert lq("plan").out.endswith("nothing is queued; plan a file: lq plan config.yaml\n")
+    out = lq("plan").out
+    assert out.endswith("nothing is queued; plan a file: lq plan config.yaml\n")
+    assert re.match(r"memory: [\d.]+ GB \(", out)
     assert not (tmp_path / "none").exists()
 
 
