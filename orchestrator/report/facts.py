@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.course import Leg
+from jobs.outcomes import Outcome
 from jobs.states import Status
 from orchestrator.report.findings import Findings
 from orchestrator.report.measured import Answer, Dataset, Hardware, Parameters
@@ -262,6 +263,11 @@ class Facts:
     def restarts(self) -> tuple[AttemptFacts, ...]:
         """Every attempt but the first."""
         return self.attempts[1:]
+
+    @property
+    def planned_restarts(self) -> int:
+        """How many of them follow a stop that was asked for: a pause, a closed window, the end of a segment."""
+        return sum(before.outcome == Outcome.STOPPED for before in self.attempts[:-1])
 
     @property
     def repeated_iterations(self) -> int:

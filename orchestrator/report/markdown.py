@@ -29,6 +29,7 @@ from orchestrator.report.wording import (
     loss_with_error,
     loss_with_interval,
     moment,
+    planned_of,
     size,
     table,
     times,
@@ -103,11 +104,12 @@ def _summary_of_run(facts: Facts) -> str:
 
 
 def _cost(facts: Facts) -> str:
-    if not facts.restarts:
+    count = len(facts.restarts)
+    if not count:
         return "no restart"
     given_up = f", {whole(facts.given_up_iterations)} given up" if facts.given_up_iterations else ""
     repeated = f"{times(facts.repeated_iterations, 'iteration')} trained twice"
-    return f"{times(len(facts.restarts), 'restart')}, {repeated}{given_up}"
+    return f"{times(count, 'restart')}{planned_of(count, facts.planned_restarts)}, {repeated}{given_up}"
 
 
 def _summary_of_loss(facts: Facts) -> str:
@@ -159,7 +161,7 @@ def _key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
         ("Test loss", _measured_at(facts.test)),
         ("Speed, median", f"{figure(progress.it_s, 'it/s')}, {figure(progress.tok_s, 'tokens/s')}"),
         ("Peak memory", size(progress.peak_bytes)),
-        ("Restarts", f"{len(facts.restarts)}"),
+        ("Restarts", f"{len(facts.restarts)}{planned_of(len(facts.restarts), facts.planned_restarts)}"),
         ("Submitted", moment(clock.submitted_at, zone)),
         ("Started", moment(clock.started_at, zone)),
         ("Ended", moment(clock.ended_at, zone) if clock.ended_at else "not yet"),

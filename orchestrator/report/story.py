@@ -17,6 +17,7 @@ from orchestrator.report.wording import (
     loss,
     moment,
     or_unknown,
+    planned_of,
     table,
     times,
     whole,
@@ -47,13 +48,14 @@ def what_happened(facts: Facts, zone: tzinfo | None) -> list[str]:
     if not facts.restarts:
         return [*title, f"One attempt, no restart. It {_end_of(facts.attempts[0])}."]
     stories = [
-        f"{count}. {_restart(before, attempt)}"
-        for count, (before, attempt) in enumerate(itertools.pairwise(facts.attempts), start=1)
+        f"{place}. {_restart(before, attempt)}"
+        for place, (before, attempt) in enumerate(itertools.pairwise(facts.attempts), start=1)
     ]
-    last = facts.attempts[-1]
+    last, count = facts.attempts[-1], len(facts.restarts)
     return [
         *title,
-        f"{times(len(facts.restarts), 'restart')}; {times(facts.repeated_iterations, 'iteration')} trained twice"
+        f"{times(count, 'restart')}{planned_of(count, facts.planned_restarts)}; "
+        + f"{times(facts.repeated_iterations, 'iteration')} trained twice"
         + (f", {whole(facts.given_up_iterations)} given up by the loss guard." if facts.given_up_iterations else "."),
         "",
         *stories,

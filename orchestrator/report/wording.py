@@ -106,6 +106,19 @@ def times(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def planned_of(count: int, planned: int) -> str:
+    """Say how many restarts follow a stop that was asked for, and no death: " (2 after a planned stop)".
+
+    Args:
+        count: attempts after the first.
+        planned: those of them; nothing is said of none.
+    """
+    if not planned:
+        return ""
+    which = "" if count == 1 else "all " if count == planned else f"{planned:,} "
+    return f" ({which}after a planned stop)"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
     """Return the lines of an aligned table.
 

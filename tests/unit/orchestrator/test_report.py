@@ -27,6 +27,7 @@ from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
 from orchestrator.report.make import make, to_json
 from orchestrator.report.markdown import render
+from orchestrator.report.wording import planned_of
 from tests.unit.orchestrator.report_runs import ERROR, START, TWO_RESTARTS, WORKER, Life, Run, killed, train_loss
 
 END = START + 405.0
@@ -97,6 +98,20 @@ def test_a_restart_tells_what_it_cost_in_iterations_and_seconds(finished: Run) -
     # 5 s of loading, then the repeated iterations at 2 a second
     assert second.catch_up_seconds == pytest.approx(5 + 37 / 2)
     assert third.catch_up_seconds == pytest.approx(5 + 50 / 2)
+
+
+def test_a_restart_after_a_planned_stop_is_told_apart_from_one_after_a_death(fresh: Run) -> None:
+    paused: dict[str, Any] = {"outcome": Outcome.STOPPED, "reason": Reason.WINDOW_CLOSED, "detail": "its window closed"}
+    fresh.play(Life(first=0, last=100, begins=0, quality="fresh", **paused), Life(first=100, last=600, begins=900))
+    text = _text(_facts(fresh))
+    assert "5 min 10 s in training, 1 restart (after a planned stop), 0 iterations trained twice." in text
+    assert "\n1 restart (after a planned stop); 0 iterations trained twice.\n" in text
+    assert re.search(r"^\| Restarts +\| 1 \(after a planned stop\) +\|$", text, re.MULTILINE)
+    assert [planned_of(count, planned) for count, planned in ((3, 0), (3, 2), (3, 3))] == [
+        "",
+        " (2 after a planned stop)",
+        " (all after a planned stop)",
+    ]
 
 
 def test_an_attempt_that_died_while_loading_does_not_hide_what_was_repeated(fresh: Run) -> None:
