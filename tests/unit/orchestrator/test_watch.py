@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,20 +48,21 @@ def test_an_observer_that_is_stopped_while_it_hears_is_no_error(
     assert caplog.records == []
 
 
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """Let this process open nothing more, as where every instance of inotify is taken by an editor."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))  # what is open stays open
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+NOTHING_LEFT = """
+import pathlib, resource, sys
+from orchestrator.watch import FileBell
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # what is open stays open
+with FileBell(pathlib.Path(sys.argv[1])) as bell:
+    print(bell.wait(0.1))
+"""
 
 
 def test_where_nothing_can_be_watched_waiting_times_out(tmp_path: Path) -> None:
-    with no_descriptor_left(), FileBell(tmp_path / "events.jsonl") as bell:
-        assert not bell.wait(0.1)
+    """As where an editor has taken every instance of inotify."""
+    line = [sys.executable, "-c", NOTHING_LEFT, tmp_path / "events.jsonl"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_what_is_not_there_is_not_watched_and_no_thread_stays(tmp_path: Path) -> None:
