@@ -38,6 +38,7 @@ def test_a_trainer_outlives_its_worker_killed_or_sent_home_and_the_next_one_adop
     assert [event.data["pid"] for event in training.events(Kind.STARTED)] == [trainer]
 
 
+@pytest.mark.slow
 def test_with_worker_and_trainer_killed_the_next_worker_resumes(
     lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

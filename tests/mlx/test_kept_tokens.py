@@ -46,6 +46,7 @@ def misled(path: Path) -> None:
     path.write_bytes(_packed(key, kept))
 
 
+@pytest.mark.slow
 def test_kept_tokens_change_no_bit_and_serve_other_jobs(build: Build, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     without = build("without").finish()
