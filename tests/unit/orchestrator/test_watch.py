@@ -60,7 +60,7 @@ with FileBell(pathlib.Path(sys.argv[1])) as bell:
 
 def test_where_nothing_can_be_watched_waiting_times_out(tmp_path: Path) -> None:
     """As where an editor has taken every instance of inotify."""
-    line = [sys.executable, "-c", NOTHING_LEFT, tmp_path / "events.jsonl"]
+    line = [sys.executable, "-c", NOTHING_LEFT, str(tmp_path / "events.jsonl")]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
