@@ -25,6 +25,9 @@ from workers.lock import Held, LockFile
 MESSENGERS = 2
 """Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
 
+HOMELESS_S = 30.0
+"""After so long without its home a worker goes: somebody deleted it. A disk that comes back sooner is waited for."""
+
 _STANDBY_S = 1.0
 """Between two tries of a worker that stands by."""
 
@@ -90,8 +93,14 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
         with Porter(Inbox(app)):
+            has_home = time.monotonic()
             while not over.wait(1.0):
-                pass
+                if lock.stands():
+                    has_home = time.monotonic()
+                elif time.monotonic() - has_home >= HOMELESS_S:
+                    log.error("%s is gone, or another one lies there", home.path)
+                    night.going_home.set()
+                    break
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)

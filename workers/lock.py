@@ -57,6 +57,16 @@ class LockFile:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
+    def stands(self) -> bool:
+        """Say whether the file still lies where it was taken; else another could take the lock of a new one there."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # not to be seen just now: no proof
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
     def release(self) -> None:
         """Let it go; the file stays, because removing it would let two holders lock two files."""
         os.close(self._descriptor)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import Lq, Workshop
+from tests.harness import Lq, Workshop, lives, until
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
@@ -34,6 +35,19 @@ def test_a_second_worker_is_refused_and_the_first_one_stays(lq: Lq) -> None:
     assert str(first) in refused.err
     assert str(first) in lq("worker", "--detach").out
     assert lq.worker() == first
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_a_worker_whose_home_was_deleted_goes(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    worker = lq.start_worker()
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=100_000))
+    training.trained(1)
+    trainer = training.trainer()
+    shutil.rmtree(lq.home, ignore_errors=True)  # the trainer writes there meanwhile
+    shutil.rmtree(lq.home, ignore_errors=True)
+    until(lambda: not lives(trainer), "the trainer to be gone", seconds=60)
+    until(lambda: not lives(worker), "the worker to be gone", seconds=60)
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,15 @@ def test_it_can_be_taken_again_after_it_was_let_go(path: Path) -> None:
     first.release()
     LockFile.take(path).release()
     assert path.exists()
+
+
+def test_a_lock_whose_file_was_deleted_or_replaced_stands_no_more(path: Path) -> None:
+    lock = LockFile.take(path)
+    try:
+        assert lock.stands()
+        path.unlink()
+        assert not lock.stands()
+        path.touch()
+        assert not lock.stands()
+    finally:
+        lock.release()
