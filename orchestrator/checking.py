@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -27,7 +26,7 @@ from jobs.rehearsal import Failure, Forecast, Tried
 from jobs.spec import JobSpec
 from jobs.states import Status
 from jobs.terms import terms_of
-from jobs.timeline import Ahead, timeline
+from jobs.timeline import Ahead, Placed, timeline
 from orchestrator import budget, device
 from orchestrator.app import App
 from orchestrator.device import Beside
@@ -149,9 +148,7 @@ def of_queue(app: App) -> list[Candidate]:
     """Return the jobs that are still to train, as they were submitted, in the order in which they get their turn."""
     jobs = sorted(app.store.jobs(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
     asked = [(job, JobSpec.model_validate_json(app.store.spec_json(job.id))) for job in jobs if job.status in ASKED]
-    after: dict[int, list[int]] = defaultdict(list)
-    for one in app.store.dependencies() if asked else ():
-        after[one.job_id].append(one.on)
+    awaited = app.store.awaited() if asked else {}
     looked = [_data_of(spec) for _, spec in asked]
     needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]
     shortages = budget.shortages(app, needs, queued=[job.id for job, _ in asked])
@@ -166,7 +163,7 @@ def of_queue(app: App) -> list[Candidate]:
             shortage=shortage,
             invalid=invalid,
             notes=(),
-            after=tuple(after[job.id]),
+            after=awaited.get(job.id, ()),
         )
         for (job, spec), need, shortage, (_, invalid) in zip(asked, needs, shortages, looked, strict=True)
     ]
@@ -218,14 +215,15 @@ def timetable(
         zone: whose hours windows and deadlines are; None for the machine's own zone.
     """
     ahead = [_ahead(place, one, begins_at, zone) for place, one in enumerate(findings)]
-    counted = [coming for coming, one in zip(ahead, findings, strict=True) if one.counts and one.forecast is not None]
-    night = timeline(counted, now=begins_at, slots=slots, zone=zone)
-    placed = {one.id: one for one in night}
-    for coming, one in zip(ahead, findings, strict=True):
-        if not one.counts and one.forecast is not None:
-            beside = [other for other in ahead if other is coming or other in counted]
-            alone = timeline(beside, now=begins_at, slots=slots, zone=zone)
-            placed[coming.id] = next(other for other in alone if other.id == coming.id)
+    known = [coming for coming in ahead if coming.seconds is not None]
+    counted = {coming.id for coming, one in zip(ahead, findings, strict=True) if one.counts}
+
+    def night(more: int | None = None) -> dict[int, Placed]:
+        jobs = [coming for coming in known if coming.id in counted or coming.id == more]
+        return {placed.id: placed for placed in timeline(jobs, now=begins_at, slots=slots, zone=zone)}
+
+    placed = night()
+    placed |= {coming.id: night(coming.id)[coming.id] for coming in known if coming.id not in counted}
     return [
         Hours(
             begins_at=placed[coming.id].start if coming.id in placed else None,

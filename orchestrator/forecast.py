@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
@@ -32,10 +31,7 @@ def starts(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) 
         slots: jobs at a time.
         zone: whose hours windows are; None for the machine's own zone.
     """
-    fits, legs = store.fits(), store.latest_legs()
-    after: dict[int, list[int]] = defaultdict(list)
-    for one in store.dependencies():
-        after[one.job_id].append(one.on)
+    fits, legs, awaited = store.fits(), store.latest_legs(), store.awaited()
     ahead = [Ahead(id=job.id, seconds=job.eta_seconds, running=True) for job in store.running()]
     for waiting in store.line():
         job, spec = waiting.job, json.loads(waiting.spec_json)
@@ -46,7 +42,7 @@ def starts(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) 
                 seconds=_seconds(job, spec, legs.get(job.id), fits),
                 not_before=job.not_before if job.status is Status.WAITING else None,
                 window=terms.window,
-                after=tuple(after[job.id]),
+                after=awaited.get(job.id, ()),
                 strict=terms.strict,
                 deadline=terms.due(job.submitted_at, zone),
             )

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs import hours, memory_need, run_time
+from jobs import memory_need, run_time
 from jobs.budget import Need
 from jobs.course import Course, Leg
 from jobs.errors import LqError
@@ -24,6 +23,7 @@ from jobs.memory_need import Estimate
 from jobs.run_time import RunTime
 from jobs.spec import JobSpec
 from jobs.states import Status
+from jobs.terms import terms_of
 from jobs.timeline import Ahead, Placed, timeline
 from orchestrator import budget
 from orchestrator.app import App
@@ -298,10 +298,7 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
 def _queued(store: Store) -> list[_Asked]:
     """Return the jobs that have not ended, in the order in which they are chosen."""
     by_themselves = store.paused_by_worker()
-    after: dict[int, list[int]] = defaultdict(list)
-    for dependency in store.dependencies():
-        after[dependency.job_id].append(dependency.on)
-    found = []
+    awaited, found = store.awaited(), []
     for job in sorted(store.jobs(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:
             spec = _spec_of(store, job.id)
@@ -319,7 +316,7 @@ def _queued(store: Store) -> list[_Asked]:
                 asked_at=job.submitted_at,
                 held=held,
                 valid_rows=valid_rows(job),
-                after=tuple(after[job.id]),
+                after=awaited.get(job.id, ()),
                 notes=(),
             )
         )
@@ -357,17 +354,17 @@ def _spec_of(store: Store, job_id: int) -> JobSpec:
 
 
 def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:
-    lq = one.spec.lq
+    terms = terms_of(one.spec.model_dump(mode="json"))
     return Ahead(
         id=one.key,
         seconds=left.expected if left is not None else None,
         running=one.job is not None and one.job.status is Status.RUNNING,
         held=one.held,
         not_before=one.job.not_before if one.job is not None and one.job.status is Status.WAITING else None,
-        window=hours.span_of(lq.window) if lq.window is not None else None,
+        window=terms.window,
         after=_predecessors(one, asked),
-        strict=lq.strict,
-        deadline=hours.due_at(hours.due_of(lq.deadline), one.asked_at, None) if lq.deadline is not None else None,
+        strict=terms.strict,
+        deadline=terms.due(one.asked_at, None),
     )
 
 

@@ -93,19 +93,25 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
         with Porter(Inbox(app)):
-            has_home = time.monotonic()
-            while not over.wait(1.0):
-                if lock.stands():
-                    has_home = time.monotonic()
-                elif time.monotonic() - has_home >= HOMELESS_S:
-                    log.error("%s is gone, or another one lies there", home.path)
-                    night.going_home.set()
-                    break
+            if not _stay(over, lock):
+                log.error("%s is gone, or another one lies there", home.path)
+                night.going_home.set()
         say("going home: running jobs write a checkpoint first")
         log.info("worker %d goes home", night.owner.pid)
         consumer.stop(graceful=True)
         shift.go_home()
         log.info("worker %d is gone", night.owner.pid)
+
+
+def _stay(over: threading.Event, lock: LockFile) -> bool:
+    """Wait for the end of the shift; False where the home was lost before."""
+    had_home = time.monotonic()
+    while not over.wait(1.0):
+        if lock.stands():
+            had_home = time.monotonic()
+        elif time.monotonic() - had_home >= HOMELESS_S:
+            return False
+    return True
 
 
 def _listen(night: Night, over: threading.Event) -> None:

@@ -60,12 +60,11 @@ class LockFile:
     def stands(self) -> bool:
         """Say whether the file still lies where it was taken; else another could take the lock of a new one there."""
         try:
-            there = self.path.stat()
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # not to be seen just now: no proof
-        return os.path.samestat(there, os.fstat(self._descriptor))
+            return True  # not to be seen just now (a disk that was pulled out): no proof
 
     def release(self) -> None:
         """Let it go; the file stays, because removing it would let two holders lock two files."""

@@ -87,9 +87,9 @@ def check(
         if as_json:
             output.print_json(_content(app, findings, hours))
         else:
-            for place, now in enumerate(hours):
-                alone = checking.timetable(findings[: place + 1], begins_at=begins_at, slots=slots)[-1]
-                _tell_what_moved(findings[place], alone, now)
+            for place, (found, now) in enumerate(zip(findings, hours, strict=True), start=1):
+                before = checking.timetable(findings[:place], begins_at=begins_at, slots=slots)[-1]
+                _tell_if_moved(found, before, now)
             _tell_sum(findings, hours, slots=slots, whole_queue=whole_queue)
     _require_good(findings)
 
@@ -214,7 +214,7 @@ def _data(found: Finding) -> str:
     )
 
 
-def _tell_what_moved(found: Finding, before: Hours, now: Hours) -> None:
+def _tell_if_moved(found: Finding, before: Hours, now: Hours) -> None:
     """Say it where a job is done later than was told before those behind it were known, one of which trains first."""
     if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
         hour = _hour(now.ends_at)

@@ -39,6 +39,13 @@ class Line(Database):
         with self.reading() as db:
             return [Waiting(job=to_job(row), spec_json=row["spec_json"]) for row in db.execute(query).mappings()]
 
+    def awaited(self) -> dict[int, tuple[int, ...]]:
+        """Return the jobs that each job waits for, by its id; a job that waits for nobody is not there."""
+        found: dict[int, tuple[int, ...]] = {}
+        for one in self.dependencies():
+            found[one.job_id] = (*found.get(one.job_id, ()), one.on)
+        return found
+
     def dependencies(self, *, of: int | None = None) -> list[Dependency]:
         """Return who waits for whom, of the jobs that may still start.
 

@@ -44,8 +44,12 @@ def test_a_worker_whose_home_was_deleted_goes(lq: Lq, workshop: Workshop, tmp_pa
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=100_000))
     training.trained(1)
     trainer = training.trainer()
-    shutil.rmtree(lq.home, ignore_errors=True)  # the trainer writes there meanwhile
-    shutil.rmtree(lq.home, ignore_errors=True)
+
+    def deleted() -> bool:
+        shutil.rmtree(lq.home, ignore_errors=True)  # the trainer writes there meanwhile
+        return not lq.home.exists()
+
+    until(deleted, "the home to be gone")
     until(lambda: not lives(trainer), "the trainer to be gone", seconds=60)
     until(lambda: not lives(worker), "the worker to be gone", seconds=60)
 

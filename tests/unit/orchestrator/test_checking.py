@@ -98,6 +98,12 @@ def test_a_job_that_went_first_may_end_after_the_window_has_opened() -> None:
     ]
 
 
+def test_a_turn_that_does_not_come_in_a_year_is_not_known() -> None:
+    long, behind = table(found(400 * 24), found(1), begins_at=at(20))
+    assert long == (at(20), at(20) + 400 * 24 * HOUR)
+    assert behind == (None, None)
+
+
 def test_a_strict_job_lets_nobody_go_first() -> None:
     assert table(found(1, window="22:00-06:00", strict=True), found(1), begins_at=at(20)) == [
         (at(22), at(23)),
