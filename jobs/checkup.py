@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from orchestrator.service_reading import ServiceReading
+
 
 class State(StrEnum):
     """How well something is."""
@@ -124,18 +126,6 @@ def notifications(names: Sequence[str], wrong: str | None) -> Check:
         return warn(name, "nobody is told how a night went", "name services in settings.yaml (README: Settings)")
     count = f"{len(names)} service{'' if len(names) == 1 else 's'}"
     return ok(name, f"{count}: {', '.join(names)}; try: lq notify test")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServiceReading:
-    """What is known of the file that starts the worker after a login."""
-
-    path: Path  # where it is or would be
-    present: bool  # whether it is there
-    program: str | None  # what it starts; None where it does not say
-    program_there: bool  # whether that exists
-    home: str | None  # the home it looks after; None where it does not say
-    here: str  # this home
 
 
 def service(read: ServiceReading) -> Check:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from jobs.checkup import Check, fail, gb, ok, warn
+from workers.device import Device
+from workers.mounts import Mount
 
 OLDEST_PYTHON = (3, 11)
 
@@ -27,18 +29,6 @@ def python(version: tuple[int, ...], *, translated: bool, path: str) -> Check:
         says = f"{shown} for Intel, on Apple silicon: MLX has no Metal in it"
         return fail(name, says, "install lq into a Python built for arm64")
     return ok(name, f"{shown}, {path}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Device:
-    """What a child that imported MLX found."""
-
-    mlx: str  # version
-    mlx_lm: str  # version
-    device: str  # as MLX calls it, with the processor's name
-    metal: bool  # whether Metal is there
-    recommended: int  # bytes the device recommends to take
-    kernel_error: str | None  # why a compiled function could not be run
 
 
 def mlx(read: Device | str, least: Mapping[str, str], *, apple: bool) -> Check:
@@ -144,14 +134,6 @@ def disk(free: int, floor: int, place: str) -> Check:
     if free < floor + 10 * GIB:
         return warn(name, f"{says} ({place})", "a model and its checkpoints take some GB: lq prune --all, lq clean")
     return ok(name, says)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mount:
-    """The file system a folder lies on."""
-
-    kind: str  # as the system calls it: ext4, apfs, nfs4, fuse.sshfs
-    place: str  # where it is mounted
 
 
 _NETWORK = frozenset(

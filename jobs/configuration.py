@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.course import Leg
+from jobs.spec import JobSpec
 
 KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "optimizer")
 """Keys of a job file that `key_of` looks at beside those of the leg."""
@@ -22,3 +23,8 @@ def key_of(spec: Mapping[str, Any], leg: Leg) -> str:
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
     names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])
     return json.dumps([*names, leg.batch_size, leg.max_seq_length, leg.grad_checkpoint])
+
+
+def fit_key(spec: JobSpec, leg: Leg) -> str:
+    """Return what names a configuration as far as its memory goes."""
+    return key_of(spec.model_dump(include=set(KEYS)), leg)

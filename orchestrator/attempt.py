@@ -29,6 +29,7 @@ from orchestrator.guard import LossGuard
 from orchestrator.ingest import ingest
 from orchestrator.lateness import Forecast
 from orchestrator.night import Night
+from orchestrator.provenance import train_rows
 from orchestrator.report.wording import duration
 from orchestrator.surroundings import VANISHED_GRACE_S, Surroundings
 from orchestrator.telling import Teller
@@ -80,7 +81,7 @@ class Story:
     def _set_out(self) -> None:
         """Take the course as it stands, and begin to fold the losses that lead to the present weights."""
         self.course = self.store.course(self.job.id, self.spec)
-        rows = judgement.train_rows(self.job)
+        rows = train_rows(self.job)
         self.losses = LossGuard(self.store, self.job, self.spec, self.course, train_rows=rows)
 
     def tell(self) -> None:

@@ -17,6 +17,7 @@ from configs.data_files import check_data
 from jobs import cautions, rehearsal
 from jobs.budget import Need
 from jobs.cautions import Caution, Data
+from jobs.configuration import fit_key
 from jobs.course import Course, Leg
 from jobs.errors import InvalidInput
 from jobs.events import Event, Kind, number
@@ -30,7 +31,6 @@ from jobs.timeline import Ahead, Placed, timeline
 from orchestrator import budget, device
 from orchestrator.app import App
 from orchestrator.device import Beside
-from orchestrator.judgement import fit_key
 from orchestrator.rehearsing import Performance, perform
 from orchestrator.submit import check_beside
 

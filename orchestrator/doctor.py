@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING
 
 from jobs import checkup, checkup_machine
 from jobs.checkup import Check
-from jobs.checkup_machine import Device
 from jobs.errors import ConfigInvalid, HomeUnusable, StoreUnusable
 from orchestrator import duty, service_reading
 from orchestrator.home import Home
 from workers import machine_readings, mounts, process, readings, sensors
 from workers.awake import TOOL
-from workers.device import Asking
+from workers.device import Asking, Device
 from workers.measures import limit_bytes
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ def _zone(patient: Patient) -> Check:
 
 
 def _packages(patient: Patient) -> Check:
-    from orchestrator.cli import PACKAGES, shadowed
+    from orchestrator.installation import PACKAGES, shadowed
 
     own = Path(__file__).resolve().parents[1]
     folders = [Path(part) for part in patient.environment.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from jobs.configuration import fit_key
 from jobs.course import Course, Leg
 from jobs.errors import LqError
 from jobs.job import Fit, Job, ProgressPoint
@@ -15,7 +16,6 @@ from jobs.memory_need import Measurement
 from jobs.run_time import SAME_SPREAD, Pace, Seen, pace_from
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator.judgement import fit_key
 from orchestrator.reckoning import Reckoner
 
 if TYPE_CHECKING:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jobs import policy
-from jobs.configuration import KEYS, key_of
-from jobs.course import Course, Leg
+from jobs.configuration import fit_key
+from jobs.course import Course
 from jobs.exits import NEAR_THE_LIMIT
 from jobs.going_back import GUARD_REASONS
 from jobs.job import Attempt, Fit, Incident, Job
@@ -26,6 +25,7 @@ from jobs.states import Status
 from orchestrator import guard
 from orchestrator.guard import LossGuard
 from orchestrator.night import Night
+from orchestrator.provenance import train_rows
 from orchestrator.vitals import Vitals
 from workers import checkpoints, process
 from workers.job_dir import JobDir
@@ -142,25 +142,6 @@ def _candidates(loss_guard: LossGuard) -> list[Candidate]:
     return loss_guard.candidates()
 
 
-def train_rows(job: Job) -> int | None:
-    """Return the rows of the training set as counted at submit; None where they were not."""
-    return _rows(job, "train.jsonl")
-
-
-def valid_rows(job: Job) -> int | None:
-    """Return the rows of the validation set as counted at submit, 0 where there is none; None where they were not."""
-    return _rows(job, "valid.jsonl", 0)
-
-
-def _rows(job: Job, name: str, absent: int | None = None) -> int | None:
-    try:
-        data = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())["data"]
-        rows = data["files"][name]["rows"] if name in data["files"] or data["source"] != "folder" else absent
-        return None if rows is None else int(rows)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
     """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
     checkpoint, _ = checkpoints.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
@@ -257,8 +238,3 @@ def remember_fit(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals
             validation_s=vitals.validation_s,
         )
         night.app.store.remember_fit(fit_key(spec, leg), fit, night.clock())
-
-
-def fit_key(spec: JobSpec, leg: Leg) -> str:
-    """Return what names a configuration as far as its memory goes."""
-    return key_of(spec.model_dump(include=set(KEYS)), leg)

@@ -28,7 +28,7 @@ from jobs.timeline import Ahead, Placed, timeline
 from orchestrator import budget
 from orchestrator.app import App
 from orchestrator.earlier_runs import EarlierRuns, showed_by
-from orchestrator.judgement import valid_rows
+from orchestrator.provenance import valid_rows
 from orchestrator.reckoning import Reckoner
 from workers import sensors
 from workers.measures import limit_bytes

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobs.configuration import fit_key
 from jobs.course import Leg
 from jobs.job import Job
 from jobs.obstacles import Obstacle, Why
 from jobs.spec import JobSpec
-from orchestrator.judgement import fit_key
 from orchestrator.report.wording import size
 from orchestrator.store.line import Waiting
 from orchestrator.store.store import Store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import plistlib
 import re
 import sys
@@ -10,9 +11,21 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from jobs.checkup import ServiceReading
 from orchestrator.home import VARIABLE, Home
 from orchestrator.service_files import LABEL, UNIT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServiceReading:
+    """What is known of the file that starts the worker after a login."""
+
+    path: Path  # where it is or would be
+    present: bool  # whether it is there
+    program: str | None  # what it starts; None where it does not say
+    program_there: bool  # whether that exists
+    home: str | None  # the home it looks after; None where it does not say
+    here: str  # this home
+
 
 _STARTS = re.compile(r'^ExecStart=\s*(?:"([^"]+)"|(\S+))', re.MULTILINE)
 _HOME = re.compile(rf'^Environment=.*?"?{VARIABLE}=([^"\n]*?)(?:"|\s|$)', re.MULTILINE)

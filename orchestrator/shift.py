@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.configuration import fit_key
 from jobs.course import Leg
 from jobs.errors import LqError
 from jobs.job import Job, NewMessage
@@ -15,7 +16,7 @@ from jobs.outcomes import Reason
 from jobs.policy import DISK_LOOK_S
 from jobs.spec import JobSpec
 from jobs.states import Status
-from orchestrator import device, groups, judgement, schedule
+from orchestrator import device, groups, schedule
 from orchestrator.attempt import Story
 from orchestrator.lateness import Lookout
 from orchestrator.night import Night
@@ -178,7 +179,7 @@ class Shift:
         """Return what a configuration is reckoned to take; once, since that reads its model and its data."""
         from orchestrator import planning
 
-        key = judgement.fit_key(spec, leg)
+        key = fit_key(spec, leg)
         if key not in self._reckonings:
             self._reckonings[key] = planning.most_memory(self._night.app, spec, leg)
         return self._reckonings[key]

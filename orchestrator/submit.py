@@ -266,7 +266,7 @@ def _ids(app: App, wanted: int | str) -> list[int]:
 
 def known_to_fit(app: App, spec: JobSpec) -> Leg | None:
     """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
-    from orchestrator.judgement import fit_key
+    from jobs.configuration import fit_key
 
     leg = Course.requested(spec).legs[0]
     teacher = None

@@ -17,7 +17,7 @@ from jobs.spec import JobSpec
 from jobs.states import Status
 from orchestrator.app import App
 from orchestrator.guard import LossGuard
-from orchestrator.judgement import train_rows
+from orchestrator.provenance import train_rows
 from workers import checkpoints, pruning
 from workers.checkpoints import ADAPTERS
 from workers.job_dir import JobDir

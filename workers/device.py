@@ -5,6 +5,7 @@ As the child: `python -P -m workers.device` prints one line of JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from jobs.checkup_machine import Device
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Device:
+    """What a child that imported MLX found."""
+
+    mlx: str  # version
+    mlx_lm: str  # version
+    device: str  # as MLX calls it, with the processor's name
+    metal: bool  # whether Metal is there
+    recommended: int  # bytes the device recommends to take
+    kernel_error: str | None  # why a compiled function could not be run
+
 
 PATIENCE_S = 60.0
 """A cold disk can take half a minute to load MLX and transformers; a warm one takes a second or two."""

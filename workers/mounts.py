@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.checkup_machine import Mount
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mount:
+    """The file system a folder lies on."""
+
+    kind: str  # as the system calls it: ext4, apfs, nfs4, fuse.sshfs
+    place: str  # where it is mounted
+
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")

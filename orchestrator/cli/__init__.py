@@ -6,18 +6,18 @@ imported, and turns every error into one line and the documented exit code (desi
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
-PACKAGES = ("orchestrator", "workers", "configs", "jobs")
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run `lq` with the process's own arguments, and exit."""
     os.umask(0o077)
+    from orchestrator.installation import shadowed
+
     shadow = shadowed(Path(__file__).resolve().parents[2])
     if shadow is not None:
         name, place = shadow
@@ -27,17 +27,3 @@ def main() -> None:
     from orchestrator.cli.border import run
 
     sys.exit(run(sys.argv[1:]))
-
-
-def shadowed(home: Path) -> tuple[str, Path] | None:
-    """Return the first of lq's packages that Python would take from elsewhere, and from where.
-
-    Args:
-        home: the folder the packages belong in.
-    """
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        place = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if place is None or place.parent.parent != home:
-            return name, place or Path("nowhere")
-    return None

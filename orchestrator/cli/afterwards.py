@@ -20,7 +20,7 @@ import click
 from jobs.errors import InvalidInput
 from jobs.job import Job
 from jobs.states import Status
-from orchestrator import afterwards, device, mlx_command
+from orchestrator import afterwards, compact, device, mlx_command
 from orchestrator.cli import output, reach
 from orchestrator.cli.job_words import JobWord
 from orchestrator.cli.output import json_option
@@ -309,8 +309,8 @@ def _fused(tuned: Tuned, fused: Fused) -> dict[str, Any]:
 
 
 def _tell_fused(tuned: Tuned, fused: Fused, *, own_folder: bool) -> None:
-    where = output.quoted(str(fused.path))
-    click.echo(f"job {tuned.job.id} {tuned.job.name}: fused with {tuned.words}, {output.size(fused.bytes)}, in")
+    where = compact.quoted(str(fused.path))
+    click.echo(f"job {tuned.job.id} {tuned.job.name}: fused with {tuned.words}, {compact.size(fused.bytes)}, in")
     click.echo(f"  {fused.path}")
     click.echo("ask it:")
     click.echo(f"  mlx_lm.generate --model {where} --prompt 'Write your question here'")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.verdict import interval
+from orchestrator import compact
 from orchestrator.cli import output
 
 if TYPE_CHECKING:
@@ -108,12 +109,12 @@ def _rows(found: BestOf) -> Sequence[tuple[str, str, str, str]]:
     """Return id, best validation, its iteration and its distance of each job."""
     rows = []
     for one in found.ranked:
-        best, behind = one.entry.facts.validation.best, output.NONE
+        best, behind = one.entry.facts.validation.best, compact.NONE
         if one.behind is not None:
             behind = f"{one.behind.value:+.4f} ({one.behind.low:+.4f} to {one.behind.high:+.4f})"
         rows.append((str(one.entry.facts.job.id), f"{one.loss:.4f}", f"{best.iteration:,}" if best else "", behind))
     for entry in found.others:
         best = entry.facts.validation.best
-        loss, at = (f"{best.loss:.4f}", f"{best.iteration:,}") if best else (output.NONE, output.NONE)
-        rows.append((str(entry.facts.job.id), loss, at, output.NONE))
+        loss, at = (f"{best.loss:.4f}", f"{best.iteration:,}") if best else (compact.NONE, compact.NONE)
+        rows.append((str(entry.facts.job.id), loss, at, compact.NONE))
     return rows

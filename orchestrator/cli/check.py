@@ -15,6 +15,7 @@ import click
 
 from jobs.errors import CheckFailed
 from jobs.states import Status
+from orchestrator import compact
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 from orchestrator.cli.submit import set_option
@@ -153,10 +154,10 @@ def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
 def _memory(found: Finding) -> str:
     assert found.peak_bytes is not None
     if not found.limit_bytes:
-        return f"{output.size(found.peak_bytes)} at its peak"
+        return f"{compact.size(found.peak_bytes)} at its peak"
     share, limit = found.peak_bytes / found.limit_bytes, found.candidate.spec.lq.memory.limit
     of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{output.size(found.peak_bytes)} at its peak, {share:.0%} of {output.size(found.limit_bytes)} ({of})"
+    return f"{compact.size(found.peak_bytes)} at its peak, {share:.0%} of {compact.size(found.limit_bytes)} ({of})"
 
 
 def _speed(found: Finding) -> str:
@@ -165,7 +166,7 @@ def _speed(found: Finding) -> str:
     timed = tried.updates - 1
     timed_words = "1 update" if timed == 1 else f"{timed} updates"
     return (
-        f"{output.speed(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
+        f"{compact.speed(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
         f"{duration(tried.first_update_s)}"
     )
 
@@ -196,11 +197,11 @@ def _disk(app: App, found: Finding) -> str:
     from orchestrator import budget
 
     need = found.candidate.need
-    whole = f"{output.size(need.total)} at most of {output.size(budget.free_for(app))} that are free"
+    whole = f"{compact.size(need.total)} at most of {compact.size(budget.free_for(app))} that are free"
     written = found.tried.checkpoint_bytes if found.tried is not None else None
     if written is None:
         return whole
-    return f"{whole}; a checkpoint of {output.size(written)} was written and verified"
+    return f"{whole}; a checkpoint of {compact.size(written)} was written and verified"
 
 
 def _data(found: Finding) -> str:

@@ -10,9 +10,9 @@ import click
 from jobs.errors import NotAllowed
 from jobs.job import Job
 from jobs.states import ENDED, LEGAL, Status
-from orchestrator import duty
+from orchestrator import compact, duty
 from orchestrator.app import App
-from orchestrator.cli import output, reach, selection
+from orchestrator.cli import reach, selection
 from orchestrator.cli.output import Voice, takes_voice
 from orchestrator.cli.selection import ALL, FAILED, GROUP, Choice, takes_jobs
 
@@ -67,7 +67,7 @@ def _taken_along(app: App, cancelled: Collection[int]) -> str | None:
     if not along:
         return None
     named = along if len(along) <= _MOST_NAMED else [*along[:_MOST_NAMED], f"{len(along) - _MOST_NAMED} more"]
-    return f"{'job' if len(along) == 1 else 'jobs'} {output.listed(named)} will be skipped: lq.after wants its success"
+    return f"{'job' if len(along) == 1 else 'jobs'} {compact.listed(named)} will be skipped: lq.after wants its success"
 
 
 def _wait_until_cancelled(app: App, job_id: int, voice: Voice) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from orchestrator.cli.output import NONE, clean
 from orchestrator.cli.paper import Paper, Piece, padded, shortened
+from orchestrator.compact import NONE, clean
 
 NARROWEST = 20
 """Columns that a name keeps; before it has fewer, whole columns go."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.job import Job
 from jobs.states import ENDED, Status
-from orchestrator.cli import output, reach
+from orchestrator import compact
+from orchestrator.cli import reach
 from orchestrator.report.differing import differing, validated_alike
 
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ def tell(console: Console, group: Group) -> None:
             *(Text(values[place]) for _, values in group.varied),
             job.status,
             f"{100 * job.iteration // job.iters:3}%",
-            output.loss(job.train_loss),
-            output.loss(job.val_loss),
-            output.loss(group.losses.get(job.id)),
+            compact.loss(job.train_loss),
+            compact.loss(job.val_loss),
+            compact.loss(group.losses.get(job.id)),
             "best" if job.id == best else "",
             style="bold" if job.id == best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
         )
@@ -118,7 +119,7 @@ def tell(console: Console, group: Group) -> None:
     if not group.alike:
         console.print("no best: the jobs are not validated on the same tokens")
     elif best is not None:
-        console.print(Text(f"by how much, and the adapter: lq compare --group {output.quoted(group.name)}"))
+        console.print(Text(f"by how much, and the adapter: lq compare --group {compact.quoted(group.name)}"))
 
 
 def _counted(jobs: Sequence[Job]) -> str:

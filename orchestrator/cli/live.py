@@ -10,6 +10,7 @@ import click
 
 from jobs.events import Event, Kind, number
 from jobs.states import ENDED, LIVE
+from orchestrator import compact
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.control import cancel_jobs
@@ -146,6 +147,6 @@ def _figures(event: Event) -> dict[str, Any]:
     if not losses:
         return {}
     return {
-        "loss": f"loss {output.loss(sum(losses) / len(losses))}",
-        "speed": f"{output.speed(event.data['it_s'])} it/s",
+        "loss": f"loss {compact.loss(sum(losses) / len(losses))}",
+        "speed": f"{compact.speed(event.data['it_s'])} it/s",
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from jobs.job import Message
+from orchestrator import compact
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
@@ -77,7 +78,7 @@ def undelivered(app: App) -> list[Message]:
 def missed_line(message: Message) -> str:
     """Say which message which services did not get, and what becomes of it."""
     about = f" of job {message.job_id}" if message.job_id is not None else ""
-    return f"not delivered: {message.event}{about}, {output.clock(message.created_at)}: {fate(message)}"
+    return f"not delivered: {message.event}{about}, {compact.clock(message.created_at)}: {fate(message)}"
 
 
 def fate(message: Message) -> str:
@@ -88,7 +89,7 @@ def fate(message: Message) -> str:
         "gave_up": "given up after a day",
         "folded": "told with another message",
         "nobody": "nobody listens",
-        None: f"open, next try {output.clock(message.next_try_at)}",
+        None: f"open, next try {compact.clock(message.next_try_at)}",
     }
     return f"{words.get(message.settled, message.settled)}: {results or 'not tried'}"
 

@@ -14,7 +14,7 @@ from jobs.job import Job, Message
 from jobs.memory import LIMIT_SHARE
 from jobs.states import ENDED, LIVE, Status
 from jobs.verdict import Code
-from orchestrator.cli import output
+from orchestrator import compact
 from orchestrator.cli.glance import Glance, Machine, Sight
 from orchestrator.cli.grid import Column, grid
 from orchestrator.cli.paper import Paper, Piece, bar, curve, cut, padded, shortened
@@ -107,7 +107,7 @@ def _jobs(seen: Glance, paper: Paper) -> Iterator[str]:
 
 def _head(seen: Glance, paper: Paper) -> Iterator[str]:
     if seen.worker is not None:
-        since = output.moment(seen.worker.get("started_at"), seen.now)
+        since = compact.moment(seen.worker.get("started_at"), seen.now)
         kept = {True: ", keeps the machine awake", False: "; the machine may fall asleep: lq doctor", None: ""}
         awake, style = kept[seen.machine.kept_awake], "careful" if seen.machine.kept_awake is False else ""
         yield from _told(paper, f"worker: running since {since}, pid {seen.pid}{awake}", style)
@@ -117,7 +117,7 @@ def _head(seen: Glance, paper: Paper) -> Iterator[str]:
         yield paper.line("worker: none runs, and nothing waits for one")
     yield from _machine(seen.machine, paper)
     if seen.queue.paused_at is not None:
-        since = output.clock(seen.queue.paused_at)
+        since = compact.clock(seen.queue.paused_at)
         yield from _told(paper, f"queue: paused since {since}; no job starts before: lq resume --queue", "careful")
         yield from _told(paper, f"       {seen.queue.because}", "careful", indent=7)
 
@@ -127,7 +127,7 @@ def _machine(machine: Machine, paper: Paper) -> Iterator[str]:
     power = {True: f"on mains{charge}", False: f"on battery{charge.replace(', battery', ',')}"}
     said = [power[machine.mains]] if machine.mains is not None else []
     if machine.free_bytes is not None and machine.all_bytes is not None:
-        said.append(f"{output.size(machine.free_bytes)} of {output.size(machine.all_bytes)} memory free")
+        said.append(f"{compact.size(machine.free_bytes)} of {compact.size(machine.all_bytes)} memory free")
     if said:
         yield paper.line(f"machine: {'; '.join(said)}")
 
@@ -186,17 +186,17 @@ def _running(job: Job, seen: Glance, paper: Paper) -> Iterator[str]:
 def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
     said = []
     if sight.life is not None:
-        said.append(f"attempt {sight.life.number}, since {output.moment(sight.life.since, seen.now)}")
+        said.append(f"attempt {sight.life.number}, since {compact.moment(sight.life.since, seen.now)}")
         if sight.life.phase in _PHASES:
             said.append(_PHASES[sight.life.phase])
     if job.wish is not None:
         said = [_WISHES.get(job.wish, job.wish)]
     right = ", ".join(said)
-    name = output.clean(job.name)
+    name = compact.clean(job.name)
     room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
     style = "careful" if job.wish else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters
-        done = f"{_share(job)}, loss {output.loss(job.train_loss)}, {output.span(job.eta_seconds)} left"
+        done = f"{_share(job)}, loss {compact.loss(job.train_loss)}, {compact.span(job.eta_seconds)} left"
         return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))
     return paper.line(f"{job.id:>3}  ", (padded(shortened(name, room), room), "bold"), "  ", (right, style))
 
@@ -212,10 +212,10 @@ def _losses(job: Job, sight: Sight, width: int) -> Iterator[list[Piece]]:
     loss = values[-1] if values else job.train_loss
     if loss is not None:
         drawn = curve(values, width - _LABEL - _FIGURE - 2)
-        yield [*_figure("loss", output.loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
+        yield [*_figure("loss", compact.loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
     if job.val_loss is not None:
-        best = f"best {output.loss(sight.best.loss)} at {sight.best.iteration:,}" if sight.best is not None else ""
-        yield [*_figure("validation", output.loss(job.val_loss), job.val_loss), best]
+        best = f"best {compact.loss(sight.best.loss)} at {sight.best.iteration:,}" if sight.best is not None else ""
+        yield [*_figure("validation", compact.loss(job.val_loss), job.val_loss), best]
 
 
 def _fine(values: Sequence[float]) -> bool:
@@ -230,8 +230,8 @@ def _speed(job: Job, seen: Glance) -> list[Piece]:
         done = "trained to its end; adapter and report are made"
     elif job.eta_seconds is not None:
         end = round((seen.now + job.eta_seconds) / 60) * 60
-        done = f"{output.span(job.eta_seconds)} left, done {output.ahead(end)}"
-    return [*_figure("speed", f"{output.speed(job.it_s)} it/s"), done]
+        done = f"{compact.span(job.eta_seconds)} left, done {compact.ahead(end)}"
+    return [*_figure("speed", f"{compact.speed(job.it_s)} it/s"), done]
 
 
 def _memory(sight: Sight, width: int) -> list[Piece]:
@@ -239,12 +239,12 @@ def _memory(sight: Sight, width: int) -> list[Piece]:
     if last is None:
         return []
     taken = last.footprint_bytes or last.peak_bytes or 0
-    peak = f"peak {output.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
-    row = _figure("memory", output.size(taken))
+    peak = f"peak {compact.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
+    row = _figure("memory", compact.size(taken))
     if not last.limit_bytes:
         return [*row, peak]
     share = taken / last.limit_bytes
-    said = f"  {100 * share:.0f}% of {output.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
+    said = f"  {100 * share:.0f}% of {compact.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
     room = width - _LABEL - _FIGURE - 2 - len(said)
     if room < _SHORTEST_BAR:
         return [*row, said.lstrip()]
@@ -256,7 +256,7 @@ def _memory(sight: Sight, width: int) -> list[Piece]:
 def _incidents(sight: Sight, seen: Glance, width: int) -> list[Piece]:
     if sight.newest is None:
         return []
-    when = output.moment(sight.newest.time, seen.now)
+    when = compact.moment(sight.newest.time, seen.now)
     newest = f"newest {when}: {title_of(sight.newest.code)}"
     return [*_figure("incidents", str(sight.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
 
@@ -302,7 +302,7 @@ def _columns_of_finished(jobs: Sequence[Job], seen: Glance, paper: Paper) -> lis
         Column(title="incidents", cells=[str(sight.incidents or "") for sight in sights], goes=7),
         *_grouped(jobs, paper),
         Column(title="took", cells=[_took(job) for job in jobs], goes=6),
-        Column(title="ended", cells=[output.moment(job.ended_at, seen.now) for job in jobs], goes=3),
+        Column(title="ended", cells=[compact.moment(job.ended_at, seen.now) for job in jobs], goes=3),
     ]
 
 
@@ -325,35 +325,35 @@ def _share(job: Job) -> str:
 
 
 def _loss(value: float | None) -> Piece:
-    return output.loss(value), "bad" if value is not None and not math.isfinite(value) else ""
+    return compact.loss(value), "bad" if value is not None and not math.isfinite(value) else ""
 
 
 def _best(sight: Sight | None) -> Piece:
-    return _loss(sight.best.loss) if sight is not None and sight.best is not None else output.NONE
+    return _loss(sight.best.loss) if sight is not None and sight.best is not None else compact.NONE
 
 
 def _verdict(code: str | None) -> Piece:
     if code is None:
-        return output.NONE
+        return compact.NONE
     return code, STYLE_OF_VERDICT.get(code, "careful")
 
 
 def _took(job: Job) -> str:
-    return output.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else output.NONE
+    return compact.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else compact.NONE
 
 
 def _starts(job: Job, seen: Glance) -> str:
     """Return when a job goes on: `~` says that it is a forecast."""
     if job.status is Status.WAITING and job.not_before is not None:
-        return output.soon(job.not_before, seen.now) if job.not_before > seen.now else "soon"
+        return compact.soon(job.not_before, seen.now) if job.not_before > seen.now else "soon"
     turn = seen.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
     forecast = begins(seen.placed.get(job.id))
-    return f"~{output.soon(until, seen.now)}" if forecast == output.NONE and until is not None else forecast
+    return f"~{compact.soon(until, seen.now)}" if forecast == compact.NONE and until is not None else forecast
 
 
 def _ends(placed: Placed | None) -> str:
-    return f"~{output.soon(placed.end)}" if placed is not None and placed.end is not None else output.NONE
+    return f"~{compact.soon(placed.end)}" if placed is not None and placed.end is not None else compact.NONE
 
 
 def _reasons(jobs: Sequence[Job], seen: Glance, paper: Paper) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import TextIO
 import click
 from rich.cells import cell_len
 
-from orchestrator.cli.output import clean
+from orchestrator.compact import clean
 
 LEVELS = "▁▂▃▄▅▆▇█"
 BROKEN = "×"

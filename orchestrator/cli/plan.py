@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator import compact
 from orchestrator.cli import night_chart, output, reach
 from orchestrator.cli.output import json_option
 from orchestrator.cli.submit import set_option
@@ -139,8 +140,8 @@ def _tell(plan: Plan) -> None:
 def _disk(plan: Plan) -> str:
     enough = plan.disk_need + plan.disk_floor <= plan.disk_free
     return (
-        f"disk:   these jobs may take {output.size(plan.disk_need)} and {output.size(plan.disk_floor)} stay free, "
-        f"of {output.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
+        f"disk:   these jobs may take {compact.size(plan.disk_need)} and {compact.size(plan.disk_floor)} stay free, "
+        f"of {compact.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
     )
 
 
@@ -159,12 +160,12 @@ def _table(plan: Plan, *, wide: bool) -> Table:
     for one in plan.jobs:
         memory = one.memory
         table.add_row(
-            str(one.id) if one.id is not None else output.NONE,
+            str(one.id) if one.id is not None else compact.NONE,
             Text(one.name, no_wrap=True, overflow="ellipsis"),
-            _gb(memory.expected) if memory is not None else output.NONE,
+            _gb(memory.expected) if memory is not None else compact.NONE,
             f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
             Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
-            output.span(one.time.expected) if one.time is not None else output.NONE,
+            compact.span(one.time.expected) if one.time is not None else compact.NONE,
             "runs" if one.status == "running" and one.placed.start == plan.now else _hour(one.placed.start, plan.now),
             _hour(one.placed.end, plan.now),
             _deadline(one),
@@ -186,7 +187,7 @@ def _about(one: Planned) -> Iterator[str]:
         what = "starts" if one.placed.start is None else "ends"
         yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
     if one.placed.late_s is not None and one.placed.late_s > 0:
-        yield f"{name}: ends {output.span(one.placed.late_s)} after its deadline"
+        yield f"{name}: ends {compact.span(one.placed.late_s)} after its deadline"
     for note in one.notes:
         yield f"{name}: {note}"
     if one.verdict in ("tight", "does not fit"):
@@ -227,7 +228,7 @@ def _deadline(one: Planned) -> str:
     if one.placed.late_s is None:
         return "not known"
     late = one.placed.late_s
-    return f"missed by {output.span(late)}" if late > 0 else f"met by {output.span(-late)}"
+    return f"missed by {compact.span(late)}" if late > 0 else f"met by {compact.span(-late)}"
 
 
 def _hour(moment: float | None, now: float) -> str:

@@ -14,9 +14,8 @@ import click
 from jobs.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.job import Job
 from jobs.states import ENDED
-from orchestrator import duty
+from orchestrator import compact, duty
 from orchestrator.app import App
-from orchestrator.cli import output
 from orchestrator.cli.job_words import ONE_JOB, JobWord
 
 if TYPE_CHECKING:
@@ -98,14 +97,14 @@ def one_job(app: App, asked: int | JobWord) -> Job:
     live = [job for job in found if job.status not in ENDED]
     (chosen,) = found if len(found) == 1 else live if len(live) == 1 else (None,)
     if chosen is None:
-        raise InvalidInput(f"jobs {output.listed(job.id for job in found)} are called '{name}'; say which by its id")
+        raise InvalidInput(f"jobs {compact.listed(job.id for job in found)} are called '{name}'; say which by its id")
     return chosen
 
 
 def _nobody(app: App, name: str) -> str:
     """Say that no job has this name, and what may have been meant."""
     if name in app.store.groups():
-        return f"no job is called '{name}', a group is; its jobs are named with: --group {output.quoted(name)}"
+        return f"no job is called '{name}', a group is; its jobs are named with: --group {compact.quoted(name)}"
     near = difflib.get_close_matches(name, app.store.names(), n=1, cutoff=0.5)
     return f"no job is called '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
 

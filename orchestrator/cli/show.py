@@ -17,6 +17,7 @@ from jobs.course import Course
 from jobs.job import Attempt, Job, ProgressPoint
 from jobs.outcomes import Outcome
 from jobs.states import ENDED, Status
+from orchestrator import compact
 from orchestrator.app import App
 from orchestrator.cli import output, reach
 from orchestrator.cli.job_words import JobWord
@@ -88,7 +89,7 @@ def _tell(app: App, job: Job, *, whole_output: bool) -> None:
     if report.exists():
         _pair("report", str(report))
     if job.cleaned_at is not None:
-        _pair("cleaned", f"{output.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
+        _pair("cleaned", f"{compact.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
     if job.detail:
         _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     _turn(app, job)
@@ -115,19 +116,19 @@ def _verdict(job: Job) -> None:
 def _figures(app: App, job: Job) -> None:
     """Tell how far it is, its losses from beginning to end, its speed and its memory."""
     share = f"{100 * job.iteration // job.iters}%"
-    left = f", {output.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    done = f", done {output.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
+    left = f", {compact.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    done = f", done {compact.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
     _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
     points = app.store.points(job.id)
     best = app.store.best_validations([job.id]).get(job.id)
-    lowest = f", best {output.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
-    _pair("loss", f"train {output.loss(job.train_loss)}, validation {output.loss(job.val_loss)}{lowest}")
+    lowest = f", best {compact.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
+    _pair("loss", f"train {compact.loss(job.train_loss)}, validation {compact.loss(job.val_loss)}{lowest}")
     if len(points) > 1:
         _pair("", whole_curve([point.train_loss for point in points], COLUMNS - _INDENT))
     if job.it_s is not None:
         last = points[-1] if points else None
         tokens = f", {last.tok_s:,.0f} tokens/s" if last is not None and last.tok_s else ""
-        _pair("speed", f"{output.speed(job.it_s)} it/s{tokens}, as last reported")
+        _pair("speed", f"{compact.speed(job.it_s)} it/s{tokens}, as last reported")
     _memory(points)
 
 
@@ -141,18 +142,18 @@ def _memory(points: Sequence[ProgressPoint]) -> None:
     if not points or not (peak or most):
         return
     limit = points[-1].limit_bytes
-    said = [f"{output.size(most)} at most"] * bool(most) + [f"MLX peaked at {output.size(peak)}"] * bool(peak)
-    allowed = f"; limit {output.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
+    said = [f"{compact.size(most)} at most"] * bool(most) + [f"MLX peaked at {compact.size(peak)}"] * bool(peak)
+    allowed = f"; limit {compact.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
     _pair("memory", f"{', '.join(said)}{allowed}")
 
 
 def _times(job: Job) -> None:
-    said = [f"submitted {output.clock(job.submitted_at)}"]
-    said += [f"started {output.clock(job.started_at)}"] * (job.started_at is not None)
+    said = [f"submitted {compact.clock(job.submitted_at)}"]
+    said += [f"started {compact.clock(job.started_at)}"] * (job.started_at is not None)
     if job.ended_at is not None:
-        said.append(f"ended {output.clock(job.ended_at)}")
+        said.append(f"ended {compact.clock(job.ended_at)}")
         if job.started_at is not None:
-            said.append(f"took {output.span(job.ended_at - job.started_at)}")
+            said.append(f"took {compact.span(job.ended_at - job.started_at)}")
     _pair("times", ", ".join(said))
 
 
@@ -160,7 +161,7 @@ def _next(job: Job) -> None:
     """Say what one would do with such a job."""
     steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _STEPS[job.status]]
     if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
-        steps = [(f"lq submit {output.quoted(f'{job.job_dir}/config.yaml')}", "begin it anew")]
+        steps = [(f"lq submit {compact.quoted(f'{job.job_dir}/config.yaml')}", "begin it anew")]
     _head("next")
     width = max(len(command) for command, _ in steps)
     for command, why in steps:
@@ -218,7 +219,7 @@ def _attempts(app: App, job: Job) -> None:
         _head("attempts")
     for attempt in attempts:
         pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
-        _pair(f"{attempt.number}", f"{output.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
+        _pair(f"{attempt.number}", f"{compact.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
 
 
 def _reach(attempt: Attempt) -> str:
@@ -245,7 +246,7 @@ def _validations(app: App, job: Job) -> None:
     for name, one in rows[-MOST_VALIDATIONS:]:
         spread = f" ± {one.standard_error:.3f}" if one.standard_error is not None else ""
         mark = "  best" if best is not None and name != "test" and one.iteration == best.iteration else ""
-        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {output.loss(one.loss):>7}{spread}{mark}")
+        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {compact.loss(one.loss):>7}{spread}{mark}")
 
 
 def _checkpoints(app: App, job: Job) -> None:
@@ -284,7 +285,7 @@ def _incidents(app: App, job: Job) -> None:
 
 
 def _paragraph(moment: float | None, found: Told) -> None:
-    _pair(output.clock(moment), found.happened)
+    _pair(compact.clock(moment), found.happened)
     for question, text in (
         ("How lq knows", found.known_by),
         ("What it did", found.answer),
@@ -315,4 +316,4 @@ def _messages(app: App, job: Job) -> None:
     if messages:
         _head("messages")
     for message in messages:
-        _pair(message.event, f"{output.clock(message.created_at)}  {fate(message)}")
+        _pair(message.event, f"{compact.clock(message.created_at)}  {fate(message)}")

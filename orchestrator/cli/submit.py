@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.job import Job
+from orchestrator import compact
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option, quiet_option
 
@@ -132,7 +133,7 @@ def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
     for one in planning.plan(app, ()).jobs:
         end, due = one.placed.end, one.deadline
         if one.id in ids and end is not None and due is not None and end > due:
-            when = f"it will be done {output.ahead(end)}, wanted {output.ahead(due)}"
+            when = f"it will be done {compact.ahead(end)}, wanted {compact.ahead(due)}"
             output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")
 
 
@@ -195,7 +196,7 @@ def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str |
     if said is not None:
         click.echo(said)
     if hint and groups:
-        name = output.quoted(next(iter(groups)))
+        name = compact.quoted(next(iter(groups)))
         click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
     elif hint:
         click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")

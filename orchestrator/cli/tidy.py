@@ -14,7 +14,7 @@ import click
 from jobs.errors import NotAllowed
 from jobs.job import Job
 from jobs.states import ENDED
-from orchestrator import cleaning, tidying
+from orchestrator import cleaning, compact, tidying
 from orchestrator.app import App
 from orchestrator.cleaning import Cleaning
 from orchestrator.cli import output, reach, selection
@@ -87,7 +87,7 @@ def clean(
         return
     for plan in plans:
         _tell_cleaned(plan)
-    freed = output.size(sum(plan.bytes for plan in plans))
+    freed = compact.size(sum(plan.bytes for plan in plans))
     verb = "would be cleaned" if dry_run else "cleaned"
     click.echo(f"{_jobs(len(plans))} {verb}, {freed}; reports and job files stay" if plans else "nothing to clean")
 
@@ -139,11 +139,11 @@ def _cleaned(plan: Cleaning) -> dict[str, Any]:
 
 
 def _tell_cleaned(plan: Cleaning) -> None:
-    age = output.span(time.time() - (plan.job.ended_at or time.time()))
+    age = compact.span(time.time() - (plan.job.ended_at or time.time()))
     names = ", ".join(path.name for path in plan.paths)
     lost = "; the adapter lies nowhere else" if plan.only_adapter else ""
     click.echo(
-        f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {output.size(plan.bytes)}: {names}{lost}"
+        f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {compact.size(plan.bytes)}: {names}{lost}"
     )
 
 
@@ -174,20 +174,20 @@ def _tell(one: Tidying, *, dry_run: bool, brief: bool) -> None:
     for entry in one.entries:
         word = "stays" if entry.kept else goes
         name = str(entry.path.relative_to(folder))
-        click.echo(f"  {word:<5}  {output.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
+        click.echo(f"  {word:<5}  {compact.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
 
 
 def _summary(one: Tidying, dry_run: bool) -> str:
     staying = [entry for entry in one.entries if entry.kept]
-    stay = f"{len(staying)} stay, {output.size(sum(entry.bytes for entry in staying))}"
+    stay = f"{len(staying)} stay, {compact.size(sum(entry.bytes for entry in staying))}"
     if not one.going:
         return f"nothing to delete; {stay}"
     verb, freed = ("would go", "") if dry_run else ("deleted", " freed")
-    return f"{len(one.going)} {verb}, {output.size(one.freed)}{freed}; {stay}"
+    return f"{len(one.going)} {verb}, {compact.size(one.freed)}{freed}; {stay}"
 
 
 def _sum(found: Sequence[Tidying], *, dry_run: bool) -> None:
     entries = [entry for one in found for entry in one.going]
     verb = "would go" if dry_run else "deleted"
-    freed = output.size(sum(entry.bytes for entry in entries))
+    freed = compact.size(sum(entry.bytes for entry in entries))
     click.echo(f"{len(entries)} {verb} of {len(found)} jobs, {freed}" if entries else "nothing to delete")

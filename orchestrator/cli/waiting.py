@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.job import Job, QueueState
 from jobs.states import Status
-from orchestrator.cli import output
+from orchestrator import compact
 
 if TYPE_CHECKING:
     from jobs.timeline import Placed
@@ -52,7 +52,7 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     """
     if job.status is Status.WAITING:
         due = job.not_before or 0.0
-        return output.ahead(due) if due > time.time() else "as soon as it can"
+        return compact.ahead(due) if due > time.time() else "as soon as it can"
     if job.status is Status.HELD:
         return f"with lq release {job.id}"
     if job.status is Status.PAUSED:
@@ -60,7 +60,7 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return output.ahead(until) if until is not None else None
+    return compact.ahead(until) if until is not None else None
 
 
 def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
@@ -114,6 +114,6 @@ def spans(ids: Sequence[int]) -> str:
 def begins(placed: Placed | None) -> str:
     """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
     if placed is None or placed.start is None:
-        return output.NONE
+        return compact.NONE
     then, soon = time.localtime(placed.start), placed.start - time.time() < _A_DAY_S
     return time.strftime("~%H:%M" if soon else "~%a", then)

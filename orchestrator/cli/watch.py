@@ -8,8 +8,9 @@ import time
 
 import click
 
+from orchestrator import compact
 from orchestrator.app import App
-from orchestrator.cli import INTERRUPTED, output, reach
+from orchestrator.cli import INTERRUPTED, reach
 from orchestrator.cli.glance import Glance, Verdicts, look
 from orchestrator.cli.page import page
 from orchestrator.cli.paper import Paper, is_able
@@ -83,6 +84,6 @@ def _drawn(seen: Glance, screen: Screen) -> list[str]:
     if len(lines) > room:
         more = len(lines) - room + 1
         lines = [*lines[: room - 1], paper.line((f"… {more} more lines; all of them: lq status", "dim"))]
-    left, right = "q leaves", f"as of {output.moment(seen.now)}"
+    left, right = "q leaves", f"as of {compact.moment(seen.now)}"
     foot = f"{left}{right:>{max(1, columns - len(left))}}"
     return [*lines, *[""] * (rows - 1 - len(lines)), paper.line((foot, "dim"))]

@@ -7,7 +7,7 @@ import sys
 import click
 
 from jobs.errors import NoWorker
-from orchestrator import duty
+from orchestrator import compact, duty
 from orchestrator.cli import output, reach
 from orchestrator.cli.output import json_option
 
@@ -83,4 +83,4 @@ def status(as_json: bool) -> None:
         if present is None:
             raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
         if not as_json:
-            click.echo(f"worker runs since {output.clock(present.get('started_at'))}, pid {present['pid']}")
+            click.echo(f"worker runs since {compact.clock(present.get('started_at'))}, pid {present['pid']}")

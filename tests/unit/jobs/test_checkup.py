@@ -8,8 +8,11 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from jobs import checkup, checkup_machine
-from jobs.checkup import Check, HubReading, ServiceReading, State, StoreReading, WorkerReading
-from jobs.checkup_machine import Device, MemoryReading, Mount
+from jobs.checkup import Check, HubReading, State, StoreReading, WorkerReading
+from jobs.checkup_machine import MemoryReading
+from orchestrator.service_reading import ServiceReading
+from workers.device import Device
+from workers.mounts import Mount
 
 OK, WARN, FAIL = State.OK, State.WARN, State.FAIL
 GIB = 1 << 30

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.configuration import fit_key
 from jobs.course import Course
 from jobs.job import Fit
 from jobs.memory_need import PROGRAM_BYTES
 from jobs.spec import JobSpec
 from orchestrator.demo_model import build_data, build_model
-from orchestrator.judgement import fit_key
 from orchestrator.planning import MAC_SHARE, recommended_memory
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, contents

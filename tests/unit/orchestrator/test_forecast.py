@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.configuration import key_of
+from jobs.configuration import fit_key, key_of
 from jobs.course import Course
 from jobs.job import Fit, Job
 from jobs.obstacles import Reading
@@ -18,7 +18,6 @@ from jobs.spec import JobSpec
 from orchestrator import forecast, lateness
 from orchestrator.app import App
 from orchestrator.home import Home as Place
-from orchestrator.judgement import fit_key
 from orchestrator.night import Night
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from configs.load import dump_job
+from jobs.configuration import fit_key
 from jobs.course import Course
 from jobs.events import Event, Kind
 from jobs.job import Attempt, Fit, Job
@@ -96,7 +97,7 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
     judgement.remember_fit(night, job, spec, attempt, Vitals(1, spec))
     [leg] = home.store.course(job.id, spec).legs
-    assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
+    assert home.store.fit(fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = Vitals(1, spec)
     data = {"iteration": 10, "losses": [1.0], "memory": {"peak": 5}}
     trained.take([Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data=data)])
@@ -104,7 +105,7 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
     home.store.hold(job.id, "out of the way", 1.0)
     killed = died(home, Reason.KILLED, batch_size=4)
     judgement.remember_fit(night, killed[0], spec, killed[1], trained)
-    assert home.store.fit(judgement.fit_key(spec, leg)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
+    assert home.store.fit(fit_key(spec, leg)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
 
 
 def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_nothing(home: Home, night: Night) -> None:
@@ -122,7 +123,7 @@ def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_no
     )
     judgement.remember_fit(night, job, spec, attempt, vitals)
     [leg] = home.store.course(job.id, spec).legs
-    key, known = judgement.fit_key(spec, leg), Fit(fits=True, peak_bytes=5, job_id=job.id)
+    key, known = fit_key(spec, leg), Fit(fits=True, peak_bytes=5, job_id=job.id)
     known = dataclasses.replace(known, it_s=2.0, start_s=12.0, validation_s=3.0)
     assert home.store.fits() == {key: known}
     home.store.remember_fit(key, Fit(fits=False, peak_bytes=None, job_id=job.id), 2.0)
@@ -135,7 +136,7 @@ def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_no
 def test_another_configuration_is_known_by_itself(home: Home, night: Night, changes: dict[str, Any]) -> None:
     one = JobSpec(model="/m", data="/d", batch_size=4)
     other = one.model_copy(update=changes)
-    keys = {judgement.fit_key(spec, Course.requested(spec).legs[0]) for spec in (one, other)}
+    keys = {fit_key(spec, Course.requested(spec).legs[0]) for spec in (one, other)}
     assert len(keys) == 2
 
 

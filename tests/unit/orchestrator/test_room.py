@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.configuration import fit_key
 from jobs.course import Course
 from jobs.job import Fit, Job
 from jobs.spec import JobSpec
-from orchestrator.judgement import fit_key
 from orchestrator.room import Room
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 
