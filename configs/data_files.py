@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.data_rows import RowFormat, fault_of, format_of
-from configs.faults import one_line, told
-from configs.places import looks_like_path
+from configs.errors import one_line, told
+from configs.paths import looks_like_path
 from configs.training_rules import hub_entries
-from jobs.errors import DataInvalid, Line, located
-from jobs.spec import JobSpec
+from jobs.model.errors import DataInvalid, Line, located
+from jobs.model.spec import JobSpec
 
 NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
 

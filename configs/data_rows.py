@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.spec import JobSpec
+from jobs.model.spec import JobSpec
 
 Row = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""What a key expects, in words, read from the annotations of jobs/spec.py so that the two cannot disagree."""
+"""What a key expects, in words, read from the annotations of jobs/model/spec.py so that the two cannot disagree."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 
-from configs.faults import Where, listed
-from jobs.spec import parse_duration, parse_size
+from configs.errors import Where, listed
+from jobs.model.spec import parse_duration, parse_size
 
 _SPELLED: dict[Any, str] = {
     parse_duration: "a duration like 90s, 10min or 1h",

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from configs.faults import one_line
+from configs.errors import one_line
 
-LONGEST_NAME = 80  # characters, as jobs/spec.py has it
+LONGEST_NAME = 80  # characters, as jobs/model/spec.py has it
 _LONGEST_LABEL = 60  # leaves the file's own name some place
 _LONGEST_VALUE = 24
 

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import strict, yaml_text
-from configs.faults import dotted, first_of, invalid
+from configs import validation, yaml_text
+from configs.errors import dotted, first_of, invalid
 from configs.labels import LONGEST_NAME, named
 from configs.matrix import Combination, combinations, overlap, without_matrix
-from configs.overlay import IN_MATRIX, Setting, lay, parse_set
-from configs.places import place
+from configs.overrides import IN_MATRIX, Setting, lay, parse_set
+from configs.paths import place
 from configs.training_rules import training_faults
 from configs.yaml_text import Document
-from jobs.errors import Line
-from jobs.spec import JobSpec, LqSpec
+from jobs.model.errors import Line
+from jobs.model.spec import JobSpec, LqSpec
 
 TYPED = Path("-")
 """In the place of a file: what comes on standard input."""
@@ -175,10 +175,10 @@ def dump_job(spec: JobSpec) -> str:
 
 def _checked(document: Document, *, defaults: LqSpec | None = None, keep_nulls: bool = False) -> JobSpec:
     own = document.value.get("lq")
-    strict.require_format(document, own.get("format") if isinstance(own, dict) else None)
-    tidied = strict.tidy(document, JobSpec, keep_nulls=keep_nulls)
+    validation.require_format(document, own.get("format") if isinstance(own, dict) else None)
+    tidied = validation.tidy(document, JobSpec, keep_nulls=keep_nulls)
     value = tidied.value if defaults is None else _with_defaults(tidied.value, defaults)
-    spec, faults = strict.check(document, JobSpec, value)
+    spec, faults = validation.check(document, JobSpec, value)
     faults = [*tidied.faults, *faults]
     if spec is None or faults:
         raise first_of(document.source, faults)

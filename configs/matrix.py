@@ -13,14 +13,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from configs.faults import Where, dotted, invalid, listed, show
+from configs.errors import Where, dotted, invalid, listed, show
 from configs.labels import Choice, labels_of
-from configs.overlay import IN_MATRIX, Setting, where_of
-from configs.strict import levels
+from configs.overrides import IN_MATRIX, Setting, where_of
 from configs.suggestions import unknown_key
+from configs.validation import levels
 from configs.yaml_text import Document
-from jobs.errors import ConfigInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import ConfigInvalid
+from jobs.model.spec import JobSpec
 
 MOST = 1000
 """Combinations of one file."""

@@ -6,8 +6,8 @@ import dataclasses
 import difflib
 from importlib.resources import files
 
-from configs.faults import one_line
-from jobs.errors import InvalidInput
+from configs.errors import one_line
+from jobs.model.errors import InvalidInput
 
 DEFAULT = "small"
 """What `lq config init` writes where no preset is named."""

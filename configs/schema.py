@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator
 from configs.expectations import bare
 from configs.matrix import EXCLUDE
 from configs.suggestions import MATRIX
-from jobs import spec
-from jobs.spec import JobSpec, LqSpec, parse_duration, parse_size
+from jobs.model import spec
+from jobs.model.spec import JobSpec, LqSpec, parse_duration, parse_size
 
 _TEXTS: dict[Any, dict[str, Any]] = {
     parse_duration: {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(s|sec|min|m|h)?\s*$"},

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
 
-from configs import strict, yaml_text
-from configs.faults import Fault, Where, dotted, first_of, invalid
+from configs import validation, yaml_text
+from configs.errors import Fault, Where, dotted, first_of, invalid
 from configs.yaml_text import Document
-from jobs import hours
-from jobs.spec import Bytes, Event, LqSpec, Value, parse_span
+from jobs.model import time_windows
+from jobs.model.spec import Bytes, Event, LqSpec, Value, parse_span
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -45,7 +45,7 @@ def _ping(value: SecretStr) -> SecretStr:
 
 def parse_hour(value: object) -> object:
     """Check `07:00`; unquoted, YAML reads some of them as numbers."""
-    hours.minute_of(value if isinstance(value, str) else "")
+    time_windows.minute_of(value if isinstance(value, str) else "")
     return value
 
 
@@ -130,11 +130,11 @@ def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Se
     document = yaml_text.parse(path, yaml_text.read(path), secret=True)
     if document is None:
         return Settings()
-    strict.require_format(document, document.value.get("format"))
+    validation.require_format(document, document.value.get("format"))
     _require_private(document)
-    tidied = strict.tidy(document, Settings)
+    tidied = validation.tidy(document, Settings)
     unset = _expand(document, tidied.value, os.environ if environ is None else environ)
-    settings, faults = strict.check(document, Settings, tidied.value, may_show=_may_show)
+    settings, faults = validation.check(document, Settings, tidied.value, may_show=_may_show)
     faults = [*tidied.faults, *unset, *faults] or _same_names(document, settings)
     if settings is None or faults:
         raise first_of(path, faults)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from configs import yaml_text
-from jobs.spec import JobSpec, Value
+from jobs.model.spec import JobSpec, Value
 
 
 def spelled_out(spec: JobSpec) -> str:

@@ -1,6 +1,6 @@
 """What to say about a key that lq does not know: the right key where the slip is a common one, else the nearest.
 
-Only words come out of here; whether a key is known is configs/strict.py's to say.
+Only words come out of here; whether a key is known is configs/validation.py's to say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from configs.faults import Where, dotted, show
+from configs.errors import Where, dotted, show
 from configs.yaml_text import quoted_key
 
 Levels = Mapping[str, tuple[str, ...]]

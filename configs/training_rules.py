@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from configs.faults import Fault, Where, dotted, listed, show
+from configs.errors import Fault, Where, dotted, listed, show
 from configs.suggestions import unknown_key
 from configs.yaml_text import Document
-from jobs.spec import JobSpec
+from jobs.model.spec import JobSpec
 
 _ADAM = {"betas": "pair", "eps": "number", "bias_correction": "flag"}
 

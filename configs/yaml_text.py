@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from configs.faults import Where, invalid, one_line
-from jobs.errors import ConfigInvalid, Line
+from configs.errors import Where, invalid, one_line
+from jobs.model.errors import ConfigInvalid, Line
 
 _LARGEST_FILE = 1024 * 1024  # bytes; a job file is a page of text
 _MOST_VALUES = 100_000  # aliases can make a small text very large

@@ -10,9 +10,9 @@ import bisect
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from jobs.findings import Report
-from jobs.job import ProgressPoint
-from jobs.spikes import Detector
+from jobs.loss.alarms import Report
+from jobs.loss.detector import Detector
+from jobs.model.job import ProgressPoint
 
 AFTER_S = 30 * 86_400.0
 """How long after its end a run stays whole."""

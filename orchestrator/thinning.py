@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 from jobs import thinning
-from jobs.job import Job
+from jobs.model.job import Job
 from orchestrator.store.store import Store
-from workers import event_log
-from workers.job_dir import JobDir
+from workers.events import log as event_log
+from workers.files.job_dir import JobDir
 
 DAY_S = 86_400.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from orchestrator.demo_model import build_data, build_model
+from orchestrator.demo.tiny_model import build_data, build_model
 
 FOLDER = Path(__file__).parent / "wild"
 LAYERS = 16

@@ -1,5 +1,5 @@
 """`python -P -m orchestrator.cli`: how the worker is started detached."""
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 
 main()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.events import finite
+from jobs.model.events import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.app import App
+    from orchestrator.core.app import App
 
 SCHEMA = 1
 

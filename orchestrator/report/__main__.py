@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.errors import LqError
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.home import Home
+from jobs.model.errors import LqError
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.core.paths import Home
 from orchestrator.report.make import make
 from orchestrator.store.store import Store
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from jobs.verdict import Difference
+from jobs.policies.verdict import Difference
 from orchestrator.report.bootstrap import Bootstrap
 from orchestrator.report.comparison import Entry, best_validation, why_not_by_row
 from orchestrator.report.told import learned

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.verdict import Difference
+from jobs.policies.verdict import Difference
 
 Floats = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from orchestrator.formatting.text import NOT_MEASURED, code, escaped, figure, loss, loss_with_interval, table, whole
 from orchestrator.report.conclusions import difference
 from orchestrator.report.facts import Facts, Measurement, Settings
-from orchestrator.report.wording import NOT_MEASURED, code, escaped, figure, loss, loss_with_interval, table, whole
 
 MARK = "<!-- written by lq; remove this line to keep your changes -->"
 """A README.md without it is not lq's, and is left alone."""

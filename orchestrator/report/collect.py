@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jobs import early_stop
-from jobs.course import Leg
-from jobs.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
-from jobs.states import ENDED, Status
+from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
+from jobs.model.run_plan import Leg
+from jobs.model.states import ENDED, Status
+from jobs.policies import early_stop
 from orchestrator.report.conclude import NOTHING_FOUND, Series, conclude
 from orchestrator.report.evidence import Comparison
 from orchestrator.report.facts import (
@@ -36,7 +36,7 @@ from orchestrator.report.machine import hardware
 from orchestrator.report.told import answers, dataset, learned, parameters
 from orchestrator.report.whole import points_of
 from orchestrator.store.store import Store
-from workers.job_dir import JobDir
+from workers.files.job_dir import JobDir
 
 TRAJECTORY_ROWS = 12
 

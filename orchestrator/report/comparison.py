@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.job import Validation
-from jobs.states import ENDED
-from jobs.verdict import Difference
+from jobs.model.job import Validation
+from jobs.model.states import ENDED
+from jobs.policies.verdict import Difference
+from orchestrator.formatting.text import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
 from orchestrator.report.bootstrap import Bootstrap
 from orchestrator.report.conclude import Series
 from orchestrator.report.differing import differing
 from orchestrator.report.facts import Facts, Measurement
 from orchestrator.report.told import learned
-from orchestrator.report.wording import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
-from workers.job_dir import JobDir
+from workers.files.job_dir import JobDir
 
 SCHEMA = 1
 

@@ -1,15 +1,15 @@
-"""Facts and series -> findings: the rules of phases.py, timeline.py and jobs/verdict.py asked, one after the other."""
+"""Applies the rules of phases.py, timeline.py and jobs/policies/verdict.py to facts and series."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from jobs import early_stop
-from jobs.job import Attempt, Incident, ProgressPoint, Validation
-from jobs.outcomes import Reason
-from jobs.states import ENDED, Status
-from jobs.verdict import Evidence, Plan, Verdict, advice, judge
+from jobs.model.job import Attempt, Incident, ProgressPoint, Validation
+from jobs.model.outcomes import Reason
+from jobs.model.states import ENDED, Status
+from jobs.policies import early_stop
+from jobs.policies.verdict import Evidence, Plan, Verdict, advice, judge
 from orchestrator.report.evidence import Comparison, evidence
 from orchestrator.report.facts import Facts
 from orchestrator.report.findings import Findings, Gain, Happening, Phase, Ruling

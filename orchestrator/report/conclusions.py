@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.verdict import Code, Difference, interval
+from jobs.policies.verdict import Code, Difference, interval
+from orchestrator.formatting.text import NOT_MEASURED, cell, code, duration, escaped, figure, loss, share, table, whole
 from orchestrator.report.facts import Facts, perplexity
 from orchestrator.report.findings import Gain, Phase, Ruling
 from orchestrator.report.measured import Answer
-from orchestrator.report.wording import (
-    NOT_MEASURED,
-    cell,
-    code,
-    duration,
-    escaped,
-    figure,
-    loss,
-    share,
-    table,
-    whole,
-)
 
 RULES = (
     "By the running median of the train loss. Initial learning: nine tenths of the first fall. Spike: more than half "

@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from jobs import early_stop
-from jobs.job import ProgressPoint, Validation
-from jobs.verdict import LAST_STRETCH, Difference, Evidence, Point
+from jobs.model.job import ProgressPoint, Validation
+from jobs.policies import early_stop
+from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point
 from orchestrator.report.bootstrap import Bootstrap, by_errors
 
 FEWEST_REPORTS = 8

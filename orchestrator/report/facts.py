@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.course import Leg
-from jobs.outcomes import Outcome
-from jobs.states import Status
+from jobs.model.outcomes import Outcome
+from jobs.model.run_plan import Leg
+from jobs.model.states import Status
 from orchestrator.report.findings import Findings
 from orchestrator.report.measured import Answer, Dataset, Hardware, Parameters
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.verdict import Difference, Verdict
+from jobs.policies.verdict import Difference, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_frozen
-from jobs.course import Leg, from_json
-from jobs.errors import LqError
-from jobs.spec import JobSpec
+from jobs.model.errors import LqError
+from jobs.model.run_plan import Leg, from_json
+from jobs.model.spec import JobSpec
 from orchestrator.report.facts import AdapterFacts, AdapterFile, DataFile, Settings
-from workers.job_dir import JobDir
+from workers.files.job_dir import JobDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

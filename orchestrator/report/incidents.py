@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.course import Leg
-from jobs.job import Attempt, Incident, ProgressPoint
-from jobs.outcomes import Outcome, Reason
-from orchestrator.report.wording import duration, times
+from jobs.model.job import Attempt, Incident, ProgressPoint
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.run_plan import Leg
+from orchestrator.formatting.text import duration, times
 
 _HAPPENED = {
     Reason.KILLED: "The trainer was killed",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.events import number
-from jobs.job import Attempt, ProgressPoint
-from jobs.outcomes import Reason
+from jobs.model.events import number
+from jobs.model.job import Attempt, ProgressPoint
+from jobs.model.outcomes import Reason
 from orchestrator.report.facts import AttemptFacts, SelfTest
 
 _ANSWERED_BY_GOING_BACK = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}

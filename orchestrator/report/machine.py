@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jobs.job import Incident, ProgressPoint
+from jobs.model.job import Incident, ProgressPoint
 from orchestrator.report.measured import Hardware
 
 FEWEST_REPORTS = 10

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.errors import HomeUnusable
-from jobs.events import finite
+from jobs.model.errors import HomeUnusable
+from jobs.model.events import finite
 from orchestrator.report.card import ours, render_card
 from orchestrator.report.collect import collect_all
 from orchestrator.report.conclude import Series
@@ -17,9 +17,9 @@ from orchestrator.report.facts import SCHEMA, Facts
 from orchestrator.report.html import Pictures, to_html
 from orchestrator.report.markdown import ANALYSIS, LOSS, render
 from orchestrator.store.store import Store
-from workers import publishing
-from workers.files import write_atomically
-from workers.job_dir import JobDir
+from workers.checkpoints import publishing
+from workers.files.atomic import write_atomically
+from workers.files.job_dir import JobDir
 
 CARD = "README.md"
 

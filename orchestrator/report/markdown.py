@@ -5,21 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import tzinfo
 
-from jobs.states import Status
-from orchestrator.report.conclusions import compared, phase_table, question_table, verdict_lines
-from orchestrator.report.facts import AdapterFile, Facts, LossAt, Measurement
-from orchestrator.report.next_steps import lq, may_retry, next_steps
-from orchestrator.report.sections import (
-    adapter_section,
-    checkpoint_section,
-    data_section,
-    hardware_section,
-    origin_section,
-    settings_section,
-    what_is_trained,
-)
-from orchestrator.report.story import requested_and_run, timeline, what_happened
-from orchestrator.report.wording import (
+from jobs.model.states import Status
+from orchestrator.formatting.text import (
     NOT_MEASURED,
     code,
     duration,
@@ -35,6 +22,19 @@ from orchestrator.report.wording import (
     times,
     whole,
 )
+from orchestrator.report.conclusions import compared, phase_table, question_table, verdict_lines
+from orchestrator.report.facts import AdapterFile, Facts, LossAt, Measurement
+from orchestrator.report.next_steps import lq, may_retry, next_steps
+from orchestrator.report.sections import (
+    adapter_section,
+    checkpoint_section,
+    data_section,
+    hardware_section,
+    origin_section,
+    settings_section,
+    what_is_trained,
+)
+from orchestrator.report.story import requested_and_run, timeline, what_happened
 
 LOSS, ANALYSIS = "loss_curve.png", "training_analysis.png"
 """The pictures beside a report."""

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.states import Status
+from jobs.model.states import Status
 from orchestrator.report.facts import Facts
 
 

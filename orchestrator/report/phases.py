@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.job import ProgressPoint
+from jobs.model.job import ProgressPoint
 from orchestrator.report.curves import Floats, running_median
 from orchestrator.report.findings import Phase
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.report.facts import CheckpointFacts, Facts, Settings
-from orchestrator.report.measured import Dataset, Overlap, TokenisedFile
-from orchestrator.report.wording import (
+from orchestrator.formatting.text import (
     NOT_MEASURED,
     code,
     duration,
@@ -20,6 +18,8 @@ from orchestrator.report.wording import (
     times,
     whole,
 )
+from orchestrator.report.facts import CheckpointFacts, Facts, Settings
+from orchestrator.report.measured import Dataset, Overlap, TokenisedFile
 
 MOST_CHECKPOINTS = 20
 """Rows of the checkpoint table; report.json has them all."""

@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
-from jobs.outcomes import Outcome, Quality
-from orchestrator.report.facts import AttemptFacts, Facts, SelfTest
-from orchestrator.report.wording import (
+from jobs.model.outcomes import Outcome, Quality
+from orchestrator.formatting.text import (
     NOT_MEASURED,
     code,
     duration,
@@ -22,6 +21,7 @@ from orchestrator.report.wording import (
     times,
     whole,
 )
+from orchestrator.report.facts import AttemptFacts, Facts, SelfTest
 
 MOST_HAPPENINGS, MOST_GUILTY = 60, 10
 """Rows that are shown."""

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.course import Leg
-from jobs.events import number
-from jobs.job import Attempt, Incident, ProgressPoint
-from jobs.outcomes import Outcome
+from jobs.model.events import number
+from jobs.model.job import Attempt, Incident, ProgressPoint
+from jobs.model.outcomes import Outcome
+from jobs.model.run_plan import Leg
+from orchestrator.formatting.text import duration, times
 from orchestrator.report import phases as rules
 from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
 from orchestrator.report.incidents import Cost, Told, cost, differences, guard_cost, told
-from orchestrator.report.wording import duration, times
 
 SEEN_SPIKE = "spike_in_losses"
 """The code of a spike that the losses show and no incident tells of."""

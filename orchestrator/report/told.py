@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.events import number
+from jobs.model.events import number
 from orchestrator.report.measured import Answer, Dataset, Overlap, Parameters, TokenisedFile, Twin
 
 FILES = ("train", "valid", "test")

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.errors import EventInvalid
-from jobs.job import Job, ProgressPoint
-from orchestrator.report.wording import whole
+from jobs.model.errors import EventInvalid
+from jobs.model.job import Job, ProgressPoint
+from orchestrator.formatting.text import whole
 from orchestrator.store.folding import Fold
 from orchestrator.store.store import Store
-from workers import event_log
-from workers.job_dir import JobDir
+from workers.events import log as event_log
+from workers.files.job_dir import JobDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from jobs.checkup import Check
-from jobs.job import Attempt, CheckpointRecord, Incident, Message, Validation
-from jobs.obstacles import Obstacle
-from jobs.states import Status
-from jobs.verdict import Difference
+from jobs.model.job import Attempt, CheckpointRecord, Incident, Message, Validation
+from jobs.model.states import Status
+from jobs.policies.verdict import Difference
+from jobs.scheduling.obstacles import Obstacle
+from orchestrator.doctor.checks import Check
 from orchestrator.report.facts import ValidationFacts
-from orchestrator.service import State
+from orchestrator.service.install import State
 
 
 class Answer(TypedDict):

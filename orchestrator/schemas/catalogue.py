@@ -7,7 +7,7 @@ import difflib
 import importlib
 from typing import Any
 
-from jobs.errors import InvalidInput
+from jobs.model.errors import InvalidInput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

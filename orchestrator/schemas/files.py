@@ -12,8 +12,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from configs.data_files import DataFacts
-from jobs.course import Leg
-from jobs.outcomes import Outcome, Quality, Reason
+from jobs.model.outcomes import Outcome, Quality, Reason
+from jobs.model.run_plan import Leg
 
 # --- events.jsonl ---
 

@@ -91,7 +91,7 @@ def _comments(cls: type) -> Mapping[str, str]:
 
 
 def _numbers(schema: Any) -> Any:
-    """Let every floating-point number be a string too, where it is not finite (jobs/events.py, `finite`)."""
+    """Let every floating-point number be a string too, where it is not finite (jobs/model/events.py, `finite`)."""
     if isinstance(schema, Mapping):
         if schema.get("type") == "number":
             rest = {name: value for name, value in schema.items() if name != "type"}

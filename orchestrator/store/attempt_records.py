@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select, update
 
-from jobs.errors import NotAllowed
-from jobs.job import Attempt, ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.retry import Death
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Attempt, ProcessIdentity
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.policies.retry import Death
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.leases import require_lease

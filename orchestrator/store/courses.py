@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jobs.course import Course, Leg, leg_from
-from jobs.job import Fit
-from jobs.states import LIVE
+from jobs.model.job import Fit
+from jobs.model.run_plan import Course, Leg, leg_from
+from jobs.model.states import LIVE
 from orchestrator.store.database import Database
 from orchestrator.store.rows import fields_of
 from orchestrator.store.tables import fits, jobs, legs
 
 if TYPE_CHECKING:
-    from jobs.spec import JobSpec  # it takes pydantic, and `lq status` opens the store
+    from jobs.model.spec import JobSpec
 
 
 class Courses(Database):

@@ -14,7 +14,7 @@ from typing import Any, Self
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from jobs.errors import HomeUnusable, StoreUnusable
+from jobs.model.errors import HomeUnusable, StoreUnusable
 
 BUSY_TIMEOUT_S = 30.0
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import delete, insert
 
-from jobs.course import Leg
-from jobs.errors import NotAllowed
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.states import ENDED, Status, require_legal
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Leg
+from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, read_job, requeue, require_free_paths

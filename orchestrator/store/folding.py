@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from jobs.events import Event, Kind, finite, number
-from jobs.job import Incident
+from jobs.model.events import Event, Kind, finite, number
+from jobs.model.job import Incident
 
 Row = dict[str, Any]
 

@@ -8,9 +8,9 @@ from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, case, func, select
 
-from jobs.events import Kind
-from jobs.job import Job
-from jobs.states import ENDED, Status
+from jobs.model.events import Kind
+from jobs.model.job import Job
+from jobs.model.states import ENDED, Status
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import select_jobs
 from orchestrator.store.rows import to_job

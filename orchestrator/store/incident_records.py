@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select
 
-from jobs.job import Incident, NewMessage
+from jobs.model.job import Incident, NewMessage
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import fields_of, from_incident, to_incident

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, or_, select, update
 
-from jobs.course import Leg
-from jobs.errors import NoSuchJob, NotAllowed
-from jobs.job import Job, NewMessage
-from jobs.outcomes import Reason
-from jobs.states import ENDED, LIVE, Status, require_legal
+from jobs.model.errors import NoSuchJob, NotAllowed
+from jobs.model.job import Job, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Leg
+from jobs.model.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
@@ -22,7 +22,7 @@ from orchestrator.store.rows import to_job
 from orchestrator.store.tables import attempts, dependencies, jobs
 
 if TYPE_CHECKING:
-    from jobs.policy import Wish  # all the rules of the night come with it, and `lq status` asks none
+    from jobs.policies.after_attempt import Wish
 
 AT_WORKER_START = "at_worker_start"
 """`resumes` of a job that was paused only because its worker went home."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
-from jobs.errors import NotAllowed
-from jobs.job import Incident, Job, NewMessage, ProcessIdentity
-from jobs.outcomes import Reason
-from jobs.states import ENDED, Status, require_legal
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
+from jobs.model.outcomes import Reason
+from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
@@ -22,7 +22,7 @@ from orchestrator.store.rows import from_identity, to_job
 from orchestrator.store.tables import attempts, jobs, queue
 
 if TYPE_CHECKING:
-    from jobs.policy import Decision  # all the rules of the night come with it, and `lq status` asks none
+    from jobs.policies.after_attempt import Decision
 
 
 class Leases(Database):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, func, select
 
-from jobs.errors import NotAllowed
-from jobs.job import Dependency, Job, NewMessage
-from jobs.outcomes import Reason
-from jobs.states import ENDED, LIVE, Status, require_legal
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Dependency, Job, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, in_line, queue_due, read_job, select_jobs
 from orchestrator.store.outbox import insert_messages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from jobs.job import Job
+from jobs.model.job import Job
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import select_jobs
 from orchestrator.store.rows import to_job

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jobs.course import Leg
-from jobs.events import Event, Kind
-from jobs.job import CheckpointRecord, Incident, ProgressPoint, Validation
+from jobs.model.events import Event, Kind
+from jobs.model.job import CheckpointRecord, Incident, ProgressPoint, Validation
+from jobs.model.run_plan import Leg
 from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.folding import Fold

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from jobs.job import Message, NewMessage, ServiceResult
-from jobs.outbox import DIGEST, due_at
+from jobs.model.job import Message, NewMessage, ServiceResult
+from jobs.policies.delivery import DIGEST, due_at
 from orchestrator.store.database import Database
 from orchestrator.store.rows import from_message, to_message
 from orchestrator.store.tables import outbox

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from jobs.job import NewMessage, QueueState
+from jobs.model.job import NewMessage, QueueState
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.tables import queue

@@ -1,4 +1,4 @@
-"""Between rows and the values of jobs/job.py. No transactions, no statements."""
+"""Between rows and the values of jobs/model/job.py. No transactions, no statements."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, RowMapping, Table
 
-from jobs.events import finite
-from jobs.job import (
+from jobs.model.events import finite
+from jobs.model.job import (
     Attempt,
     CheckpointRecord,
     Incident,
@@ -20,7 +20,7 @@ from jobs.job import (
     ServiceResult,
     Validation,
 )
-from jobs.states import Status
+from jobs.model.states import Status
 
 
 def fields_of(table: Table[Any], value: type[Any]) -> list[Column[Any]]:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import func, select
 
-from jobs.events import Kind
-from jobs.job import Incident, ProgressPoint
+from jobs.model.events import Kind
+from jobs.model.job import Incident, ProgressPoint
 from orchestrator.store.database import Database
 from orchestrator.store.rows import fields_of, to_incident, to_point
 from orchestrator.store.tables import attempts, incidents, points, validations

@@ -7,7 +7,7 @@ from typing import Self
 
 from sqlalchemy import text
 
-from jobs.errors import StoreUnusable
+from jobs.model.errors import StoreUnusable
 from orchestrator.store.attempt_records import AttemptRecords
 from orchestrator.store.courses import Courses
 from orchestrator.store.edits import Edits

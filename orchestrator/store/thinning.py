@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from sqlalchemy import and_, delete, func, select
 
-from jobs.job import ProgressPoint
-from jobs.states import Status
+from jobs.model.job import ProgressPoint
+from jobs.model.states import Status
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change
 from orchestrator.store.rows import fields_of

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs.errors import StoreUnusable
+from jobs.model.errors import StoreUnusable
 from orchestrator.store.database import BUSY_TIMEOUT_S, create_file, engine_for, translated, unwritable
-from workers.files import fsync_file
+from workers.files.atomic import fsync_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.events import Kind
-from orchestrator import device
-from orchestrator.demo_model import build_data
-from orchestrator.home import Home
+from jobs.model.events import Kind
+from orchestrator.core.paths import Home
+from orchestrator.demo.tiny_model import build_data
+from orchestrator.scheduling import device_lock
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Training, Workshop, kill, lives, processes_of, until
 
 pytestmark = pytest.mark.timeout(400, func_only=True)
@@ -124,8 +124,8 @@ def terminal(lq: Lq, *words: str | int) -> Iterator[Terminal]:
         opened.close()
 
 
-def user(lq: Lq) -> device.User | None:
-    return device.user(Home(lq.home))
+def user(lq: Lq) -> device_lock.User | None:
+    return device_lock.user(Home(lq.home))
 
 
 # --- what comes out ---
@@ -232,7 +232,7 @@ def _children(lq: Lq) -> list[int]:
     found = []
     for process in processes_of(lq.home):
         with contextlib.suppress(psutil.Error):
-            found += [process.pid] if "workers.tethered" in process.cmdline() else []
+            found += [process.pid] if "workers.process.tethered" in process.cmdline() else []
     return found
 
 

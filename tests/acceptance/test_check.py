@@ -18,14 +18,15 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.events import Kind
-from orchestrator.demo_model import build_data
-from orchestrator.rehearsing import PREFIX
+from jobs.model.events import Kind
+from orchestrator.demo.tiny_model import build_data
+from orchestrator.planning.dry_run_child import PREFIX
 from orchestrator.store.store import Store
 from tests import poison
 from tests.acceptance.test_memory import address_space, wide_rows
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Workshop, processes_of, until
-from workers import event_log, process
+from workers.events import log as event_log
+from workers.system import processes
 
 pytestmark = pytest.mark.timeout(500, func_only=True)
 
@@ -325,9 +326,9 @@ def test_beside_a_training_it_asks_first(quiet: Lq, workshop: Workshop, tmp_path
     file = workshop.job_file(tmp_path / "night.yaml", iters=8)
     training = quiet.submit(file)
     with Store.open(quiet.home / "lq.db") as store:
-        store.claim(process.identity(), time.time())
-        attempt = store.begin_attempt(training.id, owner=process.identity(), now=time.time())
-        store.set_child(attempt.id, process.identity())
+        store.claim(processes.identity(), time.time())
+        attempt = store.begin_attempt(training.id, owner=processes.identity(), now=time.time())
+        store.set_child(attempt.id, processes.identity())
         err = quiet("check", file, expect=5).err
         assert err.startswith(
             f"lq: job {training.id} (night) is training; wait for the end with lq wait {training.id}, "

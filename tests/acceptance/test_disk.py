@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, result, until
-from workers import checkpoints
+from workers.checkpoints import storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 
@@ -97,12 +97,12 @@ def test_below_the_floor_older_checkpoints_go_then_the_job_waits_and_goes_on_by_
     keep = {"keep": {"last": 9, "milestones": "0%"}}
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=400, steps_per_eval=400, lq=keep))
     training.trained(50)
-    assert len(checkpoints.listed(training.folder.checkpoints)) > 3
+    assert len(storage.listed(training.folder.checkpoints)) > 3
     lq.settings(disk={"floor": "1000000GB"})
     died_of_it(training, 1)
     detail = training.facts()["job"]["detail"]
     assert re.fullmatch(r"only [\d.,]+ [GM]B are free on the disk, and [\d.,]+ GB must stay free", detail)
-    standing = checkpoints.listed(training.folder.checkpoints)
+    standing = storage.listed(training.folder.checkpoints)
     assert len(standing) <= 3, "the newest, the best, and the one that was written before it stopped"
     lq.settings(disk={"floor": "1MB"})
     training.wait(seconds=150)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Workshop, kill, kill_while, result, until
-from workers import checkpoints
+from workers.checkpoints import storage
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
@@ -30,7 +30,7 @@ def test_a_run_with_sixty_saves_ends_with_the_documented_few_files(
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", **changes))
     training.wait()
     assert len(training.events(Kind.CHECKPOINT)) >= SAVES
-    standing = [one.iteration for one in checkpoints.listed(training.folder.checkpoints)]
+    standing = [one.iteration for one in storage.listed(training.folder.checkpoints)]
     validations = {one["iteration"]: one["loss"] for one in training.facts()["validations"]}
     best = min(validations, key=lambda iteration: validations[iteration])
     assert standing[-2:] == [SAVES - 1, SAVES]
@@ -61,7 +61,7 @@ def test_killed_while_old_checkpoints_go_nothing_is_lost(
     training.trained(8)
 
     def standing() -> int:
-        return len(checkpoints.listed(training.folder.checkpoints))
+        return len(storage.listed(training.folder.checkpoints))
 
     os.kill(worker, signal.SIGSTOP)
     until(lambda: standing() > 18, "the trainer to save what nobody deletes")
@@ -73,8 +73,8 @@ def test_killed_while_old_checkpoints_go_nothing_is_lost(
         os.kill(worker, signal.SIGCONT)
         kill_while(worker, lambda: 5 < standing() < there, "some to be deleted and some not")
     assert standing() > 5
-    for found in checkpoints.listed(training.folder.checkpoints):
-        checkpoints.verify(found)
+    for found in storage.listed(training.folder.checkpoints):
+        storage.verify(found)
     lq.start_worker()
     training.wait()
     assert result(training) == undisturbed.result

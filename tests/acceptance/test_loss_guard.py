@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind
-from orchestrator.demo_model import build_data
+from jobs.model.events import Event, Kind
+from orchestrator.demo.tiny_model import build_data
 from orchestrator.store.store import Store
 from tests.harness import FIRST_EVER_S, Lq, Result, Training, Workshop, kill, result
 from tests.poison import rubbish, spoil, with_a_hole

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.harness import Lq, Training, Workshop, until
 
 pytestmark = [

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.events import Kind
-from orchestrator import duty
-from orchestrator.home import Home
+from jobs.model.events import Kind
+from orchestrator.core.paths import Home
+from orchestrator.worker import control
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import BESIDE_PYTHON, Lq, Workshop, kill, lives, power_cut, result, until
 
@@ -65,7 +65,7 @@ def test_a_worker_that_stands_by_takes_over_from_one_that_is_killed(lq: Lq) -> N
         until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_SLEEPING, "it to stand by")
         assert lq.worker() == first
         kill(first)
-        until(lambda: (duty.running(Home(lq.home)) or {}).get("pid") == worker.pid, "the successor")
+        until(lambda: (control.running(Home(lq.home)) or {}).get("pid") == worker.pid, "the successor")
     finally:
         worker.terminate()
         assert worker.wait(60) == 0

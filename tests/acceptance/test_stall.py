@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
-from orchestrator.demo_model import build_data
+from jobs.model.events import Kind
+from orchestrator.demo.tiny_model import build_data
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Workshop, lives, result, until
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
-from orchestrator.demo_model import build_data
+from jobs.model.events import Kind
+from orchestrator.demo.tiny_model import build_data
 from tests.harness import Lq, Workshop, until
-from workers.job_dir import JobDir
+from workers.files.job_dir import JobDir
 
 pytestmark = pytest.mark.timeout(700, func_only=True)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import BESIDE_PYTHON, Lq, Training, Workshop, kill, result, until
 

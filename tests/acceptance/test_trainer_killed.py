@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, kill, kill_while, result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Answer, Lq, Workshop, lives, result, until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Workshop, held, kill, lives, result, until
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.states import Status
-from orchestrator.cli.border import run
-from orchestrator.demo_model import build_data, build_model
+from jobs.model.states import Status
+from orchestrator.cli.verbs import run
+from orchestrator.demo.tiny_model import build_data, build_model
 from tests.harness import Lq
 from tests.unit.orchestrator.cli_homes import Home, one_of_each
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.benchmarks.peer import CLOCK
 from tests.harness import Lq, Training
 

@@ -31,8 +31,8 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from workers.batches import BatchOrder, Rows
-from workers.mlx_trainer import _row_losses
+from workers.data.batches import BatchOrder, Rows
+from workers.mlx.run import _row_losses
 
 BATCH, ROWS, VALIDATION_ROWS, EPOCHS = 4, 240, 90, 4
 VOCABULARY, KINDS, BRANCHES = 64, 3, 4

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from jobs.course import Course
-from jobs.events import Kind
-from jobs.memory_need import FORMULA_RANGE
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.demo_model import HIDDEN, build_data, build_model
-from orchestrator.reckoning import Reckoner
+from jobs.estimates.memory import FORMULA_RANGE
+from jobs.model.events import Kind
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Course
+from jobs.model.states import Status
+from orchestrator.demo.tiny_model import HIDDEN, build_data, build_model
+from orchestrator.estimation.estimator import Reckoner
 from tests.benchmarks import convergence, material, side_by_side
 from tests.benchmarks.clocks import (
     Timeline,
@@ -42,8 +42,8 @@ from tests.benchmarks.memory_trials import measure as measure_peak
 from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.report_runs import Life, Run
-from workers import checkpoints
-from workers.files import fsync_file
+from workers.checkpoints import storage
+from workers.files.atomic import fsync_file
 
 MANY_JOBS = 10_000
 LONG_RUN = 15_000
@@ -325,7 +325,7 @@ def checkpoint_share(bench: Bench) -> list[Figure]:
         f"one takes {int(written[0].data['bytes']) / 1e6:.0f} MB with the optimizer and "
         f"{statistics.median(seconds):.2f} s; 100 iterations would take {hundred:.0f} s"
     )
-    whole = checkpoints.listed(training.folder.checkpoints)[-1].path
+    whole = storage.listed(training.folder.checkpoints)[-1].path
     content = [path.read_bytes() for path in sorted(whole.iterdir())]
     plain = [_written_plainly(bench.folder / f"plain-{number}", content) for number in range(len(seconds))]
     ratio = _ratio(

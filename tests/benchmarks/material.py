@@ -12,7 +12,7 @@ import mlx.core as mx
 import yaml
 from mlx_lm.models import qwen2
 
-from orchestrator.demo_model import build_model
+from orchestrator.demo.tiny_model import build_model
 
 HIDDEN, LAYERS, HEADS, FEED_FORWARD = 64, 2, 4, 128
 BATCH = 4

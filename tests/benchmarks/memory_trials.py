@@ -20,14 +20,14 @@ import mlx.core as mx
 from mlx.utils import tree_map
 
 from configs.load import dump_job
-from jobs import course
-from jobs.course import Course
-from jobs.events import Kind
-from jobs.spec import JobSpec
-from orchestrator.demo_model import build_model
+from jobs.model import run_plan
+from jobs.model.events import Kind
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from orchestrator.demo.tiny_model import build_model
 from tests.benchmarks.material import rows_of_lengths
-from workers import event_log
-from workers.job_dir import JobDir
+from workers.events import log as event_log
+from workers.files.job_dir import JobDir
 
 ROWS = 24
 
@@ -115,10 +115,10 @@ def measure(trial: Trial, folder: Path) -> Peak:
     job.mkdir()
     places = JobDir(job)
     places.config.write_text(dump_job(spec))
-    places.course.write_text(json.dumps(course.to_json(Course.requested(spec))))
+    places.course.write_text(json.dumps(run_plan.to_json(Course.requested(spec))))
     with places.log.open("w") as log:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.train", str(job), "--attempt", "1"],
+            [sys.executable, "-P", "-m", "workers.mlx.train", str(job), "--attempt", "1"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

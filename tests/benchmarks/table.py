@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.report.wording import table
+from orchestrator.formatting.text import table
 from tests.benchmarks.figures import Figure
-from workers.sensors import machine
+from workers.system.sensors import machine
 
 SCHEMA = 1
 _HEADER = ("figure", "lq", "peer", "ratio or value", "lowest to highest", "reach", "met")

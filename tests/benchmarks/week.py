@@ -17,13 +17,13 @@ from typing import Any
 
 import psutil
 
-from jobs.course import Course
-from jobs.events import Event, Kind, to_line
-from jobs.spec import JobSpec
-from orchestrator.guard import LossGuard
-from orchestrator.ingest import ingest
+from jobs.model.events import Event, Kind, to_line
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.policies.attempt_health import Vitals
 from orchestrator.store.store import Store
-from orchestrator.vitals import Vitals
+from orchestrator.worker.ingest import ingest
+from orchestrator.worker.loss_guard import LossGuard
 from tests.unit.orchestrator.report_runs import WORKER
 
 HOUR_S, DAY_H = 3600, 24

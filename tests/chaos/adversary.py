@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 
-from jobs.job import Job
-from jobs.states import Status
+from jobs.model.job import Job
+from jobs.model.states import Status
 from tests.chaos.schedule import Kind
 from tests.chaos.stage import Stage, hashes
 from tests.harness import lives, until
-from workers import checkpoints
-from workers.job_dir import JobDir
+from workers.checkpoints import storage
+from workers.files.job_dir import JobDir
 
 TORN = b'{"v":1,"seq":4711,"time":17'
 STILL_S = 2.0
@@ -144,7 +144,7 @@ class Adversary:
             pid = self.stage.trainer(self.job)
             if pid is not None and _signalled(pid, signal.SIGSTOP):
                 until(lambda: _stands(pid), "the trainer to stand still", every=0)
-            written = checkpoints.listed(self.folder.checkpoints)
+            written = storage.listed(self.folder.checkpoints)
             fair = written and not hashes(self.folder) and not self.stage.has_ended(self.job.id)
             if fair:
                 self.marks.damaged += 1
@@ -157,7 +157,7 @@ class Adversary:
     def _until_written(self) -> None:
         """Wait for the first checkpoint, as long as the job lives."""
         deadline = time.monotonic() + PATIENCE_S
-        while not checkpoints.listed(self.folder.checkpoints) and time.monotonic() < deadline:
+        while not storage.listed(self.folder.checkpoints) and time.monotonic() < deadline:
             self.stage.ensure_worker()
             if self.stage.has_ended(self.job.id):
                 return

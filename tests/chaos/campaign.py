@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jobs.errors import LqError
+from jobs.model.errors import LqError
 from tests.chaos.lookout import Lookout
 from tests.chaos.places import Place, place
 from tests.chaos.rounds import Round, broken_off, play

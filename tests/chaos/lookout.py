@@ -60,8 +60,8 @@ def trainers(home: str) -> dict[str, set[int]]:
     """
     found: dict[str, set[int]] = defaultdict(set)
     for pid, words in _command_lines():
-        if "workers.train" in words:
-            job_dir = words[words.index("workers.train") + 1 :][:1]
+        if "workers.mlx.train" in words:
+            job_dir = words[words.index("workers.mlx.train") + 1 :][:1]
             if job_dir and job_dir[0].startswith(home):
                 found[job_dir[0]].add(pid)
     for pids in found.values():

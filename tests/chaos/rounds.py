@@ -10,19 +10,19 @@ import shutil
 import time
 from pathlib import Path
 
-from jobs.errors import LqError
-from jobs.events import Event, Kind
-from jobs.job import Attempt, Job
-from jobs.outcomes import Outcome, Reason
-from jobs.states import Status
+from jobs.model.errors import LqError
+from jobs.model.events import Event, Kind
+from jobs.model.job import Attempt, Job
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.states import Status
 from orchestrator.store.store import Store
 from tests.chaos import schedule
 from tests.chaos.adversary import Adversary, Did, Marks, submit
 from tests.chaos.schedule import Act, Plan
 from tests.chaos.stage import INTERVAL, Stage, Undisturbed, hashes
 from tests.harness import until
-from workers import event_log
-from workers.job_dir import JobDir
+from workers.events import log as event_log
+from workers.files.job_dir import JobDir
 
 PATIENCE_S = 240.0
 """A job that has not ended by then is lost. The longest waits of lq's own are a minute each."""

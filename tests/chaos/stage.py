@@ -18,18 +18,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import LqError
-from jobs.job import Job
-from jobs.states import ENDED
-from orchestrator import duty
-from orchestrator.home import Home
+from jobs.model.errors import LqError
+from jobs.model.job import Job
+from jobs.model.states import ENDED
+from orchestrator.core.paths import Home
 from orchestrator.store.store import Store
+from orchestrator.worker import control
 from tests.chaos.lookout import Lookout
 from tests.chaos.places import Place
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Workshop, until
-from workers.job_dir import JobDir
-from workers.lock import named_in
-from workers.process import is_alive
+from workers.files.job_dir import JobDir
+from workers.process.lock import named_in
+from workers.system.processes import is_alive
 
 SAVE_EVERY, ACCUMULATION = 7, 4
 """No multiple of each other, so that most checkpoints are due in the midst of an update and wait for its end."""
@@ -122,7 +122,7 @@ class Stage:
 
     def worker(self) -> int | None:
         """Return the worker's pid, None where none lives."""
-        present = duty.running(self.home)
+        present = control.running(self.home)
         return int(present["pid"]) if present is not None else None
 
     def ensure_worker(self) -> None:
@@ -133,7 +133,7 @@ class Stage:
 
     def kill_worker(self) -> bool:
         """Kill the worker with -9; False where none lives."""
-        present = duty.running(self.home)
+        present = control.running(self.home)
         who = named_in(present) if present is not None else None
         if who is None:
             return False

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Kind, number, to_line
-from jobs.exits import classify
-from jobs.job import ProcessIdentity
-from jobs.outcomes import Ending, ExitReport, Outcome, Reason
-from orchestrator.ingest import ingest
+from jobs.model.events import Kind, number, to_line
+from jobs.model.job import ProcessIdentity
+from jobs.model.outcomes import Ending, ExitReport, Outcome, Reason
+from jobs.policies.exits import classify
 from orchestrator.store.store import Store
-from workers.event_log import last_words, read
+from orchestrator.worker.ingest import ingest
+from workers.events.log import last_words, read
 
 GOLDEN = Path(__file__).parent / "events_v1.jsonl"
 KILLED = Ending(outcome=Outcome.DIED, reason=Reason.KILLED, detail="ended by SIGKILL")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.course import Leg
-from jobs.job import Fit, ProcessIdentity, ServiceResult
-from jobs.retry import Death
-from jobs.states import Status
+from jobs.model.job import Fit, ProcessIdentity, ServiceResult
+from jobs.model.run_plan import Leg
+from jobs.model.states import Status
+from jobs.policies.retry import Death
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS
 from tests.compat import newest

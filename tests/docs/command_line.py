@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from orchestrator.cli.border import lq
+from orchestrator.cli.verbs import lq
 from tests.docs.pages import filled, row
 
 PAGE = "docs/command-line.md"

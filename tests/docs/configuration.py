@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from configs.schema import job_schema
 from configs.settings import Settings, parse_hour
 from configs.suggestions import MATRIX
-from jobs import spec
-from jobs.spec import JobSpec, LqSpec
+from jobs.model import spec
+from jobs.model.spec import JobSpec, LqSpec
 from tests.docs.pages import filled, row
 
 PAGE = "docs/configuration.md"

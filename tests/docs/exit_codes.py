@@ -1,13 +1,13 @@
-"""docs/reference/exit-codes.md, from jobs/exit_codes.py."""
+"""docs/reference/exit-codes.md, from jobs/model/exit_codes.py."""
 
 from __future__ import annotations
 
-from jobs.exit_codes import ExitCode
+from jobs.model.exit_codes import ExitCode
 from orchestrator.schemas.comments import comments_of
 
 PAGE = "docs/reference/exit-codes.md"
 HEAD = """\
-<!-- made by `make docs` from jobs/exit_codes.py -->
+<!-- made by `make docs` from jobs/model/exit_codes.py -->
 # Exit codes
 
 Every command ends with one of these, and they do not change. What is wrong is one line on stderr.

@@ -1,8 +1,8 @@
-"""The state diagram of docs/architecture.md, from the table in jobs/states.py."""
+"""The state diagram of docs/architecture.md, from the table in jobs/model/states.py."""
 
 from __future__ import annotations
 
-from jobs.states import ENDED, LEGAL, Status
+from jobs.model.states import ENDED, LEGAL, Status
 from tests.docs.pages import filled
 
 PAGE = "docs/architecture.md"

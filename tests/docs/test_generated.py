@@ -9,8 +9,8 @@ import click
 import pytest
 
 from configs.settings import Settings
-from jobs.spec import JobSpec
-from jobs.states import LEGAL
+from jobs.model.spec import JobSpec
+from jobs.model.states import LEGAL
 from tests.docs import GENERATORS, command_line, configuration, states
 from tests.docs.pages import ROOT
 

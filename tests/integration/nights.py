@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobs.job import Job
-from jobs.obstacles import Reading
-from jobs.states import ENDED, Status
-from jobs.terms import Terms
-from orchestrator.app import App
-from orchestrator.home import Home
-from orchestrator.night import Night
-from orchestrator.shift import Shift
-from orchestrator.submit import check_all, enqueue
+from jobs.model.job import Job
+from jobs.model.states import ENDED, Status
+from jobs.scheduling.constraints import Terms
+from jobs.scheduling.obstacles import Reading
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home
+from orchestrator.submission.submit import check_all, enqueue
+from orchestrator.worker.dispatcher import Shift
 from tests.harness import PATIENCE_S, until
-from workers import process
+from workers.system import processes
 
 
 class Hours:
@@ -67,7 +67,7 @@ class Inside:
         self.app = App(Home(path))
         self.hours = hours
         self.reading = Reading()
-        self.night = Night(app=self.app, owner=process.identity(), clock=hours, read=self._read, zone=UTC)
+        self.night = Night(app=self.app, owner=processes.identity(), clock=hours, read=self._read, zone=UTC)
         self.shift = Shift(self.night, slots=slots)
         self._threads: list[threading.Thread] = []
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.states import Status
-from orchestrator.demo_model import LAYERS, build_data, build_model
+from jobs.model.states import Status
+from orchestrator.demo.tiny_model import LAYERS, build_data, build_model
 from tests.harness import BESIDE_PYTHON, Answer, InProcess, Lq, until
 from tests.unit.orchestrator.cli_homes import Home, contents, one_of_each
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.cli import completion
-from orchestrator.cli.border import COMPLETING, VERBS, run
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.commands import completion
+from orchestrator.cli.verbs import COMPLETING, VERBS, run
 from tests.harness import BESIDE_PYTHON, PATIENCE_S, Lq
 from tests.unit.orchestrator.cli_homes import Home, contents, one_of_each
 

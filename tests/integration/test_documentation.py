@@ -15,8 +15,8 @@ import yaml
 
 from configs.load import load_jobs
 from configs.settings import load_settings
-from jobs.spec import LqSpec
-from orchestrator.cli.border import VERBS, lq
+from jobs.model.spec import LqSpec
+from orchestrator.cli.verbs import VERBS, lq
 from tests.docs.command_line import commands, parse
 from tests.docs.pages import DOCS, ROOT, anchors, blocks, command_lines, links, pages
 from tests.harness import Workshop

@@ -15,10 +15,10 @@ from types import MappingProxyType
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.cli.border import VERBS
-from orchestrator.demo_model import build_data, build_model
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.verbs import VERBS
+from orchestrator.demo.tiny_model import build_data, build_model
 from tests.benchmarks import material
 from tests.unit.orchestrator.cli_homes import Home, Seen
 

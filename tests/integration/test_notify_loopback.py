@@ -15,11 +15,11 @@ from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from configs.settings import Service
-from jobs.job import Message, NewMessage, ServiceResult
-from jobs.spec import Event, JobSpec
-from orchestrator import notify
-from orchestrator.delivery import Moment, deliver
-from orchestrator.notify import Notifier
+from jobs.model.job import Message, NewMessage, ServiceResult
+from jobs.model.spec import Event, JobSpec
+from orchestrator.notify import apprise_sender
+from orchestrator.notify.apprise_sender import Notifier
+from orchestrator.notify.delivery import Moment, deliver
 from orchestrator.store.store import Store
 from tests.integration.loopback import Endpoint, Mailbox, address, free_address, hanging_up, listening, until
 
@@ -196,7 +196,7 @@ def test_only_the_services_asked_for_are_told() -> None:
 def test_lq_notify_test_tells_every_service_and_says_how_it_went() -> None:
     with Endpoint() as endpoint:
         services = [service(f"json://{endpoint.address}", on=("failed",)), service("nonsense://")]
-        results = notify.test_services(Notifier(services))
+        results = apprise_sender.test_services(Notifier(services))
     assert [(result.service, result.last_result) for result in results] == [
         ("json 1", "delivered"),
         ("nonsense 2", "not understood"),

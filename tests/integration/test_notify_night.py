@@ -15,17 +15,17 @@ import pytest
 from pydantic import SecretStr
 
 from configs.settings import Service
-from jobs import hours
-from jobs.job import Message, NewMessage
-from jobs.spec import JobSpec
-from orchestrator import notify
-from orchestrator.delivery import Moment, deliver
-from orchestrator.notify import Notifier
+from jobs.model import time_windows
+from jobs.model.job import Message, NewMessage
+from jobs.model.spec import JobSpec
+from orchestrator.notify import apprise_sender
+from orchestrator.notify.apprise_sender import Notifier
+from orchestrator.notify.delivery import Moment, deliver
 from orchestrator.store.store import Store
 from tests.integration.loopback import Endpoint, free_address, until
 
 BERLIN = ZoneInfo("Europe/Berlin")
-NIGHT = hours.span_of("23:00-07:00")
+NIGHT = time_windows.span_of("23:00-07:00")
 NIGHT_OF_25_HOURS = date(2026, 10, 25)
 
 
@@ -51,7 +51,7 @@ class Outbox:
         job = store.submit(name="n", priority=0, iters=1, spec_json=spec, prepare=lambda _: folder, now=0.0)
         self.job_id = job.id
         self.services: tuple[Service, ...] = ()
-        self.quiet: hours.Span | None = None
+        self.quiet: time_windows.Span | None = None
 
     def write(self, event: str, moment: float, body: str = "") -> Message:
         """Put a message into it."""
@@ -191,7 +191,7 @@ def test_the_digest_comes_at_its_hour_even_where_that_is_quiet(outbox: Outbox) -
 
 
 def test_a_day_of_tries_begins_when_the_quiet_hours_end(outbox: Outbox) -> None:
-    outbox.quiet = hours.span_of("08:00-07:00")
+    outbox.quiet = time_windows.span_of("08:00-07:00")
     outbox.services = (service(free_address(), "phone"),)
     outbox.write("finished", at("08:30"))
     moment, rows = at("08:30"), outbox.store.messages()
@@ -230,7 +230,7 @@ def test_a_secret_of_the_keyring_is_put_in_when_it_is_sent(tmp_path: Path) -> No
             keyring.set_password("lq", "phone", phone.address)
             found = Service(url=SecretStr("json://${keyring:lq/phone}/hook"), name="phone")
             missing = Service(url=SecretStr("json://${keyring:lq/hush}/hook"), name="mail")
-            results = notify.test_services(Notifier([found, missing]))
+            results = apprise_sender.test_services(Notifier([found, missing]))
     finally:
         keyring.set_keyring(before)
     assert [(one.service, one.last_result) for one in results] == [
@@ -248,12 +248,12 @@ def test_the_desktop_is_one_more_service(tmp_path: Path, monkeypatch: pytest.Mon
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     screen = Service(url=SecretStr("desktop://"), name="desktop", tags=("desktop",))
-    (result,) = notify.test_services(Notifier([screen]))
+    (result,) = apprise_sender.test_services(Notifier([screen]))
     assert (result.service, result.last_result) == ("desktop", "delivered")
     assert json.loads(said.read_text())[-2:] == [
         "lq: test",
         "This is what a notification from lq looks like. Nothing has happened.",
     ]
     command.unlink()
-    (result,) = notify.test_services(Notifier([screen]))
+    (result,) = apprise_sender.test_services(Notifier([screen]))
     assert (result.delivered, result.last_result) == (False, "notify-send is not installed")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.job import NewMessage
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.job import NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from orchestrator.store.store import Store
 from tests.harness import PATIENCE_S, Lq, kill, until
 from tests.integration.loopback import Endless, Endpoint, address, free_address, listening

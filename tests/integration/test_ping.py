@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from orchestrator import ping as room
-from orchestrator.ping import Pinger, ping
+from orchestrator.notify import heartbeat as room
+from orchestrator.notify.heartbeat import Pinger, ping
 from tests.integration.loopback import Endless, Endpoint, address, free_address, hanging_up, listening, until
 
 

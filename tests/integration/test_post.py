@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.job import NewMessage
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.home import Home as Place
-from orchestrator.night import Night
-from orchestrator.post import Post
+from jobs.model.job import NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home as Place
+from orchestrator.notify.outbox_worker import Post
 from tests.integration.loopback import Endless, Endpoint, until
 from tests.unit.orchestrator.cli_homes import Home
-from workers.process import identity
+from workers.system.processes import identity
 
 
 class Worker:

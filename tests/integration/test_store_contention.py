@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Event, Kind
-from jobs.job import Incident, NewMessage, ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.states import Status
+from jobs.model.events import Event, Kind
+from jobs.model.job import Incident, NewMessage, ProcessIdentity
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
 from orchestrator.store.store import Store
 
 PROCESSES = 8

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobs.job import Job
-from jobs.obstacles import Reading
-from jobs.states import Status
+from jobs.model.job import Job
+from jobs.model.states import Status
+from jobs.scheduling.obstacles import Reading
 from tests.harness import Workshop
 from tests.integration.nights import Hours, Inside, inside
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.demo_model import build_model
+from orchestrator.demo.tiny_model import build_model
 from tests.mlx import rows
 from tests.mlx.training import Training
 

@@ -17,7 +17,7 @@ from mlx_lm.tuner.datasets import CacheDataset, load_dataset
 from mlx_lm.tuner.trainer import evaluate, train
 from mlx_lm.utils import load
 
-from workers.batches import BatchOrder
+from workers.data.batches import BatchOrder
 
 iterate_batches: Any = trainer.iterate_batches  # it has no annotations
 

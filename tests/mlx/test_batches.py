@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.tuner import trainer
 from mlx_lm.tuner.datasets import CacheDataset
 
-from workers.batches import BatchOrder, padded
+from workers.data.batches import BatchOrder, padded
 
 iterate_batches: Any = trainer.iterate_batches  # it has no annotations
 

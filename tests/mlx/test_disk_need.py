@@ -14,9 +14,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load
 
-from jobs.spec import JobSpec
-from orchestrator.budget import need_of
-from orchestrator.demo_model import build_model
+from jobs.model.spec import JobSpec
+from orchestrator.demo.tiny_model import build_model
+from orchestrator.estimation.disk import need_of
 
 OPTIMIZERS = {
     "adam": optim.Adam,

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.mlx import rows
 from tests.mlx.reference import Reference, trained_by_mlx_lm
 from tests.mlx.training import FIRST_EVER_S, Training
-from workers.batches import BatchOrder
+from workers.data.batches import BatchOrder
 
 pytestmark = pytest.mark.timeout(FIRST_EVER_S)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from configs.load import dump_job
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
-from workers.checkpoints import MANIFEST, STATE, Checkpoint
+from workers.checkpoints.storage import MANIFEST, STATE, Checkpoint
 
 pytestmark = pytest.mark.timeout(FIRST_EVER_S)
 

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models import qwen2
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from workers.mlx_trainer import GUARD, GuardedOptimizer, Held
+from workers.mlx.run import GUARD, GuardedOptimizer, Held
 
 
 def small() -> Any:

@@ -12,16 +12,16 @@ import pytest
 from mlx_lm.tokenizer_utils import load
 from mlx_lm.tuner.datasets import load_dataset
 
-from jobs.course import Course
-from jobs.events import Kind
-from jobs.spec import JobSpec
+from jobs.model.events import Kind
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import Training
-from workers.job_dir import JobDir
-from workers.mlx_names import mlx_config
-from workers.token_cache import _packed, _unpacked
-from workers.tokenizing import Encoder, all_rows
+from workers.checkpoints.mlx_config import mlx_config
+from workers.data.token_cache import _packed, _unpacked
+from workers.data.tokenizing import Encoder, all_rows
+from workers.files.job_dir import JobDir
 
 
 def keeping(training: Training, cache: Path) -> Training:

@@ -8,8 +8,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.tuner.utils import build_schedule
 
-from jobs import learning_rate
-from jobs.spec import JobSpec
+from jobs.loss import learning_rate
+from jobs.model.spec import JobSpec
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 20])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs import course
-from jobs.events import Kind
+from jobs.model import run_plan
+from jobs.model.events import Kind
 from tests.harness import until
 from tests.mlx.training import FIRST_EVER_S, Training
 
@@ -34,7 +34,7 @@ def with_leg(training: Training, **changes: Any) -> Training:
     """Append a leg to a job's course."""
     requested = training.course
     leg = dataclasses.replace(requested.legs[-1], because="a test", **changes)
-    training.job_dir.course.write_text(json.dumps(course.to_json(requested.with_leg(leg))))
+    training.job_dir.course.write_text(json.dumps(run_plan.to_json(requested.with_leg(leg))))
     return training
 
 

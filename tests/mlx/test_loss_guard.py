@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load
 
-from jobs import course
-from jobs.events import Kind
+from jobs.model import run_plan
+from jobs.model.events import Kind
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
@@ -42,7 +42,7 @@ def with_leg(training: Training, **changes: Any) -> Training:
     """Append a leg to a job's course."""
     before = training.course
     leg = dataclasses.replace(before.legs[-1], because="a test", **changes)
-    training.job_dir.course.write_text(json.dumps(course.to_json(before.with_leg(leg))))
+    training.job_dir.course.write_text(json.dumps(run_plan.to_json(before.with_leg(leg))))
     return training
 
 

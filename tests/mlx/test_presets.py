@@ -15,8 +15,8 @@ from mlx_lm.tuner.utils import build_schedule
 
 from configs.load import load_job
 from configs.preset_files import preset, presets
-from jobs.events import Kind
-from jobs.spec import JobSpec
+from jobs.model.events import Kind
+from jobs.model.spec import JobSpec
 from tests.mlx.conftest import Build
 
 ITERATIONS, ACCUMULATION = 16, 2

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from jobs import course as courses
-from jobs.course import Course
-from jobs.events import Event, Kind
-from jobs.exits import DONE
-from orchestrator.demo_model import build_data
+from jobs.model import run_plan as courses
+from jobs.model.events import Event, Kind
+from jobs.model.run_plan import Course
+from jobs.policies.exits import DONE
+from orchestrator.demo.tiny_model import build_data
 from tests.harness import FIRST_EVER_S, Workshop
 from tests.mlx.training import Training
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(500, func_only=True)
 
 def rehearsed(training: Training, *, at: int) -> dict[str, Any]:
     """Rehearse, holding the child's stdin as whoever waits for it does, and return what it measured."""
-    command = [sys.executable, "-P", "-m", "workers.rehearse", str(training.job_dir.path), "--attempt", "1"]
+    command = [sys.executable, "-P", "-m", "workers.mlx.dry_run", str(training.job_dir.path), "--attempt", "1"]
     with (
         training.job_dir.log.open("a") as log,
         subprocess.Popen(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import Training

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from jobs.course import Course
-from jobs.events import Kind
+from jobs.model.events import Kind
+from jobs.model.run_plan import Course
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S
-from workers.adapters import publish
-from workers.checkpoints import best_valid
+from workers.checkpoints.adapters import publish
+from workers.checkpoints.storage import best_valid
 
 pytestmark = pytest.mark.timeout(FIRST_EVER_S)
 

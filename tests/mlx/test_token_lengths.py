@@ -9,11 +9,11 @@ from typing import Any, cast
 from mlx_lm.tuner.datasets import load_dataset
 from mlx_lm.utils import load_tokenizer
 
-from jobs.course import Course
-from jobs.spec import JobSpec
-from orchestrator.demo_model import build_data, build_model
-from workers.mlx_names import mlx_config
-from workers.token_lengths import lengths_of
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from orchestrator.demo.tiny_model import build_data, build_model
+from workers.checkpoints.mlx_config import mlx_config
+from workers.data.token_lengths import lengths_of
 
 
 def test_rows_are_as_long_as_mlx_lm_makes_them(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from mlx_lm.tuner.datasets import CacheDataset, ConcatenatedDataset, TextDataset
 from transformers import ByT5Tokenizer
 
 from tests.mlx import rows
-from workers.batches import Rows
-from workers.tokenizing import AT_ONCE, Encoder, tokenised
+from workers.data.batches import Rows
+from workers.data.tokenizing import AT_ONCE, Encoder, tokenised
 
 ONES_MORE = "naïve 東京 🙂\n\n  <|im_end|> \t" + "x" * 500
 """What a byte-level tokenizer must not stumble over: no letters of its own, special tokens in plain text, length."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.events import Kind
+from jobs.model.events import Kind
 from tests.harness import until
 from tests.mlx import rows
 from tests.mlx.conftest import Build

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from configs.load import dump_job, load_frozen
-from jobs import course
-from jobs.course import Course
-from jobs.events import Event, Kind
-from jobs.exits import DONE
-from jobs.spec import JobSpec
+from jobs.model import run_plan
+from jobs.model.events import Event, Kind
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.policies.exits import DONE
 from tests.harness import until
-from workers import checkpoints, event_log
-from workers.checkpoints import Checkpoint
-from workers.job_dir import JobDir
+from workers.checkpoints import storage
+from workers.checkpoints.storage import Checkpoint
+from workers.events import log as event_log
+from workers.files.job_dir import JobDir
 
 FIRST_EVER_S = 400.0
 """MLX compiles its CPU kernels with g++ on the first run of a fresh machine."""
@@ -43,7 +44,7 @@ class Training:
         path.mkdir()
         training = cls(path)
         training.job_dir.config.write_text(dump_job(spec))
-        training.job_dir.course.write_text(json.dumps(course.to_json(course.Course.requested(spec))))
+        training.job_dir.course.write_text(json.dumps(run_plan.to_json(run_plan.Course.requested(spec))))
         return training
 
     @property
@@ -54,7 +55,7 @@ class Training:
     @property
     def course(self) -> Course:
         """The legs it trains under."""
-        return course.from_json(self.job_dir.course.read_text())
+        return run_plan.from_json(self.job_dir.course.read_text())
 
     def copied(self, path: Path) -> Self:
         """Return a copy of the whole folder as it stands now."""
@@ -64,7 +65,7 @@ class Training:
     @contextmanager
     def running(self, attempt: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """Run an attempt; whatever happens, it is gone afterwards."""
-        words = [sys.executable, "-P", "-m", "workers.train", str(self.job_dir.path), "--attempt", str(attempt)]
+        words = [sys.executable, "-P", "-m", "workers.mlx.train", str(self.job_dir.path), "--attempt", str(attempt)]
         with self.job_dir.log.open("a") as log:
             child = subprocess.Popen(
                 words if self.cache is None else [*words, "--cache", str(self.cache)],
@@ -141,12 +142,12 @@ class Training:
     @property
     def checkpoints(self) -> list[int]:
         """Iterations of the checkpoints."""
-        return [checkpoint.iteration for checkpoint in checkpoints.listed(self.job_dir.checkpoints)]
+        return [checkpoint.iteration for checkpoint in storage.listed(self.job_dir.checkpoints)]
 
     @property
     def newest(self) -> Checkpoint:
         """The newest checkpoint; every one must verify."""
-        found, bad = checkpoints.newest_valid(self.job_dir.checkpoints, self.course)
+        found, bad = storage.newest_valid(self.job_dir.checkpoints, self.course)
         assert found is not None
         assert not bad
         return found

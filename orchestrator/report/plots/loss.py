@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jobs.job import ProgressPoint, Validation
+from jobs.model.job import ProgressPoint, Validation
 from orchestrator.report.curves import Floats, apart, outline, running_median
 from orchestrator.report.facts import Facts, Measurement
 from orchestrator.report.phases import RECOVERY, SPIKE

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from jobs.job import ProgressPoint, Validation
+from jobs.model.job import ProgressPoint, Validation
 from orchestrator.report.curves import Floats, outline, smoothed
 from orchestrator.report.facts import Facts
 from orchestrator.report.plots import loss, style

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jobs.job import ProgressPoint, Validation
+from jobs.model.job import ProgressPoint, Validation
 from orchestrator.report.bootstrap import NORMAL
 from orchestrator.report.curves import Floats
 from orchestrator.report.facts import Facts

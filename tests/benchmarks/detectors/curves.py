@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from jobs.findings import Report, Validated
-from jobs.losses import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, GAUSSIAN, LEAST_SCALE_SHARE, STRETCH
+from jobs.loss.alarms import Report, Validated
+from jobs.loss.history import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, GAUSSIAN, LEAST_SCALE_SHARE, STRETCH
 
 ITERATIONS = 15_000
 STEPS_PER_REPORT = 10

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jobs.spikes import Alarm, fold
+from jobs.loss.detector import Alarm, fold
 from tests.benchmarks.detectors.curves import (
     BREAKS,
     FAMILIES,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jobs.spikes import LEAST_BASE, Alarm, Finding, fold
+from jobs.loss.detector import LEAST_BASE, Alarm, Finding, fold
 from tests.benchmarks.detectors.curves import STEPS_PER_REPORT, WARM_UP, Array, Curves, as_reports
 
 GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE})
@@ -27,7 +27,7 @@ def findings(curves: Curves, run: int, *, validate: bool = True) -> list[Finding
 
 
 def detector(losses: Array) -> list[list[int]]:
-    """`jobs/spikes.py`, without validations, as the others have none."""
+    """`jobs/loss/detector.py`, without validations, as the others have none."""
     return [
         [
             found.iteration // STEPS_PER_REPORT - 1

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from configs.data_files import check_data
-from jobs.errors import DataInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import DataInvalid
+from jobs.model.spec import JobSpec
 from tests.unit.configs.conftest import ROWS, write_rows
 
 OK = b'{"prompt": "a", "completion": "b"}\n'

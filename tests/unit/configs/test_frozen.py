@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.load import dump_job, load_frozen
-from jobs.errors import ConfigInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import ConfigInvalid
+from jobs.model.spec import JobSpec
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.sampled_from(
     ["1e-5", "on", "null", "~", "=", "<<", "2026-01-31", "1:30", "0o7", "", " ", "a: b", "- a", "\ufeff", "\x85", "'"]

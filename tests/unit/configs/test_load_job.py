@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from configs.load import LoadedJob, load_job
-from jobs.spec import JobSpec, LqSpec
+from jobs.model.spec import JobSpec, LqSpec
 
 HEAD = "model: model\ndata: data\nnum_layers: 4\n"
 
@@ -47,7 +47,7 @@ def test_a_file_with_every_key_of_mlx_lm_is_accepted(folder: Path) -> None:
 
 
 def test_the_defaults_are_those_of_mlx_lm(folder: Path) -> None:
-    # validation and test over the whole set, and publishing only on request, are lq's own choice (jobs/spec.py)
+    # validation and test over the whole set, and publishing only on request, are lq's own choice (jobs/model/spec.py)
     own = {"train", "val_batches", "test_batches", "adapter_path", "optimizer_config"}
     spec = JobSpec().model_dump()
     for key, value in mlx_defaults().items():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from configs.labels import LONGEST_NAME, Choice, labels_of, named, short_number
 from configs.load import LoadedJob, dump_job, load_frozen, load_job, load_jobs
-from jobs.errors import ConfigInvalid, InvalidInput
+from jobs.model.errors import ConfigInvalid, InvalidInput
 
 HEAD = "model: model\ndata: data\nnum_layers: 4\n"
 LR = "lq:\n  matrix:\n    learning_rate: [1e-5, 5e-5]\n"

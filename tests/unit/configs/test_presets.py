@@ -13,9 +13,9 @@ import yaml
 
 from configs.load import LoadedJob, load_jobs
 from configs.preset_files import DEFAULT, Preset, preset, presets
-from jobs import early_stop
-from jobs.errors import InvalidInput
-from jobs.job import Validation
+from jobs.model.errors import InvalidInput
+from jobs.model.job import Validation
+from jobs.policies import early_stop
 from tests.benchmarks.detectors.curves import reference_run
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from configs.schema import job_schema
-from jobs.spec import (
+from jobs.model.spec import (
     Checkpointing,
     EarlyStop,
     JobSpec,

@@ -9,7 +9,7 @@ import pytest
 
 from configs.load import load_job
 from configs.settings import Settings, load_settings
-from jobs.errors import ConfigInvalid
+from jobs.model.errors import ConfigInvalid
 
 SECRET = "json://me:hunter2@host/topic"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.load import TYPED, load_jobs
-from jobs.errors import ConfigInvalid
+from jobs.model.errors import ConfigInvalid
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from configs.data_files import check_data
 from configs.load import load_job
-from jobs.errors import InvalidInput
+from jobs.model.errors import InvalidInput
 from tests import wild_files
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs.load import load_job
 from configs.yaml_text import parse
-from jobs.errors import ConfigInvalid, InvalidInput, ModelMissing
+from jobs.model.errors import ConfigInvalid, InvalidInput, ModelMissing
 
 HEAD = "model: model\ndata: data\nnum_layers: 4\n"
 

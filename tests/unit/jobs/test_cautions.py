@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs import cautions
-from jobs.cautions import Data
-from jobs.spec import JobSpec
+from jobs.estimates import cautions
+from jobs.estimates.cautions import Data
+from jobs.model.spec import JobSpec
 
 SOUND = Data(
     rows=1000,

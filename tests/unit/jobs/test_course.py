@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.course import Course, Leg, from_json, to_json
-from jobs.errors import ConfigInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import ConfigInvalid
+from jobs.model.run_plan import Course, Leg, from_json, to_json
+from jobs.model.spec import JobSpec
 
 LEGS = st.builds(
     Leg,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import drops
-from jobs.drops import Looks, Sighting
+from jobs.policies import inbox as drops
+from jobs.policies.inbox import Looks, Sighting
 
 ME = 501
 

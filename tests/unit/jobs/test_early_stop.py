@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.early_stop import best, difference, stop
-from jobs.job import Validation
-from jobs.spec import EarlyStop
+from jobs.model.job import Validation
+from jobs.model.spec import EarlyStop
+from jobs.policies.early_stop import best, difference, stop
 
 
 def measured(iteration: int, loss: float, rows: tuple[float, ...] | None = None) -> Validation:

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from jobs import errors
-from jobs.exit_codes import ExitCode
-from jobs.states import Status
-from orchestrator.cli import INTERRUPTED, wait
+from jobs.model import errors
+from jobs.model.exit_codes import ExitCode
+from jobs.model.states import Status
+from orchestrator.cli.commands import wait
 from orchestrator.schemas.comments import comments_of
 
 
@@ -80,7 +80,7 @@ def test_what_lq_wait_ends_with_is_among_them() -> None:
         Status.SKIPPED: ExitCode.JOB_SKIPPED,
     }
     assert (wait.TIMED_OUT, wait.NO_SUCH_JOB) == (ExitCode.TIMED_OUT, ExitCode.NOTHING_TO_WAIT_FOR)
-    assert INTERRUPTED == ExitCode.INTERRUPTED
+    assert ExitCode.INTERRUPTED == ExitCode.INTERRUPTED
 
 
 def test_a_place_is_written_as_editors_read_it() -> None:

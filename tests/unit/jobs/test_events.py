@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import EventInvalid
-from jobs.events import Event, Kind, finite, from_line, number, to_line
+from jobs.model.errors import EventInvalid
+from jobs.model.events import Event, Kind, finite, from_line, number, to_line
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ENVELOPE = {"v", "seq", "time", "awake", "attempt", "kind"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.exits import classify
-from jobs.outcomes import ExitReport, Outcome, Reason
+from jobs.model.outcomes import ExitReport, Outcome, Reason
+from jobs.policies.exits import classify
 
 NOTHING = ExitReport(exit_code=None, signal=None, ended=None, stop_asked=False, killed_by_lq=False, same_boot=True)
 

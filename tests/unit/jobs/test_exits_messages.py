@@ -11,8 +11,8 @@ import signal
 
 import pytest
 
-from jobs.exits import classify
-from jobs.outcomes import ExitReport, Outcome, Reason
+from jobs.model.outcomes import ExitReport, Outcome, Reason
+from jobs.policies.exits import classify
 
 ABORTED = ExitReport(
     exit_code=None,

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from jobs.exits import classify
-from jobs.outcomes import ExitReport, Outcome, Reason
+from jobs.model.outcomes import ExitReport, Outcome, Reason
+from jobs.policies.exits import classify
 
 
 def ended_by(number: signal.Signals, *, stop_asked: bool = False) -> ExitReport:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import hours
-from jobs.hours import Span
+from jobs.model import time_windows
+from jobs.model.time_windows import Span
 
 BERLIN = ZoneInfo("Europe/Berlin")  # 2026: forward on March 29 at 2:00, back on October 25 at 3:00
 ZONES = [BERLIN, ZoneInfo("America/New_York"), ZoneInfo("Australia/Lord_Howe"), ZoneInfo("Asia/Kolkata"), UTC]
-NIGHT = hours.span_of("23:00-07:00")
+NIGHT = time_windows.span_of("23:00-07:00")
 
 MINUTES = st.integers(0, 24 * 60 - 1)
 SPANS = st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: Span(start=p[0], end=p[1]))
@@ -28,13 +28,13 @@ def at(text: str, zone: tzinfo = BERLIN) -> float:
 
 @pytest.mark.parametrize(("text", "minute"), [("07:00", 420), ("7:05", 425), ("00:00", 0), ("23:59", 1439)])
 def test_an_hour_is_read(text: str, minute: int) -> None:
-    assert hours.minute_of(text) == minute
+    assert time_windows.minute_of(text) == minute
 
 
 @pytest.mark.parametrize("text", ["", "7", "24:00", "7:5", "7:60", "7am", "07:00:00", "-1:00", "٠٧:٠٠x"])
 def test_what_is_no_hour_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an hour such as"):
-        hours.minute_of(text)
+        time_windows.minute_of(text)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_what_is_no_hour_is_refused(text: str) -> None:
 )
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="two different hours such as"):
-        hours.span_of(text)
+        time_windows.span_of(text)
 
 
 def test_a_span_is_read_with_and_without_blanks() -> None:
-    assert hours.span_of("23:00 - 7:00") == NIGHT == Span(start=1380, end=420)
+    assert time_windows.span_of("23:00 - 7:00") == NIGHT == Span(start=1380, end=420)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_span_is_read_with_and_without_blanks() -> None:
     ],
 )
 def test_a_night_ends_in_the_morning_whatever_the_clocks_do(now: str, end: str | None) -> None:
-    assert hours.until(NIGHT, at(now), BERLIN) == (None if end is None else at(end))
+    assert time_windows.until(NIGHT, at(now), BERLIN) == (None if end is None else at(end))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_night_ends_in_the_morning_whatever_the_clocks_do(now: str, end: str |
     ],
 )
 def test_hours_that_a_day_skips_or_has_twice(span: str, now: str, end: str | None) -> None:
-    assert hours.until(hours.span_of(span), at(now), BERLIN) == (None if end is None else at(end))
+    assert time_windows.until(time_windows.span_of(span), at(now), BERLIN) == (None if end is None else at(end))
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_hours_that_a_day_skips_or_has_twice(span: str, now: str, end: str | Non
     ],
 )
 def test_the_last_time_it_was_an_hour(hour: str, now: str, day: date, moment: str) -> None:
-    assert hours.latest(hours.minute_of(hour), at(now), BERLIN) == (day, at(moment))
+    assert time_windows.latest(time_windows.minute_of(hour), at(now), BERLIN) == (day, at(moment))
 
 
 @given(span=SPANS, now=MOMENTS, zone=st.sampled_from(ZONES))
 def test_a_span_ends_after_now_within_a_day_and_at_its_hour(span: Span, now: float, zone: tzinfo) -> None:
-    end = hours.until(span, now, zone)
+    end = time_windows.until(span, now, zone)
     if end is None:
         return
     assert now < end <= now + 25 * 3600  # a day is at most so long
-    assert hours.until(span, end, zone) is None or _changes(end, zone)
+    assert time_windows.until(span, end, zone) is None or _changes(end, zone)
     if not _changes(end, zone):
         local = datetime.fromtimestamp(end, tz=zone)
         assert 60 * local.hour + local.minute == span.end
@@ -119,16 +119,16 @@ def test_on_a_day_like_any_other_quiet_is_what_the_wall_clock_says(span: Span, n
     local = datetime.fromtimestamp(now, tz=zone)
     minute = 60 * local.hour + local.minute
     inside = span.start <= minute < span.end if span.start < span.end else not span.end <= minute < span.start
-    assert (hours.until(span, now, zone) is not None) == inside
+    assert (time_windows.until(span, now, zone) is not None) == inside
 
 
 @given(minute=MINUTES, now=MOMENTS, zone=st.sampled_from(ZONES))
 def test_every_day_has_its_hour_once(minute: int, now: float, zone: tzinfo) -> None:
-    day, moment = hours.latest(minute, now, zone)
+    day, moment = time_windows.latest(minute, now, zone)
     assert now - 25 * 3600 < moment <= now
-    again, same = hours.latest(minute, moment, zone)
+    again, same = time_windows.latest(minute, moment, zone)
     assert (again, same) == (day, moment)
-    following, later = hours.latest(minute, moment + 25 * 3600, zone)
+    following, later = time_windows.latest(minute, moment + 25 * 3600, zone)
     assert following == day + timedelta(days=1)
     assert 22.5 * 3600 < later - moment <= 25 * 3600
 
@@ -142,8 +142,8 @@ def test_without_a_zone_the_machines_own_counts(monkeypatch: pytest.MonkeyPatch)
         new_york = ZoneInfo("America/New_York")
         for text in ("2026-03-08 01:30", "2026-11-01 01:30", "2026-11-01 01:30*", "2026-07-01 12:00"):
             now = at(text, new_york)
-            assert hours.until(NIGHT, now, None) == hours.until(NIGHT, now, new_york)
-            assert hours.latest(150, now, None) == hours.latest(150, now, new_york)
+            assert time_windows.until(NIGHT, now, None) == time_windows.until(NIGHT, now, new_york)
+            assert time_windows.latest(150, now, None) == time_windows.latest(150, now, new_york)
     finally:
         monkeypatch.undo()
         clock.tzset()
@@ -161,29 +161,30 @@ def _changes(now: float, zone: tzinfo) -> bool:
 
 @given(SPANS, MOMENTS, st.sampled_from(ZONES))
 def test_a_window_opens_at_its_hour_and_not_before(window: Span, now: float, zone: tzinfo) -> None:
-    opens = hours.opens(window, now, zone)
-    assert hours.until(window, opens, zone) is not None
-    assert opens == now or (opens > now and hours.until(window, now, zone) is None)
+    opens = time_windows.opens(window, now, zone)
+    assert time_windows.until(window, opens, zone) is not None
+    assert opens == now or (opens > now and time_windows.until(window, now, zone) is None)
     assert opens - now < 2 * 86400 + 7200
 
 
 @given(SPANS, MOMENTS, st.sampled_from(ZONES), st.integers(1, 30 * 86400))
 def test_work_takes_as_long_as_it_takes_within_its_hours(window: Span, now: float, zone: tzinfo, seconds: int) -> None:
-    end = hours.ends_after(window, now, seconds, zone)
+    end = time_windows.ends_after(window, now, seconds, zone)
     assert end - now >= seconds * (1 - 1e-9)
-    assert hours.until(window, max(now, end - 1e-3), zone) is not None
-    assert hours.ends_after(None, now, seconds, zone) == now + seconds
+    assert time_windows.until(window, max(now, end - 1e-3), zone) is not None
+    assert time_windows.ends_after(None, now, seconds, zone) == now + seconds
 
 
 def test_a_night_in_which_the_clocks_change_has_an_hour_more_or_less_to_train() -> None:
-    window = hours.span_of("22:00-07:00")
+    window = time_windows.span_of("22:00-07:00")
     for evening, length in (("2026-03-28 22:00", 8), ("2026-10-24 22:00", 10), ("2026-11-24 22:00", 9)):
         begins = at(evening)
-        closes = hours.until(window, begins, BERLIN)
+        closes = time_windows.until(window, begins, BERLIN)
         assert closes == begins + length * 3600
-        assert hours.ends_after(window, begins, length * 3600.0, BERLIN) == closes
+        assert time_windows.ends_after(window, begins, length * 3600.0, BERLIN) == closes
         assert (
-            hours.ends_after(window, begins, length * 3600.0 + 60, BERLIN) == hours.opens(window, closes, BERLIN) + 60
+            time_windows.ends_after(window, begins, length * 3600.0 + 60, BERLIN)
+            == time_windows.opens(window, closes, BERLIN) + 60
         )
 
 
@@ -198,10 +199,10 @@ def test_a_night_in_which_the_clocks_change_has_an_hour_more_or_less_to_train() 
     ],
 )
 def test_a_deadline_is_the_next_such_hour_or_that_of_its_day(text: str, asked: str, due: str) -> None:
-    assert hours.due_at(hours.due_of(text), at(asked), BERLIN) == at(due)
+    assert time_windows.due_at(time_windows.due_of(text), at(asked), BERLIN) == at(due)
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "2026-13-01 07:00", "2026-02-30 07:00", "2026-12-24", "24.12. 18:00"])
 def test_what_is_no_deadline_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an hour such as"):
-        hours.due_of(text)
+        time_windows.due_of(text)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import learning_rate
-from jobs.spec import JobSpec, LrSchedule
+from jobs.loss import learning_rate
+from jobs.model.spec import JobSpec, LrSchedule
 
 
 def spec(schedule: dict[str, Any] | None = None, **keys: Any) -> JobSpec:

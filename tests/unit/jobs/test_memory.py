@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from jobs.memory import MemorySample, guard
+from jobs.policies.memory_guard import MemorySample, guard
 
 GB = 1_000_000_000
 EASY = MemorySample(footprint_bytes=5 * GB, limit_bytes=10 * GB, swap_bytes=GB, pressure_high=False, it_s=4.0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.making_room import Change, Settings, changes
-from jobs.memory_need import (
+from jobs.estimates.fit_advice import Change, Settings, changes
+from jobs.estimates.memory import (
     FORMULA_RANGE,
     MANY,
     PROGRAM_BYTES,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.job import Dependency
-from jobs.obstacles import Reading, Why, is_hopeless, of_predecessors, of_terms
-from jobs.outcomes import Reason
-from jobs.spec import JobSpec
-from jobs.states import Status
-from jobs.terms import Terms, terms_of
+from jobs.model.job import Dependency
+from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.scheduling.constraints import Terms, terms_of
+from jobs.scheduling.obstacles import Reading, Why, is_hopeless, of_predecessors, of_terms
 
 NIGHT = {"window": "22:00-07:30"}
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.course import Leg
-from jobs.oom import Rung, next_rung
+from jobs.model.run_plan import Leg
+from jobs.policies.oom import Rung, next_rung
 
 ASKED = Leg(first_example=0, batch_size=8, grad_accumulation_steps=2, grad_checkpoint=False, max_seq_length=2048)
 

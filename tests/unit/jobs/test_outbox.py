@@ -12,13 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import hours, outbox
-from jobs.job import Message, ServiceResult
-from jobs.outbox import NO_LONGER_CONFIGURED, ONE_OF_A_KIND_S, NextTry, due_at, held_until, is_pending, next_try
+from jobs.model import time_windows
+from jobs.model.job import Message, ServiceResult
+from jobs.policies import delivery
+from jobs.policies.delivery import (
+    NO_LONGER_CONFIGURED,
+    ONE_OF_A_KIND_S,
+    NextTry,
+    due_at,
+    held_until,
+    is_pending,
+    next_try,
+)
 
 DAY = 24 * 3600.0
 BERLIN = ZoneInfo("Europe/Berlin")
-NIGHT = hours.span_of("23:00-07:00")
+NIGHT = time_windows.span_of("23:00-07:00")
 
 
 def service(*, delivered: bool = False, tries: int = 1, last: str = "failed", name: str = "phone") -> ServiceResult:
@@ -67,10 +76,10 @@ def test_the_delays_double_from_half_a_minute_to_half_an_hour(tries: int, delay:
         ([service(last=NO_LONGER_CONFIGURED)], "nobody"),
         ([service(delivered=True)], "delivered"),
         ([service(delivered=True), service(last=NO_LONGER_CONFIGURED)], "delivered"),
-        ([service(delivered=True), service(last=outbox.TOLD_BY_DIGEST)], "delivered"),
-        ([service(last=outbox.TOLD_BY_DIGEST), service(last=NO_LONGER_CONFIGURED)], "folded"),
-        ([service(last=outbox.TOLD_LATER)], "folded"),
-        ([service(last=outbox.TOLD_BY_END)], "folded"),
+        ([service(delivered=True), service(last=delivery.TOLD_BY_DIGEST)], "delivered"),
+        ([service(last=delivery.TOLD_BY_DIGEST), service(last=NO_LONGER_CONFIGURED)], "folded"),
+        ([service(last=delivery.TOLD_LATER)], "folded"),
+        ([service(last=delivery.TOLD_BY_END)], "folded"),
     ],
 )
 def test_a_message_nobody_is_owed_is_settled(services: Sequence[ServiceResult], settled: str) -> None:
@@ -154,23 +163,23 @@ def test_quiet_hours_hold_back_what_is_not_urgent_until_they_are_over() -> None:
 @pytest.mark.parametrize(
     ("message", "other", "how"),
     [
-        (row(1), row(2), outbox.TOLD_LATER),
+        (row(1), row(2), delivery.TOLD_LATER),
         (row(2), row(1), None),
         (row(1), row(1), None),
         (row(1), row(2, job_id=2), None),
         (row(1), row(2, due=999.0), None),  # waits itself
-        (row(1, services=(service(),)), row(2), outbox.TOLD_LATER),
+        (row(1, services=(service(),)), row(2), delivery.TOLD_LATER),
         (row(1, services=(service(delivered=True), service(name="mail"))), row(2), None),  # somebody has heard it
-        (row(1), row(2, "finished"), outbox.TOLD_BY_END),
-        (row(1), row(2, "failed"), outbox.TOLD_BY_END),
-        (row(1, "started"), row(2, "finished"), outbox.TOLD_BY_END),
-        (row(1, "spike_handled"), row(2, "finished", due=999.0), outbox.TOLD_BY_END),
+        (row(1), row(2, "finished"), delivery.TOLD_BY_END),
+        (row(1), row(2, "failed"), delivery.TOLD_BY_END),
+        (row(1, "started"), row(2, "finished"), delivery.TOLD_BY_END),
+        (row(1, "spike_handled"), row(2, "finished", due=999.0), delivery.TOLD_BY_END),
         (row(1), row(2, "needs_you"), None),
         (row(1), dataclasses.replace(row(2, "finished"), settled="gave_up"), None),
         (row(1, "failed"), row(2, "finished"), None),
         (row(1, "needs_you"), row(2, "finished"), None),
-        (row(1), row(2, "digest", job_id=None), outbox.TOLD_BY_DIGEST),
-        (row(1, "finished"), row(2, "digest", job_id=None), outbox.TOLD_BY_DIGEST),
+        (row(1), row(2, "digest", job_id=None), delivery.TOLD_BY_DIGEST),
+        (row(1, "finished"), row(2, "digest", job_id=None), delivery.TOLD_BY_DIGEST),
         (row(1, "needs_you"), row(2, "digest", job_id=None), None),
         (row(1, "deadline"), row(2, "digest", job_id=None), None),
         (row(1, "digest", job_id=None), row(2, "digest", job_id=None), None),  # each tells of its own day
@@ -178,7 +187,7 @@ def test_quiet_hours_hold_back_what_is_not_urgent_until_they_are_over() -> None:
     ],
 )
 def test_what_is_told_by_what(message: Message, other: Message, how: str | None) -> None:
-    assert outbox.told_by(message, other, now=10.0) == how
+    assert delivery.told_by(message, other, now=10.0) == how
 
 
 DELIVERED = (service(delivered=True, last="delivered"),)
@@ -195,16 +204,16 @@ def told(how: str) -> tuple[ServiceResult, ...]:
         (row(3), [row(1, services=DELIVERED), row(2, services=DELIVERED)], [3]),
         (row(3, due=900.0), [row(1, services=DELIVERED), row(2, services=DELIVERED)], [2, 3]),  # it waited for 2
         (row(3, due=900.0), [row(1, services=DELIVERED), row(2, due=900.0)], [1, 2, 3]),
-        (row(3), [row(1), row(2, services=told(outbox.TOLD_LATER))], [1, 2, 3]),
-        (row(3), [row(1), row(2, services=told(outbox.TOLD_BY_DIGEST))], [3]),
-        (row(3), [row(1), row(2, services=told(outbox.TOLD_BY_END))], [3]),
+        (row(3), [row(1), row(2, services=told(delivery.TOLD_LATER))], [1, 2, 3]),
+        (row(3), [row(1), row(2, services=told(delivery.TOLD_BY_DIGEST))], [3]),
+        (row(3), [row(1), row(2, services=told(delivery.TOLD_BY_END))], [3]),
         (row(3), [row(1, services=(service(),)), row(2, services=(service(),))], [1, 2, 3]),  # nobody could be reached
     ],
 )
 def test_a_message_counts_those_that_nobody_heard_and_the_one_it_waited_for(
     message: Message, earlier: list[Message], counted: list[int]
 ) -> None:
-    assert [one.id for one in outbox.occurrences(message, earlier)] == counted
+    assert [one.id for one in delivery.occurrences(message, earlier)] == counted
 
 
 @given(st.lists(st.tuples(st.floats(0, 2000), st.booleans()), min_size=1, max_size=30))
@@ -227,9 +236,9 @@ def _deliver_due(rows: list[Message], mentioned: set[int], start: float, end: fl
         for place, one in enumerate(list(rows)):
             if (one.due_at or 0.0) > moment or any(not is_pending(result) for result in one.services):
                 continue
-            how = next(filter(None, (outbox.told_by(one, other, moment) for other in rows)), None)
+            how = next(filter(None, (delivery.told_by(one, other, moment) for other in rows)), None)
             if how is None and there:
-                mentioned |= {each.id for each in outbox.occurrences(one, rows[:place])}
+                mentioned |= {each.id for each in delivery.occurrences(one, rows[:place])}
             last = how or ("delivered" if there else "failed")
             result = service(delivered=how is None and there, last=last)
             rows[place] = dataclasses.replace(one, services=(result,))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from jobs.course import Leg
-from jobs.exits import TOO_LARGE_BUFFER
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import DISK_LOOK_S, GPU_REST_S, WISHES, Decision, History, Wish, decide, wish_from
-from jobs.retry import Death
-from jobs.spec import JobSpec
-from jobs.states import LEGAL, Status
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Leg
+from jobs.model.spec import JobSpec
+from jobs.model.states import LEGAL, Status
+from jobs.policies.after_attempt import DISK_LOOK_S, GPU_REST_S, WISHES, Decision, History, Wish, decide, wish_from
+from jobs.policies.exits import TOO_LARGE_BUFFER
+from jobs.policies.retry import Death
 
 ENDINGS = {
     Outcome.DONE: Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import policy
-from jobs.course import Course
-from jobs.decision import History
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.quarantine import Culprits, Quarantine, leg_without, quarantine
-from jobs.rollback import Candidate
-from jobs.spec import JobSpec
-from jobs.states import Status
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies import after_attempt
+from jobs.policies.decision import History
+from jobs.policies.quarantine import Culprits, Quarantine, leg_without, quarantine
+from jobs.policies.rollback import Candidate
 
 SPEC = JobSpec(iters=1000, batch_size=4)
 
@@ -45,14 +45,14 @@ def test_more_than_a_hundredth_of_the_rows_is_no_accident(rows: int, of: int, to
     assert found.too_many is too_many
 
 
-def decided(found: Quarantine) -> policy.Decision:
+def decided(found: Quarantine) -> after_attempt.Decision:
     history = History(
         conclusion=found,
         legs=Course.requested(SPEC).legs,
         candidates=[Candidate(iteration=one, updates=one, best=False, healthy=False) for one in (100, 200, 231, 300)],
     )
     ending = Ending(outcome=Outcome.STOPPED, reason=Reason.NOT_FINITE, detail="train.jsonl:17: made the loss nan twice")
-    return policy.decide(ending, spec=SPEC, history=history, now=5.0, jitter=0.0)
+    return after_attempt.decide(ending, spec=SPEC, history=history, now=5.0, jitter=0.0)
 
 
 def test_the_run_goes_on_without_them_from_the_last_point_before() -> None:

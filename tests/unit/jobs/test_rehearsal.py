@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import rehearsal
-from jobs.course import Course, Leg
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.rehearsal import Failure, Tried
-from jobs.spec import JobSpec
+from jobs.estimates import dry_run
+from jobs.estimates.dry_run import Failure, Tried
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course, Leg
+from jobs.model.spec import JobSpec
 
 TRIED = Tried(
     iteration=0,
@@ -54,7 +54,7 @@ def failures(
     **keys: Any,
 ) -> list[Failure]:
     job = spec(**keys)
-    return rehearsal.failures(
+    return dry_run.failures(
         job,
         leg or Course.requested(job).legs[0],
         ending,
@@ -86,7 +86,7 @@ def test_the_speed_is_that_of_the_mean_batch_without_compiling(changes: dict[str
 
 
 def test_a_whole_run_is_start_training_validations_and_checkpoints() -> None:
-    found = rehearsal.forecast(spec(), TRIED)
+    found = dry_run.forecast(spec(), TRIED)
     assert found.iterations == 1000
     assert found.train_s == pytest.approx(500.0)
     assert (found.validations, found.validation_s) == (6, 120.0)  # at 0, 200, …, 1000
@@ -111,13 +111,13 @@ def test_a_whole_run_is_start_training_validations_and_checkpoints() -> None:
 def test_what_is_due_is_counted(
     keys: dict[str, Any], changes: dict[str, Any], iterations: int, validations: int, checkpoints: int
 ) -> None:
-    found = rehearsal.forecast(spec(**keys), tried(**changes))
+    found = dry_run.forecast(spec(**keys), tried(**changes))
     assert (found.iterations, found.validations) == (iterations, validations)
     assert found.checkpoints == checkpoints == expected_saves(spec(**keys), tried(**changes))
 
 
 def expected_saves(job: JobSpec, seen: Tried) -> int:
-    """Count them as workers/mlx_trainer.py decides, iteration by iteration."""
+    """Count them as workers/mlx/run.py decides, iteration by iteration."""
     due = 0
     for iteration in range(seen.iteration + 1, job.iters + 1):
         validated = seen.validation_s is not None and (iteration % job.steps_per_eval == 0 or iteration == job.iters)
@@ -137,25 +137,25 @@ def test_checkpoints_and_validations_are_counted_as_the_trainer_makes_them(
 ) -> None:
     job = spec(iters=iters, save_every=save, steps_per_eval=every)
     seen = tried(iteration=int(share * (iters - 1)), validation_s=1.0 if validates else None)
-    found = rehearsal.forecast(job, seen)
+    found = dry_run.forecast(job, seen)
     assert found.checkpoints == expected_saves(job, seen)
     due = [one for one in range(seen.iteration + 1, iters + 1) if one % every == 0 or one == iters]
     assert found.validations == (len(due) + (seen.iteration == 0) if validates else 0)
 
 
 def test_a_slow_run_has_a_checkpoint_every_ten_minutes() -> None:
-    found = rehearsal.forecast(spec(), tried(update_s=60.0))
+    found = dry_run.forecast(spec(), tried(update_s=60.0))
     assert found.checkpoints == 100
 
 
 def test_segments_each_cost_a_start() -> None:
-    found = rehearsal.forecast(spec(lq={"segment": 300}), TRIED)
+    found = dry_run.forecast(spec(lq={"segment": 300}), TRIED)
     assert (found.starts, found.start_s) == (4, 50.0)
 
 
 def test_the_test_set_is_measured_before_and_after() -> None:
-    assert rehearsal.forecast(spec(), tried(test_s=5.0)).test_s == 15.0
-    assert rehearsal.forecast(spec(), tried(test_s=5.0, iteration=10)).test_s == 10.0
+    assert dry_run.forecast(spec(), tried(test_s=5.0)).test_s == 15.0
+    assert dry_run.forecast(spec(), tried(test_s=5.0, iteration=10)).test_s == 10.0
 
 
 # --- what fails ---

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.course import Course, Leg
-from jobs.findings import Alarm, Finding
-from jobs.retention import CLEAN_ITERATIONS, CheckpointFact, Fate, plan
-from jobs.rollback import Candidate, is_point, most_points, reach, roll_back
-from jobs.spec import JobSpec, Keep, LqSpec
+from jobs.loss.alarms import Alarm, Finding
+from jobs.model.run_plan import Course, Leg
+from jobs.model.spec import JobSpec, Keep, LqSpec
+from jobs.policies.retention import CLEAN_ITERATIONS, CheckpointFact, Fate, plan
+from jobs.policies.rollback import Candidate, is_point, most_points, reach, roll_back
 
 
 def asked(iters: int, *, keep: Keep | None = None, **changes: Any) -> JobSpec:

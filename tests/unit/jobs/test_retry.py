@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.retry import Backoff, Death, backoff, new_progress
+from jobs.policies.retry import Backoff, Death, backoff, new_progress
 
 GAINS = st.lists(st.integers(0, 400), min_size=1, max_size=40)
 JITTER = st.floats(0, 1)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from jobs import policy
-from jobs.course import Course, Leg
-from jobs.decision import History
-from jobs.findings import Alarm, Finding
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.retry import Death
-from jobs.rollback import Candidate, Rollback, distance, escalation, is_point, roll_back, spacing, window
-from jobs.spec import JobSpec, LqSpec, Spike
-from jobs.states import Status
+from jobs.loss.alarms import Alarm, Finding
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course, Leg
+from jobs.model.spec import JobSpec, LqSpec, Spike
+from jobs.model.states import Status
+from jobs.policies import after_attempt
+from jobs.policies.decision import History
+from jobs.policies.retry import Death
+from jobs.policies.rollback import Candidate, Rollback, distance, escalation, is_point, roll_back, spacing, window
 
 SPEC = JobSpec(iters=15_000, batch_size=4, save_every=500, steps_per_report=10)
 """The reference run, reporting every ten iterations."""
@@ -144,7 +144,9 @@ def test_points_lie_on_ends_of_updates_where_every_run_saves() -> None:
 # --- what becomes of the job ---
 
 
-def settled(deaths: list[Reason], *, spec: JobSpec = SPEC, conclusion: Any = None, **changes: Any) -> policy.Decision:
+def settled(
+    deaths: list[Reason], *, spec: JobSpec = SPEC, conclusion: Any = None, **changes: Any
+) -> after_attempt.Decision:
     history = History(
         deaths=[Death(gained=500, reason=reason) for reason in deaths],
         legs=Course.requested(spec).legs,
@@ -155,7 +157,7 @@ def settled(deaths: list[Reason], *, spec: JobSpec = SPEC, conclusion: Any = Non
         **changes,
     )
     ending = Ending(outcome=Outcome.DIED, reason=deaths[-1], detail="loss 7.4")
-    return policy.decide(ending, spec=spec, history=history, now=100.0, jitter=0.0)
+    return after_attempt.decide(ending, spec=spec, history=history, now=100.0, jitter=0.0)
 
 
 def test_a_spike_is_answered_at_once_by_going_back() -> None:

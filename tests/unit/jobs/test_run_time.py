@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.run_time import OTHER_SPREAD, Pace, Seen, left, pace_from
-from jobs.spec import JobSpec
+from jobs.estimates.run_time import OTHER_SPREAD, Pace, Seen, left, pace_from
+from jobs.model.spec import JobSpec
 
 PACE = Pace(it_s=2.0, start_s=20.0, validation_s=5.0, checkpoint_s=1.0, spread=1.1, because="job 1")
 SEEN = Seen(job_id=1, it_s=2.0, tokens=400.0, checkpointing=False, start_s=20.0, validation_s=5.0, checkpoint_s=1.0)

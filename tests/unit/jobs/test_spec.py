@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.spec import JobSpec, parse_duration, parse_size
+from jobs.model.spec import JobSpec, parse_duration, parse_size
 
 OURS = {
     "val_batches": -1,  # the whole set, so that checkpoints can be compared; MLX-LM draws 25 batches

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.spikes import Alarm, Detector, Finding, Report, Validated, fold
+from jobs.loss.detector import Alarm, Detector, Finding, Report, Validated, fold
 from tests.benchmarks.detectors import curves
 from tests.benchmarks.detectors.measure import LEAST_RISE, broken_runs, large
 from tests.benchmarks.detectors.rules import GRAVE, detector, findings

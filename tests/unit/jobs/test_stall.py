@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.spec import Stall as Limits
-from jobs.stall import deadline, stalled
+from jobs.model.spec import Stall as Limits
+from jobs.policies.stall import deadline, stalled
 
 USUAL = Limits()
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from jobs.errors import NotAllowed
-from jobs.states import ENDED, LIVE, Status, require_legal
+from jobs.model.errors import NotAllowed
+from jobs.model.states import ENDED, LIVE, Status, require_legal
 
 # written out a second time on purpose, from design.md, "Job states"
 LEGAL = {

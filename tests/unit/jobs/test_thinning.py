@@ -8,7 +8,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import ProgressPoint
+from jobs.model.job import ProgressPoint
 from jobs.thinning import STRETCHES, kept
 
 POINT = ProgressPoint(

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import hours
-from jobs.hours import Span
-from jobs.timeline import Ahead, Placed, timeline
+from jobs.model import time_windows
+from jobs.model.time_windows import Span
+from jobs.scheduling.timeline import Ahead, Placed, timeline
 
 EVENING = datetime(2026, 6, 1, 20, tzinfo=UTC).timestamp()
 HOUR = 3600.0
-NIGHT = hours.span_of("22:00-07:00")
+NIGHT = time_windows.span_of("22:00-07:00")
 
 
 def played(*jobs: Ahead, slots: int = 1) -> dict[int, Placed]:
@@ -186,7 +186,7 @@ def test_no_rule_is_ever_broken(jobs: list[Ahead], slots: int) -> None:
                 assert ended is not None
                 assert ended <= start + 1e-6
             if asked.window is not None and end is not None:
-                closes = hours.until(asked.window, start, UTC)
+                closes = time_windows.until(asked.window, start, UTC)
                 assert closes is not None
                 assert end <= closes
     _require_slots(placed, slots)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import dump_job
-from jobs.events import Event, Kind
-from jobs.job import Job, ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
+from jobs.model.events import Event, Kind
+from jobs.model.job import Job, ProcessIdentity
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
 from orchestrator.store.store import Store
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="another boot")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app import App
+from orchestrator.core.app import App
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import app_of

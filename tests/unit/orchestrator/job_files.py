@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jobs.job import Job
-from orchestrator.app import App
-from orchestrator.home import Home as RealHome
-from orchestrator.tidying import asked_for
+from jobs.model.job import Job
+from orchestrator.core.app import App
+from orchestrator.core.paths import Home as RealHome
+from orchestrator.maintenance.prune import asked_for
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.workers.tensor_files import holding
-from workers import adapters, checkpoints
-from workers.checkpoints import Checkpoint
-from workers.job_dir import JobDir
+from workers.checkpoints import adapters, storage
+from workers.checkpoints.storage import Checkpoint
+from workers.files.job_dir import JobDir
 
 WEIGHTS, MOMENTS = 3000, 6000
 """Bytes of the tensors in a checkpoint's two large files."""
@@ -31,12 +31,12 @@ def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
     """Write a checkpoint into a job's folder."""
 
     def fill(where: Path) -> dict[str, Any]:
-        (where / checkpoints.ADAPTERS).write_bytes(holding(str(iteration).encode().ljust(WEIGHTS)))
-        (where / checkpoints.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
+        (where / storage.ADAPTERS).write_bytes(holding(str(iteration).encode().ljust(WEIGHTS)))
+        (where / storage.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
         validation = None if loss is None else {"loss": loss}
         return {"validation": validation, "examples_seen": iteration * BATCH, "leg": 0}
 
-    return checkpoints.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
+    return storage.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
 
 
 def publish(app: App, job: Job) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import update
 
-from jobs.course import Course, to_json
-from jobs.events import Kind
-from jobs.job import Incident
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.states import Status
+from jobs.model.events import Kind
+from jobs.model.job import Incident
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course, to_json
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
 from orchestrator.store.tables import checkpoints, points, validations
 from tests.unit.orchestrator.report_runs import START, WORKER, Run
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import InvalidInput, LqError, ModelMissing, NotAllowed
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator import afterwards, fusing
-from orchestrator.app import App
-from orchestrator.cli import afterwards as verbs
-from orchestrator.cli.border import run
+from jobs.model.errors import InvalidInput, LqError, ModelMissing, NotAllowed
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.artifacts import fuse, weights
+from orchestrator.cli.commands import artifacts as verbs
+from orchestrator.cli.verbs import run
+from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
 
 RULE = "=========="
@@ -62,19 +62,19 @@ def own_folder(job: Job) -> Path:
 
 def test_the_best_adapter_is_given_to_mlx_lm(app: App, job: Job, model: Path) -> None:
     folder = lay_out(own_folder(job), job)
-    tuned = afterwards.tuned(app, job)
+    tuned = weights.tuned(app, job)
     assert (tuned.iteration, tuned.words) == (80, "its best weights, of iteration 80")
     asked = tuned.arguments("chat", "--temp", "0.7")
     assert asked == ["chat", "--model", str(model), "--adapter-path", str(folder), "--temp", "0.7"]
-    assert afterwards.tuned(app, job, base=True).arguments("chat") == ["chat", "--model", str(model)]
+    assert weights.tuned(app, job, base=True).arguments("chat") == ["chat", "--model", str(model)]
 
 
 def test_where_the_jobs_own_folder_is_empty_the_published_adapter_serves(app: App, job: Job, tmp_path: Path) -> None:
     published = lay_out(tmp_path / "out", job)
-    assert afterwards.tuned(app, job).adapter == published
+    assert weights.tuned(app, job).adapter == published
     (published / "lq.json").write_text(json.dumps({"job_dir": "/another/job"}))
     with pytest.raises(NotAllowed, match=rf"is not in {own_folder(job)} any more; see: lq verify {job.id}"):
-        afterwards.tuned(app, job)
+        weights.tuned(app, job)
 
 
 REMEDIES = {
@@ -90,28 +90,28 @@ def test_a_job_without_an_adapter_is_refused_with_what_to_do(home: Home, app: Ap
         with pytest.raises(
             NotAllowed, match=f"job {job.id} is {status} and has no finished adapter.*{remedy} {job.id}"
         ):
-            afterwards.tuned(app, job)
+            weights.tuned(app, job)
         with pytest.raises(NotAllowed, match=f"job {job.id} is {status} and has no weights.*{remedy} {job.id}"):
-            afterwards.weights(app, job, "best")
+            weights.weights(app, job, "best")
 
 
 def test_a_cleaned_job_says_how_to_train_it_again(home: Home, app: App, job: Job) -> None:
     home.store.mark_cleaned(job.id, 1.0)
     with pytest.raises(NotAllowed, match=r"was cleaned, .* train it again: lq submit .*config\.yaml"):
-        afterwards.tuned(app, app.store.job(job.id))
+        weights.tuned(app, app.store.job(job.id))
 
 
 def test_a_model_that_is_gone_is_named(app: App, job: Job, model: Path) -> None:
     lay_out(own_folder(job), job)
     shutil.rmtree(model)
     with pytest.raises(ModelMissing, match=f"its model {model} is not there any more"):
-        afterwards.tuned(app, job)
+        weights.tuned(app, job)
 
 
 def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
     folder = lay_out(own_folder(job), job)
     (folder / "0000060_adapters.safetensors").write_text("{}")
-    found = [afterwards.weights(app, job, which) for which in ("best", "last", 60, 0)]
+    found = [weights.weights(app, job, which) for which in ("best", "last", 60, 0)]
     assert [(one.iteration, one.words) for one in found] == [
         (80, "best"),
         (100, "last"),
@@ -120,7 +120,7 @@ def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
     ]
     assert found[3].path is None
     with pytest.raises(NotAllowed, match="no weights of iteration 7 any more; there are those of 60"):
-        afterwards.weights(app, job, 7)
+        weights.weights(app, job, 7)
 
 
 WRONG = [
@@ -152,35 +152,35 @@ def test_a_fused_model_overwrites_nothing_unless_told_and_nothing_but_a_model_ev
     app: App, job: Job, model: Path, tmp_path: Path
 ) -> None:
     lay_out(own_folder(job), job)
-    tuned = afterwards.tuned(app, job)
+    tuned = weights.tuned(app, job)
     target = tmp_path / "fused"
-    fusing.require_place(target, tuned, force=False, options=())
+    fuse.require_place(target, tuned, force=False, options=())
     target.mkdir()
-    fusing.require_place(target, tuned, force=False, options=())
+    fuse.require_place(target, tuned, force=False, options=())
     (target / "notes.txt").write_text("mine")
     with pytest.raises(NotAllowed, match="is there already; overwrite it with --force"):
-        fusing.require_place(target, tuned, force=False, options=())
+        fuse.require_place(target, tuned, force=False, options=())
     with pytest.raises(NotAllowed, match="holds more than a model, so it stays"):
-        fusing.require_place(target, tuned, force=True, options=())
+        fuse.require_place(target, tuned, force=True, options=())
     for name in ("config.json", "model.safetensors"):
         shutil.copy(model / name, target)
-    fusing.require_place(target, tuned, force=True, options=())
+    fuse.require_place(target, tuned, force=True, options=())
     (target / "sub").mkdir()
     with pytest.raises(NotAllowed, match="holds more than a model"):
-        fusing.require_place(target, tuned, force=True, options=())
+        fuse.require_place(target, tuned, force=True, options=())
     for place in (model, tmp_path):
         with pytest.raises(InvalidInput, match="holds the model itself"):
-            fusing.require_place(place, tuned, force=True, options=())
+            fuse.require_place(place, tuned, force=True, options=())
 
 
 def test_a_disk_too_small_is_told_before_anything_is_loaded(
     app: App, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(own_folder(job), job)
-    usage = type("Usage", (), {"free": fusing.SPARE_BYTES + 500})
+    usage = type("Usage", (), {"free": fuse.SPARE_BYTES + 500})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(LqError, match=r"the fused model takes 1\.0 kB, and .* are free; make room"):
-        fusing.require_place(tmp_path / "fused", afterwards.tuned(app, job), force=False, options=())
+        fuse.require_place(tmp_path / "fused", weights.tuned(app, job), force=False, options=())
 
 
 def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_name_back(tmp_path: Path) -> None:
@@ -188,16 +188,16 @@ def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_n
     replaced.mkdir()
     (replaced / "config.json").write_text("{}")
     (tmp_path / ".fused.partial" / "old").mkdir(parents=True)
-    with fusing._beside(target) as partial:
+    with fuse._beside(target) as partial:
         assert list(partial.iterdir()) == []
         assert (target / "config.json").exists()
         (partial / "config.json").write_text("new")
         with (
             pytest.raises(NotAllowed, match="another lq fuse writes"),
-            fusing._beside(target),
+            fuse._beside(target),
         ):
             raise AssertionError("two write there")
-        fusing._name_it(partial, target)
+        fuse._name_it(partial, target)
     assert (target / "config.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["fused"]
 

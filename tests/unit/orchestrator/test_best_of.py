@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.best_of import best_of_facts, words
+from orchestrator.cli.views.best_of import best_of_facts, words
 from orchestrator.report.best_of import best_of
 from orchestrator.report.collect import collect_all
 from orchestrator.report.comparison import Entry, why_not_by_row

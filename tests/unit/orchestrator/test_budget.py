@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.budget import Array, Need, need, trained_arrays
-from jobs.errors import InvalidInput
-from jobs.spec import JobSpec
-from orchestrator import budget
-from orchestrator.app import App
-from orchestrator.demo_model import build_data, build_model
+from jobs.estimates.disk import Array, Need, need, trained_arrays
+from jobs.model.errors import InvalidInput
+from jobs.model.spec import JobSpec
+from orchestrator.core.app import App
+from orchestrator.demo.tiny_model import build_data, build_model
+from orchestrator.estimation import disk as budget
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 

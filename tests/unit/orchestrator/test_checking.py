@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 
-from jobs.budget import Need
-from jobs.course import Course
-from jobs.errors import NotAllowed
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.rehearsal import Failure, Forecast
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator import checking, device
-from orchestrator.app import App
-from orchestrator.checking import Candidate, Finding
-from orchestrator.home import Home as HomeFolder
+from jobs.estimates.disk import Need
+from jobs.estimates.dry_run import Failure, Forecast
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.core.paths import Home as HomeFolder
+from orchestrator.planning import dry_run
+from orchestrator.planning.dry_run import Candidate, Finding
+from orchestrator.scheduling import device_lock
 from tests.unit.orchestrator.cli_homes import Home
-from workers import process
+from workers.system import processes
 
 HOUR = 3600.0
 NIGHT = Need(adapter=0, optimizer=0, checkpoints=1, adapters=0, log=0)
@@ -72,7 +73,7 @@ def found(hours: float | None, *, job: Job | None = None, fails: bool = False, *
 
 
 def table(*findings: Finding, begins_at: float, slots: int = 1) -> list[tuple[float | None, float | None]]:
-    hours = checking.timetable(findings, begins_at=begins_at, slots=slots, zone=UTC)
+    hours = dry_run.timetable(findings, begins_at=begins_at, slots=slots, zone=UTC)
     return [(one.begins_at, one.ends_at) for one in hours]
 
 
@@ -155,7 +156,7 @@ def test_a_job_waits_for_the_one_it_names(home: Home) -> None:
 
 def test_an_hour_without_a_day_is_due_after_the_job_was_asked_for(home: Home) -> None:
     yesterday = dataclasses.replace(home.queued(), submitted_at=at(23))
-    new, old = checking.timetable(
+    new, old = dry_run.timetable(
         [found(1, deadline="07:30"), found(1, deadline="07:30", job=yesterday)], begins_at=at(12, day=2), zone=UTC
     )
     assert new.due_at == at(7, 30, day=3)
@@ -166,35 +167,35 @@ def test_an_hour_without_a_day_is_due_after_the_job_was_asked_for(home: Home) ->
 
 
 def test_nothing_is_rehearsed_beside_a_training_that_lives(home: Home) -> None:
-    home.running("night", child=process.identity())
+    home.running("night", child=processes.identity())
     refusal = r"job 1 \(night\) is training; wait for the end with lq wait 1, stop it .*lq pause 1, or .*--anyway"
     with App(HomeFolder(home.path)) as app:
-        with pytest.raises(NotAllowed, match=refusal), checking.at_rest(app, anyway=False):
+        with pytest.raises(NotAllowed, match=refusal), dry_run.at_rest(app, anyway=False):
             raise AssertionError("it is not at rest")
-        with checking.at_rest(app, anyway=True):
-            assert device.user(app.home) is not None
+        with dry_run.at_rest(app, anyway=True):
+            assert device_lock.user(app.home) is not None
 
 
 def test_no_job_and_no_second_rehearsal_starts_beside_one(home: Home) -> None:
-    with App(HomeFolder(home.path)) as app, checking.at_rest(app, anyway=False):
-        found = device.obstacle(app.home)
+    with App(HomeFolder(home.path)) as app, dry_run.at_rest(app, anyway=False):
+        found = device_lock.obstacle(app.home)
         assert found is not None
         assert found.text == "the device is used by lq check"
         refusal = r"the device is used by lq check \(pid \d+\); end that, or run beside it with --anyway"
-        with pytest.raises(NotAllowed, match=refusal), checking.at_rest(app, anyway=False):
+        with pytest.raises(NotAllowed, match=refusal), dry_run.at_rest(app, anyway=False):
             raise AssertionError("it is not at rest")
-    assert device.user(HomeFolder(home.path)) is None
+    assert device_lock.user(HomeFolder(home.path)) is None
 
 
 def test_a_training_that_is_gone_is_no_reason_to_refuse(home: Home) -> None:
     home.ended(Status.FAILED, Reason.CRASHED, name="over")
-    gone = dataclasses.replace(process.identity(), create_time=1.0)
+    gone = dataclasses.replace(processes.identity(), create_time=1.0)
     home.running("night", child=gone)
-    with App(HomeFolder(home.path)) as app, checking.at_rest(app, anyway=False):
-        assert device.user(app.home) is not None
+    with App(HomeFolder(home.path)) as app, dry_run.at_rest(app, anyway=False):
+        assert device_lock.user(app.home) is not None
 
 
 def test_a_home_without_a_store_is_at_rest(tmp_path: Path) -> None:
-    with App(HomeFolder(tmp_path / "none")) as app, checking.at_rest(app, anyway=False):
-        assert checking.of_queue(app) == []
+    with App(HomeFolder(tmp_path / "none")) as app, dry_run.at_rest(app, anyway=False):
+        assert dry_run.of_queue(app) == []
     assert not (tmp_path / "none").exists()

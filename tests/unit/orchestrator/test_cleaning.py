@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from tests.harness import BESIDE_PYTHON, InProcess
 from tests.unit.orchestrator.cli_homes import Home, contents
 from tests.unit.orchestrator.job_files import app_of, disk_used, publish, save
-from workers.job_dir import JobDir
-from workers.lock import LockFile
-from workers.publishing import BEST
+from workers.checkpoints.publishing import BEST
+from workers.files.job_dir import JobDir
+from workers.process.lock import LockFile
 
 STAYS = {"config.yaml", "report"}
 DAY_S = 24 * 3600.0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 
@@ -93,7 +93,7 @@ def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
     home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = grouped(home)
-    monkeypatch.setattr("orchestrator.cli.turns.PAUSE_WAIT_S", 0.0)
+    monkeypatch.setattr("orchestrator.cli.commands.turns.PAUSE_WAIT_S", 0.0)
     said = here("pause", "--group", "night").out
     assert states(home)[ids["queued"]] is Status.HELD
     assert home.store.job(ids["running"]).wish == "pause"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.spec import LqSpec
-from jobs.states import Status
-from orchestrator.demo_model import build_data, build_model
+from jobs.model.outcomes import Reason
+from jobs.model.spec import LqSpec
+from jobs.model.states import Status
+from orchestrator.demo.tiny_model import build_data, build_model
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
-from workers import process
+from workers.system import processes
 
 STATUS = {"schema", "worker", "machine", "queue", "messages", "inbox", "jobs"}
 JOB = {
@@ -157,7 +157,7 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
 
 def test_status_gives_the_pid_of_a_living_trainer_and_of_no_other(home: Home) -> None:
     with subprocess.Popen(["sleep", "60"]) as trainer:
-        home.running(child=process.identity(trainer.pid))
+        home.running(child=processes.identity(trainer.pid))
         (alive,) = strictly(InProcess(home.path)("status", "--json").out)["jobs"]
         trainer.kill()
         trainer.wait()

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind, from_line, to_line
-from jobs.job import Incident, Job
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.cli.border import run
-from orchestrator.cli.live import follow
-from orchestrator.cli.since import moment_of
-from orchestrator.cli.story import Story
+from jobs.model.events import Event, Kind, from_line, to_line
+from jobs.model.job import Incident, Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.verbs import run
+from orchestrator.cli.views.job_log import Story
+from orchestrator.cli.views.live import follow
+from orchestrator.cli.views.since import moment_of
+from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
 
 START = 1_700_000_000.0
@@ -191,7 +191,7 @@ def test_a_time_is_so_long_ago_the_last_such_hour_or_a_moment(text: str, before_
 
 
 def test_a_followed_log_goes_on_where_the_tail_ended(home: Home, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.cli.logs import batches
+    from orchestrator.cli.commands.logs import batches
 
     monkeypatch.setenv("LQ_HOME", str(home.path))
     with App.of_this_user() as app:

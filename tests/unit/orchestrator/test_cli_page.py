@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from jobs.events import Event, Kind
-from jobs.job import Incident
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.cli.glance import Glance, Machine, Verdicts, look
-from orchestrator.cli.page import page
-from orchestrator.cli.paper import BROKEN, LEVELS, Paper, bar, curve, cut, shortened, whole_curve
+from jobs.model.events import Event, Kind
+from jobs.model.job import Incident
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.views.snapshot import Glance, Machine, Verdicts, look
+from orchestrator.cli.views.status import page
+from orchestrator.cli.views.terminal import BROKEN, LEVELS, Paper, bar, curve, cut, shortened, whole_curve
+from orchestrator.core.app import App
 from orchestrator.store.store import Store
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 

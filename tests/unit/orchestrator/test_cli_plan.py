@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.configuration import fit_key
-from jobs.course import Course
-from jobs.job import Fit
-from jobs.memory_need import PROGRAM_BYTES
-from jobs.spec import JobSpec
-from orchestrator.demo_model import build_data, build_model
-from orchestrator.planning import MAC_SHARE, recommended_memory
+from jobs.estimates.memory import PROGRAM_BYTES
+from jobs.model.configuration import fit_key
+from jobs.model.job import Fit
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from orchestrator.demo.tiny_model import build_data, build_model
+from orchestrator.planning.plan import MAC_SHARE, recommended_memory
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, contents
-from workers import sensors
+from workers.system import sensors
 
 LARGE = {
     "hidden_size": 2048,

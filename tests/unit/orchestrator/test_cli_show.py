@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from jobs.course import Leg
-from jobs.events import Event, Kind
-from jobs.job import Incident, Job
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.states import Status
+from jobs.model.events import Event, Kind
+from jobs.model.job import Incident, Job
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Leg
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from tests.harness import BESIDE_PYTHON, InProcess
 from tests.unit.orchestrator.cli_homes import LONG_DETAIL, Home, Seen, one_of_each
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from tests.harness import InProcess, Lq
 from tests.unit.orchestrator.cli_homes import Home
 

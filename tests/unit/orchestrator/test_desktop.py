@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import desktop
+from orchestrator.notify import desktop
 
 NASTY = 'job "; do shell script "touch /tmp/x" & $(id) `id` \\ \' <b>&'
 

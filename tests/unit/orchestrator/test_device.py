@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import NotAllowed
-from jobs.obstacles import Why
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.states import Status
-from orchestrator import device
-from orchestrator.app import App
-from orchestrator.cli.border import run
-from orchestrator.device import Beside
-from orchestrator.home import Home as HomeFolder
-from orchestrator.night import Night
-from orchestrator.shift import Shift
+from jobs.model.errors import NotAllowed
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from jobs.scheduling.obstacles import Why
+from orchestrator.cli.verbs import run
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home as HomeFolder
+from orchestrator.scheduling import device_lock
+from orchestrator.scheduling.device_lock import Beside
+from orchestrator.worker.dispatcher import Shift
 from tests.harness import until
 from tests.unit.orchestrator.cli_homes import WORKER, Home
-from workers import process
-from workers.lock import LockFile
+from workers.process.lock import LockFile
+from workers.system import processes
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(home: Home) -> HomeFolder:
 def in_use(folder: HomeFolder, *, waits: bool = False) -> Iterator[None]:
     """Have the device, as `lq chat 3` of another process would."""
     lock = LockFile.take(folder.device_lock)
-    lock.write(process.identity(), verb="chat", job=3, waits=waits)
+    lock.write(processes.identity(), verb="chat", job=3, waits=waits)
     try:
         yield
     finally:
@@ -49,13 +49,13 @@ def nothing(_: str) -> None:
 
 
 def test_whoever_has_the_device_is_named_and_gone_with_its_lock(app: App, folder: HomeFolder) -> None:
-    with device.used(app, "fuse", 7, beside=Beside.REFUSE, tell=nothing):
-        found = device.obstacle(folder)
+    with device_lock.used(app, "fuse", 7, beside=Beside.REFUSE, tell=nothing):
+        found = device_lock.obstacle(folder)
         assert found is not None
         assert (found.why, found.text) == (Why.IN_USE, "the device is used by lq fuse 7")
-    assert device.user(folder) is None
+    assert device_lock.user(folder) is None
     with in_use(folder, waits=True):
-        found = device.obstacle(folder)
+        found = device_lock.obstacle(folder)
         assert found is not None
         assert found.text == "lq chat 3 waits for the device, and comes first"
 
@@ -64,11 +64,11 @@ def test_a_second_verb_is_told_who_has_the_device_and_may_share_it(app: App, fol
     with in_use(folder):
         with (
             pytest.raises(NotAllowed, match=r"is used by lq chat 3 \(pid \d+\); end that, wait .*--queue, .*--anyway"),
-            device.used(app, "test", 1, beside=Beside.REFUSE, tell=nothing),
+            device_lock.used(app, "test", 1, beside=Beside.REFUSE, tell=nothing),
         ):
             raise AssertionError("it is in use")
-        with device.used(app, "test", 1, beside=Beside.ANYWAY, tell=nothing):
-            present = device.user(folder)
+        with device_lock.used(app, "test", 1, beside=Beside.ANYWAY, tell=nothing):
+            present = device_lock.user(folder)
             assert present is not None
             assert present.verb == "chat"
 
@@ -76,40 +76,40 @@ def test_a_second_verb_is_told_who_has_the_device_and_may_share_it(app: App, fol
 def test_a_lock_whose_holder_has_no_name_yet_is_waited_for(app: App, folder: HomeFolder) -> None:
     lock = LockFile.take(folder.device_lock)  # as a worker has it while it claims
     threading.Timer(0.5, lock.release).start()
-    with device.used(app, "test", 1, beside=Beside.REFUSE, tell=nothing):
-        assert device.user(folder) is not None
+    with device_lock.used(app, "test", 1, beside=Beside.REFUSE, tell=nothing):
+        assert device_lock.user(folder) is not None
 
 
 def test_while_a_job_trains_it_is_refused_with_the_remedies(app: App, home: Home, folder: HomeFolder) -> None:
-    home.running("night", child=process.identity())
+    home.running("night", child=processes.identity())
     remedies = (
         r"job 1 \(night\) is training; wait .* --queue, stop it for now with lq pause 1, or run beside .*--anyway"
     )
     with (
         pytest.raises(NotAllowed, match=remedies),
-        device.used(app, "chat", 1, beside=Beside.REFUSE, tell=nothing),
+        device_lock.used(app, "chat", 1, beside=Beside.REFUSE, tell=nothing),
     ):
         raise AssertionError("a job trains")
-    assert device.user(folder) is None
-    with device.used(app, "chat", 1, beside=Beside.ANYWAY, tell=nothing):
-        assert device.user(folder) is not None, "no further job starts beside it"
+    assert device_lock.user(folder) is None
+    with device_lock.used(app, "chat", 1, beside=Beside.ANYWAY, tell=nothing):
+        assert device_lock.user(folder) is not None, "no further job starts beside it"
 
 
 def test_it_waits_until_no_job_trains_and_nothing_starts_meanwhile(app: App, home: Home, folder: HomeFolder) -> None:
-    job = home.running("night", child=process.identity())
+    job = home.running("night", child=processes.identity())
     told: list[str] = []
     had = threading.Event()
 
     def chat() -> None:
-        with App(folder) as own, device.used(own, "chat", 1, beside=Beside.WAIT, tell=told.append):
+        with App(folder) as own, device_lock.used(own, "chat", 1, beside=Beside.WAIT, tell=told.append):
             had.set()
 
     thread = threading.Thread(target=chat)
     thread.start()
-    until(lambda: (present := device.user(folder)) is not None and present.waits, "it to wait")
+    until(lambda: (present := device_lock.user(folder)) is not None and present.waits, "it to wait")
     assert not had.is_set()
     assert told == ["waits for job 1 (night); no other job starts before this, and Ctrl-C gives the place back"]
-    with device.kept_free(folder) as free:
+    with device_lock.kept_free(folder) as free:
         assert not free
     app.store.cancel(job.id, 1.0)
     _close_attempt(home, job.id)
@@ -129,22 +129,22 @@ def _close_attempt(home: Home, job_id: int) -> None:
 
 def test_a_worker_starts_no_job_meanwhile_and_lets_whoever_waits_go_first(app: App, home: Home) -> None:
     home.queued("next")
-    shift = Shift(Night(app=app, owner=process.identity()), slots=1)
+    shift = Shift(Night(app=app, owner=processes.identity()), slots=1)
     with in_use(app.home):
         assert shift._next() is None
-        waiting = device.keeps_waiting(app)
+        waiting = device_lock.keeps_waiting(app)
         assert waiting is not None
         assert waiting.name == "next"
     assert shift._next() is None, "a verb that waits for the device looks more often than a worker"
     job = shift._next()
     assert job is not None
     assert job.name == "next"
-    assert device.keeps_waiting(app) is None
+    assert device_lock.keeps_waiting(app) is None
 
 
 def test_a_verb_that_comes_between_a_look_and_the_claim_keeps_the_job_from_starting(app: App, home: Home) -> None:
     home.queued("next")
-    shift = Shift(Night(app=app, owner=process.identity()), slots=1)
+    shift = Shift(Night(app=app, owner=processes.identity()), slots=1)
     with in_use(app.home):
         assert shift._claimed(1, 1.0) is None
     assert shift._claimed(1, 1.0) is not None
@@ -154,7 +154,7 @@ def test_a_paused_queue_is_kept_waiting_by_nobody(app: App, home: Home) -> None:
     home.queued("next")
     app.store.pause_queue("as the user wants", 1.0, [])
     with in_use(app.home):
-        assert device.keeps_waiting(app) is None
+        assert device_lock.keeps_waiting(app) is None
 
 
 def test_the_queue_shows_why_it_does_not_go_on(
@@ -171,8 +171,8 @@ def test_a_damaged_lock_file_names_nobody(folder: HomeFolder) -> None:
     lock = LockFile.take(folder.device_lock)
     Path(folder.device_lock).write_text("{}")
     try:
-        assert device.user(folder) is None
-        lock.write(process.identity())  # of another version
-        assert device.user(folder) is None
+        assert device_lock.user(folder) is None
+        lock.write(processes.identity())  # of another version
+        assert device_lock.user(folder) is None
     finally:
         lock.release()

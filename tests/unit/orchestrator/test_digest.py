@@ -8,11 +8,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from jobs.job import Job, QueueState
-from jobs.outcomes import Outcome, Reason
-from jobs.states import Status
-from orchestrator import digest
-from orchestrator.digest import Told
+from jobs.model.job import Job, QueueState
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.states import Status
+from orchestrator.notify import digest
+from orchestrator.notify.digest import Told
 from orchestrator.store.store import Store
 from tests.unit.orchestrator.cli_homes import Home, Seen
 from tests.unit.orchestrator.test_messages import attempt, facts, job, measured

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from jobs.checkup import Check, State
-from orchestrator import doctor, service_reading
-from orchestrator.cli.doctor import lines
-from orchestrator.doctor import AT_ONCE, ORDER, WITH_MLX, Patient
-from orchestrator.home import Home
+from orchestrator.cli.commands.doctor import lines
+from orchestrator.core.paths import Home
+from orchestrator.doctor import readings
+from orchestrator.doctor.checks import Check, State
+from orchestrator.doctor.readings import AT_ONCE, ORDER, WITH_MLX, Patient
+from orchestrator.service import status as service_reading
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS, version_of
 from tests.harness import InProcess, Lq, processes_of
-from workers.device import Asking
+from workers.mlx.device import Asking
 
 ROOT = Path(__file__).parents[3]
 CHECK = {"name", "state", "says", "advice"}
@@ -30,7 +31,7 @@ CHECK = {"name", "state", "says", "advice"}
 def looked(name: str, home: Path, **environment: str) -> Check:
     """Make one check that needs no MLX; whatever happens, it gives a line."""
     patient = Patient(Home(home), environment, Asking())
-    return doctor._made(name, AT_ONCE[name], patient)
+    return readings._made(name, AT_ONCE[name], patient)
 
 
 def told(answer: str) -> dict[str, dict[str, Any]]:
@@ -166,8 +167,8 @@ def test_a_check_that_breaks_says_so_and_the_others_are_made(tmp_path: Path, mon
     def breaks(_: Patient) -> Check:
         raise RuntimeError("a machine nobody thought of")
 
-    monkeypatch.setattr(doctor, "AT_ONCE", {**AT_ONCE, "clock": breaks})
-    checks = {check.name: check for check in doctor.examine(Home(tmp_path), os.environ)}
+    monkeypatch.setattr(readings, "AT_ONCE", {**AT_ONCE, "clock": breaks})
+    checks = {check.name: check for check in readings.examine(Home(tmp_path), os.environ)}
     assert checks["clock"].state is State.WARN
     assert checks["clock"].says == "this check broke: RuntimeError: a machine nobody thought of"
     assert set(checks) == set(ORDER)

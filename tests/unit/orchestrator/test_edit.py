@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from configs.load import Text, load_frozen, load_jobs
 from configs.preset_files import presets
 from configs.spelled_out import spelled_out
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.cli.border import run
-from orchestrator.demo_model import build_data, build_model
-from orchestrator.submit import check_all, enqueue_all
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from orchestrator.cli.verbs import run
+from orchestrator.core.app import App
+from orchestrator.demo.tiny_model import build_data, build_model
+from orchestrator.submission.submit import check_all, enqueue_all
 from tests.harness import BESIDE_PYTHON, Answer, until
 from tests.unit.orchestrator.cli_homes import Home
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind
-from orchestrator.cli.event_lines import line
+from jobs.model.events import Event, Kind
+from orchestrator.formatting.events import line
 
 DATASET = {"train": {"rows": 1422, "tokens": 84_000}, "valid": {"rows": 53}, "test": {"rows": 0}}
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs.configuration import fit_key, key_of
-from jobs.course import Course
-from jobs.job import Fit, Job
-from jobs.obstacles import Reading
-from jobs.spec import JobSpec
-from orchestrator import forecast, lateness
-from orchestrator.app import App
-from orchestrator.home import Home as Place
-from orchestrator.night import Night
+from jobs.model.configuration import fit_key, key_of
+from jobs.model.job import Fit, Job
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.scheduling.obstacles import Reading
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home as Place
+from orchestrator.planning import queue_forecast
+from orchestrator.worker import deadlines
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 
@@ -53,7 +54,7 @@ def test_jobs_start_one_after_another_behind_the_one_that_runs(home: Home) -> No
     first, second = home.queued("first"), home.queued("second", lq={"priority": 0})
     learn(home, first)
     now = time.time()
-    found = forecast.starts(home.store, now=now, slots=1)
+    found = queue_forecast.starts(home.store, now=now, slots=1)
     assert found[running.id].end == pytest.approx(now + 250.0)
     assert found[first.id].start == pytest.approx(now + 250.0)
     assert found[second.id].start == pytest.approx(now + 250.0 + JOB_S)
@@ -66,11 +67,11 @@ def test_jobs_start_one_after_another_behind_the_one_that_runs(home: Home) -> No
 def test_nothing_is_said_behind_a_job_of_which_nothing_is_known(home: Home) -> None:
     known, unknown, behind = home.queued("known"), home.queued("unknown", batch_size=7), home.queued("behind")
     learn(home, known)
-    found = forecast.starts(home.store, now=1000.0, slots=1)
+    found = queue_forecast.starts(home.store, now=1000.0, slots=1)
     assert found[known.id].start == 1000.0
     assert found[unknown.id].start == pytest.approx(1000.0 + JOB_S)
     assert found[behind.id].start is None
-    assert forecast.starts(home.store, now=1000.0, slots=2)[behind.id].start == pytest.approx(1000.0 + JOB_S)
+    assert queue_forecast.starts(home.store, now=1000.0, slots=2)[behind.id].start == pytest.approx(1000.0 + JOB_S)
 
 
 def test_a_deadline_that_is_lost_in_the_line_is_told_once(home: Home) -> None:
@@ -82,7 +83,7 @@ def test_a_deadline_that_is_lost_in_the_line_is_told_once(home: Home) -> None:
     with App(Place(home.path)) as app:
         night = Night(app=app, owner=WORKER, read=lambda _: Reading(), zone=UTC)
         for _ in range(2):
-            lateness.Lookout(night).look()
+            deadlines.Lookout(night).look()
     told = [(one.job_id, one.code) for job in home.store.line() for one in home.store.incidents(job.job.id)]
     assert told == [(third.id, "deadline")], "the second has years"
     [incident] = home.store.incidents(third.id)

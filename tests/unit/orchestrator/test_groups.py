@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.groups import tell_ended
-from orchestrator.telling import Teller
+from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from orchestrator.core.app import App
+from orchestrator.notify.group_notifications import tell_ended
+from orchestrator.notify.job_notifications import Teller
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
 PHONE = "notify: {services: [{url: 'json://127.0.0.1:9/', name: phone}]}\nautostart: false\n"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs.course import Course
-from jobs.early_stop import Stop
-from jobs.events import Event, Kind
-from jobs.findings import Alarm, Finding
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.quarantine import Quarantine
-from jobs.spec import EarlyStop, JobSpec, LqSpec, Spike
-from orchestrator import guard
-from orchestrator.guard import LossGuard
+from jobs.loss.alarms import Alarm, Finding
+from jobs.model.events import Event, Kind
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import EarlyStop, JobSpec, LqSpec, Spike
+from jobs.policies.early_stop import Stop
+from jobs.policies.quarantine import Quarantine
 from orchestrator.store.store import Store
+from orchestrator.worker import loss_guard
+from orchestrator.worker.loss_guard import LossGuard
 from tests.unit.orchestrator.test_store_events import Night
 
 SPEC = JobSpec(iters=1000, batch_size=4, steps_per_report=10, steps_per_eval=100)
@@ -80,7 +80,7 @@ def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(night: Nig
     assert eye.conclusion is None
     assert Alarm.SPIKE in [one.alarm for one in found]
     spike = next(one for one in found if one.alarm is Alarm.SPIKE)
-    told = guard.incident(night.store.job(1), 1, spike, acts=False, now=5.0)
+    told = loss_guard.incident(night.store.job(1), 1, spike, acts=False, now=5.0)
     assert told.text.endswith("lq.spike.enabled is false, so nothing is done")
     assert told.evidence["first_flag"] == 510
 
@@ -99,7 +99,7 @@ def test_a_guard_that_is_off_keeps_nothing_from_being_deleted(night: Night) -> N
 def test_after_going_back_the_reports_before_it_count_and_no_other(night: Night) -> None:
     night.take(*exploding(night))
     leg = Course.requested(SPEC).legs[0].going_on(400 * 4, because="spike", rollback=1, first_flag=510, salt=1)
-    told = guard.incident(
+    told = loss_guard.incident(
         night.store.job(1),
         1,
         Finding(alarm=Alarm.SPIKE, iteration=530, first_flag=510, text="seen", evidence={}),
@@ -122,7 +122,7 @@ def row(number: int) -> dict[str, object]:
 
 def lost(night: Night, iteration: int, *rows: int) -> Event:
     data = {"iteration": iteration, "rows": [row(one) for one in rows]}
-    return night.event(Kind.WARNING, code=guard.NOT_APPLIED, text="not applied", data=data)
+    return night.event(Kind.WARNING, code=loss_guard.NOT_APPLIED, text="not applied", data=data)
 
 
 def test_a_row_found_guilty_twice_ends_the_attempt_without_a_death(night: Night) -> None:
@@ -134,7 +134,7 @@ def test_a_row_found_guilty_twice_ends_the_attempt_without_a_death(night: Night)
     night.take(second)
     eye.look([second])
     assert isinstance(eye.conclusion, Quarantine)
-    ending = guard.ending(Ending(outcome=Outcome.DIED, reason=Reason.KILLED, detail="-9"), eye.conclusion)
+    ending = loss_guard.ending(Ending(outcome=Outcome.DIED, reason=Reason.KILLED, detail="-9"), eye.conclusion)
     assert (ending.outcome, ending.reason) == (Outcome.STOPPED, Reason.NOT_FINITE)
 
 
@@ -164,4 +164,4 @@ def test_what_the_trainer_refuses_stays_refused(night: Night) -> None:
     eye = watching(night)
     eye.look()
     refused = Ending(outcome=Outcome.REFUSED, reason=Reason.DATA_INVALID, detail="no")
-    assert guard.ending(refused, eye.conclusion) == refused
+    assert loss_guard.ending(refused, eye.conclusion) == refused

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.drops import REST_S
-from jobs.job import Message
-from jobs.states import Status
-from orchestrator import inbox as inboxes
-from orchestrator.app import App
-from orchestrator.dropped import Waiting, waiting_in
-from orchestrator.inbox import Inbox
+from jobs.model.job import Message
+from jobs.model.states import Status
+from jobs.policies.inbox import REST_S
+from orchestrator.core.app import App
+from orchestrator.submission import inbox as inboxes
+from orchestrator.submission.inbox import Inbox
+from orchestrator.submission.inbox_files import Waiting, waiting_in
 from tests.harness import Workshop, until
 from tests.unit.orchestrator.cli_homes import Home
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import NoSuchJob
-from jobs.events import Event, Kind, to_line
-from jobs.job import ProcessIdentity
-from orchestrator.ingest import BATCH, ingest
+from jobs.model.errors import NoSuchJob
+from jobs.model.events import Event, Kind, to_line
+from jobs.model.job import ProcessIdentity
 from orchestrator.store.store import Store
+from orchestrator.worker.ingest import BATCH, ingest
 
 OWNER = ProcessIdentity(pid=10, create_time=1.0, boot_id="b")
 

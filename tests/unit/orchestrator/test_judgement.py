@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 
 from configs.load import dump_job
-from jobs.configuration import fit_key
-from jobs.course import Course
-from jobs.events import Event, Kind
-from jobs.job import Attempt, Fit, Job
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator import judgement
-from orchestrator.app import App
-from orchestrator.attempt import Story
-from orchestrator.guard import LossGuard
-from orchestrator.home import Home as Place
-from orchestrator.night import Night
-from orchestrator.vitals import Vitals
+from jobs.model.configuration import fit_key
+from jobs.model.events import Event, Kind
+from jobs.model.job import Attempt, Fit, Job
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from jobs.policies.attempt_health import Vitals
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home as Place
+from orchestrator.worker import decide
+from orchestrator.worker.attempt import Story
+from orchestrator.worker.loss_guard import LossGuard
 from tests.unit.orchestrator.cli_homes import WORKER, Home
-from workers.process import identity
+from workers.system.processes import identity
 
 
 @pytest.fixture
@@ -49,18 +49,18 @@ def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[
 def settled(home: Home, night: Night, told: tuple[Job, Attempt, JobSpec], vitals: Vitals) -> None:
     job, attempt, spec = told
     losses = LossGuard(home.store, job, spec, home.store.course(job.id, spec), train_rows=None)
-    decision = judgement.decide(night, job, spec, attempt, vitals, losses)
+    decision = decide.decide(night, job, spec, attempt, vitals, losses)
     home.store.settle(job.id, decision, owner=WORKER, now=time.time())
 
 
 def test_two_jobs_that_die_of_the_same_cause_before_they_train_are_the_machines_doing(home: Home, night: Night) -> None:
     first = died(home, Reason.CRASHED, "exit code 1: boom")
     vitals = Vitals(1, first[2])
-    assert judgement.same_cause(night, first[0], first[1], vitals) is None
+    assert decide.same_cause(night, first[0], first[1], vitals) is None
     settled(home, night, first, vitals)
     home.store.hold(first[0].id, "out of the way", 1.0)
     second = died(home, Reason.CRASHED, "exit code 1: boom")
-    assert judgement.same_cause(night, second[0], second[1], vitals) == (
+    assert decide.same_cause(night, second[0], second[1], vitals) == (
         "jobs 1 and 2 both died of crashed within ten minutes, before they trained: exit code 1: boom"
     )
 
@@ -69,7 +69,7 @@ def test_two_jobs_that_die_of_the_same_cause_before_they_train_are_the_machines_
 def test_a_kill_says_nothing_about_the_next_job(home: Home, night: Night, reason: Reason) -> None:
     for _ in range(2):
         told = died(home, reason)
-        assert judgement.same_cause(night, told[0], told[1], Vitals(1, told[2])) is None
+        assert decide.same_cause(night, told[0], told[1], Vitals(1, told[2])) is None
         settled(home, night, told, Vitals(1, told[2]))
         home.store.hold(told[0].id, "out of the way", 1.0)
 
@@ -82,7 +82,7 @@ def test_one_that_had_trained_does_not_stop_the_others(home: Home, night: Night)
     trained = Vitals(1, second[2])
     data = {"iteration": 10, "losses": [1.0]}
     trained.take([Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data=data)])
-    assert judgement.same_cause(night, second[0], second[1], trained) is None
+    assert decide.same_cause(night, second[0], second[1], trained) is None
 
 
 def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Night) -> None:
@@ -95,7 +95,7 @@ def test_a_rung_of_the_ladder_becomes_a_leg_of_the_course(home: Home, night: Nig
 
 def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: Night) -> None:
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
-    judgement.remember_fit(night, job, spec, attempt, Vitals(1, spec))
+    decide.remember_fit(night, job, spec, attempt, Vitals(1, spec))
     [leg] = home.store.course(job.id, spec).legs
     assert home.store.fit(fit_key(spec, leg)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = Vitals(1, spec)
@@ -104,7 +104,7 @@ def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, night: 
     settled(home, night, (job, attempt, spec), Vitals(1, spec))
     home.store.hold(job.id, "out of the way", 1.0)
     killed = died(home, Reason.KILLED, batch_size=4)
-    judgement.remember_fit(night, killed[0], spec, killed[1], trained)
+    decide.remember_fit(night, killed[0], spec, killed[1], trained)
     assert home.store.fit(fit_key(spec, leg)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
 
 
@@ -121,7 +121,7 @@ def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_no
         Event(seq=seq, time=at, awake=at, attempt=1, kind=kind, data=data)
         for seq, (kind, at, data) in enumerate(told, start=1)
     )
-    judgement.remember_fit(night, job, spec, attempt, vitals)
+    decide.remember_fit(night, job, spec, attempt, vitals)
     [leg] = home.store.course(job.id, spec).legs
     key, known = fit_key(spec, leg), Fit(fits=True, peak_bytes=5, job_id=job.id)
     known = dataclasses.replace(known, it_s=2.0, start_s=12.0, validation_s=3.0)
@@ -168,9 +168,9 @@ def test_a_sleep_of_the_machine_is_told_as_such(home: Home, night: Night, tmp_pa
 
 def test_a_job_with_a_remedy_of_its_own_does_not_stop_the_others() -> None:
     for reason in (Reason.OUT_OF_MEMORY, Reason.DISK_FULL):
-        assert judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=reason, detail=""))
-        assert not judgement.has_its_own_answer(Decision(status=Status.FAILED, reason=reason, detail=""))
-    assert not judgement.has_its_own_answer(Decision(status=Status.WAITING, reason=Reason.CRASHED, detail=""))
+        assert decide.has_its_own_answer(Decision(status=Status.WAITING, reason=reason, detail=""))
+        assert not decide.has_its_own_answer(Decision(status=Status.FAILED, reason=reason, detail=""))
+    assert not decide.has_its_own_answer(Decision(status=Status.WAITING, reason=Reason.CRASHED, detail=""))
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_a_message_of_the_loss_guard_tells_of_losses_that_went_wrong(
 ) -> None:
     """A run that ends early because nothing gets better has no spike that was handled."""
     decision = Decision(status=Status.WAITING, reason=reason, detail="", back_to=back_to)
-    assert judgement.is_handled(decision) is handled
+    assert decide.is_handled(decision) is handled

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import SecretMissing
-from orchestrator.keychain import filled
+from jobs.model.errors import SecretMissing
+from orchestrator.notify.secrets import filled
 
 
 def keep(service: str, user: str, secret: str) -> None:

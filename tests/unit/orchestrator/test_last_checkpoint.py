@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from jobs.course import Course
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.spec import JobSpec
-from orchestrator.judgement import proven
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from orchestrator.worker.decide import proven
 from tests.unit.workers.tensor_files import holding
-from workers import checkpoints
-from workers.job_dir import JobDir
+from workers.checkpoints import storage
+from workers.files.job_dir import JobDir
 
 COURSE = Course.requested(JobSpec(batch_size=1))
 DONE = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration")
@@ -25,12 +25,12 @@ def folder(tmp_path: Path) -> JobDir:
     """Give the folder of a run with checkpoints at iterations 10 and 20."""
 
     def fill(where: Path) -> dict[str, Any]:
-        for name in (checkpoints.ADAPTERS, checkpoints.OPTIMIZER):
+        for name in (storage.ADAPTERS, storage.OPTIMIZER):
             (where / name).write_bytes(holding(b"numbers"))
         return {"examples_seen": 10, "leg": 0}
 
     for iteration in (10, 20):
-        checkpoints.write(tmp_path / "checkpoints", iteration, fill)
+        storage.write(tmp_path / "checkpoints", iteration, fill)
     return JobDir(tmp_path)
 
 
@@ -39,7 +39,7 @@ def test_a_run_whose_last_checkpoint_is_whole_is_done(folder: JobDir) -> None:
 
 
 def test_a_run_whose_last_checkpoint_was_damaged_is_not_published_from_the_one_before(folder: JobDir) -> None:
-    damaged = folder.checkpoints / "step-0000020" / checkpoints.ADAPTERS
+    damaged = folder.checkpoints / "step-0000020" / storage.ADAPTERS
     damaged.write_bytes(damaged.read_bytes()[:-1])
     ending = proven(DONE, LAST_WORDS, folder, COURSE)
     assert (ending.outcome, ending.reason) == (Outcome.DIED, Reason.CRASHED)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import NotAllowed
-from jobs.job import Job, NewMessage
-from jobs.obstacles import Reading
-from jobs.policy import Decision
-from jobs.states import Status
-from orchestrator import schedule
+from jobs.model.errors import NotAllowed
+from jobs.model.job import Job, NewMessage
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from jobs.scheduling.obstacles import Reading
+from orchestrator.scheduling import eligibility
 from orchestrator.store.store import Store
 from tests.unit.orchestrator.cli_homes import WORKER
 
@@ -113,7 +113,7 @@ def test_however_often_jobs_are_moved_they_stand_where_they_were_put(
 
 
 def turns(store: Store) -> dict[int, str | None]:
-    found = schedule.turns(store, now=5.0, zone=None, read=lambda _: Reading())
+    found = eligibility.turns(store, now=5.0, zone=None, read=lambda _: Reading())
     return {turn.job.id: turn.obstacle.text if turn.obstacle is not None else None for turn in found}
 
 

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.job import Attempt, Incident, Job, Message, Validation
-from jobs.outcomes import Outcome, Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator import messages
-from orchestrator.messages import Facts
-from orchestrator.verdict import verdict_in, word_for
+from jobs.model.job import Attempt, Incident, Job, Message, Validation
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from orchestrator.notify import messages
+from orchestrator.notify.messages import Facts
+from orchestrator.report.stored_verdict import verdict_in, word_for
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SPEC = JobSpec(lq={"notify": {"tags": ["phone"]}})

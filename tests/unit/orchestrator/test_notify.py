@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.settings import Service
-from jobs.job import ServiceResult
-from jobs.outbox import GIVE_UP_AFTER_S, NO_LONGER_CONFIGURED, next_try
-from jobs.spec import Event
-from orchestrator import audience, notify
+from jobs.model.job import ServiceResult
+from jobs.model.spec import Event
+from jobs.policies.delivery import GIVE_UP_AFTER_S, NO_LONGER_CONFIGURED, next_try
+from orchestrator.notify import apprise_sender, routing
 
 DAY_S = 24 * 3600.0
 
@@ -50,7 +50,7 @@ def test_a_service_hears_what_it_and_the_job_both_want(
 ) -> None:
     services = [service(on=service_on)]
     events = get_args(Event)
-    assert {event for event in events if audience.wants(services, event, job_on=job_on, job_tags=None)} == heard
+    assert {event for event in events if routing.wants(services, event, job_on=job_on, job_tags=None)} == heard
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_job_with_tags_reaches_only_services_with_one_of_them(
         service(name="mail", tags=("mail", "loud")),
         service(name="wall"),
     ]
-    assert audience.wants(services, "finished", job_on=None, job_tags=job_tags) == heard
+    assert routing.wants(services, "finished", job_on=None, job_tags=job_tags) == heard
 
 
 def test_a_nameless_service_is_called_by_its_kind_and_place_only() -> None:
@@ -82,12 +82,12 @@ def test_a_nameless_service_is_called_by_its_kind_and_place_only() -> None:
         service("mail://hush", name="post"),
         service("ntfy://other"),
     ]
-    assert audience.service_names(services) == ("ntfys 1", "json 2", "service 3", "post", "ntfy 5")
+    assert routing.service_names(services) == ("ntfys 1", "json 2", "service 3", "post", "ntfy 5")
 
 
 def test_two_services_never_share_a_name() -> None:
     services = [service(name="phone"), service(name="phone"), service(name="json 4"), service()]
-    names = audience.service_names(services)
+    names = routing.service_names(services)
     assert len(set(names)) == 4
     assert names[:3] == ("phone", "phone (2)", "json 4")
 
@@ -142,13 +142,13 @@ def test_every_failed_try_leads_to_a_later_one_or_to_an_end(tries: int, age: flo
 
 def test_the_check_of_settings_names_urls_that_cannot_be_used() -> None:
     services = [service(), service("hush://nobody/knows"), service("macosx://%]"), service(":://", name="post")]
-    assert notify.Notifier(services).not_understood() == ("hush 2", "macosx 3", "post")
+    assert apprise_sender.Notifier(services).not_understood() == ("hush 2", "macosx 3", "post")
 
 
 @settings(deadline=None, max_examples=50)  # the first example loads every plugin
 @given(scheme=st.sampled_from(["json", "mailto", "ntfy", "dbus", "windows", "slack", "x"]), rest=st.text(max_size=20))
 def test_no_url_however_wrong_raises(scheme: str, rest: str) -> None:
-    notify.Notifier([service(f"{scheme}://{rest}")]).not_understood()
+    apprise_sender.Notifier([service(f"{scheme}://{rest}")]).not_understood()
 
 
 def test_importing_the_room_does_not_load_apprise() -> None:

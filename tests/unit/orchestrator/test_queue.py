@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.queue import Doorbell
+from orchestrator.core.huey_queue import Doorbell
 from tests.harness import until
 
 Heard = queue.Queue[tuple[str, object, float]]
 
 PATIENCE_S = 30.0
 
-DELIVER = "orchestrator.queue.deliver"
+DELIVER = "orchestrator.core.huey_queue.deliver"
 """What huey calls the task in a message."""
 
 
@@ -84,7 +84,7 @@ def waiting(path: Path, table: str = "task") -> list[bytes]:
     """What lies in the file, but for the tick that comes once a minute."""
     with closing(sqlite3.connect(path)) as database:
         found = [bytes(row[0]) for row in database.execute(f"select data from {table}")]  # noqa: S608
-        return [data for data in found if b'"orchestrator.queue.tick"' not in data]
+        return [data for data in found if b'"orchestrator.core.huey_queue.tick"' not in data]
 
 
 def message(**changes: Any) -> bytes:

@@ -7,12 +7,12 @@ import os
 import sqlite3
 from contextlib import closing
 
-from jobs.job import NewMessage, ProcessIdentity
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.reconcile import ring_for_the_lost, take_over_orphan
+from jobs.model.job import NewMessage, ProcessIdentity
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.worker.recovery import ring_for_the_lost, take_over_orphan
 from tests.unit.orchestrator.cli_homes import WORKER, Home
-from workers.process import identity
+from workers.system.processes import identity
 
 NOW = 1000.0
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from jobs import course as courses
-from jobs.course import Course
-from jobs.errors import NoSuchJob
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.states import Status
+from jobs.model import run_plan as courses
+from jobs.model.errors import NoSuchJob
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.states import Status
+from orchestrator.formatting.text import planned_of
 from orchestrator.report.__main__ import main
 from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
 from orchestrator.report.make import make, to_json
 from orchestrator.report.markdown import render
-from orchestrator.report.wording import planned_of
 from tests.unit.orchestrator.report_runs import ERROR, START, TWO_RESTARTS, WORKER, Life, Run, killed, train_loss
 
 END = START + 405.0

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.course import Leg
-from jobs.job import Incident, ProgressPoint, Validation
-from jobs.outcomes import Reason
-from jobs.states import Status
-from jobs.verdict import Code
+from jobs.model.job import Incident, ProgressPoint, Validation
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Leg
+from jobs.model.states import Status
+from jobs.policies.verdict import Code
 from orchestrator.report.bootstrap import Bootstrap
 from orchestrator.report.collect import collect
 from orchestrator.report.evidence import Comparison, trend

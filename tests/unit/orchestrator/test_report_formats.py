@@ -15,13 +15,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.formatting.text import cell, code, escaped, table
 from orchestrator.report.card import MARK, render_card
 from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
 from orchestrator.report.html import inline, to_html
 from orchestrator.report.make import make
 from orchestrator.report.markdown import render
-from orchestrator.report.wording import cell, code, escaped, table
 from tests.unit.orchestrator.report_runs import START, Run
 from tests.unit.orchestrator.series_runs import facts as told
 from tests.unit.orchestrator.series_runs import played, series, validation

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.job import ProgressPoint, Validation
+from jobs.model.job import ProgressPoint, Validation
 from orchestrator.report.collect import collect
 from orchestrator.report.curves import apart, outline, running_median, smoothed, wants_log
 from orchestrator.report.facts import Facts

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.configuration import fit_key
-from jobs.course import Course
-from jobs.job import Fit, Job
-from jobs.spec import JobSpec
-from orchestrator.room import Room
+from jobs.model.configuration import fit_key
+from jobs.model.job import Fit, Job
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from orchestrator.scheduling.memory_admission import Room
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 
 GB = 10**9

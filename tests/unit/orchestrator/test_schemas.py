@@ -10,11 +10,11 @@ from typing import Any
 import click
 import pytest
 
-from jobs.job import Incident, NewMessage
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.cli.border import lq, run
-from orchestrator.demo_model import build_data, build_model
+from jobs.model.job import Incident, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.verbs import lq, run
+from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.report.collect import collect_all
 from orchestrator.report.make import to_json
 from orchestrator.schemas.catalogue import CATALOGUE, NAMES, schema

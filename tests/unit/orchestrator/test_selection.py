@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import InvalidInput, LqError, NotAllowed
-from orchestrator import duty, service, service_files
-from orchestrator.home import Home
-from orchestrator.service_files import Plan
-from orchestrator.service_managers import Launchd, Manager, Systemd, manager_of
+from jobs.model.errors import InvalidInput, LqError, NotAllowed
+from orchestrator.core.paths import Home
+from orchestrator.service import install, units
+from orchestrator.service.managers import Launchd, Manager, Systemd, manager_of
+from orchestrator.service.units import Plan
+from orchestrator.worker import control
 from tests.harness import Lq, lives, until
 
 PLAN = Plan(
@@ -170,18 +171,18 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
 
 
 def test_the_unit_word_for_word() -> None:
-    assert service_files.unit(PLAN).decode() == UNIT
+    assert units.unit(PLAN).decode() == UNIT
 
 
 def test_the_agent_word_for_word() -> None:
-    assert plistlib.loads(service_files.plist(PLAN)) == AGENT
+    assert plistlib.loads(units.plist(PLAN)) == AGENT
 
 
 @pytest.mark.parametrize("plan", [PLAN, NASTY], ids=["plain", "nasty"])
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
 def test_what_a_file_says_is_what_was_planned(kind: str, plan: Plan) -> None:
     content = manager_of(kind).content(plan)
-    assert service_files.environment_in(kind, content) == {"LQ_HOME": plan.home, "PATH": plan.path}
+    assert units.environment_in(kind, content) == {"LQ_HOME": plan.home, "PATH": plan.path}
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
@@ -189,12 +190,12 @@ def test_what_a_file_says_is_what_was_planned(kind: str, plan: Plan) -> None:
     "content", [b"", b"\xff\0", b"[Service]\nEnvironment='", b"x", b"<plist><dict/></plist>", b"[]"]
 )
 def test_a_file_that_cannot_be_read_names_no_home(kind: str, content: bytes) -> None:
-    assert service_files.environment_in(kind, content) == {}
+    assert units.environment_in(kind, content) == {}
 
 
 def test_the_units_command_stays_whole() -> None:
     parser = configparser.RawConfigParser()
-    parser.read_string(service_files.unit(NASTY).decode())
+    parser.read_string(units.unit(NASTY).decode())
     (first, _) = shlex.split(parser["Service"]["ExecStart"])
     assert first.replace("$$", "$").replace("%%", "%") == NASTY.command[0]
     assert "$$HOME" in first
@@ -207,24 +208,24 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, nasty: bool) 
     plan = dataclasses.replace(PLAN, command=("/bin/true", '$HOME %h \\x "q"'))
     plan = dataclasses.replace(plan, home=NASTY.home) if nasty else plan
     file = tmp_path / "lq.service"
-    file.write_bytes(service_files.unit(plan))
+    file.write_bytes(units.unit(plan))
     environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
     command = ["systemd-analyze", "--user", "verify", "--man=no", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    file.write_bytes(service_files.unit(plan).replace(b"OOMPolicy=continue", b"OOMPolicy=perhaps"))
+    file.write_bytes(units.unit(plan).replace(b"OOMPolicy=continue", b"OOMPolicy=perhaps"))
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
     assert "OOM policy" in done.stderr  # it would have been noticed
 
 
 def test_a_plan_runs_this_lq_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"relative:/usr/bin::/no/such:/usr/bin:{tmp_path}")
-    plan = service.plan_for(Home(tmp_path))
+    plan = install.plan_for(Home(tmp_path))
     assert plan.command == (sys.executable, "-P", "-m", "orchestrator.cli", "worker", "--standby")
     assert plan.path == f"/usr/bin:{tmp_path}"
     assert Path(plan.command[0]).is_absolute()
     with pytest.raises(InvalidInput, match="plainer place"):
-        service.plan_for(Home(tmp_path / "two\nlines"))
+        install.plan_for(Home(tmp_path / "two\nlines"))
 
 
 # --- installed, handed over, taken away ---
@@ -248,10 +249,10 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
     home = Home(lq.home)
     said: list[str] = []
     manager, first, changed, unload = changes(kind)
-    before = service.state(home, manager)
+    before = install.state(home, manager)
     assert (before.installed, before.outdated, before.missing, before.pid) == (False, False, None, None)
 
-    service.install(home, manager, said.append)
+    install.install(home, manager, said.append)
     assert tools.asked() == first
     pid = tools.state()["pid"]
     assert said == [
@@ -260,29 +261,29 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
     ]
     assert lq.worker() == pid
     assert manager.file().stat().st_mode & 0o777 == 0o644
-    after = service.state(home, manager)
+    after = install.state(home, manager)
     lingers = True if kind == "systemd" else None
     wanted = (True, False, str(lq.home), True, pid, lingers)
     assert (after.installed, after.outdated, after.home, after.enabled, after.pid, after.lingers) == wanted
 
-    service.install(home, manager, said.append)  # once more changes nothing
+    install.install(home, manager, said.append)  # once more changes nothing
     again = [line for line in tools.asked() if "linger" not in line]
     assert again == ([line for line in first if "linger" not in line] if kind == "systemd" else first[:1])
     assert said[2] == f"{manager.file()} is up to date"
     assert tools.state()["pid"] == pid
 
     manager.file().write_bytes(manager.file().read_bytes().replace(b"300", b"3"))
-    assert service.state(home, manager).outdated
-    service.install(home, manager, said.append)
+    assert install.state(home, manager).outdated
+    install.install(home, manager, said.append)
     assert tools.asked() == changed
     until(lambda: not lives(pid), "the former worker to be gone")
-    assert not service.state(home, manager).outdated
+    assert not install.state(home, manager).outdated
 
-    service.uninstall(manager, said.append)
+    install.uninstall(manager, said.append)
     assert tools.asked() == unload
     assert not manager.file().exists()
-    until(lambda: duty.running(home) is None, "the worker to be gone")
-    service.uninstall(manager, said.append)
+    until(lambda: control.running(home) is None, "the worker to be gone")
+    install.uninstall(manager, said.append)
     assert said[-1].startswith("no service is installed")
 
 
@@ -290,30 +291,30 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
 def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) -> None:
     detached = lq.start_worker()
     said: list[str] = []
-    service.install(Home(lq.home), manager_of(kind), said.append)
+    install.install(Home(lq.home), manager_of(kind), said.append)
     assert f"worker {detached} went home; its trainers train on" in said
     assert not lives(detached)
     assert lq.worker() == tools.state()["pid"]
-    service.uninstall(manager_of(kind), said.append)
+    install.uninstall(manager_of(kind), said.append)
 
 
 def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
     tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "usual_kind", lambda: "systemd")
+    monkeypatch.setattr(install, "usual_kind", lambda: "systemd")
     home, manager = Home(lq.home), Systemd()
-    service.install(home, manager, lambda _: None)
+    install.install(home, manager, lambda _: None)
     lq("worker", "stop")
     until(lambda: not lives(tools.state()["pid"]), "it to be gone")
     tools.state(pid=0)
     tools.asked()
-    pid = service.start_worker(home)
+    pid = install.start_worker(home)
     assert tools.asked() == ["systemctl --user start lq.service"]
     assert pid == tools.state()["pid"] == lq.worker()
-    service.uninstall(manager, lambda _: None)
-    until(lambda: duty.running(home) is None, "the worker to be gone")
+    install.uninstall(manager, lambda _: None)
+    until(lambda: control.running(home) is None, "the worker to be gone")
 
-    detached = service.start_worker(home)  # no service: detached
+    detached = install.start_worker(home)  # no service: detached
     assert tools.asked()[2:] == []
     assert lq.worker() == detached
 
@@ -321,24 +322,24 @@ def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
 def test_where_the_service_does_not_answer_submit_starts_a_worker_all_the_same(
     tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "usual_kind", lambda: "systemd")
+    monkeypatch.setattr(install, "usual_kind", lambda: "systemd")
     home = Home(lq.home)
     home.ensure()
     file = Systemd().file()
     file.parent.mkdir(parents=True)
-    file.write_bytes(service_files.unit(service.plan_for(home)))
+    file.write_bytes(units.unit(install.plan_for(home)))
     tools.state(refuses="start")
-    assert service.start_worker(home) == lq.worker()
+    assert install.start_worker(home) == lq.worker()
 
 
 def test_a_service_of_another_home_is_not_displaced(tools: Tools, tmp_path: Path) -> None:
     manager = Systemd()
     manager.file().parent.mkdir(parents=True)
-    manager.file().write_bytes(service_files.unit(PLAN))
+    manager.file().write_bytes(units.unit(PLAN))
     with pytest.raises(NotAllowed, match="looks after /home/me/my lq; first: lq service uninstall"):
-        service.install(Home(tmp_path / "home"), manager, lambda _: None)
+        install.install(Home(tmp_path / "home"), manager, lambda _: None)
     assert tools.asked() == []
-    assert service.state(Home(tmp_path / "home"), manager).home == "/home/me/my lq"
+    assert install.state(Home(tmp_path / "home"), manager).home == "/home/me/my lq"
 
 
 @pytest.mark.parametrize(("kind", "refuses"), [("systemd", "show-environment"), ("launchd", "print")])
@@ -346,10 +347,10 @@ def test_where_nobody_can_be_asked_nothing_is_written(kind: str, refuses: str, t
     tools.state(refuses=refuses)
     manager = manager_of(kind)
     with pytest.raises(NotAllowed, match=f"Failed to {refuses}: no.*lq service print"):
-        service.install(Home(tmp_path / "home"), manager, lambda _: None)
+        install.install(Home(tmp_path / "home"), manager, lambda _: None)
     assert not manager.file().exists()
     assert not (tmp_path / "home").exists()
-    found = service.state(Home(tmp_path / "home"), manager)
+    found = install.state(Home(tmp_path / "home"), manager)
     assert (found.enabled, found.pid, found.lingers) == (None, None, None)
     assert found.missing is not None
     (tools.folder / {"systemd": "systemctl", "launchd": "launchctl"}[kind]).unlink()
@@ -360,15 +361,15 @@ def test_where_nobody_can_be_asked_nothing_is_written(kind: str, refuses: str, t
 def test_what_the_manager_refuses_is_said(tools: Tools, tmp_path: Path) -> None:
     tools.state(refuses="enable")
     with pytest.raises(LqError, match=r"systemctl --user enable lq\.service: systemctl: Failed to enable: no"):
-        service.install(Home(tmp_path / "home"), Systemd(), lambda _: None)
+        install.install(Home(tmp_path / "home"), Systemd(), lambda _: None)
 
 
 def test_settings_that_need_the_shells_environment_are_told(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert service.settings_fault(home) is None
+    assert install.settings_fault(home) is None
     home.settings.write_text("notify: {services: [{url: 'ntfys://${NTFY_TOPIC}'}]}\n")
     home.settings.chmod(0o600)
-    assert "NTFY_TOPIC is not set" in (service.settings_fault(home) or "")
+    assert "NTFY_TOPIC is not set" in (install.settings_fault(home) or "")
 
 
 # --- as it is typed ---

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from jobs.course import Leg
-from jobs.job import Job
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.starting_over import way_back
+from jobs.model.job import Job
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Leg
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from orchestrator.core.app import App
+from orchestrator.submission.rewind import way_back
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 from tests.unit.orchestrator.job_files import BATCH, damage, save
-from workers import checkpoints
-from workers.adapters import place
-from workers.job_dir import JobDir
+from workers.checkpoints import storage
+from workers.checkpoints.adapters import place
+from workers.files.job_dir import JobDir
 
 SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
 
@@ -41,7 +41,7 @@ def legs(home: Home, job_id: int) -> list[Leg]:
 def usable(home: Home, job: Job) -> list[int]:
     """Return the iterations of the checkpoints that a trainer could go on from."""
     spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
-    found = checkpoints.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.course(job.id, spec))
+    found = storage.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.course(job.id, spec))
     return [one.iteration for one in found]
 
 

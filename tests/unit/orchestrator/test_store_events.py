@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind
-from jobs.job import ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.retry import Death
-from jobs.states import Status
+from jobs.model.events import Event, Kind
+from jobs.model.job import ProcessIdentity
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from jobs.policies.retry import Death
 from orchestrator.store.store import Store
 
 OWNER = ProcessIdentity(pid=10, create_time=1700000000.25, boot_id="boot-1")

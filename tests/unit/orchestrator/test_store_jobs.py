@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import NoSuchJob, NotAllowed
-from jobs.job import Incident, Job, NewMessage, ProcessIdentity
-from jobs.outcomes import Ending, Outcome, Reason
-from jobs.policy import Decision
-from jobs.states import Status
+from jobs.model.errors import NoSuchJob, NotAllowed
+from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
 from orchestrator.store.store import Store
 
 OWNER = ProcessIdentity(pid=10, create_time=1700000000.123456, boot_id="boot-1")

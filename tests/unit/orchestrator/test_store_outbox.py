@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import NewMessage, ServiceResult
+from jobs.model.job import NewMessage, ServiceResult
 from orchestrator.store.store import Store
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from jobs.events import Event, Kind
-from jobs.job import NewMessage
-from jobs.outcomes import Reason
-from jobs.states import Status
+from jobs.model.events import Event, Kind
+from jobs.model.job import NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
 from orchestrator.store.store import Store
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import REAL
 
 import orchestrator.store
-from jobs.errors import HomeUnusable, StoreUnusable
+from jobs.model.errors import HomeUnusable, StoreUnusable
 from orchestrator.store.store import Store
 from orchestrator.store.tables import Number, metadata
 from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from configs.settings import DiskSettings
-from jobs.events import Kind
-from jobs.job import Job
-from jobs.outcomes import Outcome, Reason
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator import surroundings, upkeep
-from orchestrator.app import App
-from orchestrator.surroundings import Surroundings, floor_of, sparing
+from jobs.model.events import Kind
+from jobs.model.job import Job
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.worker import disk_watch, log_rotation
+from orchestrator.worker.disk_watch import Surroundings, floor_of, sparing
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import damage
-from workers import event_log
-from workers.event_log import EventLog
-from workers.files import older_log
-from workers.job_dir import JobDir
-from workers.lock import LockFile
+from workers.events import log as event_log
+from workers.events.log import EventLog
+from workers.files.atomic import older_log
+from workers.files.job_dir import JobDir
+from workers.process.lock import LockFile
 
 SPEC = JobSpec(lq={"keep": {"last": 5, "best": 3, "milestones": "20%"}})
 
@@ -56,7 +56,7 @@ def test_where_all_is_as_it_should_be_nothing_is_said(app: App, home: Home) -> N
     assert looks.look() is None
     told(folder(job))
     assert looks.look() is None
-    assert surroundings.ending(folder(job)) is None
+    assert disk_watch.ending(folder(job)) is None
 
 
 @pytest.mark.parametrize("what", ["the folder", "the configuration"])
@@ -70,7 +70,7 @@ def test_a_folder_that_goes_ends_the_job_with_what_to_do(app: App, home: Home, w
         folder(job).config.unlink()
     assert "was deleted or moved away" in (looks.look() or "")
     assert looks.vanished
-    ending = surroundings.ending(folder(job))
+    ending = disk_watch.ending(folder(job))
     assert ending is not None
     assert (ending.outcome, ending.reason) == (Outcome.REFUSED, Reason.CONFIG_INVALID)
     assert "submit the job again" in ending.detail
@@ -113,11 +113,11 @@ def test_logs_of_jobs_that_ended_while_nobody_looked_are_compressed_and_no_other
     for job in (ended, held, live):
         told(folder(job))
     lock = LockFile.take(folder(held).lock)
-    upkeep.pack_ended(app)
+    log_rotation.pack_ended(app)
     lock.release()
     assert [folder(job).events.exists() for job in (ended, held, live)] == [False, True, True]
     assert len(event_log.read(folder(ended).events, 0).events) == 1
-    upkeep.pack_ended(app)
+    log_rotation.pack_ended(app)
     assert not folder(held).events.exists()
 
 
@@ -125,20 +125,20 @@ def test_a_log_that_cannot_be_unpacked_does_not_stop_a_retry(tmp_path: Path) -> 
     job_dir = JobDir(tmp_path)
     told(job_dir)
     event_log.pack(job_dir.events)
-    upkeep.open_log(job_dir)
+    log_rotation.open_log(job_dir)
     assert job_dir.events.exists()
     event_log.pack(job_dir.events)
     damage(event_log.packed(job_dir.events))
-    upkeep.open_log(job_dir)
+    log_rotation.open_log(job_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["events.jsonl.gz.bad"], "it stays to be looked at"
 
 
 def test_the_trainers_output_keeps_its_newest_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "TRAIN_LOG_BYTES", 1000)
+    monkeypatch.setattr(log_rotation, "TRAIN_LOG_BYTES", 1000)
     job_dir = JobDir(tmp_path)
-    upkeep.cap_logs(job_dir)
+    log_rotation.cap_logs(job_dir)
     job_dir.log.write_text("x" * 5000 + "the end")
-    upkeep.cap_logs(job_dir)
+    log_rotation.cap_logs(job_dir)
     assert job_dir.log.stat().st_size == 0
     assert older_log(job_dir.log).read_text().endswith("the end")
     assert older_log(job_dir.log).stat().st_size == 1000

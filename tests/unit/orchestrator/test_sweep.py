@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from configs.load import load_frozen
-from jobs.errors import ConfigInvalid, NotAllowed
-from jobs.states import Status
-from orchestrator import staging
-from orchestrator.app import App
-from orchestrator.demo_model import build_data, build_model
+from jobs.model.errors import ConfigInvalid, NotAllowed
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.store.group_records import free_name
-from orchestrator.submit import check_all, enqueue, enqueue_all
+from orchestrator.submission import staging
+from orchestrator.submission.submit import check_all, enqueue, enqueue_all
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import Incident, Job, NewMessage
-from jobs.outcomes import Reason
-from jobs.policy import Decision
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator.app import App
-from orchestrator.telling import Teller
+from jobs.model.job import Incident, Job, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import Decision
+from orchestrator.core.app import App
+from orchestrator.notify.job_notifications import Teller
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
 EVERYTHING = (

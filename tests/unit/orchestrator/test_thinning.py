@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import thinning
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator.cli.show import show
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.commands.show import show
 from orchestrator.report.collect import collect_all
 from orchestrator.report.facts import Facts
 from orchestrator.thinning import Thinner
 from tests.unit.orchestrator.report_runs import START, Life, Run
 from tests.unit.orchestrator.series_runs import went_back
-from workers import event_log
+from workers.events import log as event_log
 
 ITERS = 24_000
 LATER = START + 40 * 86_400.0

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import LqError
-from jobs.job import Job
-from jobs.outcomes import Reason
-from jobs.states import Status
-from orchestrator import tidying
-from orchestrator.app import App
+from jobs.model.errors import LqError
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.core.app import App
+from orchestrator.maintenance import prune as tidying
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import damage, disk_used, publish, save
-from workers import checkpoints
-from workers.checkpoints import ADAPTERS
-from workers.job_dir import JobDir
-from workers.lock import sole
+from workers.checkpoints import storage
+from workers.checkpoints.storage import ADAPTERS
+from workers.files.job_dir import JobDir
+from workers.process.lock import sole
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(job: Job) -> JobDir:
 
 
 def standing(job: Job) -> list[int]:
-    return [found.iteration for found in checkpoints.listed(folder(job).checkpoints)]
+    return [found.iteration for found in storage.listed(folder(job).checkpoints)]
 
 
 def test_what_is_said_to_go_goes_and_the_disk_gets_back_what_was_said(app: App, job: Job) -> None:
@@ -94,7 +94,7 @@ def test_what_killed_processes_and_damage_left_goes_too(app: App, job: Job) -> N
     shutil.copytree(where / "step-0000300", where / ".step-0000100.pruned")
     (where / "step-0000250").rename(where / ".step-0000250.replaced")
     damage(save(job, 400).adapters)
-    checkpoints.newest_sound(where, tidying.asked_for(app, job.id)[1], by="the trainer")
+    storage.newest_sound(where, tidying.asked_for(app, job.id)[1], by="the trainer")
     going = {entry.path.name: entry.because for entry in tidying.carry_out(app, job).going}
     assert set(going) == {".step-0000350.partial", ".step-0000100.pruned", "step-0000400.bad"}
     assert "its sha256 differs" in going["step-0000400.bad"]
@@ -105,7 +105,7 @@ def test_what_killed_processes_and_damage_left_goes_too(app: App, job: Job) -> N
 def test_a_bad_checkpoint_stays_where_no_good_one_has_taken_its_place(app: App, home: Home) -> None:
     job = home.ended(Status.FAILED, Reason.CRASHED)
     damage(save(job, 100).adapters)
-    checkpoints.newest_sound(folder(job).checkpoints, tidying.asked_for(app, job.id)[1], by="the trainer")
+    storage.newest_sound(folder(job).checkpoints, tidying.asked_for(app, job.id)[1], by="the trainer")
     (entry,) = tidying.carry_out(app, job).entries
     assert (entry.path.name, entry.kept) == ("step-0000100.bad", True)
 

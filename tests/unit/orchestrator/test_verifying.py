@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from jobs import course as courses
-from jobs.events import Kind
-from jobs.outcomes import Reason
-from jobs.spec import JobSpec
-from jobs.states import Status
-from orchestrator.ingest import ingest
-from orchestrator.verifying import verified
+from jobs.model import run_plan as courses
+from jobs.model.events import Kind
+from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from orchestrator.maintenance.verify import verified
+from orchestrator.worker.ingest import ingest
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import app_of, damage, publish, save
-from workers import event_log
-from workers.checkpoints import ADAPTERS
-from workers.event_log import EventLog
-from workers.files import write_json
-from workers.job_dir import JobDir
-from workers.pruning import prune
+from workers.checkpoints.pruning import prune
+from workers.checkpoints.storage import ADAPTERS
+from workers.events import log as event_log
+from workers.events.log import EventLog
+from workers.files.atomic import write_json
+from workers.files.job_dir import JobDir
 
 
 @pytest.fixture

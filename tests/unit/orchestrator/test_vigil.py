@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs import hours
-from jobs.obstacles import Reading
-from orchestrator import schedule
-from orchestrator.app import App
-from orchestrator.home import Home as Place
-from orchestrator.night import Night
-from orchestrator.vigil import Vigil
+from jobs.model import time_windows
+from jobs.scheduling.obstacles import Reading
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.core.paths import Home as Place
+from orchestrator.scheduling import eligibility
+from orchestrator.scheduling.sleep_inhibitor import Vigil
 from tests.harness import lives, until
 from tests.unit.orchestrator.cli_homes import WORKER, Home
-from workers.awake import TOOL
+from workers.system.awake import TOOL
 
 
 class Watch:
@@ -33,12 +33,12 @@ class Watch:
         self.vigil = Vigil(self.night)
 
     def _now(self) -> float:
-        return 1795564800.0 + 60 * hours.minute_of(self.hour)  # 2026-11-25
+        return 1795564800.0 + 60 * time_windows.minute_of(self.hour)  # 2026-11-25
 
     def look(self, hour: str) -> bool:
         """Look at the line at an hour; say whether the machine is held awake."""
         self.hour = hour
-        self.vigil.look(schedule.turns(self.app.store, now=self._now(), zone=UTC, read=self.night.read))
+        self.vigil.look(eligibility.turns(self.app.store, now=self._now(), zone=UTC, read=self.night.read))
         return self.vigil.holds
 
 

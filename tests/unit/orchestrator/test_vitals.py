@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event, Kind
-from jobs.spec import JobSpec
-from orchestrator.vitals import Vitals
+from jobs.model.events import Event, Kind
+from jobs.model.spec import JobSpec
+from jobs.policies.attempt_health import Vitals
 
 GB = 1_000_000_000
 

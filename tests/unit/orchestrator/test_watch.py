@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.watch import FileBell, FolderBell
+from orchestrator.core.file_watch import FileBell, FolderBell
 from tests.harness import until
 
 WRITES = "import sys, time; file = open(sys.argv[1], 'a'); file.write('here'); file.flush(); time.sleep(600)"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from jobs.course import Course
-from jobs.errors import CheckpointInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import CheckpointInvalid
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
 from tests.unit.workers.tensor_files import held_in, holding
-from workers import checkpoints
-from workers.adapters import Published, publish
-from workers.job_dir import JobDir
-from workers.publishing import ABOUT, BEST, CONFIG, FINAL
+from workers.checkpoints import storage
+from workers.checkpoints.adapters import Published, publish
+from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL
+from workers.files.job_dir import JobDir
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def save(folder: JobDir, iteration: int, loss: float | None) -> None:
     folder.path.mkdir(exist_ok=True)
 
     def fill(where: Path) -> dict[str, Any]:
-        (where / checkpoints.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
-        (where / checkpoints.OPTIMIZER).write_bytes(holding(b"moments"))
+        (where / storage.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
+        (where / storage.OPTIMIZER).write_bytes(holding(b"moments"))
         return {"validation": None if loss is None else {"loss": loss}, "examples_seen": iteration * 4, "leg": 0}
 
-    checkpoints.write(folder.checkpoints, iteration, fill)
+    storage.write(folder.checkpoints, iteration, fill)
 
 
 def publish_to(job_dir: JobDir, target: Path | None, *, job_id: int = 7, **spec: Any) -> Published:
@@ -79,7 +79,7 @@ def test_the_adapter_is_the_best_checkpoint_and_the_last_one_lies_beside_it(job_
 def test_it_costs_no_space_twice(job_dir: JobDir) -> None:
     publish_to(job_dir, None)
     for name, iteration in ((BEST, 20), (FINAL, 30)):
-        original = job_dir.checkpoints / f"step-{iteration:07d}" / checkpoints.ADAPTERS
+        original = job_dir.checkpoints / f"step-{iteration:07d}" / storage.ADAPTERS
         assert (job_dir.adapters / name).samefile(original)
 
 
@@ -105,7 +105,7 @@ def test_more_training_moves_the_adapter_on(job_dir: JobDir) -> None:
     save(job_dir, 40, 0.5)
     publish_to(job_dir, None)
     assert weights(job_dir.adapters / BEST) == "weights 40"
-    assert weights(job_dir.checkpoints / "step-0000020" / checkpoints.ADAPTERS) == "weights 20"
+    assert weights(job_dir.checkpoints / "step-0000020" / storage.ADAPTERS) == "weights 20"
 
 
 def test_the_copy_in_adapter_path_is_the_users_own(job_dir: JobDir, tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ def test_what_a_killed_publication_left_does_not_stop_the_next_one(job_dir: JobD
 
 def test_a_damaged_checkpoint_is_never_published(job_dir: JobDir) -> None:
     for iteration in (20, 30):
-        (job_dir.checkpoints / f"step-{iteration:07d}" / checkpoints.ADAPTERS).write_text("damaged")
+        (job_dir.checkpoints / f"step-{iteration:07d}" / storage.ADAPTERS).write_text("damaged")
     done = publish_to(job_dir, None)
     assert (done.best, done.final) == (10, 10)
     assert weights(job_dir.adapters / BEST) == "weights 10"
 
 
 def test_without_a_sound_checkpoint_nothing_is_published_and_the_damage_is_named(job_dir: JobDir) -> None:
-    for checkpoint in checkpoints.listed(job_dir.checkpoints):
+    for checkpoint in storage.listed(job_dir.checkpoints):
         checkpoint.optimizer.unlink()
     with pytest.raises(CheckpointInvalid, match=r"holds no valid checkpoint; .*step-0000030/optimizer"):
         publish_to(job_dir, None)

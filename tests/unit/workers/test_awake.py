@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import lives, until
-from workers.awake import TOOL, Awake, command
+from workers.system.awake import TOOL, Awake, command
 
 STAND_IN = """#!{python}
 import os, sys

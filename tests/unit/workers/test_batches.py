@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.course import Course, Leg
-from jobs.spec import JobSpec
-from workers.batches import PAD_TO, WINDOW_BATCHES, BatchOrder, Rows, orders, padded
+from jobs.model.run_plan import Course, Leg
+from jobs.model.spec import JobSpec
+from workers.data.batches import PAD_TO, WINDOW_BATCHES, BatchOrder, Rows, orders, padded
 
 Mode = Literal["bucketed", "shuffled"]
 

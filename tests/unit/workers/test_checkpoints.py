@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from jobs.course import Course
-from jobs.errors import CheckpointInvalid
-from jobs.spec import JobSpec
+from jobs.model.errors import CheckpointInvalid
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
 from tests.unit.workers.tensor_files import held_in, holding
-from workers import checkpoints
-from workers.checkpoints import (
+from workers.checkpoints import storage
+from workers.checkpoints.storage import (
     ADAPTERS,
     MANIFEST,
     OPTIMIZER,
@@ -325,7 +325,7 @@ def test_a_checkpoint_may_be_moved_with_its_job(tmp_path: Path) -> None:
     save(tmp_path / "old", 10)
     shutil.move(tmp_path / "old", tmp_path / "new")
     assert newest(tmp_path / "new") == 10
-    assert checkpoints.listed(tmp_path / "new")[0].path.parent.name == "new"
+    assert storage.listed(tmp_path / "new")[0].path.parent.name == "new"
 
 
 def test_a_bad_checkpoint_is_set_aside_with_a_note_and_the_one_before_it_used(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_a_checkpoint_that_is_deleted_while_it_is_looked_at_is_no_candidate_and_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, gone = save(tmp_path, 10), save(tmp_path, 20)
-    monkeypatch.setattr("workers.checkpoints.listed", lambda _: [good, gone])
+    monkeypatch.setattr("workers.checkpoints.storage.listed", lambda _: [good, gone])
     shutil.rmtree(gone.path)
     assert newest_valid(tmp_path, COURSE) == (good, [])
 

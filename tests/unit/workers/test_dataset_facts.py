@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batches import BatchOrder, Rows, padded
-from workers.dataset_facts import describe, duplicates, padding_share, supervised
+from workers.data.batches import BatchOrder, Rows, padded
+from workers.data.dataset_facts import describe, duplicates, padding_share, supervised
 
 
 def rows(tokens: Sequence[Sequence[int]], offset: int = 0) -> Rows:

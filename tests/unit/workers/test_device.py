@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.checkup_machine import MLX_LMS_FILES
+from orchestrator.doctor.machine_checks import MLX_LMS_FILES
 from tests.harness import lives
-from workers.device import Asking, Device
+from workers.mlx.device import Asking, Device
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="on a CPU MLX compiles with g++")

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.workers.tensor_files import holding
-from workers import checkpoints, disk
-from workers.job_dir import JobDir
+from workers.checkpoints import storage
+from workers.files.job_dir import JobDir
+from workers.system import disk
 
 
 def save(folder: JobDir, iteration: int, size: int) -> None:
     """Write a checkpoint that takes so many bytes without using them: the file has a hole."""
 
     def fill(where: Path) -> dict[str, Any]:
-        (where / checkpoints.OPTIMIZER).write_bytes(holding(b"moments"))
-        (where / checkpoints.ADAPTERS).write_bytes(holding(b"weights"))
+        (where / storage.OPTIMIZER).write_bytes(holding(b"moments"))
+        (where / storage.ADAPTERS).write_bytes(holding(b"weights"))
         return {"examples_seen": iteration, "leg": 0}
 
-    written, _ = checkpoints.write(folder.checkpoints, iteration, fill)
+    written, _ = storage.write(folder.checkpoints, iteration, fill)
     with written.optimizer.open("r+b") as file:
         file.truncate(size)
 

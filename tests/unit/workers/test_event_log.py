@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import EventInvalid
-from jobs.events import Event, Kind
-from workers import event_log
-from workers.event_log import EventLog, last_words, read
+from jobs.model.errors import EventInvalid
+from jobs.model.events import Event, Kind
+from workers.events import log as event_log
+from workers.events.log import EventLog, last_words, read
 
 
 @pytest.fixture

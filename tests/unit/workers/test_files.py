@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.files import cap_log, fsync_file, older_log, write_atomically, write_json
+from workers.files.atomic import cap_log, fsync_file, older_log, write_atomically, write_json
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:

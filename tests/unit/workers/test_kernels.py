@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workers.kernels import remove_torn
+from workers.system.kernel_cache import remove_torn
 
 
 def complaint(path: Path) -> RuntimeError:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import ProcessIdentity
-from workers.lock import Held, LockFile, holder, named_in
-from workers.process import identity
+from jobs.model.job import ProcessIdentity
+from workers.process.lock import Held, LockFile, holder, named_in
+from workers.system.processes import identity
 
 HOLD = """
 import sys

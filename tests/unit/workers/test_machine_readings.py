@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import machine_readings
-from workers.awake import TOOL
+from workers.system import machine_readings
+from workers.system.awake import TOOL
 
 # as pmset(1) prints it; not seen on a Mac
 PMSET = """System-wide power settings:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from workers.measures import Measured, limit_bytes
+from workers.data.measures import Measured, limit_bytes
 
 MEASURED = Measured(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
 

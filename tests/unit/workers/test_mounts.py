@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import mounts
-from workers.mounts import Mount
+from workers.system import mounts
+from workers.system.mounts import Mount
 
 MOUNTINFO = r"""27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 31 27 0:27 / /home rw - nfs4 server:/export rw

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.harness import until
-from workers.process import battery, footprint_bytes, identity, is_alive, signal_group, signal_one
+from workers.system.processes import battery, footprint_bytes, identity, is_alive, signal_group, signal_one
 
 PARENT = """
 import subprocess, sys

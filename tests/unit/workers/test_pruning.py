@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jobs.course import Course
-from jobs.spec import JobSpec, Keep, LqSpec
-from workers import checkpoints
-from workers.job_dir import JobDir
-from workers.pruning import kept_adapters, prune
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec, Keep, LqSpec
+from workers.checkpoints import storage
+from workers.checkpoints.pruning import kept_adapters, prune
+from workers.files.job_dir import JobDir
 
 SPEC = JobSpec(iters=100, lq=LqSpec(keep=Keep(last=2, best=1, milestones="50%")))
 COURSE = Course.requested(SPEC)
@@ -22,16 +22,16 @@ COURSE = Course.requested(SPEC)
 def save(folder: JobDir, iteration: int, loss: float | None = None) -> None:
     def fill(where: Path) -> dict[str, Any]:
         weights = {"weights": np.full((4,), iteration, np.float32)}
-        save_file(weights, where / checkpoints.ADAPTERS)
-        save_file(weights, where / checkpoints.OPTIMIZER)
+        save_file(weights, where / storage.ADAPTERS)
+        save_file(weights, where / storage.OPTIMIZER)
         validation = None if loss is None else {"loss": loss}
         return {"validation": validation, "examples_seen": iteration * SPEC.batch_size, "leg": 0}
 
-    checkpoints.write(folder.checkpoints, iteration, fill)
+    storage.write(folder.checkpoints, iteration, fill)
 
 
 def left(folder: JobDir) -> list[int]:
-    return [checkpoint.iteration for checkpoint in checkpoints.listed(folder.checkpoints)]
+    return [checkpoint.iteration for checkpoint in storage.listed(folder.checkpoints)]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_long_run_leaves_the_best_the_last_two_and_its_milestones(job_dir: Job
 
 
 def test_a_milestone_is_the_very_adapter_of_its_checkpoint(job_dir: JobDir) -> None:
-    final = job_dir.checkpoints / "step-0000100" / checkpoints.ADAPTERS
+    final = job_dir.checkpoints / "step-0000100" / storage.ADAPTERS
     assert (job_dir.adapters / "0000100_adapters.safetensors").samefile(final)
 
 
@@ -69,7 +69,7 @@ def test_nothing_goes_while_the_newest_does_not_verify(tmp_path: Path) -> None:
     folder = JobDir(tmp_path)
     for iteration in (10, 20, 30, 40):
         save(folder, iteration)
-    (folder.checkpoints / "step-0000040" / checkpoints.OPTIMIZER).write_bytes(b"torn")
+    (folder.checkpoints / "step-0000040" / storage.OPTIMIZER).write_bytes(b"torn")
     assert prune(folder, SPEC, COURSE) == []
     assert left(folder) == [10, 20, 30, 40]
 
@@ -78,13 +78,13 @@ def test_one_that_was_killed_while_it_deleted_leaves_no_half_checkpoint(job_dir:
     half = job_dir.checkpoints / ".step-0000090.pruned"
     (job_dir.checkpoints / "step-0000090").rename(half)
     assert left(job_dir) == [30, 100]
-    checkpoints.sweep(job_dir.checkpoints)
+    storage.sweep(job_dir.checkpoints)
     assert not half.exists()
 
 
 def test_one_that_was_about_to_be_replaced_gets_its_name_back(job_dir: JobDir) -> None:
     newest = job_dir.checkpoints / "step-0000100"
     newest.rename(job_dir.checkpoints / ".step-0000100.replaced")
-    checkpoints.sweep(job_dir.checkpoints)
+    storage.sweep(job_dir.checkpoints)
     assert newest.is_dir()
-    checkpoints.verify(checkpoints.Checkpoint(path=newest, iteration=100))
+    storage.verify(storage.Checkpoint(path=newest, iteration=100))

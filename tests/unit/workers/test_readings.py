@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.obstacles import Reading
-from jobs.terms import Terms
-from workers import process, readings
+from jobs.scheduling.constraints import Terms
+from jobs.scheduling.obstacles import Reading
+from workers.system import power, processes
 
 IOREG = """+-o Root  <class IORegistryEntry, id 0x100000100, retain 38>
     | {
@@ -58,15 +58,15 @@ def test_a_macs_heat_is_its_thermal_pressure(
     else:
         stand_in(path, "notifyutil", prints)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert readings.thermal_level() == level
+    assert power.thermal_level() == level
 
 
 def test_a_macs_idle_time_is_that_of_its_input(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(path, "ioreg", IOREG)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert readings.idle_s() == 4.218
+    assert power.idle_s() == 4.218
     stand_in(path, "ioreg", "")
-    assert readings.idle_s() is None
+    assert power.idle_s() is None
 
 
 def zone(folder: Path, number: int, temp: str, **trips: int) -> None:
@@ -93,14 +93,14 @@ def zone(folder: Path, number: int, temp: str, **trips: int) -> None:
 def test_a_linux_machines_heat_is_measured_by_its_trip_points(tmp_path: Path, temp: str, level: str | None) -> None:
     zone(tmp_path, 0, temp, passive=95000, critical=105000)
     zone(tmp_path, 1, "30000")  # has no trip point
-    assert readings._linux_thermal(tmp_path) == level
+    assert power._linux_thermal(tmp_path) == level
 
 
 def test_the_hottest_zone_counts_and_one_without_a_passive_point_is_judged_by_its_critical_one(tmp_path: Path) -> None:
     zone(tmp_path, 0, "40000", passive=95000, critical=105000)
     zone(tmp_path, 1, "82000", critical=100000)
-    assert readings._linux_thermal(tmp_path) == "fair"
-    assert readings._linux_thermal(tmp_path / "none") is None
+    assert power._linux_thermal(tmp_path) == "fair"
+    assert power._linux_thermal(tmp_path / "none") is None
 
 
 def test_the_terminal_used_last_tells_when_somebody_typed(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_the_terminal_used_last_tells_when_somebody_typed(tmp_path: Path) -> Non
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (seconds, seconds))
     (tmp_path / "ptmx").touch()
-    assert readings._terminals_idle_s(tmp_path, 4100.0) == 100.0
-    assert readings._terminals_idle_s(tmp_path / "none", 1.0) is None
+    assert power._terminals_idle_s(tmp_path, 4100.0) == 100.0
+    assert power._terminals_idle_s(tmp_path / "none", 1.0) is None
 
 
 def test_a_desktops_idle_time_is_asked_of_its_own_tools(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +118,10 @@ def test_a_desktops_idle_time_is_asked_of_its_own_tools(path: Path, monkeypatch:
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     stand_in(path, "xprintidle", "2500\n")
     stand_in(path, "gdbus", "(uint64 1250,)\n")
-    assert {2.5, 1.25} <= set(readings._idle_times())
+    assert {2.5, 1.25} <= set(power._idle_times())
     stand_in(path, "xprintidle", "no display\n", code=1)
     stand_in(path, "gdbus", "Error: no such object\n", code=1)
-    assert list(readings._idle_times())[1:] == [None, None]
+    assert list(power._idle_times())[1:] == [None, None]
 
 
 def test_only_what_a_job_asks_about_is_read_and_not_more_often_than_every_ten_seconds(
@@ -136,11 +136,11 @@ def test_only_what_a_job_asks_about_is_read_and_not_more_often_than_every_ten_se
 
         return said
 
-    monkeypatch.setattr(readings, "thermal_level", says("thermal", "fair"))
-    monkeypatch.setattr(readings, "idle_s", says("idle", 5.0))
-    monkeypatch.setattr(process, "battery", says("battery", (0.5, False)))
+    monkeypatch.setattr(power, "thermal_level", says("thermal", "fair"))
+    monkeypatch.setattr(power, "idle_s", says("idle", 5.0))
+    monkeypatch.setattr(processes, "battery", says("battery", (0.5, False)))
     now = [0.0]
-    gauge = readings.Gauge(lambda: now[0])
+    gauge = power.Gauge(lambda: now[0])
     assert gauge.read(Terms()) == Reading()
     assert asked == []
     assert gauge.read(Terms(thermal="serious")).thermal == "fair"
@@ -153,6 +153,6 @@ def test_only_what_a_job_asks_about_is_read_and_not_more_often_than_every_ten_se
 
 
 def test_a_machine_without_a_battery_is_on_mains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "battery", lambda: None)
-    found = readings.Gauge().read(Terms(require_ac=True, min_battery=30))
+    monkeypatch.setattr(processes, "battery", lambda: None)
+    found = power.Gauge().read(Terms(require_ac=True, min_battery=30))
     assert (found.mains, found.charge) == (True, None)

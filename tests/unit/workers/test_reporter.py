@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.events import Event, Kind, number
-from workers.event_log import EventLog, read
-from workers.reporter import SHORTEST_LINE_S, Reporter, Trained
+from jobs.model.events import Event, Kind, number
+from workers.events.log import EventLog, read
+from workers.events.reporter import SHORTEST_LINE_S, Reporter, Trained
 
 MEMORY = {"active": 1, "cache": 2, "peak": 3, "footprint": 4}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import sensors
-from workers.process import footprint_bytes, free_bytes, swap_bytes
+from workers.system import sensors
+from workers.system.processes import footprint_bytes, free_bytes, swap_bytes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux says it")
 

@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 
 from configs.load import dump_job
-from jobs import course
-from jobs.events import Kind
-from jobs.exits import classify
-from jobs.job import ProcessIdentity
-from jobs.outcomes import Outcome, Reason
-from jobs.spec import JobSpec
+from jobs.model import run_plan
+from jobs.model.events import Kind
+from jobs.model.job import ProcessIdentity
+from jobs.model.outcomes import Outcome, Reason
+from jobs.model.spec import JobSpec
+from jobs.policies.exits import classify
 from tests.harness import until
-from workers import process, supervisor
-from workers.event_log import EventLog, read
-from workers.job_dir import JobDir
-from workers.lock import LockFile, holder
-from workers.sensors import boot_id
-from workers.supervisor import Child, adopt, departed, log_tail, spawn
+from workers.events.log import EventLog, read
+from workers.files.job_dir import JobDir
+from workers.process import supervisor
+from workers.process.lock import LockFile, holder
+from workers.process.supervisor import Child, adopt, departed, log_tail, spawn
+from workers.system import processes
+from workers.system.sensors import boot_id
 
 GRACE_OVER = -1.0
 
@@ -45,7 +46,7 @@ def job_dir(tmp_path: Path) -> JobDir:
     folder.path.mkdir()
     spec = JobSpec(model=str(tmp_path / "no-model"), data=str(tmp_path / "no-data"))
     folder.config.write_text(dump_job(spec))
-    folder.course.write_text(json.dumps(course.to_json(course.Course.requested(spec))))
+    folder.course.write_text(json.dumps(run_plan.to_json(run_plan.Course.requested(spec))))
     return folder
 
 
@@ -56,7 +57,7 @@ def stubborn(job_dir: JobDir) -> Iterator[Child]:
     with popen:
         assert popen.stdout is not None
         assert popen.stdout.readline() == b"up\n"
-        yield Child(process.identity(popen.pid), job_dir, 1, popen=popen)
+        yield Child(processes.identity(popen.pid), job_dir, 1, popen=popen)
         popen.kill()
 
 
@@ -166,12 +167,12 @@ def test_a_kill_from_elsewhere_is_not_taken_for_ours(stubborn: Child) -> None:
 
 def test_a_living_child_is_adopted_by_its_lock(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
-    lock.write(process.identity(), attempt=2)
+    lock.write(processes.identity(), attempt=2)
     child = adopt(job_dir, 2, None)
     assert child is not None
     assert child.adopted
     assert child.lives()
-    assert child.identity == process.identity()
+    assert child.identity == processes.identity()
     assert adopt(job_dir, 1, None) is None  # that one is another attempt's
     lock.release()
     assert adopt(job_dir, 2, None) is None
@@ -199,7 +200,7 @@ def test_a_lock_with_an_old_name_in_it_misleads_nobody(job_dir: JobDir) -> None:
 
 def test_a_second_child_for_the_same_job_goes_by_itself(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
-    lock.write(process.identity(), attempt=1)
+    lock.write(processes.identity(), attempt=1)
     second = spawn(job_dir, 2)
     ended(second)
     found = second.exit_report()
@@ -210,7 +211,7 @@ def test_a_second_child_for_the_same_job_goes_by_itself(job_dir: JobDir) -> None
 
 def test_a_child_that_comes_too_late_goes_by_itself(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
-    lock.write(process.identity(), attempt=3)
+    lock.write(processes.identity(), attempt=3)
     lock.release()
     late = spawn(job_dir, 3)
     ended(late)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.tethered import INTERRUPTED, TETHER
+from workers.process.tethered import INTERRUPTED, TETHER
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def run(folder: Path, program: str) -> Iterator[tuple[subprocess.Popen[str], int
     (folder / "own_module.py").write_text(program)
     tether, hold = os.pipe()
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "workers.tethered", "own_module", "--word"],
+        [sys.executable, "-P", "-m", "workers.process.tethered", "own_module", "--word"],
         pass_fds=(tether,),
         env=os.environ | {TETHER: str(tether), "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[3]}"},
         stdin=subprocess.DEVNULL,

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.spec import JobSpec
-from workers import token_cache
-from workers.batches import Rows
-from workers.token_cache import Key, TokenCache, folder_sha256, key_of
+from jobs.model.spec import JobSpec
+from workers.data import token_cache
+from workers.data.batches import Rows
+from workers.data.token_cache import Key, TokenCache, folder_sha256, key_of
 
 
 def made(count: int, *, longest: int = 9, seed: int = 0) -> Rows:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.spec import JobSpec
-from orchestrator.demo_model import build_model
-from workers import token_lengths
-from workers.chat_template import TemplateUnusable, renderer, source_of
-from workers.token_lengths import lengths_of
+from jobs.model.spec import JobSpec
+from orchestrator.demo.tiny_model import build_model
+from workers.data import token_lengths
+from workers.data.chat_template import TemplateUnusable, renderer, source_of
+from workers.data.token_lengths import lengths_of
 
 CHAT: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": f"What is {n} plus 1?"}, {"role": "assistant", "content": "More. " * n}]}

@@ -1,0 +1,1 @@
+"""Formulas for memory, time and disk. Pure functions."""

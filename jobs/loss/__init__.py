@@ -1,0 +1,1 @@
+"""The loss detector and what it looks at."""

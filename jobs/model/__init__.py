@@ -1,0 +1,1 @@
+"""The values of lq: job specification, records, states, events and errors."""

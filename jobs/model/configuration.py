@@ -1,0 +1,30 @@
+"""What names a configuration as far as its memory and speed go: what one run of it shows holds for the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.model.run_plan import Leg
+from jobs.model.spec import JobSpec
+
+KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "optimizer")
+"""Keys of a job file that `key_of` looks at beside those of the leg."""
+
+
+def key_of(spec: Mapping[str, Any], leg: Leg) -> str:
+    """Return the name of a configuration.
+
+    Args:
+        spec: what was asked for, as the store keeps it.
+        leg: the settings it trains under.
+    """
+    rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
+    names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])
+    return json.dumps([*names, leg.batch_size, leg.max_seq_length, leg.grad_checkpoint])
+
+
+def fit_key(spec: JobSpec, leg: Leg) -> str:
+    """Return what names a configuration as far as its memory goes."""
+    return key_of(spec.model_dump(include=set(KEYS)), leg)

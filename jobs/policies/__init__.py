@@ -1,0 +1,1 @@
+"""Rules that decide what lq does. Pure functions: values in, decision out."""

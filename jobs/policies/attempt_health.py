@@ -1,0 +1,157 @@
+"""What an attempt's events say about the life of its child: phase, speed, memory. A fold over events; no I/O, no clock.
+
+The stall watch, the memory guard and the judgement of its end look here. An adopted child's vitals are folded anew
+from its events, so there is no state to save.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+from jobs.model.events import Event, Kind
+from jobs.model.spec import JobSpec
+from jobs.policies import stall
+from jobs.policies.memory_guard import SLOW_REPORTS, MemorySample, guard
+from jobs.policies.stall import Stall
+
+_SPEEDS_KEPT = 200
+
+
+class Vitals:
+    """The signs of life of one attempt."""
+
+    def __init__(self, attempt: int, spec: JobSpec) -> None:
+        """Begin before the first event.
+
+        Args:
+            attempt: its number; events of others are passed over.
+            spec: limits of the stall watch, and how many rows a batch has.
+        """
+        self._attempt, self._spec = attempt, spec
+        self._seq = 0  # of the last event folded in
+        self.phase = "load"
+        self.first_iteration: int | None = None
+        self.iteration: int | None = None
+        self.trained = False  # it has reported a loss
+        self.peak_bytes: int | None = None
+        self.memory_share: float | None = None  # the most it took, in parts of its limit
+        self.train_rows: int | None = None  # rows of the training set
+        self.batches_per_epoch: int | None = None
+        self.lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
+        self._moved_at: float | None = None  # awake clock of the last progress
+        self._intervals: list[float] = []  # awake seconds between reports
+        self._speeds: list[float] = []  # iterations per second, one a report
+        self._samples: list[MemorySample] = []
+        self._swap_at_start: int | None = None
+        self._slowest_row_s: float | None = None  # seconds per row of the slowest validation
+        self._started_at: float | None = None  # awake clock of the process's own start
+        self.start_s: float | None = None  # from the process's start until it trained, in awake seconds
+        self._validations: list[float] = []  # seconds of each whole validation
+        self._rows: int | None = None  # rows of a validation
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Fold events in, in their order; those that were folded before are passed over."""
+        for event in events:
+            if event.attempt == self._attempt and event.seq > self._seq:
+                self._seq = event.seq
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.kind is Kind.PROGRESS:
+            self._take_memory(event)
+            if not event.data.get("losses"):
+                return  # a sign of life, but no progress
+            self._take_report(event)
+        elif event.kind is Kind.PHASE:
+            self.phase = str(event.data["phase"])
+            if self.phase == "train" and self.start_s is None and self._started_at is not None:
+                self.start_s = event.awake - self._started_at
+            self._take_epoch(event)
+            if event.data.get("lengths") is not None:
+                self.lengths = (int(event.data["lengths"]["p99"]), int(event.data["lengths"]["p95"]))
+        elif event.kind is Kind.STARTED:
+            self.first_iteration = self.iteration = int(event.data["iteration"])
+            importing = max(0.0, event.time - float(event.data.get("create_time") or event.time))
+            self._started_at = event.awake - importing
+        elif event.kind in (Kind.VALIDATION, Kind.TEST) and event.data["examples"]:
+            self._rows = int(event.data["examples"])
+            self._slowest_row_s = max(self._slowest_row_s or 0.0, float(event.data["seconds"]) / self._rows)
+            if event.kind is Kind.VALIDATION:
+                self._validations.append(float(event.data["seconds"]))
+        self._moved_at = event.awake
+
+    def _take_epoch(self, event: Event) -> None:
+        if event.data.get("batches_per_epoch") is not None:
+            self.train_rows, self.batches_per_epoch = int(event.data["rows"]), int(event.data["batches_per_epoch"])
+
+    def _take_report(self, event: Event) -> None:
+        self.iteration = int(event.data["iteration"])
+        if self.trained and self._moved_at is not None:
+            self._intervals = [*self._intervals, event.awake - self._moved_at][-stall.INTERVALS :]
+        self.trained = True
+        if event.data.get("it_s") is not None:
+            self._speeds = [*self._speeds, float(event.data["it_s"])][-_SPEEDS_KEPT:]
+
+    def _take_memory(self, event: Event) -> None:
+        memory = event.data.get("memory") or {}
+        peak = max(memory.get("peak") or 0, memory.get("footprint") or 0)
+        self.peak_bytes = max(self.peak_bytes or 0, peak) or None
+        shares = [self.memory_share, memory.get("address_space_share")]
+        if memory.get("limit") and self.peak_bytes is not None:
+            shares.append(self.peak_bytes / float(memory["limit"]))
+        self.memory_share = max((share for share in shares if share is not None), default=None)
+        sample = MemorySample(
+            footprint_bytes=memory.get("footprint"),
+            limit_bytes=memory.get("limit"),
+            swap_bytes=memory.get("swap"),
+            pressure_high=bool(memory.get("pressure_high")),
+            it_s=event.data.get("it_s"),
+        )
+        if self._swap_at_start is None:
+            self._swap_at_start = sample.swap_bytes
+        self._samples = [*self._samples, sample][-SLOW_REPORTS:]
+
+    @property
+    def pressure_high(self) -> bool:
+        """Whether memory was short at the last sample."""
+        return bool(self._samples) and self._samples[-1].pressure_high
+
+    @property
+    def median_it_s(self) -> float | None:
+        """Iterations per second, the median of its last reports; None where it told none."""
+        return statistics.median(self._speeds) if self._speeds else None
+
+    @property
+    def validation_s(self) -> float | None:
+        """Seconds of a validation, the median; None where it made none."""
+        return statistics.median(self._validations) if self._validations else None
+
+    @property
+    def survived(self) -> int:
+        """Iterations trained in this attempt."""
+        return (self.iteration or 0) - (self.first_iteration or 0)
+
+    def stall(self, awake: float) -> Stall | None:
+        """Judge the present silence.
+
+        Args:
+            awake: now, on the clock that stops in sleep.
+        """
+        if self._moved_at is None:
+            return None
+        allowed = stall.deadline(
+            self.phase,
+            limits=self._spec.lq.stall,
+            intervals=self._intervals,
+            slowest_row_s=self._slowest_row_s,
+            rows=self._rows,
+        )
+        return stall.stalled(self.phase, silent_s=awake - self._moved_at, deadline_s=allowed)
+
+    def short_of_memory(self) -> str | None:
+        """Say why the attempt should make room, None where memory is no concern."""
+        if not self.trained:
+            return None
+        median = statistics.median(self._speeds) if len(self._speeds) > SLOW_REPORTS else None
+        return guard(self._samples, swap_at_start=self._swap_at_start, median_it_s=median)

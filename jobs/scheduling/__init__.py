@@ -1,0 +1,1 @@
+"""Rules on when a job may run, and the timeline of the queue."""

@@ -1,0 +1,58 @@
+"""When and where a job may train, as it asked. Read from its stored spec without pydantic: `lq status` asks too."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import tzinfo
+from typing import Any
+
+from jobs.model import time_windows
+from jobs.model.time_windows import Due, Span
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What must hold while a job trains."""
+
+    window: Span | None = None  # hours of every day; None for all
+    deadline: Due | None = None  # when it should be done
+    require_ac: bool = False  # only on mains power
+    min_battery: int | None = None  # on battery only at this charge or above, in percent
+    thermal: str | None = None  # not at this thermal level or above; None for any
+    idle_s: float | None = None  # only while nobody has used the machine for so long, in seconds
+    strict: bool = False  # while it may not start, none behind it starts
+
+    @property
+    def asks_for_power(self) -> bool:
+        """Whether mains and battery matter."""
+        return self.require_ac or self.min_battery is not None
+
+    def due(self, asked_at: float, zone: tzinfo | None) -> float | None:
+        """Return when the job should be done, in unix seconds; None where it has no deadline.
+
+        Args:
+            asked_at: when it was submitted, in unix seconds.
+            zone: whose hours; None for the machine's own zone.
+        """
+        return None if self.deadline is None else time_windows.due_at(self.deadline, asked_at, zone)
+
+
+def terms_of(spec: Mapping[str, Any]) -> Terms:
+    """Read the terms of a job.
+
+    Args:
+        spec: as the store keeps it. What an older version wrote lacks the keys, and asked for nothing.
+    """
+    lq = spec.get("lq") or {}
+    power = lq.get("power") or {}
+    window, deadline = lq.get("window"), lq.get("deadline")
+    return Terms(
+        window=time_windows.span_of(window) if window is not None else None,
+        deadline=time_windows.due_of(deadline) if deadline is not None else None,
+        require_ac=bool(power.get("require_ac")),
+        min_battery=power.get("min_battery"),
+        thermal=power.get("thermal"),
+        idle_s=lq.get("idle"),
+        strict=bool(lq.get("strict")),
+    )

@@ -1,0 +1,1 @@
+"""The model and the weights of a job after the run: chat, generate, fuse and test."""

@@ -1,0 +1,129 @@
+"""compare: several jobs beside each other."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.policies.verdict import interval
+from orchestrator.cli import args, home_access, output
+from orchestrator.cli.args import GROUP, Choice, takes_jobs
+from orchestrator.cli.output import json_option
+from orchestrator.cli.views.best_of import best_of_facts, tell_group
+
+MOST_CURVES = 8
+"""In one picture; of a larger group the best ones."""
+
+if TYPE_CHECKING:
+    from orchestrator.core.app import App
+    from orchestrator.report.comparison import Compared, Entry
+
+
+@click.command()
+@takes_jobs(GROUP)
+@click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
+@json_option
+def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
+    """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves.
+
+    With --group its jobs in the order of their best validation, and the best of them.
+    """
+    group = choice.group
+    with home_access.opened() as app:
+        jobs = args.jobs_of(app, choice, none="no job{of} is there")
+        if len(jobs) < 2 and group is None:
+            raise click.UsageError("name two jobs or more, or --group NAME")
+        from orchestrator.report.best_of import best_of
+        from orchestrator.report.comparison import compare as compared
+        from orchestrator.submission.submit import slug
+
+        entries = [_entry(app, job.id) for job in jobs]
+        best = best_of(entries)
+        if group is not None:  # the best one first: what the others are compared with
+            entries = [*(one.entry for one in best.ranked), *best.others]
+        found = compared(entries)
+        names = slug(group) if group is not None else "-".join(str(job.id) for job in jobs)
+        picture = _drawn(entries[:MOST_CURVES], plot or app.home.path / "compare" / f"{names}.png")
+        if as_json:
+            chosen = {} if group is None else {"group": group, "best_of": best_of_facts(best)}
+            output.print_json(chosen | _facts(found, entries, picture))
+        elif group is not None:
+            tell_group(group, best, found, picture)
+        else:
+            _tell(found, picture)
+
+
+def _entry(app: App, job_id: int) -> Entry:
+    from orchestrator.report.collect import collect_all
+    from orchestrator.report.comparison import Entry
+
+    facts, series = collect_all(app.store, job_id, now=time.time())
+    spec = json.loads(app.store.spec_json(job_id))
+    return Entry(facts=facts, series=series, spec=spec, told=app.store.facts(job_id))
+
+
+def _drawn(entries: list[Entry], path: Path) -> Path:
+    from jobs.model.errors import HomeUnusable
+    from orchestrator.report import plots
+    from orchestrator.report.plots.series import Curves
+    from workers.files.atomic import write_atomically
+
+    runs = [
+        (f"job {entry.facts.job.id}: {entry.facts.job.name}", Curves.of(entry.series.points, entry.series.validations))
+        for entry in entries
+    ]
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, plots.overlay(runs))
+    except OSError as error:
+        raise HomeUnusable(f"{path}: the picture cannot be written ({error.strerror})") from error
+    return path
+
+
+def _tell(found: Compared, picture: Path) -> None:
+    from rich.table import Table
+
+    console = output.console()
+    for title, rows in (("settings that differ", found.settings), ("results", found.results)):
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left", header_style="bold")
+        for name in (title, *found.titles):
+            table.add_column(name, overflow="fold")
+        for key, values in rows:
+            table.add_row(key, *values)
+        if not rows:
+            table.add_row("none", *[""] * len(found.titles))
+        console.print(table)
+        console.print()
+    if found.why_not:
+        click.echo(f"best validation, row by row: not compared, because {found.why_not}")
+    else:
+        click.echo(f"best validation minus that of {found.titles[0]}, row by row:")
+        for title, gap in zip(found.titles[1:], found.against_first[1:], strict=True):
+            click.echo(f"  {title}: {interval(gap) if gap else 'not measured'}")
+    click.echo(f"picture: {picture}")
+
+
+def _facts(found: Compared, entries: list[Entry], picture: Path) -> dict[str, Any]:
+    import dataclasses
+
+    gaps = [None if gap is None else dataclasses.asdict(gap) for gap in found.against_first]
+    return {
+        "jobs": [
+            {
+                "id": entry.facts.job.id,
+                "name": entry.facts.job.name,
+                "status": entry.facts.job.status.value,
+                "settings": {key: values[place] for key, values in found.settings},
+                "results": {key: values[place] for key, values in found.results},
+                "validation": dataclasses.asdict(entry.facts.validation),
+                "best_minus_first": gaps[place],
+            }
+            for place, entry in enumerate(entries)
+        ],
+        "not_compared_because": found.why_not,
+        "picture": str(picture),
+    }

@@ -1,0 +1,122 @@
+"""notify: list and test the services. URLs are never shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from jobs.model.job import Message
+from orchestrator.cli import home_access, output
+from orchestrator.cli.output import json_option
+from orchestrator.core.app import App
+from orchestrator.formatting import compact
+
+if TYPE_CHECKING:
+    from configs.settings import NotifySettings
+
+WEEK_S = 7 * 24 * 3600.0
+"""Messages that were given up are spoken of so long."""
+
+
+@click.group()
+def notify() -> None:
+    """List and test the notification services of settings.yaml."""
+
+
+@notify.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the services by name, with their tags and events, never their URLs; and what they did not get."""
+    with home_access.opened() as app:
+        settings = app.settings().notify
+        entries, missed = _entries(settings), undelivered(app)
+        if as_json:
+            set_up = {"digest": settings.digest, "quiet": settings.quiet, "ping": settings.ping is not None}
+            rows = [dataclasses.asdict(message) for message in missed]
+            output.print_json({"services": entries, **set_up, "undelivered": rows})
+            return
+        for entry in entries:
+            tags = ", ".join(entry["tags"]) or "none"
+            click.echo(f"{entry['name']}: hears {', '.join(entry['on'])}; tags: {tags}")
+        if not entries:
+            click.echo(_nobody(app))
+        for line in (*_hours(settings), *map(missed_line, missed)):
+            click.echo(line)
+
+
+def _entries(settings: NotifySettings) -> list[dict[str, Any]]:
+    from configs.settings import ServiceEvent
+    from orchestrator.notify.routing import DEFAULT_EVENTS, service_names
+
+    entries = []
+    for name, service in zip(service_names(settings.everyone), settings.everyone, strict=True):
+        hears = DEFAULT_EVENTS if service.on is None else service.on
+        on = [event for event in get_args(ServiceEvent) if event in hears]
+        entries.append({"name": name, "tags": list(service.tags), "on": on})
+    return entries
+
+
+def _hours(settings: NotifySettings) -> list[str]:
+    return [
+        *([f"digest: every morning at {settings.digest}"] if settings.digest is not None else []),
+        *([f"quiet: {settings.quiet}; only what is urgent is sent then"] if settings.quiet is not None else []),
+        *(["ping: every minute in which a worker lives"] if settings.ping is not None else []),
+    ]
+
+
+def undelivered(app: App) -> list[Message]:
+    """Return the messages that a service has refused so far, and those given up within a week."""
+    if not home_access.has_store(app):
+        return []
+    found = app.store.undelivered(time.time() - WEEK_S)
+    return [one for one in found if one.settled is not None or any(service.tries for service in one.services)]
+
+
+def missed_line(message: Message) -> str:
+    """Say which message which services did not get, and what becomes of it."""
+    about = f" of job {message.job_id}" if message.job_id is not None else ""
+    return f"not delivered: {message.event}{about}, {compact.clock(message.created_at)}: {fate(message)}"
+
+
+def fate(message: Message) -> str:
+    """Say what became of a message, service by service."""
+    results = ", ".join(f"{one.service} {one.last_result}" for one in message.services)
+    words = {
+        "delivered": "delivered",
+        "gave_up": "given up after a day",
+        "folded": "told with another message",
+        "nobody": "nobody listens",
+        None: f"open, next try {compact.clock(message.next_try_at)}",
+    }
+    return f"{words.get(message.settled, message.settled)}: {results or 'not tried'}"
+
+
+def _nobody(app: App) -> str:
+    return f"nobody is told; add services to {app.home.settings} (see README, Settings and notifications)"
+
+
+@notify.command()
+@json_option
+def test(as_json: bool) -> int:
+    """Send a test message to every service, and say what became of it; exit code 6 if one failed."""
+    from orchestrator.notify.apprise_sender import Notifier, test_services
+    from orchestrator.notify.heartbeat import ANSWERED, ping
+
+    with home_access.opened() as app:
+        settings = app.settings().notify
+        results = test_services(Notifier(settings.everyone))
+        pinged = ping(settings.ping) if settings.ping is not None else None
+        if as_json:
+            rows = [{"name": one.service, "delivered": one.delivered, "result": one.last_result} for one in results]
+            output.print_json({"services": rows, "ping": pinged})
+        else:
+            for one in results:
+                click.echo(f"{one.service}: {one.last_result}")
+            if pinged is not None:
+                click.echo(f"ping: {pinged}")
+            if not results:
+                click.echo(_nobody(app))
+    return 0 if all(one.delivered for one in results) and pinged in (None, ANSWERED) else 6

@@ -1,0 +1,130 @@
+"""status: the night at a glance."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.model.job import Job
+from jobs.model.states import Status
+from orchestrator.cli import home_access, output
+from orchestrator.cli.output import json_option
+from orchestrator.cli.views.snapshot import Glance, Sight, Verdicts, look, sights_of
+from orchestrator.cli.views.status import page, still_tried
+from orchestrator.cli.views.terminal import Paper
+from workers.system.processes import is_alive
+
+if TYPE_CHECKING:
+    from jobs.scheduling.timeline import Placed
+    from orchestrator.core.app import App
+    from orchestrator.scheduling.eligibility import Turn
+
+group_option = click.option(
+    "--group",
+    "group_name",
+    metavar="NAME",
+    shell_complete=home_access.offer_groups,
+    help="Only the jobs of this group, with their settings; the best one marked.",
+)
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Every job, not only the last 20 that ended.")
+@group_option
+@click.option("-w", "--watch", "watched", is_flag=True, help="Stay, and show what changes; q leaves. As lq watch.")
+@json_option
+def status(every: bool, group_name: str | None, watched: bool, as_json: bool) -> int:
+    """Show the night at a glance: what runs, what is to come, and the last jobs that ended with their verdict."""
+    if watched:
+        from orchestrator.cli.commands.watch import watching
+
+        if as_json:
+            raise click.UsageError("--watch draws on a terminal, and --json is for machines; name one of them")
+        return watching(every=every, group=group_name)
+    with home_access.opened() as app:
+        seen = look(app, every=every, group=group_name)
+        if as_json:
+            output.print_json(content_of(seen))
+        else:
+            click.echo("\n".join(page(seen, Paper.of(sys.stdout))), color=True)
+    return 0
+
+
+def content_of(seen: Glance) -> dict[str, Any]:
+    """Return what `lq status --json` prints."""
+    missed = still_tried(seen.missed)
+    started = None if seen.worker is None else seen.worker.get("started_at")
+    return {
+        "worker": {"alive": seen.worker is not None, "pid": seen.pid, "started_at": started},
+        "machine": seen.machine.entry,
+        "queue": {"paused": seen.queue.paused_at is not None, "because": seen.queue.because},
+        "messages": {"waiting": missed, "gave_up": len(seen.missed) - missed},
+        "inbox": {"waiting": seen.dropped.files, "because": seen.dropped.because},
+        "jobs": [
+            entry(job, seen.turns.get(job.id), seen.placed.get(job.id), seen.sights.get(job.id), now=seen.now)
+            | (seen.group.entry(place) if seen.group is not None else {})
+            for place, job in enumerate(seen.jobs)
+        ],
+    }
+
+
+def sight_of(app: App, job: Job) -> Sight:
+    """Return what is seen of one job."""
+    return sights_of(app, [job], Verdicts())[job.id]
+
+
+def entry(
+    job: Job, turn: Turn | None, placed: Placed | None = None, sight: Sight | None = None, *, now: float
+) -> dict[str, Any]:
+    """Return a job as `lq status --json` gives it.
+
+    Args:
+        job: the job.
+        turn: what keeps it from training; None where it does not wait for its turn.
+        placed: when it will start and end, as far as that is known.
+        sight: what else is seen of it.
+        now: unix seconds.
+    """
+    starts = placed.start if placed is not None and turn is not None else None
+    obstacle = turn.obstacle if turn is not None and job.status is Status.QUEUED else None
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status.value,
+        "reason": job.reason,
+        "iteration": job.iteration,
+        "iters": job.iters,
+        "train_loss": job.train_loss,
+        "val_loss": job.val_loss,
+        "it_s": job.it_s,
+        "eta_seconds": job.eta_seconds,
+        "attempts": job.attempts,
+        "priority": job.priority,
+        "group": job.group_name,
+        "kept_by": None if obstacle is None else dataclasses.asdict(obstacle) | {"why": obstacle.why.value},
+        "starts_at": starts,
+        "ends_at": now + job.eta_seconds if job.eta_seconds is not None else placed and placed.end,
+        "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
+        "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
+        "job_dir": job.job_dir,
+        **_seen(job, sight or Sight()),
+    }
+
+
+def _seen(job: Job, sight: Sight) -> dict[str, Any]:
+    last, newest = sight.recent[-1] if sight.recent else None, sight.newest
+    memory = ("footprint_bytes", "peak_bytes", "limit_bytes")
+    return {
+        "verdict": sight.verdict,
+        "best_val_loss": sight.best.loss if sight.best is not None else None,
+        "best_val_iteration": sight.best.iteration if sight.best is not None else None,
+        "phase": sight.life.phase if sight.life is not None else None,
+        "memory": {name: getattr(last, name) for name in memory} if last is not None else None,
+        "incidents": sight.incidents,
+        "newest_incident": {name: getattr(newest, name) for name in ("time", "code", "text")} if newest else None,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+    }

@@ -1,0 +1,23 @@
+"""The entry point of `lq`. It checks that Python imports lq's own packages before it imports anything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Run `lq` with the arguments of the process, and exit with the documented exit code."""
+    os.umask(0o077)
+    from orchestrator.core.installation import shadowed
+
+    shadow = shadowed(Path(__file__).resolve().parents[2])
+    if shadow is not None:
+        name, place = shadow
+        text = f"lq: its package {name!r} is shadowed by {place}; run lq from elsewhere or clear PYTHONPATH\n"
+        sys.stderr.write(text)
+        sys.exit(1)
+    from orchestrator.cli.verbs import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""What a glance at the night sees: the store at one moment, and what the machine says. Nothing is rendered."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import home_access
+from orchestrator.cli.commands.notify import undelivered
+from orchestrator.cli.views.group import Group
+from orchestrator.cli.views.waiting import forecast, waiting_turns
+from orchestrator.report.stored_verdict import verdict_of
+from orchestrator.submission.inbox_files import Waiting, waiting_in
+from orchestrator.worker import control
+from workers.system import awake, processes
+
+if TYPE_CHECKING:
+    from jobs.scheduling.timeline import Placed
+    from orchestrator.core.app import App
+    from orchestrator.scheduling.eligibility import Turn
+    from orchestrator.store.sights import Best, Life
+
+MOST_POINTS = 160
+"""Reports that a curve shows at most: one a character."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the machine says of itself; None where it does not."""
+
+    kept_awake: bool | None  # by the worker; None where no job runs, too
+    mains: bool | None
+    charge: int | None  # of the battery, in percent; None where there is none
+    free_bytes: int | None  # memory that a new process could take
+    all_bytes: int | None
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `lq status --json` says of it."""
+        return {
+            "kept_awake": self.kept_awake,
+            "mains": self.mains,
+            "battery_percent": self.charge,
+            "memory_free_bytes": self.free_bytes,
+            "memory_bytes": self.all_bytes,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What is seen of a job beside what a Job says."""
+
+    best: Best | None = None
+    incidents: int = 0
+    verdict: str | None = None  # of its report, where it has ended
+    recent: Sequence[ProgressPoint] = ()  # last reports of a running job, the oldest first
+    newest: Incident | None = None  # of a running job
+    life: Life | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Glance:
+    """The night at one moment."""
+
+    now: float  # unix seconds
+    home: str
+    worker: Mapping[str, Any] | None  # what the living one says of itself
+    machine: Machine
+    jobs: Sequence[Job]
+    queue: QueueState
+    turns: Mapping[int, Turn]
+    placed: Mapping[int, Placed]
+    sights: Mapping[int, Sight]
+    missed: Sequence[Message]  # that services did not get
+    dropped: Waiting
+    group: Group | None = None  # where only that is looked at
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker."""
+        return None if self.worker is None else int(self.worker["pid"])
+
+
+class Verdicts:
+    """The verdicts of reports, each read once for as long as its job does not run again."""
+
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._known: dict[tuple[int, float | None], str | None] = {}
+
+    def of(self, job: Job) -> str | None:
+        """Return the verdict on a job; None where it has not ended, or has no report."""
+        if job.status not in ENDED:
+            return None
+        key = job.id, job.ended_at
+        if self._known.get(key) is None:  # a report may yet be written
+            self._known[key] = verdict_of(job)
+        return self._known[key]
+
+
+def look(app: App, *, every: bool = False, group: str | None = None, verdicts: Verdicts | None = None) -> Glance:
+    """Look at the night; makes nothing, and changes nothing.
+
+    Args:
+        app: where it is.
+        every: every job, not only the last 20 that ended.
+        group: only the jobs of this group.
+        verdicts: those read before.
+
+    Raises:
+        NoSuchJob: there is no such group.
+    """
+    worker = control.running(app.home)
+    of_group = Group(app, group) if group is not None else None
+    jobs = of_group.jobs if of_group is not None else home_access.all_jobs(app, every=every)
+    turns = waiting_turns(app, jobs)
+    return Glance(
+        now=time.time(),
+        home=str(app.home.path),
+        worker=worker,
+        machine=machine_of(worker, jobs),
+        jobs=jobs,
+        queue=app.store.queue_state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
+        turns=turns,
+        placed=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
+        sights=sights_of(app, jobs, verdicts or Verdicts()),
+        missed=undelivered(app),
+        dropped=waiting_in(app.home.inbox),
+        group=of_group,
+    )
+
+
+def machine_of(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> Machine:
+    """Ask the machine, as far as that is done in an instant."""
+    battery, memory = processes.battery(), processes.memory()
+    runs = any(job.status is Status.RUNNING for job in jobs)
+    return Machine(
+        kept_awake=processes.has_child(int(worker["pid"]), awake.TOOL) if worker is not None and runs else None,
+        mains=None if battery is None else battery[1],
+        charge=None if battery is None else round(100 * battery[0]),
+        free_bytes=memory[0],
+        all_bytes=memory[1],
+    )
+
+
+def sights_of(app: App, jobs: Sequence[Job], verdicts: Verdicts) -> dict[int, Sight]:
+    """Return what is seen of each job, by id."""
+    if not jobs:
+        return {}
+    begun = [job.id for job in jobs if job.attempts]
+    best, counts = app.store.best_validations(begun), app.store.incident_counts(begun)
+    return {
+        job.id: Sight(
+            best=best.get(job.id),
+            incidents=counts.get(job.id, 0),
+            verdict=verdicts.of(job),
+            recent=app.store.recent_points(job.id, MOST_POINTS) if job.status is Status.RUNNING else (),
+            newest=app.store.newest_incident(job.id) if job.status is Status.RUNNING and job.id in counts else None,
+            life=app.store.life(job.id) if job.status is Status.RUNNING else None,
+        )
+        for job in jobs
+    }

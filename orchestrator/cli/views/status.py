@@ -1,0 +1,372 @@
+"""The night as a page: who watches, what runs, what is to come, what has ended. Lines in, nothing is asked."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from jobs.model.job import Job, Message
+from jobs.model.states import ENDED, LIVE, Status
+from jobs.policies.memory_guard import LIMIT_SHARE
+from jobs.policies.verdict import Code
+from orchestrator.cli.views.snapshot import Glance, Machine, Sight
+from orchestrator.cli.views.table import Column, grid
+from orchestrator.cli.views.terminal import Paper, Piece, bar, curve, cut, padded, shortened
+from orchestrator.cli.views.waiting import begins, reasons
+from orchestrator.formatting import compact
+from orchestrator.report.incidents import title_of
+
+if TYPE_CHECKING:
+    from jobs.scheduling.timeline import Placed
+
+WIDE = 130
+"""From so many columns on there are two beside each other."""
+
+MOST_EXPLAINED = 5
+"""Jobs of a group of which it is said why they do not run: mostly it is the same of all."""
+
+STYLE_OF = {
+    Status.RUNNING: "good",
+    Status.WAITING: "careful",
+    Status.PAUSED: "careful",
+    Status.HELD: "careful",
+    Status.FAILED: "bad",
+    Status.SKIPPED: "bad",
+}
+STYLE_OF_VERDICT: Mapping[str, str] = {Code.OK: "good", Code.DIVERGED: "bad", Code.INCONCLUSIVE: "dim"}
+"""Of the others something can be done."""
+
+_INDENT = 5
+_LABEL = 12
+_FIGURE = 9
+_BAR = 24  # of memory
+_SHORTEST_BAR = 5
+_LONGEST_BAR = 72
+_MUCH = 0.8
+"""Of the memory a job may take."""
+
+_PHASES = {
+    "load": "loads the model",
+    "tokenize": "tokenises the data",
+    "probe": "tries the first updates",
+    "validate": "validates",
+    "save": "saves",
+    "test": "measures the test set",
+}
+_WISHES = {
+    "cancel": "is cancelled after its checkpoint",
+    "pause": "pauses after its checkpoint",
+    "worker_stop": "pauses after its checkpoint: the worker goes home",
+}
+
+
+def page(seen: Glance, paper: Paper) -> list[str]:
+    """Return the lines of a glance.
+
+    Args:
+        seen: the night.
+        paper: what they are for.
+    """
+    return [*_head(seen, paper), *_jobs(seen, paper), *_foot(seen, paper)]
+
+
+def _jobs(seen: Glance, paper: Paper) -> Iterator[str]:
+    if not seen.jobs:
+        yield paper.line("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
+        return
+    if seen.group is not None:
+        from orchestrator.cli.views import group
+
+        yield from ("", *group.lines(seen.group, paper))
+        yield from _reasons([job for job in seen.jobs if job.status in LIVE][:MOST_EXPLAINED], seen, paper)
+        return
+    running = [job for job in seen.jobs if job.status is Status.RUNNING]
+    to_come = [job for job in seen.jobs if job.status in LIVE and job.status is not Status.RUNNING]
+    finished = [job for job in seen.jobs if job.status in ENDED]
+    if running:
+        yield from ("", paper.line(("running", "bold")))
+        for job in running:
+            yield from _running(job, seen, paper)
+    if to_come:
+        yield from ("", paper.line(("to come", "bold")))
+        yield from grid(_columns_to_come(to_come, seen, paper), paper)
+        yield from _reasons(to_come, seen, paper)
+    if finished:
+        yield from ("", paper.line(("finished", "bold")))
+        yield from grid(_columns_of_finished(finished, seen, paper), paper)
+        yield from _reasons(finished, seen, paper)
+
+
+# --- who watches ---
+
+
+def _head(seen: Glance, paper: Paper) -> Iterator[str]:
+    if seen.worker is not None:
+        since = compact.moment(seen.worker.get("started_at"), seen.now)
+        kept = {True: ", keeps the machine awake", False: "; the machine may fall asleep: lq doctor", None: ""}
+        awake, style = kept[seen.machine.kept_awake], "careful" if seen.machine.kept_awake is False else ""
+        yield from _told(paper, f"worker: running since {since}, pid {seen.pid}{awake}", style)
+    elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in seen.jobs):
+        yield paper.line(("worker: none runs; start one: lq worker --detach", "careful"))
+    else:
+        yield paper.line("worker: none runs, and nothing waits for one")
+    yield from _machine(seen.machine, paper)
+    if seen.queue.paused_at is not None:
+        since = compact.clock(seen.queue.paused_at)
+        yield from _told(paper, f"queue: paused since {since}; no job starts before: lq resume --queue", "careful")
+        yield from _told(paper, f"       {seen.queue.because}", "careful", indent=7)
+
+
+def _machine(machine: Machine, paper: Paper) -> Iterator[str]:
+    charge = f", battery {machine.charge}%" if machine.charge is not None else ""
+    power = {True: f"on mains{charge}", False: f"on battery{charge.replace(', battery', ',')}"}
+    said = [power[machine.mains]] if machine.mains is not None else []
+    if machine.free_bytes is not None and machine.all_bytes is not None:
+        said.append(f"{compact.size(machine.free_bytes)} of {compact.size(machine.all_bytes)} memory free")
+    if said:
+        yield paper.line(f"machine: {'; '.join(said)}")
+
+
+def _foot(seen: Glance, paper: Paper) -> Iterator[str]:
+    """Say what else somebody who looks at the night may be waiting for."""
+    said = _missed(seen.missed)
+    dropped = seen.dropped
+    some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
+    if dropped.because is not None:
+        said.append(f"inbox: nothing is taken from it: it {dropped.because}")
+    elif dropped.files and seen.worker is None:
+        said.append(f"inbox: {some} for a worker; start one: lq worker --detach")
+    if said:
+        yield ""
+    for text in said:
+        yield from _told(paper, text, "careful")
+
+
+def _missed(missed: Sequence[Message]) -> list[str]:
+    waiting = still_tried(missed)
+    gave_up = len(missed) - waiting
+    said = [
+        *([f"{waiting} not delivered yet, tried again"] if waiting else []),
+        *([f"{gave_up} given up after a day"] if gave_up else []),
+    ]
+    return [f"messages: {', '.join(said)}; see: lq notify list"] if said else []
+
+
+def still_tried(missed: Sequence[Message]) -> int:
+    """Return how many of the messages that services did not get are tried again."""
+    return sum(message.settled is None for message in missed)
+
+
+# --- what runs ---
+
+
+def _running(job: Job, seen: Glance, paper: Paper) -> Iterator[str]:
+    """Tell of a job that runs: its name, and below it figures, where there is room in two columns."""
+    sight = seen.sights.get(job.id, Sight())
+    yield _name_line(job, sight, seen, paper)
+    columns = 2 if paper.width >= WIDE and not paper.endless else 1
+    width = (min(paper.width, 240) - _INDENT - 4 * (columns - 1)) // columns
+    rows = [row for row in (_progress(job, width), *_losses(job, sight, width), _speed(job, seen)) if row]
+    more = [row for row in (_memory(sight, width), _incidents(sight, seen, width)) if row]
+    if columns == 1:
+        for row in [*rows, *more]:
+            yield paper.line(" " * _INDENT, *row)
+        return
+    right = [rows.pop(), *more]
+    for one, other in zip_longest(rows, right):
+        taken = sum(cell_len(piece if isinstance(piece, str) else piece[0]) for piece in one or ())
+        yield paper.line(" " * _INDENT, *(one or ()), " " * (width - taken + 4), *(other or ()))
+
+
+def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
+    said = []
+    if sight.life is not None:
+        said.append(f"attempt {sight.life.number}, since {compact.moment(sight.life.since, seen.now)}")
+        if sight.life.phase in _PHASES:
+            said.append(_PHASES[sight.life.phase])
+    if job.wish is not None:
+        said = [_WISHES.get(job.wish, job.wish)]
+    right = ", ".join(said)
+    name = compact.clean(job.name)
+    room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
+    style = "careful" if job.wish else "dim"
+    if paper.endless:  # what is looked for by its name is found with what matters
+        done = f"{_share(job)}, loss {compact.loss(job.train_loss)}, {compact.span(job.eta_seconds)} left"
+        return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))
+    return paper.line(f"{job.id:>3}  ", (padded(shortened(name, room), room), "bold"), "  ", (right, style))
+
+
+def _progress(job: Job, width: int) -> list[Piece]:
+    figures = f"  {100 * job.iteration // job.iters:>3}%  {job.iteration:,} of {job.iters:,}"
+    full, rest = bar(job.iteration / job.iters, max(10, min(_LONGEST_BAR, width - len(figures))))
+    return [(full, "good"), (rest, "dim"), figures]
+
+
+def _losses(job: Job, sight: Sight, width: int) -> Iterator[list[Piece]]:
+    values = [point.train_loss for point in sight.recent]
+    loss = values[-1] if values else job.train_loss
+    if loss is not None:
+        drawn = curve(values, width - _LABEL - _FIGURE - 2)
+        yield [*_figure("loss", compact.loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
+    if job.val_loss is not None:
+        best = f"best {compact.loss(sight.best.loss)} at {sight.best.iteration:,}" if sight.best is not None else ""
+        yield [*_figure("validation", compact.loss(job.val_loss), job.val_loss), best]
+
+
+def _fine(values: Sequence[float]) -> bool:
+    return all(map(math.isfinite, values))
+
+
+def _speed(job: Job, seen: Glance) -> list[Piece]:
+    if job.it_s is None:
+        return []
+    done = ""
+    if job.iteration >= job.iters:
+        done = "trained to its end; adapter and report are made"
+    elif job.eta_seconds is not None:
+        end = round((seen.now + job.eta_seconds) / 60) * 60
+        done = f"{compact.span(job.eta_seconds)} left, done {compact.ahead(end)}"
+    return [*_figure("speed", f"{compact.speed(job.it_s)} it/s"), done]
+
+
+def _memory(sight: Sight, width: int) -> list[Piece]:
+    last = next((point for point in reversed(sight.recent) if point.footprint_bytes or point.peak_bytes), None)
+    if last is None:
+        return []
+    taken = last.footprint_bytes or last.peak_bytes or 0
+    peak = f"peak {compact.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
+    row = _figure("memory", compact.size(taken))
+    if not last.limit_bytes:
+        return [*row, peak]
+    share = taken / last.limit_bytes
+    said = f"  {100 * share:.0f}% of {compact.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
+    room = width - _LABEL - _FIGURE - 2 - len(said)
+    if room < _SHORTEST_BAR:
+        return [*row, said.lstrip()]
+    full, rest = bar(share, min(_BAR, room))
+    style = "bad" if share > LIMIT_SHARE else "careful" if share > _MUCH else "good"
+    return [*row, (full, style), (rest, "dim"), said]
+
+
+def _incidents(sight: Sight, seen: Glance, width: int) -> list[Piece]:
+    if sight.newest is None:
+        return []
+    when = compact.moment(sight.newest.time, seen.now)
+    newest = f"newest {when}: {title_of(sight.newest.code)}"
+    return [*_figure("incidents", str(sight.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
+
+
+def _figure(label: str, figure: str, value: float = 0.0) -> list[Piece]:
+    style = "" if math.isfinite(value) else "bad"
+    return [(f"{label:<{_LABEL}}", "dim"), (f"{figure:>{_FIGURE}}", style), "  "]
+
+
+# --- what is to come, and what has ended ---
+
+
+def _columns_to_come(jobs: Sequence[Job], seen: Glance, paper: Paper) -> list[Column]:
+    return [
+        *_naming(jobs),
+        Column(title="done", cells=[_share(job) if job.iteration else "" for job in jobs], goes=2),
+        Column(title="best val", cells=[_best(seen.sights.get(job.id)) for job in jobs], goes=4),
+        Column(title="attempts", cells=[str(job.attempts) if job.attempts else "" for job in jobs], goes=5),
+        Column(title="priority", cells=[str(job.priority) if job.priority else "" for job in jobs], goes=3),
+        *_grouped(jobs, paper),
+        Column(title="starts", cells=[_starts(job, seen) for job in jobs]),
+        Column(title="ends", cells=[_ends(seen.placed.get(job.id)) for job in jobs], goes=1),
+    ]
+
+
+def _columns_of_finished(jobs: Sequence[Job], seen: Glance, paper: Paper) -> list[Column]:
+    sights = [seen.sights.get(job.id, Sight()) for job in jobs]
+    wide = paper.width >= WIDE and not paper.endless
+    return [
+        *_naming(jobs),
+        Column(title="verdict", cells=[_verdict(sight.verdict) for sight in sights], right=False),
+        Column(title="done", cells=[_share(job) for job in jobs], goes=4),
+        *([Column(title="iterations", cells=[f"{job.iteration:,}" for job in jobs])] if wide else []),
+        Column(title="loss", cells=[_loss(job.train_loss) for job in jobs], goes=5),
+        Column(title="best val", cells=[_best(sight) for sight in sights], goes=1),
+        *(
+            [Column(title="at", cells=[f"{one.best.iteration:,}" if one.best else "" for one in sights])]
+            if wide
+            else []
+        ),
+        *([Column(title="last val", cells=[_loss(job.val_loss) for job in jobs])] if wide else []),
+        *([Column(title="attempts", cells=[str(job.attempts) for job in jobs])] if wide else []),
+        Column(title="incidents", cells=[str(sight.incidents or "") for sight in sights], goes=7),
+        *_grouped(jobs, paper),
+        Column(title="took", cells=[_took(job) for job in jobs], goes=6),
+        Column(title="ended", cells=[compact.moment(job.ended_at, seen.now) for job in jobs], goes=3),
+    ]
+
+
+def _naming(jobs: Sequence[Job]) -> list[Column]:
+    return [
+        Column(title="id", cells=[f"{job.id:>3}" for job in jobs]),
+        Column(title="name", cells=[job.name for job in jobs], right=False, name=True),
+        Column(title="state", cells=[(job.status.value, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+    ]
+
+
+def _grouped(jobs: Sequence[Job], paper: Paper) -> list[Column]:
+    if paper.width < WIDE or paper.endless:
+        return []
+    return [Column(title="group", cells=[job.group_name or "" for job in jobs], right=False, goes=8)]
+
+
+def _share(job: Job) -> str:
+    return f"{100 * job.iteration // job.iters}%"
+
+
+def _loss(value: float | None) -> Piece:
+    return compact.loss(value), "bad" if value is not None and not math.isfinite(value) else ""
+
+
+def _best(sight: Sight | None) -> Piece:
+    return _loss(sight.best.loss) if sight is not None and sight.best is not None else compact.NONE
+
+
+def _verdict(code: str | None) -> Piece:
+    if code is None:
+        return compact.NONE
+    return code, STYLE_OF_VERDICT.get(code, "careful")
+
+
+def _took(job: Job) -> str:
+    return compact.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else compact.NONE
+
+
+def _starts(job: Job, seen: Glance) -> str:
+    """Return when a job goes on: `~` says that it is a forecast."""
+    if job.status is Status.WAITING and job.not_before is not None:
+        return compact.soon(job.not_before, seen.now) if job.not_before > seen.now else "soon"
+    turn = seen.turns.get(job.id)
+    until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
+    forecast = begins(seen.placed.get(job.id))
+    return f"~{compact.soon(until, seen.now)}" if forecast == compact.NONE and until is not None else forecast
+
+
+def _ends(placed: Placed | None) -> str:
+    return f"~{compact.soon(placed.end)}" if placed is not None and placed.end is not None else compact.NONE
+
+
+def _reasons(jobs: Sequence[Job], seen: Glance, paper: Paper) -> Iterator[str]:
+    for status, text in reasons(jobs, seen.queue, seen.turns):
+        yield from _told(paper, text, STYLE_OF.get(status, ""))
+
+
+def _told(paper: Paper, text: str, style: str, *, indent: int = 4) -> Iterator[str]:
+    """Yield a text in as many lines as it needs."""
+    if paper.endless or cell_len(text) <= paper.width:
+        yield paper.line((text, style))
+        return
+    for line in textwrap.wrap(
+        text, paper.width, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True
+    ):
+        yield paper.line((line, style))

@@ -1,0 +1,1 @@
+"""What every other package shares: the application object, paths, the Huey queue and file watches."""

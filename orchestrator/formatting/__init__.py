@@ -1,0 +1,1 @@
+"""Numbers, sizes, durations, times, Markdown and event lines as text."""

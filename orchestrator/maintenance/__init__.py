@@ -1,0 +1,1 @@
+"""Commands that delete or verify the files of jobs."""

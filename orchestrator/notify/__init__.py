@@ -1,0 +1,1 @@
+"""Notifications: messages, routing, the outbox and the services that deliver them."""

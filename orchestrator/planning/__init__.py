@@ -1,0 +1,1 @@
+"""Forecasts for the queue: plans, dry runs and start times."""

@@ -1,0 +1,1 @@
+"""Which job may start now, and which resources it needs."""

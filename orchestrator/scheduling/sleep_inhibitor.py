@@ -1,0 +1,63 @@
+"""Keeps the machine awake for a window that opens soon: one that fell asleep at nine would not train at ten.
+
+On mains power only; on battery a night's sleep is worth more than a start on time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from jobs.scheduling.constraints import Terms
+from jobs.scheduling.obstacles import Why
+from orchestrator.core.context import Night
+from orchestrator.scheduling.eligibility import Turn
+from workers.system.awake import Awake
+
+LONGEST_S = 4 * 3600.0
+"""A window that opens later leaves the machine to its user, and to its own sleep, for a while."""
+
+
+class Vigil:
+    """Of one worker; it ends with the worker at the latest."""
+
+    def __init__(self, night: Night) -> None:
+        """Begin without one.
+
+        Args:
+            night: clocks and readings.
+        """
+        self._night = night
+        self._awake: Awake | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the machine is held awake."""
+        return self._awake is not None
+
+    def look(self, found: Sequence[Turn]) -> None:
+        """Hold the machine awake where a window opens soon, else let it sleep.
+
+        Args:
+            found: the jobs that wait for their turn; none of them may start now.
+        """
+        if not any(self._opens_soon(turn) for turn in found) or self._on_battery():
+            self.end()
+        elif self._awake is None:
+            self._awake = Awake(os.getpid())
+            self._awake.__enter__()
+
+    def end(self) -> None:
+        """Let the machine sleep again."""
+        if self._awake is not None:
+            self._awake.__exit__(None, None, None)
+            self._awake = None
+
+    def _opens_soon(self, turn: Turn) -> bool:
+        obstacle = turn.obstacle
+        if obstacle is None or obstacle.why is not Why.WINDOW_CLOSED or obstacle.until is None:
+            return False
+        return obstacle.until - self._night.clock() <= LONGEST_S
+
+    def _on_battery(self) -> bool:
+        return self._night.read(Terms(require_ac=True)).mains is False

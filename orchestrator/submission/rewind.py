@@ -1,0 +1,166 @@
+"""`lq retry --fresh` and `--from`: the user gives up what was trained after some iteration.
+
+It is what a rollback does: a leg is appended that begins there, so every later checkpoint is off the course and never
+used, and what was reported of it is let go, all in the transaction that queues the job. A trainer that starts finds
+the newest checkpoint that is left on the course, or none and begins at the beginning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.model.errors import CheckpointInvalid, NotAllowed
+from jobs.model.job import Incident, Job
+from jobs.model.run_plan import Course, Leg
+from jobs.model.spec import JobSpec
+from orchestrator.core.app import App
+from orchestrator.store.attempt_records import USER_WENT_BACK
+from orchestrator.submission.submit import known_to_fit
+from workers.checkpoints import pruning, storage
+from workers.checkpoints.storage import Checkpoint
+from workers.files.job_dir import JobDir
+
+_MOST_NAMED = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WayBack:
+    """Where a job begins again."""
+
+    leg: Leg
+    iteration: int  # completed; 0 for the beginning
+    given_up: int  # iterations
+    text: str  # one line for a person, after "job 3 queued; "
+
+
+def way_back(app: App, job: Job, iteration: int) -> WayBack:
+    """Find the way back to an iteration.
+
+    Args:
+        app: the store.
+        job: failed or cancelled.
+        iteration: of a kept checkpoint; 0 for the beginning.
+
+    Raises:
+        NotAllowed: no whole checkpoint of that iteration is kept; those that are get named.
+    """
+    spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
+    course = app.store.course(job.id, spec)
+    given_up = max(0, job.iteration - iteration)
+    lost = f"; {given_up:,} iterations are given up" if given_up else ""
+    if iteration == 0:
+        return WayBack(
+            leg=_from_the_beginning(app, spec, course),
+            iteration=0,
+            given_up=given_up,
+            text=f"begins again at iteration 0{lost}",
+        )
+    checkpoint = _kept(job, course, iteration)
+    return WayBack(
+        leg=_from(checkpoint, spec, course),
+        iteration=iteration,
+        given_up=given_up,
+        text=f"goes on from iteration {iteration:,}{lost}",
+    )
+
+
+def go(app: App, job: Job, way: WayBack, now: float) -> Job:
+    """Queue a job again, to begin there.
+
+    Args:
+        app: the store; the caller makes one transaction of this.
+        job: failed or cancelled.
+        way: its way back.
+        now: unix seconds.
+
+    Raises:
+        NotAllowed: what `Store.retry` says.
+    """
+    app.store.retry(job.id, now)
+    if job.attempts:
+        app.store.go_back(job.id, way.leg, way.iteration, _incident(job, way, now), now=now)
+    return app.store.job(job.id)
+
+
+def _incident(job: Job, way: WayBack, now: float) -> Incident:
+    place = f"iteration {way.iteration:,}" if way.iteration else "the beginning"
+    return Incident(
+        job_id=job.id,
+        attempt=job.attempts,
+        time=now,
+        code=USER_WENT_BACK,
+        text=f"{_typed(job, way)}: again from {place}; {way.given_up:,} iterations given up",
+        evidence={"back_to": way.iteration, "iterations_given_up": way.given_up},
+    )
+
+
+def _typed(job: Job, way: WayBack) -> str:
+    return f"lq retry {job.id} " + (f"--from {way.iteration}" if way.iteration else "--fresh")
+
+
+def _from_the_beginning(app: App, spec: JobSpec, course: Course) -> Leg:
+    """Return the leg of a run that begins anew: as requested, but for what was learned about memory and bad rows."""
+    leg = known_to_fit(app, spec) or Course.requested(spec).legs[0]
+    learned = "" if leg.because == "requested" else f"; {leg.because}"
+    return dataclasses.replace(
+        leg,
+        quarantined=course.legs[-1].quarantined,  # they would make the loss non-finite twice again
+        because=f"the user went back to the beginning{learned}",
+    )
+
+
+def _from(checkpoint: Checkpoint, spec: JobSpec, course: Course) -> Leg:
+    """Return the leg of a run that goes on from a checkpoint under the settings it had last."""
+    updates = int(checkpoint.state().get("updates", checkpoint.iteration // spec.grad_accumulation_steps))
+    last = course.legs[-1]
+    return last.going_on(
+        checkpoint.iteration * spec.batch_size,
+        because=f"the user went back to iteration {checkpoint.iteration:,}",
+        first_update=min(last.first_update, updates),  # else a climb of the learning rate would wait for its beginning
+        ends=False,
+    )
+
+
+def _kept(job: Job, course: Course, iteration: int) -> Checkpoint:
+    """Return the whole checkpoint of an iteration.
+
+    Raises:
+        NotAllowed: there is none, or it was left behind, or damaged.
+    """
+    job_dir = JobDir(Path(job.job_dir))
+    there = storage.listed(job_dir.checkpoints)
+    on_course = [one for one in there if _is_on(course, one)]
+    found = next((one for one in there if one.iteration == iteration), None)
+    if found is None or found not in on_course:
+        why = "is kept" if found is None else "can be gone on from: the run had gone back before it"
+        instead = _instead(job_dir, on_course, iteration)
+        raise NotAllowed(f"job {job.id}: no checkpoint of iteration {iteration} {why}; {instead}")
+    try:
+        storage.verify(found)
+    except CheckpointInvalid as error:
+        others = [one for one in on_course if one != found]
+        raise NotAllowed(f"job {job.id}: {error}; {_instead(job_dir, others, iteration)}") from error
+    return found
+
+
+def _is_on(course: Course, checkpoint: Checkpoint) -> bool:
+    try:
+        return storage.is_on(course, checkpoint)
+    except CheckpointInvalid:
+        return False
+
+
+def _instead(job_dir: JobDir, kept: Sequence[Checkpoint], iteration: int) -> str:
+    """Say which iterations there are instead; of an adapter alone, what can be done with it."""
+    if iteration in pruning.kept_adapters(job_dir):
+        adapter = job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
+        alone = f"its adapter is, without the optimizer, for a new job: resume_adapter_file: {adapter}; "
+    else:
+        alone = ""
+    if not kept:
+        return f"{alone}none is kept, so: --fresh"
+    named = [f"{one.iteration}" for one in kept[-_MOST_NAMED:]]
+    more = f"{len(kept) - _MOST_NAMED} earlier ones, " if len(kept) > _MOST_NAMED else ""
+    return f"{alone}kept are {more}{', '.join(named)}; or --fresh"

@@ -1,0 +1,1 @@
+"""The worker process: dispatch, attempts, decisions and recovery."""

@@ -1,0 +1,137 @@
+"""Tells, once and as soon as it is known, that a job will miss its deadline."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+
+from jobs.model.events import Event, Kind
+from jobs.model.job import Incident, Job
+from jobs.model.spec import JobSpec
+from jobs.scheduling.constraints import Terms, terms_of
+from jobs.scheduling.deadline import Pace, late
+from orchestrator.core import cli_subprocess
+from orchestrator.core.app import App
+from orchestrator.core.context import Night
+from orchestrator.notify.job_notifications import Teller
+from orchestrator.notify.messages import clock
+from orchestrator.store.line import Waiting
+
+CODE = "deadline"
+PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0
+
+log = logging.getLogger("lq.lateness")
+
+
+class Forecast:
+    """Of a job that trains."""
+
+    def __init__(self, night: Night, job: Job, spec: JobSpec, terms: Terms) -> None:
+        """Begin with an attempt.
+
+        Args:
+            night: store and clocks.
+            job: the job.
+            spec: what was asked for.
+            terms: of the job.
+        """
+        self._night, self._job, self._spec, self._terms = night, job, spec, terms
+        self._due = terms.due(job.submitted_at, night.zone)
+        self._pace = Pace()
+        self._iteration = job.iteration
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Fold in what the trainer says, and tell where the deadline is lost."""
+        if self._due is None:
+            return
+        for event in events:
+            if event.kind is Kind.PROGRESS and event.data.get("losses"):
+                self._iteration = int(event.data["iteration"])
+                self._pace.take(self._iteration, event.awake)
+        seconds = self._pace.seconds
+        if seconds is None:
+            return
+        left_s = seconds * (self._spec.iters - self._iteration)
+        now, zone = self._night.clock(), self._night.zone
+        found = late(self._due, now=now, left_s=left_s, window=self._terms.window, zone=zone)
+        if found is not None:
+            self._due = None
+            _tell(self._night, self._job, self._spec, due=found.due, expected=found.expected)
+
+
+class Lookout:
+    """Over the jobs that wait for their turn: the plan of the queue is made anew every ten minutes, where one has a
+    deadline that is not lost yet. A process of its own makes it: it reads models and data.
+    """
+
+    def __init__(self, night: Night) -> None:
+        """Begin with nothing known.
+
+        Args:
+            night: store and clocks.
+        """
+        self._night = night
+        self._planned_at = float("-inf")
+
+    def look(self) -> None:
+        """Tell of the jobs in the line whose deadline is lost."""
+        night = self._night
+        due = list(self._due())
+        if not due or night.awake() - self._planned_at < PLAN_EVERY_S:
+            return
+        self._planned_at = night.awake()
+        ends = planned_ends(night.app)
+        for waiting, at in due:
+            now, end = night.clock(), ends.get(waiting.job.id)
+            left_s = max(0.0, (end or now) - now)
+            if late(at, now=now, left_s=left_s, window=None, zone=night.zone) is not None:
+                spec = JobSpec.model_validate_json(waiting.spec_json)
+                _tell(night, waiting.job, spec, due=at, expected=end)
+
+    def _due(self) -> Iterator[tuple[Waiting, float]]:
+        """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
+        night = self._night
+        for waiting in night.app.store.line():
+            at = terms_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, night.zone)
+            if at is not None and not _told(night, waiting.job.id, at):
+                yield waiting, at
+
+
+def planned_ends(app: App) -> dict[int, float]:
+    """Return when each job of the queue will end, by id, where that is known; unix seconds."""
+    plan = cli_subprocess.answer(app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
+    jobs = plan["jobs"] if plan is not None else ()
+    return {int(job["id"]): float(job["end"]) for job in jobs if job["end"] is not None}
+
+
+def _told(night: Night, job_id: int, due: float) -> bool:
+    incidents = night.app.store.incidents(job_id)
+    return any(one.code == CODE and one.evidence.get("due") == due for one in incidents)
+
+
+def _tell(night: Night, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
+    """Put the message into the outbox and record it; in this order, so that a death between the two loses neither.
+
+    Args:
+        night: store and clocks.
+        job: the job.
+        spec: what was asked for.
+        due: its deadline, in unix seconds.
+        expected: when it will be done, in unix seconds; None where nobody knows.
+    """
+    if _told(night, job.id, due):
+        return
+    Teller(night.app, job, spec).tell_late(deadline=due, expected=expected, zone=night.zone)
+    by, now = clock(due, night.clock(), night.zone), night.clock()
+    then = f"at its speed done at {clock(expected, now, night.zone)}" if expected is not None else "not done"
+    told = Incident(
+        job_id=job.id,
+        attempt=job.attempts or None,
+        time=now,
+        code=CODE,
+        text=f"wanted by {by}, and {then}",
+        evidence={"due": due, "expected": expected},
+    )
+    night.app.store.add_incident(told)
+    log.warning("job %d: %s", job.id, told.text)

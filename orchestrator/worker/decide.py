@@ -1,0 +1,241 @@
+"""From an ended attempt to a Decision: gathers what the rules look at, asks them, and remembers what it showed."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.loss.detector import Finding
+from jobs.model.configuration import fit_key
+from jobs.model.job import Attempt, Fit, Incident, Job
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies import after_attempt
+from jobs.policies.after_attempt import Decision, History
+from jobs.policies.after_loss_alarm import GUARD_REASONS
+from jobs.policies.attempt_health import Vitals
+from jobs.policies.exits import NEAR_THE_LIMIT
+from jobs.policies.quarantine import Quarantine
+from jobs.policies.rollback import Candidate
+from jobs.scheduling.obstacles import Obstacle
+from orchestrator.core.context import Night
+from orchestrator.submission.provenance import train_rows
+from orchestrator.worker import loss_guard as guard
+from orchestrator.worker.loss_guard import LossGuard
+from workers.checkpoints import storage
+from workers.files.job_dir import JobDir
+from workers.system import processes
+
+DAY_S = 24 * 3600.0
+SAME_CAUSE_S = 600.0
+
+_OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
+"""Deaths that say nothing about what the next job will meet: somebody sent a signal, or the machine went."""
+
+
+def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, course: Course) -> Ending:
+    """Return an ending as it is; a run that says it is done, but whose last checkpoint is not what was written, died.
+
+    Args:
+        ending: as the evidence has it.
+        ended: the trainer's last words.
+        folder: the job's.
+        course: the legs.
+    """
+    if ending.outcome is not Outcome.DONE:
+        return ending
+    last, bad = storage.newest_valid(folder.checkpoints, course)
+    if last is not None and last.iteration >= int((ended or {}).get("iteration") or 0):
+        return ending
+    what = bad[0] if bad else f"{folder.checkpoints} lacks its last checkpoint"
+    return Ending(outcome=Outcome.DIED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
+
+
+def decide(
+    night: Night,
+    job: Job,
+    spec: JobSpec,
+    attempt: Attempt,
+    vitals: Vitals,
+    loss_guard: LossGuard,
+    *,
+    obstacle: Obstacle | None = None,
+) -> Decision:
+    """Say what becomes of a job whose last attempt has ended.
+
+    Args:
+        night: store and clocks.
+        job: the job.
+        spec: what was asked for.
+        attempt: the attempt, ended.
+        vitals: what its events said.
+        loss_guard: what its losses said.
+        obstacle: why lq had it stop for now; None where it did not.
+    """
+    ending = Ending(
+        outcome=Outcome(attempt.outcome or Outcome.DIED),
+        reason=Reason(attempt.reason or Reason.LOST),
+        detail=attempt.detail or "",
+    )
+    now = night.clock()
+    return after_attempt.decide(
+        ending,
+        spec=spec,
+        history=dataclasses.replace(_history(night, job, spec, attempt, vitals, loss_guard, now), obstacle=obstacle),
+        now=now,
+        jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
+    )
+
+
+def before_start(night: Night, job: Job, spec: JobSpec, attempt: Attempt, loss_guard: LossGuard) -> Decision:
+    """Say what the loss guard's conclusion asks for before a new attempt has begun.
+
+    Args:
+        night: store and clocks.
+        job: the job.
+        spec: what was asked for.
+        attempt: the last one.
+        loss_guard: has concluded.
+    """
+    assert loss_guard.conclusion is not None
+    found = guard.concluded(loss_guard.conclusion)
+    now, vitals = night.clock(), Vitals(attempt.number, spec)
+    history = _history(night, job, spec, attempt, vitals, loss_guard, now)
+    return after_attempt.decide(found, spec=spec, history=history, now=now, jitter=0.0)
+
+
+def _history(
+    night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, loss_guard: LossGuard, now: float
+) -> History:
+    store = night.app.store
+    attempts = store.attempts(job.id)
+    course = store.course(job.id, spec)
+    leg = attempt.leg if attempt.leg is not None else len(course.legs) - 1
+    before = [one for one in attempts[:-1] if one.leg == leg]
+    return History(
+        wish=after_attempt.wish_from(store.job(job.id).wish),
+        deaths=store.deaths(job.id),
+        reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
+        leg=course.legs[leg],
+        next_example=_next_example(job, spec, course) if attempt.outcome == Outcome.DIED else 0,
+        survived=vitals.survived,
+        repeated_leg=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
+        at_its_own_limit=(vitals.memory_share or 0.0) >= NEAR_THE_LIMIT,
+        peak_bytes=vitals.peak_bytes,
+        free_bytes=processes.free_bytes(),
+        lengths=vitals.lengths,
+        conclusion=loss_guard.conclusion,
+        legs=course.legs,
+        candidates=_candidates(loss_guard),
+        batches_per_epoch=vitals.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
+    )
+
+
+def _candidates(loss_guard: LossGuard) -> list[Candidate]:
+    """Return what the run could go back to. Reads the checkpoints whole, so only a conclusion asks."""
+    if not isinstance(loss_guard.conclusion, Finding | Quarantine):
+        return []
+    return loss_guard.candidates()
+
+
+def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
+    """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
+    checkpoint, _ = storage.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
+    return checkpoint.iteration * spec.batch_size if checkpoint is not None else 0
+
+
+def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:
+    """Return what the report must mention about a decision; None where all went as asked."""
+    if decision.back_to is not None or decision.publish_until is not None:
+        return of_the_guard(job, attempt, decision, now)
+    if decision.status is not Status.WAITING and decision.status is not Status.HELD:
+        return None
+    if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
+        return _stopped_for_now(job, attempt, decision, now)
+    if attempt.outcome != Outcome.DIED:
+        return None
+    at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
+    where = f"at iteration {at}" if at is not None else "before its first iteration"
+    answer = f"; {decision.answer}" if decision.answer else ""
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code=str(decision.reason),
+        text=f"attempt {attempt.number} died {where}: {decision.detail}{answer}",
+        evidence=dict(decision.evidence),
+    )
+
+
+def _stopped_for_now(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
+    """Return the incident for a job that may not train for a while."""
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code=str(decision.reason),
+        text=f"stopped at iteration {attempt.last_iteration or attempt.first_iteration or 0:,}: {decision.detail}",
+        evidence=dict(decision.evidence),
+    )
+
+
+def of_the_guard(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
+    """Return the incident for what the loss guard concluded: what it saw, and what it did."""
+    answer = f"; {decision.answer}" if decision.answer and decision.status is Status.WAITING else ""
+    quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
+    return Incident(
+        job_id=job.id,
+        attempt=attempt.number,
+        time=now,
+        code="quarantined" if quarantined else str(decision.reason),
+        text=f"{decision.detail}{answer}",
+        evidence=dict(decision.evidence),
+    )
+
+
+def is_handled(decision: Decision) -> bool:
+    """Say whether the loss guard has answered losses gone wrong: by going back. Ending early is neither."""
+    return decision.back_to is not None and decision.reason in GUARD_REASONS
+
+
+def has_its_own_answer(decision: Decision) -> bool:
+    """Say whether the job itself goes on with a remedy: on a smaller rung, or as soon as there is space.
+
+    Another job that met the same is no reason to pause the queue then, and to keep this one from its remedy.
+    """
+    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL, *GUARD_REASONS)
+    return decision.status is Status.WAITING and decision.reason in remedied
+
+
+def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str | None:
+    """Say why the queue should be paused: two jobs died of the same cause within ten minutes; None where none did."""
+    reason = Reason(attempt.reason or Reason.LOST)
+    if attempt.outcome != Outcome.DIED or reason in _OF_THE_JOB or vitals.trained:
+        return None
+    others = night.app.store.other_deaths(job.id, reason=reason, since=night.clock() - SAME_CAUSE_S)
+    if not others:
+        return None
+    both = f"jobs {others[-1]} and {job.id} both died of {reason} within ten minutes, before they trained"
+    return f"{both}: {attempt.detail}"
+
+
+def remember_fit(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
+    """Keep whether the configuration of an attempt fitted and how fast it was, for the next submit and for plans."""
+    legs = night.app.store.course(job.id, spec).legs
+    leg = legs[attempt.leg if attempt.leg is not None else -1]
+    failed = attempt.outcome == Outcome.DIED and attempt.reason == Reason.OUT_OF_MEMORY
+    if failed or vitals.trained:
+        fit = Fit(
+            fits=not failed,
+            peak_bytes=vitals.peak_bytes,
+            job_id=job.id,
+            it_s=vitals.median_it_s,
+            start_s=vitals.start_s,
+            validation_s=vitals.validation_s,
+        )
+        night.app.store.remember_fit(fit_key(spec, leg), fit, night.clock())

@@ -1,0 +1,224 @@
+"""Who answers the doorbell: finds the best job, looks after it, delivers what the outbox holds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.model.configuration import fit_key
+from jobs.model.errors import LqError
+from jobs.model.job import Job, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Leg
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.after_attempt import DISK_LOOK_S
+from jobs.scheduling.obstacles import Obstacle
+from orchestrator.core.context import Night
+from orchestrator.notify import group_notifications
+from orchestrator.notify.job_notifications import Teller
+from orchestrator.notify.outbox_worker import Post
+from orchestrator.scheduling import device_lock, eligibility
+from orchestrator.scheduling.memory_admission import Room
+from orchestrator.scheduling.sleep_inhibitor import Vigil
+from orchestrator.thinning import Thinner
+from orchestrator.worker.attempt import Story
+from orchestrator.worker.deadlines import Lookout
+from orchestrator.worker.disk_watch import floor_of
+from orchestrator.worker.log_rotation import START_LOG_BYTES
+from orchestrator.worker.recovery import ring_for_the_lost, take_over_orphan
+from workers.files.atomic import cap_log
+from workers.files.job_dir import JobDir
+from workers.system import disk
+
+log = logging.getLogger("lq.shift")
+
+
+class Shift:
+    """Answers the doorbell from Huey's threads; as many jobs at a time as there are slots."""
+
+    def __init__(self, night: Night, *, slots: int) -> None:
+        """Begin with nothing to do.
+
+        Args:
+            night: what every story shares.
+            slots: jobs at a time.
+        """
+        self._night = night
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._busy: set[int] = set()  # jobs looked after now
+        self._taken = 0  # slots taken
+        self._rung = False  # a bell was heard while every slot was taken
+        self._choosing = threading.Lock()  # no two slots look at the same line
+        self._reckonings: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
+        self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
+        self._device_used = False  # by a verb, when it was last looked at
+        self._looks_at = 0.0  # when it will be looked at again, in unix seconds
+        self._vigil = Vigil(night)
+        self._lookout = Lookout(night)
+        self._post = Post(night)
+        self._comparing = threading.Lock()
+        self._thinner = Thinner()
+
+    def answer(self) -> None:
+        """Look after jobs until there is none that may run."""
+        if not self._take_slot():
+            return
+        try:
+            while (job := self._next()) is not None:
+                if self._taken < self._slots:
+                    self._night.app.doorbell.ring()  # another slot may find a job that fits beside this one
+                self._look_after(job)
+        finally:
+            self._free_slot()
+        if self._rung and not self._night.going_home.is_set():
+            self._rung = False
+            self.answer()
+
+    def deliver(self, message_id: int) -> None:
+        """Deliver a message of the outbox if it is due."""
+        self._post.deliver(message_id)
+
+    def go_home(self) -> None:
+        """Leave nothing behind; the stories have ended."""
+        self._vigil.end()
+
+    def tick(self) -> None:
+        """A minute has passed: write the digest if its hour has come, see what came apart."""
+        cap_log(self._night.app.home.start_log, START_LOG_BYTES)
+        self._post.tick()
+        self._lookout.look()
+        ring_for_the_lost(self._night.app, self._night.clock())
+        self._thinner.tick(self._night.app.store, self._night.clock())
+        self._tell_of_groups()
+
+    def _tell_of_groups(self) -> None:
+        """Tell of groups that have ended; comparing their jobs may take longer than a minute."""
+        if self._comparing.acquire(blocking=False):
+            try:
+                group_notifications.tell_ended(self._night.app, self._night.clock())
+            finally:
+                self._comparing.release()
+
+    # --- slots ---
+
+    def _take_slot(self) -> bool:
+        with self._lock:
+            if self._taken >= self._slots:
+                self._rung = True
+                return False
+            self._taken += 1
+            return True
+
+    def _free_slot(self) -> None:
+        with self._lock:
+            self._taken -= 1
+
+    # --- jobs ---
+
+    def _next(self) -> Job | None:
+        """Return the next job to look after: one whose worker is gone comes before one that waits."""
+        if self._night.going_home.is_set():
+            return None
+        app, owner, now = self._night.app, self._night.owner, self._night.clock()
+        with self._choosing:
+            orphan = take_over_orphan(app, owner, busy=self._busy, now=now)
+            if orphan is not None:
+                return orphan
+            self._keep_waiting_for_space()
+            for skipped in app.store.call_due(now, self._tell_skipped):
+                log.info("job %d: skipped: %s", skipped.id, skipped.detail)
+            return self._claim(now)
+
+    def _claim(self, now: float) -> Job | None:
+        """Claim the first job that may start; where none may, be woken when the next one will."""
+        app, night = self._night.app, self._night
+        if app.store.queue_state().paused_at is not None:
+            self._vigil.end()
+            return None
+        in_use = device_lock.obstacle(app.home)
+        if self._passes_by_device(in_use, now):
+            return None
+        room = self._room() if self._slots > 1 else eligibility.anything_fits
+        found = eligibility.turns(app.store, now=now, zone=night.zone, read=night.read, room=room, device=in_use)
+        for turn in found:
+            if turn.may_start and (job := self._claimed(turn.job.id, now)) is not None:
+                self._vigil.end()  # from here on its story keeps the machine awake
+                return job
+        if not self._busy:
+            self._vigil.look(found)
+        self._wake_at(eligibility.opens_next(found), now)
+        return None
+
+    def _passes_by_device(self, in_use: Obstacle | None, now: float) -> bool:
+        """Look again soon where a verb uses the device; once it is free, let a verb that waits for it have it first."""
+        was_used, self._device_used = self._device_used, in_use is not None
+        if (in_use is not None or was_used) and now >= self._looks_at:
+            self._looks_at = now + device_lock.LOOK_S
+            self._night.app.doorbell.ring(after_s=device_lock.LOOK_S)
+        return was_used and in_use is None
+
+    def _claimed(self, job_id: int, now: float) -> Job | None:
+        """Claim a job, unless a verb took the device a moment ago."""
+        with device_lock.kept_free(self._night.app.home) as free:
+            return self._night.app.store.claim(self._night.owner, now, only=job_id) if free else None
+
+    def _room(self) -> Room:
+        from orchestrator.planning import plan as planning
+
+        app = self._night.app
+        return Room(
+            app.store,
+            lambda: planning.recommended_memory(app.store)[0],
+            self._reckoned,
+        )
+
+    def _reckoned(self, spec: JobSpec, leg: Leg) -> int | None:
+        """Return what a configuration is reckoned to take; once, since that reads its model and its data."""
+        from orchestrator.planning import plan as planning
+
+        key = fit_key(spec, leg)
+        if key not in self._reckonings:
+            self._reckonings[key] = planning.most_memory(self._night.app, spec, leg)
+        return self._reckonings[key]
+
+    def _wake_at(self, moment: float | None, now: float) -> None:
+        """Have the bell rung at a moment; once, however often this is asked."""
+        if moment is not None and moment != self._wakes_at:
+            self._wakes_at = moment
+            self._night.app.doorbell.ring(after_s=max(0.0, moment - now))
+
+    def _tell_skipped(self, job: Job) -> Sequence[NewMessage]:
+        spec = JobSpec.model_validate_json(self._night.app.store.spec_json(job.id))
+        return Teller(self._night.app, job, spec).skipped(job.detail or "")
+
+    def _keep_waiting_for_space(self) -> None:
+        """Let jobs that wait for disk space wait on while there is none."""
+        store, now = self._night.app.store, self._night.clock()
+        floor = None
+        for job in store.jobs(ended=0):
+            due = job.status is Status.WAITING and (job.not_before or 0.0) <= now
+            if not due or job.reason != Reason.DISK_FULL:
+                continue
+            floor = floor_of(self._night.app) if floor is None else floor
+            space = disk.space_for(JobDir(Path(job.job_dir)), floor=floor)
+            if space is not None and not space.enough_to_begin:
+                store.postpone(job.id, now + DISK_LOOK_S)
+                self._night.app.doorbell.ring(after_s=DISK_LOOK_S)
+
+    def _look_after(self, job: Job) -> None:
+        with self._lock:
+            if job.id in self._busy:
+                return
+            self._busy.add(job.id)
+        try:
+            Story(self._night, job).tell()
+        except LqError as error:
+            log.error("job %d: %s", job.id, error)
+            raise
+        finally:
+            with self._lock:
+                self._busy.discard(job.id)

@@ -1,0 +1,1 @@
+"""Checkpoints, adapters and the files they consist of."""

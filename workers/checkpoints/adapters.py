@@ -1,0 +1,123 @@
+"""The finished adapter in MLX-LM's own layout, so that every MLX-LM command loads it. No mlx.
+
+adapters.safetensors is the best checkpoint by validation (the last one where nothing was validated),
+final_adapters.safetensors the last one. lq.json says which is which, and the sha256 of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jobs.model.errors import CheckpointInvalid
+from jobs.model.run_plan import Course
+from jobs.model.spec import JobSpec
+from workers.checkpoints import storage
+from workers.checkpoints.mlx_config import mlx_config
+from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL, copy_to, sha256_of
+from workers.checkpoints.storage import Checkpoint
+from workers.files.atomic import fsync_file, write_json
+from workers.files.job_dir import JobDir
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was published, and where."""
+
+    folder: Path
+    best: int  # iteration of adapters.safetensors
+    final: int  # iteration of final_adapters.safetensors
+    copied_to: Path | None  # adapter_path, where the job names one
+    set_aside: Path | None  # what lay in adapter_path before
+    bad: tuple[str, ...] = ()  # checkpoints that were no good, and what became of them
+
+
+def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, until: int | None = None) -> Published:
+    """Publish best and final weights; doing it twice changes nothing.
+
+    Args:
+        job_dir: the job's folder.
+        spec: what was asked for.
+        course: the legs; its last one is what the run ended under.
+        job_id: goes into lq.json, beside the job's folder, by which a later publication knows its own files.
+        until: nothing beyond this iteration is published: where the run should have ended; None for no limit.
+
+    Raises:
+        CheckpointInvalid: no checkpoint verifies.
+    """
+    by = "lq, at publication"
+    final, bad = storage.newest_sound(job_dir.checkpoints, course, by=by, until=until)
+    if final is None:
+        raise CheckpointInvalid(
+            f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
+        )
+    best, worse = storage.best_sound(job_dir.checkpoints, course, by=by, until=until)
+    best = best or final
+    _lay_out(job_dir, job_id, best, final, mlx_config(spec, course.legs[-1]), _why(best, final, until))
+    target = Path(spec.adapter_path) if spec.adapter_path is not None else None
+    set_aside = copy_to(target, job_dir, job_id=job_id) if target is not None else None
+    return Published(
+        folder=job_dir.adapters,
+        best=best.iteration,
+        final=final.iteration,
+        copied_to=target,
+        set_aside=set_aside,
+        bad=(*bad, *worse),
+    )
+
+
+def _lay_out(
+    job_dir: JobDir, job_id: int, best: Checkpoint, final: Checkpoint, config: dict[str, Any], why: str
+) -> None:
+    folder = job_dir.adapters
+    folder.mkdir(exist_ok=True)
+    place(final.adapters, folder / FINAL, link=True)
+    place(best.adapters, folder / BEST, link=True)
+    write_json(folder / CONFIG, config)
+    files = {
+        BEST: best.sha256(storage.ADAPTERS),
+        FINAL: final.sha256(storage.ADAPTERS),
+        CONFIG: sha256_of(folder / CONFIG),
+    }
+    own = {"job": job_id, "job_dir": str(job_dir.path)}
+    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final), "why": why}
+    write_json(folder / ABOUT, about | {"files": files})
+
+
+def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
+    """Say in one line why these are the best and the last."""
+    loss, last = (storage.validation_loss(one.state()) for one in (best, final))
+    which = f"{FINAL} holds the last weights, of iteration {final.iteration:,}"
+    if until is not None:
+        which += f"; nothing after iteration {until:,} is published"
+    if loss is None:
+        return f"no checkpoint was validated, so {BEST} is the last one; {which}"
+    if best.iteration == final.iteration:
+        return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f}, was the last; {which}"
+    beside = f", against {last:.4f} at the end" if last is not None else ""
+    return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f} at {best.iteration:,}{beside}; {which}"
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    validation = checkpoint.state().get("validation") or {}
+    return {"iteration": checkpoint.iteration, "validation_loss": validation.get("loss")}
+
+
+def place(source: Path, target: Path, *, link: bool) -> None:
+    """Put a file there all at once: a hard link where that works and is wanted, else a copy."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        if not link:
+            raise OSError
+        os.link(source, partial)
+    except OSError:
+        shutil.copyfile(source, partial)
+        fsync_file(partial)
+    partial.replace(target)
+    partial.unlink(missing_ok=True)  # renaming one of two links to the same file over the other does nothing (POSIX)

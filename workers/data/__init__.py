@@ -1,0 +1,1 @@
+"""Tokenized data sets, batches and their order."""

@@ -1,0 +1,205 @@
+"""events.jsonl: the child appends one line with one write; a reader goes on from a remembered offset.
+
+A line that a crash tore stands alone: the next writer begins on a fresh line, and readers skip it.
+The log of a job that has ended is kept as events.jsonl.gz. Offsets are those of the plain file, whichever there is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import threading
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from jobs.model.errors import EventInvalid
+from jobs.model.events import Event, Kind, from_line, to_line
+from workers.files.atomic import fsync_file
+
+LONGEST_READ = 4 << 20
+"""Bytes taken in one read; more is read in the next call."""
+
+
+_LAST_WORDS_LIE_WITHIN = 1 << 20
+
+
+class EventLog:
+    """The writing end, used by one child and its heartbeat thread."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        """Open the log for one attempt.
+
+        Args:
+            path: events.jsonl.
+            attempt: the attempt's number, from 1.
+        """
+        self._attempt = attempt
+        self._seq = 0
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        if _tail_is_torn(self._file):
+            os.write(self._file, b"\n")
+
+    def append(self, kind: Kind, **data: Any) -> Event:
+        """Write one event; it is in the file when this returns."""
+        with self._lock:
+            self._seq += 1
+            awake = time.monotonic()
+            event = Event(seq=self._seq, time=time.time(), awake=awake, attempt=self._attempt, kind=kind, data=data)
+            line = to_line(event)
+            while line:
+                line = line[os.write(self._file, line) :]
+            self._last = awake
+            return event
+
+    def quiet_for(self) -> float:
+        """Seconds since the last line, on the clock that stops in sleep."""
+        return time.monotonic() - self._last
+
+    def close(self) -> None:
+        """Close the file; what was written stays."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class Read(NamedTuple):
+    """What one read found."""
+
+    events: list[Event]
+    unreadable: list[str]  # complete lines that are not events
+    offset: int  # bytes; where to go on
+
+
+def lines(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """Return the complete lines from `offset` on as they stand, and where to go on; as `read` otherwise.
+
+    Raises:
+        EventInvalid: the compressed form is damaged.
+    """
+    chunk = _chunk(path, offset)
+    complete = chunk[: chunk.rfind(b"\n") + 1]
+    return complete.splitlines(), offset + len(complete)
+
+
+def read(path: Path, offset: int) -> Read:
+    """Read the complete lines from `offset` on; an incomplete last line is left for the next time.
+
+    Args:
+        path: events.jsonl; where only its compressed form is there, that is read; absent means empty.
+        offset: bytes already read.
+
+    Raises:
+        EventInvalid: the compressed form is damaged.
+    """
+    complete, after = lines(path, offset)
+    events, unreadable = [], []
+    for line in complete:
+        try:
+            if line.strip():
+                events.append(from_line(line))
+        except EventInvalid as error:
+            unreadable.append(str(error))
+    return Read(events, unreadable, after)
+
+
+def _chunk(path: Path, offset: int) -> bytes:
+    for _ in range(2):  # between the two looks it may have been unpacked
+        for form in (path, packed(path)):
+            with suppress(FileNotFoundError):
+                return _chunk_of(form, offset)
+    return b""
+
+
+def _chunk_of(form: Path, offset: int) -> bytes:
+    try:
+        with gzip.open(form) if form.suffix == ".gz" else form.open("rb") as file:
+            file.seek(offset)
+            chunk = file.read(LONGEST_READ)
+            if b"\n" not in chunk and len(chunk) == LONGEST_READ:
+                chunk += file.readline()
+            return bytes(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise EventInvalid(f"{form} is damaged: {error}; what the store took in from it before is safe") from error
+
+
+def packed(path: Path) -> Path:
+    """Return where the compressed form of a log lies."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def pack(path: Path) -> None:
+    """Compress the log of a job that has ended. Killed at any moment, one whole form is there.
+
+    Raises:
+        OSError: it could not be written; the plain form stays.
+    """
+    if not path.exists():
+        return
+    partial = path.with_name(f".{path.name}.gz.partial")
+    with path.open("rb") as source, _made(partial) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as target:
+        shutil.copyfileobj(source, target)
+    fsync_file(partial)
+    partial.replace(packed(path))
+    fsync_file(path.parent)
+    path.unlink()
+
+
+def unpack(path: Path) -> None:
+    """Make the plain form the only one, so that a trainer can go on with it. Nothing happens where it is.
+
+    Raises:
+        EventInvalid: the compressed form is damaged.
+    """
+    form = packed(path)
+    if not path.exists() and form.exists():
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with gzip.open(form) as source, _made(partial) as target:
+                shutil.copyfileobj(source, target)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            partial.unlink(missing_ok=True)
+            raise EventInvalid(f"{form} is damaged: {error}") from error
+        fsync_file(partial)
+        partial.replace(path)
+        fsync_file(path.parent)
+    form.unlink(missing_ok=True)
+
+
+def last_words(path: Path, attempt: int) -> Event | None:
+    """Return the `ended` event of an attempt, which is always its last line; None where it wrote none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST_WORDS_LIE_WITHIN))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        with suppress(EventInvalid):
+            event = from_line(line)
+            if event.attempt == attempt:
+                return event if event.kind is Kind.ENDED else None
+    return None
+
+
+def _made(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+
+def _tail_is_torn(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

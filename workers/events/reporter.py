@@ -1,0 +1,121 @@
+"""From trained iterations to progress lines: one loss an iteration, at least a line every few seconds. No mlx."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobs.model.events import Kind, number
+from workers.events.log import EventLog
+
+SHORTEST_LINE_S = 0.25
+"""Fast tiny models would otherwise write hundreds of lines a second; the losses wait for the next line."""
+
+HEARTBEAT_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One iteration."""
+
+    loss: float  # nats per token
+    tokens: int  # it learned from
+    seconds: float  # it took
+    learning_rate: float
+    grad_norm: float | None = None  # global norm of the last update's gradients
+    lost: int = 0  # of the last iterations, this one included, how many went into an update that was not applied
+
+
+class Reporter:
+    """Collects each iteration and writes them as progress events at report boundaries."""
+
+    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, Any]]) -> None:
+        """Start at the beginning of a run; `restore` moves it to a checkpoint.
+
+        Args:
+            events: where lines go.
+            steps_per_report: iterations per report.
+            memory: reads active, cache, peak, footprint, limit and swap in bytes, and pressure_high.
+        """
+        self._events = events
+        self._every = steps_per_report
+        self._memory = memory
+        self._losses: list[float] = []
+        self._seconds = 0.0
+        self._timed = 0  # iterations in the seconds above; those of an earlier attempt were not timed here
+        self._line_tokens = 0
+        self._lost: list[int] = []  # iterations since the last line whose update was not applied
+        self._last_line = float("-inf")
+        self._learning_rate: float | None = None
+        self._grad_norm: float | None = None  # of the last update
+        self.iteration = 0  # completed iterations
+        self.tokens = 0  # trained tokens since the beginning of the job
+
+    def restore(self, iteration: int, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint: the losses of an unfinished report come along, so reports are cut as ever.
+
+        Args:
+            iteration: completed iterations.
+            state: what `pending` returned when the checkpoint was written.
+        """
+        self.iteration = iteration
+        self.tokens = int(state["tokens"])
+        self._losses = [value for item in state["losses"] if (value := number(item)) is not None]
+        self._lost = [int(lost) for lost in state.get("skipped", ())]
+
+    def pending(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep."""
+        return {"tokens": self.tokens, "losses": list(self._losses), "skipped": list(self._lost)}
+
+    def count(self, trained: Trained) -> float:
+        """Count an iteration and write a line where one is due.
+
+        Args:
+            trained: the iteration.
+
+        Returns:
+            The mean loss of the present report so far, this iteration included; of those that are finite.
+        """
+        self.iteration += 1
+        self.tokens += trained.tokens
+        self._losses.append(trained.loss)
+        self._learning_rate, self._grad_norm = trained.learning_rate, trained.grad_norm
+        self._seconds += trained.seconds
+        self._timed += 1
+        self._line_tokens += trained.tokens
+        self._lost += range(self.iteration - trained.lost + 1, self.iteration + 1)
+        report = self._losses[-((self.iteration - 1) % self._every + 1) :]
+        if self.iteration % self._every == 0 and time.monotonic() - self._last_line >= SHORTEST_LINE_S:
+            self.flush()
+        finite = [loss for loss in report if math.isfinite(loss)]
+        return sum(finite) / len(finite) if finite else math.nan
+
+    def flush(self) -> None:
+        """Write what has been collected, whether or not a report is complete."""
+        if self._losses:
+            self._write(self._losses)
+            self._losses, self._seconds, self._timed, self._line_tokens, self._lost = [], 0.0, 0, 0, []
+
+    def beat(self) -> None:
+        """Write a line without losses: the child lives, and stands where it stood."""
+        self._write([])
+
+    def _write(self, losses: list[float]) -> None:
+        seconds = self._seconds if losses else 0.0
+        measured = seconds > 0
+        self._last_line = time.monotonic()
+        self._events.append(
+            Kind.PROGRESS,
+            iteration=self.iteration,
+            losses=losses,
+            learning_rate=self._learning_rate,
+            tokens=self.tokens,
+            it_s=self._timed / seconds if measured else None,
+            tok_s=self._line_tokens / seconds if measured else None,
+            grad_norm=self._grad_norm,
+            skipped=list(self._lost) if losses else [],
+            memory=self._memory(),
+        )

@@ -1,0 +1,1 @@
+"""Durable file writes and the paths of a job's files."""

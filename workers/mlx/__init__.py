@@ -1,0 +1,1 @@
+"""The trainer: drives MLX-LM. The only package that imports mlx."""

@@ -1,0 +1,133 @@
+"""A lock file that names its holder: the kernel frees it with the process, whatever kills it."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from jobs.model.job import ProcessIdentity
+
+VERSION = 1
+
+_TRIES, _BETWEEN_TRIES_S = 10, 0.02
+
+
+class Held(Exception):
+    """Another process holds the lock."""
+
+
+class LockFile:
+    """An exclusive flock on a file whose content says who holds it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Use `take`."""
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path) -> LockFile:
+        """Take the lock.
+
+        Raises:
+            Held: somebody has it, and not just for the instant in which `holder` looks.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for _ in range(_TRIES):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return cls(path, descriptor)
+            time.sleep(_BETWEEN_TRIES_S)
+        os.close(descriptor)
+        raise Held(str(path))
+
+    def content(self) -> dict[str, Any]:
+        """Return what the last holder wrote; empty where it wrote nothing."""
+        return _parse(os.pread(self._descriptor, 1 << 16, 0))
+
+    def write(self, who: ProcessIdentity, **more: Any) -> None:
+        """Say who holds it."""
+        text = json.dumps({"version": VERSION, **dataclasses.asdict(who), **more}).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text, 0)
+
+    def stands(self) -> bool:
+        """Say whether the file still lies where it was taken; else another could take the lock of a new one there."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # not to be seen just now (a disk that was pulled out): no proof
+
+    def release(self) -> None:
+        """Let it go; the file stays, because removing it would let two holders lock two files."""
+        os.close(self._descriptor)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """Return what the present holder wrote, an empty dict if it has not written yet, None if nobody holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _parse(os.pread(descriptor, 1 << 16, 0))
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def sole(folder: Path, *, wait_s: float) -> Iterator[bool]:
+    """Be the only one who deletes in a folder, for as long as the block takes; the lock is on the folder itself.
+
+    Args:
+        folder: must exist.
+        wait_s: seconds to wait for somebody else.
+
+    Yields:
+        False where somebody else still has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _taken_within(descriptor, wait_s)
+    finally:
+        os.close(descriptor)
+
+
+def _taken_within(descriptor: int, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_BETWEEN_TRIES_S)
+
+
+def named_in(content: dict[str, Any]) -> ProcessIdentity | None:
+    """Return the identity a lock's content gives, None where it gives none."""
+    with suppress(KeyError, TypeError, ValueError):
+        return ProcessIdentity(
+            pid=int(content["pid"]), create_time=float(content["create_time"]), boot_id=str(content["boot_id"])
+        )
+    return None
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    with suppress(ValueError):
+        content = json.loads(raw)
+        if isinstance(content, dict) and content.get("version") == VERSION:
+            return content
+    return {}

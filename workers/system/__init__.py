@@ -1,0 +1,1 @@
+"""Readings of the machine: processes, memory, power, clocks and disks."""
