@@ -59,7 +59,7 @@ def require_folder(job_dir: Path) -> None:
     (events,) = job_dir.glob("events.jsonl*")
     assert require_lines(events)
     for name, pattern in {
-        "course": "course.json",
+        "run_plan": "run_plan.json",
         "provenance": "provenance.json",
         "report": "report/report.json",
         "state": "checkpoints/step-*/state.json",

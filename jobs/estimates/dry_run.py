@@ -12,7 +12,7 @@ import math
 
 from jobs.estimates import run_time
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.policies import oom
 from jobs.policies.memory_guard import LIMIT_SHARE
@@ -104,7 +104,7 @@ def forecast(spec: JobSpec, tried: Tried) -> Forecast:
 
 def failures(
     spec: JobSpec,
-    leg: Leg,
+    stage: Stage,
     ending: Ending | None,
     tried: Tried | None,
     *,
@@ -116,7 +116,7 @@ def failures(
 
     Args:
         spec: what is asked for.
-        leg: under which it was rehearsed.
+        stage: under which it was rehearsed.
         ending: how the rehearsal ended; None where there was none.
         tried: what it measured; None where it did not come to its end.
         peak_bytes: the most it took; None where it did not say.
@@ -125,12 +125,12 @@ def failures(
     """
     found = []
     if ending is not None and ending.outcome is not Outcome.DONE:
-        remedy = f"; {_remedy(spec, leg)}" if ending.reason is Reason.OUT_OF_MEMORY else ""
+        remedy = f"; {_remedy(spec, stage)}" if ending.reason is Reason.OUT_OF_MEMORY else ""
         found.append(Failure(code=ending.reason.value, text=f"{ending.detail}{remedy}"))
     elif peak_bytes is not None and limit_bytes is not None and not fits(peak_bytes, limit_bytes):
         text = (
             f"does not fit: it took {peak_bytes / 1e9:.2f} GB, more than {LIMIT_SHARE:.0%} of its limit of "
-            f"{limit_bytes / 1e9:.2f} GB; {_remedy(spec, leg)}"
+            f"{limit_bytes / 1e9:.2f} GB; {_remedy(spec, stage)}"
         )
         found.append(Failure(code=Reason.OUT_OF_MEMORY.value, text=text))
     if tried is not None:
@@ -148,14 +148,14 @@ def fits(peak_bytes: int, limit_bytes: int) -> bool:
     return peak_bytes <= LIMIT_SHARE * limit_bytes
 
 
-def _remedy(spec: JobSpec, leg: Leg) -> str:
+def _remedy(spec: JobSpec, stage: Stage) -> str:
     """Say what lq would try by itself, or what the user can change."""
     rung = oom.next_rung(
-        leg,
+        stage,
         first_example=0,
         may_repeat=False,
         peak_bytes=None,
         free_bytes=None,
         allow_truncation=spec.lq.memory.allow_truncation,
     )
-    return oom.what_would_fit(leg) if rung.leg is None else f"lq would try next: {rung.text}"
+    return oom.what_would_fit(stage) if rung.stage is None else f"lq would try next: {rung.text}"

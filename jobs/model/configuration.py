@@ -6,25 +6,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 
 KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "optimizer")
-"""Keys of a job file that `key_of` looks at beside those of the leg."""
+"""Keys of a job file that `key_of` looks at beside those of the stage."""
 
 
-def key_of(spec: Mapping[str, Any], leg: Leg) -> str:
+def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
     """Return the name of a configuration.
 
     Args:
         spec: what was asked for, as the store keeps it.
-        leg: the settings it trains under.
+        stage: the settings it trains under.
     """
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
     names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])
-    return json.dumps([*names, leg.batch_size, leg.max_seq_length, leg.grad_checkpoint])
+    return json.dumps([*names, stage.batch_size, stage.max_seq_length, stage.grad_checkpoint])
 
 
-def fit_key(spec: JobSpec, leg: Leg) -> str:
+def fit_key(spec: JobSpec, stage: Stage) -> str:
     """Return what names a configuration as far as its memory goes."""
-    return key_of(spec.model_dump(include=set(KEYS)), leg)
+    return key_of(spec.model_dump(include=set(KEYS)), stage)

@@ -34,7 +34,7 @@ class Job:
     started_at: float | None
     ended_at: float | None
     not_before: float | None  # earliest start of a waiting job
-    wish: str | None  # cancel, pause or worker_stop, asked of the running job
+    stop_request: str | None  # cancel, pause or worker_stop, asked of the running job
     owner: ProcessIdentity | None  # the worker that holds the lease
     iteration: int  # completed iterations, as last reported
     train_loss: float | None  # last report
@@ -74,7 +74,7 @@ class Attempt:
     reason: str | None  # a Reason code
     detail: str | None
     phase: str | None  # what it was doing, as far as it said
-    leg: int | None  # index of the course's leg it began on; None where it did not say
+    stage: int | None  # index of the run plan's stage it began on; None where it did not say
     stderr_tail: str | None  # last lines of its own output, where it died
     settled: bool  # a Decision about its end was carried out
 

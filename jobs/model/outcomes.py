@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
     DONE = "done"  # the run is at its end
     STOPPED = "stopped"  # on request, with a checkpoint
-    DIED = "died"  # anything a new attempt may cure
+    CRASHED = "crashed"  # anything a new attempt may cure
     REFUSED = "refused"  # the same would happen again
 
 

@@ -1,8 +1,8 @@
-"""The course of a run: legs under unchanged settings, appended by Decisions and never edited.
+"""The run plan of a run: stages under unchanged settings, appended by Decisions and never edited.
 
-The child trains by (spec, course, checkpoint) and nothing else. An iteration is what the user asked for: `batch_size`
-rows of the job file. A leg with a smaller batch cuts it into micro-batches of the same rows, so positions, reports
-and every setting counted in iterations mean the same on every leg.
+The child trains by (spec, run plan, checkpoint) and nothing else. An iteration is what the user asked for: `batch_size`
+rows of the job file. A stage with a smaller batch cuts it into micro-batches of the same rows, so positions, reports
+and every setting counted in iterations mean the same on every stage.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 VERSION = 2
-"""2 added what a rollback decides; a course of version 1 has none of it and is read as it is."""
+"""2 added what a rollback decides; a run plan of version 1 has none of it and is read as it is."""
 
 _READABLE = (1, VERSION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Leg:
+class Stage:
     """A stretch of the run under unchanged settings."""
 
-    first_example: int  # examples seen when it begins; 0 for the first leg
+    first_example: int  # examples seen when it begins; 0 for the first stage
     batch_size: int  # rows per micro-batch; divides the batch size of the job file
     grad_accumulation_steps: int  # micro-batches per update
     grad_checkpoint: bool
@@ -40,17 +40,17 @@ class Leg:
     first_update: int = 0  # updates made before that climb begins
     quarantined: tuple[int, ...] = ()  # rows of the training set, from 0, that are left out for good
 
-    # what happens once, where the leg begins; a leg that only goes on under other settings has none of it
+    # what happens once, where the stage begins; a stage that only goes on under other settings has none of it
     skipped: tuple[int, int] | None = None  # the rows that iterations after the first, up to the second, of the
-    # course before it trained or would have: left out for the rest of the epoch
+    # run plan before it trained or would have: left out for the rest of the epoch
     reset_moments: bool = False  # the optimizer forgets its moments
     rollback: int = 0  # 1, 2 or 3: the run went back to its first example, and how hard the answer was
-    ends: bool = False  # the run ends where this leg begins
+    ends: bool = False  # the run ends where this stage begins
     first_flag: int | None = None  # the iteration whose loss was flagged first, where it went back
     because: str = "requested"  # the decision that appended it
 
-    def going_on(self, first_example: int, *, because: str, **changes: Any) -> Leg:
-        """Return a leg that goes on from there under changed settings; what happened once is not done again.
+    def continued(self, first_example: int, *, because: str, **changes: Any) -> Stage:
+        """Return a stage that goes on from there under changed settings; what happened once is not done again.
 
         Args:
             first_example: examples seen when it begins.
@@ -63,15 +63,15 @@ class Leg:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Course:
-    """The legs so far, in the order in which they were decided."""
+class RunPlan:
+    """The stages so far, in the order in which they were decided."""
 
-    legs: tuple[Leg, ...]
+    stages: tuple[Stage, ...]
 
     @classmethod
-    def requested(cls, spec: JobSpec) -> Course:
-        """Return the course the user asked for: one leg with the settings of the job file."""
-        leg = Leg(
+    def requested(cls, spec: JobSpec) -> RunPlan:
+        """Return the run plan the user asked for: one stage with the settings of the job file."""
+        stage = Stage(
             first_example=0,
             batch_size=spec.batch_size,
             grad_accumulation_steps=spec.grad_accumulation_steps,
@@ -80,65 +80,67 @@ class Course:
             segment=spec.lq.segment,
             grad_clip=spec.lq.grad_clip,
         )
-        return cls(legs=(leg,))
+        return cls(stages=(stage,))
 
-    def with_leg(self, leg: Leg) -> Course:
-        """Return this course with one more leg."""
-        return Course(legs=(*self.legs, leg))
+    def with_stage(self, stage: Stage) -> RunPlan:
+        """Return this run plan with one more stage."""
+        return RunPlan(stages=(*self.stages, stage))
 
     def at(self, example: int) -> int:
-        """Return the index of the leg that holds after so many examples: the last decided that begins by then."""
-        return max(index for index, leg in enumerate(self.legs) if leg.first_example <= example)
+        """Return the index of the stage that holds after so many examples: the last decided that begins by then."""
+        return max(index for index, stage in enumerate(self.stages) if stage.first_example <= example)
 
     @property
     def ends_at(self) -> int | None:
         """Examples seen where the run ends before its time; None where it does not."""
-        return self.legs[-1].first_example if self.legs[-1].ends else None
+        return self.stages[-1].first_example if self.stages[-1].ends else None
 
     def holds_until(self, example: int) -> int | None:
-        """Return the next position from which another leg holds; None where this one holds to the end."""
+        """Return the next position from which another stage holds; None where this one holds to the end."""
         index = self.at(example)
-        later = [leg.first_example for leg in self.legs[index + 1 :] if leg.first_example > example]
+        later = [stage.first_example for stage in self.stages[index + 1 :] if stage.first_example > example]
         return min(later, default=None)
 
-    def leads_to(self, example: int, leg: int) -> bool:
-        """Say whether a state reached on leg number `leg` after so many examples lies on this course.
+    def leads_to(self, example: int, stage: int) -> bool:
+        """Say whether a state reached on stage number `stage` after so many examples lies on this run plan.
 
-        A leg decided later that begins earlier has left it behind.
+        A stage decided later that begins earlier has left it behind.
         """
-        return leg < len(self.legs) and all(later.first_example >= example for later in self.legs[leg + 1 :])
+        return stage < len(self.stages) and all(later.first_example >= example for later in self.stages[stage + 1 :])
 
 
-def to_json(course: Course) -> dict[str, Any]:
-    """Return the content of course.json."""
-    return {"version": VERSION, "legs": [dataclasses.asdict(leg) for leg in course.legs]}
+def to_json(run_plan: RunPlan) -> dict[str, Any]:
+    """Return the content of run_plan.json."""
+    return {"version": VERSION, "stages": [dataclasses.asdict(stage) for stage in run_plan.stages]}
 
 
-def from_json(text: str) -> Course:
-    """Read the content of course.json.
+def from_json(text: str) -> RunPlan:
+    """Read the content of run_plan.json.
 
     Raises:
-        ConfigInvalid: another version, or not a course.
+        ConfigInvalid: another version, or not a run plan.
     """
     try:
         content = json.loads(text)
         if content["version"] not in _READABLE:
-            raise ConfigInvalid(f"course.json has version {content['version']}; this lq reads up to version {VERSION}")
-        legs = tuple(leg_from(leg) for leg in content["legs"])
+            raise ConfigInvalid(
+                f"run_plan.json has version {content['version']}; this lq reads up to version {VERSION}"
+            )
+        stages = tuple(stage_from(stage) for stage in content["stages"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigInvalid(f"course.json cannot be read: {error}") from error
-    if not legs or legs[0].first_example != 0:
-        raise ConfigInvalid("course.json has no leg that begins at the beginning")
-    return Course(legs=legs)
+        raise ConfigInvalid(f"run_plan.json cannot be read: {error}") from error
+    if not stages or stages[0].first_example != 0:
+        raise ConfigInvalid("run_plan.json has no stage that begins at the beginning")
+    return RunPlan(stages=stages)
 
 
-def leg_from(content: Mapping[str, Any]) -> Leg:
-    """Read a leg as JSON keeps it, which knows lists only.
+def stage_from(content: Mapping[str, Any]) -> Stage:
+    """Read a stage as JSON keeps it, which knows lists only.
 
     Raises:
-        TypeError: it has a field that no leg has.
+        TypeError: it has a field that no stage has.
     """
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in dict(content).items()
     }
-    return Leg(**fields)
+    return Stage(**fields)

@@ -33,26 +33,26 @@ def gone_back(
     now: float,
 ) -> Decision:
     """Answer a spike: go back, or give up and show the best there is."""
-    before = sum(death.reason in GUARD_REASONS for death in history.deaths[:-1])
+    before = sum(crash.reason in GUARD_REASONS for crash in history.crashes[:-1])
     seen = evidence | {"iteration": finding.iteration, "first_flag": finding.first_flag} | dict(finding.evidence)
     if before >= spec.lq.spike.max_rollbacks or not answer.may_retry:
         return _diverged(ending, spec, history, finding, answer, seen, before=before)
     back = rollback.roll_back(
         finding,
         spec=spec,
-        legs=history.legs,
+        stages=history.stages,
         candidates=history.candidates,
         batches_per_epoch=history.batches_per_epoch,
         before=before,
     )
     lost = finding.iteration - back.target
-    more = {"back_to": back.target, "rollback": back.leg.rollback, "iterations_given_up": lost, "delay_s": 0.0}
+    more = {"back_to": back.target, "rollback": back.stage.rollback, "iterations_given_up": lost, "delay_s": 0.0}
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
         not_before=now,
-        leg=back.leg,
+        stage=back.stage,
         back_to=back.target,
         answer=back.text,
         evidence=seen | more,
@@ -78,7 +78,7 @@ def _diverged(
         rule = f"went back {before} times before (lq.spike.max_rollbacks: {spec.lq.spike.max_rollbacks})"
     else:
         reason = Reason.CRASH_LOOP
-        rule = f"{answer.deaths_in_a_row} restarts in a row without new progress"
+        rule = f"{answer.consecutive_crashes} restarts in a row without new progress"
     return Decision(
         status=Status.FAILED,
         reason=reason,
@@ -101,13 +101,15 @@ def without_rows(ending: Ending, spec: JobSpec, history: History, found: Quarant
     back = max(points, key=lambda one: one.iteration, default=None)
     target, updates = (back.iteration, back.updates) if back is not None else (0, 0)
     first = target * spec.batch_size
-    leg = quarantine.leg_without(found, history.legs[-1], legs=history.legs, first_example=first, updates=updates)
+    stage = quarantine.stage_without(
+        found, history.stages[-1], stages=history.stages, first_example=first, updates=updates
+    )
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
         not_before=now,
-        leg=leg,
+        stage=stage,
         back_to=target,
         answer=f"left out from iteration {target:,} on",
         evidence=evidence | {"back_to": target},
@@ -125,7 +127,7 @@ def ended_early(ending: Ending, spec: JobSpec, history: History, found: Stop, no
         reason=ending.reason,
         detail=ending.detail,
         not_before=now,
-        leg=history.legs[-1].going_on(first, because=f"early stop: {found.text}", ends=True),
+        stage=history.stages[-1].continued(first, because=f"early stop: {found.text}", ends=True),
         back_to=found.iteration,
         answer=f"the run ends at iteration {found.iteration:,}",
         evidence={"iteration": found.iteration, "best": found.best, "iterations_saved": spec.iters - found.iteration},

@@ -18,7 +18,7 @@ from jobs.policies.stall import Stall
 _SPEEDS_KEPT = 200
 
 
-class Vitals:
+class AttemptHealth:
     """The signs of life of one attempt."""
 
     def __init__(self, attempt: int, spec: JobSpec) -> None:

@@ -112,11 +112,11 @@ def _said(exit_report: ExitReport) -> Ending | None:
 def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> Ending:
     """A stop that lq itself asked for, for want of memory, progress or space, is a death with a checkpoint."""
     if exit_report.guarded is not None:
-        return _died(Reason.OUT_OF_MEMORY, exit_report.guarded)
+        return _crashed(Reason.OUT_OF_MEMORY, exit_report.guarded)
     if exit_report.stall is not None:
-        return _died(Reason.STALLED, exit_report.stall)
+        return _crashed(Reason.STALLED, exit_report.stall)
     if exit_report.disk_low is not None:
-        return _died(Reason.DISK_FULL, exit_report.disk_low)
+        return _crashed(Reason.DISK_FULL, exit_report.disk_low)
     return Ending(
         outcome=Outcome.STOPPED,
         reason=reason or Reason.STOPPED_BY_USER,
@@ -126,13 +126,13 @@ def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> End
 
 def _by_lq(exit_report: ExitReport) -> Ending | None:
     if not exit_report.same_boot:
-        return _died(Reason.HOST_REBOOTED, "the machine was restarted (another boot id)")
+        return _crashed(Reason.HOST_REBOOTED, "the machine was restarted (another boot id)")
     if exit_report.guarded is not None:
-        return _died(Reason.OUT_OF_MEMORY, exit_report.guarded)
+        return _crashed(Reason.OUT_OF_MEMORY, exit_report.guarded)
     if exit_report.stall is not None:
-        return _died(Reason.STALLED, exit_report.stall)
+        return _crashed(Reason.STALLED, exit_report.stall)
     if exit_report.disk_low is not None:
-        return _died(Reason.DISK_FULL, exit_report.disk_low)
+        return _crashed(Reason.DISK_FULL, exit_report.disk_low)
     return None
 
 
@@ -143,10 +143,10 @@ def _by_message(exit_report: ExitReport) -> Ending | None:
         if found is None:
             continue
         line = _line_with(text, found.start())
-        outcome = Outcome.REFUSED if sign.reason in _PERMANENT else Outcome.DIED
+        outcome = Outcome.REFUSED if sign.reason in _PERMANENT else Outcome.CRASHED
         return Ending(outcome=outcome, reason=sign.reason, detail=f"{sign.means}: {line}", sign=found[0])
     if _reason_said(exit_report) is Reason.OUT_OF_MEMORY:
-        return _died(Reason.OUT_OF_MEMORY, "the machine ran out of memory")
+        return _crashed(Reason.OUT_OF_MEMORY, "the machine ran out of memory")
     return None
 
 
@@ -156,14 +156,14 @@ def _by_memory(exit_report: ExitReport) -> Ending | None:
         return None
     name = _signal_name(exit_report.signal or 0)
     if exit_report.signal == signal.SIGKILL and exit_report.kernel_oom_kills:
-        return _died(Reason.OUT_OF_MEMORY, f"ended by {name} while the kernel was ending processes for memory")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} while the kernel was ending processes for memory")
     if exit_report.pressure_high:
-        return _died(Reason.OUT_OF_MEMORY, f"ended by {name} while the machine was short of memory")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} while the machine was short of memory")
     share = exit_report.memory_share
     if exit_report.signal in _NATIVE and share is not None and share >= NEAR_THE_LIMIT:
-        return _died(Reason.OUT_OF_MEMORY, f"ended by {name} after it had taken {share:.0%} of what it may")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} after it had taken {share:.0%} of what it may")
     if exit_report.phase == "probe":
-        return _died(Reason.OUT_OF_MEMORY, f"ended by {name} in the probe: the longest batch does not fit")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} in the probe: the longest batch does not fit")
     return None
 
 
@@ -175,23 +175,23 @@ def _by_signal(exit_report: ExitReport) -> Ending | None:
         return Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=detail)
     by = "lq" if exit_report.killed_by_lq else "something other than lq"
     reason = Reason.KILLED if exit_report.signal in _FROM_SOMEBODY else Reason.CRASHED
-    return _died(reason, f"ended by {_signal_name(exit_report.signal)}, sent by {by}")
+    return _crashed(reason, f"ended by {_signal_name(exit_report.signal)}, sent by {by}")
 
 
 def _by_code(exit_report: ExitReport) -> Ending:
     said, detail = _reason_said(exit_report), str((exit_report.ended or {}).get("detail") or "")
     if exit_report.exit_code is None and exit_report.ended is None:
-        return _died(Reason.LOST, "the process is gone; it was adopted, so its exit code is unknown")
+        return _crashed(Reason.LOST, "the process is gone; it was adopted, so its exit code is unknown")
     line = _last_line(exit_report)
     if exit_report.exit_code == DISK_FULL:
-        return _died(Reason.DISK_FULL, detail or "the disk is full")
+        return _crashed(Reason.DISK_FULL, detail or "the disk is full")
     code = f"exit code {exit_report.exit_code}" + (f": {line}" if line else "")
     reason = Reason.CRASHED if said is None or said is Reason.COMPLETED else said
-    return _died(reason, detail or code)
+    return _crashed(reason, detail or code)
 
 
-def _died(reason: Reason, detail: str) -> Ending:
-    return Ending(outcome=Outcome.DIED, reason=reason, detail=detail)
+def _crashed(reason: Reason, detail: str) -> Ending:
+    return Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
 
 
 def _reason_said(exit_report: ExitReport) -> Reason | None:

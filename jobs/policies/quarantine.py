@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 
 TIMES = 2
 MOST_SHARE = 0.01
@@ -64,22 +64,24 @@ def quarantine(seen: Sequence[Culprits], *, already: Collection[int], train_rows
     )
 
 
-def leg_without(found: Quarantine, leg: Leg, *, legs: Sequence[Leg], first_example: int, updates: int) -> Leg:
-    """Return the leg that goes on without the rows.
+def stage_without(
+    found: Quarantine, stage: Stage, *, stages: Sequence[Stage], first_example: int, updates: int
+) -> Stage:
+    """Return the stage that goes on without the rows.
 
     Args:
         found: what is to be left out.
-        leg: the settings the run goes on under.
-        legs: of the course so far.
+        stage: the settings the run goes on under.
+        stages: of the run plan so far.
         first_example: examples seen where it begins.
         updates: made by then; a climb of the learning rate that begins later begins here.
     """
-    rows = tuple(sorted({*leg.quarantined, *found.rows}))
-    salt = max(one.salt for one in legs) + 1
-    return leg.going_on(
+    rows = tuple(sorted({*stage.quarantined, *found.rows}))
+    salt = max(one.salt for one in stages) + 1
+    return stage.continued(
         first_example,
         because=f"quarantined: {', '.join(found.lines)}",
         salt=salt,
         quarantined=rows,
-        first_update=min(leg.first_update, updates),
+        first_update=min(stage.first_update, updates),
     )

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Sequence
 
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies.rollback import is_point, reach
 
@@ -18,7 +18,7 @@ CLEAN_ITERATIONS = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointFact:
-    """What retention looks at; only checkpoints that lie on the course."""
+    """What retention looks at; only checkpoints that lie on the run plan."""
 
     iteration: int
     validation_loss: float | None  # nats per token; None where none was measured there
@@ -38,7 +38,7 @@ def plan(
     facts: Sequence[CheckpointFact],
     *,
     spec: JobSpec,
-    course: Course,
+    run_plan: RunPlan,
     adapters: Collection[int] = (),
     suspicion: bool = False,
     ended: bool = False,
@@ -48,7 +48,7 @@ def plan(
     Args:
         facts: complete, verified checkpoints, in any order.
         spec: what is to be kept, and where the run may have to go back to.
-        course: the legs; what a rollback went back to stays for a while.
+        run_plan: the stages; what a rollback went back to stays for a while.
         adapters: iterations whose adapter was kept as a milestone already.
         suspicion: the loss is under suspicion; nothing goes.
         ended: the run is at its end; nobody goes back any more.
@@ -63,7 +63,7 @@ def plan(
         ("best by validation", _best(ordered, keep.best)),
     ]
     if not ended:
-        reasons += [("a place to go back to", _points(ordered, spec, course))]
+        reasons += [("a place to go back to", _points(ordered, spec, run_plan))]
     if suspicion:
         reasons += [("the loss is under suspicion", {fact.iteration for fact in ordered})]
     seen = {*adapters, *(fact.iteration for fact in ordered)}
@@ -71,16 +71,16 @@ def plan(
     return [_fate(fact.iteration, reasons, milestones) for fact in ordered]
 
 
-def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, course: Course) -> set[int]:
+def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan) -> set[int]:
     """Return the rollback points within reach, and what the last rollbacks went back to, until that proved good."""
     if not ordered:
         return set()
     now = ordered[-1].iteration
     near = {fact.iteration for fact in ordered if is_point(fact.iteration, spec) and fact.iteration > now - reach(spec)}
     targets = {
-        leg.first_example // spec.batch_size
-        for leg in course.legs
-        if leg.rollback and leg.first_flag is not None and now < leg.first_flag + CLEAN_ITERATIONS
+        stage.first_example // spec.batch_size
+        for stage in run_plan.stages
+        if stage.rollback and stage.first_flag is not None and now < stage.first_flag + CLEAN_ITERATIONS
     }
     return near | (targets & {fact.iteration for fact in ordered})
 

@@ -12,7 +12,7 @@ NEW_PROGRESS_ITERATIONS = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Death:
+class Crash:
     """An attempt that died."""
 
     gained: int  # iterations beyond every earlier attempt's
@@ -23,8 +23,8 @@ class Death:
 class Backoff:
     """The answer: how often in a row it died, whether it may try again, and after how long."""
 
-    deaths_in_a_row: int  # this death included, counted since the last new progress
-    same_in_a_row: int  # of them, the last ones that had this reason
+    consecutive_crashes: int  # this death included, counted since the last new progress
+    consecutive_same_reason: int  # of them, the last ones that had this reason
     may_retry: bool
     looping: bool  # it may not, because restarts have stopped bringing it any further
     delay_s: float
@@ -39,14 +39,14 @@ def new_progress(iters: int) -> int:
     return max(1, min(NEW_PROGRESS_ITERATIONS, iters // 10))
 
 
-def backoff(deaths: Sequence[Death], *, max_restarts: int, crash_loop: int, iters: int, jitter: float) -> Backoff:
+def backoff(crashes: Sequence[Crash], *, max_restarts: int, crash_loop: int, iters: int, jitter: float) -> Backoff:
     """Decide whether and when a job that died tries again.
 
     A death after new progress starts the count anew. The first death in a row is answered at once; then 10 s * 2^n,
     at most 10 min.
 
     Args:
-        deaths: since the user last asked for the job, oldest first; the last is the attempt that just died.
+        crashes: since the user last asked for the job, oldest first; the last is the attempt that just died.
         max_restarts: deaths in a row that are answered by a restart.
         crash_loop: restarts of any kind in a row after which the run is taken to die at the same place for ever.
         iters: iterations of the whole run.
@@ -55,23 +55,23 @@ def backoff(deaths: Sequence[Death], *, max_restarts: int, crash_loop: int, iter
     enough = new_progress(iters)
     count = same = 0
     before = None
-    for death in deaths:
-        fresh = death.gained >= enough
+    for crash in crashes:
+        fresh = crash.gained >= enough
         count = 1 if fresh else count + 1
-        same = 1 if fresh or death.reason != before else same + 1
-        before = death.reason
+        same = 1 if fresh or crash.reason != before else same + 1
+        before = crash.reason
     looping = count > crash_loop
     return Backoff(
-        deaths_in_a_row=count,
-        same_in_a_row=same,
+        consecutive_crashes=count,
+        consecutive_same_reason=same,
         may_retry=count <= max_restarts and not looping,
         looping=looping,
         delay_s=_delay(count, jitter),
     )
 
 
-def _delay(deaths: int, jitter: float) -> float:
-    if deaths <= 1:
+def _delay(crashes: int, jitter: float) -> float:
+    if crashes <= 1:
         return 0.0
-    doubled = FIRST_DELAY_S * 2.0 ** min(deaths - 2, MOST_DOUBLINGS)
+    doubled = FIRST_DELAY_S * 2.0 ** min(crashes - 2, MOST_DOUBLINGS)
     return min(doubled, LONGEST_DELAY_S) * (1 + 0.1 * jitter)

@@ -1,4 +1,4 @@
-"""Going back after a spike (policies.md 2): to which checkpoint, under which leg, and when to give up. Pure.
+"""Going back after a spike (policies.md 2): to which checkpoint, under which stage, and when to give up. Pure.
 
 A rollback that is interrupted must end as if it had not been. So nothing here looks at what depends on the moment:
 candidates are only the checkpoints at rollback points, which every run of the same job writes at the same iterations,
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.loss.detector import Finding
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
@@ -40,7 +40,7 @@ WARM_UP = {2: 50, 3: 150}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A checkpoint the run could go back to; it verifies and lies on the course."""
+    """A checkpoint the run could go back to; it verifies and lies on the run plan."""
 
     iteration: int
     updates: int  # made by then
@@ -52,7 +52,7 @@ class Candidate:
 class Rollback:
     """Where to go back to, and how to go on from there."""
 
-    leg: Leg
+    stage: Stage
     target: int  # iteration of the checkpoint; 0 for the beginning
     text: str  # one line for a person
 
@@ -90,16 +90,16 @@ def is_point(iteration: int, spec: JobSpec) -> bool:
     return iteration > 0 and iteration % accumulation == 0 and iteration // every > (iteration - accumulation) // every
 
 
-def escalation(finding: Finding, legs: Sequence[Leg], spec: JobSpec, *, before: int) -> int:
+def escalation(finding: Finding, stages: Sequence[Stage], spec: JobSpec, *, before: int) -> int:
     """Return how hard a spike is answered: 1, or one step harder than the one near before it.
 
     Args:
         finding: what was seen.
-        legs: of the course, in the order of their decisions.
+        stages: of the run plan, in the order of their decisions.
         spec: how long the run is.
         before: rollbacks since the user last asked for the job.
     """
-    last = next((leg for leg in reversed(legs) if leg.rollback), None)
+    last = next((stage for stage in reversed(stages) if stage.rollback), None)
     if before == 0 or last is None or last.first_flag is None:
         return 1
     near = max(NEAR_ITERATIONS, NEAR_SHARE * spec.iters)
@@ -110,36 +110,36 @@ def roll_back(
     finding: Finding,
     *,
     spec: JobSpec,
-    legs: Sequence[Leg],
+    stages: Sequence[Stage],
     candidates: Sequence[Candidate],
     batches_per_epoch: int,
     before: int,
 ) -> Rollback:
-    """Decide where to go back to after a spike, and under which leg.
+    """Decide where to go back to after a spike, and under which stage.
 
     Args:
         finding: what was seen.
         spec: what was asked for.
-        legs: of the course; the last is what the run goes on from.
+        stages: of the run plan; the last is what the run goes on from.
         candidates: checkpoints at rollback points, and the best one, in any order.
         batches_per_epoch: batches of the job file in an epoch.
         before: rollbacks since the user last asked for the job.
     """
-    step = escalation(finding, legs, spec, before=before)
-    found = _target(step, finding, spec, legs, candidates)
+    step = escalation(finding, stages, spec, before=before)
+    found = _target(step, finding, spec, stages, candidates)
     target = found.iteration if found is not None else 0
     first = target * spec.batch_size
     updates = found.updates if found is not None else 0
     skipped = window(target, finding, batches_per_epoch)
-    now = legs[-1]
+    now = stages[-1]
     clip = CLIP if now.grad_clip is None else min(now.grad_clip, CLIP)
     factor = now.learning_rate_factor * (1.0 if step == 1 else 0.5)
     place = f"iteration {target:,}" if target else "the beginning"
     text = f"went back to {place} (rollback {step} of {HARDEST}); {_harder(step, factor, skipped)}"
-    leg = now.going_on(
+    stage = now.continued(
         first,
         because=f"{finding.alarm} at iteration {finding.iteration}",
-        salt=max(leg.salt for leg in legs) + 1,
+        salt=max(stage.salt for stage in stages) + 1,
         skipped=skipped,
         grad_clip=clip,
         learning_rate_factor=factor,
@@ -149,7 +149,7 @@ def roll_back(
         rollback=step,
         first_flag=finding.first_flag,
     )
-    return Rollback(leg=leg, target=target, text=text)
+    return Rollback(stage=stage, target=target, text=text)
 
 
 def _harder(step: int, factor: float, skipped: tuple[int, int]) -> str:
@@ -166,7 +166,7 @@ def _harder(step: int, factor: float, skipped: tuple[int, int]) -> str:
 
 
 def _target(
-    step: int, finding: Finding, spec: JobSpec, legs: Sequence[Leg], candidates: Sequence[Candidate]
+    step: int, finding: Finding, spec: JobSpec, stages: Sequence[Stage], candidates: Sequence[Candidate]
 ) -> Candidate | None:
     """Choose the checkpoint; None for the beginning, where none is healthy and early enough.
 
@@ -178,7 +178,7 @@ def _target(
     if step == HARDEST and best is not None:
         return best
     if step > 1:
-        last = next(leg for leg in reversed(legs) if leg.rollback)
+        last = next(stage for stage in reversed(stages) if stage.rollback)
         further = [one for one in points if one.iteration * spec.batch_size < last.first_example]
         points = further or points
     return points[-1] if points else best

@@ -12,7 +12,7 @@ from jobs.model.time_windows import Due, Span
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
+class Constraints:
     """What must hold while a job trains."""
 
     window: Span | None = None  # hours of every day; None for all
@@ -24,7 +24,7 @@ class Terms:
     strict: bool = False  # while it may not start, none behind it starts
 
     @property
-    def asks_for_power(self) -> bool:
+    def needs_power(self) -> bool:
         """Whether mains and battery matter."""
         return self.require_ac or self.min_battery is not None
 
@@ -38,7 +38,7 @@ class Terms:
         return None if self.deadline is None else time_windows.due_at(self.deadline, asked_at, zone)
 
 
-def terms_of(spec: Mapping[str, Any]) -> Terms:
+def constraints_of(spec: Mapping[str, Any]) -> Constraints:
     """Read the terms of a job.
 
     Args:
@@ -47,7 +47,7 @@ def terms_of(spec: Mapping[str, Any]) -> Terms:
     lq = spec.get("lq") or {}
     power = lq.get("power") or {}
     window, deadline = lq.get("window"), lq.get("deadline")
-    return Terms(
+    return Constraints(
         window=time_windows.span_of(window) if window is not None else None,
         deadline=time_windows.due_of(deadline) if deadline is not None else None,
         require_ac=bool(power.get("require_ac")),

@@ -15,7 +15,7 @@ from jobs.model import time_windows
 from jobs.model.job import Dependency
 from jobs.model.states import ENDED, Status
 from jobs.model.time_windows import Span
-from jobs.scheduling.constraints import Terms
+from jobs.scheduling.constraints import Constraints
 
 THERMAL = ("nominal", "fair", "serious", "critical")
 """The thermal levels of a machine, in the words of Apple's ProcessInfo.ThermalState."""
@@ -61,57 +61,64 @@ class Obstacle:
     rest_s: float = 0.0  # how long a job that was stopped for it waits at least, in seconds
 
 
-def of_terms(terms: Terms, reading: Reading, *, now: float, zone: tzinfo | None, runs: bool = False) -> Obstacle | None:
+def of_constraints(
+    constraints: Constraints, reading: Reading, *, now: float, zone: tzinfo | None, runs: bool = False
+) -> Obstacle | None:
     """Say what its own terms have against a job's training now.
 
     Args:
-        terms: what it asked for.
+        constraints: what it asked for.
         reading: what the machine says.
         now: unix seconds.
         zone: whose hours; None for the machine's own zone.
         runs: whether it trains already; then it may go on where it might not start.
     """
-    found = (_window(terms, now, zone), _power(terms, reading, runs), _heat(terms, reading), _use(terms, reading))
+    found = (
+        _window(constraints, now, zone),
+        _power(constraints, reading, runs),
+        _heat(constraints, reading),
+        _use(constraints, reading),
+    )
     return next((one for one in found if one is not None), None)
 
 
-def _window(terms: Terms, now: float, zone: tzinfo | None) -> Obstacle | None:
-    if terms.window is None or time_windows.until(terms.window, now, zone) is not None:
+def _window(constraints: Constraints, now: float, zone: tzinfo | None) -> Obstacle | None:
+    if constraints.window is None or time_windows.until(constraints.window, now, zone) is not None:
         return None
-    opens = time_windows.opens(terms.window, now, zone)
-    return Obstacle(why=Why.WINDOW_CLOSED, text=f"its window {_hours(terms.window)} is closed", until=opens)
+    opens = time_windows.opens(constraints.window, now, zone)
+    return Obstacle(why=Why.WINDOW_CLOSED, text=f"its window {_hours(constraints.window)} is closed", until=opens)
 
 
-def _power(terms: Terms, reading: Reading, runs: bool) -> Obstacle | None:
+def _power(constraints: Constraints, reading: Reading, runs: bool) -> Obstacle | None:
     if reading.mains is not False:
         return None
-    if terms.require_ac:
+    if constraints.require_ac:
         text = "the machine runs on battery, and it asks for mains power"
         return Obstacle(why=Why.ON_BATTERY, text=text, rest_s=POWER_REST_S)
-    if terms.min_battery is None or reading.charge is None:
+    if constraints.min_battery is None or reading.charge is None:
         return None
-    least = terms.min_battery if runs else min(100, terms.min_battery + CHARGE_MARGIN)
+    least = constraints.min_battery if runs else min(100, constraints.min_battery + CHARGE_MARGIN)
     if reading.charge >= least:
         return None
-    goes_on = min(100, terms.min_battery + CHARGE_MARGIN)
+    goes_on = min(100, constraints.min_battery + CHARGE_MARGIN)
     text = f"the battery is at {reading.charge} %, and it goes on at {goes_on} % or on mains power"
     return Obstacle(why=Why.ON_BATTERY, text=text, rest_s=POWER_REST_S)
 
 
-def _heat(terms: Terms, reading: Reading) -> Obstacle | None:
-    if terms.thermal is None or reading.thermal is None:
+def _heat(constraints: Constraints, reading: Reading) -> Obstacle | None:
+    if constraints.thermal is None or reading.thermal is None:
         return None
-    if THERMAL.index(reading.thermal) < THERMAL.index(terms.thermal):
+    if THERMAL.index(reading.thermal) < THERMAL.index(constraints.thermal):
         return None
-    text = f"the machine is too hot (thermal level {reading.thermal}; it stops at {terms.thermal})"
+    text = f"the machine is too hot (thermal level {reading.thermal}; it stops at {constraints.thermal})"
     return Obstacle(why=Why.TOO_HOT, text=text, rest_s=HEAT_REST_S)
 
 
-def _use(terms: Terms, reading: Reading) -> Obstacle | None:
-    if terms.idle_s is None or reading.idle_s is None or reading.idle_s >= terms.idle_s:
+def _use(constraints: Constraints, reading: Reading) -> Obstacle | None:
+    if constraints.idle_s is None or reading.idle_s is None or reading.idle_s >= constraints.idle_s:
         return None
-    text = f"somebody uses the machine, and it goes on {_span(terms.idle_s)} after the last touch"
-    return Obstacle(why=Why.IN_USE, text=text, rest_s=terms.idle_s - reading.idle_s)
+    text = f"somebody uses the machine, and it goes on {_span(constraints.idle_s)} after the last touch"
+    return Obstacle(why=Why.IN_USE, text=text, rest_s=constraints.idle_s - reading.idle_s)
 
 
 def of_device(user: str, *, waits: bool) -> Obstacle:

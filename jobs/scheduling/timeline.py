@@ -61,10 +61,10 @@ def timeline(jobs: Sequence[Ahead], *, now: float, slots: int = 1, zone: tzinfo 
         slots: how many train at once.
         zone: whose hours the windows are; None for the machine's own zone.
     """
-    night = _Night(jobs, now, slots, zone)
-    while night.go_on():
+    context = _Night(jobs, now, slots, zone)
+    while context.go_on():
         pass
-    return [night.placed(job) for job in jobs]
+    return [context.placed(job) for job in jobs]
 
 
 class _Night:

@@ -197,9 +197,9 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     from orchestrator.maintenance.prune import asked_for
     from workers.checkpoints import storage
 
-    folder, course = JobDir(Path(job.job_dir)).checkpoints, asked_for(app, job.id)[1]
-    found = storage.best_valid(folder, course) if which == "best" else None
-    found = found or storage.newest_valid(folder, course)[0]
+    folder, run_plan = JobDir(Path(job.job_dir)).checkpoints, asked_for(app, job.id)[1]
+    found = storage.best_valid(folder, run_plan) if which == "best" else None
+    found = found or storage.newest_valid(folder, run_plan)[0]
     if found is None:
         raise NotAllowed(_without_adapter(job).replace("finished adapter", "weights"))
     return Weights(path=found.adapters, iteration=found.iteration, words=f"{which} so far")

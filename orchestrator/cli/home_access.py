@@ -115,16 +115,16 @@ def require_bell(app: App) -> None:
 
     Raises:
         ConfigInvalid: settings.yaml cannot be followed.
-        StoreUnusable: the store or the doorbell is damaged.
+        StoreUnusable: the store or the wake-up queue is damaged.
         HomeUnusable: the home cannot be written.
     """
     app.settings()
-    _ = app.store, app.doorbell  # opened when first named
+    _ = app.store, app.wakeup  # opened when first named
 
 
 def wake_worker(app: App) -> str | None:
     """Ring, and start a worker where none runs and settings allow it; return what the person should know."""
-    app.doorbell.ring()
+    app.wakeup.wake()
     if control.running(app.home) is not None:
         return None
     if not app.settings().autostart:

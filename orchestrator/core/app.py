@@ -1,4 +1,4 @@
-"""The composition root: the only place that puts store, doorbell and settings together."""
+"""The composition root: the only place that puts store, wake-up queue and settings together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.core.paths import Home
 
 if TYPE_CHECKING:
     from configs.settings import Settings
-    from orchestrator.core.huey_queue import Answers, Doorbell
+    from orchestrator.core.huey_queue import Handlers, WakeupQueue
     from orchestrator.store.store import Store
 
 
@@ -21,7 +21,7 @@ class App:
     """What a command or the worker works with; each part is built when it is first needed."""
 
     home: Home
-    answers: Answers | None = None  # who answers the doorbell, in the worker
+    answers: Handlers | None = None  # who answers the wake-up queue, in the worker
 
     @classmethod
     def of_this_user(cls) -> App:
@@ -41,12 +41,12 @@ class App:
         return Store.open(self.home.store)
 
     @cached_property
-    def doorbell(self) -> Doorbell:
-        """The doorbell."""
-        from orchestrator.core.huey_queue import Doorbell
+    def wakeup(self) -> WakeupQueue:
+        """The wake-up queue."""
+        from orchestrator.core.huey_queue import WakeupQueue
 
         self.home.ensure()
-        return Doorbell(self.home.doorbell, self.answers)
+        return WakeupQueue(self.home.wakeup, self.answers)
 
     def settings(self) -> Settings:
         """Read settings.yaml anew, so that a running worker follows its changes.
@@ -60,7 +60,7 @@ class App:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("store", "doorbell"):
+        for name in ("store", "wake-up queue"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import tzinfo
 
 from jobs.model.job import ProcessIdentity
-from jobs.scheduling.constraints import Terms
+from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import Reading
 from orchestrator.core.app import App
 from workers.system import sensors
@@ -17,15 +17,15 @@ from workers.system.power import Gauge
 
 
 @dataclasses.dataclass
-class Night:
+class WorkerContext:
     """One worker's night."""
 
     app: App
     owner: ProcessIdentity
-    going_home: threading.Event = dataclasses.field(default_factory=threading.Event)
+    shutting_down: threading.Event = dataclasses.field(default_factory=threading.Event)
     leave_running: bool = False  # going home without stopping the children
     clock: Callable[[], float] = time.time  # unix seconds
     awake: Callable[[], float] = time.monotonic  # seconds on the clock that stops in sleep
     slept: Callable[[], float] = sensors.slept_s  # seconds slept since the machine was started
-    read: Callable[[Terms], Reading] = dataclasses.field(default_factory=lambda: Gauge().read)  # power, heat, use
+    read: Callable[[Constraints], Reading] = dataclasses.field(default_factory=lambda: Gauge().read)  # power, heat, use
     zone: tzinfo | None = None  # whose hours windows and deadlines are; None for the machine's own

@@ -30,22 +30,22 @@ _CAME = ("created", "modified", "moved", "closed")
 logging.getLogger("watchdog.observers.inotify").addFilter(lambda one: "thread is inactive" not in one.getMessage())
 
 
-class _Bell(FileSystemEventHandler):
+class _Watch(FileSystemEventHandler):
     """Rings when something happens in a folder; what, says `on_any_event`."""
 
     def __init__(self, folder: Path) -> None:
-        self._rung = threading.Event()
+        self._woken = threading.Event()
         self._watched = folder
         self._observer: BaseObserver | None = None
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake whoever waits."""
-        self._rung.set()
+        self._woken.set()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a hint, at most so long; say whether there was one."""
-        heard = self._rung.wait(timeout_s)
-        self._rung.clear()
+        heard = self._woken.wait(timeout_s)
+        self._woken.clear()
         return heard
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class _Bell(FileSystemEventHandler):
             self._observer.join()
 
 
-class FileBell(_Bell):
+class FileWatch(_Watch):
     """Rings when one file is written or deleted, or its folder is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
@@ -90,10 +90,10 @@ class FileBell(_Bell):
         """Ring if it was this file, and it was not just looked at; or the folder, and it is gone."""
         touched = self._path in (event.src_path, event.dest_path) and event.event_type in _TOUCHED
         if touched or (event.src_path == self._folder and event.event_type in _GONE):
-            self.ring()
+            self.wake()
 
 
-class FolderBell(_Bell):
+class FolderWatch(_Watch):
     """Rings when a file comes into a folder or is written there."""
 
     def __init__(self, folder: Path) -> None:
@@ -103,4 +103,4 @@ class FolderBell(_Bell):
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Ring unless something was only looked at or taken away."""
         if event.event_type in _CAME:
-            self.ring()
+            self.wake()

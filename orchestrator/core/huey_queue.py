@@ -1,4 +1,4 @@
-"""The doorbell: Huey says that there is work, never which. The only file that imports huey.
+"""The wake-up queue: Huey says that there is work, never which. The only file that imports huey.
 
 Huey deletes a message before it runs it, so any of them may be lost; they may also be doubled. The store is the truth,
 whoever hears a bell looks there, and a tick every minute rings for what was lost (design.md, "The six decisions").
@@ -29,7 +29,7 @@ POLL_S = 0.5
 _FIELDS = ("id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs", "expires", "expires_resolved")
 
 
-class Answers(Protocol):
+class Handlers(Protocol):
     """Whoever answers the bell."""
 
     def answer(self) -> None:
@@ -52,23 +52,23 @@ class IntegerJson(Serializer):
     def _serialize(self, data: Message) -> bytes:
         fields = {name: getattr(data, name) for name in _FIELDS}
         if fields["kwargs"] or not all(type(argument) is int for argument in fields["args"] or ()):
-            raise TypeError(f"a doorbell message carries integers only: {data.name}")
+            raise TypeError(f"a wake-up queue message carries integers only: {data.name}")
         eta = fields["eta"]
         return json.dumps(fields | {"eta": eta.isoformat() if eta is not None else None}).encode()
 
     def _deserialize(self, data: bytes) -> Message:
         fields = json.loads(bytes(data))
         if not all(type(argument) is int for argument in fields["args"] or ()):
-            raise TypeError("a doorbell message carries integers only")
+            raise TypeError("a wake-up queue message carries integers only")
         if fields["eta"] is not None:
             fields["eta"] = datetime.datetime.fromisoformat(fields["eta"])
         return Message(**{name: fields[name] for name in _FIELDS})
 
 
-class Doorbell:
+class WakeupQueue:
     """Both ends of the bell: anyone may ring, the worker answers."""
 
-    def __init__(self, path: Path, answers: Answers | None = None) -> None:
+    def __init__(self, path: Path, answers: Handlers | None = None) -> None:
         """Open the bell's file.
 
         Args:
@@ -86,7 +86,7 @@ class Doorbell:
         self._deliver = self._huey.task(name="deliver")(_call(answers, "deliver"))
         self._huey.periodic_task(crontab(minute="*"), name="tick")(_call(answers, "tick"))
 
-    def ring(self, *, after_s: float = 0.0) -> None:
+    def wake(self, *, after_s: float = 0.0) -> None:
         """Say that there is work, now or in a while."""
         with _translated(self._path):
             if after_s > 0:
@@ -94,7 +94,7 @@ class Doorbell:
             else:
                 self._answer()
 
-    def ring_for_delivery(self, message_id: int, *, after_s: float = 0.0) -> None:
+    def wake_for_delivery(self, message_id: int, *, after_s: float = 0.0) -> None:
         """Say that a message is due, now or in a while."""
         if after_s > 0:
             self._deliver.schedule(args=(message_id,), delay=after_s)
@@ -129,11 +129,12 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreUnusable(
-            f"{path}: the doorbell cannot be used ({error}); no job is in it: stop the worker, remove it, try again"
+            f"{path}: the wake-up queue cannot be used ({error}). It holds no jobs: "
+            "stop the worker, remove the file and try again"
         ) from error
 
 
-def _call(answers: Answers | None, name: str) -> Callable[..., None]:
+def _call(answers: Handlers | None, name: str) -> Callable[..., None]:
     def called(*arguments: int) -> None:
         assert answers is not None, "this process rings; it does not answer"
         method: Callable[..., Any] = getattr(answers, name)

@@ -44,7 +44,7 @@ class Home:
         return self.path / "lq.db"
 
     @property
-    def doorbell(self) -> Path:
+    def wakeup(self) -> Path:
         """Huey's own file."""
         return self.path / "queue.db"
 

@@ -206,7 +206,7 @@ def _zone(patient: Patient) -> Check:
 def _packages(patient: Patient) -> Check:
     from orchestrator.core.installation import PACKAGES, shadowed
 
-    own = Path(__file__).resolve().parents[1]
+    own = Path(__file__).resolve().parents[2]
     folders = [Path(part) for part in patient.environment.get("PYTHONPATH", "").split(os.pathsep) if part]
     alike = [
         place

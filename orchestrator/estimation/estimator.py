@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.estimates import disk as budget
 from jobs.estimates.memory import ModelShape, Parts, Work, parts_of
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from orchestrator.estimation import model_files
 from orchestrator.estimation.model_files import ModelFiles
@@ -22,7 +22,7 @@ _KEEPS_NOTHING_NEW = ("sgd",)
 """Optimizers whose update writes no new memory of their own: MLX's SGD without momentum only holds the place for it."""
 
 
-class Reckoner:
+class Estimator:
     """Reads models and data, and reckons."""
 
     def __init__(self, cache: Path | None) -> None:
@@ -67,7 +67,7 @@ class Reckoner:
             return None
         return found if found.tokens else None
 
-    def parts(self, spec: JobSpec, leg: Leg) -> Parts | None:
+    def parts(self, spec: JobSpec, stage: Stage) -> Parts | None:
         """Return where the bytes go at a run's peak; None where the model's files do not say."""
         files, shape = self.files(spec.model), self.shape(spec.model)
         if files is None or shape is None:
@@ -87,22 +87,25 @@ class Reckoner:
             trained_bytes=sum(array.nbytes for array in arrays),
             optimizer_bytes=remembered,
             renewed_bytes=0 if spec.optimizer in _KEEPS_NOTHING_NEW else remembered,
-            rows=leg.batch_size,
-            tokens=self.longest(spec, leg),
-            checkpointing=leg.grad_checkpoint,
+            rows=stage.batch_size,
+            tokens=self.longest(spec, stage),
+            checkpointing=stage.grad_checkpoint,
         )
         return parts_of(shape, work)
 
-    def longest(self, spec: JobSpec, leg: Leg) -> int:
+    def longest(self, spec: JobSpec, stage: Stage) -> int:
         """Return the tokens of a row of the longest batch as it enters the model; its last one is only predicted."""
         lengths = self.lengths(spec)
-        return padded_length(max(lengths.tokens) if lengths is not None else leg.max_seq_length, leg.max_seq_length) - 1
+        return (
+            padded_length(max(lengths.tokens) if lengths is not None else stage.max_seq_length, stage.max_seq_length)
+            - 1
+        )
 
-    def tokens_per_iteration(self, spec: JobSpec, leg: Leg) -> float:
+    def tokens_per_iteration(self, spec: JobSpec, stage: Stage) -> float:
         """Return the tokens an iteration computes, padding included, over an epoch."""
         lengths = self.lengths(spec)
         if lengths is None or len(lengths.tokens) < spec.batch_size:
-            return float(spec.batch_size * leg.max_seq_length)
+            return float(spec.batch_size * stage.max_seq_length)
         order = BatchOrder(
             lengths=lengths.tokens,
             sort_keys=(0,) * len(lengths.tokens),
@@ -111,7 +114,7 @@ class Reckoner:
             mode=spec.lq.batching,
         )
         batches = [order.rows(place) for place in range(min(order.batches_per_epoch, MOST_BATCHES))]
-        padded = [padded_length(max(lengths.tokens[row] for row in rows), leg.max_seq_length) for rows in batches]
+        padded = [padded_length(max(lengths.tokens[row] for row in rows), stage.max_seq_length) for rows in batches]
         return spec.batch_size * sum(padded) / len(padded)
 
     def cuts(self, spec: JobSpec) -> tuple[tuple[int, float], ...]:

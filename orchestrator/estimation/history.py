@@ -13,10 +13,10 @@ from jobs.estimates.run_time import SAME_SPREAD, Pace, Seen, pace_from
 from jobs.model.configuration import fit_key
 from jobs.model.errors import LqError
 from jobs.model.job import Fit, Job, ProgressPoint
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from orchestrator.estimation.estimator import Reckoner
+from orchestrator.estimation.estimator import Estimator
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
@@ -30,10 +30,10 @@ def showed_by(fit: Fit) -> str:
     return f"job {fit.job_id}" if fit.job_id else "lq check"
 
 
-class EarlierRuns:
+class RunHistory:
     """What the store knows of configurations; each is reckoned once."""
 
-    def __init__(self, store: Store | None, reckoner: Reckoner) -> None:
+    def __init__(self, store: Store | None, reckoner: Estimator) -> None:
         """Look at nothing yet, but at the trainers that run.
 
         Args:
@@ -48,24 +48,24 @@ class EarlierRuns:
                 if job.status is Status.RUNNING:
                     self._learn_from(store, job)
 
-    def fit(self, spec: JobSpec, leg: Leg) -> Fit | None:
+    def fit(self, spec: JobSpec, stage: Stage) -> Fit | None:
         """Return what is known of these very settings."""
-        return self._fits.get(fit_key(spec, leg))
+        return self._fits.get(fit_key(spec, stage))
 
-    def memory(self, spec: JobSpec, leg: Leg) -> tuple[Measurement | None, list[Measurement]]:
+    def memory(self, spec: JobSpec, stage: Stage) -> tuple[Measurement | None, list[Measurement]]:
         """Return what these very settings took, where they were seen to fit, and what others of the model took."""
-        fit = self.fit(spec, leg)
+        fit = self.fit(spec, stage)
         same = None
         if fit is not None and fit.fits and fit.peak_bytes:
             same = Measurement(job_id=fit.job_id, peak_bytes=fit.peak_bytes, ratio=1.0)
         return same, [one for one, _ in self._of_model(spec.model) if one is not None]
 
-    def pace(self, spec: JobSpec, leg: Leg) -> Pace | None:
+    def pace(self, spec: JobSpec, stage: Stage) -> Pace | None:
         """Return how fast these settings run; None where no run of the model told."""
         others = [one for _, one in self._of_model(spec.model) if one is not None]
-        tokens = self._reckoner.tokens_per_iteration(spec, leg)
-        guessed = pace_from(others, tokens=tokens, checkpointing=leg.grad_checkpoint)
-        fit = self.fit(spec, leg)
+        tokens = self._reckoner.tokens_per_iteration(spec, stage)
+        guessed = pace_from(others, tokens=tokens, checkpointing=stage.grad_checkpoint)
+        fit = self.fit(spec, stage)
         if fit is None or not fit.it_s:
             return guessed
         return Pace(
@@ -88,23 +88,23 @@ class EarlierRuns:
             spec = self._spec_of(fit.job_id)
             if spec is None:
                 continue
-            leg = _leg_of(key, spec)
-            yield self._measurement(spec, leg, fit), self._speed(spec, leg, fit)
+            stage = _stage_of(key, spec)
+            yield self._measurement(spec, stage, fit), self._speed(spec, stage, fit)
 
-    def _measurement(self, spec: JobSpec, leg: Leg, fit: Fit) -> Measurement | None:
-        parts = self._reckoner.parts(spec, leg)
+    def _measurement(self, spec: JobSpec, stage: Stage, fit: Fit) -> Measurement | None:
+        parts = self._reckoner.parts(spec, stage)
         if parts is None or not fit.fits or not fit.peak_bytes:
             return None
         return Measurement(job_id=fit.job_id, peak_bytes=fit.peak_bytes, ratio=fit.peak_bytes / parts.shown)
 
-    def _speed(self, spec: JobSpec, leg: Leg, fit: Fit) -> Seen | None:
+    def _speed(self, spec: JobSpec, stage: Stage, fit: Fit) -> Seen | None:
         if not fit.it_s:
             return None
         return Seen(
             job_id=fit.job_id,
             it_s=fit.it_s,
-            tokens=self._reckoner.tokens_per_iteration(spec, leg),
-            checkpointing=leg.grad_checkpoint,
+            tokens=self._reckoner.tokens_per_iteration(spec, stage),
+            checkpointing=stage.grad_checkpoint,
             start_s=fit.start_s,
             validation_s=fit.validation_s,
             checkpoint_s=self._checkpoint_s(fit.job_id),
@@ -129,9 +129,9 @@ class EarlierRuns:
         points = [point for point in points if points and point.attempt == points[-1].attempt]
         if spec is None or not points:
             return
-        course = store.course(job.id, spec)
-        leg = course.legs[course.at(max(0, points[-1].iteration - 1) * spec.batch_size)]
-        key, speeds = fit_key(spec, leg), [point.it_s for point in points if point.it_s]
+        run_plan = store.run_plan(job.id, spec)
+        stage = run_plan.stages[run_plan.at(max(0, points[-1].iteration - 1) * spec.batch_size)]
+        key, speeds = fit_key(spec, stage), [point.it_s for point in points if point.it_s]
         peak = max(map(_peak, points))
         validations = [one.seconds for one in store.validations(job.id)]
         now = Fit(
@@ -151,10 +151,10 @@ def _peak(point: ProgressPoint) -> int:
     return max(point.peak_bytes or 0, point.footprint_bytes or 0)
 
 
-def _leg_of(key: str, spec: JobSpec) -> Leg:
-    """Return the leg that a fit's key names."""
+def _stage_of(key: str, spec: JobSpec) -> Stage:
+    """Return the stage that a fit's key names."""
     *_, batch_size, max_seq_length, grad_checkpoint = json.loads(key)
-    asked = Course.requested(spec).legs[0]
+    asked = RunPlan.requested(spec).stages[0]
     return dataclasses.replace(
         asked, batch_size=batch_size, max_seq_length=max_seq_length, grad_checkpoint=grad_checkpoint
     )

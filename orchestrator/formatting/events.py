@@ -37,10 +37,10 @@ def incident_line(incident: Incident) -> str:
 
 def style_of_incident(incident: Incident) -> str:
     """Return the style of an incident's line: a death is bad, everything else asks for care."""
-    return "bad" if incident.code in _DEATHS else "careful"
+    return "bad" if incident.code in _CRASHES else "careful"
 
 
-_DEATHS = frozenset({
+_CRASHES = frozenset({
     Reason.KILLED, Reason.CRASHED, Reason.OUT_OF_MEMORY, Reason.GPU_WATCHDOG, Reason.GPU_TIMEOUT, Reason.DIVERGED,
     Reason.DESCRIPTOR_LEAK, Reason.STALLED, Reason.LOST, Reason.HOST_REBOOTED, Reason.CRASH_LOOP,
 })  # fmt: skip

@@ -57,7 +57,7 @@ def planned(app: App, job: Job, *, keep_adapters: bool) -> Cleaning:
     """
     job_dir = JobDir(Path(job.job_dir))
     _require_cleanable(app, job, job_dir)
-    stay = {job_dir.config, job_dir.provenance, job_dir.course, job_dir.report}
+    stay = {job_dir.config, job_dir.provenance, job_dir.run_plan, job_dir.report}
     if keep_adapters:
         stay.add(job_dir.adapters)
     present = sorted(job_dir.path.iterdir()) if job_dir.path.is_dir() else []

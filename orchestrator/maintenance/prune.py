@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.model.errors import LqError
 from jobs.model.job import Job
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.retention import Fate
@@ -68,8 +68,8 @@ def planned(app: App, job: Job) -> Tidying:
         job: in any state; one that runs is pruned by its worker too, by the same rule.
     """
     job_dir = JobDir(Path(job.job_dir))
-    spec, course = asked_for(app, job.id)
-    fates = pruning.planned(job_dir, spec, course, **_state(app, job, spec, course))
+    spec, run_plan = asked_for(app, job.id)
+    fates = pruning.planned(job_dir, spec, run_plan, **_state(app, job, spec, run_plan))
     named = [*_checkpoints(job, job_dir, fates), *_set_aside(job_dir, fates), *_leftovers(job_dir), *_adapters(job_dir)]
     kept = pruning.kept_adapters(job_dir)
     milestones = [
@@ -103,8 +103,8 @@ def carry_out(app: App, job: Job) -> Tidying:
 
 def _delete(app: App, plan: Tidying) -> None:
     job_dir = JobDir(Path(plan.job.job_dir))
-    spec, course = asked_for(app, plan.job.id)
-    pruning.prune(job_dir, spec, course, **_state(app, plan.job, spec, course))
+    spec, run_plan = asked_for(app, plan.job.id)
+    pruning.prune(job_dir, spec, run_plan, **_state(app, plan.job, spec, run_plan))
     for aside in storage.listed_bad(job_dir.checkpoints):
         if any(entry.path == aside for entry in plan.going):
             storage.remove(aside)
@@ -112,18 +112,18 @@ def _delete(app: App, plan: Tidying) -> None:
         storage.sweep(job_dir.checkpoints)
 
 
-def _state(app: App, job: Job, spec: JobSpec, course: Course) -> dict[str, bool]:
+def _state(app: App, job: Job, spec: JobSpec, run_plan: RunPlan) -> dict[str, bool]:
     """Return what the rule wants to know of a job: nothing goes while its loss is under suspicion."""
     ended = job.status is Status.SUCCEEDED
-    losses = LossGuard(app.store, job, spec, course, train_rows=train_rows(job))
+    losses = LossGuard(app.store, job, spec, run_plan, train_rows=train_rows(job))
     losses.look()
     return {"suspicion": losses.in_doubt and not ended, "ended": ended}
 
 
-def asked_for(app: App, job_id: int) -> tuple[JobSpec, Course]:
-    """Return what a job asked for, and its course so far."""
+def asked_for(app: App, job_id: int) -> tuple[JobSpec, RunPlan]:
+    """Return what a job asked for, and its run plan so far."""
     spec = JobSpec.model_validate_json(app.store.spec_json(job_id))
-    return spec, app.store.course(job_id, spec)
+    return spec, app.store.run_plan(job_id, spec)
 
 
 Named = tuple[Path, bool, str]
@@ -173,7 +173,7 @@ def _checkpoints(job: Job, job_dir: JobDir, fates: Sequence[Fate]) -> Iterator[N
         if fate is not None:
             yield found.path, fate.kept, fate.because
         else:
-            yield found.path, True, "not on the course" if fates else BAD_NEWEST.format(id=job.id)
+            yield found.path, True, "not on the run plan" if fates else BAD_NEWEST.format(id=job.id)
 
 
 def _set_aside(job_dir: JobDir, fates: Sequence[Fate]) -> Iterator[Named]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_frozen
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion, LqError
 from jobs.model.job import Job
 from orchestrator.core.app import App
@@ -47,7 +47,7 @@ def verified(app: App, job: Job, *, set_aside: bool = False) -> list[Finding]:
     job_dir = JobDir(Path(job.job_dir))
     if not job_dir.path.is_dir():
         return [Finding(path=job_dir.path, ok=False, because="the job's folder is not there")]
-    found = [_config(app, job, job_dir), _provenance(job_dir), _course(app, job, job_dir)]
+    found = [_config(app, job, job_dir), _provenance(job_dir), _run_plan(app, job, job_dir)]
     found += [*_events(app, job, job_dir), *_checkpoints(job_dir, set_aside=set_aside), *_set_aside_before(job_dir)]
     return [*found, *_adapters(job_dir), *_published(app, job, job_dir), *_report(job_dir)]
 
@@ -75,15 +75,15 @@ def _provenance(job_dir: JobDir) -> Finding:
     return _read(job_dir.provenance, partial(_readable, job_dir.provenance))
 
 
-def _course(app: App, job: Job, job_dir: JobDir) -> Finding:
+def _run_plan(app: App, job: Job, job_dir: JobDir) -> Finding:
     def look() -> str:
-        written = courses.from_json(job_dir.course.read_text()).legs
-        known = asked_for(app, job.id)[1].legs
+        written = run_plans.from_json(job_dir.run_plan.read_text()).stages
+        known = asked_for(app, job.id)[1].stages
         if written != known[: len(written)]:
-            raise ValueError("its legs are not the store's; the next attempt writes it anew")
-        return f"is the store's, {len(written)} of {len(known)} legs"  # the rest is written before the next attempt
+            raise ValueError("its stages are not the store's; the next attempt writes it anew")
+        return f"is the store's, {len(written)} of {len(known)} stages"  # the rest is written before the next attempt
 
-    return _read(job_dir.course, look)
+    return _read(job_dir.run_plan, look)
 
 
 def _events(app: App, job: Job, job_dir: JobDir) -> Iterator[Finding]:

@@ -120,7 +120,7 @@ def _told(store: Store, job: Job) -> Told:
         validations=store.validations(job.id),
         tests=store.validations(job.id, kind="test"),
     )
-    rollbacks = sum(leg.rollback > 0 for leg in store.legs(job.id))
+    rollbacks = sum(stage.rollback > 0 for stage in store.stages(job.id))
     return Told(facts=facts, word=word_for(job), rollbacks=rollbacks)
 
 
@@ -169,7 +169,7 @@ def _running(one: Told, now: float, zone: tzinfo | None) -> str:
 
 
 def _troubles(one: Told) -> list[str]:
-    died = messages.deaths(one.facts.attempts)
+    died = messages.crashes(one.facts.attempts)
     return [
         *([f"restarted {times(died, 'time')}"] if died else []),
         *([f"rolled back {times(one.rollbacks, 'time')}"] if one.rollbacks else []),

@@ -22,11 +22,11 @@ COMPARE_TIMEOUT_S = 300.0
 log = logging.getLogger("lq.groups")
 
 
-def tell_ended(app: App, now: float) -> None:
+def publish_ended(app: App, now: float) -> None:
     """Write the message of every group that has ended and is not told yet.
 
     Args:
-        app: store, settings and doorbell.
+        app: store, settings and wake-up queue.
         now: unix seconds.
     """
     for group in app.store.ended_groups(now - TOLD_WITHIN_S):
@@ -56,7 +56,7 @@ def _tell(app: App, group: EndedGroup, now: float) -> None:
     added = app.store.add_message(new, now)
     if added is not None:
         log.info("message %d: group %s has ended", added.id, group.name)
-        app.doorbell.ring_for_delivery(added.id)
+        app.wakeup.wake_for_delivery(added.id)
 
 
 def _compared(app: App, name: str) -> tuple[list[str], str | None]:

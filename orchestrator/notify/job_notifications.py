@@ -16,8 +16,8 @@ from jobs.model.job import Attempt, Incident, Job, NewMessage
 from jobs.model.outcomes import Outcome, Quality, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
 from jobs.policies.after_loss_alarm import GUARD_REASONS
+from jobs.policies.decision import Decision
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import wants
@@ -28,14 +28,14 @@ log = logging.getLogger("lq.telling")
 _EVENTS = {Status.SUCCEEDED: "finished", Status.FAILED: "failed", Status.HELD: "needs_you"}
 
 
-class Teller:
+class JobNotifications:
     """Words a job's messages."""
 
     def __init__(self, app: App, job: Job, spec: JobSpec) -> None:
         """Take a job.
 
         Args:
-            app: store, settings and doorbell.
+            app: store, settings and wake-up queue.
             job: the job.
             spec: which events and services it asks for.
         """
@@ -104,7 +104,7 @@ class Teller:
             return
         before, after = self._app.store.attempts(self._job.id)[number - 2 : number]
         gone_back = before.reason in GUARD_REASONS  # told already, as what the loss guard did
-        if before.outcome == Outcome.DIED and not gone_back and after.quality not in (None, Quality.FRESH):
+        if before.outcome == Outcome.CRASHED and not gone_back and after.quality not in (None, Quality.FRESH):
             heard = self._heard("recovered", lambda: messages.recovered(self._job, before, after, self._spec))
             self._tell(heard)
 
@@ -126,7 +126,7 @@ class Teller:
             added = self._app.store.add_message(message, now)
             if added is not None:
                 wait = max(0.0, (added.next_try_at or now) - now)
-                self._app.doorbell.ring_for_delivery(added.id, after_s=wait)
+                self._app.wakeup.wake_for_delivery(added.id, after_s=wait)
 
     def _heard(self, event: str, word: Callable[[], NewMessage]) -> list[NewMessage]:
         """Word a message where any service hears it; where settings.yaml cannot be read, it waits until it can."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from jobs.model.job import Attempt, Incident, Job, Message, NewMessage, ProgressPoint, Validation
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
 from jobs.policies.after_loss_alarm import GUARD_REASONS
+from jobs.policies.decision import Decision
 from orchestrator.formatting.text import duration
 from workers.files.job_dir import JobDir
 
@@ -311,12 +311,12 @@ def _restarts(attempts: Sequence[Attempt]) -> list[str]:
     qualities = ", ".join(sorted({attempt.quality or "unknown" for attempt in resumed}))
     back = sum(attempt.reason in GUARD_REASONS for attempt in attempts)
     stopped = f", {back} stopped by the loss guard" if back else ""
-    return [f"{len(attempts)} attempts, {deaths(attempts)} died{stopped}; resumes: {qualities}"]
+    return [f"{len(attempts)} attempts, {crashes(attempts)} died{stopped}; resumes: {qualities}"]
 
 
-def deaths(attempts: Sequence[Attempt]) -> int:
+def crashes(attempts: Sequence[Attempt]) -> int:
     """Return how many attempts died of themselves; one that the loss guard stopped is told as what that did."""
-    return sum(attempt.outcome == Outcome.DIED and attempt.reason not in GUARD_REASONS for attempt in attempts)
+    return sum(attempt.outcome == Outcome.CRASHED and attempt.reason not in GUARD_REASONS for attempt in attempts)
 
 
 def _trained_for(facts: Facts) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from jobs.model import time_windows
 from jobs.model.errors import ConfigInvalid
 from jobs.model.job import Message
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.notify.heartbeat import Pinger
 from orchestrator.notify.routing import wants
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("lq.post")
 
 
-class Post:
+class OutboxWorker:
     """One for each worker."""
 
-    def __init__(self, night: Night) -> None:
+    def __init__(self, context: WorkerContext) -> None:
         """Begin with nothing to deliver.
 
         Args:
-            night: store, settings, doorbell and clock.
+            context: store, settings, wake-up queue and clock.
         """
-        self._night = night
+        self._context = context
         self._pinger = Pinger()
         self._lock = threading.Lock()
         self._asked: set[int] = set()  # messages whose bell was heard
@@ -60,7 +60,7 @@ class Post:
         """A minute has passed: write the digest if its hour has come, and ping."""
         time.tzset()  # a laptop travels, and the quiet hours are those of where it is
         try:
-            settings = self._night.app.settings().notify
+            settings = self._context.app.settings().notify
         except ConfigInvalid as error:
             log.error("no digest and no ping: %s", error)
             return
@@ -71,7 +71,7 @@ class Post:
     def _next(self) -> int | None:
         """Return the next message asked for; where there is none, or the worker goes home, the round is over."""
         with self._lock:
-            if not self._asked or self._night.going_home.is_set():
+            if not self._asked or self._context.shutting_down.is_set():
                 self._asked.clear()  # what is left is due at the next worker's start
                 self._delivering = False
                 return None
@@ -83,7 +83,7 @@ class Post:
         from orchestrator.notify.apprise_sender import Notifier
         from orchestrator.notify.delivery import Moment, deliver
 
-        app, now = self._night.app, self._night.clock()
+        app, now = self._context.app, self._context.clock()
         try:
             settings = app.settings().notify
         except ConfigInvalid as error:
@@ -106,16 +106,16 @@ class Post:
             self._ordered.pop(message.id, None)
         elif self._ordered.get(message.id) != message.next_try_at:
             self._ordered[message.id] = message.next_try_at
-            self._night.app.doorbell.ring_for_delivery(message.id, after_s=max(0.0, message.next_try_at - now))
+            self._context.app.wakeup.wake_for_delivery(message.id, after_s=max(0.0, message.next_try_at - now))
 
     def _write_digest(self, settings: NotifySettings) -> None:
         if settings.digest is None:
             return
         from orchestrator.notify import digest
 
-        app = self._night.app
+        app = self._context.app
         audience = wants(settings.everyone, "digest", job_on=None, job_tags=None)
-        written = digest.write_if_due(app.store, hour=settings.digest, audience=audience, now=self._night.clock())
+        written = digest.write_if_due(app.store, hour=settings.digest, audience=audience, now=self._context.clock())
         if written is not None:
             log.info("message %d: the digest", written.id)
-            app.doorbell.ring_for_delivery(written.id)
+            app.wakeup.wake_for_delivery(written.id)

@@ -23,10 +23,10 @@ from jobs.model.errors import InvalidInput
 from jobs.model.events import Event, Kind, number
 from jobs.model.job import Fit, Job
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.scheduling.constraints import terms_of
+from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import Ahead, Placed, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
@@ -47,7 +47,7 @@ class Candidate:
     file: str | None  # the job file, where it is not queued
     job: Job | None  # the job, where it is
     spec: JobSpec
-    course: Course
+    run_plan: RunPlan
     need: Need  # of disk
     shortage: str | None  # why the disk is too small
     invalid: Failure | None  # what checking the data again showed, of a queued job
@@ -60,9 +60,9 @@ class Candidate:
         return self.job.iteration if self.job is not None else 0
 
     @property
-    def leg(self) -> Leg:
-        """The leg that holds where it begins or goes on."""
-        return self.course.legs[self.course.at(self.iteration * self.spec.batch_size)]
+    def stage(self) -> Stage:
+        """The stage that holds where it begins or goes on."""
+        return self.run_plan.stages[self.run_plan.at(self.iteration * self.spec.batch_size)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence
             file=str(one.loaded.source),
             job=None,
             spec=one.loaded.spec,
-            course=Course.requested(one.loaded.spec),
+            run_plan=RunPlan.requested(one.loaded.spec),
             need=one.need,
             shortage=shortage,
             invalid=None,
@@ -159,7 +159,7 @@ def of_queue(app: App) -> list[Candidate]:
             file=None,
             job=job,
             spec=spec,
-            course=app.store.course(job.id, spec),
+            run_plan=app.store.run_plan(job.id, spec),
             need=need,
             shortage=shortage,
             invalid=invalid,
@@ -192,7 +192,7 @@ def rehearsed(app: App, candidate: Candidate, *, timeout_s: float) -> Finding:
         performance = perform(
             app.home,
             candidate.spec,
-            candidate.course,
+            candidate.run_plan,
             at=candidate.iteration,
             saves=candidate.shortage is None,
             timeout_s=timeout_s,
@@ -219,12 +219,12 @@ def timetable(
     known = [coming for coming in ahead if coming.seconds is not None]
     counted = {coming.id for coming, one in zip(ahead, findings, strict=True) if one.counts}
 
-    def night(more: int | None = None) -> dict[int, Placed]:
+    def context(more: int | None = None) -> dict[int, Placed]:
         jobs = [coming for coming in known if coming.id in counted or coming.id == more]
         return {placed.id: placed for placed in timeline(jobs, now=begins_at, slots=slots, zone=zone)}
 
-    placed = night()
-    placed |= {coming.id: night(coming.id)[coming.id] for coming in known if coming.id not in counted}
+    placed = context()
+    placed |= {coming.id: context(coming.id)[coming.id] for coming in known if coming.id not in counted}
     return [
         Hours(
             begins_at=placed[coming.id].start if coming.id in placed else None,
@@ -236,15 +236,15 @@ def timetable(
 
 
 def _ahead(place: int, one: Finding, begins_at: float, zone: tzinfo | None) -> Ahead:
-    job, terms = one.candidate.job, terms_of(one.candidate.spec.model_dump(mode="json"))
+    job, constraints = one.candidate.job, constraints_of(one.candidate.spec.model_dump(mode="json"))
     return Ahead(
         id=job.id if job is not None else -1 - place,
         seconds=one.forecast.total_s if one.forecast is not None else None,
         not_before=job.not_before if job is not None else None,
-        window=terms.window,
+        window=constraints.window,
         after=one.candidate.after,
-        strict=terms.strict,
-        deadline=terms.due(job.submitted_at if job is not None else begins_at, zone),
+        strict=constraints.strict,
+        deadline=constraints.due(job.submitted_at if job is not None else begins_at, zone),
     )
 
 
@@ -260,7 +260,7 @@ def _finding(candidate: Candidate, performance: Performance | None) -> Finding:
     peak, limit = _memory(events)
     failures = dry_run.failures(
         candidate.spec,
-        candidate.leg,
+        candidate.stage,
         ending,
         tried,
         peak_bytes=peak,
@@ -343,4 +343,4 @@ def _remember(app: App, finding: Finding) -> None:
         start_s=tried.start_s + tried.compile_s if tried is not None else None,
         validation_s=tried.validation_s if tried is not None else None,
     )
-    app.store.remember_fit(fit_key(candidate.spec, candidate.leg), fit, time.time())
+    app.store.remember_fit(fit_key(candidate.spec, candidate.stage), fit, time.time())

@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.load import dump_job
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
 from jobs.model.outcomes import Ending
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies import exits
-from jobs.policies.attempt_health import Vitals
+from jobs.policies.attempt_health import AttemptHealth
 from orchestrator.core.paths import Home
 from workers.events import log as event_log
 from workers.files.atomic import write_atomically, write_json
@@ -50,13 +50,13 @@ class Performance:
     ending: Ending
 
 
-def perform(home: Home, spec: JobSpec, course: Course, *, at: int, saves: bool, timeout_s: float) -> Performance:
+def perform(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> Performance:
     """Rehearse a run.
 
     Args:
         home: on whose disk a checkpoint is tried, where it is there.
         spec: what is asked for.
-        course: the legs.
+        run_plan: the stages.
         at: completed iterations of the run.
         saves: whether there is space to try a checkpoint.
         timeout_s: after so long the child is ended.
@@ -64,7 +64,7 @@ def perform(home: Home, spec: JobSpec, course: Course, *, at: int, saves: bool, 
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
     if home.path.is_dir():
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there
-    with _stage(home, spec, course) as job_dir:
+    with _stage(home, spec, run_plan) as job_dir:
         told = _performed(job_dir, spec, arguments, timeout_s=timeout_s)
         if any(event.kind is Kind.WARNING and event.data["code"] == "torn_kernel" for event in told.events):
             job_dir.events.unlink()  # the kernel is removed by now, and compiled anew, as in a job's next attempt
@@ -73,7 +73,7 @@ def perform(home: Home, spec: JobSpec, course: Course, *, at: int, saves: bool, 
 
 
 @contextmanager
-def _stage(home: Home, spec: JobSpec, course: Course) -> Iterator[JobDir]:
+def _stage(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
     """Lay out a folder like a job's, on the disk the job will lie on, and remove it whatever happens."""
     place = home.path if home.path.is_dir() else None
     if place is not None:
@@ -84,7 +84,7 @@ def _stage(home: Home, spec: JobSpec, course: Course) -> Iterator[JobDir]:
         try:
             job_dir = JobDir(folder)
             write_atomically(job_dir.config, dump_job(spec))
-            write_json(job_dir.course, courses.to_json(course))
+            write_json(job_dir.run_plan, run_plans.to_json(run_plan))
             yield job_dir
         finally:
             lock.release()
@@ -103,36 +103,36 @@ def _sweep(place: Path) -> None:
 def _performed(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> Performance:
     """Run the child to its end and judge that; whatever happens here, no process of it is left."""
     killed_before, began = sensors.kernel_oom_kills() or 0, time.monotonic()
-    vitals, stall = Vitals(1, spec), None
+    health, stall = AttemptHealth(1, spec), None
     events: list[Event] = []
     offset = 0
     child = supervisor.spawn(job_dir, 1, module="workers.mlx.dry_run", arguments=arguments, stdin=subprocess.PIPE)
     try:
         while child.lives():
             if time.monotonic() - began > timeout_s:
-                stall = f"the rehearsal took longer than {timeout_s:g} s (--timeout), in phase {vitals.phase}"
+                stall = f"the rehearsal took longer than {timeout_s:g} s (--timeout), in phase {health.phase}"
                 break
             time.sleep(LOOK_S)
-            offset = _hear(job_dir, offset, events, vitals)
+            offset = _hear(job_dir, offset, events, health)
     finally:
         _end(child)
-    _hear(job_dir, offset, events, vitals)
+    _hear(job_dir, offset, events, health)
     report = child.exit_report(
-        phase=vitals.phase,
-        pressure_high=vitals.pressure_high,
-        memory_share=vitals.memory_share,
+        phase=health.phase,
+        pressure_high=health.pressure_high,
+        memory_share=health.memory_share,
         kernel_oom_kills=(sensors.kernel_oom_kills() or 0) - killed_before,
         stall=stall,
     )
     return Performance(began=began, events=events, ending=exits.classify(report))
 
 
-def _hear(job_dir: JobDir, offset: int, events: list[Event], vitals: Vitals) -> int:
+def _hear(job_dir: JobDir, offset: int, events: list[Event], health: AttemptHealth) -> int:
     """Take in what the child has said since; return where to go on."""
     while (found := event_log.read(job_dir.events, offset)).offset > offset:
         offset = found.offset
         events += found.events
-        vitals.take(found.events)
+        health.take(found.events)
     return offset
 
 

@@ -20,16 +20,16 @@ from jobs.estimates.memory import Estimate
 from jobs.estimates.run_time import RunTime
 from jobs.model.errors import LqError
 from jobs.model.job import Job
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.memory_guard import LIMIT_SHARE
-from jobs.scheduling.constraints import terms_of
+from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import Ahead, Placed, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
-from orchestrator.estimation.estimator import Reckoner
-from orchestrator.estimation.history import EarlierRuns, showed_by
+from orchestrator.estimation.estimator import Estimator
+from orchestrator.estimation.history import RunHistory, showed_by
 from orchestrator.submission.provenance import valid_rows
 from workers.data.measures import limit_bytes
 from workers.system import sensors
@@ -100,7 +100,7 @@ class _Asked:
     key: int  # its id; below 0 for a file
     job: Job | None
     spec: JobSpec
-    leg: Leg
+    stage: Stage
     source: Path | None
     asked_at: float  # unix seconds
     held: bool
@@ -136,8 +136,8 @@ def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: floa
 class _Planner:
     def __init__(self, app: App, store: Store | None, now: float) -> None:
         self._app, self._store, self._now = app, store, now
-        self._reckoner = Reckoner(app.home.lengths if app.home.path.is_dir() else None)
-        self._earlier = EarlierRuns(store, self._reckoner)
+        self._reckoner = Estimator(app.home.lengths if app.home.path.is_dir() else None)
+        self._earlier = RunHistory(store, self._reckoner)
         self._recommended, self._by = recommended_memory(store)
 
     def plan(self, asked: Sequence[_Asked], *, slots: int, floor: int) -> Plan:
@@ -162,7 +162,7 @@ class _Planner:
         )
 
     def _time(self, one: _Asked) -> RunTime | None:
-        pace = self._earlier.pace(one.spec, one.leg)
+        pace = self._earlier.pace(one.spec, one.stage)
         if pace is None:
             return None
         return run_time.left(
@@ -176,7 +176,7 @@ class _Planner:
     def _planned(self, one: _Asked, left: RunTime | None, placed: Placed, deadline: float | None) -> Planned:
         limit = limit_bytes(one.spec.lq.memory.limit, self._recommended)
         room = int(LIMIT_SHARE * limit)
-        memory = self._memory(one.spec, one.leg)
+        memory = self._memory(one.spec, one.stage)
         verdict = self._verdict(one, memory, room)
         notes = [*one.notes, *self._notes(one, memory)]
         need = budget.need_of(one.spec, valid_rows=one.valid_rows or 0) if one.source is not None else None
@@ -198,22 +198,22 @@ class _Planner:
 
     # --- memory ---
 
-    def _memory(self, spec: JobSpec, leg: Leg) -> Estimate | None:
-        parts = self._reckoner.parts(spec, leg)
+    def _memory(self, spec: JobSpec, stage: Stage) -> Estimate | None:
+        parts = self._reckoner.parts(spec, stage)
         if parts is None:
             return None
-        same, others = self._earlier.memory(spec, leg)
+        same, others = self._earlier.memory(spec, stage)
         return memory_need.estimate(parts, same=same, others=others)
 
     def _verdict(self, one: _Asked, memory: Estimate | None, room: int) -> str | None:
-        fit = self._earlier.fit(one.spec, one.leg)
+        fit = self._earlier.fit(one.spec, one.stage)
         if fit is not None and not fit.fits:
             return "does not fit"
         return memory_need.verdict(memory, room) if memory is not None else None
 
     def _notes(self, one: _Asked, memory: Estimate | None) -> list[str]:
         notes = []
-        fit = self._earlier.fit(one.spec, one.leg)
+        fit = self._earlier.fit(one.spec, one.stage)
         if fit is not None and not fit.fits:
             notes.append(f"{showed_by(fit)} ran out of memory with these settings; lq goes on with a smaller batch")
         if memory is None:
@@ -228,10 +228,10 @@ class _Planner:
     def _remedies(self, one: _Asked, room: int) -> tuple[Remedy, ...]:
         """Return what to change, up to the first change that fits."""
         found = []
-        asked, least = self._settings(one), self._memory(one.spec, one.leg)
+        asked, least = self._settings(one), self._memory(one.spec, one.stage)
         for change in changes(asked, cuts=self._reckoner.cuts(one.spec)):
-            spec, leg = _with(one.spec, one.leg, asked, change.settings)
-            memory = self._memory(spec, leg)
+            spec, stage = _with(one.spec, one.stage, asked, change.settings)
+            memory = self._memory(spec, stage)
             if memory is None or least is None:
                 break
             if memory.expected > WORTH_IT * least.expected:
@@ -246,29 +246,29 @@ class _Planner:
         shape = self._reckoner.shape(one.spec.model)
         layers = shape.layers if shape is not None else one.spec.num_layers
         return Settings(
-            batch_size=one.leg.batch_size,
-            grad_accumulation_steps=one.leg.grad_accumulation_steps,
+            batch_size=one.stage.batch_size,
+            grad_accumulation_steps=one.stage.grad_accumulation_steps,
             iters=one.spec.iters,
-            grad_checkpoint=one.leg.grad_checkpoint,
-            max_seq_length=one.leg.max_seq_length,
+            grad_checkpoint=one.stage.grad_checkpoint,
+            max_seq_length=one.stage.max_seq_length,
             rank=one.spec.lora_parameters.rank if one.spec.fine_tune_type != "full" else None,
             num_layers=layers if one.spec.num_layers <= 0 else min(layers, one.spec.num_layers),
         )
 
 
-def most_memory(app: App, spec: JobSpec, leg: Leg) -> int | None:
+def most_memory(app: App, spec: JobSpec, stage: Stage) -> int | None:
     """Return the upper end of what a configuration is reckoned to take, in bytes; None where that cannot be told.
 
     Args:
         app: the home.
         spec: what is asked for.
-        leg: the settings it would train under.
+        stage: the settings it would train under.
     """
-    reckoner = Reckoner(app.home.lengths if app.home.path.is_dir() else None)
-    parts = reckoner.parts(spec, leg)
+    reckoner = Estimator(app.home.lengths if app.home.path.is_dir() else None)
+    parts = reckoner.parts(spec, stage)
     if parts is None:
         return None
-    same, others = EarlierRuns(app.store, reckoner).memory(spec, leg)
+    same, others = RunHistory(app.store, reckoner).memory(spec, stage)
     return memory_need.estimate(parts, same=same, others=others).high
 
 
@@ -305,14 +305,14 @@ def _queued(store: Store) -> list[_Asked]:
             spec = _spec_of(store, job.id)
         except (LqError, ValueError):
             continue  # of a newer version
-        course = store.course(job.id, spec)
+        run_plan = store.run_plan(job.id, spec)
         held = job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_themselves)
         found.append(
             _Asked(
                 key=job.id,
                 job=job,
                 spec=spec,
-                leg=course.legs[-1],
+                stage=run_plan.stages[-1],
                 source=None,
                 asked_at=job.submitted_at,
                 held=held,
@@ -335,18 +335,18 @@ def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
 
     facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
     valid = facts.files.get("valid.jsonl")
-    leg = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
+    stage = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
     return _Asked(
         key=key,
         job=None,
         spec=loaded.spec,
-        leg=leg if leg is not None else Course.requested(loaded.spec).legs[0],
+        stage=stage if stage is not None else RunPlan.requested(loaded.spec).stages[0],
         source=loaded.source,
         asked_at=now,
         held=False,
         valid_rows=valid.rows if valid is not None else 0 if facts.source == "folder" else None,
         after=(),
-        notes=(*facts.notes, *((leg.because,) if leg is not None else ())),
+        notes=(*facts.notes, *((stage.because,) if stage is not None else ())),
     )
 
 
@@ -355,17 +355,17 @@ def _spec_of(store: Store, job_id: int) -> JobSpec:
 
 
 def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:
-    terms = terms_of(one.spec.model_dump(mode="json"))
+    constraints = constraints_of(one.spec.model_dump(mode="json"))
     return Ahead(
         id=one.key,
         seconds=left.expected if left is not None else None,
         running=one.job is not None and one.job.status is Status.RUNNING,
         held=one.held,
         not_before=one.job.not_before if one.job is not None and one.job.status is Status.WAITING else None,
-        window=terms.window,
+        window=constraints.window,
         after=_predecessors(one, asked),
-        strict=terms.strict,
-        deadline=terms.due(one.asked_at, None),
+        strict=constraints.strict,
+        deadline=constraints.due(one.asked_at, None),
     )
 
 
@@ -384,7 +384,7 @@ def _predecessors(one: _Asked, asked: Sequence[_Asked]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _with(spec: JobSpec, leg: Leg, asked: Settings, settings: Settings) -> tuple[JobSpec, Leg]:
+def _with(spec: JobSpec, stage: Stage, asked: Settings, settings: Settings) -> tuple[JobSpec, Stage]:
     """Return a job with other settings."""
     lora = spec.lora_parameters
     if settings.rank is not None:
@@ -395,5 +395,5 @@ def _with(spec: JobSpec, leg: Leg, asked: Settings, settings: Settings) -> tuple
     changed |= {"max_seq_length": settings.max_seq_length}
     return (
         spec.model_copy(update={"lora_parameters": lora, "num_layers": layers, "iters": settings.iters} | changed),
-        dataclasses.replace(leg, **changed),
+        dataclasses.replace(stage, **changed),
     )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.model.configuration import key_of
 from jobs.model.job import Fit, Job
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import Status
-from jobs.scheduling.constraints import terms_of
+from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import Ahead, Placed, timeline
 
 if TYPE_CHECKING:
@@ -31,29 +31,29 @@ def starts(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) 
         slots: jobs at a time.
         zone: whose hours windows are; None for the machine's own zone.
     """
-    fits, legs, awaited = store.fits(), store.latest_legs(), store.awaited()
+    fits, stages, awaited = store.fits(), store.latest_stages(), store.awaited()
     ahead = [Ahead(id=job.id, seconds=job.eta_seconds, running=True) for job in store.running()]
     for waiting in store.line():
         job, spec = waiting.job, json.loads(waiting.spec_json)
-        terms = terms_of(spec)
+        constraints = constraints_of(spec)
         ahead.append(
             Ahead(
                 id=job.id,
-                seconds=_seconds(job, spec, legs.get(job.id), fits),
+                seconds=_seconds(job, spec, stages.get(job.id), fits),
                 not_before=job.not_before if job.status is Status.WAITING else None,
-                window=terms.window,
+                window=constraints.window,
                 after=awaited.get(job.id, ()),
-                strict=terms.strict,
-                deadline=terms.due(job.submitted_at, zone),
+                strict=constraints.strict,
+                deadline=constraints.due(job.submitted_at, zone),
             )
         )
     return {placed.id: placed for placed in timeline(ahead, now=now, slots=slots, zone=zone)}
 
 
-def _seconds(job: Job, spec: Mapping[str, Any], leg: Leg | None, fits: Mapping[str, Fit]) -> float | None:
+def _seconds(job: Job, spec: Mapping[str, Any], stage: Stage | None, fits: Mapping[str, Fit]) -> float | None:
     """Return how long a job will train, in seconds; None where its configuration never ran."""
     try:
-        fit = fits.get(key_of(spec, leg or _asked(spec)))
+        fit = fits.get(key_of(spec, stage or _asked(spec)))
         steps_per_eval = int(spec["steps_per_eval"])
     except (KeyError, TypeError):  # of another version
         return None
@@ -64,7 +64,7 @@ def _seconds(job: Job, spec: Mapping[str, Any], leg: Leg | None, fits: Mapping[s
     return left / fit.it_s + (fit.start_s or 0.0) + validations * (fit.validation_s or 0.0)
 
 
-def _asked(spec: Mapping[str, Any]) -> Leg:
-    """Return the leg a job begins on."""
+def _asked(spec: Mapping[str, Any]) -> Stage:
+    """Return the stage a job begins on."""
     names = ("batch_size", "grad_accumulation_steps", "grad_checkpoint", "max_seq_length")
-    return Leg(first_example=0, **{name: spec[name] for name in names})
+    return Stage(first_example=0, **{name: spec[name] for name in names})

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
 from orchestrator.report.conclude import NOTHING_FOUND, Series, conclude
@@ -98,8 +98,8 @@ def collect_all(
         job=job_facts,
         times=_times(job_facts.status, job, told_lives, now),
         settings=folder.settings,
-        legs=folder.legs,
-        progress=_progress(job, points, folder.legs, folder.data),
+        stages=folder.stages,
+        progress=_progress(job, points, folder.stages, folder.data),
         train_loss=_train_loss(points),
         validation=_validation(validations, compared),
         tests=tuple(_measurement(test, tested) for test in tests),
@@ -167,9 +167,9 @@ def _times(status: Status, job: Job, attempts: Sequence[AttemptFacts], now: floa
     )
 
 
-def _progress(job: Job, points: Sequence[ProgressPoint], legs: Sequence[Leg], data: Sequence[DataFile]) -> Progress:
-    # An iteration is what the job file calls one, on every leg: a smaller batch cuts it into micro-batches.
-    rows_seen = job.iteration * legs[0].batch_size if legs else None
+def _progress(job: Job, points: Sequence[ProgressPoint], stages: Sequence[Stage], data: Sequence[DataFile]) -> Progress:
+    # An iteration is what the job file calls one, on every stage: a smaller batch cuts it into micro-batches.
+    rows_seen = job.iteration * stages[0].batch_size if stages else None
     train_rows = next((file.rows for file in data if file.name in ("train", "train.jsonl")), None)
     return Progress(
         iterations_done=job.iteration,

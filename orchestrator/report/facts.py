@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.model.outcomes import Outcome
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from orchestrator.report.findings import Findings
 from orchestrator.report.measured import Answer, Dataset, Hardware, Parameters
@@ -239,7 +239,7 @@ class Facts:
     job: JobFacts
     times: Times
     settings: Settings | None  # None where config.yaml cannot be read
-    legs: tuple[Leg, ...]  # of the course; empty where course.json cannot be read
+    stages: tuple[Stage, ...]  # of the run plan; empty where run_plan.json cannot be read
     progress: Progress
     train_loss: TrainLoss
     validation: ValidationFacts

@@ -1,4 +1,4 @@
-"""What the job's folder tells the report: config.yaml, course.json, provenance.json, adapters/.
+"""What the job's folder tells the report: config.yaml, run_plan.json, provenance.json, adapters/.
 
 Read only, and tolerant: a file that is missing or cannot be read leaves its facts unknown and a line in `unread`.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.load import load_frozen
 from jobs.model.errors import LqError
-from jobs.model.run_plan import Leg, from_json
+from jobs.model.run_plan import Stage, from_json
 from jobs.model.spec import JobSpec
 from orchestrator.report.facts import AdapterFacts, AdapterFile, DataFile, Settings
 from workers.files.job_dir import JobDir
@@ -25,7 +25,7 @@ class Folder:
     """What was found in the job's folder."""
 
     settings: Settings | None
-    legs: tuple[Leg, ...]
+    stages: tuple[Stage, ...]
     data: tuple[DataFile, ...]
     versions: Mapping[str, str]
     host: Mapping[str, str]
@@ -39,7 +39,7 @@ def read_folder(job_dir: JobDir) -> Folder:
     provenance = _provenance(job_dir.provenance, unread)
     return Folder(
         settings=_settings(job_dir.config, unread),
-        legs=_legs(job_dir.course, unread),
+        stages=_stages(job_dir.run_plan, unread),
         data=_data_files(provenance),
         versions=_words(provenance.get("versions")),
         host=_words(provenance.get("host")),
@@ -88,9 +88,9 @@ def settings_of(spec: JobSpec) -> Settings:
     )
 
 
-def _legs(path: Path, unread: list[str]) -> tuple[Leg, ...]:
+def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:
     try:
-        return from_json(path.read_text(encoding="utf-8")).legs
+        return from_json(path.read_text(encoding="utf-8")).stages
     except (LqError, OSError, UnicodeDecodeError) as error:
         unread.append(_line(path, error))
         return ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.outcomes import Outcome, Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from orchestrator.formatting.text import duration, times
 
 _HAPPENED = {
@@ -93,7 +93,7 @@ def told(incident: Incident, attempts: Sequence[Attempt], points: Sequence[Progr
             answer=_sentence(f"{stopped}, with a checkpoint, to go on exactly from there"),
             cost="no iteration; the time until it may train again.",
         )
-    if attempt is None or attempt.outcome != Outcome.DIED or incident.code not in set(Reason):
+    if attempt is None or attempt.outcome != Outcome.CRASHED or incident.code not in set(Reason):
         return _note(incident)
     return Told(
         happened=f"{_HAPPENED.get(Reason(incident.code), 'The trainer died')} ({_place(attempt)}).",
@@ -233,7 +233,7 @@ def _answer(incident: Incident, attempt: Attempt) -> str:
     _, found, answer = incident.text.partition(f"{attempt.detail}; ")
     if not found:
         _, _, answer = incident.text.partition("; ")
-    waited, row = incident.evidence.get("delay_s"), incident.evidence.get("deaths_in_a_row")
+    waited, row = incident.evidence.get("delay_s"), incident.evidence.get("consecutive_crashes")
     if not answer or not isinstance(waited, int | float) or incident.code in (Reason.DISK_FULL, Reason.HOST_REBOOTED):
         return answer
     when = f"after a pause of {duration(float(waited))}" if waited else "at once"
@@ -255,11 +255,11 @@ def _sentence(text: str) -> str:
     return f"{stripped}." if stripped and stripped[-1] not in ".!?" else stripped
 
 
-def differences(requested: Leg, leg: Leg) -> str:
-    """Return what a leg changes of what was asked for, as "requested -> run"."""
+def differences(requested: Stage, stage: Stage) -> str:
+    """Return what a stage changes of what was asked for, as "requested -> run"."""
     said = []
-    for field in dataclasses.fields(Leg):
-        asked, run = getattr(requested, field.name), getattr(leg, field.name)
+    for field in dataclasses.fields(Stage):
+        asked, run = getattr(requested, field.name), getattr(stage, field.name)
         if field.name not in _NO_SETTING and asked != run:
             name = _SETTINGS.get(field.name, field.name.replace("_", " "))
             shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
@@ -268,7 +268,7 @@ def differences(requested: Leg, leg: Leg) -> str:
 
 
 _NO_SETTING = {"first_example", "because", "rollback", "first_flag", "first_update"}
-"""Fields of a leg that say where and why it begins."""
+"""Fields of a stage that say where and why it begins."""
 
 _SETTINGS = {
     "batch_size": "batch",

@@ -35,7 +35,7 @@ _QUALITY = {
 _ENDED = {
     Outcome.DONE: "reached its end",
     Outcome.STOPPED: "stopped on request",
-    Outcome.DIED: "died",
+    Outcome.CRASHED: "crashed",
     Outcome.REFUSED: "refused to go on",
 }
 
@@ -192,8 +192,8 @@ def numbers(seen: Mapping[str, object]) -> str:
 def requested_and_run(facts: Facts) -> list[str]:
     """Return the lines of the section about where the run departed from what was asked for."""
     title = ["## Requested and run", ""]
-    if not facts.legs:
-        return [*title, "course.json could not be read."]
+    if not facts.stages:
+        return [*title, "run_plan.json could not be read."]
     if not facts.findings.changes:
         return [*title, "The run kept to the settings that were requested."]
     rows = [

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.model.events import number
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.outcomes import Outcome
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from orchestrator.formatting.text import duration, times
 from orchestrator.report import phases as rules
 from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
@@ -63,7 +63,7 @@ def _iteration(seen: Mapping[str, Any], attempt: Attempt | None) -> int | None:
     place = seen.get("iteration", seen.get("first_flag"))
     if isinstance(place, int):
         return place
-    return attempt.last_iteration if attempt is not None and attempt.outcome == Outcome.DIED else None
+    return attempt.last_iteration if attempt is not None and attempt.outcome == Outcome.CRASHED else None
 
 
 def _price(
@@ -75,7 +75,7 @@ def _price(
     slept = incident.evidence.get("slept_s")
     if incident.code == "slept" and isinstance(slept, int | float):
         return Cost(repeated=0, lost_s=float(slept))
-    if attempt is None or attempt.outcome != Outcome.DIED or incident.code != attempt.reason:
+    if attempt is None or attempt.outcome != Outcome.CRASHED or incident.code != attempt.reason:
         return Cost(repeated=None, lost_s=None)
     return cost(attempt, attempts, points)
 
@@ -85,7 +85,7 @@ def _with_quality(words: Told, incident: Incident, attempts: Sequence[Attempt]) 
     if not words.answer or incident.attempt is None:
         return words.answer
     after = next((one for one in attempts if one.number > incident.attempt and one.quality), None)
-    died = any(one.number == incident.attempt and one.outcome == Outcome.DIED for one in attempts)
+    died = any(one.number == incident.attempt and one.outcome == Outcome.CRASHED for one in attempts)
     return f"{words.answer} Resume quality: {after.quality}." if died and after is not None else words.answer
 
 
@@ -147,17 +147,19 @@ def guilty(incidents: Sequence[Incident]) -> tuple[GuiltyRow, ...]:
     return tuple(GuiltyRow(place=place, loss=loss) for place, loss in ranked)
 
 
-def changes(legs: Sequence[Leg], batch_size: int | None) -> tuple[Change, ...]:
+def changes(stages: Sequence[Stage], batch_size: int | None) -> tuple[Change, ...]:
     """Return where the run departed from what was requested.
 
     Args:
-        legs: of the course; the first is what was requested.
+        stages: of the run plan; the first is what was requested.
         batch_size: rows per iteration; None where that is not known.
     """
-    if not legs:
+    if not stages:
         return ()
-    rows = batch_size or legs[0].batch_size
+    rows = batch_size or stages[0].batch_size
     return tuple(
-        Change(first_iteration=leg.first_example // rows, changes=differences(legs[0], leg), because=leg.because)
-        for leg in legs[1:]
+        Change(
+            first_iteration=stage.first_example // rows, changes=differences(stages[0], stage), because=stage.because
+        )
+        for stage in stages[1:]
     )

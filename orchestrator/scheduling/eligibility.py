@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from jobs.model.job import Dependency, Job
 from jobs.model.states import Status
 from jobs.scheduling import obstacles
-from jobs.scheduling.constraints import Terms, terms_of
+from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.obstacles import Obstacle, Reading, Why
 
 if TYPE_CHECKING:
     from orchestrator.store.line import Waiting
     from orchestrator.store.store import Store
 
-Read = Callable[[Terms], Reading]
+Read = Callable[[Constraints], Reading]
 """Returns what the machine says of itself, as far as these terms ask."""
 
-Room = Callable[["Waiting"], Obstacle | None]
+MemoryAdmission = Callable[["Waiting"], Obstacle | None]
 """Says whether a job fits beside those that run."""
 
 
@@ -36,7 +36,7 @@ class Turn:
     """A job of the line, and what keeps it from training now."""
 
     job: Job
-    terms: Terms
+    constraints: Constraints
     obstacle: Obstacle | None  # None where it may start
 
     @property
@@ -51,7 +51,7 @@ def turns(
     now: float,
     zone: tzinfo | None,
     read: Read,
-    room: Room = anything_fits,
+    room: MemoryAdmission = anything_fits,
     device: Obstacle | None = None,
 ) -> list[Turn]:
     """Return the jobs that wait for their turn, in its order, and what keeps each from training now.
@@ -77,21 +77,21 @@ def _turns(
     now: float,
     zone: tzinfo | None,
     read: Read,
-    room: Room,
+    room: MemoryAdmission,
     device: Obstacle | None,
 ) -> Iterator[Turn]:
     strict: Job | None = None  # the first one that may not start
     for waiting in line:
-        job, terms = waiting.job, terms_of(json.loads(waiting.spec_json))
+        job, constraints = waiting.job, constraints_of(json.loads(waiting.spec_json))
         obstacle = (
             obstacles.of_predecessors(dependencies.get(job.id, ()))
-            or obstacles.of_terms(terms, read(terms), now=now, zone=zone)
+            or obstacles.of_constraints(constraints, read(constraints), now=now, zone=zone)
             or device
             or (_behind(strict) if strict is not None else None)
             or room(waiting)
         )
-        turn = Turn(job=job, terms=terms, obstacle=obstacle)
-        if terms.strict and not turn.may_start:
+        turn = Turn(job=job, constraints=constraints, obstacle=obstacle)
+        if constraints.strict and not turn.may_start:
             strict = strict or job
         yield turn
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from jobs.model.configuration import fit_key
 from jobs.model.job import Job
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.formatting.text import size
@@ -18,10 +18,10 @@ from orchestrator.store.line import Waiting
 from orchestrator.store.store import Store
 from workers.data.measures import limit_bytes
 
-Reckoned = Callable[[JobSpec, Leg], int | None]
+Reckoned = Callable[[JobSpec, Stage], int | None]
 
 
-class Room:
+class MemoryAdmission:
     """The memory beside what runs now."""
 
     def __init__(self, store: Store, recommended: Callable[[], int], reckoned: Reckoned = lambda _, __: None) -> None:
@@ -33,7 +33,7 @@ class Room:
             reckoned: returns what a configuration that never ran will take at most, in bytes; None where that cannot
                 be told. Asked only where something runs.
         """
-        self._store, self._reckoned = store, reckoned
+        self._store, self._estimated = store, reckoned
         self._recommended = recommended
         self._running = [(job, self._takes(job)) for job in store.running()]
 
@@ -63,9 +63,9 @@ class Room:
         return max((one for one in known if one is not None), default=None)
 
     def _known(self, job: Job, spec: JobSpec) -> int | None:
-        leg = self._store.course(job.id, spec).legs[-1]
-        fit = self._store.fit(fit_key(spec, leg))
-        return fit.peak_bytes if fit is not None and fit.peak_bytes else self._reckoned(spec, leg)
+        stage = self._store.run_plan(job.id, spec).stages[-1]
+        fit = self._store.fit(fit_key(spec, stage))
+        return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimated(spec, stage)
 
 
 def _obstacle(text: str) -> Obstacle:

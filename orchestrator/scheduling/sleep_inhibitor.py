@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from jobs.scheduling.constraints import Terms
+from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import Why
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.scheduling.eligibility import Turn
 from workers.system.awake import Awake
 
@@ -18,16 +18,16 @@ LONGEST_S = 4 * 3600.0
 """A window that opens later leaves the machine to its user, and to its own sleep, for a while."""
 
 
-class Vigil:
+class SleepInhibitor:
     """Of one worker; it ends with the worker at the latest."""
 
-    def __init__(self, night: Night) -> None:
+    def __init__(self, context: WorkerContext) -> None:
         """Begin without one.
 
         Args:
-            night: clocks and readings.
+            context: clocks and readings.
         """
-        self._night = night
+        self._context = context
         self._awake: Awake | None = None
 
     @property
@@ -57,7 +57,7 @@ class Vigil:
         obstacle = turn.obstacle
         if obstacle is None or obstacle.why is not Why.WINDOW_CLOSED or obstacle.until is None:
             return False
-        return obstacle.until - self._night.clock() <= LONGEST_S
+        return obstacle.until - self._context.clock() <= LONGEST_S
 
     def _on_battery(self) -> bool:
-        return self._night.read(Terms(require_ac=True)).mains is False
+        return self._context.read(Constraints(require_ac=True)).mains is False

@@ -1,4 +1,4 @@
-"""The JSON files that lq writes, as types: checkpoints, course, provenance, and the lines of events.jsonl.
+"""The JSON files that lq writes, as types: checkpoints, run plan, provenance, and the lines of events.jsonl.
 
 report.json is orchestrator/report/facts.py. What earlier versions did not write yet is NotRequired.
 """
@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from configs.data_files import DataFacts
 from jobs.model.outcomes import Outcome, Quality, Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 
 # --- events.jsonl ---
 
@@ -39,7 +39,7 @@ class Started(Line):
     resumed_from: str | None  # name of the checkpoint; null for a fresh start
     iteration: int  # completed iterations when it begins
     resume_quality: Quality
-    leg: NotRequired[int]  # index of the leg of the course that it begins on
+    stage: NotRequired[int]  # index of the stage of the run plan that it begins on
 
 
 class Lengths(TypedDict):
@@ -301,7 +301,7 @@ class CheckpointState(TypedDict):
     version: Literal[1]
     iteration: int  # completed iterations
     examples_seen: int  # rows that were trained, or passed over
-    leg: int  # index of the leg of the course that it was trained on
+    stage: int  # index of the stage of the run plan that it was trained on
     updates: int  # optimizer updates
     finite: NotRequired[bool]  # every weight and moment is a finite number
     random_key: tuple[int, int]  # MLX's, its high half first
@@ -331,11 +331,11 @@ class CheckpointManifest(TypedDict):
 # --- the job's folder ---
 
 
-class CourseFile(TypedDict):
-    """The legs of the run so far."""
+class RunPlanFile(TypedDict):
+    """The stages of the run so far."""
 
     version: Literal[2]
-    legs: list[Leg]  # in the order in which they were decided
+    stages: list[Stage]  # in the order in which they were decided
 
 
 class Submitted(TypedDict):

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select, update
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Attempt, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.policies.retry import Death
+from jobs.policies.retry import Crash
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.leases import require_lease
@@ -75,7 +75,7 @@ class AttemptRecords(Database):
         with self.reading() as db:
             return [to_attempt(row) for row in db.execute(query).mappings()]
 
-    def deaths(self, job_id: int) -> list[Death]:
+    def crashes(self, job_id: int) -> list[Crash]:
         """Return the deaths since the last retry, oldest first, each with its reason and the new iterations it brought.
 
         New are the iterations beyond the furthest of all attempts before it, those before the retry included; where
@@ -85,18 +85,18 @@ class AttemptRecords(Database):
             NoSuchJob: no job has this id.
         """
         with self.reading() as db:
-            counted_from = db.execute(select(jobs.c.deaths_from).where(jobs.c.id == job_id)).scalar()
+            counted_from = db.execute(select(jobs.c.crashes_from).where(jobs.c.id == job_id)).scalar()
         if counted_from is None:
             raise no_such_job(job_id)
         back = self._user_went_back(job_id)
-        deaths, furthest = [], 0
+        crashes, furthest = [], 0
         for attempt in self.attempts(job_id):
             furthest = min([furthest, *(to for after, to in back if after == attempt.number - 1)])
             reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
-            if attempt.number > counted_from and attempt.outcome == Outcome.DIED:
-                deaths.append(Death(gained=max(0, reached - furthest), reason=attempt.reason or Reason.LOST))
+            if attempt.number > counted_from and attempt.outcome == Outcome.CRASHED:
+                crashes.append(Crash(gained=max(0, reached - furthest), reason=attempt.reason or Reason.LOST))
             furthest = max(furthest, reached)
-        return deaths
+        return crashes
 
     def _user_went_back(self, job_id: int) -> list[tuple[int, int]]:
         """Return after which attempt the user went back, and to which iteration, each time."""
@@ -105,12 +105,12 @@ class AttemptRecords(Database):
             rows = db.execute(seen.where(incidents.c.code == USER_WENT_BACK))
             return [(row.attempt, int(row.evidence["back_to"])) for row in rows]
 
-    def other_deaths(self, job_id: int, *, reason: str, since: float) -> list[int]:
+    def other_crashes(self, job_id: int, *, reason: str, since: float) -> list[int]:
         """Return the other jobs of which an attempt died for this reason since then."""
         query = (
             select(attempts.c.job_id)
             .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
-            .where(attempts.c.outcome == Outcome.DIED, attempts.c.reason == reason)
+            .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
         )
         with self.reading() as db:
             return sorted(set(db.execute(query).scalars()))  # in SQL it would read every attempt in their order

@@ -11,12 +11,12 @@ from sqlalchemy import delete, insert
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status, require_legal
-from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.job_records import change, read_job, requeue, require_free_paths
-from orchestrator.store.tables import dependencies, legs
+from orchestrator.store.run_plans import append_stage
+from orchestrator.store.tables import dependencies, stages
 
 BEING_EDITED = "being edited"
 """How the detail of a job begins that is held for the time of an edit."""
@@ -67,7 +67,7 @@ class Edits(Database):
         priority: int | None,
         group: str | None,
         spec_json: str,
-        leg: Leg | None,
+        stage: Stage | None,
         after: Sequence[tuple[int, bool]],
         adapter_path: str | None,
         prepare: Callable[[int], Path],
@@ -82,7 +82,7 @@ class Edits(Database):
             priority: None leaves it, and its place in the line, as they are.
             group: the group it is in.
             spec_json: the JobSpec.
-            leg: appended to the course, where the settings asked for are known not to fit.
+            stage: appended to the run plan, where the settings asked for are known not to fit.
             after: ids of the jobs that must have ended first, and whether any end of them will do.
             adapter_path: where it publishes; no other live job may.
             prepare: gives the filled folder its name and returns it; called inside the transaction.
@@ -101,9 +101,9 @@ class Edits(Database):
             if priority is not None:
                 row |= {"priority": priority, "place": None}
             change(db, job_id, row | {"job_dir": str(prepare(job_id))})
-            db.execute(delete(legs).where(legs.c.job_id == job_id))
-            if leg is not None:
-                append_leg(db, job_id, leg, now)
+            db.execute(delete(stages).where(stages.c.job_id == job_id))
+            if stage is not None:
+                append_stage(db, job_id, stage, now)
             db.execute(delete(dependencies).where(dependencies.c.job_id == job_id))
             for other, any_end in after:
                 db.execute(insert(dependencies).values(job_id=job_id, on_job_id=other, any_end=any_end))

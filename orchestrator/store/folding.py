@@ -91,7 +91,7 @@ class Fold:
             first_iteration=iteration,
             resumed_from=_text(data.get("resumed_from")),
             quality=_text(data.get("resume_quality")),
-            leg=_whole(data.get("leg")),
+            stage=_whole(data.get("stage")),
         )
         self.job["iteration"] = iteration
         self.rewound[event.attempt] = iteration

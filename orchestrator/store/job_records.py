@@ -13,16 +13,16 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, inse
 from jobs.model.errors import NoSuchJob, NotAllowed
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, LIVE, Status, require_legal
-from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
+from orchestrator.store.run_plans import append_stage
 from orchestrator.store.tables import attempts, dependencies, jobs
 
 if TYPE_CHECKING:
-    from jobs.policies.after_attempt import Wish
+    from jobs.policies.decision import StopRequest
 
 AT_WORKER_START = "at_worker_start"
 """`resumes` of a job that was paused only because its worker went home."""
@@ -41,7 +41,7 @@ _QUEUED: dict[str, Any] = {
     "detail": None,
     "not_before": None,
     "ended_at": None,
-    "wish": None,
+    "stop_request": None,
     "resumes": None,
 }
 
@@ -68,7 +68,7 @@ class JobRecords(Database):
         spec_json: str,
         prepare: Callable[[int], Path],
         now: float,
-        leg: Leg | None = None,
+        stage: Stage | None = None,
         group: str | None = None,
         after: Sequence[tuple[int, bool]] = (),
         adapter_path: str | None = None,
@@ -85,7 +85,7 @@ class JobRecords(Database):
             prepare: makes the folder for an id and returns its absolute path; called inside the transaction, so its
                 exception undoes the job. What it left on the disk is its own to remove.
             now: unix seconds.
-            leg: appended to the course at once, where the settings asked for are known not to fit.
+            stage: appended to the run plan at once, where the settings asked for are known not to fit.
             group: the group it joins.
             after: ids of the jobs that must have ended first, and whether any end of them will do.
             adapter_path: where the job publishes; no other live job may.
@@ -102,8 +102,8 @@ class JobRecords(Database):
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
             job_id: int = db.execute(new).scalar_one()
             db.execute(update(jobs).where(jobs.c.id == job_id).values(job_dir=str(prepare(job_id))))
-            if leg is not None:
-                append_leg(db, job_id, leg, now)
+            if stage is not None:
+                append_stage(db, job_id, stage, now)
             for other, any_end in after:
                 db.execute(insert(dependencies).values(job_id=job_id, on_job_id=other, any_end=any_end))
             job = read_job(db, job_id)
@@ -182,7 +182,7 @@ class JobRecords(Database):
             ).scalar()
             return due
 
-    def ask(self, job_id: int, wish: Wish, now: float) -> Job:
+    def ask(self, job_id: int, stop_request: StopRequest, now: float) -> Job:
         """Ask a running job for something; its worker acts on it. A stronger wish stays: cancel, pause, worker_stop.
 
         Raises:
@@ -193,8 +193,8 @@ class JobRecords(Database):
             job = read_job(db, job_id)
             if job.status is not Status.RUNNING:
                 raise NotAllowed(f"job {job_id} is {job.status}, not running; see: lq show {job_id}")
-            if _STRENGTH[wish] > _STRENGTH[job.wish]:
-                change(db, job_id, {"wish": wish})
+            if _STRENGTH[stop_request] > _STRENGTH[job.stop_request]:
+                change(db, job_id, {"stop_request": stop_request})
             return read_job(db, job_id)
 
     def cancel(self, job_id: int, now: float) -> Job:
@@ -208,7 +208,7 @@ class JobRecords(Database):
             job = read_job(db, job_id)
             require_legal(job_id, job.status, Status.CANCELLED)
             running = job.status is Status.RUNNING
-            change(db, job_id, {"wish": "cancel"} if running else _CANCELLED | {"ended_at": now})
+            change(db, job_id, {"stop_request": "cancel"} if running else _CANCELLED | {"ended_at": now})
             return read_job(db, job_id)
 
     def retry(self, job_id: int, now: float) -> Job:
@@ -231,7 +231,7 @@ class JobRecords(Database):
             require_legal(job_id, job.status, Status.QUEUED)
             path = _adapter_path(db, job_id)
             require_free_paths(db, [path] if path is not None else [])
-            change(db, job_id, _QUEUED | {"deaths_from": job.attempts})
+            change(db, job_id, _QUEUED | {"crashes_from": job.attempts})
             return read_job(db, job_id)
 
     def mark_cleaned(self, job_id: int, now: float) -> None:

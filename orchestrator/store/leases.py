@@ -12,17 +12,17 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status, require_legal
-from orchestrator.store.courses import append_leg
 from orchestrator.store.database import Database
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import AT_WORKER_START, change, in_line, queue_due, read_job, select_jobs
 from orchestrator.store.observations import let_go
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity, to_job
+from orchestrator.store.run_plans import append_stage
 from orchestrator.store.tables import attempts, jobs, queue
 
 if TYPE_CHECKING:
-    from jobs.policies.after_attempt import Decision
+    from jobs.policies.decision import Decision
 
 
 class Leases(Database):
@@ -101,9 +101,9 @@ class Leases(Database):
         """
         with self.writing() as db:
             job = require_lease(db, job_id, owner)
-            decision = _with_late_wish(decision, job.wish)
+            decision = _with_late_wish(decision, job.stop_request)
             require_legal(job_id, job.status, decision.status)
-            by_worker = decision.status is Status.PAUSED and job.wish == "worker_stop"
+            by_worker = decision.status is Status.PAUSED and job.stop_request == "worker_stop"
             values = {
                 "status": decision.status,
                 "reason": decision.reason,
@@ -111,13 +111,13 @@ class Leases(Database):
                 "not_before": decision.not_before,
                 "ended_at": now if decision.status in ENDED else None,
                 "resumes": AT_WORKER_START if by_worker else None,
-                "wish": None,
+                "stop_request": None,
                 "heartbeat_at": None,
             }
             change(db, job_id, values | from_identity(None, "owner"))
             db.execute(update(attempts).where(attempts.c.job_id == job_id).values(settled=True))
-            if decision.leg is not None:
-                append_leg(db, job_id, decision.leg, now)
+            if decision.stage is not None:
+                append_stage(db, job_id, decision.stage, now)
             if decision.back_to is not None:
                 let_go(db, job_id, decision.back_to)
             insert_incidents(db, incidents)
@@ -148,13 +148,13 @@ def _owned_by(owner: ProcessIdentity | None) -> ColumnElement[bool]:
     )
 
 
-def _with_late_wish(decision: Decision, wish: str | None) -> Decision:
+def _with_late_wish(decision: Decision, stop_request: str | None) -> Decision:
     # policy.decide leaves no job waiting that has a wish, nor paused that is to be cancelled: such a wish is newer
-    if wish == "cancel" and decision.status in (Status.WAITING, Status.PAUSED):
+    if stop_request == "cancel" and decision.status in (Status.WAITING, Status.PAUSED):
         status, detail = Status.CANCELLED, "cancelled by the user"
-    elif wish is not None and decision.status is Status.WAITING:
+    elif stop_request is not None and decision.status is Status.WAITING:
         status, detail = Status.PAUSED, f"paused by the user; before: {decision.detail}"
-        if wish == "worker_stop":
+        if stop_request == "worker_stop":
             detail = f"paused with the worker; goes on when a worker starts; before: {decision.detail}"
     else:
         return decision

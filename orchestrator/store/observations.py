@@ -10,13 +10,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jobs.model.events import Event, Kind
 from jobs.model.job import CheckpointRecord, Incident, ProgressPoint, Validation
-from jobs.model.run_plan import Leg
-from orchestrator.store.courses import append_leg
+from jobs.model.run_plan import Stage
 from orchestrator.store.database import Database
 from orchestrator.store.folding import Fold
 from orchestrator.store.incident_records import insert_incidents
 from orchestrator.store.job_records import change, no_such_job
 from orchestrator.store.rows import fields_of, to_checkpoint, to_point, to_validation
+from orchestrator.store.run_plans import append_stage
 from orchestrator.store.tables import attempts, checkpoints, facts, jobs, points, validations
 
 _T = TypeVar("_T")
@@ -103,18 +103,18 @@ class Observations(Database):
         """Return the checkpoints the child reported, as `points` does."""
         return _series(self, checkpoints, CheckpointRecord, to_checkpoint, job_id, superseded=superseded)
 
-    def go_back(self, job_id: int, leg: Leg, iteration: int, incident: Incident, *, now: float) -> None:
-        """Append a leg that goes back, before an attempt begins; what was seen beyond its beginning is let go.
+    def go_back(self, job_id: int, stage: Stage, iteration: int, incident: Incident, *, now: float) -> None:
+        """Append a stage that goes back, before an attempt begins; what was seen beyond its beginning is let go.
 
         Args:
-            job_id: whose course.
-            leg: the leg.
+            job_id: whose run plan.
+            stage: the stage.
             iteration: where it begins.
             incident: tells it.
             now: unix seconds.
         """
         with self.writing() as db:
-            append_leg(db, job_id, leg, now)
+            append_stage(db, job_id, stage, now)
             let_go(db, job_id, iteration)
             insert_incidents(db, [incident])
 

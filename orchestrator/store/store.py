@@ -9,7 +9,6 @@ from sqlalchemy import text
 
 from jobs.model.errors import StoreUnusable
 from orchestrator.store.attempt_records import AttemptRecords
-from orchestrator.store.courses import Courses
 from orchestrator.store.edits import Edits
 from orchestrator.store.group_records import GroupRecords
 from orchestrator.store.incident_records import IncidentRecords
@@ -20,6 +19,7 @@ from orchestrator.store.naming import Naming
 from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
+from orchestrator.store.run_plans import RunPlans
 from orchestrator.store.sights import Sights
 from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
@@ -33,7 +33,7 @@ class Store(
     Line,
     Leases,
     AttemptRecords,
-    Courses,
+    RunPlans,
     Observations,
     IncidentRecords,
     Outbox,

@@ -66,14 +66,14 @@ class JobColumns(TypedColumns):
     started_at: Named[float | None] = Column(Number)
     ended_at: Named[float | None] = Column(Number)
     not_before: Named[float | None] = Column(Number)
-    wish: Named[str | None]
+    stop_request: Named[str | None]
     resumes: Named[str | None]  # at_worker_start, where the worker paused the job
     owner_pid: Named[int | None]
     owner_create_time: Named[float | None] = Column(Number)
     owner_boot_id: Named[str | None]
     heartbeat_at: Named[float | None] = Column(Number)
     attempts: Named[int] = Column(server_default=text("0"))
-    deaths_from: Named[int] = Column(server_default=text("0"))  # deaths of attempts after this number count
+    crashes_from: Named[int] = Column(server_default=text("0"))  # deaths of attempts after this number count
     events_offset: Named[int] = Column(server_default=text("0"))  # bytes of events.jsonl ingested
     last_event_at: Named[float | None] = Column(Number)
     iteration: Named[int] = Column(server_default=text("0"))
@@ -123,7 +123,7 @@ class AttemptColumns(TypedColumns):
     outcome: Named[str | None]
     reason: Named[str | None]
     detail: Named[str | None]
-    leg: Named[int | None]  # index of the course's leg it began on
+    stage: Named[int | None]  # index of the run plan's stage it began on
     stderr_tail: Named[str | None]  # last lines of its own output, where it died
     settled: Named[bool] = Column(server_default=text("0"))  # a Decision about its end was carried out
 
@@ -259,8 +259,8 @@ outbox = Table(
 )
 
 
-class LegColumns(TypedColumns):
-    """A leg that a Decision appended to a job's course; the first, as requested, is in the spec."""
+class StageColumns(TypedColumns):
+    """A stage that a Decision appended to a job's run plan; the first, as requested, is in the spec."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int] = Column(ForeignKey("jobs.id"))
@@ -268,7 +268,7 @@ class LegColumns(TypedColumns):
     content: Named[dict[str, Any]] = Column(_json())
 
 
-legs = Table("legs", metadata, LegColumns, Index("ix_legs_job_id", "job_id"))
+stages = Table("stages", metadata, StageColumns, Index("ix_stages_job_id", "job_id"))
 
 
 class FitColumns(TypedColumns):

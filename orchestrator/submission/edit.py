@@ -1,6 +1,6 @@
 """`lq edit`: the settings of a job that never ran, replaced as if it had been submitted so.
 
-The job is held from the first look at its text until the new one is taken or not. Its spec, folder, course and
+The job is held from the first look at its text until the new one is taken or not. Its spec, folder, run plan and
 predecessors change in one transaction: the new files lie in a folder of their own, and the job's row says which folder
 is its own. A killed lq leaves the job as it was, but held, with a reason that says what to do.
 """
@@ -117,8 +117,8 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
         NotAllowed: the job was let go on meanwhile, or its adapter_path was taken.
     """
     spec, before = new.loaded.spec, Path(edit.was.job_dir)
-    with staging.opened(app.home.jobs) as stage:
-        folder = stage.filled(lambda place: _fill(place, edit, new))
+    with staging.opened(app.home.jobs) as staging_folder:
+        folder = staging_folder.filled(lambda place: _fill(place, edit, new))
         with app.store.together():
             app.store.replace_spec(
                 edit.was.id,
@@ -127,7 +127,7 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
                 priority=spec.lq.priority if spec.lq.priority != edit.spec.lq.priority else None,
                 group=spec.lq.group,
                 spec_json=spec.model_dump_json(),
-                leg=submit.known_to_fit(app, spec),
+                stage=submit.known_to_fit(app, spec),
                 after=submit.predecessors(app, spec),
                 adapter_path=spec.adapter_path,
                 prepare=lambda job_id: staging.moved_beside(

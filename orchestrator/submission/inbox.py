@@ -71,7 +71,7 @@ class Inbox:
         """Begin with nothing seen.
 
         Args:
-            app: store, settings, doorbell and the place.
+            app: store, settings, wake-up queue and the place.
             over: set when the worker goes home: nothing is submitted any more.
             clock: unix seconds.
             awake: seconds, for how long a file has rested.
@@ -231,7 +231,7 @@ class Inbox:
         if self.over.is_set() or look_at(file) != looks:
             return []  # the next worker's, or written while it was checked
         jobs = before or enqueue_all(self._app, checked, dropped_sha256=sha256)
-        self._app.doorbell.ring()
+        self._app.wakeup.wake()
         return jobs
 
     # --- where it ends ---
@@ -268,7 +268,7 @@ class Inbox:
             heard = ["unknown yet"]
         added = self._app.store.add_message(message, self._clock()) if heard else None
         if added is not None:
-            self._app.doorbell.ring_for_delivery(added.id)
+            self._app.wakeup.wake_for_delivery(added.id)
 
     def _postpone(self) -> None:
         self._not_before = self._awake() + TRY_AGAIN_S
@@ -285,11 +285,11 @@ class Porter(threading.Thread):
 
     def run(self) -> None:
         """Look whenever there is a hint, and every few seconds without one."""
-        from orchestrator.core.file_watch import FolderBell
+        from orchestrator.core.file_watch import FolderWatch
 
         soon = self._inbox.look()
-        with FolderBell(self._inbox.folder) as bell:
-            self._wake = bell.ring
+        with FolderWatch(self._inbox.folder) as bell:
+            self._wake = bell.wake
             while not self._over.wait(CALM_S):
                 bell.wait(SOON_S if soon else LOOK_S)
                 if not self._over.is_set():

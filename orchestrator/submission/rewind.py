@@ -1,8 +1,9 @@
 """`lq retry --fresh` and `--from`: the user gives up what was trained after some iteration.
 
-It is what a rollback does: a leg is appended that begins there, so every later checkpoint is off the course and never
-used, and what was reported of it is let go, all in the transaction that queues the job. A trainer that starts finds
-the newest checkpoint that is left on the course, or none and begins at the beginning.
+It is what a rollback does: a stage is appended that begins there, so every later checkpoint is off the run plan and
+never used, and what was reported of it is let go, all in the transaction that queues the job. A trainer that starts
+finds
+the newest checkpoint that is left on the run plan, or none and begins at the beginning.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid, NotAllowed
 from jobs.model.job import Incident, Job
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.store.attempt_records import USER_WENT_BACK
@@ -29,7 +30,7 @@ _MOST_NAMED = 12
 class WayBack:
     """Where a job begins again."""
 
-    leg: Leg
+    stage: Stage
     iteration: int  # completed; 0 for the beginning
     given_up: int  # iterations
     text: str  # one line for a person, after "job 3 queued; "
@@ -47,19 +48,19 @@ def way_back(app: App, job: Job, iteration: int) -> WayBack:
         NotAllowed: no whole checkpoint of that iteration is kept; those that are get named.
     """
     spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
-    course = app.store.course(job.id, spec)
+    run_plan = app.store.run_plan(job.id, spec)
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
         return WayBack(
-            leg=_from_the_beginning(app, spec, course),
+            stage=_from_the_beginning(app, spec, run_plan),
             iteration=0,
             given_up=given_up,
             text=f"begins again at iteration 0{lost}",
         )
-    checkpoint = _kept(job, course, iteration)
+    checkpoint = _kept(job, run_plan, iteration)
     return WayBack(
-        leg=_from(checkpoint, spec, course),
+        stage=_from(checkpoint, spec, run_plan),
         iteration=iteration,
         given_up=given_up,
         text=f"goes on from iteration {iteration:,}{lost}",
@@ -80,7 +81,7 @@ def go(app: App, job: Job, way: WayBack, now: float) -> Job:
     """
     app.store.retry(job.id, now)
     if job.attempts:
-        app.store.go_back(job.id, way.leg, way.iteration, _incident(job, way, now), now=now)
+        app.store.go_back(job.id, way.stage, way.iteration, _incident(job, way, now), now=now)
     return app.store.job(job.id)
 
 
@@ -100,22 +101,22 @@ def _typed(job: Job, way: WayBack) -> str:
     return f"lq retry {job.id} " + (f"--from {way.iteration}" if way.iteration else "--fresh")
 
 
-def _from_the_beginning(app: App, spec: JobSpec, course: Course) -> Leg:
-    """Return the leg of a run that begins anew: as requested, but for what was learned about memory and bad rows."""
-    leg = known_to_fit(app, spec) or Course.requested(spec).legs[0]
-    learned = "" if leg.because == "requested" else f"; {leg.because}"
+def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
+    """Return the stage of a run that begins anew: as requested, but for what was learned about memory and bad rows."""
+    stage = known_to_fit(app, spec) or RunPlan.requested(spec).stages[0]
+    learned = "" if stage.because == "requested" else f"; {stage.because}"
     return dataclasses.replace(
-        leg,
-        quarantined=course.legs[-1].quarantined,  # they would make the loss non-finite twice again
+        stage,
+        quarantined=run_plan.stages[-1].quarantined,  # they would make the loss non-finite twice again
         because=f"the user went back to the beginning{learned}",
     )
 
 
-def _from(checkpoint: Checkpoint, spec: JobSpec, course: Course) -> Leg:
-    """Return the leg of a run that goes on from a checkpoint under the settings it had last."""
+def _from(checkpoint: Checkpoint, spec: JobSpec, run_plan: RunPlan) -> Stage:
+    """Return the stage of a run that goes on from a checkpoint under the settings it had last."""
     updates = int(checkpoint.state().get("updates", checkpoint.iteration // spec.grad_accumulation_steps))
-    last = course.legs[-1]
-    return last.going_on(
+    last = run_plan.stages[-1]
+    return last.continued(
         checkpoint.iteration * spec.batch_size,
         because=f"the user went back to iteration {checkpoint.iteration:,}",
         first_update=min(last.first_update, updates),  # else a climb of the learning rate would wait for its beginning
@@ -123,7 +124,7 @@ def _from(checkpoint: Checkpoint, spec: JobSpec, course: Course) -> Leg:
     )
 
 
-def _kept(job: Job, course: Course, iteration: int) -> Checkpoint:
+def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
     """Return the whole checkpoint of an iteration.
 
     Raises:
@@ -131,23 +132,23 @@ def _kept(job: Job, course: Course, iteration: int) -> Checkpoint:
     """
     job_dir = JobDir(Path(job.job_dir))
     there = storage.listed(job_dir.checkpoints)
-    on_course = [one for one in there if _is_on(course, one)]
+    on_run_plan = [one for one in there if _is_on(run_plan, one)]
     found = next((one for one in there if one.iteration == iteration), None)
-    if found is None or found not in on_course:
+    if found is None or found not in on_run_plan:
         why = "is kept" if found is None else "can be gone on from: the run had gone back before it"
-        instead = _instead(job_dir, on_course, iteration)
+        instead = _instead(job_dir, on_run_plan, iteration)
         raise NotAllowed(f"job {job.id}: no checkpoint of iteration {iteration} {why}; {instead}")
     try:
         storage.verify(found)
     except CheckpointInvalid as error:
-        others = [one for one in on_course if one != found]
+        others = [one for one in on_run_plan if one != found]
         raise NotAllowed(f"job {job.id}: {error}; {_instead(job_dir, others, iteration)}") from error
     return found
 
 
-def _is_on(course: Course, checkpoint: Checkpoint) -> bool:
+def _is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
     try:
-        return storage.is_on(course, checkpoint)
+        return storage.is_on(run_plan, checkpoint)
     except CheckpointInvalid:
         return False
 

@@ -16,7 +16,7 @@ from pathlib import Path
 _PREFIX = ".submit-"
 
 
-class Stage:
+class StagingFolder:
     """The place of one submit."""
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class Stage:
 
 
 @contextmanager
-def opened(jobs: Path) -> Iterator[Stage]:
+def opened(jobs: Path) -> Iterator[StagingFolder]:
     """Give a place to fill folders in; what is left in it at the end goes.
 
     Args:
@@ -49,7 +49,7 @@ def opened(jobs: Path) -> Iterator[Stage]:
             shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=jobs))
     try:
-        yield Stage(path)
+        yield StagingFolder(path)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -58,7 +58,7 @@ def moved(folder: Path, jobs: Path, name: str) -> Path:
     """Give a filled folder its name, and return it.
 
     Args:
-        folder: from a stage.
+        folder: from a staging_folder.
         jobs: where the folders of all jobs lie.
         name: `<id>-<slug>`.
     """
@@ -73,7 +73,7 @@ def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
     """Give a filled folder its name, another one where that is taken, and return it.
 
     Args:
-        folder: from a stage.
+        folder: from a staging_folder.
         jobs: where the folders of all jobs lie.
         name: `<id>-<slug>`.
     """

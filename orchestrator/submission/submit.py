@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.model.job import Job
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.states import ENDED, Status
 from jobs.policies import oom
 from orchestrator.core.app import App
@@ -155,16 +155,16 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one named after the file.
 
     Args:
-        app: store, settings and doorbell.
+        app: store, settings and wake-up queue.
         checked: the jobs, in their order.
         dropped_sha256: of the file in the drop folder that they come from; recorded with them.
     """
     store = app.store  # makes the home where there is none
-    with staging.opened(app.home.jobs) as stage:
+    with staging.opened(app.home.jobs) as staging_folder:
         while True:
             groups = _groups(app, checked)
             named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
-            folders = [stage.filled(functools.partial(write_folder, checked=one)) for one in named]
+            folders = [staging_folder.filled(functools.partial(write_folder, checked=one)) for one in named]
             with store.together():  # short: only what the folders are called is left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [one.loaded.spec for one in named])
@@ -174,7 +174,7 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
                     break
     for job in jobs:
         for message in store.messages(job.id):
-            app.doorbell.ring_for_delivery(message.id)
+            app.wakeup.wake_for_delivery(message.id)
     return jobs
 
 
@@ -204,7 +204,7 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
         folder: its own, filled; it gets its name now.
         dropped_sha256: of the dropped file that it comes from.
     """
-    from orchestrator.notify.job_notifications import Teller
+    from orchestrator.notify.job_notifications import JobNotifications
 
     spec = checked.loaded.spec
     known = known_to_fit(app, spec)
@@ -217,9 +217,9 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
         dropped_sha256=dropped_sha256,
         prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
-        leg=known,
+        stage=known,
         after=predecessors(app, spec),
-        announce=lambda job: Teller(app, job, spec).submitted(),
+        announce=lambda job: JobNotifications(app, job, spec).submitted(),
     )
 
 
@@ -266,30 +266,30 @@ def _ids(app: App, wanted: int | str) -> list[int]:
         return []
 
 
-def known_to_fit(app: App, spec: JobSpec) -> Leg | None:
+def known_to_fit(app: App, spec: JobSpec) -> Stage | None:
     """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
     from jobs.model.configuration import fit_key
 
-    leg = Course.requested(spec).legs[0]
+    stage = RunPlan.requested(spec).stages[0]
     teacher = None
-    while (fit := app.store.fit(fit_key(spec, leg))) is not None and not fit.fits:
+    while (fit := app.store.fit(fit_key(spec, stage))) is not None and not fit.fits:
         teacher = fit.job_id
         rung = oom.next_rung(
-            leg, first_example=0, may_repeat=False, peak_bytes=None, free_bytes=None, allow_truncation=False
+            stage, first_example=0, may_repeat=False, peak_bytes=None, free_bytes=None, allow_truncation=False
         )
-        if rung.leg is None:
+        if rung.stage is None:
             return None  # the ladder itself says so at run time, with the numbers of the day
-        leg = rung.leg
+        stage = rung.stage
     if teacher is None:
         return None
     where = f"job {teacher}" if teacher else "lq check"
-    return dataclasses.replace(leg, because=f"out_of_memory in {where}: {_difference(spec, leg)}")
+    return dataclasses.replace(stage, because=f"out_of_memory in {where}: {_difference(spec, stage)}")
 
 
-def _difference(spec: JobSpec, leg: Leg) -> str:
+def _difference(spec: JobSpec, stage: Stage) -> str:
     return (
-        f"batch {spec.batch_size} -> {leg.batch_size}, accumulation {spec.grad_accumulation_steps} -> "
-        f"{leg.grad_accumulation_steps}, gradient checkpointing {'on' if leg.grad_checkpoint else 'off'}"
+        f"batch {spec.batch_size} -> {stage.batch_size}, accumulation {spec.grad_accumulation_steps} -> "
+        f"{stage.grad_accumulation_steps}, gradient checkpointing {'on' if stage.grad_checkpoint else 'off'}"
     )
 
 
@@ -329,7 +329,7 @@ def write_folder(folder: Path, checked: Checked) -> None:
     spec, job_dir = checked.loaded.spec, JobDir(folder)
     write_atomically(job_dir.config, dump_job(spec))
     write_json(job_dir.provenance, provenance(checked))
-    write_json(job_dir.course, courses.to_json(courses.Course.requested(spec)))
+    write_json(job_dir.run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
 
 
 def provenance(checked: Checked) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from jobs.model.events import Event, Kind
 from jobs.model.job import Incident, Job
 from jobs.model.spec import JobSpec
-from jobs.scheduling.constraints import Terms, terms_of
+from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.deadline import Pace, late
 from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
-from orchestrator.core.context import Night
-from orchestrator.notify.job_notifications import Teller
+from orchestrator.core.context import WorkerContext
+from orchestrator.notify.job_notifications import JobNotifications
 from orchestrator.notify.messages import clock
 from orchestrator.store.line import Waiting
 
@@ -27,17 +27,17 @@ log = logging.getLogger("lq.lateness")
 class Forecast:
     """Of a job that trains."""
 
-    def __init__(self, night: Night, job: Job, spec: JobSpec, terms: Terms) -> None:
+    def __init__(self, context: WorkerContext, job: Job, spec: JobSpec, constraints: Constraints) -> None:
         """Begin with an attempt.
 
         Args:
-            night: store and clocks.
+            context: store and clocks.
             job: the job.
             spec: what was asked for.
-            terms: of the job.
+            constraints: of the job.
         """
-        self._night, self._job, self._spec, self._terms = night, job, spec, terms
-        self._due = terms.due(job.submitted_at, night.zone)
+        self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
+        self._due = constraints.due(job.submitted_at, context.zone)
         self._pace = Pace()
         self._iteration = job.iteration
 
@@ -53,48 +53,48 @@ class Forecast:
         if seconds is None:
             return
         left_s = seconds * (self._spec.iters - self._iteration)
-        now, zone = self._night.clock(), self._night.zone
-        found = late(self._due, now=now, left_s=left_s, window=self._terms.window, zone=zone)
+        now, zone = self._context.clock(), self._context.zone
+        found = late(self._due, now=now, left_s=left_s, window=self._constraints.window, zone=zone)
         if found is not None:
             self._due = None
-            _tell(self._night, self._job, self._spec, due=found.due, expected=found.expected)
+            _tell(self._context, self._job, self._spec, due=found.due, expected=found.expected)
 
 
-class Lookout:
+class DeadlineWatch:
     """Over the jobs that wait for their turn: the plan of the queue is made anew every ten minutes, where one has a
     deadline that is not lost yet. A process of its own makes it: it reads models and data.
     """
 
-    def __init__(self, night: Night) -> None:
+    def __init__(self, context: WorkerContext) -> None:
         """Begin with nothing known.
 
         Args:
-            night: store and clocks.
+            context: store and clocks.
         """
-        self._night = night
+        self._context = context
         self._planned_at = float("-inf")
 
     def look(self) -> None:
         """Tell of the jobs in the line whose deadline is lost."""
-        night = self._night
+        context = self._context
         due = list(self._due())
-        if not due or night.awake() - self._planned_at < PLAN_EVERY_S:
+        if not due or context.awake() - self._planned_at < PLAN_EVERY_S:
             return
-        self._planned_at = night.awake()
-        ends = planned_ends(night.app)
+        self._planned_at = context.awake()
+        ends = planned_ends(context.app)
         for waiting, at in due:
-            now, end = night.clock(), ends.get(waiting.job.id)
+            now, end = context.clock(), ends.get(waiting.job.id)
             left_s = max(0.0, (end or now) - now)
-            if late(at, now=now, left_s=left_s, window=None, zone=night.zone) is not None:
+            if late(at, now=now, left_s=left_s, window=None, zone=context.zone) is not None:
                 spec = JobSpec.model_validate_json(waiting.spec_json)
-                _tell(night, waiting.job, spec, due=at, expected=end)
+                _tell(context, waiting.job, spec, due=at, expected=end)
 
     def _due(self) -> Iterator[tuple[Waiting, float]]:
         """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
-        night = self._night
-        for waiting in night.app.store.line():
-            at = terms_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, night.zone)
-            if at is not None and not _told(night, waiting.job.id, at):
+        context = self._context
+        for waiting in context.app.store.line():
+            at = constraints_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, context.zone)
+            if at is not None and not _told(context, waiting.job.id, at):
                 yield waiting, at
 
 
@@ -105,26 +105,26 @@ def planned_ends(app: App) -> dict[int, float]:
     return {int(job["id"]): float(job["end"]) for job in jobs if job["end"] is not None}
 
 
-def _told(night: Night, job_id: int, due: float) -> bool:
-    incidents = night.app.store.incidents(job_id)
+def _told(context: WorkerContext, job_id: int, due: float) -> bool:
+    incidents = context.app.store.incidents(job_id)
     return any(one.code == CODE and one.evidence.get("due") == due for one in incidents)
 
 
-def _tell(night: Night, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
+def _tell(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
     """Put the message into the outbox and record it; in this order, so that a death between the two loses neither.
 
     Args:
-        night: store and clocks.
+        context: store and clocks.
         job: the job.
         spec: what was asked for.
         due: its deadline, in unix seconds.
         expected: when it will be done, in unix seconds; None where nobody knows.
     """
-    if _told(night, job.id, due):
+    if _told(context, job.id, due):
         return
-    Teller(night.app, job, spec).tell_late(deadline=due, expected=expected, zone=night.zone)
-    by, now = clock(due, night.clock(), night.zone), night.clock()
-    then = f"at its speed done at {clock(expected, now, night.zone)}" if expected is not None else "not done"
+    JobNotifications(context.app, job, spec).tell_late(deadline=due, expected=expected, zone=context.zone)
+    by, now = clock(due, context.clock(), context.zone), context.clock()
+    then = f"at its speed done at {clock(expected, now, context.zone)}" if expected is not None else "not done"
     told = Incident(
         job_id=job.id,
         attempt=job.attempts or None,
@@ -133,5 +133,5 @@ def _tell(night: Night, job: Job, spec: JobSpec, *, due: float, expected: float 
         text=f"wanted by {by}, and {then}",
         evidence={"due": due, "expected": expected},
     )
-    night.app.store.add_incident(told)
+    context.app.store.add_incident(told)
     log.warning("job %d: %s", job.id, told.text)

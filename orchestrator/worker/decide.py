@@ -12,18 +12,18 @@ from jobs.loss.detector import Finding
 from jobs.model.configuration import fit_key
 from jobs.model.job import Attempt, Fit, Incident, Job
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies import after_attempt
-from jobs.policies.after_attempt import Decision, History
 from jobs.policies.after_loss_alarm import GUARD_REASONS
-from jobs.policies.attempt_health import Vitals
+from jobs.policies.attempt_health import AttemptHealth
+from jobs.policies.decision import Decision, History, stop_request_from
 from jobs.policies.exits import NEAR_THE_LIMIT
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.rollback import Candidate
 from jobs.scheduling.obstacles import Obstacle
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.submission.provenance import train_rows
 from orchestrator.worker import loss_guard as guard
 from orchestrator.worker.loss_guard import LossGuard
@@ -38,30 +38,30 @@ _OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
 """Deaths that say nothing about what the next job will meet: somebody sent a signal, or the machine went."""
 
 
-def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, course: Course) -> Ending:
+def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, run_plan: RunPlan) -> Ending:
     """Return an ending as it is; a run that says it is done, but whose last checkpoint is not what was written, died.
 
     Args:
         ending: as the evidence has it.
         ended: the trainer's last words.
         folder: the job's.
-        course: the legs.
+        run_plan: the stages.
     """
     if ending.outcome is not Outcome.DONE:
         return ending
-    last, bad = storage.newest_valid(folder.checkpoints, course)
+    last, bad = storage.newest_valid(folder.checkpoints, run_plan)
     if last is not None and last.iteration >= int((ended or {}).get("iteration") or 0):
         return ending
     what = bad[0] if bad else f"{folder.checkpoints} lacks its last checkpoint"
-    return Ending(outcome=Outcome.DIED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
+    return Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
 
 
 def decide(
-    night: Night,
+    context: WorkerContext,
     job: Job,
     spec: JobSpec,
     attempt: Attempt,
-    vitals: Vitals,
+    health: AttemptHealth,
     loss_guard: LossGuard,
     *,
     obstacle: Obstacle | None = None,
@@ -69,34 +69,34 @@ def decide(
     """Say what becomes of a job whose last attempt has ended.
 
     Args:
-        night: store and clocks.
+        context: store and clocks.
         job: the job.
         spec: what was asked for.
         attempt: the attempt, ended.
-        vitals: what its events said.
+        health: what its events said.
         loss_guard: what its losses said.
         obstacle: why lq had it stop for now; None where it did not.
     """
     ending = Ending(
-        outcome=Outcome(attempt.outcome or Outcome.DIED),
+        outcome=Outcome(attempt.outcome or Outcome.CRASHED),
         reason=Reason(attempt.reason or Reason.LOST),
         detail=attempt.detail or "",
     )
-    now = night.clock()
+    now = context.clock()
     return after_attempt.decide(
         ending,
         spec=spec,
-        history=dataclasses.replace(_history(night, job, spec, attempt, vitals, loss_guard, now), obstacle=obstacle),
+        history=dataclasses.replace(_history(context, job, spec, attempt, health, loss_guard, now), obstacle=obstacle),
         now=now,
         jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
     )
 
 
-def before_start(night: Night, job: Job, spec: JobSpec, attempt: Attempt, loss_guard: LossGuard) -> Decision:
+def before_start(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attempt, loss_guard: LossGuard) -> Decision:
     """Say what the loss guard's conclusion asks for before a new attempt has begun.
 
     Args:
-        night: store and clocks.
+        context: store and clocks.
         job: the job.
         spec: what was asked for.
         attempt: the last one.
@@ -104,35 +104,41 @@ def before_start(night: Night, job: Job, spec: JobSpec, attempt: Attempt, loss_g
     """
     assert loss_guard.conclusion is not None
     found = guard.concluded(loss_guard.conclusion)
-    now, vitals = night.clock(), Vitals(attempt.number, spec)
-    history = _history(night, job, spec, attempt, vitals, loss_guard, now)
+    now, health = context.clock(), AttemptHealth(attempt.number, spec)
+    history = _history(context, job, spec, attempt, health, loss_guard, now)
     return after_attempt.decide(found, spec=spec, history=history, now=now, jitter=0.0)
 
 
 def _history(
-    night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals, loss_guard: LossGuard, now: float
+    context: WorkerContext,
+    job: Job,
+    spec: JobSpec,
+    attempt: Attempt,
+    health: AttemptHealth,
+    loss_guard: LossGuard,
+    now: float,
 ) -> History:
-    store = night.app.store
+    store = context.app.store
     attempts = store.attempts(job.id)
-    course = store.course(job.id, spec)
-    leg = attempt.leg if attempt.leg is not None else len(course.legs) - 1
-    before = [one for one in attempts[:-1] if one.leg == leg]
+    run_plan = store.run_plan(job.id, spec)
+    stage = attempt.stage if attempt.stage is not None else len(run_plan.stages) - 1
+    before = [one for one in attempts[:-1] if one.stage == stage]
     return History(
-        wish=after_attempt.wish_from(store.job(job.id).wish),
-        deaths=store.deaths(job.id),
+        stop_request=stop_request_from(store.job(job.id).stop_request),
+        crashes=store.crashes(job.id),
         reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
-        leg=course.legs[leg],
-        next_example=_next_example(job, spec, course) if attempt.outcome == Outcome.DIED else 0,
-        survived=vitals.survived,
-        repeated_leg=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
-        at_its_own_limit=(vitals.memory_share or 0.0) >= NEAR_THE_LIMIT,
-        peak_bytes=vitals.peak_bytes,
+        stage=run_plan.stages[stage],
+        next_example=_next_example(job, spec, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
+        survived=health.survived,
+        repeated_stage=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
+        at_its_own_limit=(health.memory_share or 0.0) >= NEAR_THE_LIMIT,
+        peak_bytes=health.peak_bytes,
         free_bytes=processes.free_bytes(),
-        lengths=vitals.lengths,
+        lengths=health.lengths,
         conclusion=loss_guard.conclusion,
-        legs=course.legs,
+        stages=run_plan.stages,
         candidates=_candidates(loss_guard),
-        batches_per_epoch=vitals.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
+        batches_per_epoch=health.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
     )
 
 
@@ -143,9 +149,9 @@ def _candidates(loss_guard: LossGuard) -> list[Candidate]:
     return loss_guard.candidates()
 
 
-def _next_example(job: Job, spec: JobSpec, course: Course) -> int:
+def _next_example(job: Job, spec: JobSpec, run_plan: RunPlan) -> int:
     """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
-    checkpoint, _ = storage.newest_valid(JobDir(Path(job.job_dir)).checkpoints, course)
+    checkpoint, _ = storage.newest_valid(JobDir(Path(job.job_dir)).checkpoints, run_plan)
     return checkpoint.iteration * spec.batch_size if checkpoint is not None else 0
 
 
@@ -157,7 +163,7 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
         return None
     if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
         return _stopped_for_now(job, attempt, decision, now)
-    if attempt.outcome != Outcome.DIED:
+    if attempt.outcome != Outcome.CRASHED:
         return None
     at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
     where = f"at iteration {at}" if at is not None else "before its first iteration"
@@ -212,30 +218,30 @@ def has_its_own_answer(decision: Decision) -> bool:
     return decision.status is Status.WAITING and decision.reason in remedied
 
 
-def same_cause(night: Night, job: Job, attempt: Attempt, vitals: Vitals) -> str | None:
+def same_cause(context: WorkerContext, job: Job, attempt: Attempt, health: AttemptHealth) -> str | None:
     """Say why the queue should be paused: two jobs died of the same cause within ten minutes; None where none did."""
     reason = Reason(attempt.reason or Reason.LOST)
-    if attempt.outcome != Outcome.DIED or reason in _OF_THE_JOB or vitals.trained:
+    if attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or health.trained:
         return None
-    others = night.app.store.other_deaths(job.id, reason=reason, since=night.clock() - SAME_CAUSE_S)
+    others = context.app.store.other_crashes(job.id, reason=reason, since=context.clock() - SAME_CAUSE_S)
     if not others:
         return None
     both = f"jobs {others[-1]} and {job.id} both died of {reason} within ten minutes, before they trained"
     return f"{both}: {attempt.detail}"
 
 
-def remember_fit(night: Night, job: Job, spec: JobSpec, attempt: Attempt, vitals: Vitals) -> None:
+def remember_fit(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attempt, health: AttemptHealth) -> None:
     """Keep whether the configuration of an attempt fitted and how fast it was, for the next submit and for plans."""
-    legs = night.app.store.course(job.id, spec).legs
-    leg = legs[attempt.leg if attempt.leg is not None else -1]
-    failed = attempt.outcome == Outcome.DIED and attempt.reason == Reason.OUT_OF_MEMORY
-    if failed or vitals.trained:
+    stages = context.app.store.run_plan(job.id, spec).stages
+    stage = stages[attempt.stage if attempt.stage is not None else -1]
+    failed = attempt.outcome == Outcome.CRASHED and attempt.reason == Reason.OUT_OF_MEMORY
+    if failed or health.trained:
         fit = Fit(
             fits=not failed,
-            peak_bytes=vitals.peak_bytes,
+            peak_bytes=health.peak_bytes,
             job_id=job.id,
-            it_s=vitals.median_it_s,
-            start_s=vitals.start_s,
-            validation_s=vitals.validation_s,
+            it_s=health.median_it_s,
+            start_s=health.start_s,
+            validation_s=health.validation_s,
         )
-        night.app.store.remember_fit(fit_key(spec, leg), fit, night.clock())
+        context.app.store.remember_fit(fit_key(spec, stage), fit, context.clock())

@@ -26,7 +26,7 @@ VANISHED_GRACE_S = 5.0
 log = logging.getLogger("lq.surroundings")
 
 
-class Surroundings:
+class DiskWatch:
     """Of one attempt's child."""
 
     def __init__(self, app: App, job_dir: JobDir, spec: JobSpec, prune: Callable[[JobSpec], None]) -> None:

@@ -1,4 +1,4 @@
-"""Who answers the doorbell: finds the best job, looks after it, delivers what the outbox holds."""
+"""Who answers the wake-up queue: finds the best job, looks after it, delivers what the outbox holds."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from jobs.model.configuration import fit_key
 from jobs.model.errors import LqError
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.after_attempt import DISK_LOOK_S
 from jobs.scheduling.obstacles import Obstacle
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.notify import group_notifications
-from orchestrator.notify.job_notifications import Teller
-from orchestrator.notify.outbox_worker import Post
+from orchestrator.notify.job_notifications import JobNotifications
+from orchestrator.notify.outbox_worker import OutboxWorker
 from orchestrator.scheduling import device_lock, eligibility
-from orchestrator.scheduling.memory_admission import Room
-from orchestrator.scheduling.sleep_inhibitor import Vigil
+from orchestrator.scheduling.memory_admission import MemoryAdmission
+from orchestrator.scheduling.sleep_inhibitor import SleepInhibitor
 from orchestrator.thinning import Thinner
-from orchestrator.worker.attempt import Story
-from orchestrator.worker.deadlines import Lookout
+from orchestrator.worker.attempt import AttemptRunner
+from orchestrator.worker.deadlines import DeadlineWatch
 from orchestrator.worker.disk_watch import floor_of
 from orchestrator.worker.log_rotation import START_LOG_BYTES
-from orchestrator.worker.recovery import ring_for_the_lost, take_over_orphan
+from orchestrator.worker.recovery import take_over_orphan, wake_for_missed
 from workers.files.atomic import cap_log
 from workers.files.job_dir import JobDir
 from workers.system import disk
@@ -36,30 +36,30 @@ from workers.system import disk
 log = logging.getLogger("lq.shift")
 
 
-class Shift:
-    """Answers the doorbell from Huey's threads; as many jobs at a time as there are slots."""
+class Dispatcher:
+    """Answers the wake-up queue from Huey's threads; as many jobs at a time as there are slots."""
 
-    def __init__(self, night: Night, *, slots: int) -> None:
+    def __init__(self, context: WorkerContext, *, slots: int) -> None:
         """Begin with nothing to do.
 
         Args:
-            night: what every story shares.
+            context: what every story shares.
             slots: jobs at a time.
         """
-        self._night = night
+        self._context = context
         self._slots = slots
         self._lock = threading.Lock()
         self._busy: set[int] = set()  # jobs looked after now
         self._taken = 0  # slots taken
-        self._rung = False  # a bell was heard while every slot was taken
+        self._woken = False  # a bell was heard while every slot was taken
         self._choosing = threading.Lock()  # no two slots look at the same line
-        self._reckonings: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
+        self._estimates: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
         self._device_used = False  # by a verb, when it was last looked at
         self._looks_at = 0.0  # when it will be looked at again, in unix seconds
-        self._vigil = Vigil(night)
-        self._lookout = Lookout(night)
-        self._post = Post(night)
+        self._sleep_inhibitor = SleepInhibitor(context)
+        self._deadline_watch = DeadlineWatch(context)
+        self._outbox_worker = OutboxWorker(context)
         self._comparing = threading.Lock()
         self._thinner = Thinner()
 
@@ -70,36 +70,36 @@ class Shift:
         try:
             while (job := self._next()) is not None:
                 if self._taken < self._slots:
-                    self._night.app.doorbell.ring()  # another slot may find a job that fits beside this one
+                    self._context.app.wakeup.wake()  # another slot may find a job that fits beside this one
                 self._look_after(job)
         finally:
             self._free_slot()
-        if self._rung and not self._night.going_home.is_set():
-            self._rung = False
+        if self._woken and not self._context.shutting_down.is_set():
+            self._woken = False
             self.answer()
 
     def deliver(self, message_id: int) -> None:
         """Deliver a message of the outbox if it is due."""
-        self._post.deliver(message_id)
+        self._outbox_worker.deliver(message_id)
 
-    def go_home(self) -> None:
+    def shut_down(self) -> None:
         """Leave nothing behind; the stories have ended."""
-        self._vigil.end()
+        self._sleep_inhibitor.end()
 
     def tick(self) -> None:
         """A minute has passed: write the digest if its hour has come, see what came apart."""
-        cap_log(self._night.app.home.start_log, START_LOG_BYTES)
-        self._post.tick()
-        self._lookout.look()
-        ring_for_the_lost(self._night.app, self._night.clock())
-        self._thinner.tick(self._night.app.store, self._night.clock())
+        cap_log(self._context.app.home.start_log, START_LOG_BYTES)
+        self._outbox_worker.tick()
+        self._deadline_watch.look()
+        wake_for_missed(self._context.app, self._context.clock())
+        self._thinner.tick(self._context.app.store, self._context.clock())
         self._tell_of_groups()
 
     def _tell_of_groups(self) -> None:
         """Tell of groups that have ended; comparing their jobs may take longer than a minute."""
         if self._comparing.acquire(blocking=False):
             try:
-                group_notifications.tell_ended(self._night.app, self._night.clock())
+                group_notifications.publish_ended(self._context.app, self._context.clock())
             finally:
                 self._comparing.release()
 
@@ -108,7 +108,7 @@ class Shift:
     def _take_slot(self) -> bool:
         with self._lock:
             if self._taken >= self._slots:
-                self._rung = True
+                self._woken = True
                 return False
             self._taken += 1
             return True
@@ -121,9 +121,9 @@ class Shift:
 
     def _next(self) -> Job | None:
         """Return the next job to look after: one whose worker is gone comes before one that waits."""
-        if self._night.going_home.is_set():
+        if self._context.shutting_down.is_set():
             return None
-        app, owner, now = self._night.app, self._night.owner, self._night.clock()
+        app, owner, now = self._context.app, self._context.owner, self._context.clock()
         with self._choosing:
             orphan = take_over_orphan(app, owner, busy=self._busy, now=now)
             if orphan is not None:
@@ -135,21 +135,21 @@ class Shift:
 
     def _claim(self, now: float) -> Job | None:
         """Claim the first job that may start; where none may, be woken when the next one will."""
-        app, night = self._night.app, self._night
+        app, context = self._context.app, self._context
         if app.store.queue_state().paused_at is not None:
-            self._vigil.end()
+            self._sleep_inhibitor.end()
             return None
         in_use = device_lock.obstacle(app.home)
         if self._passes_by_device(in_use, now):
             return None
         room = self._room() if self._slots > 1 else eligibility.anything_fits
-        found = eligibility.turns(app.store, now=now, zone=night.zone, read=night.read, room=room, device=in_use)
+        found = eligibility.turns(app.store, now=now, zone=context.zone, read=context.read, room=room, device=in_use)
         for turn in found:
             if turn.may_start and (job := self._claimed(turn.job.id, now)) is not None:
-                self._vigil.end()  # from here on its story keeps the machine awake
+                self._sleep_inhibitor.end()  # from here on its story keeps the machine awake
                 return job
         if not self._busy:
-            self._vigil.look(found)
+            self._sleep_inhibitor.look(found)
         self._wake_at(eligibility.opens_next(found), now)
         return None
 
@@ -158,56 +158,56 @@ class Shift:
         was_used, self._device_used = self._device_used, in_use is not None
         if (in_use is not None or was_used) and now >= self._looks_at:
             self._looks_at = now + device_lock.LOOK_S
-            self._night.app.doorbell.ring(after_s=device_lock.LOOK_S)
+            self._context.app.wakeup.wake(after_s=device_lock.LOOK_S)
         return was_used and in_use is None
 
     def _claimed(self, job_id: int, now: float) -> Job | None:
         """Claim a job, unless a verb took the device a moment ago."""
-        with device_lock.kept_free(self._night.app.home) as free:
-            return self._night.app.store.claim(self._night.owner, now, only=job_id) if free else None
+        with device_lock.kept_free(self._context.app.home) as free:
+            return self._context.app.store.claim(self._context.owner, now, only=job_id) if free else None
 
-    def _room(self) -> Room:
+    def _room(self) -> MemoryAdmission:
         from orchestrator.planning import plan as planning
 
-        app = self._night.app
-        return Room(
+        app = self._context.app
+        return MemoryAdmission(
             app.store,
             lambda: planning.recommended_memory(app.store)[0],
-            self._reckoned,
+            self._estimated,
         )
 
-    def _reckoned(self, spec: JobSpec, leg: Leg) -> int | None:
+    def _estimated(self, spec: JobSpec, stage: Stage) -> int | None:
         """Return what a configuration is reckoned to take; once, since that reads its model and its data."""
         from orchestrator.planning import plan as planning
 
-        key = fit_key(spec, leg)
-        if key not in self._reckonings:
-            self._reckonings[key] = planning.most_memory(self._night.app, spec, leg)
-        return self._reckonings[key]
+        key = fit_key(spec, stage)
+        if key not in self._estimates:
+            self._estimates[key] = planning.most_memory(self._context.app, spec, stage)
+        return self._estimates[key]
 
     def _wake_at(self, moment: float | None, now: float) -> None:
         """Have the bell rung at a moment; once, however often this is asked."""
         if moment is not None and moment != self._wakes_at:
             self._wakes_at = moment
-            self._night.app.doorbell.ring(after_s=max(0.0, moment - now))
+            self._context.app.wakeup.wake(after_s=max(0.0, moment - now))
 
     def _tell_skipped(self, job: Job) -> Sequence[NewMessage]:
-        spec = JobSpec.model_validate_json(self._night.app.store.spec_json(job.id))
-        return Teller(self._night.app, job, spec).skipped(job.detail or "")
+        spec = JobSpec.model_validate_json(self._context.app.store.spec_json(job.id))
+        return JobNotifications(self._context.app, job, spec).skipped(job.detail or "")
 
     def _keep_waiting_for_space(self) -> None:
         """Let jobs that wait for disk space wait on while there is none."""
-        store, now = self._night.app.store, self._night.clock()
+        store, now = self._context.app.store, self._context.clock()
         floor = None
         for job in store.jobs(ended=0):
             due = job.status is Status.WAITING and (job.not_before or 0.0) <= now
             if not due or job.reason != Reason.DISK_FULL:
                 continue
-            floor = floor_of(self._night.app) if floor is None else floor
+            floor = floor_of(self._context.app) if floor is None else floor
             space = disk.space_for(JobDir(Path(job.job_dir)), floor=floor)
             if space is not None and not space.enough_to_begin:
                 store.postpone(job.id, now + DISK_LOOK_S)
-                self._night.app.doorbell.ring(after_s=DISK_LOOK_S)
+                self._context.app.wakeup.wake(after_s=DISK_LOOK_S)
 
     def _look_after(self, job: Job) -> None:
         with self._lock:
@@ -215,7 +215,7 @@ class Shift:
                 return
             self._busy.add(job.id)
         try:
-            Story(self._night, job).tell()
+            AttemptRunner(self._context, job).tell()
         except LqError as error:
             log.error("job %d: %s", job.id, error)
             raise

@@ -10,10 +10,11 @@ from pathlib import Path
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.job import Job
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import DISK_LOOK_S, Decision
+from jobs.policies.after_attempt import DISK_LOOK_S
+from jobs.policies.decision import Decision
 from orchestrator.core.paths import Home
 from workers.checkpoints import adapters
 from workers.files.job_dir import JobDir
@@ -27,7 +28,9 @@ Note = tuple[str, str]
 """Code and text of an incident."""
 
 
-def publish(job: Job, spec: JobSpec, course: Course, decision: Decision, *, now: float) -> tuple[Decision, list[Note]]:
+def publish(
+    job: Job, spec: JobSpec, run_plan: RunPlan, decision: Decision, *, now: float
+) -> tuple[Decision, list[Note]]:
     """Lay out the adapter; a run whose checkpoints do not verify has not succeeded, one without space for it not yet.
 
     Returns:
@@ -35,7 +38,7 @@ def publish(job: Job, spec: JobSpec, course: Course, decision: Decision, *, now:
     """
     folder = JobDir(Path(job.job_dir))
     try:
-        published = adapters.publish(folder, spec, course, job_id=job.id, until=decision.publish_until)
+        published = adapters.publish(folder, spec, run_plan, job_id=job.id, until=decision.publish_until)
     except CheckpointInvalid as error:
         if decision.status is Status.FAILED:
             return decision, [("not_published", str(error))]

@@ -15,7 +15,7 @@ from jobs.loss.detector import Alarm, Detector, Finding, Report, Validated
 from jobs.model.events import Event, Kind
 from jobs.model.job import Incident, Job, Validation
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies import early_stop
 from jobs.policies.early_stop import Stop
@@ -41,17 +41,17 @@ Conclusion = Finding | Quarantine | Stop
 class LossGuard:
     """What the reports of one job say about its loss, and what follows."""
 
-    def __init__(self, store: Store, job: Job, spec: JobSpec, course: Course, *, train_rows: int | None) -> None:
+    def __init__(self, store: Store, job: Job, spec: JobSpec, run_plan: RunPlan, *, train_rows: int | None) -> None:
         """Begin before the first report.
 
         Args:
             store: what was reported.
             job: the job.
             spec: its rules.
-            course: the legs; the rows they leave out are accused no more.
+            run_plan: the stages; the rows they leave out are accused no more.
             train_rows: rows of the training set; None where that is not known.
         """
-        self._store, self._job, self._spec, self._course = store, job, spec, course
+        self._store, self._job, self._spec, self._run_plan = store, job, spec, run_plan
         self._train_rows = train_rows
         self._detector = Detector(warm_up=_warm_up(spec), steps_per_report=spec.steps_per_report)
         self._reported = 0  # iteration of the last report folded in
@@ -137,7 +137,7 @@ class LossGuard:
     def _stop(self, one: Validation) -> Stop | None:
         """Ask whether the run should have ended; not where that was decided before, nor where it ends anyway."""
         found = self._patience.add(one) if self._patience is not None else None
-        over = found is None or self._course.ends_at is not None or found.iteration >= self._spec.iters
+        over = found is None or self._run_plan.ends_at is not None or found.iteration >= self._spec.iters
         return None if over else found
 
     def _noted(self, finding: Finding | None) -> list[Finding]:
@@ -153,17 +153,17 @@ class LossGuard:
             return
         incidents = self._store.incidents(self._job.id)
         seen = [_culprits(one.evidence) for one in incidents if one.code == NOT_APPLIED]
-        already = {row for leg in self._course.legs for row in leg.quarantined}
+        already = {row for stage in self._run_plan.stages for row in stage.quarantined}
         rows = self._train_rows if self._train_rows is not None else 0
         self._quarantine = quarantine(seen, already=already, train_rows=rows)
 
     def candidates(self) -> list[Candidate]:
-        """Return the checkpoints that verify and lie on the course, each with what makes it healthy."""
+        """Return the checkpoints that verify and lie on the run plan, each with what makes it healthy."""
         folder = JobDir(Path(self._job.job_dir)).checkpoints
         losses = {one.iteration: one for one in self._validations}
         best = early_stop.best(self._validations)
         found = []
-        for checkpoint in storage.valid(folder, self._course):
+        for checkpoint in storage.valid(folder, self._run_plan):
             state, iteration = checkpoint.state(), checkpoint.iteration
             one = losses.get(iteration)
             calm = self._detector.calm_after(iteration) >= CALM_REPORTS
@@ -196,7 +196,7 @@ def ending(found: Ending, conclusion: Conclusion | None) -> Ending:
 def concluded(conclusion: Conclusion) -> Ending:
     """Return how an attempt ends that is stopped for what the loss guard concluded."""
     if isinstance(conclusion, Finding):
-        return Ending(outcome=Outcome.DIED, reason=Reason(conclusion.alarm), detail=conclusion.text)
+        return Ending(outcome=Outcome.CRASHED, reason=Reason(conclusion.alarm), detail=conclusion.text)
     if isinstance(conclusion, Stop):
         return Ending(outcome=Outcome.STOPPED, reason=Reason.EARLY_STOPPED, detail=conclusion.text)
     rows = f"{', '.join(conclusion.lines)}: made the loss non-finite twice"

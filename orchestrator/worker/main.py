@@ -1,4 +1,4 @@
-"""The worker: one process a home, asleep in Huey's threads until the doorbell rings. Never imports mlx."""
+"""The worker: one process a home, asleep in Huey's threads until the wake-up queue rings. Never imports mlx."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from types import FrameType
 
 from jobs.model.errors import NotAllowed
 from orchestrator.core.app import App
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home
 from orchestrator.submission.inbox import Inbox, Porter
 from orchestrator.worker.control import LEAVE, running
-from orchestrator.worker.dispatcher import Shift
+from orchestrator.worker.dispatcher import Dispatcher
 from orchestrator.worker.log_rotation import pack_ended
 from workers.process.lock import Held, LockFile
 from workers.system import processes
@@ -78,29 +78,29 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         slots = (
             app.settings().slots
         )  # a file that cannot be followed is better refused now than at three in the morning
-        night = Night(app=app, owner=processes.identity())
-        shift = Shift(night, slots=slots)
+        context = WorkerContext(app=app, owner=processes.identity())
+        shift = Dispatcher(context, slots=slots)
         app.answers = shift
-        consumer = app.doorbell.consumer(slots + MESSENGERS)
+        consumer = app.wakeup.consumer(slots + MESSENGERS)
         over = threading.Event()
         pack_ended(app)  # before any trainer is started
         consumer.start()
-        _listen(night, over)
-        lock.write(night.owner, started_at=time.time(), slots=slots, lq=importlib.metadata.version("lq"))
-        for job in app.store.release_paused_by_worker(night.clock()):
+        _listen(context, over)
+        lock.write(context.owner, started_at=time.time(), slots=slots, lq=importlib.metadata.version("lq"))
+        for job in app.store.release_paused_by_worker(context.clock()):
             log.info("job %d goes on", job.id)
-        log.info("worker %d started", night.owner.pid)
-        say(f"worker started (pid {night.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
+        log.info("worker %d started", context.owner.pid)
+        say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
         with Porter(Inbox(app)):
             if not _stay(over, lock):
                 log.error("%s is gone, or another one lies there", home.path)
-                night.going_home.set()
+                context.shutting_down.set()
         say("going home: running jobs write a checkpoint first")
-        log.info("worker %d goes home", night.owner.pid)
+        log.info("worker %d goes home", context.owner.pid)
         consumer.stop(graceful=True)
-        shift.go_home()
-        log.info("worker %d is gone", night.owner.pid)
+        shift.shut_down()
+        log.info("worker %d is gone", context.owner.pid)
 
 
 def _stay(over: threading.Event, lock: LockFile) -> bool:
@@ -114,16 +114,16 @@ def _stay(over: threading.Event, lock: LockFile) -> bool:
     return True
 
 
-def _listen(night: Night, over: threading.Event) -> None:
+def _listen(context: WorkerContext, over: threading.Event) -> None:
     """Install the signals, in place of Huey's. HUP is ignored: the terminal it comes from is not the worker's."""
 
-    def go_home(number: int, _frame: FrameType | None) -> None:
-        night.leave_running = number == LEAVE
-        night.going_home.set()
+    def shut_down(number: int, _frame: FrameType | None) -> None:
+        context.leave_running = number == LEAVE
+        context.shutting_down.set()
         over.set()
 
     for number in (signal.SIGTERM, signal.SIGINT, LEAVE):
-        signal.signal(number, go_home)
+        signal.signal(number, shut_down)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -3,7 +3,7 @@
 What may have come apart, and who puts it right:
 - a lease whose worker is gone (no such process, another start, another boot): taken over here, and the story goes on;
 - a child without a worker: adopted by that story; an attempt without a process: classified by it;
-- a queued job whose doorbell was lost, a waiting job that is due: a bell is rung for them;
+- a queued job whose wake-up queue was lost, a waiting job that is due: a bell is rung for them;
 - a message of the outbox that was not sent: a bell is rung for each that is due.
 """
 
@@ -14,16 +14,16 @@ from orchestrator.core.app import App
 from workers.system.processes import is_alive
 
 
-def ring_for_the_lost(app: App, now: float) -> None:
+def wake_for_missed(app: App, now: float) -> None:
     """Ring for whatever a lost bell left lying.
 
     Args:
-        app: store and doorbell.
+        app: store and wake-up queue.
         now: unix seconds.
     """
-    app.doorbell.ring()
+    app.wakeup.wake()
     for message in app.store.due_messages(now):
-        app.doorbell.ring_for_delivery(message.id)
+        app.wakeup.wake_for_delivery(message.id)
 
 
 def take_over_orphan(app: App, me: ProcessIdentity, *, busy: set[int], now: float) -> Job | None:

@@ -183,14 +183,14 @@ def test_a_run_above_its_limit_would_fail_and_the_next_submit_knows(
     )
     training = quiet.submit(file)
     with Store.open(quiet.home / "lq.db") as store:
-        (leg,) = store.legs(training.id)
-    assert leg.grad_checkpoint
-    assert leg.because.startswith("out_of_memory in lq check: ")
+        (stage,) = store.stages(training.id)
+    assert stage.grad_checkpoint
+    assert stage.because.startswith("out_of_memory in lq check: ")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
-def test_a_death_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
+def test_a_crash_for_want_of_memory_is_told_as_one(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(
         tmp_path / "large.yaml",
         data=str(wide_rows(tmp_path / "data")),

@@ -43,7 +43,7 @@ def died_of_it(training: Training, attempt: int) -> None:
     until(waits, f"attempt {attempt} to find the disk full")
     facts = training.facts()
     last = facts["attempts"][-1]
-    assert (last["outcome"], last["reason"]) == ("died", "disk_full"), last["detail"]
+    assert (last["outcome"], last["reason"]) == ("crashed", "disk_full"), last["detail"]
     assert (facts["job"]["reason"], facts["incidents"][-1]["code"]) == ("disk_full", "disk_full")
     assert "waits until there is space" in facts["incidents"][-1]["text"]
 

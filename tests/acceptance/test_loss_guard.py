@@ -136,7 +136,7 @@ def both_after_the_autopsy(training: Training) -> None:
     training.lq.start_worker()
 
 
-def trainer_on_its_new_leg(training: Training) -> None:
+def trainer_on_its_new_stage(training: Training) -> None:
     training.until(Kind.CHECKPOINT, lambda event: event.attempt == 2)
     kill(training.trainer())
 
@@ -147,7 +147,7 @@ STRIKES = (
     trainer_as_it_goes_wrong,
     both_after_the_autopsy,
     trainer_as_it_sets_out_again,
-    trainer_on_its_new_leg,
+    trainer_on_its_new_stage,
 )
 
 
@@ -218,8 +218,8 @@ def test_poisoned_rows_that_come_together_are_gone_back_from_left_out_and_named(
     worst = [row["row"] for row in autopsy["evidence"]["rows"][:3]]
     assert set(worst) <= set(poisoned)
     assert f"train.jsonl:{worst[0] + 1}" in training.lq("show", training.id).out
-    (leg,) = json.loads(training.folder.course.read_text())["legs"][1:]
-    start, end = leg["skipped"]
+    (stage,) = json.loads(training.folder.run_plan.read_text())["stages"][1:]
+    start, end = stage["skipped"]
     assert spike["evidence"]["back_to"] <= start < spike["evidence"]["first_flag"] <= end
     losses = {one["iteration"]: one["loss"] for one in training.facts()["validations"]}
     healthy = min(loss for iteration, loss in losses.items() if iteration <= spike["evidence"]["back_to"])

@@ -126,11 +126,11 @@ def check_the_ladder(training: Training, free: Training) -> None:
     facts = training.facts()
     *died, last = facts["attempts"]
     reasons = [(one["outcome"], one["reason"], one["detail"]) for one in died]
-    assert {reason[:2] for reason in reasons} == {("died", "out_of_memory")}, reasons
+    assert {reason[:2] for reason in reasons} == {("crashed", "out_of_memory")}, reasons
     assert last["outcome"] == "done"
-    legs = json.loads(training.folder.course.read_text())["legs"]
-    assert len(legs) > 1
-    assert {leg["batch_size"] * leg["grad_accumulation_steps"] for leg in legs} == {BATCH}
+    stages = json.loads(training.folder.run_plan.read_text())["stages"]
+    assert len(stages) > 1
+    assert {stage["batch_size"] * stage["grad_accumulation_steps"] for stage in stages} == {BATCH}
     codes = [one["code"] for one in facts["incidents"]]
     assert codes == ["out_of_memory"] * len(died)
     assert "gradient checkpointing on" in facts["incidents"][0]["text"]
@@ -148,6 +148,6 @@ def training_losses(training: Training) -> list[tuple[int, float]]:
 
 def check_that_it_is_known(again: Training) -> None:
     attempts = again.facts()["attempts"]
-    assert attempts[0]["leg"] == 1  # not on the settings asked for, which are known not to fit
+    assert attempts[0]["stage"] == 1  # not on the settings asked for, which are known not to fit
     assert attempts[-1]["outcome"] == "done"  # so near the limit a rung that fitted once may need the next one too
-    assert "out_of_memory in job 1" in again.folder.course.read_text()
+    assert "out_of_memory in job 1" in again.folder.run_plan.read_text()

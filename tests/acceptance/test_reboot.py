@@ -32,7 +32,7 @@ def test_after_a_restart_it_goes_on_and_after_the_second_of_a_day_it_waits_for_i
     assert (job["reason"], job["pid"]) == ("host_rebooted", None)
     facts = training.facts()
     first, second = facts["attempts"]
-    assert (first["outcome"], first["reason"], second["quality"]) == ("died", "host_rebooted", "exact")
+    assert (first["outcome"], first["reason"], second["quality"]) == ("crashed", "host_rebooted", "exact")
     assert [one["code"] for one in facts["incidents"]] == ["host_rebooted", "host_rebooted"]
     assert "restarted 2 times within a day" in facts["incidents"][1]["text"]
     assert "lq release" in facts["incidents"][1]["text"]

@@ -33,7 +33,7 @@ def test_a_trainer_that_stands_still_is_ended_and_resumed(
     assert result(training) == undisturbed.result
     facts = training.facts()
     first, second = facts["attempts"][:2]
-    assert (first["outcome"], first["reason"]) == ("died", "stalled")
+    assert (first["outcome"], first["reason"]) == ("crashed", "stalled")
     assert second["quality"] == "exact"
     told = facts["incidents"][0]
     assert told["code"] == "stalled"

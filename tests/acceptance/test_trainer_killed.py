@@ -58,7 +58,7 @@ def test_a_trainer_killed_when_it(
     assert result(training) == undisturbed.result
     facts = training.facts()
     first, second = facts["attempts"]
-    assert (first["outcome"], first["reason"], first["signal"]) == ("died", "killed", signal.SIGKILL)
+    assert (first["outcome"], first["reason"], first["signal"]) == ("crashed", "killed", signal.SIGKILL)
     assert second["quality"] == ("exact" if when is is_half_way else "fresh")
     assert [incident["code"] for incident in facts["incidents"]] == ["killed"]
     assert all(test.data["equal"] is True for test in training.events(Kind.SELF_TEST))

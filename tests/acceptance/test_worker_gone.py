@@ -53,7 +53,7 @@ def test_with_worker_and_trainer_killed_the_next_worker_resumes(
     training.wait()
     assert result(training) == undisturbed.result
     first, second = training.facts()["attempts"]
-    assert (first["outcome"], first["reason"]) == ("died", "lost")
+    assert (first["outcome"], first["reason"]) == ("crashed", "lost")
     assert second["quality"] == "exact"
     (test,) = training.events(Kind.SELF_TEST)
     assert test.data["equal"] is True

@@ -18,10 +18,10 @@ import psutil
 from jobs.estimates.memory import FORMULA_RANGE
 from jobs.model.events import Kind
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.states import Status
 from orchestrator.demo.tiny_model import HIDDEN, build_data, build_model
-from orchestrator.estimation.estimator import Reckoner
+from orchestrator.estimation.estimator import Estimator
 from tests.benchmarks import convergence, material, side_by_side
 from tests.benchmarks.clocks import (
     Timeline,
@@ -302,7 +302,7 @@ def long_history(bench: Bench) -> list[Figure]:
         what = f"`lq {words[0]}`, {POINTS:,} progress points / `import sqlalchemy.orm`"
         figures.append(_ratio(what, runs, "s", goal=goal))
     figures.append(_report(bench, home, f"report of {LONG_RUN:,} points among {POINTS:,}"))
-    return [*figures, dataclasses.replace(_plain("store, a night more", [grown.night], "MB", 2.0), note=grown.text)]
+    return [*figures, dataclasses.replace(_plain("store, a night more", [grown.context], "MB", 2.0), note=grown.text)]
 
 
 def checkpoint_share(bench: Bench) -> list[Figure]:
@@ -383,7 +383,7 @@ def memory_plan(bench: Bench) -> list[Figure]:
     figures, errors, inside = [], [], []
     for trial in TRIALS:
         spec = job_of(trial, folder)
-        parts = Reckoner(None).parts(spec, Course.requested(spec).legs[0])
+        parts = Estimator(None).parts(spec, RunPlan.requested(spec).stages[0])
         assert parts is not None
         low, high = FORMULA_RANGE
         measured = measure_peak(trial, folder).device

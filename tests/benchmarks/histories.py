@@ -20,7 +20,7 @@ ITERS, EVALUATED = 15_000, 100
 class Grown:
     """What a night of 15,000 iterations adds to the store."""
 
-    night: float  # MB, with 10 iterations a report
+    context: float  # MB, with 10 iterations a report
     busy_night: float  # MB, with a report an iteration
 
     @property
@@ -35,15 +35,15 @@ class Grown:
 def many_points(folder: Path) -> tuple[Path, Grown]:
     """Make a home with so many points; return it, and what a night adds."""
     folder.mkdir()
-    night = _night(folder / "usual", every=10)
-    busy = _night(folder / "busy", every=1)
+    context = _context(folder / "usual", every=10)
+    busy = _context(folder / "busy", every=1)
     store = folder / "busy" / "lq.db"
-    grown = Grown(night=night, busy_night=busy)
+    grown = Grown(context=context, busy_night=busy)
     copy_job(store, 1, -(-POINTS // ITERS) - 1, points=True)
     return folder / "busy", grown
 
 
-def _night(home: Path, *, every: int) -> float:
+def _context(home: Path, *, every: int) -> float:
     """Make a home with one night in it; return by how many MB its store has grown."""
     home.mkdir()
     noise = random.Random(0)  # noqa: S311 the same losses every time

@@ -22,7 +22,7 @@ from mlx.utils import tree_map
 from configs.load import dump_job
 from jobs.model import run_plan
 from jobs.model.events import Kind
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.demo.tiny_model import build_model
 from tests.benchmarks.material import rows_of_lengths
@@ -115,7 +115,7 @@ def measure(trial: Trial, folder: Path) -> Peak:
     job.mkdir()
     places = JobDir(job)
     places.config.write_text(dump_job(spec))
-    places.course.write_text(json.dumps(run_plan.to_json(Course.requested(spec))))
+    places.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan.requested(spec))))
     with places.log.open("w") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.mlx.train", str(job), "--attempt", "1"],

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 from jobs.model.events import Event, Kind, to_line
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
-from jobs.policies.attempt_health import Vitals
+from jobs.policies.attempt_health import AttemptHealth
 from orchestrator.store.store import Store
 from orchestrator.worker.ingest import ingest
 from orchestrator.worker.loss_guard import LossGuard
@@ -56,8 +56,8 @@ def _lived(home: Path, days: int) -> Iterator[float]:
         job = store.claim(WORKER, 0.0)
         assert job is not None
         attempt = store.begin_attempt(job.id, owner=WORKER, now=0.0)
-        vitals = Vitals(attempt.number, spec)
-        losses = LossGuard(store, job, spec, Course.requested(spec), train_rows=None)
+        health = AttemptHealth(attempt.number, spec)
+        losses = LossGuard(store, job, spec, RunPlan.requested(spec), train_rows=None)
         lines = _lines()
         path, process = home / "events.jsonl", psutil.Process()
         for hour in range(days * DAY_H + 1):
@@ -66,9 +66,9 @@ def _lived(home: Path, days: int) -> Iterator[float]:
             with path.open("ab") as file:
                 file.writelines(next(lines) for _ in range(HOUR_S))
             events = ingest(store, job.id, path, spec.steps_per_report, now=0.0)
-            vitals.take(events)
+            health.take(events)
             losses.look(events)
-            assert vitals.trained
+            assert health.trained
             assert losses.conclusion is None
 
 

@@ -17,7 +17,7 @@ import psutil
 from jobs.model.job import Job
 from jobs.model.states import Status
 from tests.chaos.schedule import Kind
-from tests.chaos.stage import Stage, hashes
+from tests.chaos.testbed import Testbed, hashes
 from tests.harness import lives, until
 from workers.checkpoints import storage
 from workers.files.job_dir import JobDir
@@ -43,25 +43,25 @@ Did = str | None
 class Marks:
     """What the checks must know of what was done to a job."""
 
-    deaths: list[float] = dataclasses.field(default_factory=list)  # unix seconds at which its trainer was killed
+    crashes: list[float] = dataclasses.field(default_factory=list)  # unix seconds at which its trainer was killed
     worker_killed: bool = False
     damaged: int = 0  # checkpoints
     notes: list[str] = dataclasses.field(default_factory=list)  # what looked wrong while acting
 
 
 class Adversary:
-    """Acts on one job of a stage."""
+    """Acts on one job of a testbed."""
 
-    def __init__(self, stage: Stage, job: Job, chance: random.Random, *, impatient: bool) -> None:
+    def __init__(self, testbed: Testbed, job: Job, chance: random.Random, *, impatient: bool) -> None:
         """Take a job.
 
         Args:
-            stage: where.
+            testbed: where.
             job: whom.
             chance: draws what the plan has left open.
             impatient: whether somebody wakes the queue after a full disk.
         """
-        self.stage, self.job, self.chance, self.impatient = stage, job, chance, impatient
+        self.testbed, self.job, self.chance, self.impatient = testbed, job, chance, impatient
         self.folder = JobDir(Path(job.job_dir))
         self.marks = Marks()
 
@@ -77,7 +77,7 @@ class Adversary:
 
     def _kill_worker(self) -> Did:
         self.marks.worker_killed = True
-        return None if self.stage.kill_worker() else "no worker lived"
+        return None if self.testbed.kill_worker() else "no worker lived"
 
     def _kill_both(self) -> Did:
         pid = self._trainer()
@@ -98,7 +98,7 @@ class Adversary:
         except ProcessLookupError:
             return _NO_TRAINER
         until(lambda: not lives(pid), f"trainer {pid} to be gone")
-        self.marks.deaths.append(died)
+        self.marks.crashes.append(died)
         return None
 
     # --- signals ---
@@ -140,12 +140,12 @@ class Adversary:
         A published adapter is the checkpoint's own file under a second name; damage to it is not lq's to undo.
         """
         self._until_written()
-        with self.stage.worker_held(unlocked=False):
-            pid = self.stage.trainer(self.job)
+        with self.testbed.worker_held(unlocked=False):
+            pid = self.testbed.trainer(self.job)
             if pid is not None and _signalled(pid, signal.SIGSTOP):
                 until(lambda: _stands(pid), "the trainer to stand still", every=0)
             written = storage.listed(self.folder.checkpoints)
-            fair = written and not hashes(self.folder) and not self.stage.has_ended(self.job.id)
+            fair = written and not hashes(self.folder) and not self.testbed.has_ended(self.job.id)
             if fair:
                 self.marks.damaged += 1
             yield self.chance.choice(sorted(written[-1].path.iterdir())) if fair else None
@@ -158,8 +158,8 @@ class Adversary:
         """Wait for the first checkpoint, as long as the job lives."""
         deadline = time.monotonic() + PATIENCE_S
         while not storage.listed(self.folder.checkpoints) and time.monotonic() < deadline:
-            self.stage.ensure_worker()
-            if self.stage.has_ended(self.job.id):
+            self.testbed.ensure_worker()
+            if self.testbed.has_ended(self.job.id):
                 return
             time.sleep(0.02)
 
@@ -176,9 +176,9 @@ class Adversary:
         return self._slay(pid)
 
     def _full_disk(self) -> Did:
-        if not self.stage.place.can_fill:
-            return self.stage.place.way
-        self.stage.place.full_for(self.chance.uniform(0.3, STILL_S))
+        if not self.testbed.place.can_fill:
+            return self.testbed.place.way
+        self.testbed.place.full_for(self.chance.uniform(0.3, STILL_S))
         if self.impatient:
             self._have_it_go_on()
         return None
@@ -186,42 +186,42 @@ class Adversary:
     def _have_it_go_on(self) -> None:
         """Wake the queue until a trainer is at work again: the first time lq may not even know yet that it waits."""
         for _ in range(WAKES):
-            self.stage.wake_the_queue(self.job.id)
+            self.testbed.wake_the_queue(self.job.id)
             deadline = time.monotonic() + WAKE_S
             while time.monotonic() < deadline:
-                if self.stage.trainer(self.job) is not None or self.stage.has_ended(self.job.id):
+                if self.testbed.trainer(self.job) is not None or self.testbed.has_ended(self.job.id):
                     return
                 time.sleep(0.05)
 
     # --- commands ---
 
     def _kill_status(self) -> Did:
-        killed = self.stage.typed_and_killed("status", chance=self.chance, within_s=COMMAND_S)
+        killed = self.testbed.typed_and_killed("status", chance=self.chance, within_s=COMMAND_S)
         return None if killed else _TOO_QUICK
 
     def _kill_retry(self) -> Did:
-        if self.stage.has_ended(self.job.id):
+        if self.testbed.has_ended(self.job.id):
             return "the job had ended"
-        self.stage.ensure_worker()
+        self.testbed.ensure_worker()
         with contextlib.suppress(AssertionError):  # it may end just now
-            self.stage.lq("cancel", self.job.id)
-        if self.stage.store.job(self.job.id).status is not Status.CANCELLED:
+            self.testbed.lq("cancel", self.job.id)
+        if self.testbed.store.job(self.job.id).status is not Status.CANCELLED:
             return "the job was quicker than its cancellation"
-        killed = self.stage.typed_and_killed("retry", self.job.id, chance=self.chance, within_s=COMMAND_S)
-        if self.stage.store.job(self.job.id).status is Status.CANCELLED:
-            self.stage.lq("retry", self.job.id)
+        killed = self.testbed.typed_and_killed("retry", self.job.id, chance=self.chance, within_s=COMMAND_S)
+        if self.testbed.store.job(self.job.id).status is Status.CANCELLED:
+            self.testbed.lq("retry", self.job.id)
         elif self.impatient:
-            self.stage.wake_the_queue(self.job.id)
+            self.testbed.wake_the_queue(self.job.id)
         return None if killed else _TOO_QUICK
 
     def _second_worker(self) -> Did:
-        self.stage.ensure_worker()
-        first = self.stage.worker()
-        answer = self.stage.lq("worker", "--detach")
-        if first is not None and self.stage.worker() != first:
+        self.testbed.ensure_worker()
+        first = self.testbed.worker()
+        answer = self.testbed.lq("worker", "--detach")
+        if first is not None and self.testbed.worker() != first:
             self.marks.notes.append(f"a second worker came into being: {answer.out.strip()}")
         with contextlib.suppress(AssertionError):
-            self.stage.lq("worker", expect=5)
+            self.testbed.lq("worker", expect=5)
             return None
         self.marks.notes.append("a second worker in the foreground was not refused")
         return None
@@ -229,9 +229,9 @@ class Adversary:
     def _trainer(self) -> int | None:
         """Return the trainer's pid; wait for one as long as the job lives, for it may be between two."""
         deadline = time.monotonic() + PATIENCE_S
-        while (pid := self.stage.trainer(self.job)) is None and time.monotonic() < deadline:
-            self.stage.ensure_worker()
-            if self.stage.has_ended(self.job.id):
+        while (pid := self.testbed.trainer(self.job)) is None and time.monotonic() < deadline:
+            self.testbed.ensure_worker()
+            if self.testbed.has_ended(self.job.id):
                 return None
             time.sleep(0.02)
         return pid
@@ -260,11 +260,13 @@ _TOO_QUICK = "the command was quicker"
 # --- while the job is submitted ---
 
 
-def submit(stage: Stage, name: str, kinds: set[Kind], chance: random.Random) -> tuple[Job, dict[Kind, Did], list[str]]:
+def submit(
+    testbed: Testbed, name: str, kinds: set[Kind], chance: random.Random
+) -> tuple[Job, dict[Kind, Did], list[str]]:
     """Submit a round's job, with what goes wrong meanwhile.
 
     Args:
-        stage: where.
+        testbed: where.
         name: of the job.
         kinds: of what goes wrong.
         chance: draws the instants.
@@ -272,22 +274,22 @@ def submit(stage: Stage, name: str, kinds: set[Kind], chance: random.Random) -> 
     Returns:
         The job, what came of each kind, and what looked wrong.
     """
-    file = stage.job_file(name)
+    file = testbed.job_file(name)
     did: dict[Kind, Did] = {}
     if Kind.KILL_SUBMIT in kinds:
-        killed = stage.typed_and_killed("submit", file, chance=chance, within_s=COMMAND_S)
+        killed = testbed.typed_and_killed("submit", file, chance=chance, within_s=COMMAND_S)
         did[Kind.KILL_SUBMIT] = None if killed else _TOO_QUICK
     bells = kinds & {Kind.LOST_BELL, Kind.DOUBLED_BELL}
-    if not stage.named(name):
-        with stage.worker_held(unlocked=True) if bells else contextlib.nullcontext():
-            stage.lq("submit", file)
-            did |= {kind: _meddle(stage.home.doorbell, lose=kind is Kind.LOST_BELL) for kind in bells}
-    found = stage.named(name)
+    if not testbed.named(name):
+        with testbed.worker_held(unlocked=True) if bells else contextlib.nullcontext():
+            testbed.lq("submit", file)
+            did |= {kind: _meddle(testbed.home.wakeup, lose=kind is Kind.LOST_BELL) for kind in bells}
+    found = testbed.named(name)
     return found[0], did, [f"{len(found)} jobs of one submit"] if len(found) > 1 else []
 
 
 def _meddle(queue: Path, *, lose: bool) -> Did:
-    """Lose what rings in the doorbell's file, or have it ring three times."""
+    """Lose what rings in the wake-up queue's file, or have it ring three times."""
     with contextlib.closing(sqlite3.connect(queue, timeout=10, isolation_level=None)) as db:
         if lose:
             changed = db.execute("DELETE FROM task").rowcount

@@ -1,4 +1,4 @@
-"""Many rounds on one stage, and what they come to."""
+"""Many rounds on one testbed, and what they come to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.model.errors import LqError
-from tests.chaos.lookout import Lookout
+from tests.chaos.lookout import DeadlineWatch
 from tests.chaos.places import Place, place
 from tests.chaos.rounds import Round, broken_off, play
 from tests.chaos.schedule import Plan
-from tests.chaos.stage import Stage, Undisturbed, inbox
+from tests.chaos.testbed import Testbed, Undisturbed, inbox
 from tests.harness import processes_of
 
 
@@ -51,15 +51,15 @@ def live_through(plans: Sequence[Plan], *, iters: int, rehearsals: int, say: Cal
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lq-chaos-") as folder, place(Path(folder)) as where, inbox() as (url, _):
-        with Lookout(where.home) as lookout:
-            stage = Stage(where, lookout, iters=iters)
-            stage.lq.settings(notify={"services": [{"url": url, "name": "inbox"}]}, disk={"floor": 0})
+        with DeadlineWatch(where.home) as lookout:
+            testbed = Testbed(where, lookout, iters=iters)
+            testbed.lq.settings(notify={"services": [{"url": url, "name": "inbox"}]}, disk={"floor": 0})
             try:
-                undisturbed = _rehearsed(stage, rehearsals, say)
-                rounds, kept = _rounds(stage, where, plans, undisturbed, say)
+                undisturbed = _rehearsed(testbed, rehearsals, say)
+                rounds, kept = _rounds(testbed, where, plans, undisturbed, say)
             finally:
-                left = _sent_home(stage)
-                stage.close()
+                left = _sent_home(testbed)
+                testbed.close()
         return Result(
             rounds=tuple(rounds),
             undisturbed=undisturbed,
@@ -70,22 +70,22 @@ def live_through(plans: Sequence[Plan], *, iters: int, rehearsals: int, say: Cal
         )
 
 
-def _rehearsed(stage: Stage, times: int, say: Callable[[str], None]) -> Undisturbed:
+def _rehearsed(testbed: Testbed, times: int, say: Callable[[str], None]) -> Undisturbed:
     """Find out what every round must come to."""
-    runs = [stage.undisturbed(f"undisturbed-{number}") for number in range(1, times + 1)]
+    runs = [testbed.undisturbed(f"undisturbed-{number}") for number in range(1, times + 1)]
     assert all(run.sha256 == runs[0].sha256 for run in runs), "two undisturbed runs differ; nothing can be proved"
     say(f"undisturbed: {runs[-1].life_s:.1f} s, of it the trainer {runs[-1].trainer_s:.1f} s")
     return runs[-1]
 
 
 def _rounds(
-    stage: Stage, where: Place, plans: Sequence[Plan], undisturbed: Undisturbed, say: Callable[[str], None]
+    testbed: Testbed, where: Place, plans: Sequence[Plan], undisturbed: Undisturbed, say: Callable[[str], None]
 ) -> tuple[list[Round], list[Path]]:
     rounds: list[Round] = []
     kept: list[Path] = []
     for plan in plans:
         try:
-            one = play(stage, plan, undisturbed)
+            one = play(testbed, plan, undisturbed)
         except (AssertionError, LqError, OSError, subprocess.SubprocessError) as error:
             one = broken_off(plan, error)
         except KeyboardInterrupt:
@@ -102,13 +102,13 @@ def _rounds(
     return rounds, kept
 
 
-def _sent_home(stage: Stage) -> tuple[str, ...]:
+def _sent_home(testbed: Testbed) -> tuple[str, ...]:
     """Send everything home; name what did not go, and end it."""
     try:
-        stage.lq.leave()
+        testbed.lq.leave()
     except AssertionError as error:
         return (str(error),)
-    return tuple(str(process.pid) for process in processes_of(stage.place.home))
+    return tuple(str(process.pid) for process in processes_of(testbed.place.home))
 
 
 def line(one: Round) -> str:

@@ -17,7 +17,7 @@ EVERY_S = 0.05
 PROC = Path("/proc")
 
 
-class Lookout:
+class DeadlineWatch:
     """A thread that looks from entering to leaving."""
 
     def __init__(self, home: Path) -> None:

@@ -19,7 +19,7 @@ from orchestrator.store.store import Store
 from tests.chaos import schedule
 from tests.chaos.adversary import Adversary, Did, Marks, submit
 from tests.chaos.schedule import Act, Plan
-from tests.chaos.stage import INTERVAL, Stage, Undisturbed, hashes
+from tests.chaos.testbed import INTERVAL, Testbed, Undisturbed, hashes
 from tests.harness import until
 from workers.events import log as event_log
 from workers.files.job_dir import JobDir
@@ -48,30 +48,30 @@ class Round:
     did: dict[schedule.Kind, Did]
     wrong: dict[str, str]  # what was checked -> what was found, for what did not hold
     repeated: list[int]  # iterations trained again, one for each attempt that did not finish
-    deaths: int  # of trainers, dealt by the adversary
+    crashes: int  # of trainers, dealt by the adversary
     recoveries: list[Recovery]  # of those deaths that left something to train
     attempts: int
     seconds: float
     queue_paused: str | None
 
 
-def play(stage: Stage, plan: Plan, undisturbed: Undisturbed) -> Round:
+def play(testbed: Testbed, plan: Plan, undisturbed: Undisturbed) -> Round:
     """Live through a round."""
     began = time.monotonic()
     chance = random.Random(plan.seed + "/acts")  # noqa: S311
-    stage.ensure_worker()
+    testbed.ensure_worker()
     name = f"round-{plan.number}"
-    job, did, notes = submit(stage, name, {act.kind for act in plan.acts}, chance)
-    adversary = Adversary(stage, job, chance, impatient=plan.impatient)
+    job, did, notes = submit(testbed, name, {act.kind for act in plan.acts}, chance)
+    adversary = Adversary(testbed, job, chance, impatient=plan.impatient)
     adversary.marks.notes += notes
     if plan.impatient and any(act.kind is schedule.Kind.LOST_BELL for act in plan.acts):
-        stage.wake_the_queue(job.id)
+        testbed.wake_the_queue(job.id)
     for when, act in _in_order(plan, undisturbed):
-        _wait_for(stage, job, until=began + when)
+        _wait_for(testbed, job, until=began + when)
         did[act.kind] = adversary.act(act.kind)
         time.sleep(chance.uniform(0.0, 1.0) if adversary.marks.worker_killed else 0.0)  # nobody notices at once
-    paused = _until_ended(stage, job)
-    return _checked(stage, plan, job, adversary.marks, undisturbed, did, time.monotonic() - began, paused)
+    paused = _until_ended(testbed, job)
+    return _checked(testbed, plan, job, adversary.marks, undisturbed, did, time.monotonic() - began, paused)
 
 
 def _in_order(plan: Plan, undisturbed: Undisturbed) -> list[tuple[float, Act]]:
@@ -81,22 +81,22 @@ def _in_order(plan: Plan, undisturbed: Undisturbed) -> list[tuple[float, Act]]:
     return sorted((one for one in timed if one[1].kind not in schedule.AT_SUBMIT), key=lambda one: one[0])
 
 
-def _wait_for(stage: Stage, job: Job, *, until: float) -> None:
-    while time.monotonic() < until and not stage.has_ended(job.id):
+def _wait_for(testbed: Testbed, job: Job, *, until: float) -> None:
+    while time.monotonic() < until and not testbed.has_ended(job.id):
         time.sleep(min(LOOK_S / 2, max(0.0, until - time.monotonic())))
 
 
-def _until_ended(stage: Stage, job: Job) -> str | None:
+def _until_ended(testbed: Testbed, job: Job) -> str | None:
     """Wait; start a worker whenever none lives. Return why the queue was paused, where it was."""
     deadline = time.monotonic() + PATIENCE_S
     paused = None
-    while not stage.has_ended(job.id) and time.monotonic() < deadline:
-        stage.ensure_worker()
+    while not testbed.has_ended(job.id) and time.monotonic() < deadline:
+        testbed.ensure_worker()
         with contextlib.suppress(LqError):
-            state = stage.store.queue_state()
+            state = testbed.store.queue_state()
             if state.paused_at is not None:
                 paused = state.because
-                stage.lq("resume", "--queue")
+                testbed.lq("resume", "--queue")
         time.sleep(LOOK_S)
     return paused
 
@@ -105,7 +105,15 @@ def broken_off(plan: Plan, error: Exception) -> Round:
     """Return a round that could not be played to its end; nothing is known of its job, so it counts as lost."""
     wrong = {"lost": f"broken off: {type(error).__name__}: {error}"}
     return Round(
-        plan=plan, did={}, wrong=wrong, repeated=[], deaths=0, recoveries=[], attempts=0, seconds=0.0, queue_paused=None
+        plan=plan,
+        did={},
+        wrong=wrong,
+        repeated=[],
+        crashes=0,
+        recoveries=[],
+        attempts=0,
+        seconds=0.0,
+        queue_paused=None,
     )
 
 
@@ -113,7 +121,7 @@ def broken_off(plan: Plan, error: Exception) -> Round:
 
 
 def _checked(
-    stage: Stage,
+    testbed: Testbed,
     plan: Plan,
     job: Job,
     marks: Marks,
@@ -122,20 +130,20 @@ def _checked(
     seconds: float,
     paused: str | None,
 ) -> Round:
-    store = stage.store
+    store = testbed.store
     job, attempts, events = store.job(job.id), store.attempts(job.id), _events(JobDir(Path(job.job_dir)))
     repeated = _repeated(attempts, events)
     wrong = {
         "lost": _lost(job),
-        "doubled": _doubled(stage, job, attempts),
+        "doubled": _doubled(testbed, job, attempts),
         "hash": _differs(JobDir(Path(job.job_dir)), undisturbed),
-        "twice alive": "; ".join(stage.lookout.twice[:3]),
-        "orphan": _orphan(stage, job),
+        "twice alive": "; ".join(testbed.lookout.twice[:3]),
+        "orphan": _orphan(testbed, job),
         "repeated": _too_many(repeated, marks),
         "store": _damage(store),
         "other": "; ".join(marks.notes),
     }
-    stage.lookout.twice.clear()
+    testbed.lookout.twice.clear()
     wrong = {name: text for name, text in wrong.items() if text}
     if not wrong:  # the disk is small
         shutil.rmtree(JobDir(Path(job.job_dir)).checkpoints)
@@ -145,7 +153,7 @@ def _checked(
         did=did,
         wrong=wrong,
         repeated=repeated,
-        deaths=len(marks.deaths),
+        crashes=len(marks.crashes),
         recoveries=recoveries,
         attempts=len(attempts),
         seconds=seconds,
@@ -157,13 +165,13 @@ def _lost(job: Job) -> str:
     return "" if job.status is Status.SUCCEEDED else f"job {job.id} is {job.status}: {job.reason}: {job.detail}"
 
 
-def _doubled(stage: Stage, job: Job, attempts: list[Attempt]) -> str:
+def _doubled(testbed: Testbed, job: Job, attempts: list[Attempt]) -> str:
     """A job ends once: one attempt is done, all are settled, one message says so, one folder holds it."""
-    waited = {one.attempt for one in stage.store.incidents(job.id) if one.code == Reason.DISK_FULL}  # to be published
+    waited = {one.attempt for one in testbed.store.incidents(job.id) if one.code == Reason.DISK_FULL}  # to be published
     done = [one.number for one in attempts if one.outcome == Outcome.DONE and one.number not in waited]
     open_ones = [attempt.number for attempt in attempts if attempt.ended_at is None or not attempt.settled]
-    told = [message.key for message in stage.store.messages(job.id) if message.event == "finished"]
-    folders = [path.name for path in stage.home.jobs.iterdir() if path.name.lstrip(".").startswith(f"{job.id}-")]
+    told = [message.key for message in testbed.store.messages(job.id) if message.event == "finished"]
+    folders = [path.name for path in testbed.home.jobs.iterdir() if path.name.lstrip(".").startswith(f"{job.id}-")]
     found = []
     if len(done) != 1:
         found.append(f"attempts done: {done}")
@@ -181,12 +189,12 @@ def _differs(folder: JobDir, undisturbed: Undisturbed) -> str:
     return "" if found == undisturbed.sha256 else f"{found} instead of {undisturbed.sha256}"
 
 
-def _orphan(stage: Stage, job: Job) -> str:
+def _orphan(testbed: Testbed, job: Job) -> str:
     """An ended job has no trainer; one that is at its last breath is given a moment."""
     with contextlib.suppress(AssertionError):
-        until(lambda: stage.trainer(job) is None, "the trainer to be gone", seconds=5)
+        until(lambda: testbed.trainer(job) is None, "the trainer to be gone", seconds=5)
         return ""
-    return f"pid {stage.trainer(job)} still works on job {job.id}"
+    return f"pid {testbed.trainer(job)} still works on job {job.id}"
 
 
 def _damage(store: Store) -> str:
@@ -230,7 +238,7 @@ def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], mark
     told = [incident for incident in store.incidents(attempts[0].job_id) if "delay_s" in incident.evidence]
     waits = {incident.attempt: incident.evidence["delay_s"] for incident in told}
     found = []
-    for died in marks.deaths:
+    for died in marks.crashes:
         after = next((attempt for attempt in attempts if attempt.started_at > died), None)
         if after is None:
             continue

@@ -29,8 +29,8 @@ class Kind(StrEnum):
     CUT_CHECKPOINT = "checkpoint cut"
     FLIP_BYTE = "checkpoint byte flipped"
     TORN_LINE = "torn last line"
-    LOST_BELL = "doorbell lost"
-    DOUBLED_BELL = "doorbell doubled"
+    LOST_BELL = "wake-up queue lost"
+    DOUBLED_BELL = "wake-up queue doubled"
     SECOND_WORKER = "second worker"
 
 

@@ -11,7 +11,7 @@ import psutil
 
 from tests.chaos.campaign import Result
 from tests.chaos.schedule import Kind
-from tests.chaos.stage import INTERVAL
+from tests.chaos.testbed import INTERVAL
 
 _PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy")
 
@@ -37,7 +37,7 @@ def _what_happened(result: Result) -> Iterator[tuple[str, str]]:
         why = f", {len(missed)} came to nothing ({', '.join(sorted(set(missed)))})" if missed else ""
         yield f"  {kind.value}", f"{len(planned) - len(missed)}{why}"
     yield "full disk by", result.full_disk
-    yield "deaths of a trainer", str(sum(one.deaths for one in result.rounds))
+    yield "deaths of a trainer", str(sum(one.crashes for one in result.rounds))
     yield "attempts", str(sum(one.attempts for one in result.rounds))
 
 

@@ -19,7 +19,7 @@ from orchestrator.worker.ingest import ingest
 from workers.events.log import last_words, read
 
 GOLDEN = Path(__file__).parent / "events_v1.jsonl"
-KILLED = Ending(outcome=Outcome.DIED, reason=Reason.KILLED, detail="ended by SIGKILL")
+KILLED = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
 OWNER = ProcessIdentity(pid=1, create_time=1.0, boot_id="boot-a")
 
 
@@ -99,7 +99,7 @@ def test_how_its_attempts_ended_is_still_known() -> None:
         )
         return found.outcome, found.reason
 
-    assert ending(1) == (Outcome.DIED, Reason.LOST)
+    assert ending(1) == (Outcome.CRASHED, Reason.LOST)
     assert ending(2) == (Outcome.DONE, Reason.COMPLETED)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobs.model.job import Fit, ProcessIdentity, ServiceResult
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from jobs.model.states import Status
-from jobs.policies.retry import Death
+from jobs.policies.retry import Crash
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS
 from tests.compat import newest
@@ -64,14 +64,14 @@ def test_the_jobs_are_as_they_were(store: Store) -> None:
 
 def test_the_attempts_are_as_they_were(store: Store) -> None:
     first, second = store.attempts(2)
-    assert (first.outcome, first.reason, first.signal, first.last_iteration) == ("died", "killed", 9, 30)
+    assert (first.outcome, first.reason, first.signal, first.last_iteration) == ("crashed", "killed", 9, 30)
     assert (second.ended_at, second.first_iteration, second.resumed_from, second.quality) == (
         None,
         20,
         "step-0000020",
         "exact",
     )
-    assert store.deaths(2) == [Death(gained=30, reason="killed")]
+    assert store.crashes(2) == [Crash(gained=30, reason="killed")]
     assert store.self_tests(2) == {2: {"equal": True, "measured": 2.0, "recorded": 2.0}}
 
 
@@ -84,7 +84,7 @@ def test_what_was_seen_is_as_it_was(store: Store) -> None:
     assert [math.isnan(point.train_loss) for point in store.points(2, superseded=True)] == [False, False, True, False]
     assert [(found.iteration, found.row_losses) for found in store.validations(2)] == [(0, (2.5, 3.5))]
     assert [found.path for found in store.checkpoints(2)] == ["checkpoints/step-0000020"]
-    assert [(found.code, found.evidence) for found in store.incidents(2)] == [("restart", {"deaths_in_a_row": 1})]
+    assert [(found.code, found.evidence) for found in store.incidents(2)] == [("restart", {"consecutive_crashes": 1})]
     assert store.events_offset(2) == 1500
 
 
@@ -113,10 +113,10 @@ def test_a_store_of_version_1_is_copied_before_it_is_changed_and_knows_nothing_i
     with closing(sqlite3.connect(path)) as database:
         before = list(database.iterdump())
     with Store.open(path) as store:
-        assert store.legs(2) == []
+        assert store.stages(2) == []
         assert store.fit("any") is None
         assert (store.queue_state().paused_at, store.queue_state().because) == (None, None)
-        assert [(attempt.leg, attempt.stderr_tail) for attempt in store.attempts(2)] == [(None, None), (None, None)]
+        assert [(attempt.stage, attempt.stderr_tail) for attempt in store.attempts(2)] == [(None, None), (None, None)]
     with closing(sqlite3.connect(copy)) as database:
         assert sorted(database.iterdump()) == sorted(before), "the copy is what the older program wrote"
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -126,10 +126,10 @@ def test_a_store_of_version_1_is_copied_before_it_is_changed_and_knows_nothing_i
     assert (copy.stat().st_ino, copy.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns), "copied once"
 
 
-def test_the_legs_are_as_they_were(store_v2: Store) -> None:
-    first, second = store_v2.legs(2)
+def test_the_stages_are_as_they_were(store_v2: Store) -> None:
+    first, second = store_v2.stages(2)
     assert (first.first_example, first.batch_size, first.grad_checkpoint, first.segment) == (80, 4, True, None)
-    assert second == Leg(
+    assert second == Stage(
         first_example=80,
         batch_size=2,
         grad_accumulation_steps=4,
@@ -137,8 +137,8 @@ def test_the_legs_are_as_they_were(store_v2: Store) -> None:
         max_seq_length=2048,
         because="out_of_memory: batch 4 -> 2, accumulation 2 -> 4; the effective batch stays 8",
     )
-    assert store_v2.legs(1) == []
-    assert [attempt.leg for attempt in store_v2.attempts(2)] == [0, 2]
+    assert store_v2.stages(1) == []
+    assert [attempt.stage for attempt in store_v2.attempts(2)] == [0, 2]
 
 
 def test_what_fits_is_still_known(store_v2: Store) -> None:

@@ -1,6 +1,6 @@
 """A worker's night inside the test, so that the hours, the battery and the user of the machine are the test's.
 
-Everything else is real: the store, the doorbell's file, the trainer in its own process.
+Everything else is real: the store, the wake-up queue's file, the trainer in its own process.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
-from jobs.scheduling.constraints import Terms
+from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import Reading
 from orchestrator.core.app import App
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home
 from orchestrator.submission.submit import check_all, enqueue
-from orchestrator.worker.dispatcher import Shift
+from orchestrator.worker.dispatcher import Dispatcher
 from tests.harness import PATIENCE_S, until
 from workers.system import processes
 
@@ -67,11 +67,11 @@ class Inside:
         self.app = App(Home(path))
         self.hours = hours
         self.reading = Reading()
-        self.night = Night(app=self.app, owner=processes.identity(), clock=hours, read=self._read, zone=UTC)
-        self.shift = Shift(self.night, slots=slots)
+        self.context = WorkerContext(app=self.app, owner=processes.identity(), clock=hours, read=self._read, zone=UTC)
+        self.shift = Dispatcher(self.context, slots=slots)
         self._threads: list[threading.Thread] = []
 
-    def _read(self, _: Terms) -> Reading:
+    def _read(self, _: Constraints) -> Reading:
         return self.reading
 
     def submit(self, *files: Path) -> list[Job]:
@@ -115,7 +115,7 @@ def inside(path: Path, hours: Hours, *, slots: int = 1) -> Iterator[Inside]:
     try:
         yield made
     finally:
-        made.night.going_home.set()
+        made.context.shutting_down.set()
         made.rest()
-        made.shift.go_home()
+        made.shift.shut_down()
         made.app.close()

@@ -77,7 +77,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
 
 PROGRAM = """
 import json, sys
-from orchestrator.cli.border import run
+from orchestrator.cli.verbs import run
 try:
     code = run(sys.argv[2:])
 except SystemExit as ended:  # how a completion ends

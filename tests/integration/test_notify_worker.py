@@ -114,10 +114,10 @@ def test_settings_that_cannot_be_read_keep_messages_until_they_can(home: Home, l
 
 _RING = """
 from pathlib import Path
-from orchestrator.app import App
-from orchestrator.home import Home
+from orchestrator.core.app import App
+from orchestrator.core.paths import Home
 with App(Home(Path({home!r}))) as app:
-    app.doorbell.ring_for_delivery({message})
+    app.wake-up queue.ring_for_delivery({message})
 """
 
 

@@ -18,9 +18,9 @@ from jobs.model.job import NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.core.app import App
-from orchestrator.core.context import Night
+from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home as Place
-from orchestrator.notify.outbox_worker import Post
+from orchestrator.notify.outbox_worker import OutboxWorker
 from tests.integration.loopback import Endless, Endpoint, until
 from tests.unit.orchestrator.cli_homes import Home
 from workers.system.processes import identity
@@ -32,7 +32,7 @@ class Worker:
     def __init__(self, home: Home, app: App) -> None:
         self.home = home
         self.now = time.time()
-        self.post = Post(Night(app=app, owner=identity(), clock=lambda: self.now))
+        self.post = OutboxWorker(WorkerContext(app=app, owner=identity(), clock=lambda: self.now))
 
     def settings(self, **notify: Any) -> None:
         self.home.write_settings(yaml.safe_dump({"notify": notify}))
@@ -112,6 +112,6 @@ def test_bells_heard_twice_do_not_order_ever_more_bells(worker: Worker) -> None:
 def test_a_worker_that_goes_home_leaves_the_rest_for_the_next(worker: Worker) -> None:
     message_id = worker.write("failed")
     worker.settings(services=[{"url": "nonsense://x"}])
-    worker.post._night.going_home.set()
+    worker.post._context.shutting_down.set()
     worker.post.deliver(message_id)
     assert worker.home.store.message(message_id).services == ()

@@ -19,7 +19,7 @@ from jobs.model.events import Event, Kind
 from jobs.model.job import Incident, NewMessage, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
+from jobs.policies.decision import Decision
 from orchestrator.store.store import Store
 
 PROCESSES = 8

@@ -52,7 +52,7 @@ def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
 ) -> None:
     wanted = undisturbed(home, workshop, tmp_path / "plain.yaml", iters=900)
     job = queued(home, workshop, tmp_path / "night.yaml", iters=900, window=NIGHT)
-    for night in range(1, 11):
+    for context in range(1, 11):
         home.begin()
         home.trained(job.id, home.job(job.id).iteration + 5)
         home.hours.turn_to(8)
@@ -62,7 +62,7 @@ def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
         assert stopped.detail == f"its window {NIGHT} is closed"
         home.begin()
         home.rest()
-        assert home.job(job.id).attempts == night, "outside its window it is not started"
+        assert home.job(job.id).attempts == context, "outside its window it is not started"
         home.hours.turn_to(22)
     home.begin()
     home.rest()
@@ -70,7 +70,7 @@ def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
     attempts = home.app.store.attempts(job.id)
     assert [one.outcome for one in attempts] == ["stopped"] * 10 + ["done"]
     assert {one.quality for one in attempts[1:]} == {"exact"}
-    assert home.app.store.deaths(job.id) == [], "a window that closes is no death"
+    assert home.app.store.crashes(job.id) == [], "a window that closes is no death"
     told = [one.text for one in home.app.store.incidents(job.id) if one.code == "window_closed"]
     assert len(told) == 10
     assert all(text.endswith(f": its window {NIGHT} is closed") for text in told)

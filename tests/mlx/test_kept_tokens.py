@@ -13,7 +13,7 @@ from mlx_lm.tokenizer_utils import load
 from mlx_lm.tuner.datasets import load_dataset
 
 from jobs.model.events import Kind
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from tests.mlx import rows
 from tests.mlx.conftest import Build
@@ -126,7 +126,7 @@ def test_rows_that_hold_the_time_stay_those_the_job_began_with(build: Build, mod
 def test_data_that_is_written_to_while_it_is_read_is_not_kept(model: Path, tmp_path: Path) -> None:
     data = rows.write(tmp_path / "data", rows.chat)
     spec = JobSpec.model_validate({"model": str(model), "data": str(data)})
-    settings = types.SimpleNamespace(**mlx_config(spec, Course.requested(spec).legs[0]))
+    settings = types.SimpleNamespace(**mlx_config(spec, RunPlan.requested(spec).stages[0]))
     cache = tmp_path / "cache"
     job_dir = JobDir(tmp_path, cache=cache)
 

@@ -1,4 +1,4 @@
-"""A course of several legs: the same rows cut smaller, exact across interruptions; what is left behind is not used."""
+"""A run plan of several stages resumes exactly, and checkpoints off the plan are not used."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ CALM: dict[str, Any] = CHANGES | {"lora_parameters": {"rank": 4, "scale": 10.0, 
 """Without dropout, so that losses under different cuts can be compared."""
 
 
-def with_leg(training: Training, **changes: Any) -> Training:
-    """Append a leg to a job's course."""
-    requested = training.course
-    leg = dataclasses.replace(requested.legs[-1], because="a test", **changes)
-    training.job_dir.course.write_text(json.dumps(run_plan.to_json(requested.with_leg(leg))))
+def with_stage(training: Training, **changes: Any) -> Training:
+    """Append a stage to a job's run plan."""
+    requested = training.run_plan
+    stage = dataclasses.replace(requested.stages[-1], because="a test", **changes)
+    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(requested.with_stage(stage))))
     return training
 
 
 def halved(training: Training, *, first_example: int = SWITCH * BATCH) -> Training:
-    return with_leg(
+    return with_stage(
         training,
         first_example=first_example,
         batch_size=BATCH // 2,
@@ -50,13 +50,13 @@ def halved(training: Training, *, first_example: int = SWITCH * BATCH) -> Traini
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory, basics: dict[str, Any]) -> Training:
-    """One leg, no dropout, undisturbed."""
+    """One stage, no dropout, undisturbed."""
     return Training.laid_out(tmp_path_factory.mktemp("calm") / "job", basics | CALM).finish()
 
 
 @pytest.fixture(scope="module")
-def two_legs(tmp_path_factory: pytest.TempPathFactory, basics: dict[str, Any]) -> Training:
-    """Two legs, with dropout, undisturbed."""
+def two_stages(tmp_path_factory: pytest.TempPathFactory, basics: dict[str, Any]) -> Training:
+    """Two stages, with dropout, undisturbed."""
     return halved(Training.laid_out(tmp_path_factory.mktemp("two") / "job", basics | CHANGES)).finish()
 
 
@@ -72,13 +72,13 @@ def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path:
     assert list(mine) == list(range(1, 61)), "an iteration stays what the user asked for"
     if begins:
         before = [(mine[iteration], asked[iteration]) for iteration in range(1, begins + 1)]
-        assert all(one == other for one, other in before), "nothing changes before the leg begins"
+        assert all(one == other for one, other in before), "nothing changes before the stage begins"
     # MLX-LM weighs micro-batches alike, however many tokens each has
     assert close(mine, asked, within=0.05)
     assert training.checkpoints == calm.checkpoints
     assert list(training.validations()) == list(calm.validations())
     state = training.newest.state()
-    assert (state["leg"], state["examples_seen"]) == (1, 60 * BATCH)
+    assert (state["stage"], state["examples_seen"]) == (1, 60 * BATCH)
     assert state["self_test"]["batch_size"] == BATCH // 2
     tokens = [event.data["tokens"] for event in training.events(Kind.PROGRESS) if event.data["losses"]][-1]
     assert tokens == [event.data["tokens"] for event in calm.events(Kind.PROGRESS) if event.data["losses"]][-1]
@@ -88,21 +88,21 @@ def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path:
 def test_gradient_checkpointing_alone_changes_next_to_nothing(
     calm: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
-    training = with_leg(Training.laid_out(tmp_path / "job", basics | CALM), first_example=0, grad_checkpoint=True)
+    training = with_stage(Training.laid_out(tmp_path / "job", basics | CALM), first_example=0, grad_checkpoint=True)
     training.finish()
     assert close(training.losses(), calm.losses(), within=1e-3)
 
 
 @pytest.mark.longest
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_interrupted_in_its_second_leg_ends_like_the_undisturbed_one(
-    number: signal.Signals, two_legs: Training, tmp_path: Path, basics: dict[str, Any]
+def test_a_run_interrupted_in_its_second_stage_ends_like_the_undisturbed_one(
+    number: signal.Signals, two_stages: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
     training = halved(Training.laid_out(tmp_path / "job", basics | CHANGES))
     with training.running(1) as child:
         until(
             lambda: [event for event in training.events(Kind.CHECKPOINT) if event.data["iteration"] > SWITCH],
-            "a checkpoint of the second leg",
+            "a checkpoint of the second stage",
             seconds=FIRST_EVER_S,
         )
         child.send_signal(number)
@@ -110,40 +110,40 @@ def test_a_run_interrupted_in_its_second_leg_ends_like_the_undisturbed_one(
     training.finish(2)
     begun = training.events(Kind.STARTED)[1].data
     assert begun["iteration"] > SWITCH
-    assert (begun["leg"], begun["resume_quality"]) == (1, "exact")
+    assert (begun["stage"], begun["resume_quality"]) == (1, "exact")
     assert training.said(Kind.SELF_TEST)["equal"] is True
-    assert training.weights() == two_legs.weights()
-    assert training.losses() == two_legs.losses()
-    assert training.validations() == two_legs.validations()
+    assert training.weights() == two_stages.weights()
+    assert training.losses() == two_stages.losses()
+    assert training.validations() == two_stages.validations()
 
 
 @pytest.mark.longest
-def test_what_was_trained_past_the_place_where_a_new_leg_begins_is_left_behind(
-    two_legs: Training, tmp_path: Path, basics: dict[str, Any]
+def test_what_was_trained_past_the_place_where_a_new_stage_begins_is_left_behind(
+    two_stages: Training, tmp_path: Path, basics: dict[str, Any]
 ) -> None:
-    """As when memory runs out: the leg begins at the checkpoint that is gone on from, and newer ones do not count."""
+    """As when memory runs out: the stage begins at the checkpoint that is gone on from, and newer ones do not count."""
     training = Training.laid_out(tmp_path / "job", basics | CHANGES).finish()
     assert training.checkpoints[-1] == 60
     halved(training).finish(2)
     begun = training.events(Kind.STARTED)[1].data
-    assert (begun["resumed_from"], begun["iteration"], begun["leg"]) == (f"step-{SWITCH:07d}", SWITCH, 1)
+    assert (begun["resumed_from"], begun["iteration"], begun["stage"]) == (f"step-{SWITCH:07d}", SWITCH, 1)
     proof = training.said(Kind.SELF_TEST)
     assert (proof["equal"], proof["recorded_batch_size"], proof["batch_size"]) == (True, BATCH, BATCH // 2)
-    assert training.weights() == two_legs.weights()
+    assert training.weights() == two_stages.weights()
 
 
-def test_three_legs_each_begin_where_they_were_decided(tmp_path: Path, basics: dict[str, Any]) -> None:
-    """A run that climbs one rung more, and is killed on each: the end is that of the course, however it was reached."""
+def test_three_stages_each_begin_where_they_were_decided(tmp_path: Path, basics: dict[str, Any]) -> None:
+    """A run that is killed on each of three stages ends like one that is not killed."""
     whole = halved(Training.laid_out(tmp_path / "whole", basics | CHANGES))
     last: dict[str, Any] = {"first_example": 42 * BATCH, "batch_size": 1, "grad_accumulation_steps": 12}
-    with_leg(whole, **last).finish()
+    with_stage(whole, **last).finish()
     climbed = Training.laid_out(tmp_path / "climbed", basics | CHANGES)
     for attempt, more in enumerate([None, {}, last], start=1):
         if more is not None:
-            halved(climbed) if not more else with_leg(climbed, **more)
+            halved(climbed) if not more else with_stage(climbed, **more)
         climbed.finish(attempt)
     assert [event.data["iteration"] for event in climbed.events(Kind.STARTED)] == [0, SWITCH, 42]
-    assert [event.data["leg"] for event in climbed.events(Kind.STARTED)] == [0, 1, 2]
+    assert [event.data["stage"] for event in climbed.events(Kind.STARTED)] == [0, 1, 2]
     assert climbed.weights() == whole.weights()
 
 

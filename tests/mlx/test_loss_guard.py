@@ -1,4 +1,4 @@
-"""What the trainer itself does for the loss guard: updates that are not applied, legs that go back, rows left out."""
+"""What the trainer itself does for the loss guard: updates that are not applied, stages that go back, rows left out."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def holed(tmp_path_factory: pytest.TempPathFactory, model: Path, data: Path) -> 
     return {"model": str(folder / "model"), "data": str(spoiled), "iters": 24, "steps_per_report": 1, "save_every": 1}
 
 
-def with_leg(training: Training, **changes: Any) -> Training:
-    """Append a leg to a job's course."""
-    before = training.course
-    leg = dataclasses.replace(before.legs[-1], because="a test", **changes)
-    training.job_dir.course.write_text(json.dumps(run_plan.to_json(before.with_leg(leg))))
+def with_stage(training: Training, **changes: Any) -> Training:
+    """Append a stage to a job's run plan."""
+    before = training.run_plan
+    stage = dataclasses.replace(before.stages[-1], because="a test", **changes)
+    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(before.with_stage(stage))))
     return training
 
 
@@ -109,8 +109,8 @@ def test_gradients_are_clipped_and_their_norm_is_told_as_it_was(build: Build) ->
     assert first_step("loose", grad_clip=1e6) == (norm, moved)
 
 
-def test_a_leg_scales_the_learning_rate_and_climbs_back_to_it(build: Build) -> None:
-    training = with_leg(
+def test_a_stage_scales_the_learning_rate_and_climbs_back_to_it(build: Build) -> None:
+    training = with_stage(
         build(iters=12, steps_per_report=1),
         first_example=12,
         learning_rate_factor=0.5,
@@ -133,7 +133,7 @@ def test_a_leg_scales_the_learning_rate_and_climbs_back_to_it(build: Build) -> N
 @pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_leg_that_goes_back_is_exact_across_interruptions(build: Build, reset: bool) -> None:
+def test_a_stage_that_goes_back_is_exact_across_interruptions(build: Build, reset: bool) -> None:
     """Salt, rows left out, rate, warm-up, clip and moments: all at once, killed in its midst."""
     changes: dict[str, Any] = {
         "first_example": 12 * 2,
@@ -155,7 +155,7 @@ def test_a_leg_that_goes_back_is_exact_across_interruptions(build: Build, reset:
             while training.events(Kind.CHECKPOINT)[-1].data["iteration"] < 20:
                 assert child.poll() is None
             child.kill()
-        with_leg(training, **changes)
+        with_stage(training, **changes)
     whole = runs["whole"].finish(2)
     killed = runs["killed"]
     with killed.running(2) as child:
@@ -170,9 +170,9 @@ def test_a_leg_that_goes_back_is_exact_across_interruptions(build: Build, reset:
     assert autopsy["data"]["rows"]
 
 
-def test_a_course_that_ends_early_ends_there_and_measures_the_test_set(build: Build, tmp_path: Path) -> None:
+def test_a_run_plan_that_ends_early_ends_there_and_measures_the_test_set(build: Build, tmp_path: Path) -> None:
     data = rows.write(tmp_path / "data", rows.chat, test=4)
-    training = with_leg(build(data=str(data), iters=400, test=True), first_example=6 * 2, ends=True).finish()
+    training = with_stage(build(data=str(data), iters=400, test=True), first_example=6 * 2, ends=True).finish()
     ended = training.said(Kind.ENDED)
     assert (ended["outcome"], ended["reason"], ended["iteration"]) == ("done", "early_stopped", 6)
     assert training.newest.iteration == 6

@@ -1,4 +1,4 @@
-"""The rehearsing child by itself: where it takes a run up, on which leg, and what it measures."""
+"""The rehearsing child by itself: where it takes a run up, on which stage, and what it measures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.policies.exits import DONE
 from orchestrator.demo.tiny_model import build_data
 from tests.harness import FIRST_EVER_S, Workshop
@@ -79,16 +79,16 @@ def test_whole_updates_are_tried_and_timed(tmp_path: Path, workshop: Workshop) -
 
 
 @pytest.mark.slow
-def test_a_run_is_taken_up_where_it_stands_on_the_leg_that_holds_there(tmp_path: Path, workshop: Workshop) -> None:
+def test_a_run_is_taken_up_where_it_stands_on_the_stage_that_holds_there(tmp_path: Path, workshop: Workshop) -> None:
     training = laid_out(tmp_path, workshop)
-    first = Course.requested(training.spec)
-    smaller = first.legs[0].going_on(
+    first = RunPlan.requested(training.spec)
+    smaller = first.stages[0].continued(
         120, because="out_of_memory", batch_size=1, grad_accumulation_steps=8, grad_checkpoint=True
     )
-    training.job_dir.course.write_text(json.dumps(courses.to_json(first.with_leg(smaller))))
+    training.job_dir.run_plan.write_text(json.dumps(run_plans.to_json(first.with_stage(smaller))))
     tried = rehearsed(training, at=60)
     assert tried["iteration"] == 60
-    assert training.said(Kind.STARTED)["leg"] == 1
+    assert training.said(Kind.STARTED)["stage"] == 1
     told = training.events(Kind.PROGRESS)
     assert len(losses(told)) == 4 * tried["updates"], "a loss an iteration, of two rows in two micro-batches"
     assert told[-1].data["iteration"] == 60 + 4 * tried["updates"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.model.events import Kind
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S
@@ -40,7 +40,7 @@ def test_without_a_validation_set_it_trains_and_publishes_the_last_weights(build
     assert (state["validation"], state["self_test"]) == (None, None)
     assert list(training.losses()) == list(range(1, 13))  # the last report is shorter
     spec = training.spec
-    published = publish(training.job_dir, spec, Course.requested(spec), job_id=1)
+    published = publish(training.job_dir, spec, RunPlan.requested(spec), job_id=1)
     assert (published.best, published.final) == (12, 12)
 
 
@@ -59,7 +59,7 @@ def test_a_validation_set_smaller_than_a_batch_is_measured_whole_and_the_test_se
     assert [event.data["iteration"] for event in validations] == [0, 6, 12]
     assert {event.data["examples"] for event in validations} == {3}
     assert all(len(event.data["row_losses"]) == 3 for event in validations)
-    best = best_valid(training.job_dir.checkpoints, training.course)
+    best = best_valid(training.job_dir.checkpoints, training.run_plan)
     assert best is not None
     assert best.iteration == 6
     before, last, at_best = (event.data for event in training.events(Kind.TEST))
@@ -158,9 +158,9 @@ def test_what_cannot_be_trained_is_refused_once_and_for_all(build: Build, change
 
 
 @pytest.mark.slow
-def test_a_course_this_lq_cannot_run_is_refused(build: Build) -> None:
+def test_a_run_plan_this_lq_cannot_run_is_refused(build: Build) -> None:
     training = build()
-    course = json.loads(training.job_dir.course.read_text())
-    training.job_dir.course.write_text(json.dumps(course | {"version": course["version"] + 1}))
+    run_plan = json.loads(training.job_dir.run_plan.read_text())
+    training.job_dir.run_plan.write_text(json.dumps(run_plan | {"version": run_plan["version"] + 1}))
     assert training.run() == 78
-    assert training.said(Kind.ENDED)["detail"].startswith("course.json has version 3; this lq reads up to version 2")
+    assert training.said(Kind.ENDED)["detail"].startswith("run_plan.json has version 3; this lq reads up to version 2")

@@ -9,7 +9,7 @@ from typing import Any, cast
 from mlx_lm.tuner.datasets import load_dataset
 from mlx_lm.utils import load_tokenizer
 
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.demo.tiny_model import build_data, build_model
 from workers.checkpoints.mlx_config import mlx_config
@@ -24,7 +24,7 @@ def test_rows_are_as_long_as_mlx_lm_makes_them(tmp_path: Path) -> None:
     # transformers 5 gives a model of Qwen2's kind Qwen2's way to cut words; a real Qwen2 has it in its file already
     tokenizer._tokenizer.backend_tokenizer.save(str(model / "tokenizer.json"))
     spec = JobSpec(model=str(model), data=str(data))
-    config = types.SimpleNamespace(**mlx_config(spec, Course.requested(spec).legs[0]))
+    config = types.SimpleNamespace(**mlx_config(spec, RunPlan.requested(spec).stages[0]))
     rows = cast("Any", load_dataset)(config, tokenizer)[0]
     expected = tuple(len(rows.process(rows[place])[0]) for place in range(len(rows)))
 

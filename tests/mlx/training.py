@@ -16,7 +16,7 @@ from typing import Any, Self
 from configs.load import dump_job, load_frozen
 from jobs.model import run_plan
 from jobs.model.events import Event, Kind
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies.exits import DONE
 from tests.harness import until
@@ -44,7 +44,7 @@ class Training:
         path.mkdir()
         training = cls(path)
         training.job_dir.config.write_text(dump_job(spec))
-        training.job_dir.course.write_text(json.dumps(run_plan.to_json(run_plan.Course.requested(spec))))
+        training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(run_plan.RunPlan.requested(spec))))
         return training
 
     @property
@@ -53,9 +53,9 @@ class Training:
         return load_frozen(self.job_dir.config)
 
     @property
-    def course(self) -> Course:
-        """The legs it trains under."""
-        return run_plan.from_json(self.job_dir.course.read_text())
+    def run_plan(self) -> RunPlan:
+        """The stages it trains under."""
+        return run_plan.from_json(self.job_dir.run_plan.read_text())
 
     def copied(self, path: Path) -> Self:
         """Return a copy of the whole folder as it stands now."""
@@ -147,7 +147,7 @@ class Training:
     @property
     def newest(self) -> Checkpoint:
         """The newest checkpoint; every one must verify."""
-        found, bad = storage.newest_valid(self.job_dir.checkpoints, self.course)
+        found, bad = storage.newest_valid(self.job_dir.checkpoints, self.run_plan)
         assert found is not None
         assert not bad
         return found

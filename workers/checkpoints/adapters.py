@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.errors import CheckpointInvalid
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from workers.checkpoints import storage
 from workers.checkpoints.mlx_config import mlx_config
@@ -37,13 +37,13 @@ class Published:
     bad: tuple[str, ...] = ()  # checkpoints that were no good, and what became of them
 
 
-def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, until: int | None = None) -> Published:
+def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, until: int | None = None) -> Published:
     """Publish best and final weights; doing it twice changes nothing.
 
     Args:
         job_dir: the job's folder.
         spec: what was asked for.
-        course: the legs; its last one is what the run ended under.
+        run_plan: the stages; its last one is what the run ended under.
         job_id: goes into lq.json, beside the job's folder, by which a later publication knows its own files.
         until: nothing beyond this iteration is published: where the run should have ended; None for no limit.
 
@@ -51,14 +51,14 @@ def publish(job_dir: JobDir, spec: JobSpec, course: Course, *, job_id: int, unti
         CheckpointInvalid: no checkpoint verifies.
     """
     by = "lq, at publication"
-    final, bad = storage.newest_sound(job_dir.checkpoints, course, by=by, until=until)
+    final, bad = storage.newest_sound(job_dir.checkpoints, run_plan, by=by, until=until)
     if final is None:
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best, worse = storage.best_sound(job_dir.checkpoints, course, by=by, until=until)
+    best, worse = storage.best_sound(job_dir.checkpoints, run_plan, by=by, until=until)
     best = best or final
-    _lay_out(job_dir, job_id, best, final, mlx_config(spec, course.legs[-1]), _why(best, final, until))
+    _lay_out(job_dir, job_id, best, final, mlx_config(spec, run_plan.stages[-1]), _why(best, final, until))
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
     set_aside = copy_to(target, job_dir, job_id=job_id) if target is not None else None
     return Published(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies.retention import CheckpointFact, Fate, plan
 from workers.checkpoints import storage
@@ -18,7 +18,7 @@ _NUMBERED = re.compile(r"(\d{7,})_adapters\.safetensors")
 
 
 def prune(
-    job_dir: JobDir, spec: JobSpec, course: Course, *, suspicion: bool = False, ended: bool = False
+    job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
 ) -> list[Fate]:
     """Delete what need not stay; nothing goes unless the newest checkpoint verifies.
 
@@ -28,14 +28,14 @@ def prune(
     Args:
         job_dir: the job's folder.
         spec: what is to be kept.
-        course: a checkpoint that a later leg left behind goes too.
+        run_plan: a checkpoint that a later stage left behind goes too.
         suspicion: the loss is under suspicion; nothing goes.
         ended: the run is at its end; nobody goes back any more.
 
     Returns:
         What became of each checkpoint.
     """
-    fates = planned(job_dir, spec, course, suspicion=suspicion, ended=ended)
+    fates = planned(job_dir, spec, run_plan, suspicion=suspicion, ended=ended)
     there = {checkpoint.iteration: checkpoint for checkpoint in storage.listed(job_dir.checkpoints)}
     for fate in fates:
         if fate.adapter_kept:
@@ -46,20 +46,20 @@ def prune(
 
 
 def planned(
-    job_dir: JobDir, spec: JobSpec, course: Course, *, suspicion: bool = False, ended: bool = False
+    job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
 ) -> list[Fate]:
     """Decide as `prune` does, and delete nothing. Empty where the newest checkpoint does not verify."""
-    newest, bad = storage.newest_valid(job_dir.checkpoints, course)
+    newest, bad = storage.newest_valid(job_dir.checkpoints, run_plan)
     if newest is None or bad:
         return []
     facts, left_behind = [], []
     for checkpoint in storage.listed(job_dir.checkpoints):
-        fact = _fact(checkpoint, course)
+        fact = _fact(checkpoint, run_plan)
         if fact is not None:
             facts.append(fact)
-        elif _is_left_behind(checkpoint, course) and not suspicion:
+        elif _is_left_behind(checkpoint, run_plan) and not suspicion:
             left_behind.append(checkpoint.iteration)
-    kept = plan(facts, spec=spec, course=course, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
+    kept = plan(facts, spec=spec, run_plan=run_plan, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
     gone = [
         Fate(iteration=iteration, kept=False, adapter_kept=False, because="left behind: the run went back before it")
         for iteration in left_behind
@@ -67,9 +67,9 @@ def planned(
     return sorted([*kept, *gone], key=lambda fate: fate.iteration)
 
 
-def _is_left_behind(checkpoint: Checkpoint, course: Course) -> bool:
+def _is_left_behind(checkpoint: Checkpoint, run_plan: RunPlan) -> bool:
     try:
-        return not storage.is_on(course, checkpoint)
+        return not storage.is_on(run_plan, checkpoint)
     except CheckpointInvalid:
         return False
 
@@ -92,9 +92,9 @@ def kept_adapters(job_dir: JobDir) -> set[int]:
     return {int(match[1]) for path in found if (match := _NUMBERED.fullmatch(path.name))}
 
 
-def _fact(checkpoint: Checkpoint, course: Course) -> CheckpointFact | None:
+def _fact(checkpoint: Checkpoint, run_plan: RunPlan) -> CheckpointFact | None:
     try:
-        if not storage.is_on(course, checkpoint):
+        if not storage.is_on(run_plan, checkpoint):
             return None
         loss = storage.validation_loss(checkpoint.state())
     except CheckpointInvalid:

@@ -23,7 +23,7 @@ from typing import Any
 
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion
 from jobs.model.events import finite
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from workers.checkpoints import tensor_files
 from workers.files.atomic import fsync_file
 
@@ -144,41 +144,41 @@ def listed(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
-def valid(folder: Path, course: Course) -> list[Checkpoint]:
-    """Return the checkpoints that verify and lie on the course, oldest first. Reads each of them whole."""
+def valid(folder: Path, run_plan: RunPlan) -> list[Checkpoint]:
+    """Return the checkpoints that verify and lie on the run plan, oldest first. Reads each of them whole."""
     found = []
     for checkpoint in listed(folder):
         with suppress(CheckpointInvalid):
             verify(checkpoint)
-            if is_on(course, checkpoint):
+            if is_on(run_plan, checkpoint):
                 found.append(checkpoint)
     return found
 
 
-def newest_valid(folder: Path, course: Course, *, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies and lies on the course, and why newer ones are no good.
+def newest_valid(folder: Path, run_plan: RunPlan, *, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies and lies on the run plan, and why newer ones are no good.
 
     Args:
         folder: the job's checkpoints/.
-        course: a checkpoint that a later leg has left behind is passed over in silence.
+        run_plan: a checkpoint that a later stage has left behind is passed over in silence.
         until: later ones are too; None for no limit.
     """
-    found, bad = _search(folder, course, until)
+    found, bad = _search(folder, run_plan, until)
     return found, [str(error) for _, error in bad]
 
 
 def newest_sound(
-    folder: Path, course: Course, *, by: str, until: int | None = None
+    folder: Path, run_plan: RunPlan, *, by: str, until: int | None = None
 ) -> tuple[Checkpoint | None, list[str]]:
     """Do what `newest_valid` does, and set aside what is no good on the way.
 
     Args:
         folder: the job's checkpoints/.
-        course: as there.
+        run_plan: as there.
         by: who looks, for the note left with it.
         until: as there.
     """
-    found, bad = _search(folder, course, until)
+    found, bad = _search(folder, run_plan, until)
     return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
 
 
@@ -242,34 +242,34 @@ def _replacing(replaced: Path) -> Path:
 
 
 def _search(
-    folder: Path, course: Course, until: int | None
+    folder: Path, run_plan: RunPlan, until: int | None
 ) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
-    """Look for the newest good one on the course. One that somebody deletes meanwhile is simply not there."""
+    """Look for the newest good one on the run plan. One that somebody deletes meanwhile is simply not there."""
     bad = []
     for checkpoint in reversed(listed(folder)):
         if until is not None and checkpoint.iteration > until:
             continue
         try:
             verify(checkpoint)
-            on_course = is_on(course, checkpoint)
+            on_run_plan = is_on(run_plan, checkpoint)
         except CheckpointInvalid as error:
             if checkpoint.path.is_dir():
                 bad.append((checkpoint, error))
         else:
-            if on_course:
+            if on_run_plan:
                 return checkpoint, bad
     return None, bad
 
 
-def is_on(course: Course, checkpoint: Checkpoint) -> bool:
-    """Say whether a checkpoint lies on the course, or was left behind by a leg that begins before it.
+def is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
+    """Say whether a checkpoint lies on the run plan, or was left behind by a stage that begins before it.
 
     Raises:
         CheckpointInvalid: it does not say where it was written.
     """
     state = checkpoint.state()
     try:
-        return course.leads_to(int(state["examples_seen"]), int(state["leg"]))
+        return run_plan.leads_to(int(state["examples_seen"]), int(state["stage"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointInvalid(f"{checkpoint.path / STATE} does not say where it was written") from error
 
@@ -293,34 +293,34 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def best_valid(folder: Path, course: Course, *, until: int | None = None) -> Checkpoint | None:
+def best_valid(folder: Path, run_plan: RunPlan, *, until: int | None = None) -> Checkpoint | None:
     """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one.
 
     Args:
         folder: the job's checkpoints/.
-        course: a checkpoint that a later leg has left behind does not count.
+        run_plan: a checkpoint that a later stage has left behind does not count.
         until: nor do later ones; None for no limit.
     """
-    return _search_best(folder, course, until)[0]
+    return _search_best(folder, run_plan, until)[0]
 
 
 def best_sound(
-    folder: Path, course: Course, *, by: str, until: int | None = None
+    folder: Path, run_plan: RunPlan, *, by: str, until: int | None = None
 ) -> tuple[Checkpoint | None, list[str]]:
     """Do what `best_valid` does, and set aside what is no good on the way, as `newest_sound` does."""
-    found, bad = _search_best(folder, course, until)
+    found, bad = _search_best(folder, run_plan, until)
     return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
 
 
 def _search_best(
-    folder: Path, course: Course, until: int | None
+    folder: Path, run_plan: RunPlan, until: int | None
 ) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
     scored, bad = [], []
     for checkpoint in listed(folder):
         if until is not None and checkpoint.iteration > until:
             continue
         try:
-            loss = validation_loss(checkpoint.state()) if is_on(course, checkpoint) else None
+            loss = validation_loss(checkpoint.state()) if is_on(run_plan, checkpoint) else None
         except CheckpointInvalid:
             continue
         if loss is not None and math.isfinite(loss):

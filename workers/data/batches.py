@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 
 Table = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 """Whole numbers in rows and columns."""
@@ -103,30 +103,30 @@ class BatchOrder:
         return dataclasses.replace(self, salt=salt, used=used, first=position, epoch=epoch, opening=opening)
 
 
-def orders(course: Course, first: BatchOrder, usable: Callable[[Leg], tuple[int, ...] | None]) -> list[BatchOrder]:
-    """Return the order that holds on each leg of a course.
+def orders(run_plan: RunPlan, first: BatchOrder, usable: Callable[[Stage], tuple[int, ...] | None]) -> list[BatchOrder]:
+    """Return the order that holds on each stage of a run plan.
 
-    A leg that changes nothing about the data goes on with the order before it. One that does takes over where it
-    begins: what the legs decided before it would have trained next is drawn anew.
+    A stage that changes nothing about the data goes on with the order before it. One that does takes over where it
+    begins: what the stages decided before it would have trained next is drawn anew.
 
     Args:
-        course: the legs.
-        first: the order of the first leg.
-        usable: the rows that may be trained on a leg, ascending; None for all.
+        run_plan: the stages.
+        first: the order of the first stage.
+        usable: the rows that may be trained on a stage, ascending; None for all.
     """
-    found = [dataclasses.replace(first, used=usable(course.legs[0]))]
-    for index, leg in enumerate(course.legs[1:], start=1):
-        before = Course(legs=course.legs[:index])
-        position = leg.first_example // first.batch_size
-        old = found[before.at(leg.first_example)]
-        rows = usable(leg)
-        if leg.salt == old.salt and rows == old.used:
+    found = [dataclasses.replace(first, used=usable(run_plan.stages[0]))]
+    for index, stage in enumerate(run_plan.stages[1:], start=1):
+        before = RunPlan(stages=run_plan.stages[:index])
+        position = stage.first_example // first.batch_size
+        old = found[before.at(stage.first_example)]
+        rows = usable(stage)
+        if stage.salt == old.salt and rows == old.used:
             found.append(old)
             continue
         left_out: set[int] = set()
-        for skipped in range(*(leg.skipped or (0, 0))):
+        for skipped in range(*(stage.skipped or (0, 0))):
             left_out.update(found[before.at(skipped * first.batch_size)].rows(skipped))
-        found.append(old.taken_over(position, salt=leg.salt, used=rows, left_out=left_out))
+        found.append(old.taken_over(position, salt=stage.salt, used=rows, left_out=left_out))
     return found
 
 

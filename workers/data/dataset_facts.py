@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.model.run_plan import Leg
+from jobs.model.run_plan import Stage
 from workers.data.batches import BatchOrder, Rows, Tokens, padded_length
 
 SHINGLE = 5
@@ -36,7 +36,7 @@ MOST_NAMED = 10
 _Hashes = NDArray[np.uint64]
 
 
-def dataset_facts(train: Rows, valid: Rows, test: Rows, order: BatchOrder, leg: Leg) -> dict[str, Any]:
+def dataset_facts(train: Rows, valid: Rows, test: Rows, order: BatchOrder, stage: Stage) -> dict[str, Any]:
     """Return everything the report says of a data set.
 
     Args:
@@ -44,9 +44,9 @@ def dataset_facts(train: Rows, valid: Rows, test: Rows, order: BatchOrder, leg: 
         valid: its validation rows.
         test: its test rows.
         order: in which the training rows are trained.
-        leg: says where rows are cut.
+        stage: says where rows are cut.
     """
-    longest = leg.max_seq_length
+    longest = stage.max_seq_length
     files = {"train": train, "valid": valid, "test": test}
     return {
         "max_seq_length": longest,

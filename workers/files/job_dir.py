@@ -29,9 +29,9 @@ class JobDir:
         return self.path / "provenance.json"
 
     @property
-    def course(self) -> Path:
-        """The legs so far."""
-        return self.path / "course.json"
+    def run_plan(self) -> Path:
+        """The stages so far."""
+        return self.path / "run_plan.json"
 
     @property
     def events(self) -> Path:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.load import load_frozen
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.outcomes import Quality, Reason
 from workers.events.log import EventLog
 from workers.files.job_dir import JobDir
@@ -58,14 +58,14 @@ def _rehearse(
 ) -> Reason:
     be_first_to_go()
     spec = load_frozen(job_dir.config)
-    course = courses.from_json(job_dir.course.read_text())
+    run_plan = run_plans.from_json(job_dir.run_plan.read_text())
     with requests.nothing_to_lose():
         from workers.mlx.dry_run_steps import Rehearsal
         from workers.mlx.run import machine, versions
     iteration[0] = at
     about = versions() | {"machine": machine()}
-    tell_start(events, None, Quality.FRESH, about, course.at(at * spec.batch_size))
-    rehearsal = Rehearsal(spec, course, job_dir, events, requests)
+    tell_start(events, None, Quality.FRESH, about, run_plan.at(at * spec.batch_size))
+    rehearsal = Rehearsal(spec, run_plan, job_dir, events, requests)
     with heartbeat(events, rehearsal.reporter.beat):
         rehearsal.rehearse(at, saves=saves)
     return Reason.COMPLETED

@@ -35,17 +35,17 @@ class Rehearsal(TrainingRun):
         """Load, try the longest batch, some updates, a validation and a checkpoint, and tell what they took.
 
         Args:
-            at: iterations the run has completed; says which leg holds.
+            at: iterations the run has completed; says which stage holds.
             saves: write a checkpoint, and read it again.
         """
-        self.leg = self.course.legs[self._index_at(at)]
+        self.stage = self.run_plan.stages[self._index_at(at)]
         with self.requests.nothing_to_lose():
             self._load_model()
             self._load_rows()
             self._prepare_training(fresh=at == 0)
             self.reporter.iteration = at
-            self._begin_leg()
-            data = dataset_facts(self.train_rows, self.valid_rows, self.test_rows, self.order, self.leg)
+            self._begin_stage()
+            data = dataset_facts(self.train_rows, self.valid_rows, self.test_rows, self.order, self.stage)
             self._tell_fact("dataset", data)
             self._probe()
             tried = self._try_updates(at)
@@ -80,7 +80,7 @@ class Rehearsal(TrainingRun):
             "mean_positions": mean,
             "batches_per_epoch": self.order.batches_per_epoch,
             "rows": len(self.train_rows),
-            "supervised": len(self.train_rows.supervised(self.leg.max_seq_length)),
+            "supervised": len(self.train_rows.supervised(self.stage.max_seq_length)),
             "not_finite": [self._told(place, loss) for place, loss in list(self._lost.items())[:MOST_TOLD]],
         }
 
@@ -100,7 +100,7 @@ class Rehearsal(TrainingRun):
 
     def _shapes_at(self, place: int) -> tuple[tuple[int, int], ...]:
         """Return rows and width of each micro-batch of an iteration."""
-        rows, size = self.order.rows(place), self.leg.batch_size
+        rows, size = self.order.rows(place), self.stage.batch_size
         cut = [rows[start : start + size] for start in range(0, len(rows), size)]
         return tuple((len(micro), self._width(self.train_rows, micro)) for micro in cut)
 
@@ -108,7 +108,7 @@ class Rehearsal(TrainingRun):
         return sum(count * wide for count, wide in self._shapes_at(place))
 
     def _width(self, rows: Rows, chosen: Sequence[int]) -> int:
-        return padded_length(max(len(rows.tokens[row]) for row in chosen), self.leg.max_seq_length)
+        return padded_length(max(len(rows.tokens[row]) for row in chosen), self.stage.max_seq_length)
 
     def _told(self, place: int, loss: float) -> str:
         """Say which rows of a batch are to blame, as a run would."""
@@ -139,7 +139,7 @@ class Rehearsal(TrainingRun):
         """Return what measuring so many rows takes, in seconds, and the loss of those that were measured for it."""
         if not examples:
             return None, None
-        size = self.leg.batch_size
+        size = self.stage.batch_size
         first = self._measure(rows, range(min(size, examples)))  # compiles
         count = min(examples, size * max(1, int(VALIDATION_S / max(first.seconds, 1e-6))))
         again = self._measure(rows, range(count))
@@ -147,7 +147,7 @@ class Rehearsal(TrainingRun):
 
     def _positions(self, rows: Rows, examples: int) -> int:
         """Return the padded tokens of the first so many rows, in batches of their order."""
-        size = self.leg.batch_size
+        size = self.stage.batch_size
         cut = [range(start, min(start + size, examples)) for start in range(0, examples, size)]
         return sum(len(batch) * self._width(rows, batch) for batch in cut)
 

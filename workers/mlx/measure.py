@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from configs.load import load_frozen
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, LqError
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from workers.data.measures import Measured
 from workers.events.log import EventLog
 from workers.files.job_dir import JobDir
@@ -44,11 +44,13 @@ def _measured(job_dir: JobDir, weights: Path | None, data: str | None) -> Measur
     from workers.mlx.run import TrainingRun
 
     spec = load_frozen(job_dir.config)
-    course = courses.from_json(job_dir.course.read_text()) if job_dir.course.exists() else Course.requested(spec)
+    run_plan = (
+        run_plans.from_json(job_dir.run_plan.read_text()) if job_dir.run_plan.exists() else RunPlan.requested(spec)
+    )
     if data is not None:
         spec = spec.model_copy(update={"data": data, "hf_dataset": None})
     with tempfile.TemporaryDirectory(prefix="lq-test-") as folder, EventLog(Path(folder) / "events.jsonl", 1) as events:
-        run = TrainingRun(spec, course, JobDir(Path(folder)), events, Requests())
+        run = TrainingRun(spec, run_plan, JobDir(Path(folder)), events, Requests())
         measured = run.tested(weights)
     if not sum(measured.tokens):
         raise DataInvalid(f"no test row of {spec.data} has a token to learn; nothing can be measured")

@@ -1,6 +1,6 @@
 """Drives `mlx_lm.tuner.trainer.train`, unmodified, through its own parameters. Only this file imports mlx and mlx_lm.
 
-A run is a function of (spec, course, checkpoint). `train()` asks `iterate_batches` for each batch after it has
+A run is a function of (spec, run plan, checkpoint). `train()` asks `iterate_batches` for each batch after it has
 evaluated the whole state of the iteration before: between two batches is the place for reports, validation,
 checkpoints and stopping (field-notes.md).
 """
@@ -37,7 +37,7 @@ from mlx_lm.utils import get_total_parameters, load
 from jobs.model.errors import ConfigInvalid, DataInvalid, ModelMissing
 from jobs.model.events import Kind
 from jobs.model.outcomes import Quality, Reason
-from jobs.model.run_plan import Course, Leg
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from workers.checkpoints import storage
 from workers.checkpoints.mlx_config import mlx_config
@@ -97,19 +97,19 @@ _OPTIMIZERS = {
 class TrainingRun:
     """One attempt at a run, from loading the model to the last checkpoint."""
 
-    def __init__(self, spec: JobSpec, course: Course, job_dir: JobDir, events: EventLog, requests: Requests) -> None:
+    def __init__(self, spec: JobSpec, run_plan: RunPlan, job_dir: JobDir, events: EventLog, requests: Requests) -> None:
         """Prepare; nothing is loaded yet.
 
         Args:
             spec: what was asked for.
-            course: the legs.
+            run_plan: the stages.
             job_dir: where checkpoints lie.
             events: the channel up.
             requests: what signals have asked.
         """
-        self.spec, self.course, self.job_dir, self.events, self.requests = spec, course, job_dir, events, requests
-        self.leg: Leg = course.legs[0]
-        self.end = spec.iters if course.ends_at is None else course.ends_at // spec.batch_size  # its last iteration
+        self.spec, self.run_plan, self.job_dir, self.events, self.requests = spec, run_plan, job_dir, events, requests
+        self.stage: Stage = run_plan.stages[0]
+        self.end = spec.iters if run_plan.ends_at is None else run_plan.ends_at // spec.batch_size  # its last iteration
         self.reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=self._memory)
         self._validation: dict[str, Any] | None = None  # of the present iteration, where it was measured
         self._measured: Measured | None = None  # the same, where this very process measured it
@@ -136,24 +136,24 @@ class TrainingRun:
             quality: how faithful that resume can be.
 
         Returns:
-            `completed`, or `early_stopped` where the course ends before its time; `stopped_by_user` where it stopped
+            `completed`, or `early_stopped` where the run plan ends before its time; `stopped_by_user` where it stopped
             with a checkpoint, on request or at a segment's end.
         """
-        self.leg = self.course.legs[self._index_at(resume.iteration if resume is not None else 0)]
+        self.stage = self.run_plan.stages[self._index_at(resume.iteration if resume is not None else 0)]
         with self.requests.nothing_to_lose():
             self._load_model()
             self._load_rows()
             self._prepare_training(fresh=resume is None)
             if resume is not None:
                 self._restore(resume, quality)
-            self._begin_leg()
+            self._begin_stage()
             if resume is None:
                 self._look_before()
             self._autopsy()
             if self.spec.lq.memory.probe and self.reporter.iteration < self.end:
                 self._probe()
         with self._forwarded_callbacks():
-            self._train_legs()
+            self._train_stages()
         if not self._finished:
             return Reason.STOPPED_BY_USER
         if self.spec.test:
@@ -161,7 +161,7 @@ class TrainingRun:
                 self._test()
         with self.requests.nothing_to_lose():
             self._look_after()
-        return Reason.COMPLETED if self.course.ends_at is None else Reason.EARLY_STOPPED
+        return Reason.COMPLETED if self.run_plan.ends_at is None else Reason.EARLY_STOPPED
 
     def _load_model(self) -> None:
         self.events.append(Kind.PHASE, phase="load")
@@ -182,7 +182,7 @@ class TrainingRun:
         self.events.append(Kind.PHASE, phase="tokenize")
         self._data = data_hashes(self.spec)  # of what is trained, whatever becomes of the files
         try:
-            settings = types.SimpleNamespace(**mlx_config(self.spec, self.leg))
+            settings = types.SimpleNamespace(**mlx_config(self.spec, self.stage))
             self.train_rows, self.valid_rows, self.test_rows = all_rows(
                 self.spec, self.tokenizer, self.job_dir, lambda encoder: load_dataset(settings, cast("Any", encoder))
             )
@@ -197,7 +197,7 @@ class TrainingRun:
         self._draw_orders()
 
     def _draw_orders(self) -> None:
-        """Take the order of each leg; their batches are the job file's, however a leg cuts them."""
+        """Take the order of each stage; their batches are the job file's, however a stage cuts them."""
         first = BatchOrder(
             lengths=tuple(len(row) for row in self.train_rows.tokens),
             sort_keys=self.train_rows.sort_keys,
@@ -205,13 +205,13 @@ class TrainingRun:
             seed=self.spec.seed,
             mode=self.spec.lq.batching,
         )
-        self._orders = orders(self.course, first, self._usable)
+        self._orders = orders(self.run_plan, first, self._usable)
         self.order = self._orders[self._index_at(0)]
 
-    def _usable(self, leg: Leg) -> tuple[int, ...] | None:
-        """Return the rows that may be trained on a leg; None for all."""
-        supervised = self.train_rows.supervised(leg.max_seq_length)
-        quarantined = set(leg.quarantined)
+    def _usable(self, stage: Stage) -> tuple[int, ...] | None:
+        """Return the rows that may be trained on a stage; None for all."""
+        supervised = self.train_rows.supervised(stage.max_seq_length)
+        quarantined = set(stage.quarantined)
         rows = tuple(row for row in supervised if row not in quarantined)
         if len(rows) < self.spec.batch_size:
             raise DataInvalid(
@@ -225,7 +225,7 @@ class TrainingRun:
         return f"train.jsonl:{row + 1}" if Path(self.spec.data).is_dir() else f"training row {row + 1}"
 
     def _warn_of_truncation(self) -> None:
-        limit = self.leg.max_seq_length
+        limit = self.stage.max_seq_length
         cut = sum(len(row) > limit for row in self.train_rows.tokens)
         if cut:
             text = f"{cut} of {len(self.train_rows)} training rows are longer than {limit} tokens and are cut"
@@ -295,8 +295,8 @@ class TrainingRun:
         schedule = spec.lr_schedule
         try:
             rate = build_schedule(schedule.model_dump()) if schedule is not None else spec.learning_rate
-            if any(leg.learning_rate_factor != 1.0 or leg.warmup_updates for leg in self.course.legs):
-                rate = LegRate(rate, lambda: self.leg)
+            if any(stage.learning_rate_factor != 1.0 or stage.warmup_updates for stage in self.run_plan.stages):
+                rate = StageRate(rate, lambda: self.stage)
             arguments = spec.optimizer_config.get(spec.optimizer, {})
             return _OPTIMIZERS[spec.optimizer](learning_rate=rate, **arguments)
         except (TypeError, ValueError, AttributeError) as error:
@@ -338,7 +338,7 @@ class TrainingRun:
         if recorded is None or not len(self.valid_rows):
             return
         measured = self._measure(self.valid_rows, range(recorded["examples"]))
-        same_batches = recorded["batch_size"] == self.leg.batch_size
+        same_batches = recorded["batch_size"] == self.stage.batch_size
         self.events.append(
             Kind.SELF_TEST,
             iteration=self.reporter.iteration,
@@ -346,7 +346,7 @@ class TrainingRun:
             recorded=recorded["loss"],
             equal=measured.loss == recorded["loss"] or (not same_batches and self._as_close(measured, recorded)),
             examples=measured.examples,
-            batch_size=self.leg.batch_size,
+            batch_size=self.stage.batch_size,
             recorded_batch_size=recorded["batch_size"],
         )
 
@@ -367,7 +367,7 @@ class TrainingRun:
         self.events.append(Kind.PHASE, phase="probe", lengths=shares | {"max": max(lengths)})
         self._turn_on_checkpointing()
         key = cast("Any", mx.random.state)[0].tolist()
-        longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: self.leg.batch_size]
+        longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: self.stage.batch_size]
         self.model.train()
         (loss, tokens), gradients = mlx_utils.value_and_grad(self.model, default_loss)(
             self.model, *self._batch(self.train_rows, longest)
@@ -385,7 +385,7 @@ class TrainingRun:
 
     def _turn_on_checkpointing(self) -> None:
         """Turn on gradient checkpointing as train() would: for all layers of that class, and for good."""
-        if self.leg.grad_checkpoint and not self._checkpointing:
+        if self.stage.grad_checkpoint and not self._checkpointing:
             self._plain_call = type(self.model.layers[0]).__call__
             grad_checkpoint(self.model.layers[0])
             self._checkpointing = True
@@ -394,53 +394,53 @@ class TrainingRun:
 
     def _batch(self, rows: Rows, chosen: Sequence[int]) -> tuple[mx.array, mx.array]:
         """Return (tokens, spans) of the chosen rows as MLX-LM's loss takes them."""
-        tokens, spans = rows.padded(chosen, self.leg.max_seq_length)
+        tokens, spans = rows.padded(chosen, self.stage.max_seq_length)
         return mx.array(tokens), mx.array(spans)
 
     def _index_at(self, iteration: int) -> int:
-        """Return the index of the leg that trains the iteration after so many."""
-        return self.course.at(iteration * self.spec.batch_size)
+        """Return the index of the stage that trains the iteration after so many."""
+        return self.run_plan.at(iteration * self.spec.batch_size)
 
-    def _begin_leg(self) -> None:
-        """Take the settings of the leg that holds here; do once what happens only where it begins."""
+    def _begin_stage(self) -> None:
+        """Take the settings of the stage that holds here; do once what happens only where it begins."""
         index = self._index_at(self.reporter.iteration)
-        self.leg, self.order = self.course.legs[index], self._orders[index]
-        self.optimizer.clip = self.leg.grad_clip
-        if self.leg.reset_moments and self._at_its_beginning():
+        self.stage, self.order = self.run_plan.stages[index], self._orders[index]
+        self.optimizer.clip = self.stage.grad_clip
+        if self.stage.reset_moments and self._at_its_beginning():
             kept = ("step", "learning_rate")
             self._set_moments({name: mx.zeros_like(one) for name, one in self._moments().items() if name not in kept})
 
     def _at_its_beginning(self) -> bool:
-        return self.reporter.iteration * self.spec.batch_size == self.leg.first_example
+        return self.reporter.iteration * self.spec.batch_size == self.stage.first_example
 
-    def _train_legs(self) -> None:
-        """Train leg after leg; each is one call of MLX-LM's train()."""
-        if self.leg.segment is not None:
-            self._segment_ends = self.reporter.iteration + self.leg.segment
+    def _train_stages(self) -> None:
+        """Train stage after stage; each is one call of MLX-LM's train()."""
+        if self.stage.segment is not None:
+            self._segment_ends = self.reporter.iteration + self.stage.segment
         while not self._finished:
-            self._begin_leg()
-            end = self.course.holds_until(self.reporter.iteration * self.spec.batch_size)
+            self._begin_stage()
+            end = self.run_plan.holds_until(self.reporter.iteration * self.spec.batch_size)
             if not self._train_until(self.end if end is None else end // self.spec.batch_size):
                 return
 
     def _train_until(self, iteration: int) -> bool:
         """Train until so many iterations are completed; False where a stop came first."""
-        spec, leg = self.spec, self.leg
+        spec, stage = self.spec, self.stage
         self._turn_on_checkpointing()
         self._stopped = False
         scratch = self.job_dir.path / ".written-by-train.safetensors"  # train() insists on saving; lq does not use it
         arguments = TrainingArgs(
-            batch_size=leg.batch_size,
+            batch_size=stage.batch_size,
             iters=(iteration - self.reporter.iteration) * self._cuts
             + 1,  # so that _batches is asked after the last one
             val_batches=0,
             steps_per_report=NEVER,
             steps_per_eval=NEVER,
             steps_per_save=NEVER,
-            max_seq_length=leg.max_seq_length,
+            max_seq_length=stage.max_seq_length,
             adapter_file=str(scratch),
-            grad_checkpoint=False,  # turned on already, where the leg has it
-            grad_accumulation_steps=leg.grad_accumulation_steps,
+            grad_checkpoint=False,  # turned on already, where the stage has it
+            grad_accumulation_steps=stage.grad_accumulation_steps,
             clear_cache_threshold=spec.clear_cache_threshold,
         )
         epoch = {"rows": len(self.train_rows), "batches_per_epoch": self.order.batches_per_epoch}
@@ -461,12 +461,12 @@ class TrainingRun:
     @property
     def _cuts(self) -> int:
         """Micro-batches per iteration."""
-        return self.spec.batch_size // self.leg.batch_size
+        return self.spec.batch_size // self.stage.batch_size
 
     def _batches(self, end: int) -> Iterator[tuple[mx.array, mx.array]]:
         """Yield the micro-batches from the present position on; between two iterations, do what is due.
 
-        Returning ends train(). After the last iteration of a leg nothing is due before the next leg has begun.
+        Returning ends train(). After the last iteration of a stage nothing is due before the next stage has begun.
         """
         for position in range(self.reporter.iteration, end):
             if self._between(position):
@@ -482,12 +482,12 @@ class TrainingRun:
 
         Its own reports would say the same, but draw a table for every one.
         """
-        rows, size = self.order.rows(position), self.leg.batch_size
+        rows, size = self.order.rows(position), self.stage.batch_size
         losses, tokens, seconds = [], 0, 0.0
         if not self.optimizer.chooses:
             self._held.hold()
         for start in range(0, len(rows), size):
-            batch, spans = self.train_rows.padded(rows[start : start + size], self.leg.max_seq_length)
+            batch, spans = self.train_rows.padded(rows[start : start + size], self.stage.max_seq_length)
             arrays = mx.array(batch), mx.array(spans)
             began = time.perf_counter()
             yield arrays
@@ -547,7 +547,7 @@ class TrainingRun:
                 spec.report_to,
                 project_name=spec.project_name,
                 log_dir=str(self.job_dir.path),
-                config=cast("Any", mlx_config(spec, self.leg)),  # annotated as a string there, passed as a dictionary
+                config=cast("Any", mlx_config(spec, self.stage)),  # annotated as a string there, passed as a dictionary
             )
         except (ImportError, ValueError) as error:
             raise ConfigInvalid(f"report_to: {_one_line(error)}") from error
@@ -637,7 +637,7 @@ class TrainingRun:
             give_up: asked before each batch; where it says yes, nothing is measured.
         """
         began = time.monotonic()
-        size = self.leg.batch_size
+        size = self.stage.batch_size
         sums: list[float] = []
         tokens: list[int] = []
         self.model.eval()
@@ -663,7 +663,7 @@ class TrainingRun:
         """Measure the test set on the last weights, and on the best ones where they are others."""
         self.events.append(Kind.PHASE, phase="test")
         self._test_at(self.end)
-        best = storage.best_valid(self.job_dir.checkpoints, self.course)
+        best = storage.best_valid(self.job_dir.checkpoints, self.run_plan)
         if best is not None and best.iteration != self.end:
             self._take_weights(best.adapters)
             self._test_at(best.iteration)
@@ -679,7 +679,7 @@ class TrainingRun:
         Args:
             weights: what was trained, as a safetensors file; None for what the run begins from.
         """
-        self.leg = self.course.legs[-1]
+        self.stage = self.run_plan.stages[-1]
         self._load_model()
         rows = self._test_rows()
         self._choose_trained(fresh=weights is None)
@@ -689,7 +689,7 @@ class TrainingRun:
 
     def _test_rows(self) -> Rows:
         """Tokenise the test set alone."""
-        config = mlx_config(self.spec, self.leg) | {"train": False, "test": True}
+        config = mlx_config(self.spec, self.stage) | {"train": False, "test": True}
         encoder = Encoder(self.tokenizer)
         try:
             _, _, data = load_dataset(types.SimpleNamespace(**config), cast("Any", encoder))
@@ -739,11 +739,11 @@ class TrainingRun:
 
     def _autopsy(self) -> None:
         """Where a rollback begins: rank the rows around the first flag by their own loss under the healthy weights."""
-        leg, every = self.leg, self.spec.steps_per_report
-        if not leg.rollback or leg.first_flag is None or not self._at_its_beginning():
+        stage, every = self.stage, self.spec.steps_per_report
+        if not stage.rollback or stage.first_flag is None or not self._at_its_beginning():
             return
-        before = Course(legs=self.course.legs[: self._index_at(self.reporter.iteration)])
-        around = range(max(0, leg.first_flag - 2 * every), min(leg.first_flag + every, self.spec.iters))
+        before = RunPlan(stages=self.run_plan.stages[: self._index_at(self.reporter.iteration)])
+        around = range(max(0, stage.first_flag - 2 * every), min(stage.first_flag + every, self.spec.iters))
         rows: dict[int, None] = {}  # a set that keeps its order
         for position in around:
             order = self._orders[before.at(position * self.spec.batch_size)]
@@ -755,11 +755,11 @@ class TrainingRun:
             Kind.WARNING,
             code="autopsy",
             text=(
-                f"the {len(ranked)} rows around iteration {leg.first_flag:,}, by their own loss at iteration "
+                f"the {len(ranked)} rows around iteration {stage.first_flag:,}, by their own loss at iteration "
                 f"{self.reporter.iteration:,}: {worst}; their median is {middle:.3g}"
             ),
             data={
-                "first_flag": leg.first_flag,
+                "first_flag": stage.first_flag,
                 "measured": len(ranked),
                 "median": middle,
                 "rows": ranked[:AUTOPSY_TOLD],
@@ -771,7 +771,7 @@ class TrainingRun:
     def _look_before(self) -> None:
         """Say what is about to be trained on what, and how the model does that it begins from."""
         self._tell_fact(
-            "dataset", dataset_facts(self.train_rows, self.valid_rows, self.test_rows, self.order, self.leg)
+            "dataset", dataset_facts(self.train_rows, self.valid_rows, self.test_rows, self.order, self.stage)
         )
         self._tell_fact("parameters", self._parameters())
         self._tell_fact("battery.before", battery())
@@ -783,7 +783,7 @@ class TrainingRun:
     def _look_after(self) -> None:
         """Answer once more, with the weights that are published."""
         self._tell_fact("battery.after", battery())
-        best = storage.best_valid(self.job_dir.checkpoints, self.course) if self.spec.lq.prompts else None
+        best = storage.best_valid(self.job_dir.checkpoints, self.run_plan) if self.spec.lq.prompts else None
         if best is not None:
             self._take_weights(best.adapters)
         self._answer("after", self.reporter.iteration if best is None else best.iteration)
@@ -878,7 +878,7 @@ class TrainingRun:
         _save_tensors(folder / storage.OPTIMIZER, self._moments())
         return {
             "examples_seen": self.reporter.iteration * self.spec.batch_size,
-            "leg": self.course.at(max(0, self.reporter.iteration * self.spec.batch_size - 1)),
+            "stage": self.run_plan.at(max(0, self.reporter.iteration * self.spec.batch_size - 1)),
             "updates": int(self.optimizer.state["step"].item()),
             "finite": _all_finite([*_named(self.model.trainable_parameters()).values(), *self._moments().values()]),
             "random_key": cast("Any", mx.random.state)[0].tolist(),
@@ -896,7 +896,7 @@ class TrainingRun:
         """
         if not len(self.valid_rows):
             return None
-        size = self.leg.batch_size
+        size = self.stage.batch_size
         if self._measured is not None:
             measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
         else:
@@ -1009,17 +1009,17 @@ class Held:
         self._arrays = []
 
 
-class LegRate:
-    """A learning rate as a leg of the course has it: the job file's, times a factor, after a climb of its own."""
+class StageRate:
+    """A learning rate as a stage of the run plan has it: the job file's, times a factor, after a climb of its own."""
 
-    def __init__(self, rate: float | Callable[[mx.array], mx.array], leg: Callable[[], Leg]) -> None:
+    def __init__(self, rate: float | Callable[[mx.array], mx.array], stage: Callable[[], Stage]) -> None:
         """Wrap the job file's rate.
 
         Args:
             rate: a number, or a schedule over updates.
-            leg: the leg that holds when the step is traced.
+            stage: the stage that holds when the step is traced.
         """
-        self._rate, self._leg = rate, leg
+        self._rate, self._stage = rate, stage
 
     def __call__(self, step: mx.array) -> mx.array:
         """Return the rate of an update.
@@ -1027,12 +1027,12 @@ class LegRate:
         Args:
             step: updates made before it.
         """
-        leg = self._leg()
+        stage = self._stage()
         rate = self._rate(step) if callable(self._rate) else mx.array(self._rate)
-        rate = rate * leg.learning_rate_factor
-        if leg.warmup_updates:
-            made = step.astype(mx.float32) - leg.first_update
-            rate = rate * mx.clip((made + 1.0) / leg.warmup_updates, 0.0, 1.0)
+        rate = rate * stage.learning_rate_factor
+        if stage.warmup_updates:
+            made = step.astype(mx.float32) - stage.first_update
+            rate = rate * mx.clip((made + 1.0) / stage.warmup_updates, 0.0, 1.0)
         return rate
 
 

@@ -1,6 +1,6 @@
 """The child: `python -P -m workers.train JOB_DIR --attempt N`. One attempt, from lock to `ended`.
 
-It is a function of (spec, course, checkpoint) and speaks through events.jsonl only. Exit codes: 0 done,
+It is a function of (spec, run plan, checkpoint) and speaks through events.jsonl only. Exit codes: 0 done,
 75 stopped on request (resumable), 78 the same would happen again, anything else: died.
 """
 
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.load import load_frozen
-from jobs.model import run_plan as courses
+from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, InvalidInput, LqError, ModelMissing
 from jobs.model.events import Kind
 from jobs.model.outcomes import Outcome, Quality, Reason
@@ -81,13 +81,13 @@ def attempted(events: EventLog, requests: Requests, train: Callable[[list[int]],
         return NEVER_RETRY
     except BaseException as error:  # noqa: BLE001 the border of the process: it records, and the parent judges
         traceback.print_exc()
-        reason = _reason_for_death(error)
+        reason = _reason_for_crash(error)
         with suppress(OSError):  # a full disk takes these lines too; then the exit code tells
             torn = kernel_cache.remove_torn(error)
             if torn is not None:
                 text = f"MLX's compiled kernel {torn.name} was torn and is removed; it will be compiled again"
                 events.append(Kind.WARNING, code="torn_kernel", text=text)
-            _ended(events, Outcome.DIED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
+            _ended(events, Outcome.CRASHED, reason, iteration[0], f"{type(error).__name__}: {_first_line(error)}")
         return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
     if reason in (Reason.COMPLETED, Reason.EARLY_STOPPED):
         early = reason is Reason.EARLY_STOPPED
@@ -102,20 +102,20 @@ def attempted(events: EventLog, requests: Requests, train: Callable[[list[int]],
 def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: list[int]) -> Reason:
     be_first_to_go()
     spec = load_frozen(job_dir.config)
-    course = courses.from_json(job_dir.course.read_text())
+    run_plan = run_plans.from_json(job_dir.run_plan.read_text())
     storage.sweep(job_dir.checkpoints)
-    resume, bad = storage.newest_sound(job_dir.checkpoints, course, by="the trainer")
+    resume, bad = storage.newest_sound(job_dir.checkpoints, run_plan, by="the trainer")
     with requests.nothing_to_lose():
         # Seconds of imports; a stop meanwhile must not wait for them.
         from workers.mlx.run import TrainingRun, data_hashes, machine, versions
     quality = _quality(resume, versions(), machine())
     iteration[0] = resume.iteration if resume else 0
-    leg = course.at(iteration[0] * spec.batch_size)
-    tell_start(events, resume, quality, versions() | {"machine": machine()}, leg)
+    stage = run_plan.at(iteration[0] * spec.batch_size)
+    tell_start(events, resume, quality, versions() | {"machine": machine()}, stage)
     for text in bad:
         events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
     _check_data(resume, spec, data_hashes(spec))
-    run = TrainingRun(spec, course, job_dir, events, requests)
+    run = TrainingRun(spec, run_plan, job_dir, events, requests)
     with heartbeat(events, run.reporter.beat):
         try:
             return run.run(resume, quality)
@@ -123,7 +123,9 @@ def _train(job_dir: JobDir, events: EventLog, requests: Requests, iteration: lis
             iteration[0] = max(iteration[0], run.reporter.iteration)
 
 
-def tell_start(events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str], leg: int) -> None:
+def tell_start(
+    events: EventLog, resume: Checkpoint | None, quality: Quality, about: dict[str, str], stage: int
+) -> None:
     """Say who this child is, and what it begins from."""
     me = identity()
     events.append(
@@ -135,7 +137,7 @@ def tell_start(events: EventLog, resume: Checkpoint | None, quality: Quality, ab
         resumed_from=resume.path.name if resume else None,
         iteration=resume.iteration if resume else 0,
         resume_quality=quality.value,
-        leg=leg,
+        stage=stage,
     )
 
 
@@ -173,7 +175,7 @@ def _reason_for(error: LqError) -> Reason:
     return Reason.MODEL_MISSING if isinstance(error, ModelMissing) else Reason.CONFIG_INVALID
 
 
-def _reason_for_death(error: BaseException) -> Reason:
+def _reason_for_crash(error: BaseException) -> Reason:
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
-from jobs.scheduling.constraints import Terms
+from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import THERMAL, Reading
 from workers.system import processes
 
@@ -46,21 +46,21 @@ class Gauge:
         self._read_at = float("-inf")
         self._kept: dict[str, object] = {}
 
-    def read(self, terms: Terms) -> Reading:
+    def read(self, constraints: Constraints) -> Reading:
         """Return what these terms ask about; everything else stays None.
 
         Args:
-            terms: of a job.
+            constraints: of a job.
         """
         if self._clock() - self._read_at >= FRESH_S:
             self._read_at = self._clock()
             self._kept.clear()
-        charge, mains = self._once("battery", _battery) if terms.asks_for_power else (None, None)
+        charge, mains = self._once("battery", _battery) if constraints.needs_power else (None, None)
         return Reading(
             mains=mains,
             charge=charge,
-            thermal=self._once("thermal", thermal_level) if terms.thermal is not None else None,
-            idle_s=self._once("idle", idle_s) if terms.idle_s is not None else None,
+            thermal=self._once("thermal", thermal_level) if constraints.thermal is not None else None,
+            idle_s=self._once("idle", idle_s) if constraints.idle_s is not None else None,
         )
 
     def _once(self, name: str, read: Callable[[], T]) -> T:

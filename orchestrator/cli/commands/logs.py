@@ -19,7 +19,7 @@ from jobs.model.job import Incident
 from jobs.model.states import LIVE
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.job_log import Story
+from orchestrator.cli.views.job_log import AttemptRunner
 from orchestrator.cli.views.job_words import JobWord
 from orchestrator.cli.views.since import FORMS, Since
 from orchestrator.cli.views.terminal import Paper
@@ -29,7 +29,7 @@ from workers.files.atomic import older_log
 from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
-    from orchestrator.core.file_watch import FileBell
+    from orchestrator.core.file_watch import FileWatch
 
 LOOK_S = 1.0
 
@@ -139,7 +139,7 @@ def as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
 
 def as_told(app: App, job_id: int, wanted: Wanted = EVERYTHING) -> Tell:
     """Tell in words, and between what the trainer says what lq saw and decided."""
-    paper, story = Paper.of(sys.stdout), Story(app, job_id)
+    paper, story = Paper.of(sys.stdout), AttemptRunner(app, job_id)
 
     def tell(lines: Sequence[Line]) -> Iterator[str]:
         events = (one.event for one in lines if one.event is not None)
@@ -187,7 +187,7 @@ def _line(raw: bytes) -> Line:
     return Line(raw=raw, event=None)
 
 
-def _bell_of(path: Path) -> FileBell:
-    from orchestrator.core.file_watch import FileBell
+def _bell_of(path: Path) -> FileWatch:
+    from orchestrator.core.file_watch import FileWatch
 
-    return FileBell(path)
+    return FileWatch(path)

@@ -15,7 +15,7 @@ import click
 
 from jobs.model.job import Attempt, Job, ProgressPoint
 from jobs.model.outcomes import Outcome
-from jobs.model.run_plan import Course
+from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.notify import fate
@@ -94,7 +94,7 @@ def _tell(app: App, job: Job, *, whole_output: bool) -> None:
         _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     _turn(app, job)
     _attempts(app, job)
-    _course(app, job)
+    _run_plan(app, job)
     _incidents(app, job)
     _output(app, job, whole=whole_output)
     _validations(app, job)
@@ -257,23 +257,23 @@ def _checkpoints(app: App, job: Job) -> None:
         _head(f"checkpoints: {len(checkpoints)} written, {size:.1f} MB, the last at iteration {last.iteration:,}")
 
 
-def _course(app: App, job: Job) -> None:
-    """Tell every leg that was appended, as what was requested -> what is run."""
-    legs = app.store.legs(job.id)
-    if not legs:
+def _run_plan(app: App, job: Job) -> None:
+    """Tell every stage that was appended, as what was requested -> what is run."""
+    stages = app.store.stages(job.id)
+    if not stages:
         return
     from jobs.model.spec import JobSpec
 
     spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
-    requested = Course.requested(spec).legs[0]
-    _head("course: requested -> run, from iteration")
-    for leg in legs:
-        _pair(f"{leg.first_example // spec.batch_size:,}", f"{differences(requested, leg)} ({leg.because})")
+    requested = RunPlan.requested(spec).stages[0]
+    _head("run plan: requested -> run, from iteration")
+    for stage in stages:
+        _pair(f"{stage.first_example // spec.batch_size:,}", f"{differences(requested, stage)} ({stage.because})")
 
 
 def _incidents(app: App, job: Job) -> None:
     incidents, attempts = app.store.incidents(job.id), app.store.attempts(job.id)
-    gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.DIED
+    gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.CRASHED
     if incidents or gave_up:
         _head("incidents")
     points = app.store.points(job.id, superseded=True) if incidents else []

@@ -21,7 +21,7 @@ class Told:
     style: str  # orchestrator/cli/views/terminal.py
 
 
-class Story:
+class AttemptRunner:
     """A job's story from its beginning.
 
     What a trainer warns of is an event of its own and, as soon as the worker has read that, an incident of the same

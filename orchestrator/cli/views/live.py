@@ -16,7 +16,7 @@ from orchestrator.cli.commands.logs import EVERYTHING, as_it_stands, as_told, ba
 from orchestrator.cli.commands.turns import pause_jobs
 from orchestrator.cli.commands.wait import TIMED_OUT, code_of
 from orchestrator.cli.output import Voice
-from orchestrator.cli.views.job_log import Story
+from orchestrator.cli.views.job_log import AttemptRunner
 from orchestrator.core.app import App
 from orchestrator.formatting import compact
 from workers.files.job_dir import JobDir
@@ -55,14 +55,14 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
 def _interrupted(app: App, job_id: int) -> int:
     """Do with the job what the user says; nothing, where nobody can be asked or the answer is another Ctrl-C."""
     can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.job(job_id).status in LIVE
-    wish = _asked() if can_ask else "d"
+    stop_request = _asked() if can_ask else "d"
     job, voice = app.store.job(job_id), Voice()
     if job.status in ENDED:  # while nobody watched
         return _told_end(app, job_id)
-    if wish == "d":
+    if stop_request == "d":
         click.echo(f"job {job_id} goes on without you: lq status · lq logs {job_id} -f · lq cancel {job_id}")
         return DETACHED
-    if wish == "p":
+    if stop_request == "p":
         home_access.require_bell(app)
         pause_jobs(app, [job], voice)
     else:
@@ -115,7 +115,7 @@ def _with_bar(app: App, job_id: int) -> None:
     job = app.store.job(job_id)
     with _progress() as progress:
         task = progress.add_task("waiting", total=job.iters, loss="", speed="")
-        story = Story(app, job_id)
+        story = AttemptRunner(app, job_id)
         for batch in batches(app, job_id, follow=True):
             for event in (one.event for one in batch if one.event is not None):
                 for told in story.of(event):

@@ -189,12 +189,12 @@ def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
         said.append(f"attempt {sight.life.number}, since {compact.moment(sight.life.since, seen.now)}")
         if sight.life.phase in _PHASES:
             said.append(_PHASES[sight.life.phase])
-    if job.wish is not None:
-        said = [_WISHES.get(job.wish, job.wish)]
+    if job.stop_request is not None:
+        said = [_WISHES.get(job.stop_request, job.stop_request)]
     right = ", ".join(said)
     name = compact.clean(job.name)
     room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
-    style = "careful" if job.wish else "dim"
+    style = "careful" if job.stop_request else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters
         done = f"{_share(job)}, loss {compact.loss(job.train_loss)}, {compact.span(job.eta_seconds)} left"
         return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))

@@ -16,7 +16,7 @@ from jobs.model.job import Job, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
+from jobs.policies.decision import Decision
 from orchestrator.store.store import Store
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="another boot")
@@ -103,7 +103,7 @@ class Home:
     ) -> Job:
         """Run a job into a state that an attempt's end leads to."""
         job = self.running(name, seen=seen, **keys)
-        outcome = Outcome.DONE if status is Status.SUCCEEDED else Outcome.DIED
+        outcome = Outcome.DONE if status is Status.SUCCEEDED else Outcome.CRASHED
         ending = Ending(outcome=outcome, reason=reason, detail=detail)
         attempt = self.store.attempts(job.id)[-1]
         self.store.end_attempt(attempt.id, ending=ending, exit_code=None, signal=None, now=time.time())

@@ -34,15 +34,15 @@ def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
         (where / storage.ADAPTERS).write_bytes(holding(str(iteration).encode().ljust(WEIGHTS)))
         (where / storage.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
         validation = None if loss is None else {"loss": loss}
-        return {"validation": validation, "examples_seen": iteration * BATCH, "leg": 0}
+        return {"validation": validation, "examples_seen": iteration * BATCH, "stage": 0}
 
     return storage.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
 
 
 def publish(app: App, job: Job) -> None:
     """Lay the finished adapter out."""
-    spec, course = asked_for(app, job.id)
-    adapters.publish(JobDir(Path(job.job_dir)), spec, course, job_id=job.id)
+    spec, run_plan = asked_for(app, job.id)
+    adapters.publish(JobDir(Path(job.job_dir)), spec, run_plan, job_id=job.id)
 
 
 def damage(path: Path) -> None:

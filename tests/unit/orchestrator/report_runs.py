@@ -14,10 +14,10 @@ from configs.load import dump_job
 from jobs.model.events import Event, Kind, to_line
 from jobs.model.job import Incident, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Course, to_json
+from jobs.model.run_plan import RunPlan, to_json
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
+from jobs.policies.decision import Decision
 from orchestrator.store.store import Store
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="boot")
@@ -47,7 +47,7 @@ def killed(*, first: int, last: int, begins: float, **more: Any) -> Life:
     """Return an attempt that is killed at `last`."""
     detail = "ended by SIGKILL, sent by something other than lq"
     return Life(
-        first=first, last=last, begins=begins, outcome=Outcome.DIED, reason=Reason.KILLED, detail=detail, **more
+        first=first, last=last, begins=begins, outcome=Outcome.CRASHED, reason=Reason.KILLED, detail=detail, **more
     )
 
 
@@ -101,7 +101,7 @@ class Run:
         folder = self.home / "jobs" / f"{job_id}-run"
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(dump_job(self.spec))
-        (folder / "course.json").write_text(json.dumps(to_json(Course.requested(self.spec))))
+        (folder / "run_plan.json").write_text(json.dumps(to_json(RunPlan.requested(self.spec))))
         file = {"path": "/data/qa/train.jsonl", "rows": 50, "bytes": 12_345, "sha256": "ab" * 32, "format": "chat"}
         data = {"source": "folder", "name": "/data/qa", "files": {"train.jsonl": file}, "notes": []}
         provenance = {"versions": {"mlx": "0.32.4", "lq": "0.1.0"}, "host": {"system": "Linux"}, "data": data}

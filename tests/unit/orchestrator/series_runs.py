@@ -16,9 +16,9 @@ from sqlalchemy import update
 from jobs.model.events import Kind
 from jobs.model.job import Incident
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Course, to_json
+from jobs.model.run_plan import RunPlan, to_json
 from jobs.model.states import Status
-from jobs.policies.after_attempt import Decision
+from jobs.policies.decision import Decision
 from orchestrator.store.tables import checkpoints, points, validations
 from tests.unit.orchestrator.report_runs import START, WORKER, Run
 
@@ -221,7 +221,7 @@ def went_back(home: Path, backs: Sequence[Back] = BACKS, iters: int = 2400) -> R
         begins, first = begins + 2, back.to
     attempt = run.store.begin_attempt(run.id, owner=WORKER, now=START + begins)
     run.tell(attempt.number, _stretch(first, iters, begins, [_autopsy(backs[-1], START + begins)], spike=False))
-    _write_course(run, backs)
+    _write_run_plan(run, backs)
     finish(run, attempt.id, START + begins + (iters - first) / 2.0 + 1)
     return run
 
@@ -243,7 +243,7 @@ def _stretch(first: int, last: int, begins: float, told: Sequence[Told], *, spik
 
 def _go_back(run: Run, attempt: int, number: int, back: Back, now: float) -> None:
     detail = f"loss 7.634 at iteration {back.last:,}: 62.0 standard deviations above the median 0.812"
-    ending = Ending(outcome=Outcome.DIED, reason=Reason.SPIKE, detail=detail)
+    ending = Ending(outcome=Outcome.CRASHED, reason=Reason.SPIKE, detail=detail)
     run.store.end_attempt(attempt, ending=ending, exit_code=None, signal=None, now=now)
     answer = f"went back to iteration {back.to:,} (rollback {number} of 3); gradients clipped to 1"
     seen = {"iteration": back.last, "first_flag": back.last - 50, "loss": 7.634, "back_to": back.to, "rollback": number}
@@ -265,15 +265,15 @@ def _autopsy(back: Back, now: float) -> Told:
     return Kind.WARNING, now + 1, {"code": "autopsy", "text": text, "data": {"first_flag": flag, "rows": rows}}
 
 
-def _write_course(run: Run, backs: Sequence[Back]) -> None:
-    course = Course.requested(run.spec)
+def _write_run_plan(run: Run, backs: Sequence[Back]) -> None:
+    run_plan = RunPlan.requested(run.spec)
     for number, back in enumerate(backs, start=1):
-        leg = dataclasses.replace(
-            course.legs[-1],
+        stage = dataclasses.replace(
+            run_plan.stages[-1],
             first_example=back.to * run.spec.batch_size,
             salt=number,
             learning_rate_factor=0.5 ** (number - 1),
             because=f"spike at iteration {back.last}",
         )
-        course = course.with_leg(leg)
-    (run.folder / "course.json").write_text(json.dumps(to_json(course)))
+        run_plan = run_plan.with_stage(stage)
+    (run.folder / "run_plan.json").write_text(json.dumps(to_json(run_plan)))

@@ -1,4 +1,4 @@
-"""What surviving needs: the legs of each course, what fitted in memory, the queue's own state, more of each attempt."""
+"""Run plans, memory fits, the state of the queue, more columns of attempts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Add it all; nothing that was there changes."""
-    op.add_column("attempts", sa.Column("leg", sa.Integer))
+    op.add_column("attempts", sa.Column("stage", sa.Integer))
     op.add_column("attempts", sa.Column("stderr_tail", sa.String))
     op.create_table(
-        "legs",
+        "stages",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("job_id", sa.Integer, sa.ForeignKey("jobs.id"), nullable=False),
         sa.Column("decided_at", sa.DOUBLE_PRECISION, nullable=False),
         sa.Column("content", sa.JSON, nullable=False),
     )
-    op.create_index("ix_legs_job_id", "legs", ["job_id"])
+    op.create_index("ix_stages_job_id", "stages", ["job_id"])
     op.create_table(
         "fits",
         sa.Column("key", sa.String, primary_key=True),

@@ -1,0 +1,175 @@
+"""What stays on the disk while a run goes on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.loss.alarms import Alarm, Finding
+from jobs.model.run_plan import RunPlan, Stage
+from jobs.model.spec import JobSpec, Keep, LqSpec
+from jobs.policies.retention import CLEAN_ITERATIONS, CheckpointFact, Fate, plan
+from jobs.policies.rollback import Candidate, is_point, most_points, reach, roll_back
+
+
+def asked(iters: int, *, keep: Keep | None = None, **changes: Any) -> JobSpec:
+    return JobSpec(iters=iters, lq=LqSpec(keep=keep or Keep()), **changes)
+
+
+def decided(facts: list[CheckpointFact], spec: JobSpec, run_plan: RunPlan | None = None, **more: Any) -> list[Fate]:
+    return plan(facts, spec=spec, run_plan=run_plan or RunPlan.requested(spec), **more)
+
+
+losses = st.none() | st.floats(min_value=0.01, max_value=20) | st.just(math.nan) | st.just(math.inf)
+runs = st.lists(st.tuples(st.integers(1, 2000), losses), max_size=60, unique_by=lambda pair: pair[0])
+specs = st.builds(
+    asked,
+    st.just(2000),
+    save_every=st.sampled_from([7, 50, 100, 500]),
+    steps_per_report=st.sampled_from([1, 10, 25]),
+    grad_accumulation_steps=st.sampled_from([1, 4, 32]),
+)
+
+
+def facts_of(run: list[tuple[int, float | None]]) -> list[CheckpointFact]:
+    return [CheckpointFact(iteration=iteration, validation_loss=loss) for iteration, loss in run]
+
+
+def kept(fates: list[Fate]) -> set[int]:
+    return {fate.iteration for fate in fates if fate.kept}
+
+
+def test_the_last_two_the_best_and_the_places_to_go_back_to_stay() -> None:
+    facts = facts_of([(100, 3.0), (200, 1.0), (300, 2.0), (400, None), (500, 1.5), (600, 1.7), (700, 1.7), (800, 1.8)])
+    fates = decided(facts, asked(100_000))
+    assert {fate.iteration: fate.because for fate in fates} == {
+        100: "newer ones verify",
+        200: "best by validation",
+        300: "newer ones verify",
+        400: "newer ones verify",
+        500: "a place to go back to",
+        600: "a place to go back to",
+        700: "one of the last and a place to go back to",
+        800: "one of the last and a place to go back to",
+    }
+
+
+def test_at_the_end_nobody_goes_back_any_more() -> None:
+    facts = facts_of([(iteration, 1.0 if iteration == 300 else 2.0) for iteration in range(100, 1001, 100)])
+    assert kept(decided(facts, asked(1000), ended=True)) == {300, 900, 1000}
+
+
+def test_nothing_goes_while_the_loss_is_under_suspicion() -> None:
+    facts = facts_of([(iteration, None) for iteration in range(10, 1001, 10)])
+    fates = decided(facts, asked(1000), suspicion=True)
+    assert all(fate.kept and "suspicion" in fate.because for fate in fates)
+
+
+def test_what_a_rollback_went_back_to_stays_until_it_has_proved_good() -> None:
+    spec = asked(100_000)
+    stage = (
+        RunPlan.requested(spec).stages[0].continued(500 * spec.batch_size, because="spike", rollback=1, first_flag=970)
+    )
+    run_plan = RunPlan.requested(spec).with_stage(stage)
+
+    def at(newest: int) -> set[int]:
+        return kept(decided(facts_of([(500, None), (newest - 50, None), (newest, None)]), spec, run_plan))
+
+    assert 500 in at(970 + CLEAN_ITERATIONS - 1)
+    assert 500 not in at(970 + CLEAN_ITERATIONS)
+
+
+def test_of_equally_good_ones_the_earliest_is_the_best() -> None:
+    facts = facts_of([(100, 1.0), (200, 1.0), (1000, 2.0), (2000, 2.0)])
+    assert kept(decided(facts, asked(100_000))) == {100, 1000, 2000}
+
+
+def test_a_tenth_of_the_run_leaves_one_adapter() -> None:
+    facts = facts_of([(iteration, None) for iteration in range(20, 1001, 20)])
+    fates = decided(facts, asked(1000))
+    assert [fate.iteration for fate in fates if fate.adapter_kept] == list(range(100, 1001, 100))
+
+
+def test_no_milestones_where_none_are_wanted() -> None:
+    facts = facts_of([(iteration, None) for iteration in range(10, 200, 10)])
+    assert not any(fate.adapter_kept for fate in decided(facts, asked(200, keep=Keep(milestones="0%"))))
+
+
+@given(runs, specs)
+def test_the_newest_and_the_best_always_stay(run: list[tuple[int, float | None]], spec: JobSpec) -> None:
+    fates = decided(facts_of(run), spec)
+    scored = [(loss, iteration) for iteration, loss in run if loss is not None and math.isfinite(loss)]
+    must = {max(iteration for iteration, _ in run)} if run else set()
+    assert must | ({min(scored)[1]} if scored else set()) <= kept(fates)
+
+
+@given(runs, specs, st.booleans())
+def test_deciding_again_changes_nothing(run: list[tuple[int, float | None]], spec: JobSpec, ended: bool) -> None:
+    first = decided(facts_of(run), spec, ended=ended)
+    adapters = {fate.iteration for fate in first if fate.adapter_kept}
+    left = [(iteration, loss) for iteration, loss in run if iteration in kept(first)]
+    again = decided(facts_of(left), spec, adapters=adapters, ended=ended)
+    assert kept(again) == kept(first)
+    assert {fate.iteration for fate in again if fate.adapter_kept} <= adapters
+
+
+@given(st.integers(1, 50), st.integers(1000, 20_000))
+def test_what_is_kept_does_not_grow_with_the_length_of_the_run(every: int, iters: int) -> None:
+    spec = asked(iters, save_every=every)
+    present: list[CheckpointFact] = []
+    adapters: set[int] = set()
+    for iteration in range(every, iters + 1, max(every, iters // 300)):
+        present.append(CheckpointFact(iteration=iteration, validation_loss=5.0 - iteration / iters))
+        fates = decided(present, spec, adapters=adapters)
+        adapters |= {fate.iteration for fate in fates if fate.adapter_kept}
+        present = [fact for fact in present if fact.iteration in kept(fates)]
+        assert len(present) <= spec.lq.keep.last + spec.lq.keep.best + most_points(spec), "what the budget counts on"
+    assert len(adapters) <= 10
+
+
+def pruned(spec: JobSpec, present: list[int], looks: set[int]) -> list[int]:
+    """The checkpoints that are left where the worker looked only after those of `looks` were written."""
+    there: list[int] = []
+    for iteration in present:
+        there.append(iteration)
+        if iteration in looks:
+            left = kept(decided(facts_of([(one, None) for one in there]), spec))
+            there = [one for one in there if one in left]
+    return there
+
+
+def back(spec: JobSpec, there: list[int], first_flag: int, seen: int, before: list[Stage]) -> int:
+    finding = Finding(alarm=Alarm.SPIKE, iteration=seen, first_flag=first_flag, text="", evidence={})
+    candidates = [Candidate(iteration=one, updates=one, best=False, healthy=True) for one in there]
+    stages = [*RunPlan.requested(spec).stages, *before]
+    return roll_back(
+        finding, spec=spec, stages=stages, candidates=candidates, batches_per_epoch=100, before=len(before)
+    ).target
+
+
+@settings(max_examples=300)
+@given(specs, st.integers(300, 2000), st.integers(0, 3), st.sets(st.integers(1, 2000)), st.data())
+def test_where_a_run_goes_back_to_does_not_depend_on_when_anybody_looked(
+    spec: JobSpec, seen: int, lag: int, extra: set[int], data: st.DataObject
+) -> None:
+    """Not on when the worker pruned, and not on checkpoints that a pause or the clock happened to leave."""
+    seen -= seen % spec.steps_per_report
+    first_flag = seen - lag * spec.steps_per_report
+    usual = [one for one in range(1, seen + 1) if is_point(one, spec)]
+    chance = {one - one % spec.grad_accumulation_steps for one in extra if one <= seen} - {0}
+    everything = sorted({*usual, *chance})
+    looks = data.draw(st.sets(st.sampled_from(everything))) if everything else set()
+    target = back(spec, usual, first_flag, seen, [])
+    assert back(spec, pruned(spec, everything, looks), first_flag, seen, []) == target
+    stage = (
+        RunPlan.requested(spec)
+        .stages[0]
+        .continued(target * spec.batch_size, because="spike", rollback=1, first_flag=first_flag, salt=1)
+    )
+    further = back(spec, usual, first_flag, seen, [stage])
+    assert back(spec, pruned(spec, everything, looks), first_flag, seen, [stage]) == further
+    assert further <= target <= max(0, first_flag - 100)
+    assert target == 0 or target > seen - reach(spec)

@@ -1,0 +1,193 @@
+"""Where a run goes back to after a spike, how hard the answer is, and when it is given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.loss.alarms import Alarm, Finding
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import RunPlan, Stage
+from jobs.model.spec import JobSpec, LqSpec, Spike
+from jobs.model.states import Status
+from jobs.policies import after_attempt
+from jobs.policies.decision import Decision, History
+from jobs.policies.retry import Crash
+from jobs.policies.rollback import Candidate, Rollback, distance, escalation, is_point, roll_back, spacing, window
+
+SPEC = JobSpec(iters=15_000, batch_size=4, save_every=500, steps_per_report=10)
+"""The reference run, reporting every ten iterations."""
+
+
+def spike(first_flag: int = 980, *, seen: int | None = None, alarm: Alarm = Alarm.SPIKE) -> Finding:
+    found = first_flag + 20 if seen is None else seen
+    return Finding(alarm=alarm, iteration=found, first_flag=first_flag, text="loss 7.4", evidence={"loss": 7.4})
+
+
+def candidate(iteration: int, *, best: bool = False, healthy: bool = True, updates: int = 0) -> Candidate:
+    return Candidate(iteration=iteration, updates=updates, best=best, healthy=healthy)
+
+
+def answer(finding: Finding, *candidates: Candidate, stages: tuple[Stage, ...] = (), spec: JobSpec = SPEC) -> Rollback:
+    run_plan = (*RunPlan.requested(spec).stages, *stages)
+    return roll_back(
+        finding, spec=spec, stages=run_plan, candidates=candidates, batches_per_epoch=105, before=len(stages)
+    )
+
+
+def earlier(target: int, first_flag: int, step: int, **changes: Any) -> Stage:
+    """A stage that an earlier rollback appended."""
+    requested = RunPlan.requested(SPEC).stages[0]
+    return requested.continued(target * 4, because="spike", rollback=step, first_flag=first_flag, salt=step, **changes)
+
+
+def test_the_reference_run_goes_back_to_500() -> None:
+    found = answer(spike(), candidate(500, best=True))
+    assert found.target == 500
+    assert (found.stage.first_example, found.stage.salt, found.stage.grad_clip) == (2000, 1, 1.0)
+    assert (found.stage.learning_rate_factor, found.stage.warmup_updates, found.stage.reset_moments) == (1.0, 0, False)
+    assert found.stage.because == "spike at iteration 1000"
+    assert found.text == (
+        "went back to iteration 500 (rollback 1 of 3); the rows of 10 batches are left out for the rest of the epoch, "
+        "gradients clipped to 1"
+    )
+
+
+def test_a_target_lies_well_before_the_first_flag_and_is_healthy() -> None:
+    spec = JobSpec(iters=15_000, batch_size=4, save_every=100)
+    several = [candidate(700), candidate(800), candidate(850, healthy=False), candidate(900), candidate(1000)]
+    assert answer(spike(), *several, spec=spec).target == 800
+    assert answer(spike(), candidate(800, healthy=False), candidate(700), spec=spec).target == 700
+
+
+def test_without_a_healthy_checkpoint_the_run_begins_again() -> None:
+    found = answer(spike(), candidate(500, healthy=False))
+    assert (found.target, found.stage.first_example) == (0, 0)
+    assert "went back to the beginning" in found.text
+
+
+def test_where_no_point_is_early_enough_the_best_before_the_flag_will_do() -> None:
+    assert answer(spike(140), candidate(120, best=True)).target == 120
+    assert answer(spike(140), candidate(150, best=True)).target == 0, "it lies behind the flag"
+
+
+def test_what_a_pause_happened_to_leave_is_no_place_to_go_back_to() -> None:
+    assert answer(spike(), candidate(500), candidate(777)).target == 500
+
+
+def test_the_second_time_goes_one_further_back_with_half_the_rate_and_a_warm_up() -> None:
+    spec = JobSpec(iters=15_000, batch_size=4, save_every=100)
+    several = [candidate(one, updates=one) for one in (700, 800, 900)]
+    first = answer(spike(), *several, spec=spec)
+    second = roll_back(
+        spike(1010),
+        spec=spec,
+        stages=[*RunPlan.requested(spec).stages, first.stage],
+        candidates=several,
+        batches_per_epoch=105,
+        before=1,
+    )
+    assert (first.target, second.target) == (800, 700)
+    assert (second.stage.learning_rate_factor, second.stage.warmup_updates, second.stage.first_update) == (0.5, 50, 700)
+    assert (second.stage.rollback, second.stage.salt, second.stage.reset_moments) == (2, 2, False)
+
+
+def test_the_third_time_goes_to_the_best_with_a_quarter_of_the_rate_and_fresh_moments() -> None:
+    stages = (earlier(500, 980, 1), earlier(500, 990, 2, learning_rate_factor=0.5))
+    found = answer(spike(1000), candidate(130, best=True, updates=3), candidate(500), stages=stages)
+    assert found.target == 130
+    assert (found.stage.learning_rate_factor, found.stage.warmup_updates, found.stage.first_update) == (0.25, 150, 3)
+    assert found.stage.reset_moments
+
+
+def test_going_back_before_a_climb_began_begins_it_again_there() -> None:
+    """Else the rate would be below zero until the run is there again: gradient ascent."""
+    stage = earlier(1000, 1200, 3, warmup_updates=150, first_update=1000, learning_rate_factor=0.25)
+    found = answer(spike(4000), candidate(3500, updates=900), stages=(stage,))
+    assert (found.stage.rollback, found.stage.warmup_updates, found.stage.first_update) == (1, 150, 900)
+
+
+def test_a_spike_far_from_the_one_before_is_answered_like_the_first() -> None:
+    far, near = spike(980 + 1501), spike(980 + 1499)
+    stages = [*RunPlan.requested(SPEC).stages, earlier(500, 980, 1)]
+    assert escalation(far, stages, SPEC, before=1) == 1
+    assert escalation(near, stages, SPEC, before=1) == 2
+    assert escalation(near, stages, SPEC, before=0) == 1, "the user asked for the job anew"
+
+
+def test_a_clip_that_was_asked_for_is_never_loosened() -> None:
+    spec = SPEC.model_copy(update={"lq": LqSpec(grad_clip=0.25)})
+    assert answer(spike(), candidate(500), spec=spec).stage.grad_clip == 0.25
+
+
+@pytest.mark.parametrize(
+    ("target", "first_flag", "seen", "batches", "expected"),
+    [
+        (500, 900, 920, 10_000, (500, 970)),  # all of it, and fifty more
+        (500, 980, 1000, 1050, (875, 980)),  # a tenth of the epoch: those up to the flag
+        (900, 980, 1000, 1050, (900, 1005)),
+        (0, 9000, 9020, 100_000, (8500, 9000)),  # never more than 500
+        (0, 40, 50, 5, (39, 40)),
+    ],
+)
+def test_rows_are_left_out_around_the_spike(
+    target: int, first_flag: int, seen: int, batches: int, expected: tuple[int, int]
+) -> None:
+    assert window(target, spike(first_flag, seen=seen), batches) == expected
+
+
+def test_points_lie_on_ends_of_updates_where_every_run_saves() -> None:
+    spec = JobSpec(save_every=100, grad_accumulation_steps=32, steps_per_report=10)
+    assert (distance(spec), spacing(spec)) == (100, 100)
+    assert [one for one in range(700) if is_point(one, spec)] == [128, 224, 320, 416, 512, 608]
+
+
+# --- what becomes of the job ---
+
+
+def settled(crashes: list[Reason], *, spec: JobSpec = SPEC, conclusion: Any = None, **changes: Any) -> Decision:
+    history = History(
+        crashes=[Crash(gained=500, reason=reason) for reason in crashes],
+        stages=RunPlan.requested(spec).stages,
+        stage=RunPlan.requested(spec).stages[0],
+        conclusion=conclusion or spike(),
+        candidates=[candidate(500, best=True)],
+        batches_per_epoch=105,
+        **changes,
+    )
+    ending = Ending(outcome=Outcome.CRASHED, reason=crashes[-1], detail="loss 7.4")
+    return after_attempt.decide(ending, spec=spec, history=history, now=100.0, jitter=0.0)
+
+
+def test_a_spike_is_answered_at_once_by_going_back() -> None:
+    decision = settled([Reason.SPIKE])
+    assert (decision.status, decision.reason, decision.not_before) == (Status.WAITING, Reason.SPIKE, 100.0)
+    assert decision.stage is not None
+    assert (decision.back_to, decision.stage.first_example) == (500, 2000)
+    assert decision.evidence["iterations_given_up"] == 500
+
+
+@pytest.mark.parametrize("last", [Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE])
+def test_after_three_rollbacks_the_job_ends_as_diverged_and_shows_the_best(last: Reason) -> None:
+    decision = settled([Reason.SPIKE, Reason.DRIFT, Reason.KILLED, Reason.NOT_FINITE, last])
+    assert (decision.status, decision.reason, decision.publish_until) == (Status.FAILED, Reason.DIVERGED, 500)
+    assert decision.detail.endswith(
+        "went back 3 times before (lq.spike.max_rollbacks: 3); the best before it, of iteration 500, is published"
+    )
+
+
+def test_a_job_may_allow_fewer_rollbacks() -> None:
+    spec = SPEC.model_copy(update={"lq": LqSpec(spike=Spike(max_rollbacks=0))})
+    assert settled([Reason.SPIKE], spec=spec).reason is Reason.DIVERGED
+
+
+def test_a_cancelled_job_does_not_go_back() -> None:
+    assert settled([Reason.SPIKE], stop_request="cancel").status is Status.CANCELLED
+
+
+def test_a_stage_that_only_goes_on_does_not_do_again_what_happened_once() -> None:
+    stage = earlier(500, 980, 3, reset_moments=True, skipped=(1, 2), warmup_updates=150, first_update=7)
+    on = stage.continued(9999, because="memory", batch_size=2)
+    assert (on.reset_moments, on.skipped, on.rollback, on.first_flag) == (False, None, 0, None)
+    assert (on.salt, on.warmup_updates, on.first_update, on.batch_size) == (3, 150, 7, 2)

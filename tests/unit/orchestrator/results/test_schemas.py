@@ -1,0 +1,265 @@
+"""What machines read is documented: every verb with --json has a schema, and prints what that says, nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from jobs.model.job import Incident, NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.verbs import lq, run
+from orchestrator.demo.tiny_model import build_data, build_model
+from orchestrator.report.collect import collect_all
+from orchestrator.report.make import to_json
+from orchestrator.schemas.catalogue import CATALOGUE, NAMES, schema
+from orchestrator.schemas.comments import comments_of
+from tests.documented import require, require_lines, require_printed, validator
+from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
+
+SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
+NOWHERE = Seen(iteration=500, train_loss=float("nan"), val_loss=float("inf"), it_s=2.0)
+CLEANED, SUCCEEDED, QUEUED = "8", "2", "7"
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Give a home with everything in it: every state, a group, losses that are no numbers, incidents, messages."""
+    place = tmp_path_factory.mktemp("rich")
+    home = Home(place / "home")
+    home.write_settings(
+        "autostart: false\nnotify: {services: [{url: 'json://127.0.0.1:9/', name: phone}], quiet: '23:00-07:00'}\n"
+    )
+    one_of_each(home)
+    home.store.cancel(int(QUEUED), 1.0)
+    home.ended(Status.FAILED, Reason.CRASHED, name="cleaned", seen=SEEN)
+    home.ended(Status.FAILED, Reason.NOT_FINITE, name="nowhere", seen=NOWHERE)
+    for rate in (1e-5, 1e-4):
+        home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="of-sweep", seen=SEEN, group="sweep", learning_rate=rate)
+    home.queued("next", lq={"window": "00:00-00:01"})
+    home.store.pause_queue("jobs 3 and 4 both died of crashed", 1.0)
+    told = Incident(
+        job_id=3, attempt=1, time=1.0, code="warning", text="it rose", evidence={"loss": float("nan"), "at": (1, 2)}
+    )
+    message = NewMessage(job_id=3, event="failed", key="k", title="lq: failed", body="why", tags=("phone",))
+    home.store.add_incident(told, [message])
+    build_model(place / "model")
+    build_data(place / "data")
+    (place / "night.yaml").write_text(
+        "model: model\ndata: data\nnum_layers: -1\nlq: {matrix: {learning_rate: [1e-5, 1e-4]}}\n"
+    )
+    yield home
+    home.store.close()
+
+
+@pytest.fixture
+def told(rich: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """Give that home as this user's."""
+    monkeypatch.setenv("LQ_HOME", str(rich.path))
+    monkeypatch.chdir(rich.path.parent)
+    return rich
+
+
+READING = [
+    ["status"],
+    ["status", "--all"],
+    ["status", "--group", "sweep"],
+    *[["show", str(number)] for number in range(1, 13)],
+    ["plan"],
+    ["plan", "night.yaml"],
+    ["submit", "night.yaml", "--dry-run"],
+    ["compare", "--group", "sweep"],
+    ["verify", "--all"],
+    ["prune", "--all", "--dry-run"],
+    ["clean", CLEANED, "--yes"],
+    ["clean", SUCCEEDED, "--dry-run"],
+    ["worker", "status"],
+    *[["service", verb, "--kind", kind] for verb in ("status", "print") for kind in ("launchd", "systemd")],
+    ["notify", "list"],
+    ["config", "presets"],
+    ["config", "init", "--output", "preset.yaml"],
+]
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_a_verb_prints_what_is_documented(words: list[str], told: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run([*words, "--json"])
+    assert code in (0, 4, 6)
+    out = capsys.readouterr().out
+    strictly(out)
+    require_printed(words, out)
+
+
+@pytest.mark.parametrize("job_id", range(1, 13))
+def test_what_a_report_holds_is_documented(job_id: int, rich: Home) -> None:
+    facts, _ = collect_all(rich.store, job_id, now=2e9)  # as `lq report` does, which draws pictures too
+    require("report", to_json(facts))
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--all"], ["plan"], ["notify", "list"]])
+def test_an_empty_home_is_documented_too(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LQ_HOME", str(tmp_path / "none"))
+    run([*words, "--json"])
+    require_printed(words, capsys.readouterr().out)
+
+
+def test_submitting_prints_what_is_documented(told: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["submit", "night.yaml", "--json"]) == 0
+    content = strictly(capsys.readouterr().out)
+    require("submit", content)
+    for job in content["jobs"]:
+        for name in ("run_plan", "provenance"):
+            require(name, json.loads((Path(job["job_dir"]) / f"{name}.json").read_text()))
+
+
+def test_events_of_the_first_version_are_still_documented() -> None:
+    assert require_lines(Path(__file__).parents[3] / "compat" / "events_v1.jsonl") > 10
+
+
+def strictly(text: str) -> dict[str, Any]:
+    """Read JSON as other programs do: NaN and Infinity are no JSON."""
+    content: dict[str, Any] = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    return content
+
+
+# --- the schemas themselves ---
+
+
+def machine_verbs() -> Iterator[str]:
+    """Yield every verb that has --json, its words joined by dashes."""
+    yield from _below("", lq, click.Context(lq))
+
+
+def _below(before: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    if any("--json" in param.opts for param in command.params):
+        yield before
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _below(f"{before}-{name}".lstrip("-"), below, click.Context(below, parent=context))
+
+
+def test_every_verb_with_json_has_a_schema_and_no_schema_is_of_a_verb_that_is_not_there() -> None:
+    files = {"events", "run_plan", "state", "manifest", "provenance"}
+    assert set(machine_verbs()) == CATALOGUE.keys() - files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_one(name: str) -> None:
+    validator(name).check_schema(schema(name))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_field_is_described_and_no_other_is_allowed(name: str) -> None:
+    whole = schema(name)
+    for place, form in objects(whole, name):
+        assert form["additionalProperties"] is False, place
+        for field, said in form["properties"].items():
+            about = said.get("description") or "$ref" in json.dumps(said)
+            assert about, f"{place}.{field}"
+
+
+def objects(part: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object with fields in a schema."""
+    if isinstance(part, dict):
+        if "properties" in part and part.get("type") == "object":
+            yield place, part
+        for key, value in part.items():
+            yield from objects(value, f"{place}.{key}")
+    elif isinstance(part, list):
+        for value in part:
+            yield from objects(value, place)
+
+
+def test_a_field_that_is_not_documented_would_be_noticed(told: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["status", "--json"])
+    content = strictly(capsys.readouterr().out)
+    content["jobs"][0]["colour"] = "red"
+    with pytest.raises(AssertionError, match="colour"):
+        require("status", content)
+
+
+def test_a_comment_goes_on_below_its_field_and_ends_at_an_empty_line() -> None:
+    assert comments_of(Sample) == {"first": "the first one, which goes on", "last": "the last one"}
+
+
+class Sample:
+    """Fields as they stand in dataclasses."""
+
+    first: int  # the first one,
+    # which goes on
+
+    # a heading of what follows
+    second: int
+    last: int = 0  # the last one
+
+
+# --- lq config schema ---
+
+
+def test_the_schema_of_an_answer_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema", "--of", "status"]) == 0
+    assert json.loads(capsys.readouterr().out) == schema("status")
+    assert run(["config", "schema", "--of", "worker status"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "lq worker status --json"
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema", "--of", "statsu"]) == 2
+    assert capsys.readouterr().err == "lq: no schema 'statsu'; did you mean 'status'?\n"
+    assert run(["config", "schema", "--of", "weather"]) == 2
+    assert capsys.readouterr().err == "lq: no schema 'weather'; see: lq config schema --list\n"
+
+
+def test_the_schemas_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert all(len(line) <= 80 for line in lines)
+
+
+CHANGES: list[tuple[list[str], str]] = [
+    (["hold", "1"], "held"),
+    (["release", "1"], "queued"),
+    (["pause", "1"], "held"),
+    (["resume", "1", "--queue"], "queued"),
+    (["move", "1", "--first"], "queued"),
+    (["edit", "1"], "queued"),
+    (["cancel", "1"], "cancelled"),
+    (["retry", "1"], "queued"),
+    (["wait", "1", "--timeout", "0"], "queued"),
+]
+
+
+def test_what_became_of_jobs_is_told_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    home.write_settings("autostart: false\n")
+    home.queued("night")
+    home.store.close()
+    monkeypatch.setenv("LQ_HOME", str(home.path))
+    monkeypatch.setenv("EDITOR", "true")
+    for words, status in CHANGES:
+        run([*words, "--json"])
+        told = capsys.readouterr().out
+        require_printed(words, told)
+        assert json.loads(told)["jobs"][0] | {"code": None} == {
+            "id": 1,
+            "name": "night",
+            "status": status,
+            "code": None,
+        }
+
+
+def test_quiet_and_json_at_once_are_a_mistake(told: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["hold", QUEUED, "--json", "--quiet"]) == 2
+    assert "give one of them" in capsys.readouterr().err

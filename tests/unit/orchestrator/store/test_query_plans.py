@@ -1,0 +1,144 @@
+"""How SQLite finds what is asked for: by an index, however many jobs and points there are. Plans, not times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from jobs.model.events import Event, Kind
+from jobs.model.job import NewMessage
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.store.store import Store
+from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
+
+ONE_ROW = {"SCAN queue"}
+"""Tables that never grow."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store with a job that ended, one that runs, one that is queued, and a message."""
+    home = Home(tmp_path / "home")
+    seen = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
+    home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=seen)
+    home.running(seen=seen)
+    home.queued()
+    home.store.add_message(NewMessage(job_id=1, event="finished", key="1", title="t", body="b"), 0.0)
+    yield home.store
+    home.store.close()
+
+
+QUESTIONS: dict[str, Callable[[Store], object]] = {
+    "status": lambda store: store.jobs(),
+    "live jobs": lambda store: store.jobs(ended=0),
+    "a job": lambda store: store.job(2),
+    "its spec": lambda store: store.spec_json(2),
+    "running": lambda store: store.running(),
+    "next due": lambda store: store.next_due(),
+    "a free path": lambda store: store.require_free_paths(["/adapters"]),
+    "attempts": lambda store: store.attempts(2),
+    "crashes": lambda store: store.crashes(2),
+    "other deaths": lambda store: store.other_crashes(2, reason=Reason.CRASHED, since=0.0),
+    "points": lambda store: store.points(2),
+    "new points": lambda store: store.points(2, after=400),
+    "every point": lambda store: store.points(2, superseded=True),
+    "validations": lambda store: store.validations(2),
+    "checkpoints": lambda store: store.checkpoints(2),
+    "incidents": lambda store: store.incidents(2),
+    "a curve": lambda store: store.recent_points(2, 40),
+    "best validations": lambda store: store.best_validations([1, 2]),
+    "how many incidents": lambda store: store.incident_counts([1, 2]),
+    "the newest incident": lambda store: store.newest_incident(2),
+    "its life": lambda store: store.life(2),
+    "facts": lambda store: store.facts(2),
+    "self tests": lambda store: store.self_tests(2),
+    "stages": lambda store: store.stages(2),
+    "a fit": lambda store: store.fit("key"),
+    "queue": lambda store: store.queue_state(),
+    "messages of a job": lambda store: store.messages(1),
+    "undelivered messages": lambda store: store.undelivered(0.0),
+    "due messages": lambda store: store.due_messages(time.time()),
+    "the last digest": lambda store: store.last_digest(),
+    "what tells of a message": lambda store: store.kin(store.message(1)),
+    "events": lambda store: _ingested(store),
+    "the line": lambda store: store.line(),
+    "who waits for whom": lambda store: store.dependencies(),
+    "what a job waits for": lambda store: store.dependencies(of=3),
+    "jobs of a name": lambda store: store.called("job"),
+    "jobs whose time has come": lambda store: store.call_due(1.0, lambda _: ()),
+    "another place": lambda store: store.move(3, last=True),
+    "what may be thinned": lambda store: store.thinnable(ended_before=1.0, more_than=1),
+    "a heartbeat": lambda store: store.heartbeat(2, WORKER, 1.0),
+    "a claim": lambda store: store.claim(WORKER, 1.0),
+    "jobs their worker paused": lambda store: store.release_paused_by_worker(1.0),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_never_reads_a_whole_table(store: Store, question: str) -> None:
+    plans = plans_of(store, QUESTIONS[question])
+    assert plans
+    assert not [line for line in plans if line.startswith("SCAN") and line not in ONE_ROW]
+
+
+def test_the_jobs_that_ended_last_are_found_without_sorting_all_that_ended(store: Store) -> None:
+    assert "SEARCH jobs USING COVERING INDEX ix_jobs_ended_at (ended_at>?)" in plans_of(store, lambda it: it.jobs())
+
+
+def test_a_read_of_a_whole_table_would_be_noticed(store: Store) -> None:
+    assert any(line.startswith("SCAN") for line in plans_of(store, lambda it: it.jobs(all_jobs=True)))
+
+
+def plans_of(store: Store, question: Callable[[Store], object]) -> list[str]:
+    """Return the lines of SQLite's plans for all that a question runs."""
+    with _statements(store) as asked:
+        question(store)
+    lines = []
+    with store.reading() as db:
+        for statement, parameters in asked:
+            if statement.split(None, 1)[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
+                rows = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                lines += [str(row[3]) for row in rows]
+    return lines
+
+
+@contextmanager
+def _statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
+    """Collect what is run, with one set of parameters each."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Connection, __: object, statement: str, parameters: Any, ___: object, many: bool) -> None:
+        asked.append((statement, parameters[0] if many else parameters))
+
+    with store.reading() as db:
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def _ingested(store: Store) -> None:
+    told: list[tuple[Kind, dict[str, Any]]] = [
+        (Kind.STARTED, {"iteration": 500, "pid": 9, "create_time": 1.0, "boot_id": "b"}),
+        (Kind.PHASE, {"phase": "train"}),
+        (Kind.PROGRESS, {"iteration": 510, "losses": [1.0] * 10}),
+        (Kind.VALIDATION, {"iteration": 510, "loss": 1.0, "examples": 8, "seconds": 0.5}),
+        (Kind.CHECKPOINT, {"iteration": 510, "path": "checkpoints/step-0000510", "bytes": 1, "seconds": 0.1}),
+        (Kind.FACT, {"name": "parameters", "value": {}}),
+        (Kind.WARNING, {"code": "slow", "text": "slow"}),
+    ]
+    events = [
+        Event(seq=seq, time=2.0, awake=1.0, attempt=1, kind=kind, data=data)
+        for seq, (kind, data) in enumerate(told, start=10)
+    ]
+    before = store.events_offset(2)
+    assert store.ingest(2, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=2.0)

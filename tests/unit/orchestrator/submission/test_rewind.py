@@ -1,0 +1,137 @@
+"""retry --fresh and --from: what is given up, what counts anew, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.model.job import Job
+from jobs.model.outcomes import Ending, Outcome, Reason
+from jobs.model.run_plan import Stage
+from jobs.model.spec import JobSpec
+from jobs.model.states import Status
+from jobs.policies.decision import Decision
+from orchestrator.core.app import App
+from orchestrator.submission.rewind import way_back
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
+from tests.unit.orchestrator.job_files import BATCH, damage, save
+from workers.checkpoints import storage
+from workers.checkpoints.adapters import place
+from workers.files.job_dir import JobDir
+
+SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
+
+
+@pytest.fixture
+def failed(home: Home) -> Job:
+    """Give a job that failed at iteration 500, with checkpoints of three iterations."""
+    job = home.ended(Status.FAILED, Reason.CRASHED, seen=SEEN)
+    for iteration in (100, 300, 500):
+        save(job, iteration)
+    return job
+
+
+def stages(home: Home, job_id: int) -> list[Stage]:
+    """Return the run plan."""
+    return list(home.store.run_plan(job_id, JobSpec.model_validate_json(home.store.spec_json(job_id))).stages)
+
+
+def usable(home: Home, job: Job) -> list[int]:
+    """Return the iterations of the checkpoints that a trainer could go on from."""
+    spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
+    found = storage.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.run_plan(job.id, spec))
+    return [one.iteration for one in found]
+
+
+def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: InProcess, failed: Job) -> None:
+    said = here("retry", failed.id, "--fresh").out
+    assert "job 1 queued; begins again at iteration 0; 500 iterations are given up" in said
+    job = home.store.job(failed.id)
+    assert (job.status, job.iteration, job.train_loss, job.val_loss) == (Status.QUEUED, 0, None, None)
+    assert (home.store.points(job.id), home.store.validations(job.id)) == ([], [])
+    assert len(home.store.points(job.id, superseded=True)) == 1
+    assert usable(home, job) == []
+    assert stages(home, job.id)[-1].because == "the user went back to the beginning"
+    (told,) = home.store.incidents(job.id)
+    assert told.text == "lq retry 1 --fresh: again from the beginning; 500 iterations given up"
+    assert "You went back (attempt 1): lq retry 1 --fresh" in " ".join(here("show", job.id).out.split())
+
+
+def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
+    home: Home, here: InProcess, failed: Job
+) -> None:
+    harder = stages(home, failed.id)[0].continued(
+        400 * BATCH, because="spike", salt=1, warmup_updates=50, first_update=400, rollback=1, ends=True
+    )
+    home.store.append_stage(failed.id, harder, 1.0)
+    assert (
+        "job 1 queued; goes on from iteration 300; 200 iterations are given up"
+        in here("retry", failed.id, "--from", 300).out
+    )
+    assert usable(home, failed) == [100, 300]
+    last = stages(home, failed.id)[-1]
+    assert (last.first_example, last.salt, last.rollback, last.ends) == (300 * BATCH, 1, 0, False)
+    assert last.first_update == 300, "a learning rate that climbs back begins where the run does"
+
+
+def test_rows_that_were_left_out_for_good_stay_out(home: Home, app: App, failed: Job) -> None:
+    home.store.append_stage(failed.id, stages(home, failed.id)[0].continued(4, because="x", quarantined=(7,)), 1.0)
+    assert way_back(app, failed, 0).stage.quarantined == (7,)
+    assert way_back(app, failed, 0).stage.salt == 0
+
+
+def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: InProcess, failed: Job) -> None:
+    folder = JobDir(Path(failed.job_dir))
+    folder.adapters.mkdir()
+    place(
+        folder.checkpoints / "step-0000100" / "adapters.safetensors",
+        folder.adapters / "0000200_adapters.safetensors",
+        link=True,
+    )
+    said = here("retry", failed.id, "--from", 150, expect=5).err
+    assert said == "lq: job 1: no checkpoint of iteration 150 is kept; kept are 100, 300, 500; or --fresh\n"
+    alone = here("retry", failed.id, "--from", 200, expect=5).err
+    assert "its adapter is, without the optimizer, for a new job: resume_adapter_file: " in alone
+    damage(folder.checkpoints / "step-0000300" / "optimizer.safetensors")
+    assert "kept are 100, 500; or --fresh" in here("retry", failed.id, "--from", 300, expect=5).err
+    home.store.append_stage(failed.id, stages(home, failed.id)[0].continued(200 * BATCH, because="spike"), 1.0)
+    behind = here("retry", failed.id, "--from", 500, expect=5).err
+    assert "no checkpoint of iteration 500 can be gone on from: the run had gone back before it; kept are 100" in behind
+    for words in (["--fresh", "--from", 100], ["--from", 0], ["--from", "soon"]):
+        here("retry", failed.id, *words, expect=2)
+    assert (home.store.job(failed.id).status, home.store.incidents(failed.id)) == (Status.FAILED, [])
+
+
+def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, here: InProcess, failed: Job) -> None:
+    other = home.ended(Status.FAILED, Reason.CRASHED, seen=SEEN)
+    here("retry", failed.id, other.id, "--from", 100, expect=5)
+    assert {home.store.job(one.id).status for one in (failed, other)} == {Status.FAILED}
+    running = home.running()
+    here("retry", running.id, "--fresh", expect=5)
+
+
+def test_a_job_that_never_ran_only_takes_its_turn(home: Home, here: InProcess) -> None:
+    job = home.cancelled()
+    assert "job 1 queued; begins again at iteration 0" in here("retry", job.id, "--fresh").out
+    assert home.store.incidents(job.id) == []
+    assert len(stages(home, job.id)) == 1
+
+
+def test_what_was_given_up_is_new_progress_once_more(home: Home, here: InProcess, failed: Job) -> None:
+    here("retry", failed.id, "--fresh", "-q")
+    assert home.store.claim(WORKER, 1.0) is not None
+    attempt = home.store.begin_attempt(failed.id, owner=WORKER, now=1.0)
+    with home.store.writing() as db:
+        reached = "UPDATE attempts SET first_iteration = 0, last_iteration = 120 WHERE id = ?"
+        db.exec_driver_sql(reached, (attempt.id,))
+    ending = Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail="x")
+    home.store.end_attempt(attempt.id, ending=ending, exit_code=1, signal=None, now=2.0)
+    home.store.settle(
+        failed.id,
+        Decision(status=Status.FAILED, reason=Reason.CRASHED, detail="x"),
+        owner=WORKER,
+        now=2.0,
+    )
+    assert [crash.gained for crash in home.store.crashes(failed.id)] == [120]
