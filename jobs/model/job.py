@@ -46,7 +46,6 @@ class Job:
     cleaned_at: float | None = None  # since then its checkpoints and logs are gone
     group_name: str | None = None  # of the sweep it belongs to
     place: float | None = None  # among jobs of its priority, where it was moved; else its id counts
-    thinned_from: int | None = None  # progress points there were, where the store has let old ones go
 
     @property
     def turn(self) -> tuple[int, float]:

@@ -34,7 +34,6 @@ from orchestrator.report.folder import read_folder
 from orchestrator.report.lives import lives, self_test
 from orchestrator.report.machine import hardware
 from orchestrator.report.told import answers, dataset, learned, parameters
-from orchestrator.report.whole import points_of
 from orchestrator.store.store import Store
 from workers.files.job_dir import JobDir
 
@@ -86,8 +85,8 @@ def collect_all(
     validations, tests = store.validations(job_id), store.validations(job_id, kind="test")
     incidents, told = store.incidents(job_id), store.facts(job_id)
     folder = read_folder(JobDir(Path(job.job_dir)))
-    seen = points_of(store, job, steps_per_report=folder.settings.steps_per_report if folder.settings else None)
-    points, every = seen.leading, seen.every
+    points = store.points(job.id)
+    every = store.points(job.id, superseded=True) if job.attempts > 1 else points
     job_facts = _job_facts(job, as_status, as_reason, as_detail, attempts, home)
     self_tests = {number: self_test(said) for number, said in store.self_tests(job_id).items()}
     told_lives = lives(attempts, every, self_tests, _end(job_facts.status, job, now))
@@ -116,7 +115,7 @@ def collect_all(
         findings=NOTHING_FOUND,
         versions=folder.versions,
         host=folder.host,
-        unread=folder.unread if seen.missing is None else (*folder.unread, seen.missing),
+        unread=folder.unread,
     )
     series = Series(
         points=points,
@@ -125,7 +124,6 @@ def collect_all(
         tests=tests,
         attempts=attempts,
         incidents=incidents,
-        whole=seen.missing is None,
     )
     return dataclasses.replace(facts, findings=conclude(facts, series, compared, tested)), series
 

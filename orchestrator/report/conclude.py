@@ -31,7 +31,6 @@ class Series:
     tests: Sequence[Validation]
     attempts: Sequence[Attempt]
     incidents: Sequence[Incident]
-    whole: bool = True  # no point is missing; else nothing is said that needs every one
 
 
 def conclude(facts: Facts, series: Series, compared: Comparison, tested: Comparison) -> Findings:
@@ -43,7 +42,7 @@ def conclude(facts: Facts, series: Series, compared: Comparison, tested: Compari
         compared: the validations of the series.
         tested: its tests.
     """
-    found = phases(series.points) if series.whole else ()
+    found = phases(series.points)
     happened = happenings(series.incidents, series.attempts, series.every, found)
     guarded = _guarded(facts)
     if guarded is not None and not any(one.code == facts.job.reason for one in happened):

@@ -21,7 +21,6 @@ from orchestrator.store.outbox import Outbox
 from orchestrator.store.queue_state import QueueRecord
 from orchestrator.store.run_plans import RunPlans
 from orchestrator.store.sights import Sights
-from orchestrator.store.thinning import Thinning
 from orchestrator.store.versions import open_engine
 
 
@@ -39,7 +38,6 @@ class Store(
     Outbox,
     QueueRecord,
     Sights,
-    Thinning,
 ):
     """What is true about every job; the only one who knows."""
 

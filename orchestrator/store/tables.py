@@ -84,7 +84,6 @@ class JobColumns(TypedColumns):
     group_name: Named[str | None]  # of the sweep it belongs to
     place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
     dropped_sha256: Named[str | None]  # of the file in the drop folder that it came from
-    thinned_from: Named[int | None]  # progress points there were, where old ones were let go
 
 
 jobs = Table(

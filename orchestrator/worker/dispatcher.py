@@ -23,7 +23,6 @@ from orchestrator.notify.outbox_worker import OutboxWorker
 from orchestrator.scheduling import device_lock, eligibility
 from orchestrator.scheduling.memory_admission import MemoryAdmission
 from orchestrator.scheduling.sleep_inhibitor import SleepInhibitor
-from orchestrator.thinning import Thinner
 from orchestrator.worker.attempt import AttemptRunner
 from orchestrator.worker.deadlines import DeadlineWatch
 from orchestrator.worker.disk_watch import floor_of
@@ -61,7 +60,6 @@ class Dispatcher:
         self._deadline_watch = DeadlineWatch(context)
         self._outbox_worker = OutboxWorker(context)
         self._comparing = threading.Lock()
-        self._thinner = Thinner()
 
     def answer(self) -> None:
         """Look after jobs until there is none that may run."""
@@ -92,7 +90,6 @@ class Dispatcher:
         self._outbox_worker.tick()
         self._deadline_watch.look()
         wake_for_missed(self._context.app, self._context.clock())
-        self._thinner.tick(self._context.app.store, self._context.clock())
         self._tell_of_groups()
 
     def _tell_of_groups(self) -> None:
