@@ -59,19 +59,6 @@ class LoadedJob:
     sets: tuple[str, ...] = ()  # what was laid upon the file, as key=value
 
 
-def load_job(path: Path, *, defaults: LqSpec | None = None) -> LoadedJob:
-    """Read a job file that makes one job, as `load_jobs`.
-
-    Raises:
-        ConfigInvalid: also where its matrix makes several.
-    """
-    first, *others = load_jobs(path, defaults=defaults)
-    if others:
-        text = f"its matrix makes {len(others) + 1} jobs, and this takes a file of one"
-        raise invalid(first.source, None, text)
-    return first
-
-
 def load_jobs(path: Path | Text, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
     """Read a job file, MLX-LM's LoRA YAML plus `lq:`; a matrix makes several jobs of it, each checked like a file.
 

@@ -12,8 +12,6 @@ FEW_VALIDATION_ROWS = 50
 """Fewer, and the verdict of the report is INCONCLUSIVE (policies.md 7)."""
 
 MUCH_TRUNCATED = 0.01
-MUCH_SHARED = 0.01
-"""Share of validation rows that are training rows too, from which on the report's verdict is INCONCLUSIVE."""
 
 LORA_RATES, FULL_RATES = (1e-6, 1e-3), (1e-7, 1e-4)
 """Peak learning rates of published runs with Adam, widened on both sides. LoRA (Hu et al. 2021, appendix D): 6e-5 to

@@ -82,10 +82,6 @@ class RunPlan:
         )
         return cls(stages=(stage,))
 
-    def with_stage(self, stage: Stage) -> RunPlan:
-        """Return this run plan with one more stage."""
-        return RunPlan(stages=(*self.stages, stage))
-
     def at(self, example: int) -> int:
         """Return the index of the stage that holds after so many examples: the last decided that begins by then."""
         return max(index for index, stage in enumerate(self.stages) if stage.first_example <= example)

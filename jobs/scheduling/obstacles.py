@@ -38,7 +38,6 @@ class Why(StrEnum):
     AFTER = "after"  # a job it comes after has not ended
     MEMORY = "memory"  # what runs leaves too little
     BEHIND = "behind"  # a strict job before it may not start
-    PAUSED = "queue_paused"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

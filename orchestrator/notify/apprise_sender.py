@@ -58,10 +58,6 @@ class Notifier:
         self._named = dict(zip(service_names(self.services), self.services, strict=True))
         self._timeout_s = timeout_s
 
-    def not_understood(self) -> tuple[str, ...]:
-        """Return the names of the services whose URL cannot be used, for a check of the settings."""
-        return tuple(name for name, service in self._named.items() if not _is_understood(service))
-
     def send(self, message: Message, only: Collection[str]) -> tuple[ServiceResult, ...]:
         """Send a message to the named services at the same time, and return what came of it, in their order.
 
@@ -157,13 +153,6 @@ def _sent(target: Apprise, message: Message) -> str:
     ):
         # An attempt, not the service's status: with `?optional=yes` in its URL that says success for a failure.
         return DELIVERED if any(attempt for service in outcome for attempt in service) else FAILED
-
-
-def _is_understood(service: Service) -> bool:
-    try:
-        return kind(service) == DESKTOP or _target(service, TIMEOUT_S) is not None
-    except SecretMissing:
-        return False
 
 
 def _target(service: Service, timeout_s: float) -> Apprise | None:

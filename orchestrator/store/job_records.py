@@ -71,7 +71,6 @@ class JobRecords(Database):
         stage: Stage | None = None,
         group: str | None = None,
         after: Sequence[tuple[int, bool]] = (),
-        adapter_path: str | None = None,
         dropped_sha256: str | None = None,
         announce: Callable[[Job], Sequence[NewMessage]] = lambda _: (),
     ) -> Job:
@@ -88,15 +87,10 @@ class JobRecords(Database):
             stage: appended to the run plan at once, where the settings asked for are known not to fit.
             group: the group it joins.
             after: ids of the jobs that must have ended first, and whether any end of them will do.
-            adapter_path: where the job publishes; no other live job may.
             dropped_sha256: of the file in the drop folder that the job comes from, if it does.
             announce: returns the messages that the new job causes.
-
-        Raises:
-            NotAllowed: another live job publishes there.
         """
         with self.writing() as db:
-            require_free_paths(db, [adapter_path] if adapter_path is not None else [])
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
             row |= {"group_name": group, "dropped_sha256": dropped_sha256}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
@@ -173,14 +167,6 @@ class JobRecords(Database):
         if found is None:
             raise no_such_job(job_id)
         return found
-
-    def next_due(self) -> float | None:
-        """Return when the first waiting job may go on, in unix seconds; None where no job waits."""
-        with self.reading() as db:
-            due: float | None = db.execute(
-                select(func.min(jobs.c.not_before)).where(jobs.c.status == Status.WAITING)
-            ).scalar()
-            return due
 
     def ask(self, job_id: int, stop_request: StopRequest, now: float) -> Job:
         """Ask a running job for something; its worker acts on it. A stronger wish stays: cancel, pause, worker_stop.

@@ -12,6 +12,7 @@ import pytest
 
 from jobs.model import run_plan
 from jobs.model.events import Kind
+from jobs.model.run_plan import RunPlan
 from tests.harness import until
 from tests.mlx.training import FIRST_EVER_S, Training
 
@@ -34,7 +35,7 @@ def with_stage(training: Training, **changes: Any) -> Training:
     """Append a stage to a job's run plan."""
     requested = training.run_plan
     stage = dataclasses.replace(requested.stages[-1], because="a test", **changes)
-    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(requested.with_stage(stage))))
+    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan(stages=(*requested.stages, stage)))))
     return training
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load
 
 from jobs.model import run_plan
 from jobs.model.events import Kind
+from jobs.model.run_plan import RunPlan
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
@@ -42,7 +43,7 @@ def with_stage(training: Training, **changes: Any) -> Training:
     """Append a stage to a job's run plan."""
     before = training.run_plan
     stage = dataclasses.replace(before.stages[-1], because="a test", **changes)
-    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(before.with_stage(stage))))
+    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan(stages=(*before.stages, stage)))))
     return training
 
 

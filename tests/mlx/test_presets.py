@@ -13,7 +13,7 @@ import yaml
 from mlx_lm.lora import CONFIG_DEFAULTS
 from mlx_lm.tuner.utils import build_schedule
 
-from configs.load import load_job
+from configs.load import load_jobs
 from configs.preset_files import preset, presets
 from jobs.model.events import Kind
 from jobs.model.spec import JobSpec
@@ -36,7 +36,7 @@ def spec_of(name: str, folder: Path) -> JobSpec:
     """Load a preset as `lq submit` does; the matrix of the sweep is another test's."""
     path = folder / f"{name}.yaml"
     path.write_text(preset(name).text.partition("  matrix:")[0])
-    return load_job(path).spec
+    return load_jobs(path)[0].spec
 
 
 @pytest.mark.parametrize("name", [one.name for one in presets()])

@@ -85,7 +85,7 @@ def test_a_run_is_taken_up_where_it_stands_on_the_stage_that_holds_there(tmp_pat
     smaller = first.stages[0].continued(
         120, because="out_of_memory", batch_size=1, grad_accumulation_steps=8, grad_checkpoint=True
     )
-    training.job_dir.run_plan.write_text(json.dumps(run_plans.to_json(first.with_stage(smaller))))
+    training.job_dir.run_plan.write_text(json.dumps(run_plans.to_json(RunPlan(stages=(*first.stages, smaller)))))
     tried = rehearsed(training, at=60)
     assert tried["iteration"] == 60
     assert training.said(Kind.STARTED)["stage"] == 1

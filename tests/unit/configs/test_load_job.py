@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.load import LoadedJob, load_job
+from configs.load import LoadedJob, load_jobs
 from jobs.model.spec import JobSpec, LqSpec
 
 HEAD = "model: model\ndata: data\nnum_layers: 4\n"
@@ -20,7 +20,7 @@ HEAD = "model: model\ndata: data\nnum_layers: 4\n"
 
 def load(folder: Path, text: str, *, name: str = "night.yaml", defaults: LqSpec | None = None) -> LoadedJob:
     (folder / name).write_text(text, encoding="utf-8")
-    return load_job(folder / name, defaults=defaults)
+    return load_jobs(folder / name, defaults=defaults)[0]
 
 
 def mlx_defaults() -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_what_is_not_beside_the_file_is_found_in_the_current_folder(
 def test_a_relative_job_file_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "night.yaml").write_text(HEAD)
     monkeypatch.chdir(folder)
-    loaded = load_job(Path("night.yaml"))
+    loaded = load_jobs(Path("night.yaml"))[0]
     assert (loaded.source, loaded.spec.model) == (folder / "night.yaml", str(folder / "model"))
 
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.labels import LONGEST_NAME, Choice, labels_of, named, short_number
-from configs.load import LoadedJob, dump_job, load_frozen, load_job, load_jobs
-from jobs.model.errors import ConfigInvalid, InvalidInput
+from configs.load import LoadedJob, dump_job, load_frozen, load_jobs
+from jobs.model.errors import InvalidInput
 
 HEAD = "model: model\ndata: data\nnum_layers: 4\n"
 LR = "lq:\n  matrix:\n    learning_rate: [1e-5, 5e-5]\n"
@@ -196,11 +196,6 @@ def test_a_group_that_is_named_is_joined_and_a_varied_adapter_path_stays(folder:
     assert found[0].sweep is found[1].sweep
     assert found[0].sweep.joins == "night"
     assert [job.spec.adapter_path for job in found] == [str(folder / "a"), str(folder / "b")]
-
-
-def test_whoever_wants_one_job_is_told_that_there_are_more(folder: Path) -> None:
-    with pytest.raises(ConfigInvalid, match="its matrix makes 2 jobs"):
-        load_job(write(folder, LR))
 
 
 # --- mistakes ---

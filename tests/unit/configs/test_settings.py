@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.load import load_job
+from configs.load import load_jobs
 from configs.settings import Settings, load_settings
 from jobs.model.errors import ConfigInvalid
 
@@ -150,5 +150,5 @@ def test_the_defaults_reach_the_job(folder: Path) -> None:
     settings = load_settings(write(folder, "defaults: {priority: 7, checkpoint: {every: 5min}}"))
     job = folder / "job.yaml"
     job.write_text("model: model\ndata: data\nnum_layers: 4\nlq: {priority: 1}")
-    lq = load_job(job, defaults=settings.defaults).spec.lq
+    lq = load_jobs(job, defaults=settings.defaults)[0].spec.lq
     assert (lq.priority, lq.checkpoint.every, lq.retry.max_restarts) == (1, 300.0, 5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.data_files import check_data
-from configs.load import load_job
+from configs.load import load_jobs
 from jobs.model.errors import InvalidInput
 from tests import wild_files
 
@@ -28,13 +28,13 @@ def test_every_file_has_its_expectation() -> None:
 @pytest.mark.parametrize("name", sorted(wild_files.REFUSED))
 def test_a_file_that_cannot_be_followed_is_refused_for_the_right_reason(name: str, placed: Mapping[str, Path]) -> None:
     with pytest.raises(InvalidInput) as refused:
-        load_job(placed[name])
+        load_jobs(placed[name])
     assert str(refused.value).startswith(f"{placed[name]}:{wild_files.REFUSED[name]}")
 
 
 @pytest.mark.parametrize("name", sorted({*wild_files.FAILS, *wild_files.RUNS}))
 def test_a_file_that_can_be_followed_is_not_refused(name: str, placed: Mapping[str, Path]) -> None:
-    check_data(load_job(placed[name]).spec)
+    check_data(load_jobs(placed[name])[0].spec)
 
 
 @pytest.mark.parametrize("path", sorted(wild_files.FOLDER.glob("*.yaml")), ids=lambda path: path.stem)

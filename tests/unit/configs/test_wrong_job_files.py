@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.load import load_job
+from configs.load import load_jobs
 from configs.yaml_text import parse
 from jobs.model.errors import ConfigInvalid, InvalidInput, ModelMissing
 
@@ -156,7 +156,7 @@ BROKEN: dict[bytes, str] = {
 
 def said(job: Path) -> str:
     with pytest.raises(InvalidInput) as caught:
-        load_job(job)
+        load_jobs(job)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{job}:")
@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 
 def test_a_line_break_in_a_file_name_stays_out_of_the_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
-        load_job(tmp_path / "a\nb.yaml")
+        load_jobs(tmp_path / "a\nb.yaml")
     assert str(caught.value) == f"{tmp_path}/a\\nb.yaml: no such file"
 
 
@@ -222,7 +222,7 @@ def test_a_model_that_cannot_be_loaded_is_named_with_the_path_tried(folder: Path
     job = folder / "job.yaml"
     job.write_text(text)
     with pytest.raises(ModelMissing) as caught:
-        load_job(job)
+        load_jobs(job)
     assert str(caught.value) == f"{job}:" + MODELS[text].format(folder)
 
 

@@ -275,5 +275,5 @@ def _write_run_plan(run: Run, backs: Sequence[Back]) -> None:
             learning_rate_factor=0.5 ** (number - 1),
             because=f"spike at iteration {back.last}",
         )
-        run_plan = run_plan.with_stage(stage)
+        run_plan = RunPlan(stages=(*run_plan.stages, stage))
     (run.folder / "run_plan.json").write_text(json.dumps(to_json(run_plan)))

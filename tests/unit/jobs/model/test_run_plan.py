@@ -137,8 +137,3 @@ def test_where_a_stage_holds_its_own_states_are_on_the_run_plan(beginnings: tupl
     assert whole.leads_to(example, stage)
     until = whole.holds_until(example)
     assert until is None or whole.at(until - 1) == stage != whole.at(until)
-
-
-def test_a_new_stage_comes_last() -> None:
-    new = dataclasses.replace(STAGE, first_example=40, segment=9)
-    assert run_plan(0).with_stage(new).stages == (STAGE, new)

@@ -73,7 +73,7 @@ def test_what_a_rollback_went_back_to_stays_until_it_has_proved_good() -> None:
     stage = (
         RunPlan.requested(spec).stages[0].continued(500 * spec.batch_size, because="spike", rollback=1, first_flag=970)
     )
-    run_plan = RunPlan.requested(spec).with_stage(stage)
+    run_plan = RunPlan(stages=(*RunPlan.requested(spec).stages, stage))
 
     def at(newest: int) -> set[int]:
         return kept(decided(facts_of([(500, None), (newest - 50, None), (newest, None)]), spec, run_plan))

@@ -85,9 +85,9 @@ def own_spec(home: Home, job_id: int, spec: JobSpec) -> Iterator[None]:
 
 
 def spec_of(path: Path) -> JobSpec:
-    from configs.load import load_job
+    from configs.load import load_jobs
 
-    return load_job(path).spec
+    return load_jobs(path)[0].spec
 
 
 # --- memory ---

@@ -140,15 +140,10 @@ def test_every_failed_try_leads_to_a_later_one_or_to_an_end(tries: int, age: flo
         assert 5e8 + age < then.at <= min(5e8 + DAY_S, 5e8 + age + 1.1 * 1800 + 1e-3)
 
 
-def test_the_check_of_settings_names_urls_that_cannot_be_used() -> None:
-    services = [service(), service("hush://nobody/knows"), service("macosx://%]"), service(":://", name="post")]
-    assert apprise_sender.Notifier(services).not_understood() == ("hush 2", "macosx 3", "post")
-
-
 @settings(deadline=None, max_examples=50)  # the first example loads every plugin
 @given(scheme=st.sampled_from(["json", "mailto", "ntfy", "dbus", "windows", "slack", "x"]), rest=st.text(max_size=20))
 def test_no_url_however_wrong_raises(scheme: str, rest: str) -> None:
-    apprise_sender.Notifier([service(f"{scheme}://{rest}")]).not_understood()
+    apprise_sender._target(service(f"{scheme}://{rest}"), 1.0)
 
 
 def test_importing_the_room_does_not_load_apprise() -> None:

@@ -80,7 +80,9 @@ def test_the_run_plan_is_told_as_requested_and_run(finished: Run) -> None:
         grad_checkpoint=True,
         because="out_of_memory: batch 4 -> 2",
     )
-    (finished.folder / "run_plan.json").write_text(json.dumps(run_plans.to_json(requested.with_stage(stage))))
+    (finished.folder / "run_plan.json").write_text(
+        json.dumps(run_plans.to_json(RunPlan(stages=(*requested.stages, stage))))
+    )
     told = _row(_text(_facts(finished)), "300")
     changes = "batch 4 → 2, accumulation 8 → 16, gradient checkpointing off → on"
     assert told == f"| 300 | {changes} | out_of_memory: batch 4 → 2 |"

@@ -153,7 +153,7 @@ def test_a_run_that_is_to_end_early_ends_at_the_validation_that_decided_it(conte
     assert isinstance(eye.conclusion, Stop)
     assert eye.conclusion.iteration == 300
     ended = RunPlan.requested(asks)
-    ended = ended.with_stage(ended.stages[0].continued(1200, because="early stop", ends=True))
+    ended = RunPlan(stages=(*ended.stages, ended.stages[0].continued(1200, because="early stop", ends=True)))
     again = watching(context, asks, ended)
     again.look()
     assert again.conclusion is None, "it was decided"
