@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # first (one at a time: make test AT_ONCE=)
 AT_ONCE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow chaos check fix bench docs picture install
+.PHONY: demo test test-slow postgresql chaos check fix bench docs picture install
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed            ## make .venv and install lq and its tools into it
@@ -19,6 +19,9 @@ test: install                          ## the tests that every change must pass
 
 test-slow: install                     ## the long ones (as CI runs them: make test-slow SLOW="slow and not longest")
 	@$(BIN)/python -m pytest -m "$(or $(SLOW),slow)" $(AT_ONCE)
+
+postgresql:                            ## the server that some tests start, from Debian's packages (as root)
+	@.ci/postgresql
 
 chaos: install                         ## a real job, over and over, while everything goes wrong (ROUNDS=200 SEED=1)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1)

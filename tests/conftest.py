@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import postgres
 from tests.harness import Lq, Workshop
 
 # a shell starts what runs in its background deaf to Ctrl-C, and children inherit that; they are to hear it
@@ -34,3 +35,13 @@ def lq(tmp_path: Path) -> Iterator[Lq]:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """Give a tiny model and its data, built once."""
     return Workshop.built(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[postgres.Cluster]:
+    """Give a private PostgreSQL server."""
+    binaries = postgres.programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed; on Debian, as root: make postgresql")
+    with postgres.Cluster(binaries) as cluster:
+        yield cluster

@@ -36,13 +36,17 @@ def named_jobs(store: Path) -> list[Named]:
     """
     query = "SELECT id, name, status, group_name FROM jobs ORDER BY id DESC LIMIT ?"
     try:
-        with closing(sqlite3.connect(_address(store), uri=True, timeout=BUSY_S)) as db:
+        with closing(sqlite3.connect(read_only_uri(store), uri=True, timeout=BUSY_S)) as db:
             return [Named(id=row[0], name=row[1], status=row[2], group=row[3]) for row in db.execute(query, [MOST])]
     except (sqlite3.Error, ValueError):
         return []
 
 
-def _address(store: Path) -> str:
-    """Return the URI to open. With its write-ahead log SQLite would leave two files, where nobody else has it open."""
+def read_only_uri(store: Path) -> str:
+    """Return the URI that opens a store without leaving files beside it.
+
+    A read-only connection creates the files of the write-ahead log, unless it treats the store as immutable. That is
+    safe only if no other process has the store open.
+    """
     in_use = store.with_name(f"{store.name}-wal").exists()
     return f"{store.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}"

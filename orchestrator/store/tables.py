@@ -1,4 +1,4 @@
-"""The tables as they are at the newest version. No queries here; the way to this shape is in migrations/."""
+"""The tables at the newest version. Queries are in the other modules, upgrades from older versions in migrations/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
+    Connection,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -16,10 +18,13 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Named,
+    PrimaryKeyConstraint,
     String,
     Table,
     TypedColumns,
     UniqueConstraint,
+    false,
+    insert,
     text,
 )
 from sqlalchemy.types import UserDefinedType
@@ -46,6 +51,11 @@ class Number(UserDefinedType[float]):
 def _json() -> JSON[Any]:
     return JSON(none_as_null=True)
 
+
+Big = BigInteger().with_variant(Integer, "sqlite")
+"""An integer that may exceed 4 bytes. On SQLite every integer may."""
+
+_NOT_ENDED = text("ended_at IS NULL")
 
 metadata = MetaData()
 
@@ -74,7 +84,7 @@ class JobColumns(TypedColumns):
     heartbeat_at: Named[float | None] = Column(Number)
     attempts: Named[int] = Column(server_default=text("0"))
     crashes_from: Named[int] = Column(server_default=text("0"))  # deaths of attempts after this number count
-    events_offset: Named[int] = Column(server_default=text("0"))  # bytes of events.jsonl ingested
+    events_offset: Named[int] = Column(Big, server_default=text("0"))  # bytes of events.jsonl ingested
     last_event_at: Named[float | None] = Column(Number)
     iteration: Named[int] = Column(server_default=text("0"))
     train_loss: Named[float | None] = Column(Number)
@@ -124,7 +134,7 @@ class AttemptColumns(TypedColumns):
     detail: Named[str | None]
     stage: Named[int | None]  # index of the run plan's stage it began on
     stderr_tail: Named[str | None]  # last lines of its own output, where it died
-    settled: Named[bool] = Column(server_default=text("0"))  # a Decision about its end was carried out
+    settled: Named[bool] = Column(server_default=false())  # a Decision about its end was carried out
 
 
 attempts = Table(
@@ -133,7 +143,7 @@ attempts = Table(
     AttemptColumns,
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     # the promise "none runs twice", held by the database itself
-    Index("ix_attempts_living", "job_id", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("ix_attempts_living", "job_id", unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED),
     Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
@@ -147,7 +157,7 @@ class SeenColumns(TypedColumns):
     attempt: Named[int]  # its number
     iteration: Named[int]
     time: Named[float] = Column(Number)
-    superseded: Named[bool] = Column(server_default=text("0"))  # a later attempt began before this iteration
+    superseded: Named[bool] = Column(server_default=false())  # a later attempt began before this iteration
 
 
 class PointColumns(SeenColumns):
@@ -157,14 +167,14 @@ class PointColumns(SeenColumns):
     learning_rate: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
     tok_s: Named[float | None] = Column(Number)
-    tokens: Named[int | None]
+    tokens: Named[int | None] = Column(Big)
     grad_norm: Named[float | None] = Column(Number)
-    active_bytes: Named[int | None]
-    cache_bytes: Named[int | None]
-    peak_bytes: Named[int | None]
-    footprint_bytes: Named[int | None]
-    swap_bytes: Named[int | None]
-    limit_bytes: Named[int | None]
+    active_bytes: Named[int | None] = Column(Big)
+    cache_bytes: Named[int | None] = Column(Big)
+    peak_bytes: Named[int | None] = Column(Big)
+    footprint_bytes: Named[int | None] = Column(Big)
+    swap_bytes: Named[int | None] = Column(Big)
+    limit_bytes: Named[int | None] = Column(Big)
     skipped: Named[int | None]  # its iterations whose update was not applied
 
 
@@ -183,7 +193,7 @@ class CheckpointColumns(SeenColumns):
     """A checkpoint the child reported."""
 
     path: Named[str]
-    size_bytes: Named[int]
+    size_bytes: Named[int] = Column(Big)
     seconds: Named[float] = Column(Number)
 
 
@@ -275,7 +285,7 @@ class FitColumns(TypedColumns):
 
     key: Named[str] = Column(String(), primary_key=True)
     fits: Named[bool]
-    peak_bytes: Named[int | None]
+    peak_bytes: Named[int | None] = Column(Big)
     job_id: Named[int]  # the job that showed it
     seen_at: Named[float] = Column(Number)
     it_s: Named[float | None] = Column(Number)  # iterations per second
@@ -306,3 +316,19 @@ class QueueColumns(TypedColumns):
 
 
 queue = Table("queue", metadata, QueueColumns)
+
+
+_version = Table(
+    "alembic_version",
+    MetaData(),  # Alembic's own: it is not in `metadata`, so that no revision changes it
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+
+def create_all(connection: Connection, version: str) -> None:
+    """Create what the revisions up to `version`, the newest one, would create in an empty database."""
+    metadata.create_all(connection, checkfirst=False)
+    _version.create(connection)
+    connection.execute(insert(queue).values(id=1))
+    connection.execute(insert(_version).values(version_num=version))

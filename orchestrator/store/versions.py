@@ -1,7 +1,7 @@
-"""Makes a store of the newest version out of whatever lies there: nothing, an older one, this one; refuses the rest.
+"""Opening a store file of any version: create a new one, upgrade an older one, refuse the others.
 
-Alembic is imported only when there is something to migrate: neither `lq status` nor the first `lq submit` of a new
-home waits for it.
+Alembic is imported only to upgrade an older store, because its import is slow: `lq status` and the first `lq submit`
+of a new home do without it.
 """
 
 from __future__ import annotations
@@ -17,37 +17,35 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 
 from jobs.model.errors import StoreUnusable
+from orchestrator.store.completing import read_only_uri
 from orchestrator.store.database import BUSY_TIMEOUT_S, create_file, engine_for, translated, unwritable
+from orchestrator.store.tables import create_all
 from workers.files.atomic import fsync_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Migrations:
-    """Where the versions are, and their names."""
+    """The Alembic revisions that this program can upgrade from and to."""
 
     location: str  # Alembic's script_location
-    revisions: tuple[str, ...]  # oldest first; the last is the newest
-    at_once: Path | None = None  # the statements that make the newest from nothing, with an empty line between two
+    revisions: tuple[str, ...]  # oldest first
 
     @property
     def newest(self) -> str:
-        """The version this program works with."""
+        """The version that this program reads and writes."""
         return self.revisions[-1]
 
 
-MIGRATIONS = Migrations(
-    location="orchestrator.store:migrations",
-    revisions=("0001", "0002", "0003", "0004"),
-    at_once=Path(__file__).with_name("newest.sql"),
-)
+MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0005",))
+"""Versions 1 to 4 were never released."""
 
 
 def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:
-    """Open the store at `path`, made or migrated if need be.
+    """Open the store at `path`; create or upgrade it first if necessary.
 
     Raises:
-        StoreUnusable: damaged, of a newer version, or not a store.
-        HomeUnusable: it cannot be read or written where it is.
+        StoreUnusable: the file is damaged, is not a store, or has a version that this program cannot read.
+        HomeUnusable: the file cannot be read or written.
     """
     create_file(path)
     engine = engine_for(path)
@@ -61,20 +59,35 @@ def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:
 
 
 def version_of(path: Path) -> int | None:
-    """Return the version of a store, which is left as it is; None where there is none yet, or an empty file.
+    """Return the version of a store without changing it; None if the file does not exist or is empty.
 
     Raises:
-        StoreUnusable: damaged, or not a store.
-        HomeUnusable: it cannot be read where it is.
+        StoreUnusable: the file is damaged, is not a store, or its version is too old.
+        HomeUnusable: the file cannot be read.
     """
     if not path.exists():
         return None
-    with translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with translated(path), closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and "alembic_version" not in tables:
-            raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if tables else None
-    return int(row[0]) if row is not None else None
+        if not tables:
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if _STAMP in tables else None
+    return int(_checked(row[0] if row is not None else None, path, MIGRATIONS))
+
+
+def upgrade(connection: Connection, migrations: Migrations = MIGRATIONS) -> None:
+    """Run the revisions that a database lacks, within the transaction of `connection`. SQLite or PostgreSQL."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", migrations.location)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+_STAMP = "alembic_version"
+"""The table in which Alembic keeps a database's version."""
 
 
 def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> None:
@@ -82,33 +95,41 @@ def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> Non
         ready = _version(connection, path, migrations) == migrations.newest and _is_wal(connection)
     if ready:
         return
-    with _alone(path):
+    with _folder_lock(path):
         _turn_on_wal(path)
         with engine.execution_options(writes=True).begin() as connection:
-            version = _version(connection, path, migrations)  # somebody else may have been here meanwhile
-            if version == migrations.newest:
-                return
-            if version is not None:
+            version = _version(connection, path, migrations)  # another process may have created or upgraded it
+            if version is None:
+                create_all(connection, migrations.newest)
+            elif version != migrations.newest:
                 _copy(path, version)
-            elif migrations.at_once is not None:
-                _make(connection, migrations.at_once)
-                return
-            _migrate(connection, migrations)
+                upgrade(connection, migrations)
 
 
 def _version(connection: Connection, path: Path, migrations: Migrations) -> str | None:
-    """Return the store's version, None for an empty file."""
+    """Return the store's version; None for an empty file."""
     tables = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
     if not tables:
         return None
-    if "alembic_version" not in tables:
-        raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
-    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if version not in migrations.revisions:
+    query = text("SELECT version_num FROM alembic_version")
+    version = _checked(connection.execute(query).scalar() if _STAMP in tables else None, path, migrations)
+    if int(version) > int(migrations.newest):
         raise StoreUnusable(
             f"{path}: written by a newer lq (version {version}, this one knows {migrations.newest}); update lq"
         )
-    return str(version)
+    return version
+
+
+def _checked(version: str | None, path: Path, migrations: Migrations) -> str:
+    """Return the version of a store that is not older than the oldest one this program can upgrade."""
+    if version is None or not version.isdigit():
+        raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
+    if int(version) < int(migrations.revisions[0]):
+        raise StoreUnusable(
+            f"{path}: written by an earlier lq (version {version}, this one reads {migrations.revisions[0]} and later);"
+            f" finish or cancel its jobs with that lq, then move {path.parent} away or set LQ_HOME"
+        )
+    return version
 
 
 def _is_wal(connection: Connection) -> bool:
@@ -116,10 +137,10 @@ def _is_wal(connection: Connection) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from making or migrating a store in this folder.
+def _folder_lock(path: Path) -> Iterator[None]:
+    """Keep other processes from creating or upgrading a store in this folder.
 
-    SQLite's own lock is not enough: the change to WAL is refused, not waited for, while another process makes it.
+    SQLite's own lock does not cover the change to WAL: a second process that makes it at the same time gets an error.
     """
     try:
         folder = os.open(path.parent, os.O_RDONLY)
@@ -133,35 +154,19 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _turn_on_wal(path: Path) -> None:
-    # outside SQLAlchemy: the journal cannot be changed in a transaction
+    # outside SQLAlchemy: the journal mode cannot be changed in a transaction
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _copy(path: Path, version: str) -> None:
-    """Copy the store beside itself. Its write lock is held, so the copy is what the migration begins from."""
+    """Copy the store to `lq.db.v<N>.bak`. The caller holds the write lock, so nothing changes before the upgrade."""
     copy = path.with_name(f"{path.name}.v{int(version)}.bak")
     partial = path.with_name(f".{copy.name}.partial")
     partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # VACUUM INTO takes an empty file as it is
+    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # VACUUM INTO accepts an empty file
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         connection.execute("VACUUM INTO ?", (str(partial),))
     fsync_file(partial)
     partial.replace(copy)
     fsync_file(path.parent)
-
-
-def _make(connection: Connection, at_once: Path) -> None:
-    """Make a new store, to the letter what all versions one after the other come to (tests/compat/newest.py)."""
-    for statement in at_once.read_text().split("\n\n"):
-        connection.exec_driver_sql(statement)
-
-
-def _migrate(connection: Connection, migrations: Migrations) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", migrations.location)
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")

@@ -1,1 +1,1 @@
-"""The way from any older store to the newest version. Alembic runs it; nothing else imports it."""
+"""The Alembic revisions. Alembic loads them; no other module imports them."""

@@ -95,21 +95,13 @@ def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
     Store.open(path).close()
     newest = int(MIGRATIONS.newest)
     assert looked("store", tmp_path).says == f"opens, version {newest}"
-    for version, state in ((newest - 1, State.WARN), (newest + 5, State.FAIL)):
+    for version in (newest - 1, newest + 5):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (f"{version:04d}",))
-        check = looked("store", tmp_path)
-        assert check.state is state
-        assert version_of(path) == version, "only looked at"
-    assert sorted(one.name for one in tmp_path.iterdir() if one.suffix == ".bak") == []
-
-
-def test_a_store_of_the_first_version_is_not_migrated_by_a_look(tmp_path: Path) -> None:
-    path = tmp_path / "lq.db"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript((ROOT / "tests" / "compat" / "store_v1.sql").read_text())
-    assert looked("store", tmp_path).state is State.WARN
-    assert version_of(path) == 1
+        before = path.read_bytes()
+        assert looked("store", tmp_path).state is State.FAIL
+        assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir() if one.suffix == ".bak"] == []
 
 
 def test_another_database_is_no_store(tmp_path: Path) -> None:

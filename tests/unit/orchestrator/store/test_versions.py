@@ -1,8 +1,9 @@
-"""Opening the store: new, up to date, older, newer, damaged, out of reach."""
+"""Opening the store: a new one, an older one, a newer one, a damaged one, one that cannot be read."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -13,15 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import REAL
 
 import orchestrator.store
 from jobs.model.errors import HomeUnusable, StoreUnusable
+from orchestrator.store.database import engine_for
 from orchestrator.store.store import Store
-from orchestrator.store.tables import Number, metadata
-from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine
+from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine, upgrade, version_of
 
 NEXT = f"{int(MIGRATIONS.newest) + 1:04d}"
 """The version after this one."""
@@ -81,17 +79,20 @@ def test_opening_a_store_that_is_up_to_date_does_not_wait_for_alembic(path: Path
     assert done.stdout == "[]\n"
 
 
-def test_the_migrations_lead_to_the_tables(path: Path) -> None:
-    engine = open_engine(path)
+def test_revision_equals_metadata(path: Path) -> None:
+    Store.open(path).close()
+    upgraded = path.with_name("upgraded.db")
+    engine = engine_for(upgraded)
     with engine.begin() as connection:
-        options = {"compare_type": _type_differs}
-        difference = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        upgrade(connection)
     engine.dispose()
-    assert difference == []
+    assert schema(upgraded) == schema(path)
 
 
-def _type_differs(_context: object, _there: object, _here: object, found: object, wanted: object) -> bool | None:
-    return not isinstance(found, REAL) if isinstance(wanted, Number) else None
+def schema(path: Path) -> list[str]:
+    """Return every statement that would create a store anew, rows included."""
+    with closing(sqlite3.connect(path)) as database:
+        return sorted(re.sub(r"\s+", " ", line) for line in database.iterdump())
 
 
 def _garbage(path: Path) -> None:
@@ -110,11 +111,20 @@ def _of_somebody_else(path: Path) -> None:
         database.execute("CREATE TABLE music (title TEXT)")
 
 
-def _newer(path: Path) -> None:
+def _stamped(path: Path, version: str) -> None:
+    """Make a store that claims to be of some version."""
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("UPDATE alembic_version SET version_num = '0999'")
+        database.execute("UPDATE alembic_version SET version_num = ?", (version,))
         database.commit()
+
+
+def _newer(path: Path) -> None:
+    _stamped(path, "0999")
+
+
+def _of_another_alembic(path: Path) -> None:
+    _stamped(path, "ae1027a6acf")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +133,7 @@ def _newer(path: Path) -> None:
         (_garbage, "the store is damaged"),
         (_truncated, "the store is damaged"),
         (_of_somebody_else, "not a store of lq"),
+        (_of_another_alembic, "not a store of lq"),
         (_newer, f"written by a newer lq (version 0999, this one knows {MIGRATIONS.newest}); update lq"),
     ],
 )
@@ -136,6 +147,21 @@ def test_a_store_that_cannot_be_used_is_refused_in_one_line_and_left_alone(
     assert str(refused.value).startswith(f"{path}: ")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_unreleased_version_is_refused(path: Path, version: int) -> None:
+    _stamped(path, f"{version:04d}")
+    before = path.read_bytes()
+    for look in (Store.open, version_of):
+        with pytest.raises(StoreUnusable) as refused:
+            look(path)
+        line = str(refused.value)
+        assert f"version {version:04d}" in line
+        assert f"move {path.parent} away" in line
+        assert "\n" not in line
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
 
