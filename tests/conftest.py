@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import postgres
+from tests import golden, postgres
 from tests.harness import Lq, Workshop
 
 # a shell starts what runs in its background deaf to Ctrl-C, and children inherit that; they are to hear it
@@ -19,6 +20,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # speed is measured by benchmarks and never in tests: a busy machine is no reason for a property to fail
 settings.register_profile("lq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lq")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --update-golden."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Pass --update-golden on to the worker processes of xdist."""
+    if config.getoption("--update-golden"):
+        os.environ[golden.UPDATE] = "1"
 
 
 @pytest.fixture
