@@ -1,52 +1,145 @@
-"""`lq doctor`: reads the machine and the home, and has each reading judged. Nothing is changed, nothing is sent.
+"""What the checks read from the machine and the home. Each reading is taken once, when a check first needs it.
 
-The judgements are orchestrator/doctor/checks.py's and orchestrator/doctor/machine_checks.py's. MLX is looked at by a
-child of its own, while the rest is read. A check that breaks is a line like any other: one odd machine must not hide
-what the others say.
+Nothing is changed and nothing is sent. A child process examines MLX, so that the command line never imports it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import os
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jobs.model.errors import ConfigInvalid, HomeUnusable, StoreUnusable
+from jobs.model.errors import ConfigInvalid
 from orchestrator.core.paths import Home
-from orchestrator.doctor import checks, machine_checks
-from orchestrator.doctor.checks import Check
-from orchestrator.service import status as service_reading
+from orchestrator.service.units import ServiceFile, read_service_file
 from orchestrator.worker import control
 from workers.data.measures import limit_bytes
 from workers.mlx.device import Asking, Device
 from workers.system import machine_readings, mounts, power, processes, sensors
-from workers.system.awake import TOOL
+from workers.system.mounts import Mount
 
 if TYPE_CHECKING:
     from configs.settings import Settings
 
 
-@dataclasses.dataclass
-class Patient:
-    """What is examined. Each check reads what it needs, once."""
+class Readings:
+    """The readings of one examination. A test sets a reading by its name instead of taking it."""
 
-    home: Home
-    environment: Mapping[str, str]
-    asking: Asking  # the child that looks at MLX
+    def __init__(self, home: Home, environment: Mapping[str, str], device_query: Asking) -> None:
+        """Take no reading yet.
+
+        Args:
+            home: the home of lq; it need not exist.
+            environment: such as os.environ.
+            device_query: the child process that examines MLX.
+        """
+        self.home = home
+        self.environment = environment
+        self._device_query = device_query
+
+    # --- Python, MLX and the device ---
+
+    @cached_property
+    def python(self) -> tuple[tuple[int, ...], bool, str]:
+        """Version, whether an x86 Python runs on Apple silicon, and the path of the interpreter."""
+        return sys.version_info[:3], machine_readings.is_translated(), sys.executable
 
     @cached_property
     def device(self) -> Device | str:
-        """What MLX found, or why it found nothing; waits for the child."""
-        return self.asking.answer()
+        """What MLX found, or why it cannot be used. Waits for the child process."""
+        return self._device_query.answer()
+
+    @cached_property
+    def apple(self) -> bool:
+        """Whether this is Apple silicon, where MLX should use Metal."""
+        return machine_readings.is_apple_silicon()
+
+    @cached_property
+    def macos(self) -> bool:
+        """Whether this is macOS, where iCloud may hold Documents and Desktop."""
+        return sys.platform == "darwin"
+
+    @cached_property
+    def requirements(self) -> list[str]:
+        """The requirements of lq and MLX-LM, as their metadata lists them."""
+        return [*(importlib.metadata.requires("lq") or ()), *(importlib.metadata.requires("mlx-lm") or ())]
+
+    @cached_property
+    def compiler(self) -> str | None:
+        """Path of g++; None if there is none."""
+        return shutil.which("g++")
+
+    # --- memory and disk ---
+
+    @cached_property
+    def memory_limits(self) -> Mapping[str, int]:
+        """Bytes by source of the limit: machine, cgroup, RLIMIT_AS."""
+        return sensors.memory_limits()
+
+    @cached_property
+    def recommended_memory(self) -> int:
+        """Bytes that the device recommends to use."""
+        return min(self.memory_limits.values()) if isinstance(self.device, str) else self.device.recommended
+
+    @cached_property
+    def memory_limit(self) -> tuple[str, int]:
+        """`memory.limit` of the defaults in settings.yaml, as written and in bytes."""
+        limit = self.settings_or_defaults.defaults.memory.limit
+        return str(limit), limit_bytes(limit, self.recommended_memory)
+
+    @cached_property
+    def free_memory(self) -> int:
+        """Bytes that a new process could use now."""
+        return processes.free_bytes()
+
+    @cached_property
+    def swap_in_use(self) -> int | None:
+        """Bytes; None if unknown."""
+        return processes.swap_bytes()
+
+    @cached_property
+    def disk(self) -> tuple[int, int, str]:
+        """Free bytes on the disk of the home, `disk.floor` in bytes, and the folder that was looked at."""
+        folder = self.existing_folder
+        return shutil.disk_usage(folder).free, self.settings_or_defaults.disk.floor, str(folder)
+
+    # --- the home ---
+
+    @property
+    def existing_folder(self) -> Path:
+        """The home, or its nearest parent folder that exists."""
+        return next(folder for folder in (self.home.path, *self.home.path.parents) if folder.exists())
+
+    @cached_property
+    def home_location(self) -> tuple[Path, Mount | None, str | None]:
+        """The home with its links resolved, its file system if known, and why it cannot be used."""
+        path = self.home.path
+        try:
+            path, folder = path.resolve(), self.existing_folder
+            mount = mounts.mount_of(path)
+        except (OSError, RuntimeError) as error:  # no permission, or links in a circle
+            return path, None, f"{path} cannot be reached: {error}"
+        if not folder.is_dir():
+            return path, mount, f"{folder} is not a folder"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return path, mount, f"{folder} cannot be written"
+        return path, mount, None
+
+    @cached_property
+    def home_mode(self) -> tuple[int | None, bool]:
+        """Permissions of the home, None if it does not exist, and whether this user owns it."""
+        if not self.home.path.exists():
+            return None, True
+        status = self.home.path.stat()
+        return status.st_mode, status.st_uid == os.geteuid()
 
     @cached_property
     def settings(self) -> Settings | ConfigInvalid:
@@ -59,246 +152,140 @@ class Patient:
             return error
 
     @property
-    def followed(self) -> Settings:
-        """The settings, or the defaults where they cannot be followed."""
+    def settings_or_defaults(self) -> Settings:
+        """The settings; the defaults if settings.yaml is invalid."""
         from configs.settings import Settings
 
         return Settings() if isinstance(self.settings, ConfigInvalid) else self.settings
 
-    @property
-    def ground(self) -> Path:
-        """The home, or the nearest folder around it that exists."""
-        return next(place for place in (self.home.path, *self.home.path.parents) if place.exists())
+    # --- what keeps the machine running ---
+
+    @cached_property
+    def sleep_inhibitor(self) -> tuple[str | None, str | None]:
+        """Path of the command that keeps the machine awake, and how it failed when it was tried."""
+        return machine_readings.awake_tool()
+
+    @cached_property
+    def battery(self) -> tuple[float, bool] | None:
+        """Charge from 0 to 1 and whether it is on mains; None without a battery."""
+        return processes.battery()
+
+    @cached_property
+    def thermal_level(self) -> str | None:
+        """One of jobs.scheduling.obstacles.THERMAL; None if the machine does not report it."""
+        return power.thermal_level()
+
+    @cached_property
+    def idle_s(self) -> float | None:
+        """Seconds since the machine was last used; None if the machine does not report it."""
+        return power.idle_s()
+
+    @cached_property
+    def display(self) -> tuple[int | None, bool]:
+        """Minutes until the display sleeps (0: never, None: unknown), and whether a program keeps it on."""
+        return machine_readings.display()
+
+    @cached_property
+    def open_files(self) -> tuple[int, int]:
+        """Soft and hard limit of open files (RLIMIT_NOFILE)."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return _finite(soft), _finite(hard)
+
+    # --- time ---
+
+    @cached_property
+    def local_time(self) -> time.struct_time:
+        """The local time now."""
+        return time.localtime()
+
+    @cached_property
+    def detects_sleep(self) -> bool:
+        """Whether the machine has a clock that stops during sleep and one that does not."""
+        return machine_readings.tells_sleep()
+
+    @cached_property
+    def synchronised(self) -> bool | None:
+        """Whether the clock is synchronised over the network; None if the system does not report it."""
+        return machine_readings.is_synchronised()
+
+    @cached_property
+    def zone_name(self) -> str | None:
+        """Name of the time zone; None if none is set."""
+        return machine_readings.zone_name(self.environment)
+
+    # --- lq ---
+
+    @cached_property
+    def shadowed_package(self) -> tuple[str, Path] | None:
+        """A package of lq that Python imports from another place, and that place."""
+        from orchestrator.core.installation import shadowed
+
+        return shadowed(_ROOT)
+
+    @cached_property
+    def lookalikes(self) -> list[Path]:
+        """Files and folders on PYTHONPATH that have the name of a package of lq."""
+        from orchestrator.core.installation import PACKAGES
+
+        folders = [Path(part) for part in self.environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+        candidates = (folder / f"{name}{end}" for folder in folders for name in PACKAGES for end in (".py", ""))
+        return [path for path in candidates if path.parent.resolve() != _ROOT and path.exists()]
+
+    @cached_property
+    def service_names(self) -> tuple[str, ...]:
+        """Names of the notification services, never their URLs."""
+        from orchestrator.notify.routing import service_names
+
+        return tuple(service_names(self.settings_or_defaults.notify.everyone))
+
+    @cached_property
+    def worker(self) -> Mapping[str, Any] | None:
+        """Content of the worker's lock file; None if no worker runs."""
+        with suppress(OSError):  # the check of the home reports it
+            return control.running(self.home)
+        return None
+
+    @cached_property
+    def lq_version(self) -> str:
+        """Version of this lq."""
+        return importlib.metadata.version("lq")
+
+    @cached_property
+    def service_file(self) -> ServiceFile:
+        """The file that starts the worker after a login."""
+        return read_service_file(self.environment)
+
+    @cached_property
+    def hub_cache(self) -> Path:
+        """The folder in which the Hugging Face hub keeps models."""
+        return Path(self.environment.get("HF_HUB_CACHE") or self._hub_home / "hub").expanduser()
+
+    @cached_property
+    def hub_cache_disk(self) -> tuple[bool, int]:
+        """Whether the hub's cache can be written, and the free bytes on its disk."""
+        cache = self.hub_cache
+        folder = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+        return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK), shutil.disk_usage(folder).free
+
+    @cached_property
+    def hub_token(self) -> bool:
+        """Whether a token is set. It is never shown."""
+        path = Path(self.environment.get("HF_TOKEN_PATH") or self._hub_home / "token").expanduser()
+        return bool(self.environment.get("HF_TOKEN")) or path.is_file()
+
+    @cached_property
+    def hub_offline(self) -> bool:
+        """Whether HF_HUB_OFFLINE forbids downloads."""
+        return self.environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+    @cached_property
+    def _hub_home(self) -> Path:
+        cache_home = Path(self.environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        return Path(self.environment.get("HF_HOME") or cache_home / "huggingface").expanduser()
 
 
-Look = Callable[[Patient], Check]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
-def examine(home: Home, environment: Mapping[str, str]) -> list[Check]:
-    """Make every check.
-
-    Args:
-        home: need not exist.
-        environment: such as os.environ.
-    """
-    with Asking() as asking:
-        patient = Patient(home, environment, asking)
-        found = {name: _made(name, look, patient) for name, look in (*AT_ONCE.items(), *WITH_MLX.items())}
-    return [found[name] for name in ORDER]
-
-
-def _made(name: str, look: Look, patient: Patient) -> Check:
-    try:
-        return look(patient)
-    except Exception as error:  # noqa: BLE001 a machine odd enough to break a check is what the doctor is called for
-        return checks.broken(name, error)
-
-
-# --- the machine ---
-
-
-def _python(_: Patient) -> Check:
-    translated = machine_readings.is_translated()
-    return machine_checks.python(sys.version_info[:3], translated=translated, path=sys.executable)
-
-
-def _mlx(patient: Patient) -> Check:
-    wanted = [*(importlib.metadata.requires("lq") or ()), *(importlib.metadata.requires("mlx-lm") or ())]
-    least = {
-        package: version
-        for package in ("mlx", "mlx-lm")
-        if (version := machine_checks.least_version(wanted, package)) is not None
-    }
-    return machine_checks.mlx(patient.device, least, apple=machine_readings.is_apple_silicon())
-
-
-def _kernels(patient: Patient) -> Check:
-    return machine_checks.kernels(patient.device, compiler=shutil.which("g++"))
-
-
-def _memory(patient: Patient) -> Check:
-    limits = sensors.memory_limits()
-    device = patient.device
-    recommended = min(limits.values()) if isinstance(device, str) else device.recommended
-    limit = patient.followed.defaults.memory.limit
-    reading = machine_checks.MemoryReading(
-        recommended=recommended,
-        share=str(limit),
-        limit=limit_bytes(limit, recommended),
-        limits=limits,
-        free=processes.free_bytes(),
-    )
-    return machine_checks.memory(reading)
-
-
-def _swap(_: Patient) -> Check:
-    return machine_checks.swap(processes.swap_bytes())
-
-
-def _disk(patient: Patient) -> Check:
-    free = shutil.disk_usage(patient.ground).free
-    return machine_checks.disk(free, patient.followed.disk.floor, str(patient.ground))
-
-
-def _filesystem(patient: Patient) -> Check:
-    path = patient.home.path
-    obstacle, mount = None, None
-    try:
-        path, ground = path.resolve(), patient.ground
-        mount = mounts.mount_of(path)
-        if not ground.is_dir():
-            obstacle = f"{ground} is not a folder"
-        elif not os.access(ground, os.W_OK | os.X_OK):
-            obstacle = f"{ground} cannot be written"
-    except (OSError, RuntimeError) as error:  # no leave to look; links in a circle
-        obstacle = f"{path} cannot be reached: {error}"
-    return machine_checks.filesystem(path, mount, obstacle=obstacle, apple=sys.platform == "darwin")
-
-
-def _privacy(patient: Patient) -> Check:
-    if not patient.home.path.exists():
-        return machine_checks.private(None, mine=True)
-    status = patient.home.path.stat()
-    return machine_checks.private(status.st_mode, mine=status.st_uid == os.geteuid())
-
-
-def _awake(_: Patient) -> Check:
-    path, wrong = machine_readings.awake_tool()
-    return machine_checks.awake(TOOL, path, wrong)
-
-
-def _power(_: Patient) -> Check:
-    return machine_checks.power(processes.battery())
-
-
-def _senses(_: Patient) -> Check:
-    return machine_checks.senses(power.thermal_level(), power.idle_s())
-
-
-def _display(patient: Patient) -> Check:
-    minutes, held = machine_readings.display()
-    metal = not isinstance(patient.device, str) and patient.device.metal
-    return machine_checks.display(minutes, held=held, metal=metal)
-
-
-def _open_files(_: Patient) -> Check:
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft, hard = (1 << 62 if limit == resource.RLIM_INFINITY else limit for limit in limits)
-    return machine_checks.open_files(soft, hard)
-
-
-def _clock(_: Patient) -> Check:
-    synchronised = machine_readings.is_synchronised()
-    return machine_checks.clock(
-        time.localtime().tm_year, tells_sleep=machine_readings.tells_sleep(), synchronised=synchronised
-    )
-
-
-def _zone(patient: Patient) -> Check:
-    now = time.localtime()
-    offset = round(now.tm_gmtoff / 60)
-    return machine_checks.zone(machine_readings.zone_name(patient.environment), offset, time.strftime("%H:%M", now))
-
-
-# --- lq itself ---
-
-
-def _packages(patient: Patient) -> Check:
-    from orchestrator.core.installation import PACKAGES, shadowed
-
-    own = Path(__file__).resolve().parents[2]
-    folders = [Path(part) for part in patient.environment.get("PYTHONPATH", "").split(os.pathsep) if part]
-    alike = [
-        place
-        for folder in folders
-        if folder.resolve() != own
-        for name in PACKAGES
-        for place in (folder / f"{name}.py", folder / name)
-        if place.exists()
-    ]
-    return checks.packages(shadowed(own), alike)
-
-
-def _messages(patient: Patient) -> Check:
-    from orchestrator.notify.routing import service_names
-
-    if isinstance(patient.settings, ConfigInvalid):
-        return checks.notifications((), str(patient.settings))
-    return checks.notifications(service_names(patient.settings.notify.everyone), None)
-
-
-def _worker(patient: Patient) -> Check:
-    present = None
-    with suppress(OSError):  # what is wrong with the home is told by its own check
-        present = control.running(patient.home)
-    reading = checks.WorkerReading(
-        pid=int(present["pid"]) if present is not None else None,
-        version=present.get("lq") if present is not None else None,
-        here=importlib.metadata.version("lq"),
-        autostart=patient.followed.autostart,
-    )
-    return checks.worker(reading)
-
-
-def _store(patient: Patient) -> Check:
-    from orchestrator.store.versions import MIGRATIONS, version_of
-
-    newest, version, wrong = int(MIGRATIONS.newest), None, None
-    try:
-        version = version_of(patient.home.store)
-    except (StoreUnusable, HomeUnusable) as error:
-        wrong = str(error)
-    return checks.store(checks.StoreReading(version=version, newest=newest, wrong=wrong))
-
-
-def _service(patient: Patient) -> Check:
-    return checks.service(service_reading.read(patient.home, patient.environment))
-
-
-def _hub(patient: Patient) -> Check:
-    told = patient.environment
-    cache_home = Path(told.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    hub_home = Path(told.get("HF_HOME") or cache_home / "huggingface").expanduser()
-    cache = Path(told.get("HF_HUB_CACHE") or hub_home / "hub").expanduser()
-    ground = next(place for place in (cache, *cache.absolute().parents) if place.exists())
-    token = Path(told.get("HF_TOKEN_PATH") or hub_home / "token").expanduser()
-    reading = checks.HubReading(
-        cache=cache,
-        writable=ground.is_dir() and os.access(ground, os.W_OK | os.X_OK),
-        free=shutil.disk_usage(ground).free,
-        token=bool(told.get("HF_TOKEN")) or token.is_file(),
-        offline=told.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
-    )
-    return checks.hub(reading)
-
-
-AT_ONCE: Mapping[str, Look] = {
-    "python": _python,
-    "packages": _packages,
-    "swap": _swap,
-    "disk": _disk,
-    "home": _filesystem,
-    "privacy": _privacy,
-    "awake": _awake,
-    "power": _power,
-    "senses": _senses,
-    "open files": _open_files,
-    "clock": _clock,
-    "time zone": _zone,
-    "messages": _messages,
-    "worker": _worker,
-    "store": _store,
-    "service": _service,
-    "hub": _hub,
-}
-"""What is read while the child starts."""
-
-WITH_MLX: Mapping[str, Look] = {"memory": _memory, "mlx": _mlx, "compiler": _kernels, "display": _display}
-"""What needs the child's answer."""
-
-ORDER = (
-    *("python", "packages", "mlx", "compiler", "memory", "swap", "disk"),
-    *("home", "privacy", "store", "worker", "service", "messages", "hub"),
-    *("awake", "power", "senses", "display", "open files", "clock", "time zone"),
-)
-"""As they are told."""
+def _finite(limit: int) -> int:
+    return 1 << 62 if limit == resource.RLIM_INFINITY else limit

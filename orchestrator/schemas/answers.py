@@ -14,9 +14,9 @@ from jobs.model.job import Attempt, CheckpointRecord, Incident, Message, Validat
 from jobs.model.states import Status
 from jobs.policies.verdict import Difference
 from jobs.scheduling.obstacles import Obstacle
-from orchestrator.doctor.checks import Check
+from orchestrator.doctor.check import Check
 from orchestrator.report.facts import ValidationFacts
-from orchestrator.service.install import State
+from orchestrator.service.install import ServiceState
 
 
 class Answer(TypedDict):
@@ -593,7 +593,7 @@ class WorkerStopAnswer(Answer):
 class ServiceAnswer(Answer):
     """The worker as a service of launchd or systemd."""
 
-    service: State
+    service: ServiceState
 
 
 class ServiceFile(TypedDict):

@@ -1,7 +1,7 @@
-"""The service that starts the worker after a login or a reboot, and again when it dies.
+"""The service that starts the worker after a login or a reboot, and again when it crashes.
 
-One a user, for one home. Its worker stands by while another one has the home (`lq worker --standby`), so there is
-never a fight over the lock. What the two systems are asked is in service_managers.py, their files in service_files.py.
+A user has one service, for one home. Its worker waits while another worker holds the home (`lq worker --standby`), so
+the two never compete for the lock.
 """
 
 from __future__ import annotations
@@ -16,150 +16,151 @@ from pathlib import Path
 
 from jobs.model.errors import ConfigInvalid, InvalidInput, LqError, NotAllowed, NoWorker
 from orchestrator.core.paths import Home
-from orchestrator.service.managers import Kind, Manager, manager_of
-from orchestrator.service.units import Plan, environment_in
+from orchestrator.service.managers import Manager, manager_of
+from orchestrator.service.units import ManagerKind, ServiceFile, ServicePlan, native_kind, read_service_file
 from orchestrator.worker import control
 from workers.files.atomic import write_atomically
 
-_TAKES_OVER_S = 60.0
-"""For a worker to come or go: a laptop that has just started does much at once."""
+_HAND_OVER_S = 60.0
+"""Seconds for a worker to start or to stop. A laptop that has just booted is slow."""
 
-_LOOK_EVERY_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
-    """What is known of the service."""
+class ServiceState:
+    """The state of the service."""
 
-    kind: Kind
-    path: str  # of its file, whether it is there or not
-    installed: bool  # the file is there
-    home: str | None  # that the installed one looks after
-    outdated: bool  # this lq would write another file
-    missing: str | None  # why its manager cannot be asked; None where it can
-    enabled: bool | None  # starts at login; None where the manager cannot be asked
-    pid: int | None  # of its worker, which may stand by
-    lingers: bool | None  # runs without a login too; None where there is no such thing, or nobody to ask
-
-
-def usual_kind() -> Kind:
-    """Return what this system has."""
-    return "launchd" if sys.platform == "darwin" else "systemd"
+    kind: ManagerKind  # launchd or systemd
+    path: str  # path of its file, whether or not it exists
+    installed: bool  # whether the file exists
+    home: str | None  # the home that the installed service serves
+    outdated: bool  # whether this lq would write another file
+    missing: str | None  # why the manager cannot be queried; None if it can
+    enabled: bool | None  # whether it starts at login; None if the manager cannot be queried
+    pid: int | None  # process id of its worker, which may be on standby
+    lingers: (
+        bool | None
+    )  # whether it also runs without a login; None if the manager has no such setting or cannot be queried
 
 
-def plan_for(home: Home, *, path: str | None = None) -> Plan:
+def plan_for(home: Home, *, path: str | None = None) -> ServicePlan:
     """Return what the service of a home runs: this Python and this lq.
 
     Args:
-        home: whose jobs.
-        path: $PATH; what of this process's own is of use where absent.
+        home: the home that the worker serves.
+        path: $PATH of the worker; by default the usable folders of this process's own.
 
     Raises:
-        InvalidInput: a place has a name that no service file can hold.
+        InvalidInput: a path has characters that no service file can hold.
     """
     command = (sys.executable, "-P", "-m", "orchestrator.cli", "worker", "--standby")
-    plan = Plan(command=command, home=str(home.path), path=path or _search_path(), log=str(home.start_log))
+    plan = ServicePlan(command=command, home=str(home.path), path=path or _search_path(), log=str(home.start_log))
     for word in (*command, plan.home, plan.path):
         if not word.isprintable():
-            raise InvalidInput(f"{word!r}: a service file cannot hold such a name; move it to a plainer place")
+            raise InvalidInput(f"{word!r}: a service file cannot hold this path; rename the folder")
     return plan
 
 
-def state(home: Home, manager: Manager) -> State:
-    """Look at the service; nothing is changed."""
-    present = _read(manager)
-    environment = environment_in(manager.kind, present or b"")
+def state(home: Home, manager: Manager) -> ServiceState:
+    """Return the state of the service. Nothing is changed."""
+    file = _read(manager)
     missing = manager.missing()
-    asked = missing is None
-    same = present is None or present == manager.content(plan_for(home, path=environment.get("PATH")))
-    return State(
+    reachable = missing is None
+    wanted = manager.content(plan_for(home, path=file.search_path))
+    return ServiceState(
         kind=manager.kind,
-        path=str(manager.file()),
-        installed=present is not None,
-        home=environment.get("LQ_HOME"),
-        outdated=not same,
+        path=str(file.path),
+        installed=file.present,
+        home=file.home,
+        outdated=file.present and file.path.read_bytes() != wanted,
         missing=missing,
-        enabled=manager.enabled() if asked else None,
-        pid=manager.pid() if asked else None,
-        lingers=manager.lingers() if asked else None,
+        enabled=manager.enabled() if reachable else None,
+        pid=manager.pid() if reachable else None,
+        lingers=manager.lingers() if reachable else None,
     )
 
 
-def install(home: Home, manager: Manager, say: Callable[[str], None]) -> None:
-    """Write the file, have the manager start the worker, and let that take over from one that runs already.
+def install(home: Home, manager: Manager, report: Callable[[str], None]) -> None:
+    """Write the file, have the manager start the worker, and let that take over from a worker that already runs.
 
     Args:
-        home: whose jobs.
+        home: the home that the worker serves.
         manager: launchd or systemd.
-        say: told what changed.
+        report: called with each change.
 
     Raises:
-        NotAllowed: there is no manager here, or the service looks after another home.
-        LqError: the manager refused, or its worker did not come.
+        NotAllowed: there is no manager here, or the service serves another home.
+        LqError: the manager refused, or its worker did not start.
     """
     _require(manager)
-    present = _read(manager)
-    other = environment_in(manager.kind, present or b"").get("LQ_HOME")
-    if other is not None and other != str(home.path):
-        raise NotAllowed(f"the service looks after {other}; first: lq service uninstall")
+    file = _read(manager)
+    if file.home is not None and file.home != str(home.path):
+        raise NotAllowed(f"the service serves {file.home}; first run: lq service uninstall")
     home.ensure()
-    wanted = manager.content(plan_for(home))
-    if present == wanted:
-        say(f"{manager.file()} is up to date")
-    else:
-        manager.file().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(manager.file(), wanted)
-        manager.file().chmod(0o644)  # both systems frown on a file that only its owner reads; it holds no secret
-        say(f"wrote {manager.file()}")
-    manager.load(changed=present not in (None, wanted))
-    _hand_over(home, manager, say)
-    say(f"the service's worker runs (pid {_arrived(home, manager)}) and looks after {home.path}")
+    manager.load(changed=_write(manager, file, plan_for(home), report))
+    _hand_over(home, manager, report)
+    report(f"the service's worker runs (pid {_started_pid(home, manager)}) and serves {home.path}")
     if manager.lingers() is False:
         manager.linger()
 
 
-def uninstall(manager: Manager, say: Callable[[str], None]) -> None:
+def _write(manager: Manager, file: ServiceFile, plan: ServicePlan, report: Callable[[str], None]) -> bool:
+    """Write the file if it differs; return whether an existing file has changed."""
+    wanted = manager.content(plan)
+    if file.present and file.path.read_bytes() == wanted:
+        report(f"{file.path} is up to date")
+        return False
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file.path, wanted)
+    file.path.chmod(0o644)  # both managers warn about a file that only its owner can read; it holds no secret
+    report(f"wrote {file.path}")
+    return file.present
+
+
+def uninstall(manager: Manager, report: Callable[[str], None]) -> None:
     """Stop the service's worker, whose jobs write a checkpoint and pause, and remove the file.
 
     Args:
         manager: launchd or systemd.
-        say: told what changed.
+        report: called with each change.
 
     Raises:
-        NotAllowed: it is installed, and there is no manager here to stop it.
+        NotAllowed: the service is installed, and there is no manager here that can stop it.
         LqError: the manager refused.
     """
-    if _read(manager) is None:
-        say(f"no service is installed ({manager.file()} is not there)")
+    file = _read(manager)
+    if not file.present:
+        report(f"no service is installed ({file.path} does not exist)")
         return
     _require(manager)
     pid = manager.pid()
     if pid is not None:
-        say(f"stopping worker {pid}: running jobs write a checkpoint and pause")
+        report(f"stopping worker {pid}: running jobs write a checkpoint and pause")
     manager.unload()
-    manager.file().unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
     manager.forget()
-    say(f"removed {manager.file()}; jobs go on when a worker starts: lq worker --detach")
+    report(f"removed {file.path}; jobs continue when a worker starts: lq worker --detach")
 
 
 def start_worker(home: Home) -> int:
-    """Start a worker, by the service where that looks after this home, else detached; return its pid.
+    """Start a worker and return its pid: by the service if it serves this home, else as a detached process.
 
     Raises:
-        LqError: it did not start; says why.
+        LqError: the worker did not start; the message has the reason.
     """
-    manager = manager_of(usual_kind())
+    manager = manager_of(native_kind())
     try:
-        if environment_in(manager.kind, _read(manager) or b"").get("LQ_HOME") == str(home.path):
+        if _read(manager).home == str(home.path):
             manager.start()
-            return _arrived(home, manager, within_s=control.START_TIMEOUT_S)
+            return _started_pid(home, manager, within_s=control.START_TIMEOUT_S)
     except (LqError, RuntimeError):
-        pass  # a service that cannot be asked, or a user without a home folder, must not keep jobs from running
+        pass  # a service that cannot be queried, or a user without a home folder, must not keep jobs from running
     return control.start_detached(home)
 
 
 def settings_fault(home: Home) -> str | None:
-    """Return what settings.yaml lacks where only the service's environment is there, None where it lacks nothing."""
+    """Return what is wrong with settings.yaml in the environment of the service; None if nothing is."""
     from configs.settings import load_settings
 
     try:
@@ -174,32 +175,30 @@ def _require(manager: Manager) -> None:
     if missing is not None:
         name = "launchd's graphical session" if manager.kind == "launchd" else "systemd --user"
         raise NotAllowed(
-            f"{name} cannot be asked here ({missing.rstrip('.')}); lq service print shows what would be installed, "
-            "and lq worker --detach starts a worker without it"
+            f"{name} is not available ({missing.rstrip('.')}); lq service print shows the file, "
+            "and lq worker --detach starts a worker without a service"
         )
 
 
-def _read(manager: Manager) -> bytes | None:
+def _read(manager: Manager) -> ServiceFile:
     try:
-        return manager.file().read_bytes()
-    except FileNotFoundError:
-        return None
+        return read_service_file(os.environ, manager.kind)
     except OSError as error:
         raise LqError(f"{manager.file()}: cannot be read ({error.strerror}); remove it") from error
 
 
-def _hand_over(home: Home, manager: Manager, say: Callable[[str], None]) -> None:
-    """Send a worker home that is not the service's; its trainers train on, and the one that stands by adopts them."""
+def _hand_over(home: Home, manager: Manager, report: Callable[[str], None]) -> None:
+    """Stop a worker that the service did not start. Its trainers continue, and the service's worker adopts them."""
     present = control.running(home)
-    if present is None or present["pid"] == _spawned(manager):
+    if present is None or present["pid"] == _standby_pid(manager):
         return
-    with suppress(NoWorker):  # it has gone by itself
-        control.stop(home, leave_running=True, timeout_s=_TAKES_OVER_S)
-    say(f"worker {present['pid']} went home; its trainers train on")
+    with suppress(NoWorker):  # it has stopped by itself
+        control.stop(home, leave_running=True, timeout_s=_HAND_OVER_S)
+    report(f"worker {present['pid']} stopped; its trainers continue")
 
 
-def _spawned(manager: Manager) -> int:
-    """Wait until the manager has started its worker; nobody is sent home before.
+def _standby_pid(manager: Manager) -> int:
+    """Wait until the manager has started its worker, so that no other worker is stopped before.
 
     Raises:
         LqError: it does not start one.
@@ -207,28 +206,28 @@ def _spawned(manager: Manager) -> int:
     deadline = time.monotonic() + control.START_TIMEOUT_S
     while (pid := manager.pid()) is None:
         if time.monotonic() > deadline:
-            raise LqError(f"{manager.kind} started no worker; the one that runs goes on; see: lq service status")
-        time.sleep(_LOOK_EVERY_S)
+            raise LqError(f"{manager.kind} started no worker; the present worker continues; see: lq service status")
+        time.sleep(_POLL_S)
     return pid
 
 
-def _arrived(home: Home, manager: Manager, *, within_s: float = _TAKES_OVER_S) -> int:
-    """Wait for the service's worker; return its pid.
+def _started_pid(home: Home, manager: Manager, *, within_s: float = _HAND_OVER_S) -> int:
+    """Wait until the service's worker holds the home; return its pid.
 
     Raises:
-        LqError: it does not come.
+        LqError: it does not start.
     """
     deadline = time.monotonic() + within_s
     while (present := control.running(home)) is None:
         if time.monotonic() > deadline:
             how = "journalctl --user -u lq" if manager.kind == "systemd" else str(home.start_log)
             raise LqError(f"the service's worker did not start within {within_s:.0f} s; see: {how}")
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
     return int(present["pid"])
 
 
 def _search_path() -> str:
-    """Return the folders of $PATH that are there and have a whole name, each once."""
-    found = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")]
-    there = [folder for folder in dict.fromkeys(found) if Path(folder).is_dir() and folder.isprintable()]
-    return os.pathsep.join(there) or os.defpath
+    """Return the existing absolute folders of $PATH, each once."""
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")]
+    usable = [folder for folder in dict.fromkeys(folders) if Path(folder).is_dir() and folder.isprintable()]
+    return os.pathsep.join(usable) or os.defpath

@@ -1,4 +1,4 @@
-"""What launchd and systemd are told to run: the text of their files, and what such a file says. Writes nothing."""
+"""Builds and parses the files of the service: a LaunchAgent for launchd, a user unit for systemd. Writes nothing."""
 
 from __future__ import annotations
 
@@ -6,42 +6,64 @@ import configparser
 import dataclasses
 import plistlib
 import shlex
-from typing import Any
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 from xml.parsers.expat import ExpatError
 
+from orchestrator.core.paths import VARIABLE
+
+ManagerKind = Literal["launchd", "systemd"]
+
 LABEL = "local.lq.worker"
-"""Of the LaunchAgent."""
+"""Label of the LaunchAgent."""
 
 UNIT = "lq.service"
 
 STOP_S = 300
-"""How long a worker may take to go home: its trainers write a checkpoint first."""
+"""Seconds that a worker may take to shut down: its trainers write a checkpoint first."""
 
 RETRY_S = 10
-"""Before a worker that failed is started again, for ever: what is broken may be settings.yaml, until it is mended."""
+"""Seconds before the manager starts a failed worker again. It never gives up: settings.yaml may be fixed later."""
 
-_HOME, _PATH = "LQ_HOME", "PATH"
+
+def native_kind() -> ManagerKind:
+    """Return the manager of this operating system."""
+    return "launchd" if sys.platform == "darwin" else "systemd"
+
+
+def file_path(kind: ManagerKind, environment: Mapping[str, str]) -> Path:
+    """Return where the manager looks for the service's file.
+
+    Args:
+        kind: launchd or systemd.
+        environment: such as os.environ.
+    """
+    if kind == "launchd":
+        return Path("~/Library/LaunchAgents").expanduser() / f"{LABEL}.plist"
+    return Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "systemd" / "user" / UNIT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class ServicePlan:
     """What a service runs."""
 
     command: tuple[str, ...]
     home: str  # $LQ_HOME
-    path: str  # $PATH: MLX looks for g++ on it, lq for caffeinate and its like
-    log: str  # what is written to stdout and stderr, under launchd
+    path: str  # $PATH: MLX looks for g++ on it, lq for caffeinate and systemd-inhibit
+    log: str  # file for stdout and stderr under launchd
 
     def environment(self) -> dict[str, str]:
-        """Return all that a worker under a service is given."""
-        return {_HOME: self.home, _PATH: self.path}
+        """Return the whole environment of a worker that the service starts."""
+        return {VARIABLE: self.home, "PATH": self.path}
 
 
-def plist(plan: Plan) -> bytes:
+def plist(plan: ServicePlan) -> bytes:
     """Return the LaunchAgent.
 
-    Interactive, because as Background work Metal is many times slower; kept alive only after a failure, so that
-    `lq worker stop` stops it.
+    ProcessType is Interactive, because Metal is many times slower in Background work. KeepAlive restarts the worker
+    only after a failure, so that `lq worker stop` stops it.
     """
     content: dict[str, Any] = {
         "Label": LABEL,
@@ -60,18 +82,18 @@ def plist(plan: Plan) -> bytes:
     return plistlib.dumps(content, sort_keys=False)
 
 
-def unit(plan: Plan) -> bytes:
+def unit(plan: ServicePlan) -> bytes:
     """Return the systemd user unit.
 
-    A trainer that the kernel kills for its memory does not end the worker (OOMPolicy); TERM goes to the worker alone,
-    which has its trainers write checkpoints, and whatever is left after that is killed (KillMode).
+    OOMPolicy: a trainer that the kernel kills for its memory does not end the worker. KillMode: TERM goes to the
+    worker alone, whose trainers then write checkpoints; what remains after TimeoutStopSec is killed.
     """
     command = " ".join(_quoted(word).replace("$", "$$") for word in plan.command)
     environment = " ".join(_quoted(f"{name}={value}") for name, value in plan.environment().items())
     return f"""\
-# Written by lq service install, which writes it anew each time.
+# Written by lq service install, which overwrites it.
 [Unit]
-Description=lq, which looks after queued fine-tuning runs
+Description=lq worker for fine-tuning runs
 StartLimitIntervalSec=0
 
 [Service]
@@ -92,38 +114,76 @@ WantedBy=default.target
 """.encode()
 
 
-def environment_in(kind: str, content: bytes) -> dict[str, str]:
-    """Return the environment that a service's file gives its worker; empty where it cannot be read.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServiceFile:
+    """What the file of a service contains."""
+
+    path: Path
+    present: bool
+    program: Path | None = None  # what it starts; None if it names none
+    home: str | None = None  # the home that its worker serves; None if it names none
+    search_path: str | None = None  # $PATH of its worker
+
+
+def read_service_file(environment: Mapping[str, str], kind: ManagerKind | None = None) -> ServiceFile:
+    """Read the file of the service, if it exists.
+
+    Args:
+        environment: such as os.environ.
+        kind: the manager; None for the one of this operating system.
+
+    Raises:
+        OSError: the file exists and cannot be read.
+    """
+    kind = kind or native_kind()
+    path = file_path(kind, environment)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ServiceFile(path=path, present=False)
+    return parse(kind, content, path)
+
+
+def parse(kind: ManagerKind, content: bytes, path: Path) -> ServiceFile:
+    """Return what the content of a service's file says; a field that cannot be read is None.
 
     Args:
         kind: launchd or systemd.
         content: of the file.
+        path: of the file.
     """
-    found = _of_plist(content) if kind == "launchd" else _of_unit(content)
-    return {str(name): str(value) for name, value in found.items()}
+    command, environment = _of_plist(content) if kind == "launchd" else _of_unit(content)
+    program = Path(command[0]) if command else None
+    home, search_path = environment.get(VARIABLE), environment.get("PATH")
+    return ServiceFile(path=path, present=True, program=program, home=home, search_path=search_path)
 
 
-def _of_plist(content: bytes) -> dict[str, Any]:
+def _of_plist(content: bytes) -> tuple[list[str], dict[str, str]]:
     try:
-        read = plistlib.loads(content)
+        loaded: Any = plistlib.loads(content)
     except (plistlib.InvalidFileException, ExpatError, ValueError):
-        return {}
-    found = read.get("EnvironmentVariables") if isinstance(read, dict) else None
-    return found if isinstance(found, dict) else {}
+        return [], {}
+    fields = loaded if isinstance(loaded, dict) else {}
+    command, environment = fields.get("ProgramArguments"), fields.get("EnvironmentVariables")
+    return (
+        [str(word) for word in command] if isinstance(command, list) else [],
+        {str(name): str(value) for name, value in environment.items()} if isinstance(environment, dict) else {},
+    )
 
 
-def _of_unit(content: bytes) -> dict[str, str]:
+def _of_unit(content: bytes) -> tuple[list[str], dict[str, str]]:
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read_string(content.decode())
+        command = shlex.split(parser.get("Service", "ExecStart", fallback=""))
         words = shlex.split(parser.get("Service", "Environment", fallback=""))
     except (configparser.Error, ValueError):
-        return {}
+        return [], {}
     pairs = (word.replace("%%", "%").partition("=") for word in words)
-    return {name: value for name, _, value in pairs}
+    return [word.replace("%%", "%").replace("$$", "$") for word in command], {name: value for name, _, value in pairs}
 
 
 def _quoted(word: str) -> str:
-    """Return a word as systemd.syntax(7) has it: one word, nothing expanded in it."""
+    """Return a word by systemd.syntax(7): one word, with nothing expanded in it."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

@@ -13,11 +13,11 @@ from jobs.model.errors import CheckFailed
 from orchestrator.cli import output
 from orchestrator.cli.output import json_option
 from orchestrator.core.paths import Home
-from orchestrator.doctor.checks import Check, State
+from orchestrator.doctor.check import Check, CheckState
 
 WIDTH = 80
 _NAME, _BEFORE = 10, 18  # the column of the names; what stands before the text
-_COLOURS = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
+_COLOURS = {CheckState.OK: "green", CheckState.WARN: "yellow", CheckState.FAIL: "red"}
 
 
 @click.command()
@@ -27,14 +27,14 @@ def doctor(as_json: bool) -> None:
 
     Exit code: 6 where something fails.
     """
-    from orchestrator.doctor.readings import examine
+    from orchestrator.doctor.examine import examine
 
     checks = examine(Home.of(os.environ), os.environ)
     if as_json:
         output.print_json({"checks": [dataclasses.asdict(check) for check in checks]})
     else:
         _tell(checks)
-    failed = [check.name for check in checks if check.state is State.FAIL]
+    failed = [check.name for check in checks if check.state is CheckState.FAIL]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
 
@@ -49,8 +49,8 @@ def _tell(checks: Sequence[Check]) -> None:
             if number == 0:
                 text.stylize(_COLOURS[check.state], 0, len(check.state))
             console.print(text, soft_wrap=True)
-    counts = {state: sum(check.state is state for check in checks) for state in State}
-    told = f"{counts[State.OK]} ok, {counts[State.WARN]} to look at, {counts[State.FAIL]} failed"
+    counts = {state: sum(check.state is state for check in checks) for state in CheckState}
+    told = f"{counts[CheckState.OK]} ok, {counts[CheckState.WARN]} to look at, {counts[CheckState.FAIL]} failed"
     console.print(told, soft_wrap=True)
 
 

@@ -12,6 +12,7 @@ from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.core.app import App
 from orchestrator.service import install as services
+from orchestrator.service import units
 from orchestrator.service.managers import Manager, manager_of
 
 _kind = click.option(
@@ -97,10 +98,10 @@ def _print_state(app: App, manager: Manager) -> None:
 
 
 def _manager(kind: str | None) -> Manager:
-    return manager_of(kind or services.usual_kind())
+    return manager_of(kind or units.native_kind())
 
 
-def _lines(found: services.State, home: str) -> list[str]:
+def _lines(found: services.ServiceState, home: str) -> list[str]:
     if not found.installed:
         answer = f"{found.kind} cannot be asked here: {found.missing}" if found.missing else "lq service install"
         return [f"service: not installed ({answer})"]

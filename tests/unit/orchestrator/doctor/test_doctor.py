@@ -15,23 +15,24 @@ import pytest
 
 from orchestrator.cli.commands.doctor import lines
 from orchestrator.core.paths import Home
-from orchestrator.doctor import readings
-from orchestrator.doctor.checks import Check, State
-from orchestrator.doctor.readings import AT_ONCE, ORDER, WITH_MLX, Patient
-from orchestrator.service import status as service_reading
+from orchestrator.doctor import examine as examination
+from orchestrator.doctor.check import Check, CheckState
+from orchestrator.doctor.examine import CHECKS, run_check
+from orchestrator.doctor.readings import Readings
+from orchestrator.service.units import file_path, parse
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS, version_of
 from tests.harness import InProcess, Lq, processes_of
 from workers.mlx.device import Asking
 
 ROOT = Path(__file__).parents[4]
+NEED_MLX = {"mlx", "compiler", "memory", "display"}
 CHECK = {"name", "state", "says", "advice"}
 
 
 def looked(name: str, home: Path, **environment: str) -> Check:
     """Make one check that needs no MLX; whatever happens, it gives a line."""
-    patient = Patient(Home(home), environment, Asking())
-    return readings._made(name, AT_ONCE[name], patient)
+    return run_check(name, Readings(Home(home), environment, Asking()))
 
 
 def told(answer: str) -> dict[str, dict[str, Any]]:
@@ -43,10 +44,6 @@ def told(answer: str) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in content["checks"]}
 
 
-def test_every_check_has_its_place() -> None:
-    assert sorted(ORDER) == sorted([*AT_ONCE, *WITH_MLX])
-
-
 def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) -> None:
     home = tmp_path / "home"
     answer = InProcess(home)("doctor")
@@ -56,10 +53,10 @@ def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) ->
     assert max(map(len, shown)) <= 80
     assert "\x1b" not in answer.out
     names = [line[6:16].strip() for line in shown if re.match(r"(ok|warn|fail) ", line)]
-    assert names == list(ORDER)
+    assert names == list(CHECKS)
     assert re.fullmatch(r"\d+ ok, \d+ to look at, 0 failed", shown[-1])
     assert re.search(r"^ok    mlx +mlx \d", answer.out, re.MULTILINE)
-    assert re.search(r"^ok    store +none yet", answer.out, re.MULTILINE)
+    assert re.search(r"^ok    store +does not exist yet", answer.out, re.MULTILINE)
 
 
 def test_what_fails_is_in_the_exit_code_and_the_json(tmp_path: Path) -> None:
@@ -69,11 +66,11 @@ def test_what_fails_is_in_the_exit_code_and_the_json(tmp_path: Path) -> None:
     (home / "settings.yaml").write_text("notify: {services: [{url: 'json://u:secret@127.0.0.1:9/'}]}\nslots: many\n")
     before = {path.name: path.read_bytes() for path in home.iterdir()}
     answer = InProcess(home)("doctor", "--json", expect=6)
-    assert answer.err == f"lq: 2 of {len(ORDER)} checks failed: store, messages\n"
+    assert answer.err == f"lq: 2 of {len(CHECKS)} checks failed: store, notify\n"
     assert "secret" not in answer.out
     found = told(answer.out)
     assert "damaged" in found["store"]["says"]
-    assert "settings.yaml" in found["messages"]["says"]
+    assert "settings.yaml" in found["notify"]["says"]
     assert found["privacy"]["state"] == "warn"
     assert {path.name: path.read_bytes() for path in home.iterdir()} == before
     assert home.stat().st_mode & 0o777 == 0o755, "the doctor changes nothing"
@@ -84,7 +81,7 @@ def test_a_worker_is_known_by_its_version(lq: Lq) -> None:
     here = importlib.metadata.version("lq")
     assert looked("worker", lq.home).says == f"runs, pid {lq.worker()}, lq {here}"
     lq("worker", "stop")
-    assert looked("worker", lq.home).says.startswith("none runs")
+    assert looked("worker", lq.home).says.startswith("not running")
     assert processes_of(lq.home) == []
 
 
@@ -99,7 +96,7 @@ def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (f"{version:04d}",))
         before = path.read_bytes()
-        assert looked("store", tmp_path).state is State.FAIL
+        assert looked("store", tmp_path).state is CheckState.FAIL
         assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir() if one.suffix == ".bak"] == []
 
@@ -108,7 +105,7 @@ def test_another_database_is_no_store(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "lq.db")) as connection, connection:
         connection.execute("CREATE TABLE mine (x)")
     check = looked("store", tmp_path)
-    assert check.state is State.FAIL
+    assert check.state is CheckState.FAIL
     assert "not a store of lq" in check.says
 
 
@@ -116,15 +113,15 @@ def test_services_are_named_and_their_urls_are_not(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.touch(mode=0o600)
     path.write_text("notify: {services: [{url: 'json://u:secret@h/', name: phone}, {url: 'ntfy://topic42'}]}\n")
-    check = looked("messages", tmp_path)
-    assert check.says == "2 services: phone, ntfy 2; try: lq notify test"
+    check = looked("notify", tmp_path)
+    assert check.says == "2 services: phone, ntfy 2; test with: lq notify test"
     path.chmod(0o644)
-    check = looked("messages", tmp_path)
-    assert check.state is State.FAIL
+    check = looked("notify", tmp_path)
+    assert check.state is CheckState.FAIL
     assert "chmod 600" in check.says
 
 
-@pytest.mark.parametrize("name", sorted(AT_ONCE))
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - NEED_MLX))
 def test_no_home_is_odd_enough_to_stop_a_check(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     loop = tmp_path / "loop"
@@ -138,41 +135,41 @@ def test_no_home_is_odd_enough_to_stop_a_check(name: str, tmp_path: Path) -> Non
 def test_a_home_below_a_file_fails_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check = looked("home", tmp_path / "file" / "lq")
-    assert check.state is State.FAIL
+    assert check.state is CheckState.FAIL
     assert check.says == f"{tmp_path}/file is not a folder"
-    assert looked("worker", tmp_path / "file" / "lq").says == "none runs; lq submit starts one"
+    assert looked("worker", tmp_path / "file" / "lq").says == "not running; lq submit starts it"
 
 
 def test_links_in_a_circle_are_no_home(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     check = looked("home", loop)
-    assert check.state is State.FAIL
+    assert check.state is CheckState.FAIL
     assert "cannot be reached" in check.says
 
 
 def test_a_synchronised_home_fails(tmp_path: Path) -> None:
-    assert looked("home", tmp_path / "Dropbox" / "lq").state is State.FAIL
+    assert looked("home", tmp_path / "Dropbox" / "lq").state is CheckState.FAIL
 
 
 def test_a_check_that_breaks_says_so_and_the_others_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(_: Patient) -> Check:
-        raise RuntimeError("a machine nobody thought of")
+    def breaks(_: Readings) -> Check:
+        raise RuntimeError("an unusual machine")
 
-    monkeypatch.setattr(readings, "AT_ONCE", {**AT_ONCE, "clock": breaks})
-    checks = {check.name: check for check in readings.examine(Home(tmp_path), os.environ)}
-    assert checks["clock"].state is State.WARN
-    assert checks["clock"].says == "this check broke: RuntimeError: a machine nobody thought of"
-    assert set(checks) == set(ORDER)
-    assert checks["mlx"].state is State.OK
+    monkeypatch.setattr(examination, "CHECKS", {**CHECKS, "clock": breaks})
+    checks = {check.name: check for check in examination.examine(Home(tmp_path), os.environ)}
+    assert checks["clock"].state is CheckState.WARN
+    assert checks["clock"].says == "this check failed to run: RuntimeError: an unusual machine"
+    assert set(checks) == set(CHECKS)
+    assert checks["mlx"].state is CheckState.OK
 
 
 def test_a_file_of_the_users_that_bears_a_packages_name_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text("")
     check = looked("packages", tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
-    assert check.state is State.WARN
+    assert check.state is CheckState.WARN
     assert str(tmp_path / "jobs.py") in check.says
-    assert looked("packages", tmp_path, PYTHONPATH=str(ROOT)).state is State.OK
+    assert looked("packages", tmp_path, PYTHONPATH=str(ROOT)).state is CheckState.OK
 
 
 def test_the_hub_is_read_from_the_environment_and_its_token_never_shown(tmp_path: Path) -> None:
@@ -183,9 +180,9 @@ def test_the_hub_is_read_from_the_environment_and_its_token_never_shown(tmp_path
     (cache / "token").write_text("hf_secret")
     for more in ({}, {"HF_TOKEN": "hf_secret"}):
         check = looked("hub", tmp_path, HF_HOME=str(cache), **more)
-        assert check.says.endswith("a token is set")
+        assert check.says.endswith("token set")
         assert "hf_secret" not in check.says
-    assert looked("hub", tmp_path, HF_HOME=str(cache), HF_HUB_OFFLINE="1").state is State.WARN
+    assert looked("hub", tmp_path, HF_HOME=str(cache), HF_HUB_OFFLINE="1").state is CheckState.WARN
 
 
 UNIT = """[Service]
@@ -197,18 +194,18 @@ Environment="LQ_HOME={home}" "PATH=/usr/bin"
 @pytest.mark.parametrize(
     ("text", "state", "words"),
     [
-        (UNIT.format(python="/bin/sh", home="{home}"), State.OK, "starts a worker after a login"),
-        (UNIT.format(python="/bin/sh", home="/other"), State.WARN, "looks after /other"),
-        (UNIT.format(python="/gone/python", home="{home}"), State.FAIL, "/gone/python, which is gone"),
-        ("[Service]\n", State.FAIL, "does not say what to start"),
-        ("ExecStart=/bin/sh -c x\n", State.OK, "starts a worker"),
+        (UNIT.format(python="/bin/sh", home="{home}"), CheckState.OK, "starts a worker after a login"),
+        (UNIT.format(python="/bin/sh", home="/other"), CheckState.WARN, "serves /other"),
+        (UNIT.format(python="/gone/python", home="{home}"), CheckState.FAIL, "/gone/python, which does not exist"),
+        ("[Service]\n", CheckState.FAIL, "names no program"),
+        ("[Service]\nExecStart=/bin/sh -c x\n", CheckState.OK, "starts a worker"),
     ],
 )
-def test_the_file_of_a_service_is_read(tmp_path: Path, text: str, state: State, words: str) -> None:
+def test_the_file_of_a_service_is_read(tmp_path: Path, text: str, state: CheckState, words: str) -> None:
     home = tmp_path / "home"
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
-    place = service_reading.place(environment, apple=False)
-    assert looked("service", home, **environment).state is State.WARN
+    place = file_path("systemd", environment)
+    assert looked("service", home, **environment).state is CheckState.WARN
     place.parent.mkdir(parents=True)
     place.write_text(text.replace("{home}", str(home)))
     check = looked("service", home, **environment)
@@ -220,13 +217,15 @@ def test_the_file_of_a_macs_service_is_read() -> None:
     plist = b"""<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict>
     <key>ProgramArguments</key><array><string>/p/python</string><string>-P</string></array>
     <key>EnvironmentVariables</key><dict><key>LQ_HOME</key><string>/h</string></dict></dict></plist>"""
-    assert service_reading.place({}, apple=True).name == "local.lq.worker.plist"
-    assert service_reading.said(plist, is_plist=True) == ("/p/python", "/h")
-    for rubbish in (b"", b"rubbish", b"<plist><array/></plist>", b"<plist><dict/></plist>"):
-        assert service_reading.said(rubbish, is_plist=True) == (None, None)
+    path = file_path("launchd", {})
+    assert path.name == "local.lq.worker.plist"
+    assert (parse("launchd", plist, path).program, parse("launchd", plist, path).home) == (Path("/p/python"), "/h")
+    for content in (b"", b"rubbish", b"<plist><array/></plist>", b"<plist><dict/></plist>"):
+        file = parse("launchd", content, path)
+        assert (file.program, file.home, file.search_path) == (None, None, None)
 
 
 def test_a_line_is_as_wide_as_a_terminal_whatever_it_says() -> None:
-    long = Check(name="a very long name", state=State.FAIL, says="x" * 200 + " and more", advice="do " * 60)
+    long = Check(name="a very long name", state=CheckState.FAIL, says="x" * 200 + " and more", advice="do " * 60)
     assert max(map(len, lines(long))) <= 80
-    assert lines(Check(name="disk", state=State.OK, says="")) == ["ok    disk"]
+    assert lines(Check(name="disk", state=CheckState.OK, says="")) == ["ok    disk"]

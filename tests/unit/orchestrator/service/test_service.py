@@ -20,11 +20,11 @@ from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.core.paths import Home
 from orchestrator.service import install, units
 from orchestrator.service.managers import Launchd, Manager, Systemd, manager_of
-from orchestrator.service.units import Plan
+from orchestrator.service.units import ManagerKind, ServicePlan
 from orchestrator.worker import control
 from tests.harness import Lq, lives, until
 
-PLAN = Plan(
+PLAN = ServicePlan(
     command=("/opt/lq/bin/python", "-P", "-m", "orchestrator.cli", "worker", "--standby"),
     home="/home/me/my lq",
     path="/opt/lq/bin:/usr/bin",
@@ -35,9 +35,9 @@ NASTY = dataclasses.replace(
 )
 
 UNIT = """\
-# Written by lq service install, which writes it anew each time.
+# Written by lq service install, which overwrites it.
 [Unit]
-Description=lq, which looks after queued fine-tuning runs
+Description=lq worker for fine-tuning runs
 StartLimitIntervalSec=0
 
 [Service]
@@ -180,17 +180,17 @@ def test_the_agent_word_for_word() -> None:
 
 @pytest.mark.parametrize("plan", [PLAN, NASTY], ids=["plain", "nasty"])
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
-def test_what_a_file_says_is_what_was_planned(kind: str, plan: Plan) -> None:
-    content = manager_of(kind).content(plan)
-    assert units.environment_in(kind, content) == {"LQ_HOME": plan.home, "PATH": plan.path}
+def test_parsed_file_equals_its_plan(kind: ManagerKind, plan: ServicePlan) -> None:
+    file = units.parse(kind, manager_of(kind).content(plan), Path("x"))
+    assert (file.program, file.home, file.search_path) == (Path(plan.command[0]), plan.home, plan.path)
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\0", b"[Service]\nEnvironment='", b"x", b"<plist><dict/></plist>", b"[]"]
 )
-def test_a_file_that_cannot_be_read_names_no_home(kind: str, content: bytes) -> None:
-    assert units.environment_in(kind, content) == {}
+def test_unreadable_file_names_no_home(kind: ManagerKind, content: bytes) -> None:
+    assert units.parse(kind, content, Path("x")).home is None
 
 
 def test_the_units_command_stays_whole() -> None:
@@ -224,7 +224,7 @@ def test_a_plan_runs_this_lq_from_anywhere(tmp_path: Path, monkeypatch: pytest.M
     assert plan.command == (sys.executable, "-P", "-m", "orchestrator.cli", "worker", "--standby")
     assert plan.path == f"/usr/bin:{tmp_path}"
     assert Path(plan.command[0]).is_absolute()
-    with pytest.raises(InvalidInput, match="plainer place"):
+    with pytest.raises(InvalidInput, match="cannot hold this path"):
         install.plan_for(Home(tmp_path / "two\nlines"))
 
 
@@ -257,7 +257,7 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
     pid = tools.state()["pid"]
     assert said == [
         f"wrote {manager.file()}",
-        f"the service's worker runs (pid {pid}) and looks after {lq.home}",
+        f"the service's worker runs (pid {pid}) and serves {lq.home}",
     ]
     assert lq.worker() == pid
     assert manager.file().stat().st_mode & 0o777 == 0o644
@@ -292,7 +292,7 @@ def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) 
     detached = lq.start_worker()
     said: list[str] = []
     install.install(Home(lq.home), manager_of(kind), said.append)
-    assert f"worker {detached} went home; its trainers train on" in said
+    assert f"worker {detached} stopped; its trainers continue" in said
     assert not lives(detached)
     assert lq.worker() == tools.state()["pid"]
     install.uninstall(manager_of(kind), said.append)
@@ -301,7 +301,7 @@ def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) 
 def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
     tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "usual_kind", lambda: "systemd")
+    monkeypatch.setattr(install, "native_kind", lambda: "systemd")
     home, manager = Home(lq.home), Systemd()
     install.install(home, manager, lambda _: None)
     lq("worker", "stop")
@@ -322,7 +322,7 @@ def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
 def test_where_the_service_does_not_answer_submit_starts_a_worker_all_the_same(
     tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "usual_kind", lambda: "systemd")
+    monkeypatch.setattr(install, "native_kind", lambda: "systemd")
     home = Home(lq.home)
     home.ensure()
     file = Systemd().file()
@@ -336,7 +336,7 @@ def test_a_service_of_another_home_is_not_displaced(tools: Tools, tmp_path: Path
     manager = Systemd()
     manager.file().parent.mkdir(parents=True)
     manager.file().write_bytes(units.unit(PLAN))
-    with pytest.raises(NotAllowed, match="looks after /home/me/my lq; first: lq service uninstall"):
+    with pytest.raises(NotAllowed, match="serves /home/me/my lq; first run: lq service uninstall"):
         install.install(Home(tmp_path / "home"), manager, lambda _: None)
     assert tools.asked() == []
     assert install.state(Home(tmp_path / "home"), manager).home == "/home/me/my lq"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.doctor.machine_checks import MLX_LMS_FILES
+from orchestrator.doctor.machine_checks import OPEN_FILES_OF_MLX_LM
 from tests.harness import lives
 from workers.mlx.device import Asking, Device
 
@@ -64,7 +64,7 @@ def test_a_child_that_dies_says_of_what(tmp_path: Path, monkeypatch: pytest.Monk
 @linux
 def test_mlx_lm_needs_as_many_open_files_as_the_doctor_says() -> None:
     """The hard limit cannot be raised again, so a process of its own is held to it."""
-    for limit, works in ((MLX_LMS_FILES, True), (MLX_LMS_FILES - 1, False)):
+    for limit, works in ((OPEN_FILES_OF_MLX_LM, True), (OPEN_FILES_OF_MLX_LM - 1, False)):
         code = (
             f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {limit}))\n"
             "from workers.mlx.device import Asking\n"
