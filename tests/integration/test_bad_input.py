@@ -400,7 +400,7 @@ def test_a_store_of_a_newer_lq_is_left_alone(scene: Scene, tmp_path: Path) -> No
 def test_a_damaged_doorbell_is_told_before_a_job_is_queued(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
     (home / "queue.db").write_bytes(b"not a database" * 1000)
-    says = r"queue\.db: the wake-up queue cannot be used .*no job is in it: stop the worker, remove it, try again"
+    says = r"queue\.db: the wake-up queue cannot be used .*stop the worker, remove the file and try again"
     for words in (("submit", scene.job("good.yaml")), ("retry", scene.ids[Status.FAILED]), ("worker",)):
         refused(home, *words, code=1, says=says)
     assert Lq(home)("status").err == "", "the jobs are in the store, which is whole"

@@ -117,7 +117,7 @@ from pathlib import Path
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home
 with App(Home(Path({home!r}))) as app:
-    app.wake-up queue.ring_for_delivery({message})
+    app.wakeup.wake_for_delivery({message})
 """
 
 

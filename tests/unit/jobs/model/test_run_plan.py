@@ -43,7 +43,7 @@ def test_the_first_stage_is_what_the_user_asked_for() -> None:
 
 
 def test_a_run_plan_of_a_newer_lq_is_refused_with_both_versions() -> None:
-    with pytest.raises(ConfigInvalid, match=r"run plan\.json has version 3; this lq reads up to version 2"):
+    with pytest.raises(ConfigInvalid, match=r"run_plan\.json has version 3; this lq reads up to version 2"):
         from_json('{"version": 3, "stages": [], "new": 1}')
 
 

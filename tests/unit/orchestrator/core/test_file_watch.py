@@ -50,10 +50,10 @@ def test_an_observer_that_is_stopped_while_it_hears_is_no_error(
 
 NOTHING_LEFT = """
 import pathlib, resource, sys
-from orchestrator.core.file_watch import FileBell
+from orchestrator.core.file_watch import FileWatch
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # what is open stays open
-with FileBell(pathlib.Path(sys.argv[1])) as bell:
+with FileWatch(pathlib.Path(sys.argv[1])) as bell:
     print(bell.wait(0.1))
 """
 

@@ -114,7 +114,7 @@ def test_a_bell_is_answered(path: Path) -> None:
 
 
 def test_a_bell_rung_by_another_process_is_answered(path: Path) -> None:
-    code = "import sys, pathlib, orchestrator.queue as q; q.Doorbell(pathlib.Path(sys.argv[1])).ring()"
+    code = "import sys, pathlib, orchestrator.core.huey_queue as q; q.WakeupQueue(pathlib.Path(sys.argv[1])).wake()"
     with on_duty(path) as (_, listener):
         subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
         assert listener.next() == ("answer", None)

@@ -231,7 +231,7 @@ def test_the_first_lines_say_how_it_went(finished: Run) -> None:
 def test_what_happened_is_told_in_plain_words_with_its_proof(finished: Run) -> None:
     text = _text(_facts(finished))
     assert (
-        "1. Attempt 1 died at iteration 337: ended by SIGKILL, sent by something other than lq. "
+        "1. Attempt 1 crashed at iteration 337: ended by SIGKILL, sent by something other than lq. "
         "Attempt 2 began 26 s later from iteration 300 (`step-0000300`), "
         "resume quality `exact` (every bit as if never interrupted). "
         "Cost: 37 iterations trained a second time; 24 s after its start it was at iteration 337. "

@@ -17,7 +17,7 @@ from pathlib import Path
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec, Keep, LqSpec
 from tests.unit.workers.tensor_files import holding
-from workers import checkpoints
+from workers.checkpoints import storage as checkpoints
 from workers.files.job_dir import JobDir
 from workers.checkpoints.pruning import kept_adapters, prune
 

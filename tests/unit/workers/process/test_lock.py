@@ -20,7 +20,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from workers.process.lock import LockFile
-from workers.process import identity
+from workers.system.processes import identity
 lock = LockFile.take(Path(sys.argv[1]))
 lock.write(identity(), attempt=3)
 print("held", flush=True)

@@ -123,7 +123,7 @@ def test_a_battery_is_told_as_a_share_or_not_at_all() -> None:
 
 MOST = """
 import mmap, resource
-from workers.process import address_space_share
+from workers.system.processes import address_space_share
 
 assert address_space_share() is None
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
