@@ -1,4 +1,4 @@
-"""docs/command-line.md: every verb with its arguments and options, from what `--help` says."""
+"""docs/reference/command-line.md: every verb with its arguments and options, from what `--help` says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from orchestrator.cli.verbs import lq
 from tests.docs.pages import filled, row
 
-PAGE = "docs/command-line.md"
+PAGE = "docs/reference/command-line.md"
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""docs/configuration.md: every key of a job file and of settings.yaml, from the models that check them."""
+"""docs/reference/configuration.md: every key of a job file and of settings.yaml, from the models that check them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.model import spec
 from jobs.model.spec import JobSpec, LqSpec
 from tests.docs.pages import filled, row
 
-PAGE = "docs/configuration.md"
+PAGE = "docs/reference/configuration.md"
 
 _DURATION = "duration: seconds, or `90s`, `10min`, `1h`"
 _SIZE = "size: bytes, or `512MB`, `2GB` (1 KB = 1024 bytes)"

@@ -1,11 +1,11 @@
-"""The state diagram of docs/architecture.md, from the table in jobs/model/states.py."""
+"""The state diagram of docs/explanation/architecture.md, from the table in jobs/states.py."""
 
 from __future__ import annotations
 
 from jobs.model.states import ENDED, LEGAL, Status
 from tests.docs.pages import filled
 
-PAGE = "docs/architecture.md"
+PAGE = "docs/explanation/architecture.md"
 
 
 def page() -> str:

@@ -145,14 +145,14 @@ def test_what_the_readme_says_can_be_typed_to_the_end(lq: Lq, tmp_path: Path) ->
 @pytest.mark.longest
 @pytest.mark.timeout(2 * FIRST_EVER_S)
 def test_the_tutorial_can_be_followed(lq: Lq, tmp_path: Path) -> None:
-    said = typed(steps(DOCS / "first-night.md"), lq, tmp_path)
+    said = typed(steps(DOCS / "tutorial" / "first-run.md"), lq, tmp_path)
     assert "tonight: would run" in said
     assert "done: completed: trained to its last iteration" in said
     assert "/report/report.md" in said
 
 
 def test_what_is_not_typed_still_stands_on_a_page() -> None:
-    pages = [ROOT / "README.md", DOCS / "first-night.md"]
+    pages = [ROOT / "README.md", DOCS / "tutorial" / "first-run.md"]
     first = {
         block[2].splitlines()[0].partition("#")[0].strip()
         for page in pages

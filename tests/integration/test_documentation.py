@@ -114,7 +114,7 @@ def test_the_job_files_on_a_page_can_be_submitted(page: Path, tmp_path: Path, wo
 
 
 def test_every_key_of_lq_is_shown_with_its_comment_and_no_other() -> None:
-    shown = [block for block in blocks(DOCS / "configuration.md", "yaml") if block.startswith("lq:")]
+    shown = [block for block in blocks(DOCS / "reference" / "configuration.md", "yaml") if block.startswith("lq:")]
     assert set(yaml.safe_load(shown[0])["lq"]) == set(LqSpec.model_fields)
     uncommented = [line for line in shown[0].splitlines()[1:] if re.match(r"  \w", line) and "#" not in line]
     assert [line.split(":")[0].strip() for line in uncommented] == ["power", "memory", "notify"], (
@@ -122,7 +122,7 @@ def test_every_key_of_lq_is_shown_with_its_comment_and_no_other() -> None:
     )
 
 
-@pytest.mark.parametrize("page", [README, DOCS / "how-to" / "messages.md"], ids=name_of)
+@pytest.mark.parametrize("page", [README, DOCS / "how-to" / "notifications.md"], ids=name_of)
 def test_the_settings_on_a_page_are_settings(page: Path, tmp_path: Path) -> None:
     (text,) = (block for block in blocks(page, "yaml") if "\n  services:" in block)
     path = tmp_path / "settings.yaml"
