@@ -34,7 +34,7 @@ CHANGED = {
     "steps_per_eval: 100": "steps_per_eval: 8",
     "save_every: 100": "save_every: 8",
     "iters: 240": "iters: 80",
-    "~/first-night": "first-night",
+    "~/first-run": "first-run",
     "/home/me": "$PWD",
 }
 """What is written in another way than on the page."""
