@@ -75,7 +75,7 @@ def _head(told: list[tuple[str, click.Command, click.Context]]) -> list[str]:
     rows = [
         row(f"[`{typed}`](#{typed.replace(' ', '-')})", command.get_short_help_str(120)) for typed, command, _ in told
     ]
-    return ["\n".join(["| verb | does |", "|---|---|", *rows[1:]])]
+    return ["\n".join(["| command | effect |", "|---|---|", *rows[1:]])]
 
 
 def _section(typed: str, command: click.Command, context: click.Context) -> str:
@@ -85,7 +85,7 @@ def _section(typed: str, command: click.Command, context: click.Context) -> str:
     told = (option.get_help_record(context) for option in options if "--help" not in option.opts or typed == "lq")
     rows = [row(f"`{names}`", words) for names, words in filter(None, told)]
     if rows:
-        parts.append("\n".join(["| option | does |", "|---|---|", *rows]))
+        parts.append("\n".join(["| option | effect |", "|---|---|", *rows]))
     return "\n\n".join(parts)
 
 

@@ -10,20 +10,19 @@ from orchestrator.schemas.catalogue import CATALOGUE, schema
 PAGE = "docs/reference/json.md"
 HEAD = """\
 <!-- made by `make docs` from orchestrator/schemas/ -->
-# JSON for machines
+# JSON output
 
-Every verb that tells something prints it as one JSON object with `--json`; `lq logs ID --json`
-and `lq run FILE --json` print one event a line.
-`lq config schema --of NAME` prints the JSON Schema (draft 2020-12) of each of these, `lq config schema --list` the
-names, `lq config schema` alone that of a job file.
+Commands with `--json` print one JSON object; `lq logs ID --json` and `lq run FILE --json` print one event per line.
+`lq config schema --of NAME` prints the JSON Schema (draft 2020-12) of each object on this page, `lq config schema --list` the
+names, and `lq config schema` alone the schema of a job file.
 
-- Fields are only ever added within one `schema` number; one that is taken away or means something else raises it.
-- *number*: one that is not finite is the string `"nan"`, `"inf"` or `"-inf"`, because JSON has none.
-- Times are unix seconds, losses are nats per token, sizes are bytes.
-- *or null*: what is not known, or does not apply. *optional*: the field may be missing.
-- `a.b` is field `b` of the object `a`, `a[].b` that of every object of the list `a`, `a.*` every value of an object
+- Within one `schema` number lq only adds fields. A removed field, or one with another meaning, raises the number.
+- *number*: a number that is not finite is the string `"nan"`, `"inf"` or `"-inf"`, because JSON has no such numbers.
+- Times are in unix seconds, losses in nats per token, sizes in bytes.
+- *or null*: the value is unknown or not applicable. *optional*: the field can be missing.
+- `a.b` is the field `b` of the object `a`, `a[].b` the field `b` of every object in the list `a`, and `a.*` every value of an object
   whose keys are names.
-- Errors are one line on stderr, and an [exit code](exit-codes.md); what a check found is printed all the same.
+- An error is one line on stderr, with an [exit code](exit-codes.md). The results of a failed check are printed as well.
 """
 
 Schema = Mapping[str, Any]
