@@ -1,6 +1,6 @@
-"""The documentation against the program: pages that are generated, the recorded picture, blocks that run.
+"""The documentation: generated pages, the recorded picture, and tests that run what the pages show.
 
-`make docs` writes what is generated, `make picture` records docs/demo.svg anew.
+`make docs` writes the generated pages and builds the site; `make picture` records docs/demo.svg.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state diagram of docs/explanation/architecture.md, from the table in jobs/states.py."""
+"""The state diagram in docs/explanation/architecture.md, from the table in jobs/states.py."""
 
 from __future__ import annotations
 
