@@ -1,4 +1,4 @@
-"""docs/reference/exit-codes.md: the exit codes, from jobs/exit_codes.py."""
+"""docs/reference/exit-codes.md: the exit codes, from jobs/model/exit_codes.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""docs/explanation/states.svg: the states of a job and their changes, from the table in jobs/states.py."""
+"""docs/explanation/states.svg: the states of a job and their changes, from the table in jobs/model/states.py."""
 
 from __future__ import annotations
 
-from jobs.states import ENDED, LEGAL, Status
+from jobs.model.states import ENDED, LEGAL, Status
 from tests.docs.diagram import Arrow, Box, svg
 
 PAGE = "docs/explanation/states.svg"
