@@ -160,6 +160,12 @@ def test_every_link_has_a_target(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_source_paths_on_pages_exist(page: Path) -> None:
+    paths = re.findall(rf"`((?:{'|'.join([*LAYERS, 'tests'])})/[\w/.]+)`", page.read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_index_links_to_every_page() -> None:
     index = DOCS / "README.md"
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(index)}
