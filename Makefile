@@ -39,8 +39,9 @@ fix: install                           ## let ruff mend what it can
 bench: install                         ## speed and memory beside the peers, as ratios
 	@$(BIN)/python -m tests.benchmarks
 
-docs: install                          ## the generated pages of docs/, from the program
+docs: install                          ## write the generated pages of docs/, build the site into site/, check every link
 	@$(BIN)/python -m tests.docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 picture: install                       ## docs/demo.svg: what the demo prints in a terminal, recorded anew
 	@$(BIN)/python -m tests.docs.picture

@@ -1,4 +1,4 @@
-"""`python -m tests.docs`: write every generated page."""
+"""`python -m tests.docs`: write the generated pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.docs.pages import ROOT
 
 
 def main() -> int:
-    """Write the pages, and say which changed."""
+    """Write the pages that changed and print their paths."""
     for path, text_of in GENERATORS.items():
         page, text = ROOT / path, text_of()
         if not page.exists() or page.read_text() != text:

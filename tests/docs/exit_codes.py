@@ -1,4 +1,4 @@
-"""docs/reference/exit-codes.md, from jobs/model/exit_codes.py."""
+"""docs/reference/exit-codes.md: the exit codes, from jobs/model/exit_codes.py."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ HEAD = """\
 <!-- made by `make docs` from jobs/model/exit_codes.py -->
 # Exit codes
 
-Every command ends with one of these, and they do not change. What is wrong is one line on stderr.
+Every command ends with one of these codes. Their meaning does not change between versions. An error is one line on
+stderr.
 
-| code | means |
+| code | meaning |
 |--:|---|
 """
 FOOT = """
-`lq submit --wait` and `lq run` end with the codes below 100 where the job was never queued. Of several jobs the first
-that did not succeed gives the code. What a trainer's own process ends with only the worker sees; `lq show ID` tells it.
+`lq submit --wait` and `lq run` end with a code below 100 if the job was not queued. With several jobs, the first job
+that did not succeed determines the code. The exit code of the trainer process is visible to the worker only;
+`lq show ID` shows it.
 """
 
 
 def page() -> str:
-    """Return the page."""
-    said = comments_of(ExitCode)
-    return HEAD + "".join(f"| {code.value} | {said[code.name]} |\n" for code in ExitCode) + FOOT
+    """Return the text of the page."""
+    comments = comments_of(ExitCode)
+    return HEAD + "".join(f"| {code.value} | {comments[code.name]} |\n" for code in ExitCode) + FOOT

@@ -1,7 +1,7 @@
-"""`python -m tests.docs.picture`: record what `lq demo` prints in a terminal as docs/demo.svg.
+"""`python -m tests.docs.picture`: record the output of `lq demo` as docs/demo.svg.
 
-The real demo runs in a pseudo-terminal wide enough for its longest line; what it prints is drawn by rich, but for lines
-that say little (`SMALL_TALK`), of which a picture for README.md would become too long.
+The demo runs in a pseudo-terminal that is wide enough for its longest line. rich draws the output, without the lines
+that match `OMITTED`: the picture is for README.md and must not be too long.
 """
 
 from __future__ import annotations
@@ -23,67 +23,62 @@ from tests.docs.pages import DOCS, ROOT
 
 PICTURE = DOCS / "demo.svg"
 COLUMNS = 114
-SMALL_TALK = re.compile(
+OMITTED = re.compile(
     r"   \d\d:\d\d:\d\d  \d  (phase|data|adapter|answer|test|train)\b"
     r"|   \(On the first run|   ~/|     (report:|test loss|train loss)"
     r"|The report:|Look around:|  export |  lq |Then your own"
 )
-"""Lines that are left out of the picture: details of the run, and what to do after the demo."""
+"""Details of the run, and what to do after the demo."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
-"""A random model may answer with these; no picture may hold one. The escape of colours stays."""
+"""A random model can answer with these characters, which SVG forbids. The escape character of colours stays."""
 
 
 def main() -> int:
-    """Play the demo and draw it; the exit code is the demo's."""
+    """Run the demo and draw its output; return the exit code of the demo."""
     with tempfile.TemporaryDirectory(prefix="lq-picture-") as folder:
-        code, said = recorded(Path(folder) / "demo")
+        code, output = recorded(Path(folder) / "demo")
     if code == 0:
-        PICTURE.write_text(drawn(shortened(said), title="lq demo"))
+        PICTURE.write_text(drawn(shortened(output), title="lq demo"))
         sys.stdout.write(f"{PICTURE.relative_to(ROOT)} written\n")
     else:
-        sys.stderr.write(said)
+        sys.stderr.write(output)
     return code
 
 
 def recorded(home: Path) -> tuple[int, str]:
-    """Play `lq demo` in a pseudo-terminal; return its exit code and what it printed."""
-    ours, theirs = pty.openpty()
+    """Run `lq demo` in a pseudo-terminal; return its exit code and its output."""
+    reader, terminal = pty.openpty()
     command = [sys.executable, "-P", "-m", "orchestrator.cli", "demo", "--home", str(home)]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as demo:
-        os.close(theirs)
-        said = b"".join(iter(lambda: _read(ours), b""))
-    os.close(ours)
-    return demo.returncode, said.decode().replace("\r\n", "\n").replace(f"{home}", "~/.local/share/lq-demo")
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment) as demo:
+        os.close(terminal)
+        output = b"".join(iter(lambda: _read(reader), b""))
+    os.close(reader)
+    return demo.returncode, output.decode().replace("\r\n", "\n").replace(f"{home}", "~/.local/share/lq-demo")
 
 
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # Linux says EIO when the last writer has gone
+    except OSError:  # Linux raises EIO after the last writer has closed the terminal
         return b""
 
 
-def shortened(said: str) -> str:
-    """Leave out the lines that say little; the last report before the kill stays."""
-    lines = said.splitlines()
-    followed = zip(lines, [*lines[1:], ""], strict=True)
-    return "\n".join(line for line, after in followed if not SMALL_TALK.match(line) or after.startswith("$ kill"))
+def shortened(output: str) -> str:
+    """Return the output without the lines that match `OMITTED`; the last report before the kill stays."""
+    lines = output.splitlines()
+    pairs = zip(lines, [*lines[1:], ""], strict=True)
+    return "\n".join(line for line, next_line in pairs if not OMITTED.match(line) or next_line.startswith("$ kill"))
 
 
-def drawn(said: str, *, title: str) -> str:
-    """Return a picture of a terminal with this text.
-
-    Args:
-        said: what was printed, colours included.
-        title: of the window.
-    """
+def drawn(output: str, *, title: str) -> str:
+    """Return the SVG picture of a terminal window with this output, colours included."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    for line in said.rstrip("\n").split("\n"):
+    for line in output.rstrip("\n").split("\n"):
         console.print(Text.from_ansi(_CONTROL.sub("", line)), no_wrap=True, crop=False)
     svg = console.export_svg(title=title, theme=MONOKAI, unique_id="lq")
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched to show it
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # the picture must not load fonts
 
 
 if __name__ == "__main__":

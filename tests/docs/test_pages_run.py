@@ -1,6 +1,6 @@
-"""What README.md and the tutorial tell one to type is typed, in order, in one shell, in a folder and a home of its own.
+"""Run the commands of README.md and the tutorial, in order, in one shell, in a new folder and a new home.
 
-Exchanged for the test: the model of the hub for the tiny one that the page itself makes, and long runs for short ones.
+The test replaces the model of the hub by the tiny model that the page itself creates, and shortens the runs.
 """
 
 from __future__ import annotations
@@ -14,83 +14,87 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import BLOCK, DOCS, ROOT
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq
 
-NOT_TYPED = {
-    "make demo": "it is lq demo, which docs/demo.svg is recorded from",
-    "make install": "sets up an environment; so does every make",
-    "uv tool install .": "puts a program onto this machine",
+README = ROOT / "README.md"
+TUTORIAL = DOCS / "tutorial" / "first-run.md"
+
+NOT_RUN = {
+    "make demo": "it runs lq demo, from which docs/demo.svg is recorded",
+    "make install": "it creates an environment",
+    "uv tool install .": "it installs a program on this machine",
     "git clone REPOSITORY lq": "the test runs in the clone",
 }
-"""Blocks that no test can run, by their first line, and why."""
+"""Blocks that the test does not run, by their first line, with the reason."""
 
-MAY_SAY_NO = {"lq doctor": 6}
-"""Commands whose answer depends on the machine, and the exit code that is as good as 0."""
+OTHER_EXIT_CODE = {"lq doctor": 6}
+"""Commands whose result depends on the machine, with the exit code that is accepted besides 0."""
 
-CHANGED = {
+REPLACEMENTS = {
     "model: Qwen/Qwen2.5-0.5B-Instruct ": "model: model ",
     "iters: 600": "iters: 8",
     "steps_per_eval: 100": "steps_per_eval: 8",
     "save_every: 100": "save_every: 8",
     "iters: 240": "iters: 80",
-    "~/first-night": "first-night",
+    "~/first-run": "first-run",
     "/home/me": "$PWD",
 }
-"""What is written in another way than on the page."""
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`(\w+\.yaml)`")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """A block of a page: shell to run, a file to write, or a command with what it prints."""
+    """A block of a page as a script: commands, a file to write, or a command with its output."""
 
     script: str
-    printed: str | None = None  # by a block that shows it
+    output: str | None = None  # the output that the page shows
 
 
 def steps(page: Path) -> Iterator[Step]:
-    """Yield what a page tells one to do, in its order."""
+    """Yield the blocks of a page that the test runs, in order."""
     text = page.read_text()
-    saved: set[str] = set()
-    for block in _BLOCK.finditer(text):
+    written: set[str] = set()
+    for block in BLOCK.finditer(text):
         language, content = block[1], block[2]
-        first = content.splitlines()[0].partition("#")[0].strip()
-        named = _FILE.findall(text[: block.start()].rstrip().rpartition("\n\n")[2])
-        if first in NOT_TYPED:
+        first_line = _command(content.splitlines()[0])
+        files = _FILE.findall(text[: block.start()].rstrip().rpartition("\n\n")[2])
+        if first_line in NOT_RUN:
             continue
-        if language == "yaml" and named and named[-1] not in saved:
-            saved.add(named[-1])
-            yield Step(script=f"cat > {named[-1]} <<'END_OF_FILE'\n{changed(content)}END_OF_FILE\n")
+        if language == "yaml" and files and files[-1] not in written:
+            written.add(files[-1])
+            yield Step(script=f"cat > {files[-1]} <<'END_OF_FILE'\n{_replaced(content)}END_OF_FILE\n")
         elif language == "sh":
-            yield Step(script="\n".join(_forgiving(line) for line in changed(content).splitlines()))
-        elif language == "console" and first.startswith("$ ") and content.count("\n$ ") == 0:
-            typed, _, printed = content.removeprefix("$ ").partition("\n")
-            yield Step(script=f"{typed} 2>&1 || true", printed=changed(printed))
+            yield Step(script="\n".join(_accepting(line) for line in _replaced(content).splitlines()))
+        elif language == "console" and first_line.startswith("$ ") and content.count("\n$ ") == 0:
+            command, _, output = content.removeprefix("$ ").partition("\n")
+            yield Step(script=f"{command} 2>&1 || true", output=_replaced(output))
 
 
-def changed(text: str) -> str:
-    """Return a block as the test writes it."""
-    for old, new in CHANGED.items():
+def _command(line: str) -> str:
+    return line.partition("#")[0].strip()
+
+
+def _replaced(text: str) -> str:
+    for old, new in REPLACEMENTS.items():
         text = text.replace(old, new)
     return text
 
 
-def _forgiving(line: str) -> str:
-    command = line.partition("#")[0].strip()
-    return f"{line} || [ $? -eq {MAY_SAY_NO[command]} ]" if command in MAY_SAY_NO else line
+def _accepting(line: str) -> str:
+    code = OTHER_EXIT_CODE.get(_command(line))
+    return line if code is None else f"{line} || [ $? -eq {code} ]"
 
 
-def typed(told: Iterable[Step], lq: Lq, folder: Path) -> str:
-    """Do what a page tells one to do in one shell, and return what that printed."""
+def run(page_steps: Iterable[Step], lq: Lq, folder: Path) -> str:
+    """Run steps in one shell that stops at the first error, and return what it prints."""
     script = ["set -euo pipefail"]
-    for number, step in enumerate(told):
+    for number, step in enumerate(page_steps):
         script += [f"echo '## {number}'", step.script]
-        if step.printed is not None:
-            script += [f"echo '## should be {number}'", f"cat <<END_OF_TEXT\n{step.printed}END_OF_TEXT"]
-    done = subprocess.run(
+        if step.output is not None:
+            script += [f"echo '## expected {number}'", f"cat <<END_OF_TEXT\n{step.output}END_OF_TEXT"]
+    process = subprocess.run(
         ["bash", "-c", "\n".join(script)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -100,62 +104,55 @@ def typed(told: Iterable[Step], lq: Lq, folder: Path) -> str:
         timeout=FIRST_EVER_S,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert process.returncode == 0, f"{process.stdout}\n{process.stderr}"
+    return process.stdout
 
 
 def _environment(home: Path) -> dict[str, str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("LQ_")}
     path = f"{BESIDE_PYTHON}:{os.environ['PATH']}"
-    return others | {
-        "LQ_HOME": str(home),
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_OFFLINE": "1",
-    }
+    return others | {"LQ_HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
-def require_alike(said: str) -> None:
-    """Check that commands whose output is shown on the page printed just that."""
-    shown = re.findall(r"^## (\d+)\n((?:(?!## ).*\n)*)## should be \1\n((?:(?!## ).*\n)*)", said, re.MULTILINE)
-    assert shown, "the page shows what a command prints"
-    for _, printed, should_be in shown:
-        assert printed == should_be
+def require_documented_output(printed: str) -> None:
+    """Check that each command whose output is on the page printed that output."""
+    outputs = re.findall(
+        r"^## (\d+)\n((?:(?!## ).*\n)*)## expected \1\n((?:(?!## ).*\n)*)", printed, flags=re.MULTILINE
+    )
+    assert outputs, "the page shows the output of no command"
+    for _, actual, expected in outputs:
+        assert actual == expected
 
 
-def test_the_first_job_of_the_readme_can_be_submitted_and_its_error_is_the_one_shown(lq: Lq, tmp_path: Path) -> None:
-    short = [step for step in steps(ROOT / "README.md") if "lq wait" not in step.script]
-    assert len(short) == len(list(steps(ROOT / "README.md"))) - 1
-    said = typed([*short, Step(script="lq submit --dry-run first.yaml")], lq, tmp_path)
-    assert said.splitlines()[-1] == "1 job, all right; nothing was queued"
-    require_alike(said)
+def test_readme_job_can_be_submitted(lq: Lq, tmp_path: Path) -> None:
+    all_steps = list(steps(README))
+    short = [step for step in all_steps if "lq wait" not in step.script]
+    assert len(short) == len(all_steps) - 1
+    printed = run([*short, Step(script="lq submit --dry-run first.yaml")], lq, tmp_path)
+    require_documented_output(printed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * FIRST_EVER_S)
-def test_what_the_readme_says_can_be_typed_to_the_end(lq: Lq, tmp_path: Path) -> None:
-    said = typed(steps(ROOT / "README.md"), lq, tmp_path)
-    assert "job 1 queued: first" in said
-    assert "done: completed: trained to its last iteration" in said
-    assert "/report/report.md" in said
-    require_alike(said)
+def test_readme_commands_run_to_the_end(lq: Lq, tmp_path: Path) -> None:
+    require_documented_output(run(steps(README), lq, tmp_path))
+    _require_success_and_report(lq)
 
 
 @pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.timeout(2 * FIRST_EVER_S)
-def test_the_tutorial_can_be_followed(lq: Lq, tmp_path: Path) -> None:
-    said = typed(steps(DOCS / "first-night.md"), lq, tmp_path)
-    assert "tonight: would run" in said
-    assert "done: completed: trained to its last iteration" in said
-    assert "/report/report.md" in said
+def test_tutorial_runs_to_the_end(lq: Lq, tmp_path: Path) -> None:
+    run(steps(TUTORIAL), lq, tmp_path)
+    _require_success_and_report(lq)
 
 
-def test_what_is_not_typed_still_stands_on_a_page() -> None:
-    pages = [ROOT / "README.md", DOCS / "first-night.md"]
-    first = {
-        block[2].splitlines()[0].partition("#")[0].strip()
-        for page in pages
-        for block in _BLOCK.finditer(page.read_text())
-    }
-    assert set(NOT_TYPED) <= first
+def _require_success_and_report(lq: Lq) -> None:
+    job = lq.json("show", "1")["job"]
+    assert (job["status"], job["reason"]) == ("succeeded", "completed")
+    assert (Path(job["job_dir"]) / "report" / "report.md").is_file()
+
+
+def test_blocks_not_run_are_on_a_page() -> None:
+    blocks = (block for page in (README, TUTORIAL) for block in BLOCK.finditer(page.read_text()))
+    assert set(NOT_RUN) <= {_command(block[2].splitlines()[0]) for block in blocks}
