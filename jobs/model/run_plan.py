@@ -82,6 +82,27 @@ class RunPlan:
         )
         return cls(stages=(stage,))
 
+    @property
+    def batch_size(self) -> int:
+        """Rows per iteration: the batch size of the job file, which the first stage has and no stage changes."""
+        return self.stages[0].batch_size
+
+    def example_of(self, iteration: int) -> int:
+        """Return the number of examples seen after an iteration."""
+        return iteration * self.batch_size
+
+    def iteration_of(self, example: int) -> int:
+        """Return the number of iterations completed after so many examples."""
+        return example // self.batch_size
+
+    def stage_at(self, iteration: int) -> Stage:
+        """Return the stage that trains the iteration after `iteration`."""
+        return self.stages[self.index_at(iteration)]
+
+    def index_at(self, iteration: int) -> int:
+        """Return the index of the stage that trains the iteration after `iteration`."""
+        return self.at(self.example_of(iteration))
+
     def at(self, example: int) -> int:
         """Return the index of the stage that holds after so many examples: the last decided that begins by then."""
         return max(index for index, stage in enumerate(self.stages) if stage.first_example <= example)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.loss.alarms import Finding
 from jobs.model.outcomes import Ending, Reason
+from jobs.model.run_plan import RunPlan
 from jobs.model.states import Status
 from jobs.policies import quarantine, rollback
 from jobs.policies.decision import Decision, History
@@ -100,7 +101,7 @@ def without_rows(ending: Ending, spec: JobSpec, history: History, found: Quarant
     ]
     back = max(points, key=lambda one: one.iteration, default=None)
     target, updates = (back.iteration, back.updates) if back is not None else (0, 0)
-    first = target * spec.batch_size
+    first = RunPlan(stages=tuple(history.stages)).example_of(target)
     stage = quarantine.stage_without(
         found, history.stages[-1], stages=history.stages, first_example=first, updates=updates
     )
@@ -121,7 +122,7 @@ def ended_early(ending: Ending, spec: JobSpec, history: History, found: Stop, no
 
     One more attempt finds itself at the end there, and does what is done at an end: the test set, the last word.
     """
-    first = found.iteration * spec.batch_size
+    first = RunPlan(stages=tuple(history.stages)).example_of(found.iteration)
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,

@@ -78,7 +78,7 @@ def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan)
     now = ordered[-1].iteration
     near = {fact.iteration for fact in ordered if is_point(fact.iteration, spec) and fact.iteration > now - reach(spec)}
     targets = {
-        stage.first_example // spec.batch_size
+        run_plan.iteration_of(stage.first_example)
         for stage in run_plan.stages
         if stage.rollback and stage.first_flag is not None and now < stage.first_flag + CLEAN_ITERATIONS
     }

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.loss.detector import Finding
-from jobs.model.run_plan import Stage
+from jobs.model.run_plan import RunPlan, Stage
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
@@ -128,7 +128,7 @@ def roll_back(
     step = escalation(finding, stages, spec, before=before)
     found = _target(step, finding, spec, stages, candidates)
     target = found.iteration if found is not None else 0
-    first = target * spec.batch_size
+    first = RunPlan(stages=tuple(stages)).example_of(target)
     updates = found.updates if found is not None else 0
     skipped = window(target, finding, batches_per_epoch)
     now = stages[-1]
@@ -178,8 +178,9 @@ def _target(
     if step == HARDEST and best is not None:
         return best
     if step > 1:
+        run_plan = RunPlan(stages=tuple(stages))
         last = next(stage for stage in reversed(stages) if stage.rollback)
-        further = [one for one in points if one.iteration * spec.batch_size < last.first_example]
+        further = [one for one in points if run_plan.example_of(one.iteration) < last.first_example]
         points = further or points
     return points[-1] if points else best
 

@@ -130,7 +130,7 @@ class RunHistory:
         if spec is None or not points:
             return
         run_plan = store.run_plan(job.id, spec)
-        stage = run_plan.stages[run_plan.at(max(0, points[-1].iteration - 1) * spec.batch_size)]
+        stage = run_plan.stage_at(max(0, points[-1].iteration - 1))
         key, speeds = fit_key(spec, stage), [point.it_s for point in points if point.it_s]
         peak = max(map(_peak, points))
         validations = [one.seconds for one in store.validations(job.id)]

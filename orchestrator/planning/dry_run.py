@@ -62,7 +62,7 @@ class Candidate:
     @property
     def stage(self) -> Stage:
         """The stage that holds where it begins or goes on."""
-        return self.run_plan.stages[self.run_plan.at(self.iteration * self.spec.batch_size)]
+        return self.run_plan.stage_at(self.iteration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def conclude(facts: Facts, series: Series, compared: Comparison, tested: Compari
         ruling=_ruling(facts, series, compared, found, guarded),
         phases=found,
         happenings=happened,
-        changes=changes(facts.stages, facts.settings.batch_size if facts.settings else None),
+        changes=changes(facts.stages),
         guilty=guilty(series.incidents),
         gains=tuple(_gains(series, compared, tested)),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.model.events import number
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.outcomes import Outcome
-from jobs.model.run_plan import Stage
+from jobs.model.run_plan import RunPlan, Stage
 from orchestrator.formatting.text import duration, times
 from orchestrator.report import phases as rules
 from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
@@ -147,19 +147,14 @@ def guilty(incidents: Sequence[Incident]) -> tuple[GuiltyRow, ...]:
     return tuple(GuiltyRow(place=place, loss=loss) for place, loss in ranked)
 
 
-def changes(stages: Sequence[Stage], batch_size: int | None) -> tuple[Change, ...]:
-    """Return where the run departed from what was requested.
-
-    Args:
-        stages: of the run plan; the first is what was requested.
-        batch_size: rows per iteration; None where that is not known.
-    """
-    if not stages:
-        return ()
-    rows = batch_size or stages[0].batch_size
+def changes(stages: Sequence[Stage]) -> tuple[Change, ...]:
+    """Return where the run departed from what was requested, which is the first stage."""
+    run_plan = RunPlan(stages=tuple(stages))
     return tuple(
         Change(
-            first_iteration=stage.first_example // rows, changes=differences(stages[0], stage), because=stage.because
+            first_iteration=run_plan.iteration_of(stage.first_example),
+            changes=differences(stages[0], stage),
+            because=stage.because,
         )
         for stage in stages[1:]
     )

@@ -117,7 +117,7 @@ def _from(checkpoint: Checkpoint, spec: JobSpec, run_plan: RunPlan) -> Stage:
     updates = int(checkpoint.state().get("updates", checkpoint.iteration // spec.grad_accumulation_steps))
     last = run_plan.stages[-1]
     return last.continued(
-        checkpoint.iteration * spec.batch_size,
+        run_plan.example_of(checkpoint.iteration),
         because=f"the user went back to iteration {checkpoint.iteration:,}",
         first_update=min(last.first_update, updates),  # else a climb of the learning rate would wait for its beginning
         ends=False,

@@ -128,7 +128,7 @@ def _history(
         crashes=store.crashes(job.id),
         reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
         stage=run_plan.stages[stage],
-        next_example=_next_example(job, spec, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
+        next_example=_next_example(job, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
         survived=health.survived,
         repeated_stage=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
         at_its_own_limit=(health.memory_share or 0.0) >= NEAR_THE_LIMIT,
@@ -149,10 +149,10 @@ def _candidates(loss_guard: LossGuard) -> list[Candidate]:
     return loss_guard.candidates()
 
 
-def _next_example(job: Job, spec: JobSpec, run_plan: RunPlan) -> int:
+def _next_example(job: Job, run_plan: RunPlan) -> int:
     """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
     checkpoint, _ = storage.newest_valid(JobDir(Path(job.job_dir)).checkpoints, run_plan)
-    return checkpoint.iteration * spec.batch_size if checkpoint is not None else 0
+    return run_plan.example_of(checkpoint.iteration) if checkpoint is not None else 0
 
 
 def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:

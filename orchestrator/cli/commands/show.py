@@ -265,10 +265,13 @@ def _run_plan(app: App, job: Job) -> None:
     from jobs.model.spec import JobSpec
 
     spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
-    requested = RunPlan.requested(spec).stages[0]
+    run_plan = RunPlan.requested(spec)
     _head("run plan: requested -> run, from iteration")
     for stage in stages:
-        _pair(f"{stage.first_example // spec.batch_size:,}", f"{differences(requested, stage)} ({stage.because})")
+        _pair(
+            f"{run_plan.iteration_of(stage.first_example):,}",
+            f"{differences(run_plan.stages[0], stage)} ({stage.because})",
+        )
 
 
 def _incidents(app: App, job: Job) -> None:

@@ -137,3 +137,11 @@ def test_where_a_stage_holds_its_own_states_are_on_the_run_plan(beginnings: tupl
     assert whole.leads_to(example, stage)
     until = whole.holds_until(example)
     assert until is None or whole.at(until - 1) == stage != whole.at(until)
+
+
+def test_positions_count_job_file_batches() -> None:
+    smaller = STAGE.continued(40, because="out_of_memory", batch_size=2, grad_accumulation_steps=2)
+    plan = RunPlan(stages=(STAGE, smaller))
+    assert (plan.example_of(15), plan.iteration_of(60), plan.iteration_of(63)) == (60, 15, 15)
+    assert [plan.index_at(iteration) for iteration in (0, 9, 10)] == [0, 0, 1]
+    assert plan.stage_at(10) == smaller
