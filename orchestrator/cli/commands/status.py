@@ -39,7 +39,7 @@ group_option = click.option(
 def status(every: bool, group_name: str | None, watched: bool, as_json: bool) -> int:
     """Show the night at a glance: what runs, what is to come, and the last jobs that ended with their verdict."""
     if watched:
-        from orchestrator.cli.commands.watch import watching
+        from orchestrator.cli.views.watch import watching
 
         if as_json:
             raise click.UsageError("--watch draws on a terminal, and --json is for machines; name one of them")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.commands.notify import undelivered
 from orchestrator.cli.views.group import Group
+from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import Waiting, waiting_in

@@ -191,7 +191,7 @@ def test_a_time_is_so_long_ago_the_last_such_hour_or_a_moment(text: str, before_
 
 
 def test_a_followed_log_goes_on_where_the_tail_ended(home: Home, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.cli.commands.logs import batches
+    from orchestrator.cli.views.job_log import batches
 
     monkeypatch.setenv("LQ_HOME", str(home.path))
     with App.of_this_user() as app:
