@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.model.run_plan import Stage
-from jobs.model.spec import JobSpec
+
+if TYPE_CHECKING:
+    from jobs.model.spec import JobSpec
 
 KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "optimizer")
 """Keys of a job file that `key_of` looks at beside those of the stage."""

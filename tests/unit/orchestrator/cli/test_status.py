@@ -157,7 +157,7 @@ def test_status_waits_for_no_library_it_does_not_need(home: Home) -> None:
 
 
 def test_the_worker_never_loads_the_trainer(tmp_path: Path) -> None:
-    modules = "worker.main, worker.control, submission.submit, notify.apprise_sender, notify.messages, core.app"
+    modules = "worker.main, worker.control, submission.submit, notify.apprise_sender, notify.messages, core.huey_queue"
     imports = "".join(f"import orchestrator.{module}\n" for module in modules.split(", "))
     found = imported_by(imports + "import workers.process.supervisor, workers.checkpoints.adapters", tmp_path)
     assert {"huey", "sqlalchemy"} <= found
