@@ -8,9 +8,8 @@ import click
 
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
+from orchestrator.cli.param_types import TIME_FORMATS, JobRef, Since
 from orchestrator.cli.views.job_log import Wanted, as_it_stands, as_told, batches, print_all
-from orchestrator.cli.views.job_words import JobWord
-from orchestrator.cli.views.since import FORMS, Since
 from workers.files.atomic import older_log
 from workers.files.job_dir import JobDir
 
@@ -19,13 +18,13 @@ from workers.files.job_dir import JobDir
 @home_access.job_id_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; across attempts.")
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines, and what follows.")
-@click.option("--since", type=Since(), metavar="TIME", help=f"Only what was told since then: {FORMS}.")
+@click.option("--since", type=Since(), metavar="TIME", help=f"Only what was told since then: {TIME_FORMATS}.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only what attempt N said.")
 @click.option("--raw", is_flag=True, help="The lines as they stand in events.jsonl.")
 @click.option("--output", "own_output", is_flag=True, help="The trainer's own stdout and stderr instead.")
 @json_option
 def logs(
-    job_id: JobWord,
+    job_id: JobRef,
     follow: bool,
     tail: int | None,
     since: float | None,

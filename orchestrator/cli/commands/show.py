@@ -13,8 +13,8 @@ from jobs.model.job import Job
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.status import entry, sight_of
 from orchestrator.cli.output import json_option
+from orchestrator.cli.param_types import JobRef
 from orchestrator.cli.views.job import print_job
-from orchestrator.cli.views.job_words import JobWord
 from orchestrator.cli.views.waiting import waiting_turns
 from orchestrator.core.app import App
 
@@ -23,7 +23,7 @@ from orchestrator.core.app import App
 @home_access.job_id_argument
 @click.option("--output", "whole_output", is_flag=True, help="All that is kept of what dead trainers wrote last.")
 @json_option
-def show(job_id: JobWord, whole_output: bool, as_json: bool) -> None:
+def show(job_id: JobRef, whole_output: bool, as_json: bool) -> None:
     """Show everything about job ID: verdict, attempts, losses, checkpoints, incidents, messages, what to do next."""
     with home_access.opened() as app:
         job = home_access.one_job(app, job_id)

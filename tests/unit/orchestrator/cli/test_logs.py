@@ -15,10 +15,10 @@ from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident, Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from orchestrator.cli.param_types import parse_time
 from orchestrator.cli.verbs import run
 from orchestrator.cli.views.job_log import AttemptRunner
 from orchestrator.cli.views.live import follow
-from orchestrator.cli.views.since import moment_of
 from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
 
@@ -187,7 +187,7 @@ NOON = datetime(2026, 5, 4, 12, 0).astimezone().timestamp()
     ],
 )
 def test_a_time_is_so_long_ago_the_last_such_hour_or_a_moment(text: str, before_noon_s: float) -> None:
-    assert moment_of(text, NOON) == pytest.approx(NOON - before_noon_s)
+    assert parse_time(text, NOON) == pytest.approx(NOON - before_noon_s)
 
 
 def test_a_followed_log_goes_on_where_the_tail_ended(home: Home, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
