@@ -9,7 +9,7 @@ import click
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import TIME_FORMATS, JobRef, Since
-from orchestrator.cli.views.job_log import Wanted, as_it_stands, as_told, batches, print_all
+from orchestrator.cli.views.job_log import LogFilter, as_it_stands, as_told, batches, print_all
 from workers.files.atomic import older_log
 from workers.files.job_dir import JobDir
 
@@ -34,7 +34,7 @@ def logs(
     as_json: bool,
 ) -> None:
     """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
-    wanted = Wanted(since=since, attempt=attempt)
+    wanted = LogFilter(since=since, attempt=attempt)
     if own_output and (follow or raw or as_json or not wanted.all):
         raise click.UsageError("--output is text of the trainer's, without times; of the others it takes only --tail")
     with home_access.opened() as app:

@@ -11,7 +11,7 @@ import click
 
 from jobs.model.job import Job
 from orchestrator.cli import home_access, output
-from orchestrator.cli.commands.status import entry, sight_of
+from orchestrator.cli.commands.status import details_of, entry
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
 from orchestrator.cli.views.job import print_job
@@ -38,7 +38,7 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
     more = {"detail": job.detail, "submitted_at": job.submitted_at, "cleaned_at": job.cleaned_at}
     turn = waiting_turns(app, [job]).get(job.id)
     return {
-        "job": entry(job, turn, sight=sight_of(app, job), now=time.time()) | more,
+        "job": entry(job, turn, details=details_of(app, job), now=time.time()) | more,
         "spec": json.loads(store.spec_json(job.id)),
         "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
         "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],

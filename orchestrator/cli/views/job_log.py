@@ -30,7 +30,7 @@ LOOK_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Line:
+class LogLine:
     """A line of events.jsonl."""
 
     raw: bytes
@@ -38,7 +38,7 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
+class LogFilter:
     """Which lines of a log are wanted."""
 
     since: float | None  # unix seconds
@@ -55,7 +55,7 @@ class Wanted:
         return soon and (self.attempt is None or one.attempt == self.attempt)
 
 
-EVERYTHING = Wanted(since=None, attempt=None)
+EVERYTHING = LogFilter(since=None, attempt=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Told:
     style: str  # orchestrator/cli/views/terminal.py
 
 
-class AttemptRunner:
+class JobLog:
     """A job's story from its beginning.
 
     What a trainer warns of is an event of its own and, as soon as the worker has read that, an incident of the same
@@ -110,11 +110,11 @@ class AttemptRunner:
                 yield Told(of=one, text=incident_line(one), style=style_of_incident(one))
 
 
-Tell = Callable[[Sequence[Line]], Iterator[str]]
+Tell = Callable[[Sequence[LogLine]], Iterator[str]]
 """Makes of lines, in order, what is printed; of no lines what there is to say when all are read."""
 
 
-def print_all(found: Iterator[list[Line]], tell: Tell, tail: int | None = None) -> None:
+def print_all(found: Iterator[list[LogLine]], tell: Tell, tail: int | None = None) -> None:
     """Print what is told; of what is there already the last lines only.
 
     Args:
@@ -136,10 +136,10 @@ def print_all(found: Iterator[list[Line]], tell: Tell, tail: int | None = None) 
             last = None
 
 
-def as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
+def as_it_stands(wanted: LogFilter, *, raw: bool) -> Tell:
     """Tell the lines as they are; raw ones even where they are no events."""
 
-    def tell(lines: Sequence[Line]) -> Iterator[str]:
+    def tell(lines: Sequence[LogLine]) -> Iterator[str]:
         for one in lines:
             if one.event is None:
                 if raw and wanted.all:
@@ -150,11 +150,11 @@ def as_it_stands(wanted: Wanted, *, raw: bool) -> Tell:
     return tell
 
 
-def as_told(app: App, job_id: int, wanted: Wanted = EVERYTHING) -> Tell:
+def as_told(app: App, job_id: int, wanted: LogFilter = EVERYTHING) -> Tell:
     """Tell in words, and between what the trainer says what lq saw and decided."""
-    paper, story = Paper.of(sys.stdout), AttemptRunner(app, job_id)
+    paper, story = Paper.of(sys.stdout), JobLog(app, job_id)
 
-    def tell(lines: Sequence[Line]) -> Iterator[str]:
+    def tell(lines: Sequence[LogLine]) -> Iterator[str]:
         events = (one.event for one in lines if one.event is not None)
         for told in chain.from_iterable(map(story.of, events)) if lines else story.so_far():
             if wanted.takes(told.of):
@@ -163,7 +163,7 @@ def as_told(app: App, job_id: int, wanted: Wanted = EVERYTHING) -> Tell:
     return tell
 
 
-def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[Line]]:
+def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
     """Yield the lines of a job's log as they are read, none each time all that is there was read.
 
     Args:
@@ -186,10 +186,10 @@ def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[Line]]:
             bell.wait(LOOK_S)
 
 
-def _line(raw: bytes) -> Line:
+def _line(raw: bytes) -> LogLine:
     with suppress(EventInvalid):
-        return Line(raw=raw, event=from_line(raw))
-    return Line(raw=raw, event=None)
+        return LogLine(raw=raw, event=from_line(raw))
+    return LogLine(raw=raw, event=None)
 
 
 def _bell_of(path: Path) -> FileWatch:

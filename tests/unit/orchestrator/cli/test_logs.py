@@ -17,7 +17,7 @@ from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.cli.param_types import parse_time
 from orchestrator.cli.verbs import run
-from orchestrator.cli.views.job_log import AttemptRunner
+from orchestrator.cli.views.job_log import JobLog
 from orchestrator.cli.views.live import follow
 from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
@@ -83,7 +83,7 @@ def test_what_lq_decided_stands_between_the_attempts_and_nothing_is_told_twice(l
 
 
 def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job, app: App) -> None:
-    story = AttemptRunner(app, job.id)
+    story = JobLog(app, job.id)
     begun, warned = from_line(LINES[0]), from_line(LINES[1])
     told = [*story.of(begun), *story.so_far(), *story.of(warned), *story.so_far()]
     assert words("\n".join(one.text for one in told)) == [
@@ -96,7 +96,7 @@ def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job,
 def test_what_was_decided_at_one_moment_is_all_told(home: Home, job: Job, app: App) -> None:
     for code in ("spike", "divergence"):
         home.store.add_incident(Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={}))
-    told = [one.text for one in AttemptRunner(app, job.id).so_far()]
+    told = [one.text for one in JobLog(app, job.id).so_far()]
     assert words("\n".join(told))[-2:] == ["2  lq        spike: so", "2  lq        divergence: so"]
 
 
