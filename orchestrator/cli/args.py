@@ -17,7 +17,7 @@ from jobs.model.errors import NoSuchJob, NotAllowed
 from jobs.model.job import Job
 from jobs.model.states import Status
 from orchestrator.cli import home_access
-from orchestrator.cli.views.job_words import SOME_JOBS, JobWord
+from orchestrator.cli.param_types import SOME_JOBS, JobRef
 from orchestrator.core.app import App
 
 GROUP, ALL, FAILED = "--group", "--all", "--failed"
@@ -33,7 +33,7 @@ _HELP = {
 class Choice:
     """The jobs somebody means, not looked up yet."""
 
-    words: tuple[JobWord, ...] = ()
+    words: tuple[JobRef, ...] = ()
     group: str | None = None
     every: bool = False
     failed: bool = False
@@ -67,7 +67,7 @@ def takes_jobs(
         @functools.wraps(command)
         def with_choice(
             *,
-            job_words: tuple[JobWord, ...],
+            job_words: tuple[JobRef, ...],
             group: str | None = None,
             every: bool = False,
             failed: bool = False,
@@ -135,7 +135,7 @@ def jobs_to_look_at(app: App, choice: Choice) -> list[Job]:
     return jobs_of(app, choice, none="no job{of} has failed", or_else="--group NAME, --failed or --all")
 
 
-def _between(app: App, word: JobWord) -> list[Job]:
+def _between(app: App, word: JobRef) -> list[Job]:
     """Return the jobs of a range; ids nobody has are passed over, unless there is none at all."""
     first, last = word.first or 1, min(word.last or 1, home_access.LARGEST_ID)
     found = app.store.jobs_between(first, last) if home_access.has_store(app) and first <= last else []

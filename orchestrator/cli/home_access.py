@@ -14,7 +14,7 @@ import click
 from jobs.model.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.model.job import Job
 from jobs.model.states import ENDED
-from orchestrator.cli.views.job_words import ONE_JOB, JobWord
+from orchestrator.cli.param_types import ONE_JOB, JobRef
 from orchestrator.core.app import App
 from orchestrator.formatting import compact
 from orchestrator.worker import control
@@ -77,7 +77,7 @@ def all_jobs(app: App, *, every: bool = False) -> list[Job]:
     return app.store.jobs(all_jobs=every) if has_store(app) else []
 
 
-def one_job(app: App, asked: int | JobWord) -> Job:
+def one_job(app: App, asked: int | JobRef) -> Job:
     """Return the job of an id or a name; what looks like a number is an id first.
 
     Args:
@@ -92,7 +92,7 @@ def one_job(app: App, asked: int | JobWord) -> Job:
         raise NoSuchJob(f"no job {asked}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
     number, name = (asked, str(asked)) if isinstance(asked, int) else (asked.first, asked.text)
     found = app.store.jobs_between(number, number) if number is not None and number <= LARGEST_ID else []
-    found = found or (app.store.jobs_named(name) if isinstance(asked, JobWord) else [])
+    found = found or (app.store.jobs_named(name) if isinstance(asked, JobRef) else [])
     if not found:
         raise NoSuchJob(f"no job {asked}; see: lq status --all" if number is not None else _nobody(app, name))
     live = [job for job in found if job.status not in ENDED]

@@ -69,9 +69,10 @@ def clock(moment: float | None) -> str:
     return time.strftime(form, local)
 
 
-def ahead(moment: float) -> str:
+def ahead(moment: float, now: float | None = None) -> str:
     """Return a local time to come as a person says it: at 22:00, tomorrow at 07:30, on Fri 27 Nov at 22:00."""
-    then, today = datetime.fromtimestamp(moment).astimezone(), datetime.now().astimezone()
+    then = datetime.fromtimestamp(moment).astimezone()
+    today = datetime.fromtimestamp(time.time() if now is None else now).astimezone()
     days = (then.date() - today.date()).days
     if days not in (0, 1):
         return f"on {then:%a} {then.day} {then:%b} at {then:%H:%M}"

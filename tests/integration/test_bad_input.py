@@ -247,7 +247,7 @@ def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
         (["compare", "1"], r"name two jobs or more"),
         (["cancel"], r"name a job, or --group NAME, or --all; see: lq cancel"),
         (["retry"], r"name a job, or --group NAME, --failed or --all; see: lq retry"),
-        (["show", "0"], r"0 is no job: ids begin at 1; see: lq show --help"),
+        (["show", "0"], r"0 is not a job id: ids begin at 1; see: lq show --help"),
         (["hold", "7-3"], r"7-3 runs backwards; write 3-7; see: lq hold --help"),
         (["show", "1", "2"], r"got unexpected extra argument \(2\)"),
         (["wait", "--timeout", "soon"], r"'soon' is not a valid number of seconds"),

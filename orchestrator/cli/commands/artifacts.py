@@ -24,7 +24,7 @@ from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts import weights as afterwards
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.job_words import JobWord
+from orchestrator.cli.param_types import JobRef
 from orchestrator.formatting import compact
 from orchestrator.formatting import text as wording
 from orchestrator.scheduling import device_lock
@@ -94,7 +94,7 @@ def _tuned(app: App, job: Job, *, base: bool) -> Tuned:
 )
 @beside_options
 @mlx_options
-def chat(job_id: JobWord, base: bool, idle_s: float, anyway: bool, queue: bool, options: Sequence[str]) -> None:
+def chat(job_id: JobRef, base: bool, idle_s: float, anyway: bool, queue: bool, options: Sequence[str]) -> None:
     """Chat with a job's model and its best adapter, in MLX-LM's chat.
 
     No job starts meanwhile; so it ends itself where one waits and nobody types. What stands after --
@@ -154,7 +154,7 @@ def _last_typed() -> float:
 @json_option
 @mlx_options
 def generate(
-    job_id: JobWord,
+    job_id: JobRef,
     prompt: str | None,
     max_tokens: int | None,
     base: bool,
@@ -270,7 +270,7 @@ def _generated(tuned: Tuned, asked: str, answer: str, figures: dict[str, str]) -
 @json_option
 @mlx_options
 def fuse(
-    job_id: JobWord,
+    job_id: JobRef,
     save_path: Path | None,
     force: bool,
     anyway: bool,
@@ -351,7 +351,7 @@ class _Which(click.ParamType[str | int]):
 @click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="Another folder with a test.jsonl.")
 @beside_options
 @json_option
-def test(job_id: JobWord, which: str | int, data: Path | None, anyway: bool, queue: bool, as_json: bool) -> None:
+def test(job_id: JobRef, which: str | int, data: Path | None, anyway: bool, queue: bool, as_json: bool) -> None:
     """Measure a job's weights on its test.jsonl: loss and perplexity with 95 % intervals, over every row."""
     from orchestrator.artifacts import evaluate
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
-import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +15,13 @@ from jobs.model.states import Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
-from orchestrator.formatting import compact
-from orchestrator.formatting.text import duration
+from orchestrator.cli.views.check import announce, cautions_of, print_finding, print_if_moved, print_total
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
-    from orchestrator.planning.dry_run import Candidate, Finding, Hours
+    from orchestrator.planning.dry_run import Finding, Hours
 
-WIDTH = 80
 TIMEOUT_S = 1800.0
-_LABEL = 9
-_UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-BREAK SPACE}"
 
 
 @click.command()
@@ -78,11 +71,11 @@ def check(
         begins_at, slots = _begins_at(app), app.settings().slots
         findings: list[Finding] = []
         for candidate in candidates:
-            _announce(candidate)
+            announce(candidate)
             findings.append(dry_run.rehearsed(app, candidate, timeout_s=timeout_s))
             if not as_json:
                 hours = dry_run.timetable(findings, begins_at=max(begins_at, time.time()), slots=slots)
-                _tell(app, findings[-1], hours[-1])
+                print_finding(app, findings[-1], hours[-1])
         begins_at = max(begins_at, time.time())
         hours = dry_run.timetable(findings, begins_at=begins_at, slots=slots)
         if as_json:
@@ -90,8 +83,8 @@ def check(
         else:
             for place, (found, now) in enumerate(zip(findings, hours, strict=True), start=1):
                 before = dry_run.timetable(findings[:place], begins_at=begins_at, slots=slots)[-1]
-                _tell_if_moved(found, before, now)
-            _tell_sum(findings, hours, slots=slots, whole_queue=whole_queue)
+                print_if_moved(found, before, now)
+            print_total(findings, hours, slots=slots, whole_queue=whole_queue)
     _require_good(findings)
 
 
@@ -99,167 +92,6 @@ def _begins_at(app: App) -> float:
     """Return when the machine will be free, as far as the jobs that train now tell; unix seconds."""
     training = (job for job in home_access.all_jobs(app) if job.status is Status.RUNNING)
     return time.time() + sum(job.eta_seconds or 0.0 for job in training)
-
-
-def _announce(candidate: Candidate) -> None:
-    """Say what is being waited for, to a person only."""
-    if sys.stderr.isatty():
-        click.echo(f"rehearsing {candidate.name} …", err=True)
-
-
-# --- for a person ---
-
-
-def _tell(app: App, found: Finding, hours: Hours) -> None:
-    candidate = found.candidate
-    held = ", held" if candidate.job is not None and candidate.job.status is Status.HELD else ""
-    click.echo(f"{_who(candidate)}: {'would run' if found.ok else 'WOULD FAIL'}{held}")
-    for label, text in _lines(app, found, hours):
-        _print(label, text)
-    click.echo()
-
-
-def _who(candidate: Candidate) -> str:
-    return f"job {candidate.job.id} {candidate.name}" if candidate.job is not None else candidate.name
-
-
-def _print(label: str, text: str) -> None:
-    """Print a line with its label, wrapped below itself; a number stays with its unit."""
-    indent = " " * (2 + _LABEL)
-    text = _UNIT.sub(_KEPT, text)
-    lines = textwrap.wrap(text, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
-    for place, line in enumerate(lines):
-        click.echo(f"  {label if place == 0 else '':<{_LABEL}}{line.replace(_KEPT, ' ')}")
-
-
-def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
-    for failure in found.failures:
-        yield "FAILS", failure.text
-    if found.peak_bytes is not None:
-        yield "memory", _memory(found)
-    if found.tried is not None and found.forecast is not None:
-        yield "speed", _speed(found)
-        yield "time", _time(found)
-        yield "done", _done(hours, found)
-    yield "disk", _disk(app, found)
-    if found.data is not None:
-        yield "data", _data(found)
-    for text in found.candidate.notes:
-        if text != "no validation set":  # one of the warnings too
-            yield "note", text
-    for caution in _cautions(found, hours):
-        yield "warning", caution["text"]
-
-
-def _memory(found: Finding) -> str:
-    assert found.peak_bytes is not None
-    if not found.limit_bytes:
-        return f"{compact.size(found.peak_bytes)} at its peak"
-    share, limit = found.peak_bytes / found.limit_bytes, found.candidate.spec.lq.memory.limit
-    of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{compact.size(found.peak_bytes)} at its peak, {share:.0%} of {compact.size(found.limit_bytes)} ({of})"
-
-
-def _speed(found: Finding) -> str:
-    assert found.tried is not None
-    tried = found.tried
-    timed = tried.updates - 1
-    timed_words = "1 update" if timed == 1 else f"{timed} updates"
-    return (
-        f"{compact.speed(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
-        f"{duration(tried.first_update_s)}"
-    )
-
-
-def _time(found: Finding) -> str:
-    assert found.forecast is not None
-    forecast = found.forecast
-    parts = [
-        f"{forecast.iterations:,} iterations {duration(forecast.train_s)}",
-        f"{forecast.validations:,} validations {duration(forecast.validation_s)}",
-        f"{forecast.checkpoints:,} checkpoints {duration(forecast.checkpoint_s)}",
-        f"{'start' if forecast.starts == 1 else f'{forecast.starts:,} starts'} {duration(forecast.start_s)}",
-        *([f"tests {duration(forecast.test_s)}"] if forecast.test_s else []),
-    ]
-    return f"{duration(forecast.total_s)}: {', '.join(parts)}"
-
-
-def _done(hours: Hours, found: Finding) -> str:
-    if hours.ends_at is None or hours.begins_at is None:
-        return "not within a year"
-    begins = "if it begins now" if hours.begins_at - time.time() < 60 else f"if it begins {_hour(hours.begins_at)}"
-    window = f", in its window {found.candidate.spec.lq.window}" if found.candidate.spec.lq.window else ""
-    due = f"; due {_hour(hours.due_at)}" if hours.due_at is not None else ""
-    return f"{_hour(hours.ends_at)}, {begins}{window}{due}"
-
-
-def _disk(app: App, found: Finding) -> str:
-    from orchestrator.estimation import disk as budget
-
-    need = found.candidate.need
-    whole = f"{compact.size(need.total)} at most of {compact.size(budget.free_for(app))} that are free"
-    written = found.tried.checkpoint_bytes if found.tried is not None else None
-    if written is None:
-        return whole
-    return f"{whole}; a checkpoint of {compact.size(written)} was written and verified"
-
-
-def _data(found: Finding) -> str:
-    assert found.data is not None
-    data = found.data
-    padding = f", padding {data.padding_share:.0%}" if data.padding_share is not None else ""
-    cut = f"{data.truncated:,} cut" if data.truncated else "none cut"
-    return (
-        f"{data.rows:,} rows, {cut}{padding}; {data.valid_rows:,} to validate; "
-        f"{data.epochs(found.candidate.spec):.3g} epochs"
-    )
-
-
-def _tell_if_moved(found: Finding, before: Hours, now: Hours) -> None:
-    """Say it where a job is done later than was told before those behind it were known, one of which trains first."""
-    if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
-        hour = _hour(now.ends_at)
-        click.echo(f"{_who(found.candidate)}: done {hour}, later than told above: a job behind it may begin sooner")
-
-
-def _tell_sum(findings: Sequence[Finding], hours: Sequence[Hours], *, slots: int, whole_queue: bool) -> None:
-    if not findings:
-        click.echo("nothing waits in the queue")
-        return
-    if len(findings) < 2 and not whole_queue:
-        return
-    counted = [hour for one, hour in zip(findings, hours, strict=True) if one.counts and hour.ends_at is not None]
-    ends = max((hour.ends_at for hour in counted if hour.ends_at is not None), default=None)
-    total = sum(one.forecast.total_s for one in findings if one.counts and one.forecast is not None)
-    left_out = len(findings) - len(counted)
-    without = f"; without {left_out} that would fail or {'is' if left_out == 1 else 'are'} held" if left_out else ""
-    if ends is None:
-        click.echo("none of them would run")
-        return
-    order = "one after the other" if slots == 1 else f"up to {slots} at a time"
-    jobs = "1 job" if len(counted) == 1 else f"{len(counted)} jobs, {order}"
-    click.echo(f"{jobs}: {duration(total)}, all done {_hour(ends)}{without}")
-
-
-def _hour(moment: float) -> str:
-    """Return an hour, with the day where it is not today."""
-    local = time.localtime(moment)
-    today = time.localtime()[:3] == local[:3]
-    return time.strftime("%H:%M" if today else "%a %d %b %H:%M", local)
-
-
-# --- for machines ---
-
-
-def _cautions(found: Finding, hours: Hours) -> list[dict[str, str]]:
-    from jobs.estimates import cautions
-
-    late = (
-        cautions.of_time(hours.ends_at, hours.due_at, ends=_hour(hours.ends_at), due=_hour(hours.due_at or 0.0))
-        if hours.ends_at is not None
-        else []
-    )
-    return [{"code": one.code, "text": one.text} for one in (*found.cautions, *late)]
 
 
 def _content(app: App, findings: Sequence[Finding], hours: Sequence[Hours]) -> dict[str, Any]:
@@ -282,7 +114,7 @@ def _entry(app: App, found: Finding, hours: Hours) -> dict[str, Any]:
         "file": candidate.file,
         "ok": found.ok,
         "failures": [{"code": one.code, "text": one.text} for one in found.failures],
-        "warnings": _cautions(found, hours),
+        "warnings": cautions_of(found, hours),
         "notes": list(candidate.notes),
         "memory": {"peak_bytes": found.peak_bytes, "limit_bytes": found.limit_bytes},
         "speed": None

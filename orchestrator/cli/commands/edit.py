@@ -19,7 +19,7 @@ import click
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import Voice, takes_voice
-from orchestrator.cli.views.job_words import JobWord
+from orchestrator.cli.param_types import JobRef
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -34,7 +34,7 @@ _USUAL = ("sensible-editor", "nano", "vim", "vi")
 @home_access.job_id_argument
 @click.option("--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now.")
 @takes_voice
-def edit(job_id: JobWord, overwrite: bool, voice: Voice) -> None:
+def edit(job_id: JobRef, overwrite: bool, voice: Voice) -> None:
     """Open the settings of job ID, which has not begun, in $VISUAL or $EDITOR, and take what is saved.
 
     It is checked as by lq submit; a text with a mistake changes nothing and is kept. The job does not start meanwhile.

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from jobs.model.job import Message
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
+from orchestrator.cli.views.messages import missed_line, undelivered
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
 
 if TYPE_CHECKING:
     from configs.settings import NotifySettings
-
-WEEK_S = 7 * 24 * 3600.0
-"""Messages that were given up are spoken of so long."""
 
 
 @click.group()
@@ -65,33 +60,6 @@ def _hours(settings: NotifySettings) -> list[str]:
         *([f"quiet: {settings.quiet}; only what is urgent is sent then"] if settings.quiet is not None else []),
         *(["ping: every minute in which a worker lives"] if settings.ping is not None else []),
     ]
-
-
-def undelivered(app: App) -> list[Message]:
-    """Return the messages that a service has refused so far, and those given up within a week."""
-    if not home_access.has_store(app):
-        return []
-    found = app.store.undelivered(time.time() - WEEK_S)
-    return [one for one in found if one.settled is not None or any(service.tries for service in one.services)]
-
-
-def missed_line(message: Message) -> str:
-    """Say which message which services did not get, and what becomes of it."""
-    about = f" of job {message.job_id}" if message.job_id is not None else ""
-    return f"not delivered: {message.event}{about}, {compact.clock(message.created_at)}: {fate(message)}"
-
-
-def fate(message: Message) -> str:
-    """Say what became of a message, service by service."""
-    results = ", ".join(f"{one.service} {one.last_result}" for one in message.services)
-    words = {
-        "delivered": "delivered",
-        "gave_up": "given up after a day",
-        "folded": "told with another message",
-        "nobody": "nobody listens",
-        None: f"open, next try {compact.clock(message.next_try_at)}",
-    }
-    return f"{words.get(message.settled, message.settled)}: {results or 'not tried'}"
 
 
 def _nobody(app: App) -> str:

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import home_access
 from orchestrator.cli.output import json_option, note
-from orchestrator.cli.views.job_words import JobWord
+from orchestrator.cli.param_types import JobRef
 
 FORMATS = {"md": "report.md", "html": "report.html", "json": "report.json"}
 
@@ -19,7 +19,7 @@ FORMATS = {"md": "report.md", "html": "report.html", "json": "report.json"}
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Which file to name: md where not given.")
 @click.option("--open", "shown", is_flag=True, help="Show it, as HTML where no format is given.")
 @json_option
-def report(job_id: JobWord, form: str | None, shown: bool, as_json: bool) -> None:
+def report(job_id: JobRef, form: str | None, shown: bool, as_json: bool) -> None:
     """Write the report of job ID anew, from what is known now, and say where it is; --json prints it."""
     with home_access.opened() as app:
         job = home_access.one_job(app, job_id)

@@ -12,7 +12,7 @@ from jobs.model.job import Job
 from jobs.model.states import Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.snapshot import Glance, Sight, Verdicts, look, sights_of
+from orchestrator.cli.views.snapshot import JobDetails, Snapshot, VerdictCache, job_details, take_snapshot
 from orchestrator.cli.views.status import page, still_tried
 from orchestrator.cli.views.terminal import Paper
 from workers.system.processes import is_alive
@@ -39,45 +39,51 @@ group_option = click.option(
 def status(every: bool, group_name: str | None, watched: bool, as_json: bool) -> int:
     """Show the night at a glance: what runs, what is to come, and the last jobs that ended with their verdict."""
     if watched:
-        from orchestrator.cli.commands.watch import watching
+        from orchestrator.cli.views.watch import watching
 
         if as_json:
             raise click.UsageError("--watch draws on a terminal, and --json is for machines; name one of them")
         return watching(every=every, group=group_name)
     with home_access.opened() as app:
-        seen = look(app, every=every, group=group_name)
+        snapshot = take_snapshot(app, every=every, group=group_name)
         if as_json:
-            output.print_json(content_of(seen))
+            output.print_json(content_of(snapshot))
         else:
-            click.echo("\n".join(page(seen, Paper.of(sys.stdout))), color=True)
+            click.echo("\n".join(page(snapshot, Paper.of(sys.stdout))), color=True)
     return 0
 
 
-def content_of(seen: Glance) -> dict[str, Any]:
+def content_of(snapshot: Snapshot) -> dict[str, Any]:
     """Return what `lq status --json` prints."""
-    missed = still_tried(seen.missed)
-    started = None if seen.worker is None else seen.worker.get("started_at")
+    missed = still_tried(snapshot.undelivered)
+    started = None if snapshot.worker is None else snapshot.worker.get("started_at")
     return {
-        "worker": {"alive": seen.worker is not None, "pid": seen.pid, "started_at": started},
-        "machine": seen.machine.entry,
-        "queue": {"paused": seen.queue.paused_at is not None, "because": seen.queue.because},
-        "messages": {"waiting": missed, "gave_up": len(seen.missed) - missed},
-        "inbox": {"waiting": seen.dropped.files, "because": seen.dropped.because},
+        "worker": {"alive": snapshot.worker is not None, "pid": snapshot.pid, "started_at": started},
+        "machine": snapshot.machine.entry,
+        "queue": {"paused": snapshot.queue.paused_at is not None, "because": snapshot.queue.because},
+        "messages": {"waiting": missed, "gave_up": len(snapshot.undelivered) - missed},
+        "inbox": {"waiting": snapshot.inbox.files, "because": snapshot.inbox.because},
         "jobs": [
-            entry(job, seen.turns.get(job.id), seen.placed.get(job.id), seen.sights.get(job.id), now=seen.now)
-            | (seen.group.entry(place) if seen.group is not None else {})
-            for place, job in enumerate(seen.jobs)
+            entry(
+                job,
+                snapshot.turns.get(job.id),
+                snapshot.forecasts.get(job.id),
+                snapshot.details.get(job.id),
+                now=snapshot.now,
+            )
+            | (snapshot.group.entry(place) if snapshot.group is not None else {})
+            for place, job in enumerate(snapshot.jobs)
         ],
     }
 
 
-def sight_of(app: App, job: Job) -> Sight:
+def details_of(app: App, job: Job) -> JobDetails:
     """Return what is seen of one job."""
-    return sights_of(app, [job], Verdicts())[job.id]
+    return job_details(app, [job], VerdictCache())[job.id]
 
 
 def entry(
-    job: Job, turn: Turn | None, placed: Placed | None = None, sight: Sight | None = None, *, now: float
+    job: Job, turn: Turn | None, placed: Placed | None = None, details: JobDetails | None = None, *, now: float
 ) -> dict[str, Any]:
     """Return a job as `lq status --json` gives it.
 
@@ -85,7 +91,7 @@ def entry(
         job: the job.
         turn: what keeps it from training; None where it does not wait for its turn.
         placed: when it will start and end, as far as that is known.
-        sight: what else is seen of it.
+        details: what else is seen of it.
         now: unix seconds.
     """
     starts = placed.start if placed is not None and turn is not None else None
@@ -110,20 +116,20 @@ def entry(
         "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
         "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,
-        **_seen(job, sight or Sight()),
+        **_seen(job, details or JobDetails()),
     }
 
 
-def _seen(job: Job, sight: Sight) -> dict[str, Any]:
-    last, newest = sight.recent[-1] if sight.recent else None, sight.newest
+def _seen(job: Job, details: JobDetails) -> dict[str, Any]:
+    last, newest = details.recent[-1] if details.recent else None, details.newest
     memory = ("footprint_bytes", "peak_bytes", "limit_bytes")
     return {
-        "verdict": sight.verdict,
-        "best_val_loss": sight.best.loss if sight.best is not None else None,
-        "best_val_iteration": sight.best.iteration if sight.best is not None else None,
-        "phase": sight.life.phase if sight.life is not None else None,
+        "verdict": details.verdict,
+        "best_val_loss": details.best.loss if details.best is not None else None,
+        "best_val_iteration": details.best.iteration if details.best is not None else None,
+        "phase": details.life.phase if details.life is not None else None,
         "memory": {name: getattr(last, name) for name in memory} if last is not None else None,
-        "incidents": sight.incidents,
+        "incidents": details.incidents,
         "newest_incident": {name: getattr(newest, name) for name in ("time", "code", "text")} if newest else None,
         "started_at": job.started_at,
         "ended_at": job.ended_at,

@@ -14,7 +14,7 @@ from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access
 from orchestrator.cli.args import ALL, GROUP, Choice, takes_jobs
 from orchestrator.cli.output import Voice, takes_voice
-from orchestrator.cli.views.job_words import ONE_JOB, JobWord
+from orchestrator.cli.param_types import ONE_JOB, JobRef
 from orchestrator.cli.views.waiting import waiting_turns, waits
 from orchestrator.core.app import App
 
@@ -182,8 +182,8 @@ def move(
     choice: Choice,
     first: bool,
     last: bool,
-    before: JobWord | None,
-    after: JobWord | None,
+    before: JobRef | None,
+    after: JobRef | None,
     priority: int | None,
     voice: Voice,
 ) -> None:

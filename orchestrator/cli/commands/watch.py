@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-
 import click
 
-from jobs.model.exit_codes import ExitCode
-from orchestrator.cli import home_access
 from orchestrator.cli.commands.status import group_option
-from orchestrator.cli.views.screen import GONE, Screen
-from orchestrator.cli.views.snapshot import Glance, Verdicts, look
-from orchestrator.cli.views.status import page
-from orchestrator.cli.views.terminal import Paper, is_able
-from orchestrator.core.app import App
-from orchestrator.formatting import compact
-
-TICK_S = 1.0
-"""The screen changes at most so often, but for another size of it."""
-
-LOOK_S = 5.0
-"""The store and the machine are looked at so often where nothing rings: clocks, batteries and workers do not."""
-
-LEAVE = ("q", "Q", "\x04", GONE)
+from orchestrator.cli.views.watch import watching
 
 
 @click.command()
@@ -32,59 +13,3 @@ LEAVE = ("q", "Q", "\x04", GONE)
 def watch(group_name: str | None) -> int:
     """Show the night at a glance, and stay: what changes is drawn anew; q leaves. The jobs do not notice."""
     return watching(every=False, group=group_name)
-
-
-def watching(*, every: bool, group: str | None) -> int:
-    """Watch until the user leaves; return the exit code.
-
-    Args:
-        every: every job, not only the last 20 that ended.
-        group: only the jobs of this group.
-    """
-    if not sys.stdout.isatty() or not is_able(os.environ):
-        raise click.UsageError(
-            "lq watch draws on a terminal, and this is none; one look: lq status; a line an event: lq logs ID -f"
-        )
-    try:
-        with home_access.opened() as app:
-            seen = look(app, every=every, group=group)  # what is wrong is told before the screen is taken
-            with Screen() as screen:
-                _watch(app, screen, seen, Verdicts(), every=every, group=group)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    return 0
-
-
-def _watch(app: App, screen: Screen, seen: Glance, verdicts: Verdicts, *, every: bool, group: str | None) -> None:
-    changes, looked, due = _changes(app), time.monotonic(), 0.0
-    while True:
-        screen.show(_drawn(seen, screen))
-        due = time.monotonic() + TICK_S
-        while (left := due - time.monotonic()) > 0:
-            key, anew = screen.wait(left)
-            if key in LEAVE:
-                return
-            if anew:
-                screen.show(_drawn(seen, screen))
-        if (now_at := _changes(app)) != changes or time.monotonic() - looked >= LOOK_S:
-            changes, looked = now_at, time.monotonic()
-            seen = look(app, every=every, group=group, verdicts=verdicts)
-
-
-def _changes(app: App) -> int | None:
-    return app.store.changes() if home_access.has_store(app) else None
-
-
-def _drawn(seen: Glance, screen: Screen) -> list[str]:
-    """Return the page as far as the screen has room, and a last line that says how to leave."""
-    columns, rows = screen.size
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    paper = Paper.of(sys.stdout, environment)
-    lines = page(seen, paper)
-    room = max(1, rows - 2)
-    if len(lines) > room:
-        more = len(lines) - room + 1
-        lines = [*lines[: room - 1], paper.line((f"… {more} more lines; all of them: lq status", "dim"))]
-    left, right = "q leaves", f"as of {compact.moment(seen.now)}"
-    foot = f"{left}{right:>{max(1, columns - len(left))}}"
-    return [*lines, *[""] * (rows - 1 - len(lines)), paper.line((foot, "dim"))]

@@ -12,11 +12,10 @@ from jobs.model.events import Event, Kind, number
 from jobs.model.states import ENDED, LIVE
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.cancel import cancel_jobs
-from orchestrator.cli.commands.logs import EVERYTHING, as_it_stands, as_told, batches, print_all
 from orchestrator.cli.commands.turns import pause_jobs
 from orchestrator.cli.commands.wait import TIMED_OUT, code_of
 from orchestrator.cli.output import Voice
-from orchestrator.cli.views.job_log import AttemptRunner
+from orchestrator.cli.views.job_log import EVERYTHING, JobLog, as_it_stands, as_told, batches, print_all
 from orchestrator.core.app import App
 from orchestrator.formatting import compact
 from workers.files.job_dir import JobDir
@@ -115,7 +114,7 @@ def _with_bar(app: App, job_id: int) -> None:
     job = app.store.job(job_id)
     with _progress() as progress:
         task = progress.add_task("waiting", total=job.iters, loss="", speed="")
-        story = AttemptRunner(app, job_id)
+        story = JobLog(app, job_id)
         for batch in batches(app, job_id, follow=True):
             for event in (one.event for one in batch if one.event is not None):
                 for told in story.of(event):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.commands.notify import undelivered
 from orchestrator.cli.views.group import Group
+from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import Waiting, waiting_in
@@ -29,7 +29,7 @@ MOST_POINTS = 160
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
+class MachineState:
     """What the machine says of itself; None where it does not."""
 
     kept_awake: bool | None  # by the worker; None where no job runs, too
@@ -51,7 +51,7 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sight:
+class JobDetails:
     """What is seen of a job beside what a Job says."""
 
     best: Best | None = None
@@ -63,20 +63,20 @@ class Sight:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Glance:
+class Snapshot:
     """The night at one moment."""
 
     now: float  # unix seconds
     home: str
     worker: Mapping[str, Any] | None  # what the living one says of itself
-    machine: Machine
+    machine: MachineState
     jobs: Sequence[Job]
     queue: QueueState
     turns: Mapping[int, Turn]
-    placed: Mapping[int, Placed]
-    sights: Mapping[int, Sight]
-    missed: Sequence[Message]  # that services did not get
-    dropped: Waiting
+    forecasts: Mapping[int, Placed]
+    details: Mapping[int, JobDetails]
+    undelivered: Sequence[Message]  # that services did not get
+    inbox: Waiting
     group: Group | None = None  # where only that is looked at
 
     @property
@@ -85,7 +85,7 @@ class Glance:
         return None if self.worker is None else int(self.worker["pid"])
 
 
-class Verdicts:
+class VerdictCache:
     """The verdicts of reports, each read once for as long as its job does not run again."""
 
     def __init__(self) -> None:
@@ -102,7 +102,9 @@ class Verdicts:
         return self._known[key]
 
 
-def look(app: App, *, every: bool = False, group: str | None = None, verdicts: Verdicts | None = None) -> Glance:
+def take_snapshot(
+    app: App, *, every: bool = False, group: str | None = None, verdicts: VerdictCache | None = None
+) -> Snapshot:
     """Look at the night; makes nothing, and changes nothing.
 
     Args:
@@ -118,27 +120,27 @@ def look(app: App, *, every: bool = False, group: str | None = None, verdicts: V
     of_group = Group(app, group) if group is not None else None
     jobs = of_group.jobs if of_group is not None else home_access.all_jobs(app, every=every)
     turns = waiting_turns(app, jobs)
-    return Glance(
+    return Snapshot(
         now=time.time(),
         home=str(app.home.path),
         worker=worker,
-        machine=machine_of(worker, jobs),
+        machine=machine_state(worker, jobs),
         jobs=jobs,
         queue=app.store.queue_state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
         turns=turns,
-        placed=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
-        sights=sights_of(app, jobs, verdicts or Verdicts()),
-        missed=undelivered(app),
-        dropped=waiting_in(app.home.inbox),
+        forecasts=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
+        details=job_details(app, jobs, verdicts or VerdictCache()),
+        undelivered=undelivered(app),
+        inbox=waiting_in(app.home.inbox),
         group=of_group,
     )
 
 
-def machine_of(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> Machine:
+def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> MachineState:
     """Ask the machine, as far as that is done in an instant."""
     battery, memory = processes.battery(), processes.memory()
     runs = any(job.status is Status.RUNNING for job in jobs)
-    return Machine(
+    return MachineState(
         kept_awake=processes.has_child(int(worker["pid"]), awake.TOOL) if worker is not None and runs else None,
         mains=None if battery is None else battery[1],
         charge=None if battery is None else round(100 * battery[0]),
@@ -147,14 +149,14 @@ def machine_of(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> Machine
     )
 
 
-def sights_of(app: App, jobs: Sequence[Job], verdicts: Verdicts) -> dict[int, Sight]:
+def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[int, JobDetails]:
     """Return what is seen of each job, by id."""
     if not jobs:
         return {}
     begun = [job.id for job in jobs if job.attempts]
     best, counts = app.store.best_validations(begun), app.store.incident_counts(begun)
     return {
-        job.id: Sight(
+        job.id: JobDetails(
             best=best.get(job.id),
             incidents=counts.get(job.id, 0),
             verdict=verdicts.of(job),

@@ -14,7 +14,7 @@ from jobs.model.job import Job, Message
 from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.memory_guard import LIMIT_SHARE
 from jobs.policies.verdict import Code
-from orchestrator.cli.views.snapshot import Glance, Machine, Sight
+from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
 from orchestrator.cli.views.table import Column, grid
 from orchestrator.cli.views.terminal import Paper, Piece, bar, curve, cut, padded, shortened
 from orchestrator.cli.views.waiting import begins, reasons
@@ -65,64 +65,64 @@ _WISHES = {
 }
 
 
-def page(seen: Glance, paper: Paper) -> list[str]:
+def page(snapshot: Snapshot, paper: Paper) -> list[str]:
     """Return the lines of a glance.
 
     Args:
-        seen: the night.
+        snapshot: the night.
         paper: what they are for.
     """
-    return [*_head(seen, paper), *_jobs(seen, paper), *_foot(seen, paper)]
+    return [*_head(snapshot, paper), *_jobs(snapshot, paper), *_foot(snapshot, paper)]
 
 
-def _jobs(seen: Glance, paper: Paper) -> Iterator[str]:
-    if not seen.jobs:
+def _jobs(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
+    if not snapshot.jobs:
         yield paper.line("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
         return
-    if seen.group is not None:
+    if snapshot.group is not None:
         from orchestrator.cli.views import group
 
-        yield from ("", *group.lines(seen.group, paper))
-        yield from _reasons([job for job in seen.jobs if job.status in LIVE][:MOST_EXPLAINED], seen, paper)
+        yield from ("", *group.lines(snapshot.group, paper))
+        yield from _reasons([job for job in snapshot.jobs if job.status in LIVE][:MOST_EXPLAINED], snapshot, paper)
         return
-    running = [job for job in seen.jobs if job.status is Status.RUNNING]
-    to_come = [job for job in seen.jobs if job.status in LIVE and job.status is not Status.RUNNING]
-    finished = [job for job in seen.jobs if job.status in ENDED]
+    running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
+    to_come = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
+    finished = [job for job in snapshot.jobs if job.status in ENDED]
     if running:
         yield from ("", paper.line(("running", "bold")))
         for job in running:
-            yield from _running(job, seen, paper)
+            yield from _running(job, snapshot, paper)
     if to_come:
         yield from ("", paper.line(("to come", "bold")))
-        yield from grid(_columns_to_come(to_come, seen, paper), paper)
-        yield from _reasons(to_come, seen, paper)
+        yield from grid(_columns_to_come(to_come, snapshot, paper), paper)
+        yield from _reasons(to_come, snapshot, paper)
     if finished:
         yield from ("", paper.line(("finished", "bold")))
-        yield from grid(_columns_of_finished(finished, seen, paper), paper)
-        yield from _reasons(finished, seen, paper)
+        yield from grid(_columns_of_finished(finished, snapshot, paper), paper)
+        yield from _reasons(finished, snapshot, paper)
 
 
 # --- who watches ---
 
 
-def _head(seen: Glance, paper: Paper) -> Iterator[str]:
-    if seen.worker is not None:
-        since = compact.moment(seen.worker.get("started_at"), seen.now)
+def _head(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
+    if snapshot.worker is not None:
+        since = compact.moment(snapshot.worker.get("started_at"), snapshot.now)
         kept = {True: ", keeps the machine awake", False: "; the machine may fall asleep: lq doctor", None: ""}
-        awake, style = kept[seen.machine.kept_awake], "careful" if seen.machine.kept_awake is False else ""
-        yield from _told(paper, f"worker: running since {since}, pid {seen.pid}{awake}", style)
-    elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in seen.jobs):
+        awake, style = kept[snapshot.machine.kept_awake], "careful" if snapshot.machine.kept_awake is False else ""
+        yield from _told(paper, f"worker: running since {since}, pid {snapshot.pid}{awake}", style)
+    elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in snapshot.jobs):
         yield paper.line(("worker: none runs; start one: lq worker --detach", "careful"))
     else:
         yield paper.line("worker: none runs, and nothing waits for one")
-    yield from _machine(seen.machine, paper)
-    if seen.queue.paused_at is not None:
-        since = compact.clock(seen.queue.paused_at)
+    yield from _machine(snapshot.machine, paper)
+    if snapshot.queue.paused_at is not None:
+        since = compact.clock(snapshot.queue.paused_at)
         yield from _told(paper, f"queue: paused since {since}; no job starts before: lq resume --queue", "careful")
-        yield from _told(paper, f"       {seen.queue.because}", "careful", indent=7)
+        yield from _told(paper, f"       {snapshot.queue.because}", "careful", indent=7)
 
 
-def _machine(machine: Machine, paper: Paper) -> Iterator[str]:
+def _machine(machine: MachineState, paper: Paper) -> Iterator[str]:
     charge = f", battery {machine.charge}%" if machine.charge is not None else ""
     power = {True: f"on mains{charge}", False: f"on battery{charge.replace(', battery', ',')}"}
     said = [power[machine.mains]] if machine.mains is not None else []
@@ -132,14 +132,14 @@ def _machine(machine: Machine, paper: Paper) -> Iterator[str]:
         yield paper.line(f"machine: {'; '.join(said)}")
 
 
-def _foot(seen: Glance, paper: Paper) -> Iterator[str]:
+def _foot(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
     """Say what else somebody who looks at the night may be waiting for."""
-    said = _missed(seen.missed)
-    dropped = seen.dropped
+    said = _missed(snapshot.undelivered)
+    dropped = snapshot.inbox
     some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
     if dropped.because is not None:
         said.append(f"inbox: nothing is taken from it: it {dropped.because}")
-    elif dropped.files and seen.worker is None:
+    elif dropped.files and snapshot.worker is None:
         said.append(f"inbox: {some} for a worker; start one: lq worker --detach")
     if said:
         yield ""
@@ -165,14 +165,14 @@ def still_tried(missed: Sequence[Message]) -> int:
 # --- what runs ---
 
 
-def _running(job: Job, seen: Glance, paper: Paper) -> Iterator[str]:
+def _running(job: Job, snapshot: Snapshot, paper: Paper) -> Iterator[str]:
     """Tell of a job that runs: its name, and below it figures, where there is room in two columns."""
-    sight = seen.sights.get(job.id, Sight())
-    yield _name_line(job, sight, seen, paper)
+    details = snapshot.details.get(job.id, JobDetails())
+    yield _name_line(job, details, snapshot, paper)
     columns = 2 if paper.width >= WIDE and not paper.endless else 1
     width = (min(paper.width, 240) - _INDENT - 4 * (columns - 1)) // columns
-    rows = [row for row in (_progress(job, width), *_losses(job, sight, width), _speed(job, seen)) if row]
-    more = [row for row in (_memory(sight, width), _incidents(sight, seen, width)) if row]
+    rows = [row for row in (_progress(job, width), *_losses(job, details, width), _speed(job, snapshot)) if row]
+    more = [row for row in (_memory(details, width), _incidents(details, snapshot, width)) if row]
     if columns == 1:
         for row in [*rows, *more]:
             yield paper.line(" " * _INDENT, *row)
@@ -183,12 +183,12 @@ def _running(job: Job, seen: Glance, paper: Paper) -> Iterator[str]:
         yield paper.line(" " * _INDENT, *(one or ()), " " * (width - taken + 4), *(other or ()))
 
 
-def _name_line(job: Job, sight: Sight, seen: Glance, paper: Paper) -> str:
+def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, paper: Paper) -> str:
     said = []
-    if sight.life is not None:
-        said.append(f"attempt {sight.life.number}, since {compact.moment(sight.life.since, seen.now)}")
-        if sight.life.phase in _PHASES:
-            said.append(_PHASES[sight.life.phase])
+    if details.life is not None:
+        said.append(f"attempt {details.life.number}, since {compact.moment(details.life.since, snapshot.now)}")
+        if details.life.phase in _PHASES:
+            said.append(_PHASES[details.life.phase])
     if job.stop_request is not None:
         said = [_WISHES.get(job.stop_request, job.stop_request)]
     right = ", ".join(said)
@@ -207,14 +207,16 @@ def _progress(job: Job, width: int) -> list[Piece]:
     return [(full, "good"), (rest, "dim"), figures]
 
 
-def _losses(job: Job, sight: Sight, width: int) -> Iterator[list[Piece]]:
-    values = [point.train_loss for point in sight.recent]
+def _losses(job: Job, details: JobDetails, width: int) -> Iterator[list[Piece]]:
+    values = [point.train_loss for point in details.recent]
     loss = values[-1] if values else job.train_loss
     if loss is not None:
         drawn = curve(values, width - _LABEL - _FIGURE - 2)
         yield [*_figure("loss", compact.loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
     if job.val_loss is not None:
-        best = f"best {compact.loss(sight.best.loss)} at {sight.best.iteration:,}" if sight.best is not None else ""
+        best = (
+            f"best {compact.loss(details.best.loss)} at {details.best.iteration:,}" if details.best is not None else ""
+        )
         yield [*_figure("validation", compact.loss(job.val_loss), job.val_loss), best]
 
 
@@ -222,20 +224,20 @@ def _fine(values: Sequence[float]) -> bool:
     return all(map(math.isfinite, values))
 
 
-def _speed(job: Job, seen: Glance) -> list[Piece]:
+def _speed(job: Job, snapshot: Snapshot) -> list[Piece]:
     if job.it_s is None:
         return []
     done = ""
     if job.iteration >= job.iters:
         done = "trained to its end; adapter and report are made"
     elif job.eta_seconds is not None:
-        end = round((seen.now + job.eta_seconds) / 60) * 60
+        end = round((snapshot.now + job.eta_seconds) / 60) * 60
         done = f"{compact.span(job.eta_seconds)} left, done {compact.ahead(end)}"
     return [*_figure("speed", f"{compact.speed(job.it_s)} it/s"), done]
 
 
-def _memory(sight: Sight, width: int) -> list[Piece]:
-    last = next((point for point in reversed(sight.recent) if point.footprint_bytes or point.peak_bytes), None)
+def _memory(details: JobDetails, width: int) -> list[Piece]:
+    last = next((point for point in reversed(details.recent) if point.footprint_bytes or point.peak_bytes), None)
     if last is None:
         return []
     taken = last.footprint_bytes or last.peak_bytes or 0
@@ -253,12 +255,12 @@ def _memory(sight: Sight, width: int) -> list[Piece]:
     return [*row, (full, style), (rest, "dim"), said]
 
 
-def _incidents(sight: Sight, seen: Glance, width: int) -> list[Piece]:
-    if sight.newest is None:
+def _incidents(details: JobDetails, snapshot: Snapshot, width: int) -> list[Piece]:
+    if details.newest is None:
         return []
-    when = compact.moment(sight.newest.time, seen.now)
-    newest = f"newest {when}: {title_of(sight.newest.code)}"
-    return [*_figure("incidents", str(sight.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
+    when = compact.moment(details.newest.time, snapshot.now)
+    newest = f"newest {when}: {title_of(details.newest.code)}"
+    return [*_figure("incidents", str(details.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
 
 
 def _figure(label: str, figure: str, value: float = 0.0) -> list[Piece]:
@@ -269,40 +271,40 @@ def _figure(label: str, figure: str, value: float = 0.0) -> list[Piece]:
 # --- what is to come, and what has ended ---
 
 
-def _columns_to_come(jobs: Sequence[Job], seen: Glance, paper: Paper) -> list[Column]:
+def _columns_to_come(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> list[Column]:
     return [
         *_naming(jobs),
         Column(title="done", cells=[_share(job) if job.iteration else "" for job in jobs], goes=2),
-        Column(title="best val", cells=[_best(seen.sights.get(job.id)) for job in jobs], goes=4),
+        Column(title="best val", cells=[_best(snapshot.details.get(job.id)) for job in jobs], goes=4),
         Column(title="attempts", cells=[str(job.attempts) if job.attempts else "" for job in jobs], goes=5),
         Column(title="priority", cells=[str(job.priority) if job.priority else "" for job in jobs], goes=3),
         *_grouped(jobs, paper),
-        Column(title="starts", cells=[_starts(job, seen) for job in jobs]),
-        Column(title="ends", cells=[_ends(seen.placed.get(job.id)) for job in jobs], goes=1),
+        Column(title="starts", cells=[_starts(job, snapshot) for job in jobs]),
+        Column(title="ends", cells=[_ends(snapshot.forecasts.get(job.id)) for job in jobs], goes=1),
     ]
 
 
-def _columns_of_finished(jobs: Sequence[Job], seen: Glance, paper: Paper) -> list[Column]:
-    sights = [seen.sights.get(job.id, Sight()) for job in jobs]
+def _columns_of_finished(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> list[Column]:
+    details = [snapshot.details.get(job.id, JobDetails()) for job in jobs]
     wide = paper.width >= WIDE and not paper.endless
     return [
         *_naming(jobs),
-        Column(title="verdict", cells=[_verdict(sight.verdict) for sight in sights], right=False),
+        Column(title="verdict", cells=[_verdict(details.verdict) for details in details], right=False),
         Column(title="done", cells=[_share(job) for job in jobs], goes=4),
         *([Column(title="iterations", cells=[f"{job.iteration:,}" for job in jobs])] if wide else []),
         Column(title="loss", cells=[_loss(job.train_loss) for job in jobs], goes=5),
-        Column(title="best val", cells=[_best(sight) for sight in sights], goes=1),
+        Column(title="best val", cells=[_best(details) for details in details], goes=1),
         *(
-            [Column(title="at", cells=[f"{one.best.iteration:,}" if one.best else "" for one in sights])]
+            [Column(title="at", cells=[f"{one.best.iteration:,}" if one.best else "" for one in details])]
             if wide
             else []
         ),
         *([Column(title="last val", cells=[_loss(job.val_loss) for job in jobs])] if wide else []),
         *([Column(title="attempts", cells=[str(job.attempts) for job in jobs])] if wide else []),
-        Column(title="incidents", cells=[str(sight.incidents or "") for sight in sights], goes=7),
+        Column(title="incidents", cells=[str(details.incidents or "") for details in details], goes=7),
         *_grouped(jobs, paper),
         Column(title="took", cells=[_took(job) for job in jobs], goes=6),
-        Column(title="ended", cells=[compact.moment(job.ended_at, seen.now) for job in jobs], goes=3),
+        Column(title="ended", cells=[compact.moment(job.ended_at, snapshot.now) for job in jobs], goes=3),
     ]
 
 
@@ -328,8 +330,8 @@ def _loss(value: float | None) -> Piece:
     return compact.loss(value), "bad" if value is not None and not math.isfinite(value) else ""
 
 
-def _best(sight: Sight | None) -> Piece:
-    return _loss(sight.best.loss) if sight is not None and sight.best is not None else compact.NONE
+def _best(details: JobDetails | None) -> Piece:
+    return _loss(details.best.loss) if details is not None and details.best is not None else compact.NONE
 
 
 def _verdict(code: str | None) -> Piece:
@@ -342,22 +344,22 @@ def _took(job: Job) -> str:
     return compact.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else compact.NONE
 
 
-def _starts(job: Job, seen: Glance) -> str:
+def _starts(job: Job, snapshot: Snapshot) -> str:
     """Return when a job goes on: `~` says that it is a forecast."""
     if job.status is Status.WAITING and job.not_before is not None:
-        return compact.soon(job.not_before, seen.now) if job.not_before > seen.now else "soon"
-    turn = seen.turns.get(job.id)
+        return compact.soon(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
+    turn = snapshot.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    forecast = begins(seen.placed.get(job.id))
-    return f"~{compact.soon(until, seen.now)}" if forecast == compact.NONE and until is not None else forecast
+    forecast = begins(snapshot.forecasts.get(job.id))
+    return f"~{compact.soon(until, snapshot.now)}" if forecast == compact.NONE and until is not None else forecast
 
 
 def _ends(placed: Placed | None) -> str:
     return f"~{compact.soon(placed.end)}" if placed is not None and placed.end is not None else compact.NONE
 
 
-def _reasons(jobs: Sequence[Job], seen: Glance, paper: Paper) -> Iterator[str]:
-    for status, text in reasons(jobs, seen.queue, seen.turns):
+def _reasons(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> Iterator[str]:
+    for status, text in reasons(jobs, snapshot.queue, snapshot.turns):
         yield from _told(paper, text, STYLE_OF.get(status, ""))
 
 

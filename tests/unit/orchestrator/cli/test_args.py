@@ -30,7 +30,7 @@ def test_a_range_has_both_ends_and_passes_over_what_is_not_there(home: Home, her
         ("7-3", 2, "7-3 runs backwards; write 3-7"),
         ("0-3", 2, "ids begin at 1; write 1-3"),
         ("0", 2, "ids begin at 1"),
-        (" ", 2, "this is empty"),
+        (" ", 2, "empty job name"),
         ("70-80", 3, "no job has an id from 70 to 80"),
         ("70", 3, "no job 70; see: lq status --all"),
         ("nihgt", 3, "no job is called 'nihgt'; did you mean 'night'?"),

@@ -15,10 +15,10 @@ from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident, Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from orchestrator.cli.param_types import parse_time
 from orchestrator.cli.verbs import run
-from orchestrator.cli.views.job_log import AttemptRunner
+from orchestrator.cli.views.job_log import JobLog
 from orchestrator.cli.views.live import follow
-from orchestrator.cli.views.since import moment_of
 from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
 
@@ -83,7 +83,7 @@ def test_what_lq_decided_stands_between_the_attempts_and_nothing_is_told_twice(l
 
 
 def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job, app: App) -> None:
-    story = AttemptRunner(app, job.id)
+    story = JobLog(app, job.id)
     begun, warned = from_line(LINES[0]), from_line(LINES[1])
     told = [*story.of(begun), *story.so_far(), *story.of(warned), *story.so_far()]
     assert words("\n".join(one.text for one in told)) == [
@@ -96,7 +96,7 @@ def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job,
 def test_what_was_decided_at_one_moment_is_all_told(home: Home, job: Job, app: App) -> None:
     for code in ("spike", "divergence"):
         home.store.add_incident(Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={}))
-    told = [one.text for one in AttemptRunner(app, job.id).so_far()]
+    told = [one.text for one in JobLog(app, job.id).so_far()]
     assert words("\n".join(told))[-2:] == ["2  lq        spike: so", "2  lq        divergence: so"]
 
 
@@ -187,11 +187,11 @@ NOON = datetime(2026, 5, 4, 12, 0).astimezone().timestamp()
     ],
 )
 def test_a_time_is_so_long_ago_the_last_such_hour_or_a_moment(text: str, before_noon_s: float) -> None:
-    assert moment_of(text, NOON) == pytest.approx(NOON - before_noon_s)
+    assert parse_time(text, NOON) == pytest.approx(NOON - before_noon_s)
 
 
 def test_a_followed_log_goes_on_where_the_tail_ended(home: Home, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.cli.commands.logs import batches
+    from orchestrator.cli.views.job_log import batches
 
     monkeypatch.setenv("LQ_HOME", str(home.path))
     with App.of_this_user() as app:

@@ -18,7 +18,7 @@ from jobs.model.events import Event, Kind
 from jobs.model.job import Incident
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from orchestrator.cli.views.snapshot import Glance, Machine, Verdicts, look
+from orchestrator.cli.views.snapshot import MachineState, Snapshot, VerdictCache, take_snapshot
 from orchestrator.cli.views.status import page
 from orchestrator.cli.views.terminal import BROKEN, LEVELS, Paper, bar, curve, cut, shortened, whole_curve
 from orchestrator.core.app import App
@@ -31,11 +31,11 @@ SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
 
 
 def told(
-    home: Home, width: int = 80, *, change: Callable[[Glance], Glance] = lambda it: it, **paper: bool
+    home: Home, width: int = 80, *, change: Callable[[Snapshot], Snapshot] = lambda it: it, **paper: bool
 ) -> list[str]:
     """Return the page of a home."""
     with App(home=dataclasses.replace(App.of_this_user().home, path=home.path)) as app:
-        return page(change(look(app)), Paper(width=width, **paper))
+        return page(change(take_snapshot(app)), Paper(width=width, **paper))
 
 
 def reports(store: Store, job_id: int, losses: Sequence[float], **memory: int) -> None:
@@ -158,7 +158,7 @@ def test_a_finished_job_has_the_verdict_of_its_report(home: Home) -> None:
 
 def test_a_verdict_is_read_once(home: Home) -> None:
     job = home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=SEEN)
-    verdicts = Verdicts()
+    verdicts = VerdictCache()
     assert verdicts.of(job) is None
     verdict_written(job.job_dir, "OK")
     assert verdicts.of(job) == "OK"
@@ -182,7 +182,7 @@ def verdict_written(job_dir: str, code: str) -> None:
     ],
 )
 def test_the_machine_is_told_as_far_as_it_is_known(home: Home, machine: dict[str, Any], line: str) -> None:
-    known = Machine(kept_awake=None, free_bytes=4_000_000_000, all_bytes=16_000_000_000, **machine)
+    known = MachineState(kept_awake=None, free_bytes=4_000_000_000, all_bytes=16_000_000_000, **machine)
     assert line in told(home, change=lambda seen: dataclasses.replace(seen, machine=known))
 
 
@@ -192,7 +192,7 @@ def test_the_machine_is_told_as_far_as_it_is_known(home: Home, machine: dict[str
 def test_the_worker_says_whether_the_machine_stays_awake(home: Home, kept: bool, words: str) -> None:
     worker = {"pid": 7, "started_at": time.time()}
 
-    def with_worker(seen: Glance) -> Glance:
+    def with_worker(seen: Snapshot) -> Snapshot:
         return dataclasses.replace(seen, worker=worker, machine=dataclasses.replace(seen.machine, kept_awake=kept))
 
     assert told(home, change=with_worker)[0].endswith(f", pid 7{words}")

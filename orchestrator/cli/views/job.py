@@ -1,0 +1,288 @@
+"""Everything about one job on a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from jobs.model.job import Attempt, Job, ProgressPoint
+from jobs.model.outcomes import Outcome
+from jobs.model.run_plan import RunPlan
+from jobs.model.states import ENDED, Status
+from orchestrator.cli.views.messages import fate
+from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT
+from orchestrator.cli.views.terminal import Paper, Piece, whole_curve
+from orchestrator.cli.views.waiting import goes_on, waiting_turns
+from orchestrator.core.app import App
+from orchestrator.formatting import compact
+from orchestrator.report.incidents import Told, differences, end, told
+from orchestrator.report.stored_verdict import ruling_of
+from workers.files.job_dir import JobDir
+
+COLUMNS = 80
+TAIL_LINES = 15
+MOST_VALIDATIONS = 12
+_INDENT = 12
+
+
+def _turn(app: App, job: Job) -> None:
+    """Say what a job that does not run waits for."""
+    turn = waiting_turns(app, [job]).get(job.id)
+    if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
+        _pair("waits", turn.obstacle.text, "careful")
+    if (when := goes_on(job, app.store.queue_state(), turn)) is not None:
+        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
+
+
+def print_job(app: App, job: Job, *, whole_output: bool) -> None:
+    """Print everything about one job."""
+    spec = json.loads(app.store.spec_json(job.id))
+    reason = f" ({job.reason})" if job.reason else ""
+    _echo(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
+    _verdict(job)
+    _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
+    _figures(app, job)
+    _times(job)
+    _pair("folder", job.job_dir)
+    report = JobDir(Path(job.job_dir)).report / "report.md"
+    if report.exists():
+        _pair("report", str(report))
+    if job.cleaned_at is not None:
+        _pair("cleaned", f"{compact.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
+    if job.detail:
+        _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
+    _turn(app, job)
+    _attempts(app, job)
+    _run_plan(app, job)
+    _incidents(app, job)
+    _output(app, job, whole=whole_output)
+    _validations(app, job)
+    _checkpoints(app, job)
+    _messages(app, job)
+    _next(job)
+
+
+def _verdict(job: Job) -> None:
+    """Tell the verdict of the report, why, and what it advises."""
+    ruling = ruling_of(job) if job.status in ENDED else None
+    if ruling is not None:
+        verdict, because, advice = ruling
+        _pair("verdict", f"{verdict}. {because}", STYLE_OF_VERDICT.get(verdict, "careful"))
+        if advice:
+            _pair("advice", advice)
+
+
+def _figures(app: App, job: Job) -> None:
+    """Tell how far it is, its losses from beginning to end, its speed and its memory."""
+    share = f"{100 * job.iteration // job.iters}%"
+    left = f", {compact.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    done = f", done {compact.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
+    _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
+    points = app.store.points(job.id)
+    best = app.store.best_validations([job.id]).get(job.id)
+    lowest = f", best {compact.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
+    _pair("loss", f"train {compact.loss(job.train_loss)}, validation {compact.loss(job.val_loss)}{lowest}")
+    if len(points) > 1:
+        _pair("", whole_curve([point.train_loss for point in points], COLUMNS - _INDENT))
+    if job.it_s is not None:
+        last = points[-1] if points else None
+        tokens = f", {last.tok_s:,.0f} tokens/s" if last is not None and last.tok_s else ""
+        _pair("speed", f"{compact.speed(job.it_s)} it/s{tokens}, as last reported")
+    _memory(points)
+
+
+def _minute(moment: float) -> float:
+    return round(moment / 60) * 60
+
+
+def _memory(points: Sequence[ProgressPoint]) -> None:
+    peak = max((point.peak_bytes or 0 for point in points), default=0)
+    most = max((point.footprint_bytes or 0 for point in points), default=0)
+    if not points or not (peak or most):
+        return
+    limit = points[-1].limit_bytes
+    said = [f"{compact.size(most)} at most"] * bool(most) + [f"MLX peaked at {compact.size(peak)}"] * bool(peak)
+    allowed = f"; limit {compact.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
+    _pair("memory", f"{', '.join(said)}{allowed}")
+
+
+def _times(job: Job) -> None:
+    said = [f"submitted {compact.clock(job.submitted_at)}"]
+    said += [f"started {compact.clock(job.started_at)}"] * (job.started_at is not None)
+    if job.ended_at is not None:
+        said.append(f"ended {compact.clock(job.ended_at)}")
+        if job.started_at is not None:
+            said.append(f"took {compact.span(job.ended_at - job.started_at)}")
+    _pair("times", ", ".join(said))
+
+
+def _next(job: Job) -> None:
+    """Say what one would do with such a job."""
+    steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _STEPS[job.status]]
+    if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
+        steps = [(f"lq submit {compact.quoted(f'{job.job_dir}/config.yaml')}", "begin it anew")]
+    _head("next")
+    width = max(len(command) for command, _ in steps)
+    for command, why in steps:
+        _echo(f"  {command:<{width}}  ", (why, "dim"))
+
+
+_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
+    Status.QUEUED: (("lq move {id} --first", "its turn comes next"), ("lq hold {id}", "keep it from running")),
+    Status.RUNNING: (
+        ("lq watch", "see it go on"),
+        ("lq logs {id} -f", "what its trainer says"),
+        ("lq pause {id}", "stop it for now, with a checkpoint"),
+    ),
+    Status.WAITING: (("lq resume {id}", "go on now"), ("lq logs {id} --output", "what its trainers wrote")),
+    Status.PAUSED: (("lq resume {id}", "go on from its checkpoint"),),
+    Status.HELD: (("lq release {id}", "give it its turn again"),),
+    Status.SUCCEEDED: (
+        ("lq report {id} --open", "read its report"),
+        ("lq chat {id}", "talk to it, with its best adapter"),
+        ("lq test {id}", "its loss on the test set, with intervals"),
+        ("lq fuse {id}", "model and adapter in one folder"),
+    ),
+    Status.FAILED: (
+        ("lq logs {id} --output", "what its trainers wrote"),
+        ("lq retry {id}", "go on from its last checkpoint, once the cause is mended"),
+    ),
+    Status.CANCELLED: (("lq retry {id}", "go on from its last checkpoint"),),
+    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it anew, once what it waited for has succeeded"),),
+}
+
+
+def _echo(*pieces: Piece) -> None:
+    """Print a line; paths are not cut, so that they can be copied."""
+    click.echo(dataclasses.replace(Paper.of(sys.stdout), endless=True).line(*pieces), color=True)
+
+
+def _pair(name: str, text: str, style: str = "") -> None:
+    lines = textwrap.wrap(text, COLUMNS - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    if len(name) > _INDENT - 3:
+        _echo(f"  {name}")
+    else:
+        _echo(("  " + f"{name:<{_INDENT - 3}} ", "dim"), (lines.pop(0), style))
+    for line in lines:
+        _echo(" " * _INDENT, (line, style))
+
+
+def _head(text: str) -> None:
+    click.echo()
+    _echo((text, "bold"))
+
+
+def _attempts(app: App, job: Job) -> None:
+    attempts = app.store.attempts(job.id)
+    if attempts:
+        _head("attempts")
+    for attempt in attempts:
+        pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
+        _pair(f"{attempt.number}", f"{compact.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
+
+
+def _reach(attempt: Attempt) -> str:
+    if attempt.first_iteration is None:
+        return "did not start"
+    source = f" from {attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else " from the beginning"
+    return f"iterations {attempt.first_iteration:,} to {attempt.last_iteration or attempt.first_iteration:,}{source}"
+
+
+def _end(attempt: Attempt) -> str:
+    if attempt.ended_at is None:
+        return "lives"
+    return f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+
+
+def _validations(app: App, job: Job) -> None:
+    store = app.store
+    rows = [("validation", one) for one in store.validations(job.id)]
+    rows += [("test", one) for one in store.validations(job.id, kind="test")]
+    best = store.best_validations([job.id]).get(job.id)
+    if rows:
+        more = f", the last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
+        _head(f"validation (nats per token){more}")
+    for name, one in rows[-MOST_VALIDATIONS:]:
+        spread = f" ± {one.standard_error:.3f}" if one.standard_error is not None else ""
+        mark = "  best" if best is not None and name != "test" and one.iteration == best.iteration else ""
+        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {compact.loss(one.loss):>7}{spread}{mark}")
+
+
+def _checkpoints(app: App, job: Job) -> None:
+    checkpoints = app.store.checkpoints(job.id)
+    if checkpoints:
+        size = sum(one.size_bytes for one in checkpoints) / 1e6
+        last = checkpoints[-1]
+        _head(f"checkpoints: {len(checkpoints)} written, {size:.1f} MB, the last at iteration {last.iteration:,}")
+
+
+def _run_plan(app: App, job: Job) -> None:
+    """Tell every stage that was appended, as what was requested -> what is run."""
+    stages = app.store.stages(job.id)
+    if not stages:
+        return
+    from jobs.model.spec import JobSpec
+
+    spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
+    run_plan = RunPlan.requested(spec)
+    _head("run plan: requested -> run, from iteration")
+    for stage in stages:
+        _pair(
+            f"{run_plan.iteration_of(stage.first_example):,}",
+            f"{differences(run_plan.stages[0], stage)} ({stage.because})",
+        )
+
+
+def _incidents(app: App, job: Job) -> None:
+    incidents, attempts = app.store.incidents(job.id), app.store.attempts(job.id)
+    gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.CRASHED
+    if incidents or gave_up:
+        _head("incidents")
+    points = app.store.points(job.id, superseded=True) if incidents else []
+    for incident in incidents:
+        _paragraph(incident.time, told(incident, attempts, points))
+    if gave_up:
+        answer = f"gave up: {job.reason}: {job.detail}"
+        _paragraph(attempts[-1].ended_at, dataclasses.replace(end(attempts[-1]), answer=answer))
+
+
+def _paragraph(moment: float | None, found: Told) -> None:
+    _pair(compact.clock(moment), found.happened)
+    for question, text in (
+        ("How lq knows", found.known_by),
+        ("What it did", found.answer),
+        ("What it cost", found.cost),
+    ):
+        if text:
+            _pair("", f"{question}: {text}")
+
+
+def _output(app: App, job: Job, *, whole: bool) -> None:
+    """Print what dead trainers wrote last: the newest one's last lines, or all that is kept of each."""
+    dead = [attempt for attempt in app.store.attempts(job.id) if (attempt.stderr_tail or "").strip()]
+    for attempt in dead if whole else dead[-1:]:
+        lines = (attempt.stderr_tail or "").splitlines()
+        shown = lines if whole else lines[-TAIL_LINES:]
+        more = "" if len(shown) == len(lines) else f", the last {len(shown)} of {len(lines)} lines; all with --output"
+        _head(f"output of attempt {attempt.number}{more}")
+        _raw(shown)
+
+
+def _raw(lines: Sequence[str]) -> None:
+    for line in lines:
+        _echo(f"  {line}")
+
+
+def _messages(app: App, job: Job) -> None:
+    messages = app.store.messages(job.id)
+    if messages:
+        _head("messages")
+    for message in messages:
+        _pair(message.event, f"{compact.clock(message.created_at)}  {fate(message)}")
