@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.model.errors import ConfigInvalid, HomeUnusable, StoreUnusable
+from jobs.model.memory_limit import limit_bytes
 from orchestrator.core.paths import Home
 from orchestrator.doctor import checks, machine_checks
 from orchestrator.doctor.checks import Check
 from orchestrator.service import status as service_reading
 from orchestrator.worker import control
-from workers.data.measures import limit_bytes
 from workers.mlx.device import Asking, Device
 from workers.system import machine_readings, mounts, power, processes, sensors
 from workers.system.awake import TOOL
