@@ -11,11 +11,11 @@ import dataclasses
 import math
 
 from jobs.estimates import run_time
+from jobs.model.memory_limit import GUARD_SHARE, fits
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.policies import oom
-from jobs.policies.memory_guard import LIMIT_SHARE
 
 TESTS_AFTER = 2
 """At the end `test: true` measures the last weights, and the best ones where they are others."""
@@ -129,7 +129,7 @@ def failures(
         found.append(Failure(code=ending.reason.value, text=f"{ending.detail}{remedy}"))
     elif peak_bytes is not None and limit_bytes is not None and not fits(peak_bytes, limit_bytes):
         text = (
-            f"does not fit: it took {peak_bytes / 1e9:.2f} GB, more than {LIMIT_SHARE:.0%} of its limit of "
+            f"does not fit: it took {peak_bytes / 1e9:.2f} GB, more than {GUARD_SHARE:.0%} of its limit of "
             f"{limit_bytes / 1e9:.2f} GB; {_remedy(spec, stage)}"
         )
         found.append(Failure(code=Reason.OUT_OF_MEMORY.value, text=text))
@@ -141,11 +141,6 @@ def failures(
     if shortage is not None:
         found.append(Failure(code=Reason.DISK_FULL.value, text=shortage))
     return found
-
-
-def fits(peak_bytes: int, limit_bytes: int) -> bool:
-    """Say whether the memory guard would leave a run alone (jobs/policies/memory_guard.py)."""
-    return peak_bytes <= LIMIT_SHARE * limit_bytes
 
 
 def _remedy(spec: JobSpec, stage: Stage) -> str:

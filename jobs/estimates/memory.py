@@ -22,6 +22,8 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
+from jobs.model.memory_limit import fits
+
 LOGITS = 4.2
 """Copies of the logits at the peak (field-notes.md)."""
 
@@ -219,13 +221,8 @@ def _around(expected: int, spread: tuple[float, float], parts: Parts, because: s
     return Estimate(low=int(low * expected), expected=expected, high=int(high * expected), parts=parts, because=because)
 
 
-def verdict(found: Estimate, room: int) -> str:
-    """Say whether a run fits: `fits`, `tight` where it may not, `does not fit`.
-
-    Args:
-        found: what it will take.
-        room: bytes it may take before lq ends the attempt.
-    """
-    if found.expected > room:
+def verdict(estimate: Estimate, limit: int) -> str:
+    """Return whether a run fits within its limit in bytes: `fits`, `tight` if it may not, or `does not fit`."""
+    if not fits(estimate.expected, limit):
         return "does not fit"
-    return "fits" if found.high <= room else "tight"
+    return "fits" if fits(estimate.high, limit) else "tight"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-LIMIT_SHARE = 0.92
+from jobs.model.memory_limit import GUARD_SHARE, fits
+
 SWAP_GROWTH_BYTES = 2_000_000_000
 SLOW_SHARE = 0.25
 SLOW_REPORTS = 3
@@ -40,10 +41,10 @@ def guard(samples: Sequence[MemorySample], *, swap_at_start: int | None, median_
 def _over_limit(sample: MemorySample) -> str | None:
     if sample.footprint_bytes is None or sample.limit_bytes is None:
         return None
-    if sample.footprint_bytes <= LIMIT_SHARE * sample.limit_bytes:
+    if fits(sample.footprint_bytes, sample.limit_bytes):
         return None
     taken, limit = sample.footprint_bytes / 1e9, sample.limit_bytes / 1e9
-    return f"it took {taken:.2f} GB, more than {LIMIT_SHARE:.0%} of its limit of {limit:.2f} GB"
+    return f"it took {taken:.2f} GB, more than {GUARD_SHARE:.0%} of its limit of {limit:.2f} GB"
 
 
 def _swapping(sample: MemorySample, at_start: int | None) -> str | None:

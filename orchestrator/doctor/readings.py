@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.model.errors import ConfigInvalid
+from jobs.model.memory_limit import limit_bytes
 from orchestrator.core.paths import Home
 from orchestrator.service.units import ServiceFile, read_service_file
 from orchestrator.worker import control
-from workers.data.measures import limit_bytes
 from workers.mlx.device import Asking, Device
 from workers.system import machine_readings, mounts, power, processes, sensors
 from workers.system.mounts import Mount

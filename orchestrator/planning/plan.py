@@ -20,10 +20,10 @@ from jobs.estimates.memory import Estimate
 from jobs.estimates.run_time import RunTime
 from jobs.model.errors import LqError
 from jobs.model.job import Job
+from jobs.model.memory_limit import limit_bytes, usable_bytes
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.memory_guard import LIMIT_SHARE
 from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import Ahead, Placed, timeline
 from orchestrator.core.app import App
@@ -31,7 +31,6 @@ from orchestrator.estimation import disk as budget
 from orchestrator.estimation.estimator import Estimator
 from orchestrator.estimation.history import RunHistory, showed_by
 from orchestrator.submission.provenance import valid_rows
-from workers.data.measures import limit_bytes
 from workers.system import sensors
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Planned:
     @property
     def room(self) -> int:
         """Bytes it may take before lq ends the attempt to make room."""
-        return int(LIMIT_SHARE * self.limit)
+        return usable_bytes(self.limit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +174,8 @@ class _Planner:
 
     def _planned(self, one: _Asked, left: RunTime | None, placed: Placed, deadline: float | None) -> Planned:
         limit = limit_bytes(one.spec.lq.memory.limit, self._recommended)
-        room = int(LIMIT_SHARE * limit)
         memory = self._memory(one.spec, one.stage)
-        verdict = self._verdict(one, memory, room)
+        verdict = self._verdict(one, memory, limit)
         notes = [*one.notes, *self._notes(one, memory)]
         need = budget.need_of(one.spec, valid_rows=one.valid_rows or 0) if one.source is not None else None
         return Planned(
@@ -191,7 +189,7 @@ class _Planner:
             time=left,
             placed=placed,
             deadline=deadline,
-            remedies=self._remedies(one, room) if verdict in ("tight", "does not fit") else (),
+            remedies=self._remedies(one, limit) if verdict in ("tight", "does not fit") else (),
             disk=need,
             notes=tuple(notes),
         )
@@ -205,11 +203,11 @@ class _Planner:
         same, others = self._earlier.memory(spec, stage)
         return memory_need.estimate(parts, same=same, others=others)
 
-    def _verdict(self, one: _Asked, memory: Estimate | None, room: int) -> str | None:
+    def _verdict(self, one: _Asked, memory: Estimate | None, limit: int) -> str | None:
         fit = self._earlier.fit(one.spec, one.stage)
         if fit is not None and not fit.fits:
             return "does not fit"
-        return memory_need.verdict(memory, room) if memory is not None else None
+        return memory_need.verdict(memory, limit) if memory is not None else None
 
     def _notes(self, one: _Asked, memory: Estimate | None) -> list[str]:
         notes = []
@@ -225,7 +223,7 @@ class _Planner:
             notes.append("rows: their tokens are estimated from characters, no tokenizer.json is on this machine")
         return notes
 
-    def _remedies(self, one: _Asked, room: int) -> tuple[Remedy, ...]:
+    def _remedies(self, one: _Asked, limit: int) -> tuple[Remedy, ...]:
         """Return what to change, up to the first change that fits."""
         found = []
         asked, least = self._settings(one), self._memory(one.spec, one.stage)
@@ -236,7 +234,7 @@ class _Planner:
                 break
             if memory.expected > WORTH_IT * least.expected:
                 continue
-            verdict = memory_need.verdict(memory, room)
+            verdict = memory_need.verdict(memory, limit)
             found.append(Remedy(text=change.text, memory=memory, verdict=verdict, first=verdict == "fits"))
             if verdict == "fits":
                 break

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from jobs.model.configuration import fit_key
 from jobs.model.job import Job
+from jobs.model.memory_limit import limit_bytes, usable_bytes
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.formatting.text import size
 from orchestrator.store.line import Waiting
 from orchestrator.store.store import Store
-from workers.data.measures import limit_bytes
 
 Reckoned = Callable[[JobSpec, Stage], int | None]
 
@@ -49,12 +49,12 @@ class MemoryAdmission:
         if needs is None:
             return _obstacle("what it takes of the memory is not known, so it runs alone")
         taken = sum(takes or 0 for _, takes in self._running)
-        limit = limit_bytes(spec.lq.memory.limit, self._recommended())
-        if taken + needs <= limit:
+        usable = usable_bytes(limit_bytes(spec.lq.memory.limit, self._recommended()))
+        if taken + needs <= usable:
             return None
         what = "job" if len(self._running) == 1 else "jobs"
         ids = ", ".join(str(job.id) for job, _ in self._running)
-        return _obstacle(f"it takes {size(needs)}, and {what} {ids} {size(taken)} of the {size(limit)} it may take")
+        return _obstacle(f"it takes {size(needs)}, and {what} {ids} {size(taken)} of the {size(usable)} it may take")
 
     def _takes(self, job: Job) -> int | None:
         """Return the most a running job took as far as it said, or its configuration took before, in bytes."""

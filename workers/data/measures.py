@@ -1,4 +1,4 @@
-"""What was measured, and what a limit means in bytes. Numbers only; no mlx."""
+"""A measured loss and its standard error. Numbers only; no mlx."""
 
 from __future__ import annotations
 
@@ -59,13 +59,3 @@ class Measured:
         if self.seconds <= seconds:
             return self.examples
         return min(self.examples, multiple * max(1, int(self.examples * seconds / self.seconds) // multiple))
-
-
-def limit_bytes(limit: int | str, recommended: int) -> int:
-    """Return `lq.memory.limit` in bytes.
-
-    Args:
-        limit: bytes, or a share such as `85%`.
-        recommended: what a share is of, in bytes.
-    """
-    return int(float(limit.rstrip("%")) / 100 * recommended) if isinstance(limit, str) else limit

@@ -36,6 +36,7 @@ from mlx_lm.utils import get_total_parameters, load
 
 from jobs.model.errors import ConfigInvalid, DataInvalid, ModelMissing
 from jobs.model.events import Kind
+from jobs.model.memory_limit import limit_bytes
 from jobs.model.outcomes import Quality, Reason
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
@@ -45,7 +46,7 @@ from workers.checkpoints.publishing import sha256_of
 from workers.checkpoints.storage import Checkpoint
 from workers.data.batches import BatchOrder, Rows, learned_tokens, orders
 from workers.data.dataset_facts import dataset_facts, targets
-from workers.data.measures import Measured, limit_bytes
+from workers.data.measures import Measured
 from workers.data.tokenizing import Encoder, all_rows, tokenised
 from workers.events.log import EventLog
 from workers.events.reporter import Reporter, Trained

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from jobs.model.job import Job, Message
+from jobs.model.memory_limit import fits
 from jobs.model.states import ENDED, LIVE, Status
-from jobs.policies.memory_guard import LIMIT_SHARE
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
 from orchestrator.cli.views.table import Column, grid
@@ -251,7 +251,7 @@ def _memory(details: JobDetails, width: int) -> list[Piece]:
     if room < _SHORTEST_BAR:
         return [*row, said.lstrip()]
     full, rest = bar(share, min(_BAR, room))
-    style = "bad" if share > LIMIT_SHARE else "careful" if share > _MUCH else "good"
+    style = "bad" if not fits(taken, last.limit_bytes) else "careful" if share > _MUCH else "good"
     return [*row, (full, style), (rest, "dim"), said]
 
 

@@ -139,14 +139,14 @@ def test_other_runs_scale_the_estimate_and_narrow_its_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "said"), [(130, "fits"), (125, "fits"), (124, "tight"), (100, "tight"), (99, "does not fit")]
+    ("limit", "expected"), [(140, "fits"), (136, "fits"), (135, "tight"), (109, "tight"), (108, "does not fit")]
 )
-def test_a_run_fits_where_its_highest_does(room: int, said: str) -> None:
+def test_verdict_uses_the_guards_limit(limit: int, expected: str) -> None:
     parts = dataclasses.replace(
         parts_of(QWEN3_06B, LORA), weights=100 * GB, trained=0, activations=0, logits=0, gradients=0
     )
     found = dataclasses.replace(estimate(parts), expected=100, high=125)
-    assert verdict(found, room) == said
+    assert verdict(found, limit) == expected
 
 
 # --- what to change ---

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from workers.data.measures import Measured, limit_bytes
+from workers.data.measures import Measured
 
 MEASURED = Measured(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
 
@@ -43,8 +43,3 @@ def test_at_least_one_whole_batch_is_measured() -> None:
 
 def test_the_first_rows_are_those_of_the_file() -> None:
     assert MEASURED.first(2) == Measured(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)
-
-
-@pytest.mark.parametrize(("limit", "expected"), [("85%", 850), (123, 123), ("100%", 1000)])
-def test_a_memory_limit_is_a_share_or_a_size(limit: int | str, expected: int) -> None:
-    assert limit_bytes(limit, 1000) == expected
