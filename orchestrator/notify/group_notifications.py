@@ -14,7 +14,7 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import wants
-from orchestrator.store.group_records import EndedGroup
+from orchestrator.store.groups import EndedGroup
 
 TOLD_WITHIN_S = 24 * 3600.0
 COMPARE_TIMEOUT_S = 300.0

@@ -16,7 +16,7 @@ from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.obstacles import Obstacle, Reading, Why
 
 if TYPE_CHECKING:
-    from orchestrator.store.line import Waiting
+    from orchestrator.store.queue import Waiting
     from orchestrator.store.store import Store
 
 Read = Callable[[Constraints], Reading]

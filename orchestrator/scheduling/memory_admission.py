@@ -14,7 +14,7 @@ from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.formatting.text import size
-from orchestrator.store.line import Waiting
+from orchestrator.store.queue import Waiting
 from orchestrator.store.store import Store
 from workers.data.measures import limit_bytes
 

@@ -13,13 +13,13 @@ from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.database import Database
-from orchestrator.store.incident_records import insert_incidents
-from orchestrator.store.job_records import AT_WORKER_START, change, in_line, queue_due, read_job, select_jobs
-from orchestrator.store.observations import let_go
+from orchestrator.store.incidents import insert_incidents
+from orchestrator.store.jobs import AT_WORKER_START, change, in_line, queue_due, read_job, select_jobs
+from orchestrator.store.metrics import let_go
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity, to_job
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import attempts, jobs, queue
+from orchestrator.store.schema import attempts, jobs, queue
 
 if TYPE_CHECKING:
     from jobs.policies.decision import Decision

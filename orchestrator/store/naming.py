@@ -6,9 +6,9 @@ from sqlalchemy import select
 
 from jobs.model.job import Job
 from orchestrator.store.database import Database
-from orchestrator.store.job_records import select_jobs
+from orchestrator.store.jobs import select_jobs
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import jobs
+from orchestrator.store.schema import jobs
 
 
 class Naming(Database):

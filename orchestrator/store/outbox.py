@@ -12,7 +12,7 @@ from jobs.model.job import Message, NewMessage, ServiceResult
 from jobs.policies.delivery import DIGEST, due_at
 from orchestrator.store.database import Database
 from orchestrator.store.rows import from_message, to_message
-from orchestrator.store.tables import outbox
+from orchestrator.store.schema import outbox
 
 
 class Outbox(Database):

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from jobs.model.job import NewMessage, QueueState
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
-from orchestrator.store.tables import queue
+from orchestrator.store.schema import queue
 
 
 class QueueRecord(Database):

@@ -13,7 +13,7 @@ from jobs.model.run_plan import RunPlan, Stage, stage_from
 from jobs.model.states import LIVE
 from orchestrator.store.database import Database
 from orchestrator.store.rows import fields_of
-from orchestrator.store.tables import fits, jobs, stages
+from orchestrator.store.schema import fits, jobs, stages
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec

@@ -8,19 +8,19 @@ from typing import Self
 from sqlalchemy import text
 
 from jobs.model.errors import StoreUnusable
-from orchestrator.store.attempt_records import AttemptRecords
-from orchestrator.store.edits import Edits
-from orchestrator.store.group_records import GroupRecords
-from orchestrator.store.incident_records import IncidentRecords
-from orchestrator.store.job_records import JobRecords
+from orchestrator.store.attempts import AttemptRecords
+from orchestrator.store.groups import GroupRecords
+from orchestrator.store.incidents import IncidentRecords
+from orchestrator.store.job_edits import Edits
+from orchestrator.store.jobs import JobRecords
 from orchestrator.store.leases import Leases
-from orchestrator.store.line import Line
+from orchestrator.store.metrics import Observations
 from orchestrator.store.naming import Naming
-from orchestrator.store.observations import Observations
 from orchestrator.store.outbox import Outbox
+from orchestrator.store.queue import Line
 from orchestrator.store.queue_state import QueueRecord
 from orchestrator.store.run_plans import RunPlans
-from orchestrator.store.sights import Sights
+from orchestrator.store.status_queries import Sights
 from orchestrator.store.versions import open_engine
 
 

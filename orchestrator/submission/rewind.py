@@ -17,7 +17,7 @@ from jobs.model.job import Incident, Job
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
-from orchestrator.store.attempt_records import USER_WENT_BACK
+from orchestrator.store.attempts import USER_WENT_BACK
 from orchestrator.submission.submit import known_to_fit
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint

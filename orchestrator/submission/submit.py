@@ -21,7 +21,7 @@ from jobs.model.states import ENDED, Status
 from jobs.policies import oom
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
-from orchestrator.store.group_records import free_name
+from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically, write_json

@@ -16,7 +16,7 @@ from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.notify.job_notifications import JobNotifications
 from orchestrator.notify.messages import clock
-from orchestrator.store.line import Waiting
+from orchestrator.store.queue import Waiting
 
 CODE = "deadline"
 PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0

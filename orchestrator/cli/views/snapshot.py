@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.scheduling.timeline import Placed
     from orchestrator.core.app import App
     from orchestrator.scheduling.eligibility import Turn
-    from orchestrator.store.sights import Best, Life
+    from orchestrator.store.status_queries import Best, Life
 
 MOST_POINTS = 160
 """Reports that a curve shows at most: one a character."""

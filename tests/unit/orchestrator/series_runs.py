@@ -19,7 +19,7 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, to_json
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
-from orchestrator.store.tables import checkpoints, points, validations
+from orchestrator.store.schema import checkpoints, points, validations
 from tests.unit.orchestrator.report_runs import START, WORKER, Run
 
 Told = tuple[Kind, float, dict[str, Any]]

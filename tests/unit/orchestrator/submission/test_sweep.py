@@ -16,7 +16,7 @@ from jobs.model.errors import ConfigInvalid, NotAllowed
 from jobs.model.states import Status
 from orchestrator.core.app import App
 from orchestrator.demo.tiny_model import build_data, build_model
-from orchestrator.store.group_records import free_name
+from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from orchestrator.submission.submit import check_all, enqueue, enqueue_all
 from tests.harness import InProcess

@@ -9,10 +9,10 @@ from jobs.model.job import Attempt, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.policies.retry import Crash
 from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, no_such_job
+from orchestrator.store.jobs import change, no_such_job
 from orchestrator.store.leases import require_lease
 from orchestrator.store.rows import from_identity, to_attempt
-from orchestrator.store.tables import attempts, incidents, jobs
+from orchestrator.store.schema import attempts, incidents, jobs
 
 USER_WENT_BACK = "user_went_back"
 """The code of the incident that tells of a `lq retry --fresh` or `--from`."""

@@ -12,10 +12,10 @@ from jobs.model.job import Dependency, Job, NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, LIVE, Status, require_legal
 from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, in_line, queue_due, read_job, select_jobs
+from orchestrator.store.jobs import change, in_line, queue_due, read_job, select_jobs
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import dependencies, jobs
+from orchestrator.store.schema import dependencies, jobs
 
 IN_LINE = LIVE - {Status.RUNNING}
 HOPELESS = ENDED - {Status.SUCCEEDED}

@@ -14,9 +14,9 @@ from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, read_job, requeue, require_free_paths
+from orchestrator.store.jobs import change, read_job, requeue, require_free_paths
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import dependencies, stages
+from orchestrator.store.schema import dependencies, stages
 
 BEING_EDITED = "being edited"
 """How the detail of a job begins that is held for the time of an edit."""

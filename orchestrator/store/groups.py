@@ -12,9 +12,9 @@ from jobs.model.events import Kind
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
 from orchestrator.store.database import Database
-from orchestrator.store.job_records import select_jobs
+from orchestrator.store.jobs import select_jobs
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import jobs, validations
+from orchestrator.store.schema import jobs, validations
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from jobs.model.events import Event, Kind
 from jobs.model.job import CheckpointRecord, Incident, ProgressPoint, Validation
 from jobs.model.run_plan import Stage
 from orchestrator.store.database import Database
-from orchestrator.store.folding import Fold
-from orchestrator.store.incident_records import insert_incidents
-from orchestrator.store.job_records import change, no_such_job
+from orchestrator.store.event_fold import Fold
+from orchestrator.store.incidents import insert_incidents
+from orchestrator.store.jobs import change, no_such_job
 from orchestrator.store.rows import fields_of, to_checkpoint, to_point, to_validation
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import attempts, checkpoints, facts, jobs, points, validations
+from orchestrator.store.schema import attempts, checkpoints, facts, jobs, points, validations
 
 _T = TypeVar("_T")
 

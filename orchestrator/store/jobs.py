@@ -19,7 +19,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import attempts, dependencies, jobs
+from orchestrator.store.schema import attempts, dependencies, jobs
 
 if TYPE_CHECKING:
     from jobs.policies.decision import StopRequest

@@ -12,7 +12,7 @@ from jobs.model.events import Kind
 from jobs.model.job import Incident, ProgressPoint
 from orchestrator.store.database import Database
 from orchestrator.store.rows import fields_of, to_incident, to_point
-from orchestrator.store.tables import attempts, incidents, points, validations
+from orchestrator.store.schema import attempts, incidents, points, validations
 
 _AT_ONCE = 500
 """Ids in one question; SQLite takes some 30,000 parameters."""

@@ -10,7 +10,7 @@ from jobs.model.job import Incident, NewMessage
 from orchestrator.store.database import Database
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import fields_of, from_incident, to_incident
-from orchestrator.store.tables import incidents
+from orchestrator.store.schema import incidents
 
 
 class IncidentRecords(Database):
