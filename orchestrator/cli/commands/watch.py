@@ -72,7 +72,7 @@ def _watch(app: App, screen: Screen, seen: Glance, verdicts: Verdicts, *, every:
 
 
 def _changes(app: App) -> int | None:
-    return app.store.changes() if home_access.has_store(app) else None
+    return app.store.status.data_version() if home_access.has_store(app) else None
 
 
 def _drawn(seen: Glance, screen: Screen) -> list[str]:

@@ -56,7 +56,7 @@ class AttemptRunner:
         return self._incidents(None)
 
     def _incidents(self, before: float | None) -> Iterator[Told]:
-        found = self._app.store.incidents(self._job_id)[len(self._incidents_at) :]
+        found = self._app.store.incidents.of(self._job_id)[len(self._incidents_at) :]
         due = list(takewhile(lambda one: before is None or one.time < before, found))
         self._incidents_at += [one.time for one in due]
         for one in due:

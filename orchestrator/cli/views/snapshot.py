@@ -124,7 +124,7 @@ def look(app: App, *, every: bool = False, group: str | None = None, verdicts: V
         worker=worker,
         machine=machine_of(worker, jobs),
         jobs=jobs,
-        queue=app.store.queue_state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
+        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
         turns=turns,
         placed=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
         sights=sights_of(app, jobs, verdicts or Verdicts()),
@@ -152,15 +152,16 @@ def sights_of(app: App, jobs: Sequence[Job], verdicts: Verdicts) -> dict[int, Si
     if not jobs:
         return {}
     begun = [job.id for job in jobs if job.attempts]
-    best, counts = app.store.best_validations(begun), app.store.incident_counts(begun)
-    return {
-        job.id: Sight(
+    best, counts = app.store.status.best_validations(begun), app.store.status.incident_counts(begun)
+    sights = {}
+    for job in jobs:
+        running = job.status is Status.RUNNING
+        sights[job.id] = Sight(
             best=best.get(job.id),
             incidents=counts.get(job.id, 0),
             verdict=verdicts.of(job),
-            recent=app.store.recent_points(job.id, MOST_POINTS) if job.status is Status.RUNNING else (),
-            newest=app.store.newest_incident(job.id) if job.status is Status.RUNNING and job.id in counts else None,
-            life=app.store.life(job.id) if job.status is Status.RUNNING else None,
+            recent=app.store.status.recent_points(job.id, MOST_POINTS) if running else (),
+            newest=app.store.status.newest_incident(job.id) if running and job.id in counts else None,
+            life=app.store.status.live_attempt(job.id) if running else None,
         )
-        for job in jobs
-    }
+    return sights
