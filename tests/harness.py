@@ -292,7 +292,7 @@ class Training:
 
         def known() -> int | None:
             with Store.open(self.lq.home / "lq.db") as store:
-                found = [one.child for one in store.attempts(self.id) if one.number == attempt]
+                found = [one.child for one in store.attempts.of(self.id) if one.number == attempt]
             return found[0].pid if found and found[0] is not None else None
 
         return until(known, f"the pid of attempt {attempt}")
@@ -360,7 +360,7 @@ def result(training: Training) -> Result:
     facts = training.facts()
     assert facts["job"]["status"] == "succeeded"
     with Store.open(training.lq.home / "lq.db") as store:
-        points = store.points(training.id)
+        points = store.metrics.points(training.id)
     return Result(
         best=training.adapter_sha256("adapters.safetensors"),
         final=training.adapter_sha256("final_adapters.safetensors"),

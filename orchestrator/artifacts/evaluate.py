@@ -87,8 +87,8 @@ def by_the_run(app: App, job: Job, iteration: int | None) -> list[Tested]:
         job: whose run.
         iteration: of the weights.
     """
-    tests, validations = app.store.validations(job.id, kind="test"), app.store.validations(job.id)
-    told = app.store.facts(job.id)
+    tests, validations = app.store.metrics.validations(job.id, kind="test"), app.store.metrics.validations(job.id)
+    told = app.store.metrics.facts(job.id)
     compared, tested = Comparison(validations, learned(told, "valid")), Comparison(tests, learned(told, "test"))
     same, best = [one for one in validations if one.iteration == iteration], early_stop.best(validations)
     shown = same[-1:] or ([best] if best is not None else [])

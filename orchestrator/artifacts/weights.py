@@ -63,7 +63,7 @@ def tuned(app: App, job: Job, *, base: bool = False) -> Tuned:
         ModelMissing: the model's folder is gone.
         NotAllowed: there is no finished adapter.
     """
-    spec = json.loads(app.store.spec_json(job.id))
+    spec = json.loads(app.store.jobs.spec_json(job.id))
     require_model(job, str(spec["model"]))
     adapter = None if base else _adapter(job, spec)
     about = publishing.origin(adapter) if adapter is not None else {}
@@ -183,7 +183,7 @@ def _of_iteration(job: Job, iteration: int) -> Weights:
 def _published(app: App, job: Job, which: str) -> Weights | None:
     """Return what was published; None where nothing was, or it is gone."""
     try:
-        folder = _adapter(job, json.loads(app.store.spec_json(job.id)))
+        folder = _adapter(job, json.loads(app.store.jobs.spec_json(job.id)))
     except NotAllowed:
         return None
     path = folder / (publishing.BEST if which == "best" else publishing.FINAL)

@@ -138,8 +138,8 @@ def jobs_to_look_at(app: App, choice: Choice) -> list[Job]:
 def _between(app: App, word: JobRef) -> list[Job]:
     """Return the jobs of a range; ids nobody has are passed over, unless there is none at all."""
     first, last = word.first or 1, min(word.last or 1, home_access.LARGEST_ID)
-    found = app.store.jobs_between(first, last) if home_access.has_store(app) and first <= last else []
-    found = found or (app.store.jobs_named(word.text) if home_access.has_store(app) else [])
+    found = app.store.jobs.between(first, last) if home_access.has_store(app) and first <= last else []
+    found = found or (app.store.jobs.named(word.text) if home_access.has_store(app) else [])
     if not found:
         raise NoSuchJob(f"no job has an id from {word.first} to {word.last}; see: lq status --all")
     return found

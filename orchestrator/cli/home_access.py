@@ -74,7 +74,7 @@ def has_store(app: App) -> bool:
 
 def all_jobs(app: App, *, every: bool = False) -> list[Job]:
     """Return the jobs to list; none where nothing was ever submitted."""
-    return app.store.jobs(all_jobs=every) if has_store(app) else []
+    return app.store.jobs.overview(all_jobs=every) if has_store(app) else []
 
 
 def one_job(app: App, asked: int | JobRef) -> Job:
@@ -91,8 +91,8 @@ def one_job(app: App, asked: int | JobRef) -> Job:
     if not has_store(app):
         raise NoSuchJob(f"no job {asked}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
     number, name = (asked, str(asked)) if isinstance(asked, int) else (asked.first, asked.text)
-    found = app.store.jobs_between(number, number) if number is not None and number <= LARGEST_ID else []
-    found = found or (app.store.jobs_named(name) if isinstance(asked, JobRef) else [])
+    found = app.store.jobs.between(number, number) if number is not None and number <= LARGEST_ID else []
+    found = found or (app.store.jobs.named(name) if isinstance(asked, JobRef) else [])
     if not found:
         raise NoSuchJob(f"no job {asked}; see: lq status --all" if number is not None else _nobody(app, name))
     live = [job for job in found if job.status not in ENDED]
@@ -104,9 +104,9 @@ def one_job(app: App, asked: int | JobRef) -> Job:
 
 def _nobody(app: App, name: str) -> str:
     """Say that no job has this name, and what may have been meant."""
-    if name in app.store.groups():
+    if name in app.store.groups.names():
         return f"no job is called '{name}', a group is; its jobs are named with: --group {compact.quoted(name)}"
-    near = difflib.get_close_matches(name, app.store.names(), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, app.store.jobs.names(), n=1, cutoff=0.5)
     return f"no job is called '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
 
 
@@ -150,9 +150,9 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
     Raises:
         NoSuchJob: there is no such group; the nearest one is named.
     """
-    found = app.store.jobs_of_group(group) if has_store(app) else []
+    found = app.store.groups.jobs(group) if has_store(app) else []
     if not found:
-        groups = app.store.groups() if has_store(app) else []
+        groups = app.store.groups.names() if has_store(app) else []
         near = difflib.get_close_matches(group, groups, n=1, cutoff=0.5)
         if near:
             hint = f"did you mean '{near[0]}'?"

@@ -47,7 +47,7 @@ class Voice:
     def end(self, app: App, **more: Any) -> None:
         """Print the JSON, where that is wanted: the jobs as they are now, and what else there is to tell."""
         if self._as_json:
-            jobs = [app.store.job(job_id) for job_id in self._done]
+            jobs = [app.store.jobs.get(job_id) for job_id in self._done]
             told = [{"id": job.id, "name": job.name, "status": job.status.value} for job in jobs]
             print_json({"jobs": told} | more)
 

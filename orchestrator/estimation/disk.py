@@ -104,7 +104,7 @@ def _too_little(wanted: Need, stays: int, free: int, others: Sequence[int]) -> s
 def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
     """Return what each live job may still take, by what was reckoned when it was submitted."""
     found = []
-    live = app.store.jobs(ended=0) if app.home.store.exists() else []
+    live = app.store.jobs.overview(ended=0) if app.home.store.exists() else []
     for job in (job for job in live if job.id not in without):
         job_dir = JobDir(Path(job.job_dir))
         with suppress(OSError, ValueError, KeyError, TypeError):

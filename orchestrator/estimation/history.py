@@ -41,10 +41,10 @@ class RunHistory:
             reckoner: says what the formula says.
         """
         self._store, self._reckoner = store, reckoner
-        self._fits = store.fits() if store is not None else {}
+        self._fits = store.fits.all() if store is not None else {}
         self._seen: dict[str, list[tuple[Measurement | None, Seen | None]]] = {}
         if store is not None:
-            for job in store.jobs(ended=0):
+            for job in store.jobs.overview(ended=0):
                 if job.status is Status.RUNNING:
                     self._learn_from(store, job)
 
@@ -113,27 +113,27 @@ class RunHistory:
     def _spec_of(self, job_id: int) -> JobSpec | None:
         assert self._store is not None
         try:
-            return JobSpec.model_validate_json(self._store.spec_json(job_id))
+            return JobSpec.model_validate_json(self._store.jobs.spec_json(job_id))
         except (LqError, ValueError):  # of another version
             return None
 
     def _checkpoint_s(self, job_id: int) -> float | None:
         assert self._store is not None
-        seconds = [one.seconds for one in self._store.checkpoints(job_id)]
+        seconds = [one.seconds for one in self._store.metrics.checkpoints(job_id)]
         return statistics.median(seconds) if seconds else None
 
     def _learn_from(self, store: Store, job: Job) -> None:
         """Take in what a trainer that runs has told so far: its attempt is remembered only when it has ended."""
         spec = self._spec_of(job.id)
-        points = store.points(job.id, superseded=True)
+        points = store.metrics.points(job.id, superseded=True)
         points = [point for point in points if points and point.attempt == points[-1].attempt]
         if spec is None or not points:
             return
-        run_plan = store.run_plan(job.id, spec)
+        run_plan = store.run_plans.get(job.id, spec)
         stage = run_plan.stage_at(max(0, points[-1].iteration - 1))
         key, speeds = fit_key(spec, stage), [point.it_s for point in points if point.it_s]
         peak = max(map(_peak, points))
-        validations = [one.seconds for one in store.validations(job.id)]
+        validations = [one.seconds for one in store.metrics.validations(job.id)]
         now = Fit(
             fits=True,
             peak_bytes=peak or None,

@@ -39,7 +39,7 @@ def old_jobs(app: App, *, older_than_s: float, now: float) -> list[Job]:
         older_than_s: seconds.
         now: unix seconds.
     """
-    ended = [job for job in app.store.jobs(all_jobs=True) if job.status in ENDED and job.ended_at is not None]
+    ended = [job for job in app.store.jobs.overview(all_jobs=True) if job.status in ENDED and job.ended_at is not None]
     old = [job for job in ended if now - (job.ended_at or now) >= older_than_s]
     return sorted(old, key=lambda job: (job.ended_at or 0.0, job.id))
 
@@ -80,7 +80,7 @@ def carry_out(app: App, job: Job, *, keep_adapters: bool) -> Cleaning:
     plan = planned(app, job, keep_adapters=keep_adapters)
     if not plan.paths:
         return plan
-    app.store.mark_cleaned(job.id, time.time())
+    app.store.jobs.mark_cleaned(job.id, time.time())
     for path in plan.paths:
         try:
             if path.is_dir() and not path.is_symlink():

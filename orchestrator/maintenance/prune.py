@@ -122,8 +122,8 @@ def _state(app: App, job: Job, spec: JobSpec, run_plan: RunPlan) -> dict[str, bo
 
 def asked_for(app: App, job_id: int) -> tuple[JobSpec, RunPlan]:
     """Return what a job asked for, and its run plan so far."""
-    spec = JobSpec.model_validate_json(app.store.spec_json(job_id))
-    return spec, app.store.run_plan(job_id, spec)
+    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job_id))
+    return spec, app.store.run_plans.get(job_id, spec)
 
 
 Named = tuple[Path, bool, str]

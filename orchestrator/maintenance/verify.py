@@ -88,7 +88,7 @@ def _run_plan(app: App, job: Job, job_dir: JobDir) -> Finding:
 
 def _events(app: App, job: Job, job_dir: JobDir) -> Iterator[Finding]:
     """The store has taken in so many bytes; a file that is shorter has lost some."""
-    taken = app.store.events_offset(job.id)
+    taken = app.store.events.offset(job.id)
     packed = event_log.packed(job_dir.events)
     path = packed if packed.exists() and not job_dir.events.exists() else job_dir.events
     if not path.exists() and (not taken or job.cleaned_at is not None):

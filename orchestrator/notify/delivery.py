@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from jobs.model.job import Message, ServiceResult
 from jobs.model.time_windows import Span
@@ -17,30 +17,7 @@ from orchestrator.notify.routing import wants
 if TYPE_CHECKING:
     from jobs.model.spec import Event
     from orchestrator.notify.apprise_sender import Notifier
-
-
-class Outbox(Protocol):
-    """What delivery needs from the store."""
-
-    def message(self, message_id: int) -> Message:
-        """Return one row of the outbox."""
-
-    def kin(self, message: Message) -> list[Message]:
-        """Return what may tell of a message or be told by it, by id."""
-
-    def spec_json(self, job_id: int) -> str:
-        """Return the JobSpec of a job as JSON."""
-
-    def record_delivery(
-        self,
-        message_id: int,
-        *,
-        services: tuple[ServiceResult, ...],
-        next_try_at: float | None,
-        settled: str | None,
-        now: float,
-    ) -> None:
-        """Store what came of a try."""
+    from orchestrator.store.store import Store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +30,7 @@ class Moment:
     zone: tzinfo | None = None  # whose hours; None for the machine's own zone
 
 
-def deliver(message_id: int, *, store: Outbox, notifier: Notifier, when: Moment) -> Message:
+def deliver(message_id: int, *, store: Store, notifier: Notifier, when: Moment) -> Message:
     """Try the services that are still owed a message, and store what came of it.
 
     At least once: a worker that dies between the sending and the storing sends again. A row that is settled or not
@@ -66,21 +43,21 @@ def deliver(message_id: int, *, store: Outbox, notifier: Notifier, when: Moment)
         when: the moment, and the quiet hours.
     """
     with notifier.turn:
-        message = store.message(message_id)
+        message = store.outbox.get(message_id)
         if message.settled is not None or (message.next_try_at or when.now) > when.now:
             return message
         held = delivery.held_until(message.event, when.now, when.quiet, when.zone)
         if held is not None:
             _record(store, message, message.services, at=held, settled=None, now=when.now)
-            return store.message(message_id)
+            return store.outbox.get(message_id)
         results = _try(message, store, notifier, when)
         then = delivery.next_try(results, first_try=_first_try(message, when), now=when.now, jitter=when.jitter)
         _record(store, message, results, at=then.at, settled=then.settled, now=when.now)
-        return store.message(message_id)
+        return store.outbox.get(message_id)
 
 
 def _record(
-    store: Outbox,
+    store: Store,
     message: Message,
     results: tuple[ServiceResult, ...],
     *,
@@ -88,7 +65,7 @@ def _record(
     settled: str | None,
     now: float,
 ) -> None:
-    store.record_delivery(message.id, services=results, next_try_at=at, settled=settled, now=now)
+    store.outbox.record_delivery(message.id, services=results, next_try_at=at, settled=settled, now=now)
 
 
 def _first_try(message: Message, when: Moment) -> float:
@@ -96,9 +73,9 @@ def _first_try(message: Message, when: Moment) -> float:
     return delivery.held_until(message.event, due, when.quiet, when.zone) or due
 
 
-def _try(message: Message, store: Outbox, notifier: Notifier, when: Moment) -> tuple[ServiceResult, ...]:
+def _try(message: Message, store: Store, notifier: Notifier, when: Moment) -> tuple[ServiceResult, ...]:
     """Send a message to whom it is owed, and return every service's result."""
-    kin = store.kin(message)
+    kin = store.outbox.related(message)
     wanted = _audience(message, store, notifier)
     results = {result.service: result for result in message.services}
     for name, result in results.items():
@@ -115,8 +92,8 @@ def _try(message: Message, store: Outbox, notifier: Notifier, when: Moment) -> t
     return tuple(results.values())
 
 
-def _audience(message: Message, store: Outbox, notifier: Notifier) -> list[str]:
-    job_on = None if message.job_id is None else _asked_by_job(store.spec_json(message.job_id))
+def _audience(message: Message, store: Store, notifier: Notifier) -> list[str]:
+    job_on = None if message.job_id is None else _asked_by_job(store.jobs.spec_json(message.job_id))
     return wants(notifier.services, message.event, job_on=job_on, job_tags=message.tags)
 
 
@@ -130,7 +107,7 @@ def _asked_by_job(spec_json: str) -> tuple[Event, ...] | None:
 
 
 def _told_elsewhere(
-    message: Message, kin: Sequence[Message], owed: Sequence[str], store: Outbox, notifier: Notifier, now: float
+    message: Message, kin: Sequence[Message], owed: Sequence[str], store: Store, notifier: Notifier, now: float
 ) -> dict[str, str]:
     """Return the services that hear of a message in another one, and how."""
     found: dict[str, str] = {}

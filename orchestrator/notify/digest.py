@@ -59,15 +59,15 @@ def write_if_due(
     if hour is None or not audience:
         return None
     day, moment = time_windows.latest(time_windows.minute_of(hour), now, zone)
-    last = store.last_digest()
+    last = store.outbox.last_digest()
     if now - moment > DIGEST_LATE_S or (last is not None and last.key == _key(day)):
         return None
     since = last.created_at if last is not None else moment - DAY_S
     # what was submitted after the hour is no news of the night
-    jobs = [job for job in store.jobs(ended=MOST_ENDED) if job.submitted_at <= moment]
+    jobs = [job for job in store.jobs.overview(ended=MOST_ENDED) if job.submitted_at <= moment]
     told = [_told(store, job) for job in jobs if job.status not in ENDED or (job.ended_at or 0.0) > since]
-    new = compose(day, told, store.queue_state(), since=since, now=now, zone=zone)
-    return None if new is None else store.add_message(new, now)
+    new = compose(day, told, store.queue.state(), since=since, now=now, zone=zone)
+    return None if new is None else store.outbox.add(new, now)
 
 
 def compose(
@@ -115,12 +115,12 @@ def _key(day: date) -> str:
 def _told(store: Store, job: Job) -> Told:
     facts = Facts(
         job=job,
-        attempts=store.attempts(job.id),
+        attempts=store.attempts.of(job.id),
         points=(),
-        validations=store.validations(job.id),
-        tests=store.validations(job.id, kind="test"),
+        validations=store.metrics.validations(job.id),
+        tests=store.metrics.validations(job.id, kind="test"),
     )
-    rollbacks = sum(stage.rollback > 0 for stage in store.stages(job.id))
+    rollbacks = sum(stage.rollback > 0 for stage in store.run_plans.stages(job.id))
     return Told(facts=facts, word=word_for(job), rollbacks=rollbacks)
 
 

@@ -14,7 +14,7 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import wants
-from orchestrator.store.group_records import EndedGroup
+from orchestrator.store.groups import EndedGroup
 
 TOLD_WITHIN_S = 24 * 3600.0
 COMPARE_TIMEOUT_S = 300.0
@@ -29,13 +29,13 @@ def publish_ended(app: App, now: float) -> None:
         app: store, settings and wake-up queue.
         now: unix seconds.
     """
-    for group in app.store.ended_groups(now - TOLD_WITHIN_S):
-        if not app.store.has_message(messages.group_key(group.name, group.ended_at)):
+    for group in app.store.groups.ended_since(now - TOLD_WITHIN_S):
+        if not app.store.outbox.has(messages.group_key(group.name, group.ended_at)):
             _tell(app, group, now)
 
 
 def _tell(app: App, group: EndedGroup, now: float) -> None:
-    spec = JobSpec.model_validate_json(app.store.spec_json(group.last_job))
+    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(group.last_job))
     try:
         services = app.settings().notify.everyone
     except ConfigInvalid as error:
@@ -47,13 +47,13 @@ def _tell(app: App, group: EndedGroup, now: float) -> None:
     best, picture = _compared(app, group.name)
     new = messages.group_ended(
         group.name,
-        app.store.jobs_of_group(group.name),
+        app.store.groups.jobs(group.name),
         best,
         ended_at=group.ended_at,
         picture=picture,
         spec=spec,
     )
-    added = app.store.add_message(new, now)
+    added = app.store.outbox.add(new, now)
     if added is not None:
         log.info("message %d: group %s has ended", added.id, group.name)
         app.wakeup.wake_for_delivery(added.id)

@@ -72,7 +72,7 @@ class JobNotifications:
             expected: when it will be done at its present speed, unix seconds; None where nobody knows.
             zone: whose hours; None for the machine's own zone.
         """
-        job = self._app.store.job(self._job.id)
+        job = self._app.store.jobs.get(self._job.id)
         return self._heard(
             "deadline", lambda: messages.late(job, self._spec, deadline=deadline, expected=expected, zone=zone)
         )
@@ -102,7 +102,7 @@ class JobNotifications:
         if number == 1:
             self._tell(self._heard("started", lambda: messages.started(self._job, self._spec)))
             return
-        before, after = self._app.store.attempts(self._job.id)[number - 2 : number]
+        before, after = self._app.store.attempts.of(self._job.id)[number - 2 : number]
         gone_back = before.reason in GUARD_REASONS  # told already, as what the loss guard did
         if before.outcome == Outcome.CRASHED and not gone_back and after.quality not in (None, Quality.FRESH):
             heard = self._heard("recovered", lambda: messages.recovered(self._job, before, after, self._spec))
@@ -111,11 +111,11 @@ class JobNotifications:
     def _decided(self, event: str, decision: Decision, attempt: Attempt) -> NewMessage:
         store, job_id = self._app.store, self._job.id
         facts = messages.Facts(
-            job=store.job(job_id),
-            attempts=store.attempts(job_id),
-            points=store.points(job_id),
-            validations=store.validations(job_id),
-            tests=store.validations(job_id, kind="test"),
+            job=store.jobs.get(job_id),
+            attempts=store.attempts.of(job_id),
+            points=store.metrics.points(job_id),
+            validations=store.metrics.validations(job_id),
+            tests=store.metrics.validations(job_id, kind="test"),
             verdict=verdict_of(self._job) if event == "finished" else None,
         )
         return messages.decided(facts, event, decision, self._spec, attempt.number)
@@ -123,7 +123,7 @@ class JobNotifications:
     def _tell(self, new: Sequence[NewMessage]) -> None:
         now = time.time()
         for message in new:
-            added = self._app.store.add_message(message, now)
+            added = self._app.store.outbox.add(message, now)
             if added is not None:
                 wait = max(0.0, (added.next_try_at or now) - now)
                 self._app.wakeup.wake_for_delivery(added.id, after_s=wait)

@@ -147,9 +147,11 @@ def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence
 
 def of_queue(app: App) -> list[Candidate]:
     """Return the jobs that are still to train, as they were submitted, in the order in which they get their turn."""
-    jobs = sorted(app.store.jobs(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
-    asked = [(job, JobSpec.model_validate_json(app.store.spec_json(job.id))) for job in jobs if job.status in ASKED]
-    awaited = app.store.awaited() if asked else {}
+    jobs = sorted(app.store.jobs.overview(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
+    asked = [
+        (job, JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))) for job in jobs if job.status in ASKED
+    ]
+    awaited = app.store.dependencies.awaited() if asked else {}
     looked = [_data_of(spec) for _, spec in asked]
     needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]
     shortages = budget.shortages(app, needs, queued=[job.id for job, _ in asked])
@@ -159,7 +161,7 @@ def of_queue(app: App) -> list[Candidate]:
             file=None,
             job=job,
             spec=spec,
-            run_plan=app.store.run_plan(job.id, spec),
+            run_plan=app.store.run_plans.get(job.id, spec),
             need=need,
             shortage=shortage,
             invalid=invalid,
@@ -343,4 +345,4 @@ def _remember(app: App, finding: Finding) -> None:
         start_s=tried.start_s + tried.compile_s if tried is not None else None,
         validation_s=tried.validation_s if tried is not None else None,
     )
-    app.store.remember_fit(fit_key(candidate.spec, candidate.stage), fit, time.time())
+    app.store.fits.record(fit_key(candidate.spec, candidate.stage), fit, time.time())

@@ -148,7 +148,7 @@ class _Planner:
             for one, where, coming in zip(asked, placed, ahead, strict=True)
         )
         files = sum(one.disk.total for one in jobs if one.disk is not None)
-        paused = self._store is not None and self._store.queue_state().paused_at is not None
+        paused = self._store is not None and self._store.queue.state().paused_at is not None
         return Plan(
             now=self._now,
             jobs=jobs,
@@ -282,9 +282,9 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
     allowed = sensors.allowed_memory()
     if platform != "darwin":
         return allowed, "what the system allows"
-    for job in reversed(store.jobs(ended=20)) if store is not None else ():
+    for job in reversed(store.jobs.overview(ended=20)) if store is not None else ():
         assert store is not None
-        told = [point.limit_bytes for point in store.points(job.id) if point.limit_bytes]
+        told = [point.limit_bytes for point in store.metrics.points(job.id) if point.limit_bytes]
         limit = _spec_of(store, job.id).lq.memory.limit if told else None
         if told and isinstance(limit, str):
             return int(told[-1] / (float(limit.rstrip("%")) / 100)), f"as job {job.id} was told"
@@ -296,14 +296,14 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
 
 def _queued(store: Store) -> list[_Asked]:
     """Return the jobs that have not ended, in the order in which they are chosen."""
-    by_themselves = store.paused_by_worker()
-    awaited, found = store.awaited(), []
-    for job in sorted(store.jobs(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
+    by_themselves = store.jobs.paused_by_worker()
+    awaited, found = store.dependencies.awaited(), []
+    for job in sorted(store.jobs.overview(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:
             spec = _spec_of(store, job.id)
         except (LqError, ValueError):
             continue  # of a newer version
-        run_plan = store.run_plan(job.id, spec)
+        run_plan = store.run_plans.get(job.id, spec)
         held = job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_themselves)
         found.append(
             _Asked(
@@ -349,7 +349,7 @@ def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
 
 
 def _spec_of(store: Store, job_id: int) -> JobSpec:
-    return JobSpec.model_validate_json(store.spec_json(job_id))
+    return JobSpec.model_validate_json(store.jobs.spec_json(job_id))
 
 
 def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:

@@ -31,9 +31,9 @@ def starts(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) 
         slots: jobs at a time.
         zone: whose hours windows are; None for the machine's own zone.
     """
-    fits, stages, awaited = store.fits(), store.latest_stages(), store.awaited()
-    ahead = [Ahead(id=job.id, seconds=job.eta_seconds, running=True) for job in store.running()]
-    for waiting in store.line():
+    fits, stages, awaited = store.fits.all(), store.run_plans.latest_stages(), store.dependencies.awaited()
+    ahead = [Ahead(id=job.id, seconds=job.eta_seconds, running=True) for job in store.jobs.running()]
+    for waiting in store.queue.waiting():
         job, spec = waiting.job, json.loads(waiting.spec_json)
         constraints = constraints_of(spec)
         ahead.append(

@@ -81,14 +81,14 @@ def collect_all(
     Raises:
         NoSuchJob: the store has no such job.
     """
-    job, attempts = store.job(job_id), store.attempts(job_id)
-    validations, tests = store.validations(job_id), store.validations(job_id, kind="test")
-    incidents, told = store.incidents(job_id), store.facts(job_id)
+    job, attempts = store.jobs.get(job_id), store.attempts.of(job_id)
+    validations, tests = store.metrics.validations(job_id), store.metrics.validations(job_id, kind="test")
+    incidents, told = store.incidents.of(job_id), store.metrics.facts(job_id)
     folder = read_folder(JobDir(Path(job.job_dir)))
-    points = store.points(job.id)
-    every = store.points(job.id, superseded=True) if job.attempts > 1 else points
+    points = store.metrics.points(job.id)
+    every = store.metrics.points(job.id, superseded=True) if job.attempts > 1 else points
     job_facts = _job_facts(job, as_status, as_reason, as_detail, attempts, home)
-    self_tests = {number: self_test(said) for number, said in store.self_tests(job_id).items()}
+    self_tests = {number: self_test(said) for number, said in store.attempts.self_tests(job_id).items()}
     told_lives = lives(attempts, every, self_tests, _end(job_facts.status, job, now))
     compared, tested = (
         Comparison(ones, learned(told, name)) for ones, name in ((validations, "valid"), (tests, "test"))
@@ -103,7 +103,7 @@ def collect_all(
         validation=_validation(validations, compared),
         tests=tuple(_measurement(test, tested) for test in tests),
         attempts=told_lives,
-        checkpoints=_checkpoints(store.checkpoints(job_id), Path(job.job_dir), validations),
+        checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), validations),
         incidents=tuple(_incident(incident) for incident in incidents),
         adapter=folder.adapter,
         data=folder.data,

@@ -99,7 +99,7 @@ def kept_free(home: Home) -> Iterator[bool]:
 
 def training(app: App) -> list[Job]:
     """Return the jobs of this home that train now."""
-    running = app.store.running() if app.home.store.exists() else []
+    running = app.store.jobs.running() if app.home.store.exists() else []
     return [job for job in running if job.child is None or processes.is_alive(job.child)]
 
 
@@ -188,7 +188,7 @@ def keeps_waiting(app: App) -> Job | None:
     from workers.system.power import Gauge
 
     present = obstacle(app.home)
-    if present is None or app.store.queue_state().paused_at is not None:
+    if present is None or app.store.queue.state().paused_at is not None:
         return None
     found = eligibility.turns(app.store, now=time.time(), zone=None, read=Gauge().read, device=present)
     ready = (turn.job for turn in found if turn.obstacle is present and turn.job.status is Status.QUEUED)

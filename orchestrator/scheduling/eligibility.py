@@ -16,7 +16,7 @@ from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.obstacles import Obstacle, Reading, Why
 
 if TYPE_CHECKING:
-    from orchestrator.store.line import Waiting
+    from orchestrator.store.queue import Waiting
     from orchestrator.store.store import Store
 
 Read = Callable[[Constraints], Reading]
@@ -66,8 +66,8 @@ def turns(
         room: asks whether a job fits beside those that run.
         device: what keeps every job from the device (orchestrator/scheduling/device_lock.py).
     """
-    dependencies = _by_job(store.dependencies())
-    return list(_turns(store.line(), dependencies, now=now, zone=zone, read=read, room=room, device=device))
+    dependencies = _by_job(store.dependencies.find())
+    return list(_turns(store.queue.waiting(), dependencies, now=now, zone=zone, read=read, room=room, device=device))
 
 
 def _turns(

@@ -15,7 +15,7 @@ from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.formatting.text import size
-from orchestrator.store.line import Waiting
+from orchestrator.store.queue import Waiting
 from orchestrator.store.store import Store
 
 Reckoned = Callable[[JobSpec, Stage], int | None]
@@ -35,7 +35,7 @@ class MemoryAdmission:
         """
         self._store, self._estimated = store, reckoned
         self._recommended = recommended
-        self._running = [(job, self._takes(job)) for job in store.running()]
+        self._running = [(job, self._takes(job)) for job in store.jobs.running()]
 
     def __call__(self, waiting: Waiting) -> Obstacle | None:
         """Say what keeps a job from running beside the others; None where nothing does."""
@@ -58,13 +58,13 @@ class MemoryAdmission:
 
     def _takes(self, job: Job) -> int | None:
         """Return the most a running job took as far as it said, or its configuration took before, in bytes."""
-        spec = JobSpec.model_validate_json(self._store.spec_json(job.id))
-        known = [self._store.peak_of(job.id), self._known(job, spec)]
+        spec = JobSpec.model_validate_json(self._store.jobs.spec_json(job.id))
+        known = [self._store.metrics.peak_memory(job.id), self._known(job, spec)]
         return max((one for one in known if one is not None), default=None)
 
     def _known(self, job: Job, spec: JobSpec) -> int | None:
-        stage = self._store.run_plan(job.id, spec).stages[-1]
-        fit = self._store.fit(fit_key(spec, stage))
+        stage = self._store.run_plans.get(job.id, spec).stages[-1]
+        fit = self._store.fits.get(fit_key(spec, stage))
         return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimated(spec, stage)
 
 

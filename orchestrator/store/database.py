@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -30,7 +29,7 @@ class Database:
 
     def __init__(self, path: Path, engine: Engine) -> None:
         """Wrap an engine whose file is at the newest version."""
-        self._path = path
+        self.path = path
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         self._joined = threading.local()  # the transaction of this thread that the next ones are part of
@@ -41,7 +40,7 @@ class Database:
         if (joined := self._around()) is not None:
             yield joined
             return
-        with translated(self._path), self._engine.begin() as connection:
+        with translated(self.path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -50,11 +49,11 @@ class Database:
         if (joined := self._around()) is not None:
             yield joined
             return
-        with translated(self._path), self._writer.begin() as connection:
+        with translated(self.path), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Make one transaction of everything this thread asks and changes inside: all of it, or nothing.
 
         An exception undoes it all, so none may be caught inside; nobody else sees anything of it before its end.
@@ -74,15 +73,13 @@ class Database:
         """Close every connection."""
         self._engine.dispose()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
+class Records:
+    """The base of the classes that read and write one kind of record."""
+
+    def __init__(self, database: Database) -> None:
+        """Use the transactions of `database`."""
+        self._database = database
 
 
 def engine_for(path: Path) -> Engine:

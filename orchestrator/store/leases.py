@@ -1,4 +1,4 @@
-"""Who works on a job: claimed by one guarded UPDATE, kept by a heartbeat, given back with a Decision."""
+"""Leases: which worker runs a job. One guarded UPDATE claims a job, a heartbeat keeps it, a Decision ends the lease."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status, require_legal
-from orchestrator.store.database import Database
-from orchestrator.store.incident_records import insert_incidents
-from orchestrator.store.job_records import AT_WORKER_START, change, in_line, queue_due, read_job, select_jobs
-from orchestrator.store.observations import let_go
+from orchestrator.store.database import Records
+from orchestrator.store.incidents import insert_incidents
+from orchestrator.store.job_queries import change, in_line, queue_due, read_job
+from orchestrator.store.jobs import AT_WORKER_START
+from orchestrator.store.metrics import let_go
 from orchestrator.store.outbox import insert_messages
-from orchestrator.store.rows import from_identity, to_job
+from orchestrator.store.rows import from_identity
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import attempts, jobs, queue
+from orchestrator.store.schema import attempts, jobs, queue
 
 if TYPE_CHECKING:
     from jobs.policies.decision import Decision
 
 
-class Leases(Database):
-    """What a worker asks."""
+class Leases(Records):
+    """Leases of running jobs."""
 
     def claim(self, owner: ProcessIdentity, now: float, *, only: int | None = None) -> Job | None:
         """Take the best queued job: highest priority, then lowest id. Waiting jobs whose time has come count as queued.
@@ -40,7 +41,7 @@ class Leases(Database):
             The job, now running and leased to `owner`; None where nothing is to do, or the queue is paused. No other
             claim returns it.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             if db.execute(select(queue.c.paused_at)).scalar() is not None:
                 return None
             queue_due(db, now)
@@ -60,15 +61,9 @@ class Leases(Database):
                 change(db, claimed.id, {"started_at": now})
             return read_job(db, claimed.id)
 
-    def running(self) -> list[Job]:
-        """Return the running jobs, by id."""
-        with self.reading() as db:
-            query = select_jobs().where(jobs.c.status == Status.RUNNING).order_by(jobs.c.id)
-            return [to_job(row) for row in db.execute(query).mappings()]
-
     def take_over(self, job_id: int, *, old: ProcessIdentity | None, new: ProcessIdentity, now: float) -> bool:
         """Move the lease of a running job to another worker, if `old` still holds it; say whether it moved."""
-        with self.writing() as db:
+        with self._database.writing() as db:
             moved = db.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.status == Status.RUNNING, _owned_by(old))
@@ -78,7 +73,7 @@ class Leases(Database):
 
     def heartbeat(self, job_id: int, owner: ProcessIdentity, now: float) -> None:
         """Say that `owner` still works on the job; nothing happens where it no longer holds the lease."""
-        with self.writing() as db:
+        with self._database.writing() as db:
             db.execute(update(jobs).where(jobs.c.id == job_id, _owned_by(owner)).values(heartbeat_at=now))
 
     def settle(
@@ -99,7 +94,7 @@ class Leases(Database):
             NoSuchJob: no job has this id.
             NotAllowed: `owner` does not hold the lease, or the change is not legal.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
             decision = _with_late_wish(decision, job.stop_request)
             require_legal(job_id, job.status, decision.status)

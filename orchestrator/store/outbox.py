@@ -1,4 +1,4 @@
-"""The outbox: messages written with their cause, delivered later, at least once."""
+"""The outbox: messages are written with their cause, delivered later, and delivered at least once."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from sqlalchemy.dialects.sqlite import insert
 
 from jobs.model.job import Message, NewMessage, ServiceResult
 from jobs.policies.delivery import DIGEST, due_at
-from orchestrator.store.database import Database
+from orchestrator.store.database import Records
 from orchestrator.store.rows import from_message, to_message
-from orchestrator.store.tables import outbox
+from orchestrator.store.schema import outbox
 
 
-class Outbox(Database):
-    """What the notifier asks."""
+class Outbox(Records):
+    """Messages."""
 
-    def add_message(self, message: NewMessage, now: float) -> Message | None:
+    def add(self, message: NewMessage, now: float) -> Message | None:
         """Put a message into the outbox, due at once or when jobs.outbox.due_at lets it.
 
         Returns:
             The message; None where one with its key was there already.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             message_id = insert_message(db, message, now)
             return None if message_id is None else _read_message(db, message_id)
 
-    def message(self, message_id: int) -> Message:
+    def get(self, message_id: int) -> Message:
         """Return a message.
 
         Raises:
             LookupError: no message has this id.
         """
-        with self.reading() as db:
+        with self._database.reading() as db:
             return _read_message(db, message_id)
 
-    def has_message(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
         """Say whether a message with this key was ever written."""
-        with self.reading() as db:
+        with self._database.reading() as db:
             return db.execute(select(outbox.c.id).where(outbox.c.key == key)).first() is not None
 
     def messages(self, job_id: int | None = None) -> list[Message]:
@@ -47,21 +47,21 @@ class Outbox(Database):
         query = select(*outbox.columns).order_by(outbox.c.id)
         if job_id is not None:
             query = query.where(outbox.c.job_id == job_id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_message(row) for row in db.execute(query).mappings()]
 
-    def kin(self, message: Message) -> list[Message]:
+    def related(self, message: Message) -> list[Message]:
         """Return what may tell of a message or be told by it, by id: messages of its job, and later digests."""
         digest = and_(outbox.c.event == DIGEST, outbox.c.id > message.id)
         own = outbox.c.job_id == message.job_id if message.job_id is not None else outbox.c.id == message.id
-        with self.reading() as db:
+        with self._database.reading() as db:
             rows = db.execute(select(*outbox.columns).where(or_(own, digest)).order_by(outbox.c.id)).mappings()
             return [to_message(row) for row in rows]
 
     def last_digest(self) -> Message | None:
         """Return the digest that was written last."""
         last = select(*outbox.columns).where(outbox.c.event == DIGEST).order_by(outbox.c.id.desc()).limit(1)
-        with self.reading() as db:
+        with self._database.reading() as db:
             row = db.execute(last).mappings().first()
             return None if row is None else to_message(row)
 
@@ -69,13 +69,13 @@ class Outbox(Database):
         """Return the messages still to be delivered, and those given up that were written after `since`, by id."""
         given_up = and_(outbox.c.settled == "gave_up", outbox.c.created_at >= since)
         query = select(*outbox.columns).where(or_(outbox.c.settled.is_(None), given_up)).order_by(outbox.c.id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_message(row) for row in db.execute(query).mappings()]
 
-    def due_messages(self, now: float) -> list[Message]:
+    def due(self, now: float) -> list[Message]:
         """Return the messages that are not settled and whose next try is due, by id."""
         due = select(*outbox.columns).where(outbox.c.settled.is_(None), outbox.c.next_try_at <= now)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_message(row) for row in db.execute(due.order_by(outbox.c.id)).mappings()]
 
     def record_delivery(
@@ -97,7 +97,7 @@ class Outbox(Database):
             now: unix seconds.
         """
         values = {"services": [dataclasses.asdict(service) for service in services], "settled": settled}
-        with self.writing() as db:
+        with self._database.writing() as db:
             db.execute(update(outbox).where(outbox.c.id == message_id).values(**values, next_try_at=next_try_at))
 
 

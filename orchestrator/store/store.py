@@ -1,57 +1,72 @@
-"""Store: every question and every change, each one transaction. The parts are told apart by noun."""
+"""The store: one attribute for each kind of record. Each method of them is one transaction."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from sqlalchemy import text
 
 from jobs.model.errors import StoreUnusable
-from orchestrator.store.attempt_records import AttemptRecords
-from orchestrator.store.edits import Edits
-from orchestrator.store.group_records import GroupRecords
-from orchestrator.store.incident_records import IncidentRecords
-from orchestrator.store.job_records import JobRecords
+from orchestrator.store.attempts import AttemptRecords
+from orchestrator.store.database import Database
+from orchestrator.store.dependencies import DependencyRecords
+from orchestrator.store.events import EventRecords
+from orchestrator.store.groups import GroupRecords
+from orchestrator.store.incidents import IncidentRecords
+from orchestrator.store.job_edits import JobEdits
+from orchestrator.store.jobs import JobRecords
 from orchestrator.store.leases import Leases
-from orchestrator.store.line import Line
-from orchestrator.store.naming import Naming
-from orchestrator.store.observations import Observations
+from orchestrator.store.memory_fits import FitRecords
+from orchestrator.store.metrics import MetricRecords
 from orchestrator.store.outbox import Outbox
-from orchestrator.store.queue_state import QueueRecord
-from orchestrator.store.run_plans import RunPlans
-from orchestrator.store.sights import Sights
+from orchestrator.store.queue import JobQueue
+from orchestrator.store.run_plans import RunPlanRecords
+from orchestrator.store.status_queries import StatusQueries
 from orchestrator.store.versions import open_engine
 
 
-class Store(
-    JobRecords,
-    Edits,
-    GroupRecords,
-    Naming,
-    Line,
-    Leases,
-    AttemptRecords,
-    RunPlans,
-    Observations,
-    IncidentRecords,
-    Outbox,
-    QueueRecord,
-    Sights,
-):
-    """What is true about every job; the only one who knows."""
+class Store:
+    """The records of every job."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database of the newest version."""
+        self.database = database
+        self.attempts = AttemptRecords(database)
+        self.dependencies = DependencyRecords(database)
+        self.edits = JobEdits(database)
+        self.events = EventRecords(database)
+        self.fits = FitRecords(database)
+        self.groups = GroupRecords(database)
+        self.incidents = IncidentRecords(database)
+        self.jobs = JobRecords(database)
+        self.leases = Leases(database)
+        self.metrics = MetricRecords(database)
+        self.outbox = Outbox(database)
+        self.queue = JobQueue(database)
+        self.run_plans = RunPlanRecords(database)
+        self.status = StatusQueries(database)
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the store, made (0600) where there is none, migrated where it is older.
+        """Open the store at `path`; create it (0600) if it does not exist, upgrade it if it is older.
 
-        An older one is first copied beside itself, to `lq.db.v<N>.bak`.
+        An older one is first copied to `lq.db.v<N>.bak` in the same folder.
 
         Raises:
-            StoreUnusable: damaged, of a newer version, or not a store.
-            HomeUnusable: it cannot be read or written where it is.
+            StoreUnusable: the file is damaged, is not a store, or has a version that this program cannot read.
+            HomeUnusable: the file cannot be read or written.
         """
-        return cls(path, open_engine(path))
+        return cls(Database(path, open_engine(path)))
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make one transaction of everything that this thread reads and writes inside.
+
+        An exception undoes all of it, so none may be caught inside. Nobody else sees any of it before the end.
+        """
+        return self.database.transaction()
 
     def check(self) -> None:
         """Read the whole file and look for damage.
@@ -59,10 +74,26 @@ class Store(
         Raises:
             StoreUnusable: something is wrong, named by SQLite.
         """
-        with self.reading() as db:
-            found = [str(line) for line in db.execute(text("PRAGMA integrity_check")).scalars() if line != "ok"]
-            found += [f"a row of {row[0]} without its {row[2]}" for row in db.execute(text("PRAGMA foreign_key_check"))]
-        if found:
+        with self.database.reading() as db:
+            problems = [str(line) for line in db.execute(text("PRAGMA integrity_check")).scalars() if line != "ok"]
+            rows = db.execute(text("PRAGMA foreign_key_check"))
+            problems += [f"a row of {row[0]} without its {row[2]}" for row in rows]
+        if problems:
             raise StoreUnusable(
-                f"{self._path}: the store is damaged ({found[0]}; {len(found)} in all); put a copy of it in its place"
+                f"{self.database.path}: the store is damaged ({problems[0]}; {len(problems)} in all); "
+                "put a copy of it in its place"
             )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -17,9 +17,9 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 
 from jobs.model.errors import StoreUnusable
-from orchestrator.store.completing import read_only_uri
+from orchestrator.store.completion import read_only_uri
 from orchestrator.store.database import BUSY_TIMEOUT_S, create_file, engine_for, translated, unwritable
-from orchestrator.store.tables import create_all
+from orchestrator.store.schema import create_all
 from workers.files.atomic import fsync_file
 
 

@@ -56,14 +56,14 @@ def opened(app: App, job_id: int) -> Iterator[Edit]:
     Raises:
         NotAllowed: it has run, has ended, or is being edited already.
     """
-    was = app.store.hold_for_edit(job_id)
+    was = app.store.edits.begin(job_id)
     try:
-        spec = JobSpec.model_validate_json(app.store.spec_json(job_id))
+        spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job_id))
         file = JobDir(Path(was.job_dir)).edited
         left = file.read_text(errors="replace") if file.exists() else None
         yield Edit(was=was, spec=spec, text=_headed(was, spec), left=left)
     finally:
-        app.store.give_back(was)
+        app.store.edits.abandon(was)
 
 
 def _headed(job: Job, spec: JobSpec) -> str:
@@ -94,7 +94,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     _require_no_circle(app, edit.was, loaded)
     path = loaded.spec.adapter_path
     if path is not None:
-        app.store.require_free_paths([path], besides=edit.was.id)
+        app.store.jobs.require_free_paths([path], besides=edit.was.id)
     agreed = path == edit.spec.adapter_path and not overwrite
     overwrites = _agreed(edit.was) if agreed else submit.overwritten(loaded, overwrite=overwrite)
     found = submit.checked_job(loaded, facts, overwrites=overwrites)
@@ -119,8 +119,8 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, Path(edit.was.job_dir)
     with staging.opened(app.home.jobs) as staging_folder:
         folder = staging_folder.filled(lambda place: _fill(place, edit, new))
-        with app.store.together():
-            app.store.replace_spec(
+        with app.store.transaction():
+            app.store.edits.apply(
                 edit.was.id,
                 name=spec.name,
                 iters=spec.iters,
@@ -135,7 +135,7 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
                 ),
                 now=now,
             )
-            job = app.store.give_back(edit.was)
+            job = app.store.edits.abandon(edit.was)
     shutil.rmtree(before, ignore_errors=True)  # it never ran, so nothing else lies there
     return job
 
@@ -161,7 +161,7 @@ def _fill(folder: Path, edit: Edit, new: Checked) -> None:
 def _require_no_circle(app: App, job: Job, loaded: LoadedJob) -> None:
     """Refuse a job that would come after itself."""
     wants: dict[int, set[int]] = {}
-    for one in app.store.dependencies():
+    for one in app.store.dependencies.find():
         wants.setdefault(one.job_id, set()).add(one.on)
     reached: set[int] = set()
     ahead = {job_id for job_id, _ in submit.predecessors(app, loaded.spec)}

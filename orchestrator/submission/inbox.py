@@ -192,7 +192,7 @@ class Inbox:
             self._reject(file, f"{file.name}: {fault}")
             return
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        before = self._app.store.dropped(sha256)
+        before = self._app.store.jobs.from_dropped_file(sha256)
         if before and not recovered:
             self._reject(file, _submitted_already(file.name, before[-1]), tell=False)
             return
@@ -266,7 +266,7 @@ class Inbox:
             heard = wants(self._app.settings().notify.everyone, message.event, job_on=None, job_tags=None)
         except ConfigInvalid:
             heard = ["unknown yet"]
-        added = self._app.store.add_message(message, self._clock()) if heard else None
+        added = self._app.store.outbox.add(message, self._clock()) if heard else None
         if added is not None:
             self._app.wakeup.wake_for_delivery(added.id)
 

@@ -17,7 +17,7 @@ from jobs.model.job import Incident, Job
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
-from orchestrator.store.attempt_records import USER_WENT_BACK
+from orchestrator.store.attempts import USER_WENT_BACK
 from orchestrator.submission.submit import known_to_fit
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
@@ -47,8 +47,8 @@ def way_back(app: App, job: Job, iteration: int) -> WayBack:
     Raises:
         NotAllowed: no whole checkpoint of that iteration is kept; those that are get named.
     """
-    spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
-    run_plan = app.store.run_plan(job.id, spec)
+    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))
+    run_plan = app.store.run_plans.get(job.id, spec)
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
@@ -77,12 +77,12 @@ def go(app: App, job: Job, way: WayBack, now: float) -> Job:
         now: unix seconds.
 
     Raises:
-        NotAllowed: what `Store.retry` says.
+        NotAllowed: what `store.jobs.retry` raises.
     """
-    app.store.retry(job.id, now)
+    app.store.jobs.retry(job.id, now)
     if job.attempts:
-        app.store.go_back(job.id, way.stage, way.iteration, _incident(job, way, now), now=now)
-    return app.store.job(job.id)
+        app.store.run_plans.roll_back(job.id, way.stage, way.iteration, _incident(job, way, now), now=now)
+    return app.store.jobs.get(job.id)
 
 
 def _incident(job: Job, way: WayBack, now: float) -> Incident:

@@ -21,7 +21,7 @@ from jobs.model.states import ENDED, Status
 from jobs.policies import oom
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
-from orchestrator.store.group_records import free_name
+from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically, write_json
@@ -165,7 +165,7 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
             groups = _groups(app, checked)
             named = [one.in_group(groups[sweep]) if (sweep := one.loaded.sweep) else one for one in checked]
             folders = [staging_folder.filled(functools.partial(write_folder, checked=one)) for one in named]
-            with store.together():  # short: only what the folders are called is left to do
+            with store.transaction():  # short: only what the folders are called is left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [one.loaded.spec for one in named])
                     jobs = [
@@ -173,14 +173,14 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
                     ]
                     break
     for job in jobs:
-        for message in store.messages(job.id):
+        for message in store.outbox.messages(job.id):
             app.wakeup.wake_for_delivery(message.id)
     return jobs
 
 
 def _groups(app: App, checked: Sequence[Checked]) -> dict[Sweep, str]:
     """Return the group of each sweep: the one it joins, else one whose name nobody ever had."""
-    taken = set(app.store.groups())
+    taken = set(app.store.groups.names())
     found: dict[Sweep, str] = {}
     for sweep in dict.fromkeys(one.loaded.sweep for one in checked):
         if sweep is not None:
@@ -208,7 +208,7 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
 
     spec = checked.loaded.spec
     known = known_to_fit(app, spec)
-    return app.store.submit(
+    return app.store.jobs.submit(
         name=spec.name,
         group=spec.lq.group,
         priority=spec.lq.priority,
@@ -240,7 +240,7 @@ def require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -
             if not found:
                 what = f"there is no job {one}" if isinstance(one, int) else f"no job and no group is called '{one}'"
                 raise InvalidInput(f"{loaded.source}: lq.{key}: {what}; see: lq status --all")
-            lost = [job for job in map(app.store.job, found) if job.status in ENDED - {Status.SUCCEEDED}]
+            lost = [job for job in map(app.store.jobs.get, found) if job.status in ENDED - {Status.SUCCEEDED}]
             if key == "after" and lost:
                 raise NotAllowed(
                     f"{loaded.source}: lq.after: job {lost[0].id} is {lost[0].status}, so this one would never run; "
@@ -259,9 +259,9 @@ def _ids(app: App, wanted: int | str) -> list[int]:
     if not app.home.store.exists():
         return []
     if isinstance(wanted, str):
-        return app.store.called(wanted)
+        return app.store.jobs.ids_called(wanted)
     try:
-        return [app.store.job(wanted).id]
+        return [app.store.jobs.get(wanted).id]
     except NoSuchJob:
         return []
 
@@ -272,7 +272,7 @@ def known_to_fit(app: App, spec: JobSpec) -> Stage | None:
 
     stage = RunPlan.requested(spec).stages[0]
     teacher = None
-    while (fit := app.store.fit(fit_key(spec, stage))) is not None and not fit.fits:
+    while (fit := app.store.fits.get(fit_key(spec, stage))) is not None and not fit.fits:
         teacher = fit.job_id
         rung = oom.next_rung(
             stage, first_example=0, may_repeat=False, peak_bytes=None, free_bytes=None, allow_truncation=False
@@ -297,7 +297,7 @@ def _require_own_adapter_paths(app: App, specs: Sequence[JobSpec]) -> None:
     """Refuse a taken adapter_path in good time; it is asked once more when the jobs are queued."""
     paths = [spec.adapter_path for spec in specs if spec.adapter_path is not None]
     if paths and app.home.store.exists():
-        app.store.require_free_paths(paths)
+        app.store.jobs.require_free_paths(paths)
 
 
 def overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:

@@ -68,7 +68,7 @@ class AttemptRunner:
         self.context, self.job = context, job
         self.store = context.app.store
         self.job_dir = JobDir(Path(job.job_dir))
-        asked = self.store.spec_json(job.id)
+        asked = self.store.jobs.spec_json(job.id)
         self.spec, self.constraints = JobSpec.model_validate_json(asked), constraints_of(json.loads(asked))
         self.notifications = JobNotifications(context.app, job, self.spec)
         self.slept_before = context.slept()
@@ -80,11 +80,11 @@ class AttemptRunner:
         self.around = DiskWatch(context.app, self.job_dir, self.spec, self._prune)
         self._set_out()
         self.suspected: int | None = None  # first flag of the suspicion it was asked to validate for
-        self.told = {(one.code, one.evidence.get("iteration")) for one in self.store.incidents(job.id)}
+        self.told = {(one.code, one.evidence.get("iteration")) for one in self.store.incidents.of(job.id)}
 
     def _set_out(self) -> None:
         """Take the run plan as it stands, and begin to fold the losses that lead to the present weights."""
-        self.run_plan = self.store.run_plan(self.job.id, self.spec)
+        self.run_plan = self.store.run_plans.get(self.job.id, self.spec)
         rows = train_rows(self.job)
         self.losses = LossGuard(self.store, self.job, self.spec, self.run_plan, train_rows=rows)
 
@@ -106,28 +106,28 @@ class AttemptRunner:
                 return
             self._close(attempt, child)
         self._settle()
-        if self.store.job(self.job.id).status in ENDED:
+        if self.store.jobs.get(self.job.id).status in ENDED:
             log_rotation.pack_log(self.job_dir)
 
     # --- start or adopt ---
 
     def _left_behind(self) -> Attempt | None:
         """Return the attempt an earlier worker left without an end or without a decision."""
-        attempts = self.store.attempts(self.job.id)
+        attempts = self.store.attempts.of(self.job.id)
         return attempts[-1] if attempts and not attempts[-1].settled else None
 
     def _start(self) -> tuple[Attempt, Child]:
         if disk_watch.ending(self.job_dir) is not None:  # deleted before it ran: nothing can be started there
-            attempt = self.store.begin_attempt(self.job.id, owner=self.context.owner, now=self.context.clock())
+            attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
             return attempt, supervisor.departed(self.job_dir, attempt.number, None)
         self._stop_strays()
         log_rotation.open_log(self.job_dir)
         self._go_back_first()
         self._forget_given_up()
         write_json(self.job_dir.run_plan, run_plans.to_json(self.run_plan))
-        attempt = self.store.begin_attempt(self.job.id, owner=self.context.owner, now=self.context.clock())
+        attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
         child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
-        self.store.set_child(attempt.id, child.identity)
+        self.store.attempts.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child
 
@@ -141,13 +141,15 @@ class AttemptRunner:
     def _go_back_first(self) -> None:
         """Do not go on from weights that are known to have gone wrong: a diverged job that is retried has them."""
         self.losses.look()
-        attempts = self.store.attempts(self.job.id)
+        attempts = self.store.attempts.of(self.job.id)
         if not attempts or self.losses.conclusion is None:
             return
         decision = decide.before_start(self.context, self.job, self.spec, attempts[-1], self.losses)
         if decision.stage is not None and decision.back_to is not None:
             told = decide.of_the_guard(self.job, attempts[-1], decision, self.context.clock())
-            self.store.go_back(self.job.id, decision.stage, decision.back_to, told, now=self.context.clock())
+            self.store.run_plans.roll_back(
+                self.job.id, decision.stage, decision.back_to, told, now=self.context.clock()
+            )
             self._set_out()
 
     def _stop_strays(self) -> None:
@@ -167,14 +169,14 @@ class AttemptRunner:
         child = supervisor.adopt(self.job_dir, attempt.number, attempt.child)
         if child is None:
             return supervisor.departed(self.job_dir, attempt.number, attempt.child)
-        self.store.set_child(attempt.id, child.identity)
+        self.store.attempts.set_child(attempt.id, child.identity)
         log.info("job %d: adopted attempt %d, pid %d", self.job.id, attempt.number, child.identity.pid)
         return child
 
     def _health_so_far(self, attempt: Attempt) -> AttemptHealth:
         """Fold the events that an earlier worker has ingested already."""
         health = AttemptHealth(attempt.number, self.spec)
-        end = self.store.events_offset(self.job.id)
+        end = self.store.events.offset(self.job.id)
         offset = 0
         while offset < end:
             events, _, after = event_log.read(self.job_dir.events, offset)
@@ -196,7 +198,7 @@ class AttemptRunner:
             while child.lives():
                 self._follow(attempt)
                 if time.monotonic() - last_heartbeat >= HEARTBEAT_S:
-                    self.store.heartbeat(self.job.id, self.context.owner, self.context.clock())
+                    self.store.leases.heartbeat(self.job.id, self.context.owner, self.context.clock())
                     last_heartbeat = time.monotonic()
                 if self.context.shutting_down.is_set() and self.context.leave_running:
                     awake.outlives = True
@@ -231,7 +233,7 @@ class AttemptRunner:
             if told in self.told or (acts and finding.alarm in loss_guard.ANSWERED):
                 continue
             self.told.add(told)
-            self.store.add_incident(
+            self.store.incidents.add(
                 loss_guard.incident(self.job, attempt.number, finding, acts=acts, now=self.context.clock())
             )
             log.info("job %d: %s: %s", self.job.id, finding.alarm, finding.text)
@@ -258,14 +260,14 @@ class AttemptRunner:
         if slept >= WORTH_TELLING_S:
             self.slept_before += slept
             text = f"the machine slept {duration(slept)}"
-            self.store.add_incident(self._incident(attempt, "slept", text, {"slept_s": round(slept, 1)}))
+            self.store.incidents.add(self._incident(attempt, "slept", text, {"slept_s": round(slept, 1)}))
             log.info("job %d: %s", self.job.id, text)
 
     def _intervene(self, child: Child) -> None:
         """Stop the child where somebody asks for it, memory runs short, or nothing moves."""
-        job = self.store.job(self.job.id)
+        job = self.store.jobs.get(self.job.id)
         if job.stop_request is None and self.context.shutting_down.is_set():
-            job = self.store.ask(self.job.id, "worker_stop", self.context.clock())
+            job = self.store.jobs.request_stop(self.job.id, "worker_stop", self.context.clock())
         if child.stop_asked_at is None and job.stop_request is None:
             self._guard(child)
             self._guard_losses(child)
@@ -308,7 +310,7 @@ class AttemptRunner:
 
     def _grace_s(self) -> float:
         """Return how long a stop may take: the trainer finishes the update it is in, and writes a checkpoint."""
-        speed = self.store.job(self.job.id).it_s
+        speed = self.store.jobs.get(self.job.id).it_s
         update = self.spec.grad_accumulation_steps / speed if speed else 0.0
         return min(STOP_GRACE_S + 4 * update, LONGEST_GRACE_S)
 
@@ -330,7 +332,7 @@ class AttemptRunner:
             ending = decide.proven(exits.classify(found), found.ended, self.job_dir, self.run_plan)
             ending = loss_guard.ending(ending, self.losses.conclusion)
         log.info("job %d: attempt %d %s (%s): %s", self.job.id, attempt.number, *_words(ending))
-        self.store.end_attempt(
+        self.store.attempts.end(
             attempt.id,
             ending=ending,
             exit_code=found.exit_code,
@@ -345,7 +347,7 @@ class AttemptRunner:
 
     def _settle(self) -> None:
         """Decide, act, and record both; the record comes last, so that a killed worker's successor does it again."""
-        attempt = self.store.attempts(self.job.id)[-1]
+        attempt = self.store.attempts.of(self.job.id)[-1]
         self._look_at_losses(attempt, None)
         decision = decide.decide(
             self.context, self.job, self.spec, attempt, self.health, self.losses, obstacle=self.obstacle
@@ -355,7 +357,7 @@ class AttemptRunner:
         incidents = [told] if told is not None else []
         decision, notes = self._finish(decision)
         incidents += [self._incident(attempt, code, text) for code, text in notes]
-        job = self.store.settle(
+        job = self.store.leases.settle(
             self.job.id,
             decision,
             owner=self.context.owner,
@@ -387,7 +389,7 @@ class AttemptRunner:
     def _pause_queue_for(self, attempt: Attempt) -> None:
         because = decide.same_cause(self.context, self.job, attempt, self.health)
         told = self.notifications.queue_paused(because, self.context.clock()) if because is not None else []
-        if because is not None and self.store.pause_queue(because, self.context.clock(), told):
+        if because is not None and self.store.queue.pause(because, self.context.clock(), told):
             log.warning("the queue is paused: %s", because)
 
     def _incident(self, attempt: Attempt, code: str, text: str, evidence: dict[str, object] | None = None) -> Incident:
@@ -402,7 +404,7 @@ class AttemptRunner:
 
     def _ring(self, decision: Decision) -> None:
         wakeup = self.context.app.wakeup
-        for message in self.store.due_messages(self.context.clock()):
+        for message in self.store.outbox.due(self.context.clock()):
             wakeup.wake_for_delivery(message.id)
         if decision.not_before is not None:
             wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))

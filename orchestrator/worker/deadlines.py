@@ -16,7 +16,7 @@ from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.notify.job_notifications import JobNotifications
 from orchestrator.notify.messages import clock
-from orchestrator.store.line import Waiting
+from orchestrator.store.queue import Waiting
 
 CODE = "deadline"
 PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0
@@ -92,7 +92,7 @@ class DeadlineWatch:
     def _due(self) -> Iterator[tuple[Waiting, float]]:
         """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
         context = self._context
-        for waiting in context.app.store.line():
+        for waiting in context.app.store.queue.waiting():
             at = constraints_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, context.zone)
             if at is not None and not _told(context, waiting.job.id, at):
                 yield waiting, at
@@ -106,7 +106,7 @@ def planned_ends(app: App) -> dict[int, float]:
 
 
 def _told(context: WorkerContext, job_id: int, due: float) -> bool:
-    incidents = context.app.store.incidents(job_id)
+    incidents = context.app.store.incidents.of(job_id)
     return any(one.code == CODE and one.evidence.get("due") == due for one in incidents)
 
 
@@ -133,5 +133,5 @@ def _tell(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expect
         text=f"wanted by {by}, and {then}",
         evidence={"due": due, "expected": expected},
     )
-    context.app.store.add_incident(told)
+    context.app.store.incidents.add(told)
     log.warning("job %d: %s", job.id, told.text)

@@ -119,13 +119,13 @@ def _history(
     now: float,
 ) -> History:
     store = context.app.store
-    attempts = store.attempts(job.id)
-    run_plan = store.run_plan(job.id, spec)
+    attempts = store.attempts.of(job.id)
+    run_plan = store.run_plans.get(job.id, spec)
     stage = attempt.stage if attempt.stage is not None else len(run_plan.stages) - 1
     before = [one for one in attempts[:-1] if one.stage == stage]
     return History(
-        stop_request=stop_request_from(store.job(job.id).stop_request),
-        crashes=store.crashes(job.id),
+        stop_request=stop_request_from(store.jobs.get(job.id).stop_request),
+        crashes=store.attempts.crashes(job.id),
         reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
         stage=run_plan.stages[stage],
         next_example=_next_example(job, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
@@ -223,7 +223,7 @@ def same_cause(context: WorkerContext, job: Job, attempt: Attempt, health: Attem
     reason = Reason(attempt.reason or Reason.LOST)
     if attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or health.trained:
         return None
-    others = context.app.store.other_crashes(job.id, reason=reason, since=context.clock() - SAME_CAUSE_S)
+    others = context.app.store.attempts.other_crashes(job.id, reason=reason, since=context.clock() - SAME_CAUSE_S)
     if not others:
         return None
     both = f"jobs {others[-1]} and {job.id} both died of {reason} within ten minutes, before they trained"
@@ -232,7 +232,7 @@ def same_cause(context: WorkerContext, job: Job, attempt: Attempt, health: Attem
 
 def remember_fit(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attempt, health: AttemptHealth) -> None:
     """Keep whether the configuration of an attempt fitted and how fast it was, for the next submit and for plans."""
-    stages = context.app.store.run_plan(job.id, spec).stages
+    stages = context.app.store.run_plans.get(job.id, spec).stages
     stage = stages[attempt.stage if attempt.stage is not None else -1]
     failed = attempt.outcome == Outcome.CRASHED and attempt.reason == Reason.OUT_OF_MEMORY
     if failed or health.trained:
@@ -244,4 +244,4 @@ def remember_fit(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attem
             start_s=health.start_s,
             validation_s=health.validation_s,
         )
-        context.app.store.remember_fit(fit_key(spec, stage), fit, context.clock())
+        context.app.store.fits.record(fit_key(spec, stage), fit, context.clock())

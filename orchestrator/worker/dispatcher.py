@@ -126,14 +126,14 @@ class Dispatcher:
             if orphan is not None:
                 return orphan
             self._keep_waiting_for_space()
-            for skipped in app.store.call_due(now, self._tell_skipped):
+            for skipped in app.store.queue.enqueue_due(now, self._tell_skipped):
                 log.info("job %d: skipped: %s", skipped.id, skipped.detail)
             return self._claim(now)
 
     def _claim(self, now: float) -> Job | None:
         """Claim the first job that may start; where none may, be woken when the next one will."""
         app, context = self._context.app, self._context
-        if app.store.queue_state().paused_at is not None:
+        if app.store.queue.state().paused_at is not None:
             self._sleep_inhibitor.end()
             return None
         in_use = device_lock.obstacle(app.home)
@@ -161,7 +161,7 @@ class Dispatcher:
     def _claimed(self, job_id: int, now: float) -> Job | None:
         """Claim a job, unless a verb took the device a moment ago."""
         with device_lock.kept_free(self._context.app.home) as free:
-            return self._context.app.store.claim(self._context.owner, now, only=job_id) if free else None
+            return self._context.app.store.leases.claim(self._context.owner, now, only=job_id) if free else None
 
     def _room(self) -> MemoryAdmission:
         from orchestrator.planning import plan as planning
@@ -189,21 +189,21 @@ class Dispatcher:
             self._context.app.wakeup.wake(after_s=max(0.0, moment - now))
 
     def _tell_skipped(self, job: Job) -> Sequence[NewMessage]:
-        spec = JobSpec.model_validate_json(self._context.app.store.spec_json(job.id))
+        spec = JobSpec.model_validate_json(self._context.app.store.jobs.spec_json(job.id))
         return JobNotifications(self._context.app, job, spec).skipped(job.detail or "")
 
     def _keep_waiting_for_space(self) -> None:
         """Let jobs that wait for disk space wait on while there is none."""
         store, now = self._context.app.store, self._context.clock()
         floor = None
-        for job in store.jobs(ended=0):
+        for job in store.jobs.overview(ended=0):
             due = job.status is Status.WAITING and (job.not_before or 0.0) <= now
             if not due or job.reason != Reason.DISK_FULL:
                 continue
             floor = floor_of(self._context.app) if floor is None else floor
             space = disk.space_for(JobDir(Path(job.job_dir)), floor=floor)
             if space is not None and not space.enough_to_begin:
-                store.postpone(job.id, now + DISK_LOOK_S)
+                store.jobs.postpone(job.id, now + DISK_LOOK_S)
                 self._context.app.wakeup.wake(after_s=DISK_LOOK_S)
 
     def _look_after(self, job: Job) -> None:

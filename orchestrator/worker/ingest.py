@@ -36,7 +36,7 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
     offset = _offset(store, job_id, events_path, now)
     while (found := read(events_path, offset)).offset > offset:
         for events, before, after, incidents in _batches(job_id, found, offset, now):
-            if not store.ingest(
+            if not store.events.ingest(
                 job_id,
                 events,
                 offset_before=before,
@@ -47,13 +47,13 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
             ):
                 break  # another process took them in; go on from where it stands
             taken += events
-        offset = store.events_offset(job_id)
+        offset = store.events.offset(job_id)
     return taken
 
 
 def _offset(store: Store, job_id: int, events_path: Path, now: float) -> int:
     """Return where to go on. By attempt and seq the store tells what it has from what is new in another file."""
-    offset = store.events_offset(job_id)
+    offset = store.events.offset(job_id)
     size = events_path.stat().st_size if events_path.exists() else offset
     if size >= offset:
         return offset
@@ -63,8 +63,8 @@ def _offset(store: Store, job_id: int, events_path: Path, now: float) -> int:
     lost = Incident(
         job_id=job_id, attempt=None, time=now, code="events_lost", text=text, evidence={"read": offset, "there": size}
     )
-    store.ingest(job_id, [], offset_before=offset, offset_after=0, steps_per_report=1, now=now, incidents=[lost])
-    return store.events_offset(job_id)
+    store.events.ingest(job_id, [], offset_before=offset, offset_after=0, steps_per_report=1, now=now, incidents=[lost])
+    return store.events.offset(job_id)
 
 
 def _batches(

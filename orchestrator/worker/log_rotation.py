@@ -38,7 +38,7 @@ def pack_ended(app: App) -> None:
     Args:
         app: the store.
     """
-    for job in app.store.jobs():
+    for job in app.store.jobs.overview():
         if job.status in ENDED:
             pack_log(JobDir(Path(job.job_dir)))
 

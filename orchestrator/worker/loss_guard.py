@@ -96,7 +96,7 @@ class LossGuard:
             return []  # what comes after it is about weights that are given up
         self._read_validations()
         found: list[Finding] = []
-        for point in self._store.points(self._job.id, after=self._reported):
+        for point in self._store.metrics.points(self._job.id, after=self._reported):
             if self._alarm is not None:
                 return found
             whole = point.iteration % self._spec.steps_per_report == 0 or point.iteration == self._spec.iters
@@ -111,7 +111,7 @@ class LossGuard:
         return found + self._validated(before=None)
 
     def _read_validations(self) -> None:
-        fresh = self._store.validations(self._job.id, after=self._read_to)
+        fresh = self._store.metrics.validations(self._job.id, after=self._read_to)
         self._read_to = max([self._read_to, *(one.iteration for one in fresh)])
         self._waiting += fresh
 
@@ -151,7 +151,7 @@ class LossGuard:
     def _accuse(self) -> None:
         if not self._spec.lq.spike.enabled:
             return
-        incidents = self._store.incidents(self._job.id)
+        incidents = self._store.incidents.of(self._job.id)
         seen = [_culprits(one.evidence) for one in incidents if one.code == NOT_APPLIED]
         already = {row for stage in self._run_plan.stages for row in stage.quarantined}
         rows = self._train_rows if self._train_rows is not None else 0

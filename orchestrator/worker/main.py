@@ -87,7 +87,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         consumer.start()
         _listen(context, over)
         lock.write(context.owner, started_at=time.time(), slots=slots, lq=importlib.metadata.version("lq"))
-        for job in app.store.release_paused_by_worker(context.clock()):
+        for job in app.store.jobs.release_paused_by_worker(context.clock()):
             log.info("job %d goes on", job.id)
         log.info("worker %d started", context.owner.pid)
         say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")

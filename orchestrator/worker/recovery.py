@@ -22,7 +22,7 @@ def wake_for_missed(app: App, now: float) -> None:
         now: unix seconds.
     """
     app.wakeup.wake()
-    for message in app.store.due_messages(now):
+    for message in app.store.outbox.due(now):
         app.wakeup.wake_for_delivery(message.id)
 
 
@@ -37,9 +37,9 @@ def take_over_orphan(app: App, me: ProcessIdentity, *, busy: set[int], now: floa
         busy: jobs this worker looks after already.
         now: unix seconds.
     """
-    for job in app.store.running():
+    for job in app.store.jobs.running():
         if job.id in busy or (job.owner is not None and job.owner != me and is_alive(job.owner)):
             continue
-        if app.store.take_over(job.id, old=job.owner, new=me, now=now):
-            return app.store.job(job.id)
+        if app.store.leases.take_over(job.id, old=job.owner, new=me, now=now):
+            return app.store.jobs.get(job.id)
     return None

@@ -183,7 +183,7 @@ def test_a_run_above_its_limit_would_fail_and_the_next_submit_knows(
     )
     training = quiet.submit(file)
     with Store.open(quiet.home / "lq.db") as store:
-        (stage,) = store.stages(training.id)
+        (stage,) = store.run_plans.stages(training.id)
     assert stage.grad_checkpoint
     assert stage.because.startswith("out_of_memory in lq check: ")
 
@@ -296,7 +296,7 @@ def test_the_whole_queue_is_checked_in_its_order(quiet: Lq, workshop: Workshop, 
     assert by_id[first.id]["begins_at"] == pytest.approx(by_id[urgent.id]["ends_at"])
     assert content["ends_at"] == by_id[first.id]["ends_at"]  # nobody releases the held one at night
     with Store.open(quiet.home / "lq.db") as store:
-        assert [store.job(one.id).status for one in (first, held, urgent)] == ["queued", "held", "queued"]
+        assert [store.jobs.get(one.id).status for one in (first, held, urgent)] == ["queued", "held", "queued"]
     last = quiet("check", "--queue", seconds=FIRST_EVER_S).out.splitlines()[-1]
     assert re.fullmatch(r"2 jobs, one after the other: .*, all done .*; without 1 that would fail or is held", last)
 
@@ -326,9 +326,9 @@ def test_beside_a_training_it_asks_first(quiet: Lq, workshop: Workshop, tmp_path
     file = workshop.job_file(tmp_path / "night.yaml", iters=8)
     training = quiet.submit(file)
     with Store.open(quiet.home / "lq.db") as store:
-        store.claim(processes.identity(), time.time())
-        attempt = store.begin_attempt(training.id, owner=processes.identity(), now=time.time())
-        store.set_child(attempt.id, processes.identity())
+        store.leases.claim(processes.identity(), time.time())
+        attempt = store.attempts.begin(training.id, owner=processes.identity(), now=time.time())
+        store.attempts.set_child(attempt.id, processes.identity())
         err = quiet("check", file, expect=5).err
         assert err.startswith(
             f"lq: job {training.id} (night) is training; wait for the end with lq wait {training.id}, "

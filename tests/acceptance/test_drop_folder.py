@@ -23,7 +23,7 @@ WITHIN_S = 15.0
 
 def names(lq: Lq) -> list[str]:
     with Store.open(lq.home / "lq.db") as store:
-        return sorted(job.name for job in store.jobs(all_jobs=True))
+        return sorted(job.name for job in store.jobs.overview(all_jobs=True))
 
 
 def test_a_file_copied_into_the_inbox_is_trained(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_of_files_dropped_while_the_worker_is_killed_over_and_over_each_is_one_j
     until(lambda: not list(inbox.glob("*.yaml")) and not _in_the_midst(inbox), "an empty inbox", seconds=60)
 
     with Store.open(lq.home / "lq.db") as store:
-        jobs, messages = store.jobs(all_jobs=True), store.messages()
+        jobs, messages = store.jobs.overview(all_jobs=True), store.outbox.messages()
     seeds = [yaml.safe_load((Path(job.job_dir) / "config.yaml").read_text())["seed"] for job in jobs]
     assert sorted(seeds) == list(range(18))  # none lost, none twice
     ended = [path.name for folder in ("accepted", "rejected") for path in (inbox / folder).glob("*.yaml")]

@@ -305,8 +305,8 @@ def came_to(training: Training) -> tuple[str, str, list[tuple[int, float]], list
     """Return both adapters, and the reports and validations that led to them; what was given up is left out."""
     training.wait()
     with Store.open(training.lq.home / "lq.db") as store:
-        reports = [(point.iteration, point.train_loss) for point in store.points(training.id)]
-        validations = [(one.iteration, one.loss) for one in store.validations(training.id)]
+        reports = [(point.iteration, point.train_loss) for point in store.metrics.points(training.id)]
+        validations = [(one.iteration, one.loss) for one in store.metrics.validations(training.id)]
     names = ("adapters.safetensors", "final_adapters.safetensors")
     best, final = (training.adapter_sha256(name) for name in names)
     return best, final, reports, validations

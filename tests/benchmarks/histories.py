@@ -65,6 +65,6 @@ def _context(home: Path, *, every: int) -> float:
 
 
 def _size(run: Run) -> float:
-    with run.store.reading() as db:
+    with run.store.database.reading() as db:
         pages = db.exec_driver_sql("PRAGMA page_count").scalar_one()
         return float(pages * db.exec_driver_sql("PRAGMA page_size").scalar_one() / 1e6)

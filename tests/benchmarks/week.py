@@ -52,10 +52,10 @@ def _lived(home: Path, days: int) -> Iterator[float]:
     )
     with Store.open(home / "lq.db") as store:
         text = spec.model_dump_json()
-        store.submit(name="week", priority=0, iters=spec.iters, spec_json=text, prepare=lambda _: home, now=0.0)
-        job = store.claim(WORKER, 0.0)
+        store.jobs.submit(name="week", priority=0, iters=spec.iters, spec_json=text, prepare=lambda _: home, now=0.0)
+        job = store.leases.claim(WORKER, 0.0)
         assert job is not None
-        attempt = store.begin_attempt(job.id, owner=WORKER, now=0.0)
+        attempt = store.attempts.begin(job.id, owner=WORKER, now=0.0)
         health = AttemptHealth(attempt.number, spec)
         losses = LossGuard(store, job, spec, RunPlan.requested(spec), train_rows=None)
         lines = _lines()

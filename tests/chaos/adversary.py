@@ -205,10 +205,10 @@ class Adversary:
         self.testbed.ensure_worker()
         with contextlib.suppress(AssertionError):  # it may end just now
             self.testbed.lq("cancel", self.job.id)
-        if self.testbed.store.job(self.job.id).status is not Status.CANCELLED:
+        if self.testbed.store.jobs.get(self.job.id).status is not Status.CANCELLED:
             return "the job was quicker than its cancellation"
         killed = self.testbed.typed_and_killed("retry", self.job.id, chance=self.chance, within_s=COMMAND_S)
-        if self.testbed.store.job(self.job.id).status is Status.CANCELLED:
+        if self.testbed.store.jobs.get(self.job.id).status is Status.CANCELLED:
             self.testbed.lq("retry", self.job.id)
         elif self.impatient:
             self.testbed.wake_the_queue(self.job.id)

@@ -93,7 +93,7 @@ def _until_ended(testbed: Testbed, job: Job) -> str | None:
     while not testbed.has_ended(job.id) and time.monotonic() < deadline:
         testbed.ensure_worker()
         with contextlib.suppress(LqError):
-            state = testbed.store.queue_state()
+            state = testbed.store.queue.state()
             if state.paused_at is not None:
                 paused = state.because
                 testbed.lq("resume", "--queue")
@@ -131,7 +131,7 @@ def _checked(
     paused: str | None,
 ) -> Round:
     store = testbed.store
-    job, attempts, events = store.job(job.id), store.attempts(job.id), _events(JobDir(Path(job.job_dir)))
+    job, attempts, events = store.jobs.get(job.id), store.attempts.of(job.id), _events(JobDir(Path(job.job_dir)))
     repeated = _repeated(attempts, events)
     wrong = {
         "lost": _lost(job),
@@ -167,10 +167,12 @@ def _lost(job: Job) -> str:
 
 def _doubled(testbed: Testbed, job: Job, attempts: list[Attempt]) -> str:
     """A job ends once: one attempt is done, all are settled, one message says so, one folder holds it."""
-    waited = {one.attempt for one in testbed.store.incidents(job.id) if one.code == Reason.DISK_FULL}  # to be published
+    waited = {
+        one.attempt for one in testbed.store.incidents.of(job.id) if one.code == Reason.DISK_FULL
+    }  # to be published
     done = [one.number for one in attempts if one.outcome == Outcome.DONE and one.number not in waited]
     open_ones = [attempt.number for attempt in attempts if attempt.ended_at is None or not attempt.settled]
-    told = [message.key for message in testbed.store.messages(job.id) if message.event == "finished"]
+    told = [message.key for message in testbed.store.outbox.messages(job.id) if message.event == "finished"]
     folders = [path.name for path in testbed.home.jobs.iterdir() if path.name.lstrip(".").startswith(f"{job.id}-")]
     found = []
     if len(done) != 1:
@@ -235,7 +237,7 @@ def _too_many(repeated: list[int], marks: Marks) -> str:
 
 def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], marks: Marks) -> list[Recovery]:
     """Time each death that the adversary dealt: the attempt that comes next, and its first told loss."""
-    told = [incident for incident in store.incidents(attempts[0].job_id) if "delay_s" in incident.evidence]
+    told = [incident for incident in store.incidents.of(attempts[0].job_id) if "delay_s" in incident.evidence]
     waits = {incident.attempt: incident.evidence["delay_s"] for incident in told}
     found = []
     for died in marks.crashes:

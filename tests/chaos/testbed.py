@@ -99,7 +99,11 @@ class Testbed:
 
     def named(self, name: str) -> list[Job]:
         """Return the jobs of a name."""
-        return [job for job in self.store.jobs(all_jobs=True) if job.name == name] if self.home.store.exists() else []
+        return (
+            [job for job in self.store.jobs.overview(all_jobs=True) if job.name == name]
+            if self.home.store.exists()
+            else []
+        )
 
     def trainer(self, job: Job) -> int | None:
         """Return the pid of a job's trainer, None where none lives."""
@@ -110,8 +114,8 @@ class Testbed:
         began = time.time()
         training = self.lq.submit(self.job_file(name))
         training.wait(seconds=FIRST_EVER_S)
-        job = self.store.job(training.id)
-        (attempt,) = self.store.attempts(training.id)
+        job = self.store.jobs.get(training.id)
+        (attempt,) = self.store.attempts.of(training.id)
         assert job.ended_at is not None
         assert attempt.ended_at is not None
         return Undisturbed(
@@ -191,7 +195,7 @@ class Testbed:
     def look(self, job_id: int) -> Job | None:
         """Return a job, None where the store cannot be read just now."""
         with contextlib.suppress(LqError):
-            return self.store.job(job_id)
+            return self.store.jobs.get(job_id)
         return None
 
     def has_ended(self, job_id: int) -> bool:

@@ -29,11 +29,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     path = tmp_path / "events.jsonl"
     shutil.copyfile(GOLDEN, path)
     with Store.open(tmp_path / "lq.db") as opened:
-        opened.submit(name="n", priority=0, iters=8, spec_json="{}", prepare=lambda _: tmp_path, now=1.0)
-        opened.claim(OWNER, 2.0)
-        first = opened.begin_attempt(1, owner=OWNER, now=3.0)
-        opened.end_attempt(first.id, ending=KILLED, exit_code=None, signal=9, now=4.0)
-        opened.begin_attempt(1, owner=OWNER, now=5.0)
+        opened.jobs.submit(name="n", priority=0, iters=8, spec_json="{}", prepare=lambda _: tmp_path, now=1.0)
+        opened.leases.claim(OWNER, 2.0)
+        first = opened.attempts.begin(1, owner=OWNER, now=3.0)
+        opened.attempts.end(first.id, ending=KILLED, exit_code=None, signal=9, now=4.0)
+        opened.attempts.begin(1, owner=OWNER, now=5.0)
         ingest(opened, 1, path, 1, 50.0)
         yield opened
 
@@ -104,9 +104,11 @@ def test_how_its_attempts_ended_is_still_known() -> None:
 
 
 def test_the_store_makes_of_it_what_it_made_of_it(store: Store) -> None:
-    job = store.job(1)
+    job = store.jobs.get(1)
     assert (job.iteration, job.train_loss, job.it_s) == (8, 4.0, 4.0)
-    assert [(str(point.train_loss), point.iteration, point.attempt, point.tokens) for point in store.points(1)] == [
+    assert [
+        (str(point.train_loss), point.iteration, point.attempt, point.tokens) for point in store.metrics.points(1)
+    ] == [
         ("6.0", 1, 1, None),
         ("5.5", 2, 1, 180),
         ("5.0", 3, 1, None),
@@ -116,20 +118,20 @@ def test_the_store_makes_of_it_what_it_made_of_it(store: Store) -> None:
         ("4.5", 7, 2, None),
         ("4.0", 8, 2, 720),
     ]
-    assert [(str(found.loss), found.iteration, found.standard_error) for found in store.validations(1)] == [
+    assert [(str(found.loss), found.iteration, found.standard_error) for found in store.metrics.validations(1)] == [
         ("6.25", 0, 0.125),
         ("nan", 8, None),
     ]
-    [test] = store.validations(1, kind="test")
+    [test] = store.metrics.validations(1, kind="test")
     assert (test.loss, test.examples, test.row_losses) == (4.25, 2, (4.0, 4.5))
-    assert [(found.iteration, found.path, found.size_bytes) for found in store.checkpoints(1)] == [
+    assert [(found.iteration, found.path, found.size_bytes) for found in store.metrics.checkpoints(1)] == [
         (6, "checkpoints/step-0000006", 58482),
         (8, "checkpoints/step-0000008", 58485),
     ]
-    assert sorted(incident.code for incident in store.incidents(1)) == ["events_unreadable", "truncated"]
-    first, second = store.attempts(1)
+    assert sorted(incident.code for incident in store.incidents.of(1)) == ["events_unreadable", "truncated"]
+    first, second = store.attempts.of(1)
     assert (first.first_iteration, first.last_iteration, first.quality, first.resumed_from) == (0, 6, "fresh", None)
     assert (second.first_iteration, second.last_iteration, second.quality) == (6, 8, "exact")
     assert second.resumed_from == "step-0000006"
     assert first.child == ProcessIdentity(pid=4242, create_time=1790000000.75, boot_id="boot-a")
-    assert store.self_tests(1)[2]["equal"] is True
+    assert store.attempts.self_tests(1)[2]["equal"] is True

@@ -80,7 +80,7 @@ class Inside:
 
     def job(self, job_id: int) -> Job:
         """Return a job as it stands."""
-        return self.app.store.job(job_id)
+        return self.app.store.jobs.get(job_id)
 
     def begin(self) -> None:
         """Ring: the shift looks after jobs in a thread of its own until none may run."""

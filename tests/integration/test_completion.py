@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     place = tmp_path_factory.mktemp("completion")
     made = Home(place / "home")
     one_of_each(made)
-    made.store.cancel(7, 1.0)
+    made.store.jobs.cancel(7, 1.0)
     for name in ("sweep", "sweep", SPACED):
         made.ended(Status.SUCCEEDED, Reason.COMPLETED, name="of-group", group=name)
     made.queued("queued-again")

@@ -72,14 +72,14 @@ def message(*, attachment: Path | None = None, event: str = "finished") -> Messa
 
 def posted(store: Store, *, key: str = "1-finished", event: str = "finished", job_id: int | None = None) -> int:
     new = NewMessage(job_id=job_id, event=event, key=key, title="job 1 finished", body="val loss 1.25")
-    row = store.add_message(new, NOON)
+    row = store.outbox.add(new, NOON)
     assert row is not None
     return row.id
 
 
 def submitted(store: Store, tmp_path: Path, **lq_notify: Any) -> int:
     spec = JobSpec.model_validate({"lq": {"notify": lq_notify}})
-    job = store.submit(
+    job = store.jobs.submit(
         name="tiny",
         priority=0,
         iters=10,
@@ -248,7 +248,7 @@ def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
         for task in tasks:
             task.join()
     assert len(endpoint.received) == 1
-    assert store.message(row_id).settled == "delivered"
+    assert store.outbox.get(row_id).settled == "delivered"
 
 
 def test_a_message_nobody_listens_to_is_settled_at_once(store: Store) -> None:
@@ -259,7 +259,7 @@ def test_a_message_nobody_listens_to_is_settled_at_once(store: Store) -> None:
 def test_after_a_day_of_failures_it_gives_up(store: Store) -> None:
     row_id = posted(store)
     gone = service(f"json://{free_address()}")
-    now, row = NOON, store.message(row_id)
+    now, row = NOON, store.outbox.get(row_id)
     while row.settled is None:
         row = deliver_at(store, row_id, now, gone)
         now = row.next_try_at or now
@@ -316,7 +316,7 @@ def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
     new = NewMessage(
         job_id=None, event="finished", key="k", title="job 1 finished", body="done", attachment=str(picture)
     )
-    row = store.add_message(new, NOON)
+    row = store.outbox.add(new, NOON)
     assert row is not None
     with Endpoint(500) as broken, Endpoint() as good, hanging_up() as rude, listening() as mute:
         urls = [

@@ -48,7 +48,7 @@ class Outbox:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         spec = JobSpec().model_dump_json()
-        job = store.submit(name="n", priority=0, iters=1, spec_json=spec, prepare=lambda _: folder, now=0.0)
+        job = store.jobs.submit(name="n", priority=0, iters=1, spec_json=spec, prepare=lambda _: folder, now=0.0)
         self.job_id = job.id
         self.services: tuple[Service, ...] = ()
         self.quiet: time_windows.Span | None = None
@@ -58,21 +58,21 @@ class Outbox:
         about = None if event == "digest" else self.job_id
         title = f"lq: n (job 1) {event}"
         new = NewMessage(job_id=about, event=event, key=f"{event}-{moment}", title=title, body=body or event)
-        row = self.store.add_message(new, moment)
+        row = self.store.outbox.add(new, moment)
         assert row is not None
         return row
 
     def deliver(self, moment: float) -> None:
         """Deliver what is due at a moment, as the worker's tick has it."""
         when = Moment(now=moment, jitter=0.0, quiet=self.quiet, zone=BERLIN)
-        for row in self.store.due_messages(moment):
+        for row in self.store.outbox.due(moment):
             deliver(row.id, store=self.store, notifier=Notifier(self.services, timeout_s=5.0), when=when)
 
     def settled(self) -> list[tuple[str, str | None, dict[str, str]]]:
         """Return what became of each message."""
         return [
             (row.event, row.settled, {one.service: one.last_result for one in row.services})
-            for row in self.store.messages()
+            for row in self.store.outbox.messages()
         ]
 
 
@@ -156,7 +156,7 @@ def test_at_night_only_what_is_urgent_is_sent_and_the_rest_in_the_morning(outbox
         outbox.deliver(at("02:30"))
         outbox.deliver(at("06:59"))
         assert titles(phone) == ["lq: n (job 1) needs_you"]
-        held = [row.next_try_at for row in outbox.store.messages() if row.settled is None]
+        held = [row.next_try_at for row in outbox.store.outbox.messages() if row.settled is None]
         assert held == [at("07:00")] * 3, "the night in which the clocks went back"
         outbox.deliver(at("07:00"))
     # the end of the job tells of the death before it; the death after it is told for itself
@@ -194,10 +194,10 @@ def test_a_day_of_tries_begins_when_the_quiet_hours_end(outbox: Outbox) -> None:
     outbox.quiet = time_windows.span_of("08:00-07:00")
     outbox.services = (service(free_address(), "phone"),)
     outbox.write("finished", at("08:30"))
-    moment, rows = at("08:30"), outbox.store.messages()
+    moment, rows = at("08:30"), outbox.store.outbox.messages()
     while rows[0].settled is None:
         outbox.deliver(moment)
-        rows = outbox.store.messages()
+        rows = outbox.store.outbox.messages()
         moment = rows[0].next_try_at or moment
     assert rows[0].settled == "gave_up"
     # it could be sent for an hour in the morning, all of which it tried, and the last time when the day was over

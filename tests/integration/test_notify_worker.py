@@ -43,13 +43,13 @@ def lq(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def write(home: Home, event: str = "failed", key: str = "k") -> int:
     """Put a message into the outbox, as a worker that dies right after it would."""
     new = NewMessage(job_id=None, event=event, key=key, title=f"lq: {key}", body="b")
-    row = home.store.add_message(new, time.time())
+    row = home.store.outbox.add(new, time.time())
     assert row is not None
     return row.id
 
 
 def settled(store: Store, message_id: int) -> Callable[[], bool]:
-    return lambda: store.message(message_id).settled is not None
+    return lambda: store.outbox.get(message_id).settled is not None
 
 
 def settings(home: Home, **notify: Any) -> None:
@@ -65,7 +65,7 @@ def test_what_a_dead_worker_was_sending_is_sent_by_the_next(home: Home, lq: Lq) 
         connection, _ = mute.accept()  # it is in the midst of it
         with closing(connection):
             kill(first)
-        assert home.store.message(message_id).services == ()
+        assert home.store.outbox.get(message_id).services == ()
         settings(home, services=[{"url": f"json://{phone.address}/", "name": "phone"}])
         lq.start_worker()
         until(settled(home.store, message_id), "the message to be delivered")
@@ -87,7 +87,7 @@ def test_a_ping_that_is_never_answered_slows_nothing(home: Home, lq: Lq) -> None
 def test_the_digest_of_a_real_worker_is_one_message(home: Home, lq: Lq) -> None:
     done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
     now = time.time()
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         row = (now - 7200, now - 3600, done.id)
         db.exec_driver_sql("UPDATE jobs SET submitted_at = ?, ended_at = ? WHERE id = ?", row)
     hour = datetime.datetime.fromtimestamp(now - 120).astimezone()
@@ -124,7 +124,7 @@ with App(Home(Path({home!r}))) as app:
 def test_notify_list_and_status_say_what_was_not_delivered(home: Home, lq: Lq) -> None:
     job = home.ended(Status.FAILED, Reason.CRASHED)
     new = NewMessage(job_id=job.id, event="failed", key="f", title="t", body="b")
-    gone = home.store.add_message(new, time.time() - 90_000)
+    gone = home.store.outbox.add(new, time.time() - 90_000)
     assert gone is not None
     settings(home, services=[{"url": f"json://{free_address()}/", "name": "phone"}], quiet="23:00-07:00", desktop=True)
     home.write_settings((home.path / "settings.yaml").read_text().replace("quiet", "# quiet"))
@@ -159,7 +159,7 @@ def test_no_secret_of_a_ping_or_a_keyring_gets_anywhere(home: Home, lq: Lq, tmp_
             "lost: its secret is not in the keyring",
             "ping: answered 500",
         ]
-        until(lambda: home.store.message(1).services, "the message to be tried")
+        until(lambda: home.store.outbox.get(1).services, "the message to be tried")
         until(lambda: "the ping: answered 500" in (home.path / "worker.log").read_text(), "the ping")
         answers = [said, lq("notify", "list"), lq("--debug", "notify", "test", "--json", expect=6), lq("status")]
         assert "services" in answers[2].out

@@ -38,9 +38,9 @@ class Worker:
         self.home.write_settings(yaml.safe_dump({"notify": notify}))
 
     def write(self, event: str, *, job_id: int | None = None) -> int:
-        key = f"{event}-{self.now}-{len(self.home.store.messages())}"
+        key = f"{event}-{self.now}-{len(self.home.store.outbox.messages())}"
         new = NewMessage(job_id=job_id, event=event, key=key, title=f"lq: {event}", body="b")
-        row = self.home.store.add_message(new, self.now)
+        row = self.home.store.outbox.add(new, self.now)
         assert row is not None
         return row.id
 
@@ -64,7 +64,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 def test_in_the_morning_the_digest_goes_before_what_the_night_held_back(worker: Worker) -> None:
     job = worker.home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
     day = datetime.datetime.fromtimestamp(job.submitted_at).astimezone().date() + datetime.timedelta(days=1)
-    with worker.home.store.writing() as db:
+    with worker.home.store.database.writing() as db:
         ended = datetime.datetime.combine(day, datetime.time(4)).astimezone().timestamp()
         db.exec_driver_sql("UPDATE jobs SET ended_at = ? WHERE id = ?", (ended, job.id))
     with Endpoint() as phone:
@@ -75,11 +75,11 @@ def test_in_the_morning_the_digest_goes_before_what_the_night_held_back(worker: 
         assert phone.received == []
         worker.now = ended + 3 * 3600
         worker.post.deliver(finished)
-        digest = worker.home.store.last_digest()
+        digest = worker.home.store.outbox.last_digest()
         assert digest is not None
         worker.post.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
-    (told,) = worker.home.store.message(finished).services
+    (told,) = worker.home.store.outbox.get(finished).services
     assert (told.last_result, told.tries) == ("told in the digest", 0)
 
 
@@ -98,7 +98,7 @@ def test_while_a_service_does_not_answer_other_bells_are_heard_at_once(worker: W
             slow.hang_up()
             busy.join(30)
             assert len(phone.received) == 2, "whoever was busy has delivered what was asked for meanwhile"
-    assert [worker.home.store.message(one).settled for one in ids] == [None, "delivered", "delivered"]
+    assert [worker.home.store.outbox.get(one).settled for one in ids] == [None, "delivered", "delivered"]
 
 
 def test_bells_heard_twice_do_not_order_ever_more_bells(worker: Worker) -> None:
@@ -114,4 +114,4 @@ def test_a_worker_that_goes_home_leaves_the_rest_for_the_next(worker: Worker) ->
     worker.settings(services=[{"url": "nonsense://x"}])
     worker.post._context.shutting_down.set()
     worker.post.deliver(message_id)
-    assert worker.home.store.message(message_id).services == ()
+    assert worker.home.store.outbox.get(message_id).services == ()

@@ -37,29 +37,31 @@ def me() -> ProcessIdentity:
 
 def submit(store: Store) -> int:
     """Queue a job."""
-    return store.submit(name="n", priority=0, iters=10, spec_json="{}", prepare=lambda i: Path(f"/{i}"), now=1.0).id
+    return store.jobs.submit(
+        name="n", priority=0, iters=10, spec_json="{}", prepare=lambda i: Path(f"/{i}"), now=1.0
+    ).id
 
 
 def whole_life(store: Store) -> int | None:
     """Take a job from its claim to its end, telling about it; return its id."""
-    job = store.claim(me(), 2.0)
+    job = store.leases.claim(me(), 2.0)
     if job is None:
         return None
-    attempt = store.begin_attempt(job.id, owner=me(), now=3.0)
+    attempt = store.attempts.begin(job.id, owner=me(), now=3.0)
     data = {"iteration": 10, "losses": [1.0] * 10}
     event = Event(seq=1, time=4.0, awake=4.0, attempt=1, kind=Kind.PROGRESS, data=data)
-    store.ingest(job.id, [event], offset_before=0, offset_after=9, steps_per_report=10, now=4.0)
-    store.heartbeat(job.id, me(), 5.0)
-    store.end_attempt(attempt.id, ending=DONE, exit_code=0, signal=None, now=6.0)
+    store.events.ingest(job.id, [event], offset_before=0, offset_after=9, steps_per_report=10, now=4.0)
+    store.leases.heartbeat(job.id, me(), 5.0)
+    store.attempts.end(attempt.id, ending=DONE, exit_code=0, signal=None, now=6.0)
     told = NewMessage(job_id=job.id, event="finished", key=f"{job.id}", title="T", body="B")
     seen = Incident(job_id=job.id, attempt=1, time=6.0, code="c", text="t", evidence={})
-    store.settle(job.id, SUCCEEDED, owner=me(), now=6.0, incidents=[seen], messages=[told])
+    store.leases.settle(job.id, SUCCEEDED, owner=me(), now=6.0, incidents=[seen], messages=[told])
     return job.id
 
 
 def claims(store: Store) -> None:
     """Claim until nothing is left; print each id."""
-    while (job := store.claim(me(), 2.0)) is not None:
+    while (job := store.leases.claim(me(), 2.0)) is not None:
         print(job.id, flush=True)  # noqa: T201 (the answer to the test)
 
 
@@ -69,7 +71,7 @@ def writes(store: Store) -> None:
     while time.monotonic() < until:
         submit(store)
         print(whole_life(store), flush=True)  # noqa: T201
-        store.jobs()
+        store.jobs.overview()
 
 
 def writes_for_ever(store: Store) -> None:
@@ -134,7 +136,7 @@ def test_every_job_is_claimed_by_exactly_one_worker(path: Path) -> None:
         claimed = {process.pid: found for process, found in zip(processes, answers(processes), strict=True)}
     assert sorted(job_id for found in claimed.values() for job_id in found) == ids
     with Store.open(path) as store:
-        owners = {job.id: job.owner.pid for job in store.running() if job.owner}
+        owners = {job.id: job.owner.pid for job in store.jobs.running() if job.owner}
     assert owners == {job_id: pid for pid, found in claimed.items() for job_id in found}
 
 
@@ -144,8 +146,8 @@ def test_processes_that_write_at_once_are_never_refused(path: Path) -> None:
     assert len(ended) == len(set(ended)) > PROCESSES
     with Store.open(path) as store:
         store.check()
-        assert {job.id for job in store.jobs(all_jobs=True) if job.status is Status.SUCCEEDED} == set(ended)
-        assert {message.job_id for message in store.messages()} == set(ended)
+        assert {job.id for job in store.jobs.overview(all_jobs=True) if job.status is Status.SUCCEEDED} == set(ended)
+        assert {message.job_id for message in store.outbox.messages()} == set(ended)
 
 
 def test_a_writer_killed_at_any_moment_leaves_no_half_of_a_change(path: Path) -> None:
@@ -158,15 +160,15 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_of_a_change(path: Path) ->
             acknowledged |= {int(line) for line in process.stdout if line.endswith("\n")}
     with Store.open(path) as store:
         store.check()
-        every = store.jobs(all_jobs=True)
+        every = store.jobs.overview(all_jobs=True)
         succeeded = {job.id for job in every if job.status is Status.SUCCEEDED}
         # the last job of each life may have been settled without a word about it
         assert acknowledged <= succeeded
         assert len(succeeded - acknowledged) <= 6
-        assert {message.job_id for message in store.messages()} == succeeded
-        assert all(bool(store.incidents(job.id)) == (job.id in succeeded) for job in every)
+        assert {message.job_id for message in store.outbox.messages()} == succeeded
+        assert all(bool(store.incidents.of(job.id)) == (job.id in succeeded) for job in every)
         assert all(job.job_dir == f"/{job.id}" for job in every)
-        assert all(job.iteration == 10 * len(store.points(job.id)) for job in every)
+        assert all(job.iteration == 10 * len(store.metrics.points(job.id)) for job in every)
 
 
 if __name__ == "__main__":

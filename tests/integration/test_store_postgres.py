@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine, Table, create_engine, insert, select
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from orchestrator.store.tables import create_all, metadata
+from orchestrator.store.schema import create_all, metadata
 from orchestrator.store.versions import MIGRATIONS, upgrade
 from tests.postgres import Cluster
 

@@ -67,11 +67,11 @@ def test_a_job_that_its_window_stopped_ten_times_ends_the_same(
     home.begin()
     home.rest()
     assert adapter(home, job) == wanted
-    attempts = home.app.store.attempts(job.id)
+    attempts = home.app.store.attempts.of(job.id)
     assert [one.outcome for one in attempts] == ["stopped"] * 10 + ["done"]
     assert {one.quality for one in attempts[1:]} == {"exact"}
-    assert home.app.store.crashes(job.id) == [], "a window that closes is no death"
-    told = [one.text for one in home.app.store.incidents(job.id) if one.code == "window_closed"]
+    assert home.app.store.attempts.crashes(job.id) == [], "a window that closes is no death"
+    told = [one.text for one in home.app.store.incidents.of(job.id) if one.code == "window_closed"]
     assert len(told) == 10
     assert all(text.endswith(f": its window {NIGHT} is closed") for text in told)
 
@@ -148,7 +148,7 @@ def test_a_deadline_that_cannot_be_met_is_told_once_and_the_job_goes_on(
     home.begin()
     home.rest()
     assert home.job(job.id).status is Status.SUCCEEDED
-    [told] = [one for one in home.app.store.incidents(job.id) if one.code == "deadline"]
+    [told] = [one for one in home.app.store.incidents.of(job.id) if one.code == "deadline"]
     assert told.text.startswith("wanted by 23:00, and at its speed done at 23:")
     assert told.evidence["expected"] > told.evidence["due"]
 

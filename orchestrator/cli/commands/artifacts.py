@@ -357,7 +357,7 @@ def test(job_id: JobRef, which: str | int, data: Path | None, anyway: bool, queu
 
     with home_access.opened() as app:
         job = home_access.one_job(app, job_id)
-        spec_json = app.store.spec_json(job.id)
+        spec_json = app.store.jobs.spec_json(job.id)
         folder = data.expanduser().absolute() if data is not None else None
         afterwards.require_model(job, json.loads(spec_json)["model"])
         file = afterwards.test_file(job, spec_json, folder)

@@ -43,8 +43,8 @@ def cancel(choice: Choice, voice: Voice) -> None:
 
 def cancel_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
     """Cancel live jobs, and wait a while for those that run."""
-    with app.store.together():  # none of them begins while others are cancelled
-        after = [app.store.cancel(job.id, time.time()) for job in jobs]
+    with app.store.transaction():  # none of them begins while others are cancelled
+        after = [app.store.jobs.cancel(job.id, time.time()) for job in jobs]
     asked = [job.id for job in after if job.status is Status.RUNNING]
     for job in after:
         voice.say(
@@ -61,7 +61,7 @@ def cancel_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
 def _taken_along(app: App, cancelled: Collection[int]) -> str | None:
     """Say which jobs can no longer run, because a cancelled one had to succeed first; None where there is none."""
     lost = set(cancelled)
-    needed = [(one.job_id, one.on) for one in app.store.dependencies() if not one.any_end]
+    needed = [(one.job_id, one.on) for one in app.store.dependencies.find() if not one.any_end]
     while new := {job_id for job_id, on in needed if on in lost} - lost:
         lost |= new
     along = sorted(lost - set(cancelled))
@@ -77,7 +77,7 @@ def _wait_until_cancelled(app: App, job_id: int, voice: Voice) -> None:
         voice.say(f"job {job_id} is cancelled as soon as a worker runs")
         return
     deadline = time.monotonic() + CANCEL_WAIT_S
-    while (job := app.store.job(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
+    while (job := app.store.jobs.get(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
     after = "" if job.status is not Status.RUNNING else f" still; follow it with: lq logs {job_id} -f"
     voice.say(f"job {job_id} {job.status}{after}")
@@ -116,12 +116,12 @@ def retry(choice: Choice, fresh: bool, iteration: int | None, voice: Voice) -> N
 def _again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tuple[Job, str]]:
     """Queue jobs again; say of each where it goes on. None of them is, where one cannot be."""
     if iteration is None:
-        with app.store.together():
-            return [(app.store.retry(job.id, time.time()), _from_where(job)) for job in jobs]
+        with app.store.transaction():
+            return [(app.store.jobs.retry(job.id, time.time()), _from_where(job)) for job in jobs]
     from orchestrator.submission import rewind
 
     ways = [rewind.way_back(app, job, iteration) for job in jobs]
-    with app.store.together():
+    with app.store.transaction():
         queued = [rewind.go(app, job, way, time.time()) for job, way in zip(jobs, ways, strict=True)]
     return [(job, way.text) for job, way in zip(queued, ways, strict=True)]
 

@@ -62,8 +62,8 @@ def _entry(app: App, job_id: int) -> Entry:
     from orchestrator.report.comparison import Entry
 
     facts, series = collect_all(app.store, job_id, now=time.time())
-    spec = json.loads(app.store.spec_json(job_id))
-    return Entry(facts=facts, series=series, spec=spec, told=app.store.facts(job_id))
+    spec = json.loads(app.store.jobs.spec_json(job_id))
+    return Entry(facts=facts, series=series, spec=spec, told=app.store.metrics.facts(job_id))
 
 
 def _drawn(entries: list[Entry], path: Path) -> Path:

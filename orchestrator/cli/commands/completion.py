@@ -18,7 +18,7 @@ from orchestrator.cli.verbs import COMPLETING
 from orchestrator.core.paths import Home
 
 if TYPE_CHECKING:
-    from orchestrator.store.completing import Named
+    from orchestrator.store.completion import Named
 
 APPLIES: dict[str, frozenset[Status]] = {
     "pause": frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING}),
@@ -140,7 +140,7 @@ def schema_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 def _jobs() -> Sequence[Named]:
     """Return the newest jobs of this user's home."""
-    from orchestrator.store.completing import named_jobs
+    from orchestrator.store.completion import named_jobs
 
     return named_jobs(Home.of(os.environ).store)
 

@@ -49,7 +49,7 @@ def edit(job_id: JobRef, overwrite: bool, voice: Voice) -> None:
             new = _edited(app, session, editor, overwrite=overwrite)
             if new is not None:
                 _take(app, session, new)
-        now = app.store.job(job.id)
+        now = app.store.jobs.get(job.id)
         if new is None:
             voice.say(f"job {job.id}: nothing was changed; it is {now.status} as before")
         else:

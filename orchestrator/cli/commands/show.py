@@ -39,11 +39,11 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
     turn = waiting_turns(app, [job]).get(job.id)
     return {
         "job": entry(job, turn, details=details_of(app, job), now=time.time()) | more,
-        "spec": json.loads(store.spec_json(job.id)),
-        "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts(job.id)],
-        "validations": [dataclasses.asdict(one) for one in store.validations(job.id)],
-        "tests": [dataclasses.asdict(one) for one in store.validations(job.id, kind="test")],
-        "checkpoints": [dataclasses.asdict(one) for one in store.checkpoints(job.id)],
-        "incidents": [dataclasses.asdict(one) for one in store.incidents(job.id)],
-        "messages": [dataclasses.asdict(one) for one in store.messages(job.id)],
+        "spec": json.loads(store.jobs.spec_json(job.id)),
+        "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts.of(job.id)],
+        "validations": [dataclasses.asdict(one) for one in store.metrics.validations(job.id)],
+        "tests": [dataclasses.asdict(one) for one in store.metrics.validations(job.id, kind="test")],
+        "checkpoints": [dataclasses.asdict(one) for one in store.metrics.checkpoints(job.id)],
+        "incidents": [dataclasses.asdict(one) for one in store.incidents.of(job.id)],
+        "messages": [dataclasses.asdict(one) for one in store.outbox.messages(job.id)],
     }

@@ -174,7 +174,7 @@ def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int
         return {}
     from orchestrator.cli.views.waiting import waiting_turns, waits
 
-    turns, queue = waiting_turns(app, jobs), app.store.queue_state()
+    turns, queue = waiting_turns(app, jobs), app.store.queue.state()
     return {job.id: text for job in jobs if (text := waits(job, queue, turns.get(job.id))) is not None}
 
 

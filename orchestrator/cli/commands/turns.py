@@ -40,21 +40,21 @@ def pause(choice: Choice, whole_queue: bool, voice: Voice) -> None:
         jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         home_access.require_bell(app)
         if whole_queue:
-            changed = app.store.pause_queue("paused by the user", time.time())
+            changed = app.store.queue.pause("paused by the user", time.time())
             voice.say("queue paused; jobs that run go on" if changed else "the queue is paused already")
         pause_jobs(app, jobs, voice)
         voice.end(app, queue=_queue_facts(app))
 
 
 def _queue_facts(app: App) -> dict[str, Any]:
-    state = app.store.queue_state()
+    state = app.store.queue.state()
     return {"paused": state.paused_at is not None, "because": state.because}
 
 
 def pause_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
     """Hold the jobs that wait for their turn, and have those that run write a checkpoint and stop."""
-    with app.store.together():  # none of those that wait begins where one that runs makes room
-        jobs = [app.store.job(job.id) for job in jobs]
+    with app.store.transaction():  # none of those that wait begins where one that runs makes room
+        jobs = [app.store.jobs.get(job.id) for job in jobs]
         for job in jobs:
             if job.status is not Status.RUNNING:
                 _pause(app, job, voice)
@@ -81,9 +81,9 @@ def _pause(app: App, job: Job, voice: Voice) -> None:
 def _asked(app: App, job_id: int) -> bool:
     """Ask a running job to pause; False where it has been paused from another terminal, a moment ago."""
     try:
-        app.store.ask(job_id, "pause", time.time())
+        app.store.jobs.request_stop(job_id, "pause", time.time())
     except NotAllowed:
-        if app.store.job(job_id).status is not Status.PAUSED:
+        if app.store.jobs.get(job_id).status is not Status.PAUSED:
             raise
         return False
     return True
@@ -99,7 +99,7 @@ def resume(choice: Choice, whole_queue: bool, voice: Voice) -> None:
         jobs = _chosen(app, choice, or_else=None if whole_queue else _QUEUE_OR_SOME)
         home_access.require_bell(app)
         if whole_queue:
-            voice.say("queue resumed" if app.store.resume_queue() else "the queue is not paused")
+            voice.say("queue resumed" if app.store.queue.resume() else "the queue is not paused")
         for job in jobs:
             _let_go_on(app, job, voice)
         voice.say(home_access.wake_worker(app))
@@ -143,7 +143,7 @@ def release(choice: Choice, voice: Voice) -> None:
 
 
 def _hold(app: App, job: Job, voice: Voice) -> None:
-    app.store.hold(job.id, "held by the user", time.time())
+    app.store.jobs.hold(job.id, "held by the user", time.time())
     voice.say(f"job {job.id} held; let it go on with: lq release {job.id}")
 
 
@@ -151,15 +151,15 @@ def _let_go_on(app: App, job: Job, voice: Voice) -> None:
     if job.status in (Status.QUEUED, Status.RUNNING):
         voice.say(f"job {job.id} is {job.status} already")
     else:
-        after = app.store.let_go_on(job.id)
+        after = app.store.jobs.release(job.id)
         turn = waiting_turns(app, [after]).get(job.id)
-        voice.say(waits(after, app.store.queue_state(), turn) or f"job {job.id} {after.status}")
+        voice.say(waits(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
     voice.done(job.id)
 
 
 def _until_not_running(app: App, job_id: int) -> Job:
     deadline = time.monotonic() + PAUSE_WAIT_S
-    while (job := app.store.job(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
+    while (job := app.store.jobs.get(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
     return job
 
@@ -200,12 +200,12 @@ def move(
             where: home_access.one_job(app, word).id for where, word in (("before", before), ("after", after)) if word
         }
         # each is put right before or after the same place, so that place is passed in the order that keeps theirs
-        with app.store.together():  # all of them, or none
+        with app.store.transaction():  # all of them, or none
             for job in reversed(jobs) if first or after is not None else jobs:
                 if priority is not None:
-                    app.store.set_priority(job.id, priority)
+                    app.store.queue.set_priority(job.id, priority)
                 else:
-                    app.store.move(job.id, before=beside.get("before"), after=beside.get("after"), last=last)
+                    app.store.queue.move(job.id, before=beside.get("before"), after=beside.get("after"), last=last)
         for job in jobs:
             voice.say(f"job {job.id} moved: {_standing(app, job.id)}")
             voice.done(job.id)
@@ -214,7 +214,7 @@ def move(
 
 def _standing(app: App, job_id: int) -> str:
     """Say where a job stands in the line now."""
-    ids = [one.job.id for one in app.store.line()]
-    now = app.store.job(job_id)
+    ids = [one.job.id for one in app.store.queue.waiting()]
+    now = app.store.jobs.get(job_id)
     place = f"{ids.index(job_id) + 1} of {len(ids)} in the line" if job_id in ids else f"{now.status}"
     return f"{place}, priority {now.priority}"

@@ -47,7 +47,7 @@ def wait(choice: Choice, any_one: bool, timeout_s: float | None, as_json: bool) 
             return NO_SUCH_JOB
         code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
         if as_json:
-            output.print_json({"code": code, "jobs": [_facts(app.store.job(job_id)) for job_id in ids]})
+            output.print_json({"code": code, "jobs": [_facts(app.store.jobs.get(job_id)) for job_id in ids]})
         return code
 
 
@@ -79,7 +79,7 @@ def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool, timeout_s: floa
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
     warned = False
     while True:
-        jobs = [app.store.job(job_id) for job_id in job_ids]
+        jobs = [app.store.jobs.get(job_id) for job_id in job_ids]
         ended = [job for job in jobs if job.status in ENDED]
         if len(ended) == len(jobs) or (any_one and ended):
             return _code(ended)

@@ -35,8 +35,8 @@ class Group:
         """
         self.name = name
         jobs = home_access.jobs_of_group(app, name)
-        specs = app.store.specs_of_group(name)
-        self.losses: Mapping[int, float] = app.store.best_losses(name)
+        specs = app.store.groups.specs(name)
+        self.losses: Mapping[int, float] = app.store.groups.best_losses(name)
         read = {job.id: json.loads(specs[job.id]) for job in jobs}
         self.jobs = sorted(jobs, key=self._rank)
         ordered = [read[job.id] for job in self.jobs]

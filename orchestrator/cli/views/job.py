@@ -37,13 +37,13 @@ def _turn(app: App, job: Job) -> None:
     turn = waiting_turns(app, [job]).get(job.id)
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         _pair("waits", turn.obstacle.text, "careful")
-    if (when := goes_on(job, app.store.queue_state(), turn)) is not None:
+    if (when := goes_on(job, app.store.queue.state(), turn)) is not None:
         _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
 
 
 def print_job(app: App, job: Job, *, whole_output: bool) -> None:
     """Print everything about one job."""
-    spec = json.loads(app.store.spec_json(job.id))
+    spec = json.loads(app.store.jobs.spec_json(job.id))
     reason = f" ({job.reason})" if job.reason else ""
     _echo(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
     _verdict(job)
@@ -85,8 +85,8 @@ def _figures(app: App, job: Job) -> None:
     left = f", {compact.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
     done = f", done {compact.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
     _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
-    points = app.store.points(job.id)
-    best = app.store.best_validations([job.id]).get(job.id)
+    points = app.store.metrics.points(job.id)
+    best = app.store.status.best_validations([job.id]).get(job.id)
     lowest = f", best {compact.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
     _pair("loss", f"train {compact.loss(job.train_loss)}, validation {compact.loss(job.val_loss)}{lowest}")
     if len(points) > 1:
@@ -180,7 +180,7 @@ def _head(text: str) -> None:
 
 
 def _attempts(app: App, job: Job) -> None:
-    attempts = app.store.attempts(job.id)
+    attempts = app.store.attempts.of(job.id)
     if attempts:
         _head("attempts")
     for attempt in attempts:
@@ -203,9 +203,9 @@ def _end(attempt: Attempt) -> str:
 
 def _validations(app: App, job: Job) -> None:
     store = app.store
-    rows = [("validation", one) for one in store.validations(job.id)]
-    rows += [("test", one) for one in store.validations(job.id, kind="test")]
-    best = store.best_validations([job.id]).get(job.id)
+    rows = [("validation", one) for one in store.metrics.validations(job.id)]
+    rows += [("test", one) for one in store.metrics.validations(job.id, kind="test")]
+    best = store.status.best_validations([job.id]).get(job.id)
     if rows:
         more = f", the last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
         _head(f"validation (nats per token){more}")
@@ -216,7 +216,7 @@ def _validations(app: App, job: Job) -> None:
 
 
 def _checkpoints(app: App, job: Job) -> None:
-    checkpoints = app.store.checkpoints(job.id)
+    checkpoints = app.store.metrics.checkpoints(job.id)
     if checkpoints:
         size = sum(one.size_bytes for one in checkpoints) / 1e6
         last = checkpoints[-1]
@@ -225,12 +225,12 @@ def _checkpoints(app: App, job: Job) -> None:
 
 def _run_plan(app: App, job: Job) -> None:
     """Tell every stage that was appended, as what was requested -> what is run."""
-    stages = app.store.stages(job.id)
+    stages = app.store.run_plans.stages(job.id)
     if not stages:
         return
     from jobs.model.spec import JobSpec
 
-    spec = JobSpec.model_validate_json(app.store.spec_json(job.id))
+    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))
     run_plan = RunPlan.requested(spec)
     _head("run plan: requested -> run, from iteration")
     for stage in stages:
@@ -241,11 +241,11 @@ def _run_plan(app: App, job: Job) -> None:
 
 
 def _incidents(app: App, job: Job) -> None:
-    incidents, attempts = app.store.incidents(job.id), app.store.attempts(job.id)
+    incidents, attempts = app.store.incidents.of(job.id), app.store.attempts(job.id)
     gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.CRASHED
     if incidents or gave_up:
         _head("incidents")
-    points = app.store.points(job.id, superseded=True) if incidents else []
+    points = app.store.metrics.points(job.id, superseded=True) if incidents else []
     for incident in incidents:
         _paragraph(incident.time, told(incident, attempts, points))
     if gave_up:
@@ -266,7 +266,7 @@ def _paragraph(moment: float | None, found: Told) -> None:
 
 def _output(app: App, job: Job, *, whole: bool) -> None:
     """Print what dead trainers wrote last: the newest one's last lines, or all that is kept of each."""
-    dead = [attempt for attempt in app.store.attempts(job.id) if (attempt.stderr_tail or "").strip()]
+    dead = [attempt for attempt in app.store.attempts.of(job.id) if (attempt.stderr_tail or "").strip()]
     for attempt in dead if whole else dead[-1:]:
         lines = (attempt.stderr_tail or "").splitlines()
         shown = lines if whole else lines[-TAIL_LINES:]
@@ -281,7 +281,7 @@ def _raw(lines: Sequence[str]) -> None:
 
 
 def _messages(app: App, job: Job) -> None:
-    messages = app.store.messages(job.id)
+    messages = app.store.outbox.messages(job.id)
     if messages:
         _head("messages")
     for message in messages:

@@ -102,7 +102,7 @@ class JobLog:
         return self._incidents(None)
 
     def _incidents(self, before: float | None) -> Iterator[Told]:
-        found = self._app.store.incidents(self._job_id)[len(self._incidents_at) :]
+        found = self._app.store.incidents.of(self._job_id)[len(self._incidents_at) :]
         due = list(takewhile(lambda one: before is None or one.time < before, found))
         self._incidents_at += [one.time for one in due]
         for one in due:
@@ -171,10 +171,10 @@ def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
         job_id: the job.
         follow: go on until it has ended and everything is read.
     """
-    path, offset = JobDir(Path(app.store.job(job_id).job_dir)).events, 0
+    path, offset = JobDir(Path(app.store.jobs.get(job_id).job_dir)).events, 0
     with _bell_of(path) if follow else nullcontext() as bell:
         while True:
-            job = app.store.job(job_id)  # before the look: what it said last is read
+            job = app.store.jobs.get(job_id)  # before the look: what it said last is read
             alive = job.status in LIVE
             found, offset = event_log.lines(JobDir(Path(job.job_dir)).events, offset)  # an edit gives it another one
             if found:

@@ -53,9 +53,9 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
 
 def _interrupted(app: App, job_id: int) -> int:
     """Do with the job what the user says; nothing, where nobody can be asked or the answer is another Ctrl-C."""
-    can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.job(job_id).status in LIVE
+    can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.jobs.get(job_id).status in LIVE
     stop_request = _asked() if can_ask else "d"
-    job, voice = app.store.job(job_id), Voice()
+    job, voice = app.store.jobs.get(job_id), Voice()
     if job.status in ENDED:  # while nobody watched
         return _told_end(app, job_id)
     if stop_request == "d":
@@ -66,7 +66,7 @@ def _interrupted(app: App, job_id: int) -> int:
         pause_jobs(app, [job], voice)
     else:
         cancel_jobs(app, [job], voice)
-    after = app.store.job(job_id)
+    after = app.store.jobs.get(job_id)
     return code_of(after) if after.status in ENDED else TIMED_OUT
 
 
@@ -102,7 +102,7 @@ def _line(question: str) -> str:
 def _told_end(app: App, job_id: int) -> int:
     from pathlib import Path
 
-    job = app.store.job(job_id)
+    job = app.store.jobs.get(job_id)
     report = JobDir(Path(job.job_dir)).report / "report.md"
     click.echo(f"job {job.id} {job.status}: {job.detail}")
     if report.exists():
@@ -111,7 +111,7 @@ def _told_end(app: App, job_id: int) -> int:
 
 
 def _with_bar(app: App, job_id: int) -> None:
-    job = app.store.job(job_id)
+    job = app.store.jobs.get(job_id)
     with _progress() as progress:
         task = progress.add_task("waiting", total=job.iters, loss="", speed="")
         story = JobLog(app, job_id)

@@ -17,7 +17,7 @@ def undelivered(app: App) -> list[Message]:
     """Return the messages that a service has refused so far, and those given up within a week."""
     if not home_access.has_store(app):
         return []
-    found = app.store.undelivered(time.time() - WEEK_S)
+    found = app.store.outbox.undelivered(time.time() - WEEK_S)
     return [one for one in found if one.settled is not None or any(service.tries for service in one.services)]
 
 

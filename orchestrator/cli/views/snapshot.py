@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.scheduling.timeline import Placed
     from orchestrator.core.app import App
     from orchestrator.scheduling.eligibility import Turn
-    from orchestrator.store.sights import Best, Life
+    from orchestrator.store.status_queries import Best, Life
 
 MOST_POINTS = 160
 """Reports that a curve shows at most: one a character."""
@@ -126,7 +126,7 @@ def take_snapshot(
         worker=worker,
         machine=machine_state(worker, jobs),
         jobs=jobs,
-        queue=app.store.queue_state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
+        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
         turns=turns,
         forecasts=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
         details=job_details(app, jobs, verdicts or VerdictCache()),
@@ -154,15 +154,16 @@ def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[i
     if not jobs:
         return {}
     begun = [job.id for job in jobs if job.attempts]
-    best, counts = app.store.best_validations(begun), app.store.incident_counts(begun)
+    best, counts = app.store.status.best_validations(begun), app.store.status.incident_counts(begun)
     return {
         job.id: JobDetails(
             best=best.get(job.id),
             incidents=counts.get(job.id, 0),
             verdict=verdicts.of(job),
-            recent=app.store.recent_points(job.id, MOST_POINTS) if job.status is Status.RUNNING else (),
-            newest=app.store.newest_incident(job.id) if job.status is Status.RUNNING and job.id in counts else None,
-            life=app.store.life(job.id) if job.status is Status.RUNNING else None,
+            recent=app.store.status.recent_points(job.id, MOST_POINTS) if running else (),
+            newest=app.store.status.newest_incident(job.id) if running and job.id in counts else None,
+            life=app.store.status.live_attempt(job.id) if running else None,
         )
         for job in jobs
+        for running in (job.status is Status.RUNNING,)
     }

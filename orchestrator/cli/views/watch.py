@@ -66,7 +66,7 @@ def _watch(
 
 
 def _changes(app: App) -> int | None:
-    return app.store.changes() if home_access.has_store(app) else None
+    return app.store.status.data_version() if home_access.has_store(app) else None
 
 
 def _drawn(snapshot: Snapshot, screen: Screen) -> list[str]:

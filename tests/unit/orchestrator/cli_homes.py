@@ -72,7 +72,7 @@ class Home:
 
         text = spec.model_dump_json()
         now = time.time()
-        return self.store.submit(
+        return self.store.jobs.submit(
             name=name, priority=0, iters=spec.iters, spec_json=text, prepare=prepare, now=now, group=group
         )
 
@@ -81,15 +81,15 @@ class Home:
     ) -> Job:
         """Submit a job, claim it, and let its trainer tell; no other job may be queued."""
         job = self.queued(name, **keys)
-        claimed = self.store.claim(WORKER, time.time())
+        claimed = self.store.leases.claim(WORKER, time.time())
         assert claimed is not None
         assert claimed.id == job.id
-        attempt = self.store.begin_attempt(job.id, owner=WORKER, now=time.time())
+        attempt = self.store.attempts.begin(job.id, owner=WORKER, now=time.time())
         if child is not None:
-            self.store.set_child(attempt.id, child)
+            self.store.attempts.set_child(attempt.id, child)
         if seen is not None:
             self._tell(job.id, seen)
-        return self.store.job(job.id)
+        return self.store.jobs.get(job.id)
 
     def ended(
         self,
@@ -105,15 +105,15 @@ class Home:
         job = self.running(name, seen=seen, **keys)
         outcome = Outcome.DONE if status is Status.SUCCEEDED else Outcome.CRASHED
         ending = Ending(outcome=outcome, reason=reason, detail=detail)
-        attempt = self.store.attempts(job.id)[-1]
-        self.store.end_attempt(attempt.id, ending=ending, exit_code=None, signal=None, now=time.time())
+        attempt = self.store.attempts.of(job.id)[-1]
+        self.store.attempts.end(attempt.id, ending=ending, exit_code=None, signal=None, now=time.time())
         not_before = time.time() + FAR_OFF_S if status is Status.WAITING else None
         decision = Decision(status=status, reason=reason, detail=detail, not_before=not_before)
-        return self.store.settle(job.id, decision, owner=WORKER, now=time.time())
+        return self.store.leases.settle(job.id, decision, owner=WORKER, now=time.time())
 
     def cancelled(self, name: str = "job") -> Job:
         """Cancel a job before it ran; no other job may be queued."""
-        return self.store.cancel(self.queued(name).id, time.time())
+        return self.store.jobs.cancel(self.queued(name).id, time.time())
 
     def _tell(self, job_id: int, seen: Seen) -> None:
         progress: dict[str, Any] = {
@@ -133,7 +133,9 @@ class Home:
             Event(seq=seq, time=time.time(), awake=1.0, attempt=1, kind=kind, data=data)
             for seq, (kind, data) in enumerate(told, start=1)
         ]
-        assert self.store.ingest(job_id, events, offset_before=0, offset_after=1, steps_per_report=10, now=time.time())
+        assert self.store.events.ingest(
+            job_id, events, offset_before=0, offset_after=1, steps_per_report=10, now=time.time()
+        )
 
 
 def one_of_each(home: Home) -> dict[Status, int]:

@@ -85,7 +85,7 @@ class Run:
         self.spec = JobSpec(**given, lq=lq)
         self.home = home
         self.store = Store.open(home / "lq.db")
-        job = self.store.submit(
+        job = self.store.jobs.submit(
             name=self.spec.name,
             priority=0,
             iters=self.spec.iters,
@@ -94,7 +94,7 @@ class Run:
             now=START - 10,
         )
         self.id, self.folder = job.id, Path(job.job_dir)
-        assert self.store.claim(WORKER, START) is not None
+        assert self.store.leases.claim(WORKER, START) is not None
         self._offset = 0
 
     def _prepare(self, job_id: int) -> Path:
@@ -111,11 +111,11 @@ class Run:
     def play(self, *lives: Life) -> None:
         """Let attempts live and end."""
         for life in lives:
-            attempt = self.store.begin_attempt(self.id, owner=WORKER, now=START + life.begins)
+            attempt = self.store.attempts.begin(self.id, owner=WORKER, now=START + life.begins)
             self.tell(attempt.number, _events(life))
             ended = START + life.begins + 5 + (life.last - life.first) / IT_S
             ending = Ending(outcome=life.outcome, reason=life.reason, detail=life.detail)
-            self.store.end_attempt(attempt.id, ending=ending, exit_code=None, signal=None, now=ended)
+            self.store.attempts.end(attempt.id, ending=ending, exit_code=None, signal=None, now=ended)
 
     def tell(self, attempt: int, events: Iterator[tuple[Kind, float, dict[str, Any]]]) -> None:
         """Take events into the store as an ingest would."""
@@ -127,7 +127,7 @@ class Run:
             file.writelines(to_line(event) for event in told)
         every = self.spec.steps_per_report
         before, self._offset = self._offset, self._offset + len(told)
-        assert self.store.ingest(
+        assert self.store.events.ingest(
             self.id, told, offset_before=before, offset_after=self._offset, steps_per_report=every, now=START
         )
 
@@ -142,7 +142,7 @@ class Run:
             evidence={"reason": "killed", "delay_s": 0.0},
         )
         decision = Decision(status=status, reason=reason, detail=detail)
-        self.store.settle(self.id, decision, owner=WORKER, now=now, incidents=[incident])
+        self.store.leases.settle(self.id, decision, owner=WORKER, now=now, incidents=[incident])
 
     def publish(self) -> None:
         """Put an adapter and two of the checkpoints on disk."""

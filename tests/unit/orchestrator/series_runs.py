@@ -19,7 +19,7 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, to_json
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
-from orchestrator.store.tables import checkpoints, points, validations
+from orchestrator.store.schema import checkpoints, points, validations
 from tests.unit.orchestrator.report_runs import START, WORKER, Run
 
 Told = tuple[Kind, float, dict[str, Any]]
@@ -136,7 +136,7 @@ def facts(now: float = START, **others: Any) -> list[Told]:
 def played(home: Path, events: Callable[[Run], Iterator[Told]], **settings: Any) -> Run:
     """Return a run of one attempt that reached its end, published and settled."""
     run = Run(home, **settings)
-    attempt = run.store.begin_attempt(run.id, owner=WORKER, now=START)
+    attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START)
     told = list(events(run))
     run.tell(attempt.number, iter(told))
     finish(run, attempt.id, told[-1][1] + 1)
@@ -147,9 +147,9 @@ def finish(run: Run, attempt: int, now: float) -> None:
     """End the last attempt and the job."""
     detail = "trained to its last iteration"
     ending = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail=detail)
-    run.store.end_attempt(attempt, ending=ending, exit_code=None, signal=None, now=now)
+    run.store.attempts.end(attempt, ending=ending, exit_code=None, signal=None, now=now)
     run.publish()
-    run.store.settle(
+    run.store.leases.settle(
         run.id, Decision(status=Status.SUCCEEDED, reason=Reason.COMPLETED, detail=detail), owner=WORKER, now=now
     )
 
@@ -213,13 +213,13 @@ def went_back(home: Path, backs: Sequence[Back] = BACKS, iters: int = 2400) -> R
     run = Run(home, iters=iters, lq={"name": "went back"})
     begins, first = 0.0, 0
     for number, back in enumerate(backs, start=1):
-        attempt = run.store.begin_attempt(run.id, owner=WORKER, now=START + begins)
+        attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START + begins)
         told = facts(START) if number == 1 else [_autopsy(backs[number - 2], START + begins)]
         run.tell(attempt.number, _stretch(back.first, back.last, begins, told, spike=True))
         begins += (back.last - back.first) / 2.0 + 2
         _go_back(run, attempt.id, number, back, START + begins)
         begins, first = begins + 2, back.to
-    attempt = run.store.begin_attempt(run.id, owner=WORKER, now=START + begins)
+    attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START + begins)
     run.tell(attempt.number, _stretch(first, iters, begins, [_autopsy(backs[-1], START + begins)], spike=False))
     _write_run_plan(run, backs)
     finish(run, attempt.id, START + begins + (iters - first) / 2.0 + 1)
@@ -244,18 +244,18 @@ def _stretch(first: int, last: int, begins: float, told: Sequence[Told], *, spik
 def _go_back(run: Run, attempt: int, number: int, back: Back, now: float) -> None:
     detail = f"loss 7.634 at iteration {back.last:,}: 62.0 standard deviations above the median 0.812"
     ending = Ending(outcome=Outcome.CRASHED, reason=Reason.SPIKE, detail=detail)
-    run.store.end_attempt(attempt, ending=ending, exit_code=None, signal=None, now=now)
+    run.store.attempts.end(attempt, ending=ending, exit_code=None, signal=None, now=now)
     answer = f"went back to iteration {back.to:,} (rollback {number} of 3); gradients clipped to 1"
     seen = {"iteration": back.last, "first_flag": back.last - 50, "loss": 7.634, "back_to": back.to, "rollback": number}
     incident = Incident(
         job_id=run.id, attempt=number, time=now, code="spike", text=f"{detail}; {answer}", evidence=seen
     )
     decision = Decision(status=Status.WAITING, reason=Reason.SPIKE, detail=detail, not_before=now)
-    run.store.settle(run.id, decision, owner=WORKER, now=now, incidents=[incident])
-    with run.store.writing() as db:
+    run.store.leases.settle(run.id, decision, owner=WORKER, now=now, incidents=[incident])
+    with run.store.database.writing() as db:
         for table in (points, validations, checkpoints):
             db.execute(update(table).where(table.c.iteration > back.to).values(superseded=True))
-    assert run.store.claim(WORKER, now + 1) is not None
+    assert run.store.leases.claim(WORKER, now + 1) is not None
 
 
 def _autopsy(back: Back, now: float) -> Told:

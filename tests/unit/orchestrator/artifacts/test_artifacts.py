@@ -96,9 +96,9 @@ def test_a_job_without_an_adapter_is_refused_with_what_to_do(home: Home, app: Ap
 
 
 def test_a_cleaned_job_says_how_to_train_it_again(home: Home, app: App, job: Job) -> None:
-    home.store.mark_cleaned(job.id, 1.0)
+    home.store.jobs.mark_cleaned(job.id, 1.0)
     with pytest.raises(NotAllowed, match=r"was cleaned, .* train it again: lq submit .*config\.yaml"):
-        weights.tuned(app, app.store.job(job.id))
+        weights.tuned(app, app.store.jobs.get(job.id))
 
 
 def test_a_model_that_is_gone_is_named(app: App, job: Job, model: Path) -> None:

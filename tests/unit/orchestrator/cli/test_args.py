@@ -12,7 +12,7 @@ from tests.unit.orchestrator.cli_homes import Home
 
 def statuses(home: Home) -> dict[int, Status]:
     """Return the status of every job by id."""
-    return {job.id: job.status for job in home.store.jobs(all_jobs=True)}
+    return {job.id: job.status for job in home.store.jobs.overview(all_jobs=True)}
 
 
 def test_a_range_has_both_ends_and_passes_over_what_is_not_there(home: Home, here: InProcess) -> None:
@@ -100,16 +100,16 @@ def test_a_group_moves_as_one_and_not_before_one_of_its_own(home: Home, here: In
     for name, group in (("a", None), ("b", "g"), ("c", "g")):
         home.queued(name, group=group)
     here("move", "--group", "g", "--before", "a")
-    assert [one.job.id for one in home.store.line()] == [2, 3, 1]
+    assert [one.job.id for one in home.store.queue.waiting()] == [2, 3, 1]
     here("move", "1-2", "--after", 2, expect=5)
-    assert [one.job.id for one in home.store.line()] == [2, 3, 1], "none of them was moved"
+    assert [one.job.id for one in home.store.queue.waiting()] == [2, 3, 1], "none of them was moved"
 
 
 def test_a_cancel_says_whom_it_takes_along(home: Home, here: InProcess) -> None:
     first = home.queued("first")
     for on, any_end in ((first.id, False), (2, False), (first.id, True)):
         waits = home.queued(f"after-{on}")
-        with home.store.writing() as db:
+        with home.store.database.writing() as db:
             values = {"job_id": waits.id, "on_job_id": on, "any_end": any_end}
             db.exec_driver_sql("INSERT INTO dependencies VALUES (:job_id, :on_job_id, :any_end)", values)
     said = here("cancel", "first").out

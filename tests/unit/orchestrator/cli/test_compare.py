@@ -28,8 +28,8 @@ def _entry(home: Path, name: str, *, better: float = 0.0, digest: str = "cd", **
     (run.folder / "provenance.json").write_text(json.dumps(provenance))
     with run.store:
         found, lines = collect_all(run.store, run.id, now=START + 1e6)
-        spec = json.loads(run.store.spec_json(run.id))
-        return Entry(facts=found, series=lines, spec=spec, told=run.store.facts(run.id))
+        spec = json.loads(run.store.jobs.spec_json(run.id))
+        return Entry(facts=found, series=lines, spec=spec, told=run.store.metrics.facts(run.id))
 
 
 def test_only_settings_that_differ_are_shown_by_their_whole_keys(tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ def test_two_jobs_are_a_table_and_a_picture(home: Path, tmp_path: Path) -> None:
 
 def _second_job(home: Path) -> None:
     with Store.open(home / "lq.db") as store:
-        store.submit(
+        store.jobs.submit(
             name="second",
             priority=0,
             iters=40,
-            spec_json=store.spec_json(1).replace('"iters":20', '"iters":40'),
+            spec_json=store.jobs.spec_json(1).replace('"iters":20', '"iters":40'),
             prepare=lambda job_id: Path(shutil.copytree(home / "jobs/1-run", home / f"jobs/{job_id}-run")),
             now=START,
         )

@@ -19,14 +19,14 @@ VERBS = ("status", "cancel", "compare", "hold", "release", "pause", "resume", "r
 def grouped(home: Home) -> dict[str, int]:
     """Give a group with a job in most states, one outside it, and return their ids by state."""
     ids = one_of_each(home)
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
     outside = home.queued("outside").id
     return {status.value: job_id for status, job_id in ids.items()} | {"outside": outside}
 
 
 def states(home: Home) -> dict[int, Status]:
-    return {job.id: job.status for job in home.store.jobs(all_jobs=True)}
+    return {job.id: job.status for job in home.store.jobs.overview(all_jobs=True)}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -35,7 +35,7 @@ def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: InProcess,
     assert here(verb, "--group", "nigt", expect=3).err == (
         "lq: no group 'nigt'; there is none yet; a matrix in a job file makes one\n"
     )
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
     assert here(verb, "--group", "nigt", expect=3).err == "lq: no group 'nigt'; did you mean 'night'?\n"
     assert here(verb, "--group", "zzz", expect=3).err == "lq: no group 'zzz'; the newest is 'night'\n"
@@ -60,7 +60,7 @@ def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: InPr
         assert after[ids[name]] is Status.CANCELLED
         assert f"job {ids[name]} cancelled" in said
     assert f"job {ids['running']}: asked to stop" in said
-    assert home.store.job(ids["running"]).stop_request == "cancel"
+    assert home.store.jobs.get(ids["running"]).stop_request == "cancel"
     assert {name: after[ids[name]] for name in ("succeeded", "failed", "cancelled", "outside")} == {
         name: before[ids[name]] for name in ("succeeded", "failed", "cancelled", "outside")
     }
@@ -68,7 +68,7 @@ def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: InPr
 
 def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here: InProcess) -> None:
     home.cancelled()
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
     for verb in ("cancel", "pause", "resume", "release"):
         assert "every job of group 'night' has ended already" in here(verb, "--group", "night", expect=5).err
@@ -96,7 +96,7 @@ def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
     monkeypatch.setattr("orchestrator.cli.commands.turns.PAUSE_WAIT_S", 0.0)
     said = here("pause", "--group", "night").out
     assert states(home)[ids["queued"]] is Status.HELD
-    assert home.store.job(ids["running"]).stop_request == "pause"
+    assert home.store.jobs.get(ids["running"]).stop_request == "pause"
     assert states(home)[ids["outside"]] is Status.QUEUED
     assert said.index(f"job {ids['queued']} held") < said.index(f"job {ids['running']}: asked to pause")
 

@@ -106,7 +106,7 @@ def test_status_gives_every_documented_field_of_a_job_in_any_state(home: Home) -
 
 def test_status_tells_that_the_queue_is_paused_and_why(home: Home) -> None:
     home.queued()
-    home.store.pause_queue("jobs 3 and 4 both died of crashed", 1.0)
+    home.store.queue.pause("jobs 3 and 4 both died of crashed", 1.0)
     assert strictly(InProcess(home.path)("status", "--json").out)["queue"] == {
         "paused": True,
         "because": "jobs 3 and 4 both died of crashed",

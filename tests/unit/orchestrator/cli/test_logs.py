@@ -50,7 +50,7 @@ def job(home: Home) -> Job:
     (Path(made.job_dir) / "events.jsonl").write_bytes(b"".join(LINES))
     for attempt, after_s, code, text in ((1, 10.0, "slow", "it is slow"), (1, 90.0, Reason.KILLED.value, CRASHED)):
         found = Incident(job_id=made.id, attempt=attempt, time=START + after_s, code=code, text=text, evidence={})
-        home.store.add_incident(found)
+        home.store.incidents.add(found)
     return made
 
 
@@ -95,7 +95,9 @@ def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job,
 
 def test_what_was_decided_at_one_moment_is_all_told(home: Home, job: Job, app: App) -> None:
     for code in ("spike", "divergence"):
-        home.store.add_incident(Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={}))
+        home.store.incidents.add(
+            Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={})
+        )
     told = [one.text for one in JobLog(app, job.id).so_far()]
     assert words("\n".join(told))[-2:] == ["2  lq        spike: so", "2  lq        divergence: so"]
 
@@ -140,7 +142,7 @@ def test_a_run_for_machines_is_its_events_and_speaks_to_people_elsewhere(
 
 def test_following_a_job_that_has_ended_tells_all_and_ends(home: Home, job: Job, logs: Say) -> None:
     told = words(logs())
-    home.store.cancel(home.queued("other").id, 1.0)
+    home.store.jobs.cancel(home.queued("other").id, 1.0)
     assert words(logs("-n", "3")) == told[-3:]
 
 

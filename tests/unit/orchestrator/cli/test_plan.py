@@ -72,7 +72,7 @@ def ran(home: Home, spec: JobSpec, **seen: Any) -> int:
     stored = {"fits": True, "peak_bytes": 2 * 10**8, "it_s": 4.0, "start_s": 10.0, "validation_s": 2.0} | seen
     with own_spec(home, job.id, spec):
         key = fit_key(spec, RunPlan.requested(spec).stages[0])
-        home.store.remember_fit(key, Fit(job_id=job.id, **stored), 1.0)
+        home.store.fits.record(key, Fit(job_id=job.id, **stored), 1.0)
     return job.id
 
 
@@ -231,7 +231,7 @@ def test_the_order_of_the_night_is_that_of_the_queue(home: Home, shop: Path) -> 
             for other in changed.lq.after:
                 db.execute("INSERT INTO dependencies VALUES (?, ?, 0)", (job.id, made[str(other)]))
         made[name] = job.id
-    home.store.hold(home.queued("held").id, "by the user", 1.0)
+    home.store.jobs.hold(home.queued("held").id, "by the user", 1.0)
     found = {one["name"]: one for one in planned(home)["jobs"]}
     assert found["high"]["end"] == found["low"]["start"]
     assert found["low"]["end"] == found["after"]["start"]

@@ -29,7 +29,7 @@ class WorkerContext:
         """Submit a job and let its first attempt begin at iteration 0."""
         self.store = home.store
         self.job = home.running("night", **keys)
-        self.began = self.store.attempts(self.job.id)[0].started_at
+        self.began = self.store.attempts.of(self.job.id)[0].started_at
         self._offset = 0
         self.tells(1, Kind.STARTED, 0.0, iteration=0, resumed_from=None, resume_quality="fresh")
 
@@ -39,7 +39,7 @@ class WorkerContext:
         moment = self.began + after_s
         event = Event(seq=self._offset, time=moment, awake=after_s, attempt=attempt, kind=kind, data=data)
         before = self._offset - 1
-        assert self.store.ingest(
+        assert self.store.events.ingest(
             self.job.id, [event], offset_before=before, offset_after=self._offset, steps_per_report=10, now=moment
         )
 
@@ -50,10 +50,10 @@ class WorkerContext:
 
     def dies(self, reason: Reason, detail: str, after_s: float, decision: Decision, *, output: str = "") -> Job:
         """Let the last attempt die, and settle it as the decision says."""
-        attempt = self.store.attempts(self.job.id)[-1]
+        attempt = self.store.attempts.of(self.job.id)[-1]
         ending = Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
         ended = self.began + after_s
-        self.store.end_attempt(
+        self.store.attempts.end(
             attempt.id, ending=ending, exit_code=None, signal=9, now=ended, stderr_tail=output or None
         )
         text = f"attempt {attempt.number} died at iteration 20: {detail}; {decision.answer}"
@@ -66,13 +66,13 @@ class WorkerContext:
             evidence=decision.evidence,
         )
         incidents = [incident] if decision.status is Status.WAITING else []
-        return self.store.settle(self.job.id, decision, owner=WORKER, now=ended, incidents=incidents)
+        return self.store.leases.settle(self.job.id, decision, owner=WORKER, now=ended, incidents=incidents)
 
     def goes_on(self, iteration: int, after_s: float) -> int:
         """Let the next attempt begin from a checkpoint; return its number."""
-        claimed = self.store.claim(WORKER, self.began + after_s)
+        claimed = self.store.leases.claim(WORKER, self.began + after_s)
         assert claimed is not None
-        attempt = self.store.begin_attempt(self.job.id, owner=WORKER, now=self.began + after_s)
+        attempt = self.store.attempts.begin(self.job.id, owner=WORKER, now=self.began + after_s)
         name = f"step-{iteration:07d}"
         self.tells(
             attempt.number, Kind.STARTED, after_s, iteration=iteration, resumed_from=name, resume_quality="exact"
@@ -172,7 +172,7 @@ def test_a_sleep_is_told_with_its_length(home: Home) -> None:
         text="the machine slept 3 h 12 min",
         evidence={"slept_s": 11_520.0},
     )
-    home.store.add_incident(slept)
+    home.store.incidents.add(slept)
     text = shown(home, 1)
     assert "The machine slept 3 h 12 min." in text
     assert "What it cost: 3 h 12 min of the night, no iteration." in text

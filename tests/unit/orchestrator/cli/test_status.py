@@ -82,8 +82,8 @@ def test_status_fits_eighty_columns_and_cuts_nothing_that_matters(home: Home) ->
 def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
     ids = one_of_each(home)
     held = home.queued("later")
-    home.store.hold(held.id, "held by the user", 1.0)
-    home.store.pause_queue("jobs 3 and 4 both died of crashed within ten minutes", 1.0)
+    home.store.jobs.hold(held.id, "held by the user", 1.0)
+    home.store.queue.pause("jobs 3 and 4 both died of crashed within ten minutes", 1.0)
     text = InProcess(home.path)("status").out
     assert "queue: paused since 1970-01-01" in text
     assert "jobs 3 and 4 both died of crashed within ten minutes\n" in text

@@ -51,8 +51,10 @@ def reports(store: Store, job_id: int, losses: Sequence[float], **memory: int) -
         )
         for seq, loss in enumerate(losses, start=1)
     ]
-    before = store.events_offset(job_id)
-    assert store.ingest(job_id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0)
+    before = store.events.offset(job_id)
+    assert store.events.ingest(
+        job_id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0
+    )
 
 
 def incident(job_id: int) -> Incident:
@@ -69,7 +71,7 @@ def row(lines: Sequence[str], word: str) -> str:
 def test_a_running_job_is_told_with_everything_that_a_glance_is_for(home: Home) -> None:
     job = home.running("night", seen=SEEN)
     reports(home.store, job.id, [1.2, 1.1], footprint=7_000_000_000, peak=6_000_000_000, limit=10_000_000_000)
-    home.store.add_incident(incident(job.id))
+    home.store.incidents.add(incident(job.id))
     lines = told(home)
     assert row(lines, "of 1,000").endswith("52% 520 of 1,000")
     assert row(lines, "loss ").startswith("loss 1.100 ")
@@ -84,10 +86,10 @@ def test_a_running_job_is_told_with_everything_that_a_glance_is_for(home: Home) 
 def test_no_line_is_wider_than_the_terminal_and_strange_names_come_as_they_are(home: Home, width: int) -> None:
     one_of_each(home)
     home.queued(STRANGE)
-    job = home.store.running()[0]
+    job = home.store.jobs.running()[0]
     reports(home.store, job.id, [1.0] * 200, footprint=7_000_000_000, peak=6_000_000_000, limit=10_000_000_000)
     for number in range(30):
-        home.store.hold(home.queued(f"held-{number}").id, "held by the user", 1.0)
+        home.store.jobs.hold(home.queued(f"held-{number}").id, "held by the user", 1.0)
     lines = told(home, width)
     assert [line for line in lines if cell_len(line) > width] == []
     named = next(line for line in lines if "[red]q" in line)
@@ -114,7 +116,7 @@ def test_a_pipe_gets_no_colours_and_whole_names(home: Home) -> None:
 
 def test_ascii_is_all_that_is_printed_where_nothing_else_can_be(home: Home) -> None:
     one_of_each(home)
-    reports(home.store, home.store.running()[0].id, [1.0, NAN, 0.5], footprint=7, peak=6, limit=10)
+    reports(home.store, home.store.jobs.running()[0].id, [1.0, NAN, 0.5], footprint=7, peak=6, limit=10)
     assert "\n".join(told(home, ascii=True)).isascii()
 
 
@@ -136,10 +138,12 @@ def test_the_best_validation_is_the_lowest_that_is_a_number(home: Home) -> None:
         )
         for seq, (iteration, loss) in enumerate(told_of, start=10)
     ]  # fmt: skip
-    before = home.store.events_offset(job.id)
-    home.store.ingest(job.id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0)
+    before = home.store.events.offset(job.id)
+    home.store.events.ingest(
+        job.id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0
+    )
     assert row(told(home), "validation") == "validation 1.300 best 1.200 at 530"
-    assert home.store.best_validations([job.id, 99]).keys() == {job.id}
+    assert home.store.status.best_validations([job.id, 99]).keys() == {job.id}
 
 
 def test_a_job_that_has_said_nothing_yet_is_a_name_and_an_empty_bar(home: Home) -> None:

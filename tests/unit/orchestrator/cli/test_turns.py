@@ -21,7 +21,7 @@ def job_that_is(home: Home, status: Status) -> int:
     if status is Status.CANCELLED:
         return home.cancelled().id
     if status is Status.HELD:
-        return home.store.hold(home.queued().id, "held by the user", 1.0).id
+        return home.store.jobs.hold(home.queued().id, "held by the user", 1.0).id
     return home.ended(status, Reason.KILLED).id
 
 
@@ -62,7 +62,7 @@ def test_what_a_verb_does_to_a_job_once_and_again(
 ) -> None:
     job_id = job_that_is(home, status)
     first = here(verb, job_id, expect=5 if wanted == REFUSED else 0)
-    after = home.store.job(job_id)
+    after = home.store.jobs.get(job_id)
     assert after.status == (status if wanted == REFUSED else wanted)
     if wanted == REFUSED:
         assert first.out == ""
@@ -71,14 +71,14 @@ def test_what_a_verb_does_to_a_job_once_and_again(
         return
     assert f"job {job_id}" in first.out
     again = here(verb, job_id, expect=5 if verb == "cancel" else 0)
-    assert home.store.job(job_id) == after, "the second time changes nothing"
+    assert home.store.jobs.get(job_id) == after, "the second time changes nothing"
     assert ("already" in again.out) or verb == "cancel"
 
 
 def test_a_job_whose_worker_is_gone_stays_asked_until_one_comes(here: InProcess, home: Home) -> None:
     job_id = home.running().id
     assert f"job {job_id} is cancelled as soon as a worker runs" in here("cancel", job_id).out
-    job = home.store.job(job_id)
+    job = home.store.jobs.get(job_id)
     assert (job.status, job.stop_request) == (Status.RUNNING, "cancel")
 
 
@@ -87,7 +87,7 @@ def test_a_running_job_is_neither_held_nor_released(here: InProcess, home: Home)
     assert "stop it for now with: lq pause" in here("hold", job_id, expect=5).err
     for verb in ("resume", "release"):
         assert f"job {job_id} is running already" in here(verb, job_id).out
-    assert (home.store.job(job_id).status, home.store.job(job_id).stop_request) == (Status.RUNNING, None)
+    assert (home.store.jobs.get(job_id).status, home.store.jobs.get(job_id).stop_request) == (Status.RUNNING, None)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_a_running_job_is_neither_held_nor_released(here: InProcess, home: Home)
 def test_two_terminals_at_once_do_it_once(home: Home, verb: str, status: Status, wanted: Status) -> None:
     job_id = job_that_is(home, status)
     twice_at_once(home, verb, job_id)
-    assert home.store.job(job_id).status == wanted
+    assert home.store.jobs.get(job_id).status == wanted
 
 
 def test_the_queue_is_paused_and_resumed_and_saying_it_twice_changes_nothing(home: Home) -> None:
     lq = InProcess(home.path)
     job_id = home.queued().id
     assert lq("pause", "--queue").out == "queue paused; jobs that run go on\n"
-    since = home.store.queue_state()
+    since = home.store.queue.state()
     assert lq("pause", "--queue").out == "the queue is paused already\n"
-    assert home.store.queue_state() == since
+    assert home.store.queue.state() == since
     said = lq("status").out
     assert "queue: paused since" in said
     assert "lq resume --queue" in said
-    assert home.store.job(job_id).status is Status.QUEUED
+    assert home.store.jobs.get(job_id).status is Status.QUEUED
     assert "queue resumed" in lq("resume", "--queue").out
     assert "the queue is not paused" in lq("resume", "--queue").out
     assert lq.json("status")["queue"] == {"paused": False, "because": None}
@@ -129,4 +129,4 @@ def test_it_must_be_said_what_is_meant(here: InProcess, verb: str) -> None:
 def test_a_job_nobody_knows_stops_the_others_from_being_touched(here: InProcess, home: Home, verb: str) -> None:
     job_id = home.queued().id
     here(verb, job_id, 99, expect=3)
-    assert home.store.job(job_id).status is Status.QUEUED
+    assert home.store.jobs.get(job_id).status is Status.QUEUED

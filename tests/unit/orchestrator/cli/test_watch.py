@@ -116,7 +116,7 @@ def test_a_watch_draws_what_changes_follows_the_window_and_leaves_the_terminal_a
         assert CLEARED in drawn
         assert max(map(int, _PLACED.findall(drawn))) <= 12
 
-        home.store.pause_queue("a test", 1.0)  # nothing keeps the store from being written meanwhile
+        home.store.queue.pause("a test", 1.0)  # nothing keeps the store from being written meanwhile
         terminal.until("queue: paused")
         terminal.press(b"q")
         terminal.until(LEFT)

@@ -98,7 +98,7 @@ def test_a_cleaned_job_is_told_of_as_ever_and_cannot_be_retried(home: Home) -> N
 
 def test_a_live_job_is_not_touched(home: Home) -> None:
     job, lq = finished(home, Status.FAILED, days_ago=99), InProcess(home.path)
-    home.store.retry(job.id, time.time())
+    home.store.jobs.retry(job.id, time.time())
     before = contents(Path(job.job_dir))
     assert lq("clean").out == "nothing to clean\n"
     assert lq("clean", job.id, expect=5).err.startswith(f"lq: job {job.id} is queued; only jobs that have ended")
@@ -175,7 +175,7 @@ def test_a_person_is_asked_before_the_only_adapter_goes(home: Home) -> None:
 def test_an_adapter_that_was_published_is_not_the_only_one(home: Home, tmp_path: Path) -> None:
     target = tmp_path / "published"
     job = home.queued(adapter_path=str(target))
-    home.store.cancel(job.id, time.time())
+    home.store.jobs.cancel(job.id, time.time())
     save(job, 50)
     with app_of(home) as app:
         publish(app, job)
@@ -190,7 +190,7 @@ def test_an_adapter_that_was_published_is_not_the_only_one(home: Home, tmp_path:
 
 def test_one_that_was_killed_in_the_midst_is_finished_by_the_next(home: Home) -> None:
     job = finished(home)
-    home.store.mark_cleaned(job.id, time.time())
+    home.store.jobs.mark_cleaned(job.id, time.time())
     shutil.rmtree(JobDir(Path(job.job_dir)).checkpoints)
     InProcess(home.path)("clean", job.id)
     assert present(job) == STAYS

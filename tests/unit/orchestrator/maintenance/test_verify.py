@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     """Give a home with one job that has succeeded, with all its files."""
     made = Home(tmp_path / "home")
     job = made.running(adapter_path=str(tmp_path / "published"))
-    spec = JobSpec.model_validate_json(made.store.spec_json(job.id))
+    spec = JobSpec.model_validate_json(made.store.jobs.spec_json(job.id))
     folder = JobDir(Path(job.job_dir))
     write_json(folder.provenance, {"version": 1})
     write_json(folder.run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
@@ -53,11 +53,11 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def wrong(home: Home) -> dict[str, str]:
     """Return what `lq verify` finds wrong, by name."""
     with app_of(home) as app:
-        return {found.path.name: found.because for found in verified(app, app.store.job(1)) if not found.ok}
+        return {found.path.name: found.because for found in verified(app, app.store.jobs.get(1)) if not found.ok}
 
 
 def folder(home: Home) -> JobDir:
-    return JobDir(Path(home.store.job(1).job_dir))
+    return JobDir(Path(home.store.jobs.get(1).job_dir))
 
 
 def test_a_job_whose_files_are_as_they_should_be_passes(home: Home) -> None:
@@ -65,7 +65,7 @@ def test_a_job_whose_files_are_as_they_should_be_passes(home: Home) -> None:
     assert answer.err == ""
     assert "as they should be" in answer.out
     with app_of(home) as app:
-        seen = {found.path.name for found in verified(app, app.store.job(1))}
+        seen = {found.path.name for found in verified(app, app.store.jobs.get(1))}
     everything = {path.name for path in Path(folder(home).path).rglob("*") if path.is_file()}
     inside = {"state.json", "manifest.json", "optimizer.safetensors"}
     assert everything - inside <= seen

@@ -136,7 +136,7 @@ def test_it_is_written_once_a_day_at_its_hour_and_holds_the_verdict(home: Home) 
     assert write(home.store, morning(done, 6, 59)) == ""
     key = write(home.store, morning(done, 7))
     assert key == f"digest-{morning(done, 7).date()}"
-    (row,) = home.store.messages()
+    (row,) = home.store.outbox.messages()
     assert (row.event, row.job_id, row.title) == ("digest", None, "lq: 1 finished")
     assert "- night (job 1): OK; validation loss 1.500" in row.body
     assert write(home.store, morning(done, 7, 1)) == ""
@@ -153,11 +153,11 @@ def test_what_ended_while_no_digest_could_be_written_is_told_by_the_next(home: H
     first = home.ended(Status.FAILED, Reason.CRASHED, name="first")
     assert write(home.store, morning(first, 7)) != ""
     second = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="second")
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         when = morning(first, 8).timestamp()
         db.exec_driver_sql("UPDATE jobs SET ended_at = ?, submitted_at = ? WHERE id = ?", (when, when, second.id))
     assert write(home.store, morning(first, 7, after=3)) != ""
-    last = home.store.last_digest()
+    last = home.store.outbox.last_digest()
     assert last is not None
     assert "second" in last.body
     assert "first" not in last.body
@@ -176,4 +176,4 @@ def test_without_an_hour_or_a_listener_there_is_none(home: Home) -> None:
     done = home.ended(Status.FAILED, Reason.CRASHED)
     assert write(home.store, morning(done, 7), hour=None) == ""
     assert write(home.store, morning(done, 7), audience=()) == ""
-    assert home.store.messages() == []
+    assert home.store.outbox.messages() == []

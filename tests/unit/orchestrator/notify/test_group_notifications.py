@@ -30,16 +30,16 @@ def group(home: Home) -> Home:
 
 
 def told(home: Home) -> list[str]:
-    return [message.title for message in home.store.messages()]
+    return [message.title for message in home.store.outbox.messages()]
 
 
 def test_a_group_is_told_when_its_last_job_is_no_longer_live(group: Home, app: App) -> None:
     publish_ended(app, time.time())
     assert told(group) == []
-    group.store.cancel(3, time.time())
+    group.store.jobs.cancel(3, time.time())
     publish_ended(app, time.time())
     publish_ended(app, time.time())
-    (message,) = group.store.messages()
+    (message,) = group.store.outbox.messages()
     assert (message.title, message.event, message.job_id) == ("lq: night (group of 3) finished", "finished", None)
     assert message.body.splitlines() == [
         "1 succeeded, 1 failed, 1 cancelled",
@@ -50,24 +50,24 @@ def test_a_group_is_told_when_its_last_job_is_no_longer_live(group: Home, app: A
 
 
 def test_a_group_that_goes_on_is_told_again_when_it_ends_again(group: Home, app: App) -> None:
-    group.store.cancel(3, time.time() - 10)
+    group.store.jobs.cancel(3, time.time() - 10)
     publish_ended(app, time.time())
-    group.store.retry(3, time.time())
+    group.store.jobs.retry(3, time.time())
     publish_ended(app, time.time())
     assert len(told(group)) == 1
-    group.store.cancel(3, time.time())
+    group.store.jobs.cancel(3, time.time())
     publish_ended(app, time.time())
     assert len(told(group)) == 2
 
 
 def test_nobody_is_told_of_old_groups_of_cancelled_ones_or_without_a_service(group: Home, app: App) -> None:
-    group.store.cancel(3, time.time())
+    group.store.jobs.cancel(3, time.time())
     publish_ended(app, time.time() + 2 * 86400)
     home_without = "autostart: false\n"
     group.write_settings(home_without)
     publish_ended(app, time.time())
     group.write_settings(PHONE)
-    with group.store.writing() as db:
+    with group.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET status = 'cancelled'")
     publish_ended(app, time.time())
     assert told(group) == []
@@ -76,7 +76,7 @@ def test_nobody_is_told_of_old_groups_of_cancelled_ones_or_without_a_service(gro
 def test_a_job_of_a_group_is_silent_when_it_finishes_unless_asked(home: Home, app: App) -> None:
     home.write_settings(PHONE)
     job = home.running(seen=SEEN, group="night")
-    attempt = home.store.attempts(job.id)[-1]
+    attempt = home.store.attempts.of(job.id)[-1]
 
     def events(status: Status, **notify: bool) -> list[str]:
         notifications = JobNotifications(app, job, JobSpec(lq={"notify": notify}))

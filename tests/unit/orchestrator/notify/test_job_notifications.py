@@ -62,7 +62,7 @@ def test_a_submit_is_told_only_where_it_is_asked_for(home: Home, app: App) -> No
 )
 def test_what_a_decision_tells(home: Home, app: App, status: Status, reason: Reason, told: list[str]) -> None:
     job = home.running(seen=Seen(iteration=10, train_loss=1.0, val_loss=1.0, it_s=1.0))
-    attempt = home.store.attempts(job.id)[-1]
+    attempt = home.store.attempts.of(job.id)[-1]
     decision = Decision(status=status, reason=reason, detail="why")
     assert events(list(notifications(app, job).of_decision(decision, attempt))) == told
     assert events(list(notifications(app, job, on=[]).of_decision(decision, attempt))) == []
@@ -71,8 +71,8 @@ def test_what_a_decision_tells(home: Home, app: App, status: Status, reason: Rea
 def test_a_guarded_loss_is_stored_with_its_incident(home: Home, app: App) -> None:
     job = home.running()
     incident = Incident(job_id=job.id, attempt=1, time=5.0, code="spike", text="went back", evidence={})
-    home.store.add_incident(incident, notifications(app, job).guarded(incident))
-    (message,) = home.store.messages(job.id)
+    home.store.incidents.add(incident, notifications(app, job).guarded(incident))
+    (message,) = home.store.outbox.messages(job.id)
     assert (message.event, message.body.splitlines()[0], message.created_at) == ("spike_handled", "went back", 5.0)
 
 
@@ -85,8 +85,8 @@ def test_a_queue_that_is_paused_already_is_not_told_again(home: Home, app: App) 
     job = home.running()
     for moment in (1.0, 2.0):
         told = notifications(app, job).queue_paused("two jobs died", moment)
-        assert home.store.pause_queue("two jobs died", moment, told) == (moment == 1.0)
-    assert [message.event for message in home.store.messages()] == ["needs_you"]
+        assert home.store.queue.pause("two jobs died", moment, told) == (moment == 1.0)
+    assert [message.event for message in home.store.outbox.messages()] == ["needs_you"]
 
 
 def test_while_settings_cannot_be_read_messages_are_kept_for_when_they_can(
@@ -104,7 +104,7 @@ def test_a_submit_and_its_message_are_there_together_or_not_at_all(home: Home) -
         return [message] if job.name == "good" else [message, 1 // 0]  # type: ignore[list-item]
 
     def submit(name: str) -> Job:
-        return home.store.submit(
+        return home.store.jobs.submit(
             name=name,
             priority=0,
             iters=1,
@@ -116,10 +116,10 @@ def test_a_submit_and_its_message_are_there_together_or_not_at_all(home: Home) -
 
     with pytest.raises(ZeroDivisionError):
         submit("bad")
-    assert home.store.jobs() == []
-    assert home.store.messages() == []
+    assert home.store.jobs.overview() == []
+    assert home.store.outbox.messages() == []
     job = submit("good")
-    assert [message.title for message in home.store.messages(job.id)] == ["/x"]
+    assert [message.title for message in home.store.outbox.messages(job.id)] == ["/x"]
 
 
 def test_a_worker_that_died_before_it_could_tell_is_made_good_by_its_successor(home: Home, app: App) -> None:
@@ -127,4 +127,4 @@ def test_a_worker_that_died_before_it_could_tell_is_made_good_by_its_successor(h
     job = home.running(seen=Seen(iteration=10, train_loss=1.0, val_loss=1.0, it_s=1.0))
     for _ in range(2):
         notifications(app, job).trains(1)
-    assert [message.key for message in home.store.messages()] == [f"job-{job.id}-started"]
+    assert [message.key for message in home.store.outbox.messages()] == [f"job-{job.id}-started"]

@@ -37,10 +37,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def learn(home: Home, job: Job) -> None:
     """Let a run of the job's configuration have shown how fast it is."""
-    spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
     key = fit_key(spec, RunPlan.requested(spec).stages[0])
     fit = Fit(fits=True, peak_bytes=1, job_id=job.id, it_s=IT_S, start_s=START_S, validation_s=VALIDATION_S)
-    home.store.remember_fit(key, fit, time.time())
+    home.store.fits.record(key, fit, time.time())
 
 
 def test_a_configuration_has_the_same_name_for_those_who_know_pydantic_and_those_who_do_not() -> None:
@@ -84,7 +84,7 @@ def test_a_deadline_that_is_lost_in_the_line_is_told_once(home: Home) -> None:
         context = WorkerContext(app=app, owner=WORKER, read=lambda _: Reading(), zone=UTC)
         for _ in range(2):
             deadlines.DeadlineWatch(context).look()
-    told = [(one.job_id, one.code) for job in home.store.line() for one in home.store.incidents(job.job.id)]
+    told = [(one.job_id, one.code) for job in home.store.queue.waiting() for one in home.store.incidents.of(job.job.id)]
     assert told == [(third.id, "deadline")], "the second has years"
-    [incident] = home.store.incidents(third.id)
+    [incident] = home.store.incidents.of(third.id)
     assert incident.text.startswith("wanted by ")

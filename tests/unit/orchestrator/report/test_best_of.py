@@ -42,8 +42,8 @@ def entry(
         shutil.rmtree(run.folder / "adapters")
     with run.store:
         found, lines = collect_all(run.store, run.id, now=START + 1e6)
-        spec: dict[str, Any] = json.loads(run.store.spec_json(run.id))
-        return Entry(facts=found, series=lines, spec=spec, told=run.store.facts(run.id))
+        spec: dict[str, Any] = json.loads(run.store.jobs.spec_json(run.id))
+        return Entry(facts=found, series=lines, spec=spec, told=run.store.metrics.facts(run.id))
 
 
 def test_the_lowest_validation_wins_and_its_lead_has_an_interval(tmp_path: Path) -> None:

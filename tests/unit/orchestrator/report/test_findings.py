@@ -295,7 +295,7 @@ def _incident(code: str, text: str, **evidence: Any) -> Incident:
 )
 def test_any_incident_is_told_whatever_its_evidence(tmp_path: Path, code: str) -> None:
     run = _run(tmp_path, FLAT)
-    run.store.add_incident(_incident(code, "what | it saw", iteration=70, rows=["train.jsonl:3"]))
+    run.store.incidents.add(_incident(code, "what | it saw", iteration=70, rows=["train.jsonl:3"]))
     with run.store:
         facts = collect(run.store, run.id, now=LATER)
     [one] = facts.findings.happenings

@@ -135,7 +135,7 @@ def test_what_was_given_up_at_a_rollback_is_drawn_and_what_a_restart_repeated_is
     run = went_back(tmp_path)
     with run.store as store:
         facts = collect(store, run.id, now=START + 1e6)
-        points, every = store.points(run.id), store.points(run.id, superseded=True)
+        points, every = store.metrics.points(run.id), store.metrics.points(run.id, superseded=True)
     assert [(place, back) for place, back, _ in rollbacks(facts)] == [(1030, 600), (1260, 900)]
     lost = given_up(facts, points, every)
     assert [(x.min(), x.max()) for x, _ in lost] == [(610, 1030), (910, 1260)]
@@ -147,7 +147,7 @@ def test_a_restart_gives_nothing_up(facts: Facts, tmp_path: Path) -> None:
     run = Run(tmp_path)
     with run.store as store:
         run.play(*TWO_RESTARTS)
-        points, every = store.points(run.id), store.points(run.id, superseded=True)
+        points, every = store.metrics.points(run.id), store.metrics.points(run.id, superseded=True)
         assert len(every) > len(points)
     assert given_up(facts, points, every) == []
 

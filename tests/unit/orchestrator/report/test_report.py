@@ -118,9 +118,9 @@ def test_a_restart_after_a_planned_stop_is_told_apart_from_one_after_a_crash(fre
 
 def test_an_attempt_that_died_while_loading_does_not_hide_what_was_repeated(fresh: Run) -> None:
     fresh.play(killed(first=0, last=337, begins=0, quality="fresh"))
-    attempt = fresh.store.begin_attempt(fresh.id, owner=WORKER, now=START + 300)
+    attempt = fresh.store.attempts.begin(fresh.id, owner=WORKER, now=START + 300)
     ending = Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail="exit code 1")
-    fresh.store.end_attempt(attempt.id, ending=ending, exit_code=1, signal=None, now=START + 301)
+    fresh.store.attempts.end(attempt.id, ending=ending, exit_code=1, signal=None, now=START + 301)
     fresh.play(Life(first=300, last=600, begins=310))
     facts = _facts(fresh)
     assert [attempt.repeated_iterations for attempt in facts.attempts] == [0, None, 37]

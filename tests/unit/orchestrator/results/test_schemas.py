@@ -36,18 +36,18 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         "autostart: false\nnotify: {services: [{url: 'json://127.0.0.1:9/', name: phone}], quiet: '23:00-07:00'}\n"
     )
     one_of_each(home)
-    home.store.cancel(int(QUEUED), 1.0)
+    home.store.jobs.cancel(int(QUEUED), 1.0)
     home.ended(Status.FAILED, Reason.CRASHED, name="cleaned", seen=SEEN)
     home.ended(Status.FAILED, Reason.NOT_FINITE, name="nowhere", seen=NOWHERE)
     for rate in (1e-5, 1e-4):
         home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="of-sweep", seen=SEEN, group="sweep", learning_rate=rate)
     home.queued("next", lq={"window": "00:00-00:01"})
-    home.store.pause_queue("jobs 3 and 4 both died of crashed", 1.0)
+    home.store.queue.pause("jobs 3 and 4 both died of crashed", 1.0)
     told = Incident(
         job_id=3, attempt=1, time=1.0, code="warning", text="it rose", evidence={"loss": float("nan"), "at": (1, 2)}
     )
     message = NewMessage(job_id=3, event="failed", key="k", title="lq: failed", body="why", tags=("phone",))
-    home.store.add_incident(told, [message])
+    home.store.incidents.add(told, [message])
     build_model(place / "model")
     build_data(place / "data")
     (place / "night.yaml").write_text(

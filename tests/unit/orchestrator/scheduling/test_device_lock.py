@@ -111,7 +111,7 @@ def test_it_waits_until_no_job_trains_and_nothing_starts_meanwhile(app: App, hom
     assert told == ["waits for job 1 (night); no other job starts before this, and Ctrl-C gives the place back"]
     with device_lock.kept_free(folder) as free:
         assert not free
-    app.store.cancel(job.id, 1.0)
+    app.store.jobs.cancel(job.id, 1.0)
     _close_attempt(home, job.id)
     thread.join()
     assert had.is_set()
@@ -120,11 +120,11 @@ def test_it_waits_until_no_job_trains_and_nothing_starts_meanwhile(app: App, hom
 
 def _close_attempt(home: Home, job_id: int) -> None:
     """Let the running attempt end and its job be settled."""
-    attempt = home.store.attempts(job_id)[-1]
+    attempt = home.store.attempts.of(job_id)[-1]
     ending = Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail="as asked")
-    home.store.end_attempt(attempt.id, ending=ending, exit_code=75, signal=None, now=2.0)
+    home.store.attempts.end(attempt.id, ending=ending, exit_code=75, signal=None, now=2.0)
     decision = Decision(status=Status.CANCELLED, reason=Reason.STOPPED_BY_USER, detail="as asked")
-    home.store.settle(job_id, decision, owner=WORKER, now=2.0)
+    home.store.leases.settle(job_id, decision, owner=WORKER, now=2.0)
 
 
 def test_a_worker_starts_no_job_meanwhile_and_lets_whoever_waits_go_first(app: App, home: Home) -> None:
@@ -152,7 +152,7 @@ def test_a_verb_that_comes_between_a_look_and_the_claim_keeps_the_job_from_start
 
 def test_a_paused_queue_is_kept_waiting_by_nobody(app: App, home: Home) -> None:
     home.queued("next")
-    app.store.pause_queue("as the user wants", 1.0, [])
+    app.store.queue.pause("as the user wants", 1.0, [])
     with in_use(app.home):
         assert device_lock.keeps_waiting(app) is None
 

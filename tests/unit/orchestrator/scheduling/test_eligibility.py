@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def add(
     store: Store, *, priority: int = 0, name: str = "n", after: Sequence[tuple[int, bool]] = (), lq: str = ""
 ) -> Job:
-    return store.submit(
+    return store.jobs.submit(
         name=name,
         priority=priority,
         iters=10,
@@ -41,19 +41,19 @@ def add(
 
 
 def ids(store: Store) -> list[int]:
-    return [one.job.id for one in store.line()]
+    return [one.job.id for one in store.queue.waiting()]
 
 
 def end(store: Store, job: Job, status: Status) -> None:
-    claimed = store.claim(WORKER, time.time(), only=job.id)
+    claimed = store.leases.claim(WORKER, time.time(), only=job.id)
     assert claimed is not None
-    store.settle(job.id, Decision(status=status, reason=None, detail="as the test wants"), owner=WORKER, now=2.0)
+    store.leases.settle(job.id, Decision(status=status, reason=None, detail="as the test wants"), owner=WORKER, now=2.0)
 
 
 def test_the_highest_priority_is_first_and_equal_ones_stand_as_they_came(store: Store) -> None:
     a, b, c = add(store), add(store, priority=5), add(store)
     assert ids(store) == [b.id, a.id, c.id]
-    claimed = store.claim(WORKER, 2.0)
+    claimed = store.leases.claim(WORKER, 2.0)
     assert claimed is not None
     assert claimed.id == b.id
     assert ids(store) == [a.id, c.id]
@@ -61,34 +61,34 @@ def test_the_highest_priority_is_first_and_equal_ones_stand_as_they_came(store: 
 
 def test_a_job_is_moved_and_takes_the_priority_that_holds_there(store: Store) -> None:
     a, b, c, d = (add(store, priority=priority) for priority in (0, 5, 0, 0))
-    assert store.move(d.id).priority == 5
+    assert store.queue.move(d.id).priority == 5
     assert ids(store) == [d.id, b.id, a.id, c.id]
-    store.move(b.id, after=a.id)
+    store.queue.move(b.id, after=a.id)
     assert ids(store) == [d.id, a.id, b.id, c.id]
-    store.move(c.id, before=a.id)
+    store.queue.move(c.id, before=a.id)
     assert ids(store) == [d.id, c.id, a.id, b.id]
-    store.move(d.id, last=True)
+    store.queue.move(d.id, last=True)
     assert ids(store) == [c.id, a.id, b.id, d.id]
-    assert {one.job.priority for one in store.line()} == {0}
+    assert {one.job.priority for one in store.queue.waiting()} == {0}
     later = add(store)
     assert ids(store)[-1] == later.id, "who comes later stands behind those that were moved"
-    store.set_priority(later.id, 3)
+    store.queue.set_priority(later.id, 3)
     assert ids(store)[0] == later.id
-    claimed = store.claim(WORKER, 2.0)
+    claimed = store.leases.claim(WORKER, 2.0)
     assert claimed is not None
     assert claimed.id == later.id
 
 
 def test_only_jobs_in_the_line_can_be_moved_and_none_beside_itself(store: Store) -> None:
     running, other = add(store, priority=1), add(store)
-    store.claim(WORKER, 2.0)
+    store.leases.claim(WORKER, 2.0)
     with pytest.raises(NotAllowed, match="job 1 is running; only jobs that wait for their turn"):
-        store.move(running.id)
+        store.queue.move(running.id)
     with pytest.raises(NotAllowed, match="job 1 is running"):
-        store.move(other.id, before=running.id)
+        store.queue.move(other.id, before=running.id)
     with pytest.raises(NotAllowed, match="before or after itself"):
-        store.move(other.id, before=other.id)
-    assert store.move(other.id, last=True).priority == 0, "alone it stays where it is"
+        store.queue.move(other.id, before=other.id)
+    assert store.queue.move(other.id, last=True).priority == 0, "alone it stays where it is"
 
 
 # every move is on the disk before the next: thirty lists of up to seventy are enough to wait for
@@ -104,9 +104,9 @@ def test_however_often_jobs_are_moved_they_stand_where_they_were_put(
             if mover == other:
                 continue
             if where == "before":
-                store.move(mover, before=other)
+                store.queue.move(mover, before=other)
             else:
-                store.move(mover, after=other)
+                store.queue.move(mover, after=other)
             expected.remove(mover)
             expected.insert(expected.index(other) + (where == "after"), mover)
             assert ids(store) == expected
@@ -138,7 +138,7 @@ def test_where_one_fails_those_after_it_are_skipped_and_those_after_them_and_eac
         told.append(job.id)
         return []
 
-    skipped = store.call_due(9.0, tell)
+    skipped = store.queue.enqueue_due(9.0, tell)
     assert [(job.id, job.status, job.reason, job.ended_at) for job in skipped] == [
         (second.id, Status.SKIPPED, "dependency_failed", 9.0),
         (third.id, Status.SKIPPED, "dependency_failed", 9.0),
@@ -147,12 +147,12 @@ def test_where_one_fails_those_after_it_are_skipped_and_those_after_them_and_eac
     assert skipped[1].detail == "job 2, which must succeed first, was skipped"
     assert told == [second.id, third.id]
     assert turns(store) == {whatever.id: None}
-    assert store.call_due(9.0, lambda _: []) == [], "once"
+    assert store.queue.enqueue_due(9.0, lambda _: []) == [], "once"
 
 
 def test_a_strict_job_that_may_not_start_keeps_those_behind_it(store: Store) -> None:
     running = add(store, priority=9)
-    store.claim(WORKER, 2.0)
+    store.leases.claim(WORKER, 2.0)
     add(store, name="big", after=[(running.id, False)], lq='"strict": true')
     add(store)
     before = add(store, priority=5)
@@ -166,5 +166,5 @@ def test_a_strict_job_that_may_not_start_keeps_those_behind_it(store: Store) -> 
 def test_a_name_stands_for_its_newest_job(store: Store) -> None:
     add(store, name="prepare")
     newest = add(store, name="prepare")
-    assert store.called("prepare") == [newest.id]
-    assert store.called("nothing") == []
+    assert store.jobs.ids_called("prepare") == [newest.id]
+    assert store.jobs.ids_called("nothing") == []

@@ -27,13 +27,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def took(home: Home, job: Job, peak: int | None) -> None:
     """Let a run of the same configuration have taken so much."""
-    spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
     key = fit_key(spec, RunPlan.requested(spec).stages[0])
-    home.store.remember_fit(key, Fit(fits=True, peak_bytes=peak, job_id=job.id), time.time())
+    home.store.fits.record(key, Fit(fits=True, peak_bytes=peak, job_id=job.id), time.time())
 
 
 def kept_by(home: Home, job: Job, recommended: int) -> str | None:
-    [waiting] = [one for one in home.store.line() if one.job.id == job.id]
+    [waiting] = [one for one in home.store.queue.waiting() if one.job.id == job.id]
     found = MemoryAdmission(home.store, lambda: recommended)(waiting)
     return found.text if found is not None else None
 
@@ -44,7 +44,7 @@ def test_alone_a_job_has_all_the_memory_and_nothing_is_asked_of_it(home: Home) -
 
 def test_a_job_of_which_nothing_is_known_runs_alone(home: Home) -> None:
     first = home.queued("first", batch_size=1)
-    home.store.claim(WORKER, time.time())
+    home.store.leases.claim(WORKER, time.time())
     second = home.queued("second", batch_size=2)
     assert kept_by(home, second, 100 * GB) == f"what job {first.id} takes of the memory is not known yet"
     took(home, first, GB)
@@ -58,7 +58,7 @@ def test_two_jobs_run_beside_each_other_where_both_fit_within_the_limit(
     home: Home, recommended: int, fits: bool
 ) -> None:
     first = home.queued("first", batch_size=1)
-    home.store.claim(WORKER, time.time())
+    home.store.leases.claim(WORKER, time.time())
     second = home.queued("second", batch_size=2, lq={"memory": {"limit": "80%"}})
     took(home, first, 3 * GB)
     took(home, second, 5 * GB)

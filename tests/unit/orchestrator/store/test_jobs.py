@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def submit(store: Store, name: str = "job", *, priority: int = 0, now: float = 100.0) -> Job:
     """Queue a job of 1000 iterations without a real folder."""
-    return store.submit(
+    return store.jobs.submit(
         name=name,
         priority=priority,
         iters=1000,
@@ -42,7 +43,7 @@ def submit(store: Store, name: str = "job", *, priority: int = 0, now: float = 1
 
 def claimed(store: Store, owner: ProcessIdentity = OWNER, now: float = 200.0) -> Job:
     """Claim a job that must be there."""
-    job = store.claim(owner, now)
+    job = store.leases.claim(owner, now)
     assert job is not None
     return job
 
@@ -52,8 +53,8 @@ def test_a_submitted_job_is_queued_with_its_folder(store: Store) -> None:
     assert (job.id, job.name, job.status, job.priority, job.iters) == (1, "first", Status.QUEUED, 3, 1000)
     assert (job.job_dir, job.submitted_at, job.attempts, job.iteration) == ("/home/jobs/1", 100.0, 0, 0)
     assert (job.owner, job.child, job.eta_seconds, job.train_loss) == (None, None, None, None)
-    assert store.job(1) == job
-    assert store.spec_json(1) == '{"model": "m"}'
+    assert store.jobs.get(1) == job
+    assert store.jobs.spec_json(1) == '{"model": "m"}'
 
 
 def test_a_job_whose_folder_cannot_be_made_is_not_there(store: Store) -> None:
@@ -61,39 +62,39 @@ def test_a_job_whose_folder_cannot_be_made_is_not_there(store: Store) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.submit(name="x", priority=0, iters=1, spec_json="{}", prepare=fails, now=1.0)
-    assert store.jobs(all_jobs=True) == []
+        store.jobs.submit(name="x", priority=0, iters=1, spec_json="{}", prepare=fails, now=1.0)
+    assert store.jobs.overview(all_jobs=True) == []
     assert submit(store).id == 1
 
 
-@pytest.mark.parametrize("question", ["job", "spec_json", "events_offset", "crashes"])
+@pytest.mark.parametrize("question", ["jobs.get", "jobs.spec_json", "events.offset", "attempts.crashes"])
 def test_an_unknown_id_is_named(store: Store, question: str) -> None:
     with pytest.raises(NoSuchJob, match="no job 7"):
-        getattr(store, question)(7)
+        operator.attrgetter(question)(store)(7)
 
 
 def test_the_claim_takes_priority_first_and_then_the_oldest(store: Store) -> None:
     for name, priority in [("a", 0), ("b", 5), ("c", 0), ("d", 5)]:
         submit(store, name, priority=priority)
     assert [claimed(store).name for _ in range(4)] == ["b", "d", "a", "c"]
-    assert store.claim(OWNER, 200.0) is None
-    assert [job.name for job in store.running()] == ["a", "b", "c", "d"]
+    assert store.leases.claim(OWNER, 200.0) is None
+    assert [job.name for job in store.jobs.running()] == ["a", "b", "c", "d"]
 
 
 def test_a_claimed_job_carries_its_owner_and_keeps_its_first_start(store: Store) -> None:
     submit(store)
     job = claimed(store, now=200.0)
     assert (job.status, job.owner, job.started_at) == (Status.RUNNING, OWNER, 200.0)
-    store.settle(1, BACK, owner=OWNER, now=300.0)
+    store.leases.settle(1, BACK, owner=OWNER, now=300.0)
     assert claimed(store, OTHER, now=600.0).started_at == 200.0
 
 
 def test_a_waiting_job_is_claimed_when_its_time_has_come_and_not_before(store: Store) -> None:
     submit(store)
     claimed(store)
-    waiting = store.settle(1, BACK, owner=OWNER, now=300.0)
+    waiting = store.leases.settle(1, BACK, owner=OWNER, now=300.0)
     assert (waiting.status, waiting.reason, waiting.not_before, waiting.owner) == ("waiting", "killed", 500.0, None)
-    assert store.claim(OWNER, 499.9) is None
+    assert store.leases.claim(OWNER, 499.9) is None
     again = claimed(store, now=500.0)
     assert (again.id, again.reason, again.detail, again.not_before) == (1, None, None, None)
 
@@ -101,20 +102,20 @@ def test_a_waiting_job_is_claimed_when_its_time_has_come_and_not_before(store: S
 def test_a_lease_moves_only_from_the_one_who_holds_it(store: Store) -> None:
     submit(store)
     claimed(store)
-    assert not store.take_over(1, old=OTHER, new=OTHER, now=300.0)
-    assert not store.take_over(1, old=None, new=OTHER, now=300.0)
-    assert store.take_over(1, old=OWNER, new=OTHER, now=300.0)
-    assert store.job(1).owner == OTHER
-    store.heartbeat(1, OWNER, 400.0)  # too late, and harmless
+    assert not store.leases.take_over(1, old=OTHER, new=OTHER, now=300.0)
+    assert not store.leases.take_over(1, old=None, new=OTHER, now=300.0)
+    assert store.leases.take_over(1, old=OWNER, new=OTHER, now=300.0)
+    assert store.jobs.get(1).owner == OTHER
+    store.leases.heartbeat(1, OWNER, 400.0)  # too late, and harmless
     with pytest.raises(NotAllowed, match="not this worker's"):
-        store.settle(1, DONE, owner=OWNER, now=400.0)
+        store.leases.settle(1, DONE, owner=OWNER, now=400.0)
     with pytest.raises(NotAllowed):
-        store.begin_attempt(1, owner=OWNER, now=400.0)
+        store.attempts.begin(1, owner=OWNER, now=400.0)
 
 
 def test_a_job_that_does_not_run_cannot_be_taken_over(store: Store) -> None:
     submit(store)
-    assert not store.take_over(1, old=None, new=OWNER, now=1.0)
+    assert not store.leases.take_over(1, old=None, new=OWNER, now=1.0)
 
 
 def test_settling_writes_state_incidents_and_messages_together(store: Store) -> None:
@@ -124,11 +125,11 @@ def test_settling_writes_state_incidents_and_messages_together(store: Store) -> 
         job_id=1, attempt=None, time=5.0, code="restart", text="t", evidence={"n": 1, "x": float("nan")}
     )
     message = NewMessage(job_id=1, event="finished", key="1-finished", title="T", body="B", tags=("phone",))
-    job = store.settle(1, DONE, owner=OWNER, now=300.0, incidents=[incident], messages=[message, message])
+    job = store.leases.settle(1, DONE, owner=OWNER, now=300.0, incidents=[incident], messages=[message, message])
     assert (job.status, job.reason, job.ended_at) == (Status.SUCCEEDED, "completed", 300.0)
     assert (job.owner, job.stop_request) == (None, None)
-    assert [(found.code, found.evidence) for found in store.incidents(1)] == [("restart", {"n": 1, "x": "nan"})]
-    assert [found.key for found in store.messages(1)] == ["1-finished"]
+    assert [(found.code, found.evidence) for found in store.incidents.of(1)] == [("restart", {"n": 1, "x": "nan"})]
+    assert [found.key for found in store.outbox.messages(1)] == ["1-finished"]
 
 
 def test_settling_that_is_not_legal_changes_nothing(store: Store) -> None:
@@ -137,62 +138,62 @@ def test_settling_that_is_not_legal_changes_nothing(store: Store) -> None:
     message = NewMessage(job_id=1, event="failed", key="k", title="T", body="B")
     skipped = Decision(status=Status.SKIPPED, reason=None, detail="")
     with pytest.raises(NotAllowed, match="cannot become skipped"):
-        store.settle(1, skipped, owner=OWNER, now=300.0, messages=[message])
-    assert store.job(1).status is Status.RUNNING
-    assert store.messages() == []
+        store.leases.settle(1, skipped, owner=OWNER, now=300.0, messages=[message])
+    assert store.jobs.get(1).status is Status.RUNNING
+    assert store.outbox.messages() == []
 
 
 def test_cancelling_asks_a_running_job_and_ends_any_other_live_one(store: Store) -> None:
     submit(store)
     submit(store)
     claimed(store)
-    assert store.cancel(1, 300.0).stop_request == "cancel"
-    assert store.job(1).status is Status.RUNNING
-    other = store.cancel(2, 300.0)
+    assert store.jobs.cancel(1, 300.0).stop_request == "cancel"
+    assert store.jobs.get(1).status is Status.RUNNING
+    other = store.jobs.cancel(2, 300.0)
     assert (other.status, other.reason, other.ended_at) == (Status.CANCELLED, "stopped_by_user", 300.0)
     with pytest.raises(NotAllowed, match="job 2 is cancelled"):
-        store.cancel(2, 301.0)
+        store.jobs.cancel(2, 301.0)
 
 
 def test_a_cancel_that_comes_while_the_worker_decides_is_not_lost(store: Store) -> None:
     submit(store)
     claimed(store)
-    store.cancel(1, 250.0)
-    job = store.settle(1, BACK, owner=OWNER, now=300.0)
+    store.jobs.cancel(1, 250.0)
+    job = store.leases.settle(1, BACK, owner=OWNER, now=300.0)
     assert (job.status, job.not_before, job.ended_at) == (Status.CANCELLED, None, 300.0)
 
 
 def test_a_pause_that_comes_while_the_worker_decides_is_not_lost(store: Store) -> None:
     submit(store)
     claimed(store)
-    store.ask(1, "pause", 250.0)
-    job = store.settle(1, BACK, owner=OWNER, now=300.0)
+    store.jobs.request_stop(1, "pause", 250.0)
+    job = store.leases.settle(1, BACK, owner=OWNER, now=300.0)
     assert (job.status, job.not_before) == (Status.PAUSED, None)
     assert job.detail == "paused by the user; before: ended by SIGKILL"
-    assert store.release_paused_by_worker(400.0) == []
+    assert store.jobs.release_paused_by_worker(400.0) == []
 
 
 def test_a_finished_run_stays_finished_although_a_cancel_came(store: Store) -> None:
     submit(store)
     claimed(store)
-    store.cancel(1, 250.0)
-    assert store.settle(1, DONE, owner=OWNER, now=300.0).status is Status.SUCCEEDED
+    store.jobs.cancel(1, 250.0)
+    assert store.leases.settle(1, DONE, owner=OWNER, now=300.0).status is Status.SUCCEEDED
 
 
 def test_the_stronger_wish_stays(store: Store) -> None:
     submit(store)
     claimed(store)
-    assert store.ask(1, "worker_stop", 1.0).stop_request == "worker_stop"
-    assert store.ask(1, "pause", 1.0).stop_request == "pause"
-    assert store.ask(1, "worker_stop", 1.0).stop_request == "pause"
-    assert store.ask(1, "cancel", 1.0).stop_request == "cancel"
-    assert store.ask(1, "pause", 1.0).stop_request == "cancel"
+    assert store.jobs.request_stop(1, "worker_stop", 1.0).stop_request == "worker_stop"
+    assert store.jobs.request_stop(1, "pause", 1.0).stop_request == "pause"
+    assert store.jobs.request_stop(1, "worker_stop", 1.0).stop_request == "pause"
+    assert store.jobs.request_stop(1, "cancel", 1.0).stop_request == "cancel"
+    assert store.jobs.request_stop(1, "pause", 1.0).stop_request == "cancel"
 
 
 def test_only_a_running_job_can_be_asked(store: Store) -> None:
     submit(store)
     with pytest.raises(NotAllowed, match="job 1 is queued, not running"):
-        store.ask(1, "pause", 1.0)
+        store.jobs.request_stop(1, "pause", 1.0)
 
 
 def test_jobs_paused_by_their_worker_go_on_and_those_paused_by_the_user_do_not(store: Store) -> None:
@@ -200,60 +201,60 @@ def test_jobs_paused_by_their_worker_go_on_and_those_paused_by_the_user_do_not(s
     for stop_request in ("worker_stop", "pause"):
         job_id = submit(store).id
         claimed(store)
-        store.ask(job_id, "pause" if stop_request == "pause" else "worker_stop", 1.0)
-        assert store.settle(job_id, paused, owner=OWNER, now=2.0).status is Status.PAUSED
-    released = store.release_paused_by_worker(3.0)
+        store.jobs.request_stop(job_id, "pause" if stop_request == "pause" else "worker_stop", 1.0)
+        assert store.leases.settle(job_id, paused, owner=OWNER, now=2.0).status is Status.PAUSED
+    released = store.jobs.release_paused_by_worker(3.0)
     assert [(job.id, job.status, job.reason) for job in released] == [(1, Status.QUEUED, None)]
-    assert store.job(2).status is Status.PAUSED
-    assert store.release_paused_by_worker(4.0) == []
+    assert store.jobs.get(2).status is Status.PAUSED
+    assert store.jobs.release_paused_by_worker(4.0) == []
 
 
 def test_a_failed_or_cancelled_job_is_retried_under_its_id(store: Store) -> None:
     submit(store)
     claimed(store)
     failed = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="gave up")
-    store.settle(1, failed, owner=OWNER, now=300.0)
-    job = store.retry(1, 400.0)
+    store.leases.settle(1, failed, owner=OWNER, now=300.0)
+    job = store.jobs.retry(1, 400.0)
     assert (job.id, job.status, job.reason, job.detail, job.ended_at) == (1, Status.QUEUED, None, None, None)
     with pytest.raises(NotAllowed, match="job 1 is queued; only failed and cancelled"):
-        store.retry(1, 401.0)
+        store.jobs.retry(1, 401.0)
 
 
 def test_the_list_shows_what_runs_then_what_comes_then_what_ended(store: Store) -> None:
     for priority in (0, 0, 0, 0, 7, 0):
         submit(store, priority=priority)
-    store.cancel(1, 10.0)
-    store.cancel(2, 20.0)
+    store.jobs.cancel(1, 10.0)
+    store.jobs.cancel(2, 20.0)
     assert claimed(store).id == 5
-    store.settle(5, BACK, owner=OWNER, now=30.0)
+    store.leases.settle(5, BACK, owner=OWNER, now=30.0)
     assert claimed(store).id == 3
-    assert [job.id for job in store.jobs()] == [3, 4, 6, 5, 1, 2]
-    assert [job.id for job in store.jobs(ended=1)] == [3, 4, 6, 5, 2]
-    assert [job.id for job in store.jobs(ended=0, all_jobs=True)] == [3, 4, 6, 5, 1, 2]
+    assert [job.id for job in store.jobs.overview()] == [3, 4, 6, 5, 1, 2]
+    assert [job.id for job in store.jobs.overview(ended=1)] == [3, 4, 6, 5, 2]
+    assert [job.id for job in store.jobs.overview(ended=0, all_jobs=True)] == [3, 4, 6, 5, 1, 2]
 
 
 def test_the_job_shows_its_living_child_and_no_dead_one(store: Store) -> None:
     submit(store)
     claimed(store)
-    attempt = store.begin_attempt(1, owner=OWNER, now=300.0)
+    attempt = store.attempts.begin(1, owner=OWNER, now=300.0)
     assert (attempt.number, attempt.child, attempt.started_at) == (1, None, 300.0)
-    store.set_child(attempt.id, OTHER)
-    assert (store.job(1).child, store.job(1).attempts) == (OTHER, 1)
+    store.attempts.set_child(attempt.id, OTHER)
+    assert (store.jobs.get(1).child, store.jobs.get(1).attempts) == (OTHER, 1)
     died = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
-    store.end_attempt(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
-    assert store.job(1).child is None
-    assert [job.attempts for job in store.jobs()] == [1]
+    store.attempts.end(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
+    assert store.jobs.get(1).child is None
+    assert [job.attempts for job in store.jobs.overview()] == [1]
 
 
 def test_an_ended_attempt_stays_as_it_ended(store: Store) -> None:
     submit(store)
     claimed(store)
-    attempt = store.begin_attempt(1, owner=OWNER, now=300.0)
+    attempt = store.attempts.begin(1, owner=OWNER, now=300.0)
     died = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="first")
-    store.end_attempt(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
+    store.attempts.end(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
     done = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="second")
-    store.end_attempt(attempt.id, ending=done, exit_code=0, signal=None, now=320.0)
-    [kept] = store.attempts(1)
+    store.attempts.end(attempt.id, ending=done, exit_code=0, signal=None, now=320.0)
+    [kept] = store.attempts.of(1)
     assert (kept.outcome, kept.detail, kept.signal, kept.exit_code, kept.ended_at) == (
         "crashed",
         "first",
@@ -266,15 +267,15 @@ def test_an_ended_attempt_stays_as_it_ended(store: Store) -> None:
 def test_no_attempt_begins_while_another_lives(store: Store) -> None:
     submit(store)
     claimed(store)
-    store.begin_attempt(1, owner=OWNER, now=300.0)
+    store.attempts.begin(1, owner=OWNER, now=300.0)
     with pytest.raises(NotAllowed, match="attempt 1 has not ended"):
-        store.begin_attempt(1, owner=OWNER, now=301.0)
-    assert store.job(1).attempts == 1
+        store.attempts.begin(1, owner=OWNER, now=301.0)
+    assert store.jobs.get(1).attempts == 1
 
 
 def publishing(store: Store, adapter_path: Path) -> Job:
     """Queue a job that publishes there."""
-    return store.submit(
+    return store.jobs.submit(
         name="job",
         priority=0,
         iters=1000,
@@ -289,16 +290,16 @@ def test_adapter_path_taken_by_live_job(store: Store, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     publishing(store, tmp_path / "real")
     with pytest.raises(NotAllowed, match=r"adapter_path .*/link is already taken by job 1 \(job, queued\)"):
-        store.require_free_paths([str(tmp_path / "link")])
-    store.require_free_paths([str(tmp_path / "link")], besides=1)
+        store.jobs.require_free_paths([str(tmp_path / "link")])
+    store.jobs.require_free_paths([str(tmp_path / "link")], besides=1)
 
 
 def test_an_adapter_path_that_another_job_took_meanwhile_stands_in_the_way_of_a_retry(
     store: Store, tmp_path: Path
 ) -> None:
-    store.cancel(publishing(store, tmp_path / "adapters").id, 200.0)
+    store.jobs.cancel(publishing(store, tmp_path / "adapters").id, 200.0)
     second = publishing(store, tmp_path / "adapters")
     with pytest.raises(NotAllowed, match=r"already taken by job 2"):
-        store.retry(1, 300.0)
-    store.cancel(second.id, 400.0)
-    assert store.retry(1, 500.0).status is Status.QUEUED
+        store.jobs.retry(1, 300.0)
+    store.jobs.cancel(second.id, 400.0)
+    assert store.jobs.retry(1, 500.0).status is Status.QUEUED

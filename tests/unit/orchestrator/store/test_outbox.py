@@ -24,29 +24,29 @@ def new(key: str) -> NewMessage:
 
 
 def test_a_message_is_due_at_once_and_written_once(store: Store) -> None:
-    message = store.add_message(new("k"), 10.0)
+    message = store.outbox.add(new("k"), 10.0)
     assert message is not None
     assert (message.title, message.body, message.attachment, message.tags) == ("T", "B", "/a.png", ("x", "y"))
     assert (message.created_at, message.next_try_at, message.settled, message.services) == (10.0, 10.0, None, ())
-    assert store.add_message(new("k"), 11.0) is None
-    assert store.due_messages(10.0) == [message] == store.messages()
-    assert store.due_messages(9.0) == []
-    assert store.messages(1) == []
+    assert store.outbox.add(new("k"), 11.0) is None
+    assert store.outbox.due(10.0) == [message] == store.outbox.messages()
+    assert store.outbox.due(9.0) == []
+    assert store.outbox.messages(1) == []
 
 
 def test_a_delivery_is_tried_again_when_due_and_not_after_it_is_settled(store: Store) -> None:
-    message = store.add_message(new("k"), 10.0)
+    message = store.outbox.add(new("k"), 10.0)
     assert message is not None
     failed = ServiceResult(service="json 1", delivered=False, tries=1, last_result="failed")
-    store.record_delivery(message.id, services=(failed,), next_try_at=40.0, settled=None, now=11.0)
-    assert store.due_messages(39.0) == []
-    assert store.due_messages(40.0)[0].services == (failed,)
+    store.outbox.record_delivery(message.id, services=(failed,), next_try_at=40.0, settled=None, now=11.0)
+    assert store.outbox.due(39.0) == []
+    assert store.outbox.due(40.0)[0].services == (failed,)
     there = ServiceResult(service="json 1", delivered=True, tries=2, last_result="delivered")
-    store.record_delivery(message.id, services=(there,), next_try_at=None, settled="delivered", now=41.0)
-    assert store.due_messages(1e9) == []
-    assert (store.message(message.id).settled, store.message(message.id).services) == ("delivered", (there,))
+    store.outbox.record_delivery(message.id, services=(there,), next_try_at=None, settled="delivered", now=41.0)
+    assert store.outbox.due(1e9) == []
+    assert (store.outbox.get(message.id).settled, store.outbox.get(message.id).services) == ("delivered", (there,))
 
 
 def test_an_unknown_message_is_named(store: Store) -> None:
     with pytest.raises(LookupError, match="no message 3"):
-        store.message(3)
+        store.outbox.get(3)

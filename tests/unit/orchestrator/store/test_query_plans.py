@@ -30,52 +30,52 @@ def store(tmp_path: Path) -> Iterator[Store]:
     home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=seen)
     home.running(seen=seen)
     home.queued()
-    home.store.add_message(NewMessage(job_id=1, event="finished", key="1", title="t", body="b"), 0.0)
+    home.store.outbox.add(NewMessage(job_id=1, event="finished", key="1", title="t", body="b"), 0.0)
     yield home.store
     home.store.close()
 
 
 QUESTIONS: dict[str, Callable[[Store], object]] = {
-    "status": lambda store: store.jobs(),
-    "live jobs": lambda store: store.jobs(ended=0),
-    "a job": lambda store: store.job(2),
-    "its spec": lambda store: store.spec_json(2),
-    "running": lambda store: store.running(),
-    "a free path": lambda store: store.require_free_paths(["/adapters"]),
-    "attempts": lambda store: store.attempts(2),
-    "crashes": lambda store: store.crashes(2),
-    "other deaths": lambda store: store.other_crashes(2, reason=Reason.CRASHED, since=0.0),
-    "points": lambda store: store.points(2),
-    "new points": lambda store: store.points(2, after=400),
-    "every point": lambda store: store.points(2, superseded=True),
-    "validations": lambda store: store.validations(2),
-    "checkpoints": lambda store: store.checkpoints(2),
-    "incidents": lambda store: store.incidents(2),
-    "a curve": lambda store: store.recent_points(2, 40),
-    "best validations": lambda store: store.best_validations([1, 2]),
-    "how many incidents": lambda store: store.incident_counts([1, 2]),
-    "the newest incident": lambda store: store.newest_incident(2),
-    "its life": lambda store: store.life(2),
-    "facts": lambda store: store.facts(2),
-    "self tests": lambda store: store.self_tests(2),
-    "stages": lambda store: store.stages(2),
-    "a fit": lambda store: store.fit("key"),
-    "queue": lambda store: store.queue_state(),
-    "messages of a job": lambda store: store.messages(1),
-    "undelivered messages": lambda store: store.undelivered(0.0),
-    "due messages": lambda store: store.due_messages(time.time()),
-    "the last digest": lambda store: store.last_digest(),
-    "what tells of a message": lambda store: store.kin(store.message(1)),
+    "status": lambda store: store.jobs.overview(),
+    "live jobs": lambda store: store.jobs.overview(ended=0),
+    "a job": lambda store: store.jobs.get(2),
+    "its spec": lambda store: store.jobs.spec_json(2),
+    "running": lambda store: store.jobs.running(),
+    "a free path": lambda store: store.jobs.require_free_paths(["/adapters"]),
+    "attempts": lambda store: store.attempts.of(2),
+    "crashes": lambda store: store.attempts.crashes(2),
+    "other deaths": lambda store: store.attempts.other_crashes(2, reason=Reason.CRASHED, since=0.0),
+    "points": lambda store: store.metrics.points(2),
+    "new points": lambda store: store.metrics.points(2, after=400),
+    "every point": lambda store: store.metrics.points(2, superseded=True),
+    "validations": lambda store: store.metrics.validations(2),
+    "checkpoints": lambda store: store.metrics.checkpoints(2),
+    "incidents": lambda store: store.incidents.of(2),
+    "a curve": lambda store: store.status.recent_points(2, 40),
+    "best validations": lambda store: store.status.best_validations([1, 2]),
+    "how many incidents": lambda store: store.status.incident_counts([1, 2]),
+    "the newest incident": lambda store: store.status.newest_incident(2),
+    "its life": lambda store: store.status.live_attempt(2),
+    "facts": lambda store: store.metrics.facts(2),
+    "self tests": lambda store: store.attempts.self_tests(2),
+    "stages": lambda store: store.run_plans.stages(2),
+    "a fit": lambda store: store.fits.get("key"),
+    "queue": lambda store: store.queue.state(),
+    "messages of a job": lambda store: store.outbox.messages(1),
+    "undelivered messages": lambda store: store.outbox.undelivered(0.0),
+    "due messages": lambda store: store.outbox.due(time.time()),
+    "the last digest": lambda store: store.outbox.last_digest(),
+    "what tells of a message": lambda store: store.outbox.related(store.outbox.get(1)),
     "events": lambda store: _ingested(store),
-    "the line": lambda store: store.line(),
-    "who waits for whom": lambda store: store.dependencies(),
-    "what a job waits for": lambda store: store.dependencies(of=3),
-    "jobs of a name": lambda store: store.called("job"),
-    "jobs whose time has come": lambda store: store.call_due(1.0, lambda _: ()),
-    "another place": lambda store: store.move(3, last=True),
-    "a heartbeat": lambda store: store.heartbeat(2, WORKER, 1.0),
-    "a claim": lambda store: store.claim(WORKER, 1.0),
-    "jobs their worker paused": lambda store: store.release_paused_by_worker(1.0),
+    "the line": lambda store: store.queue.waiting(),
+    "who waits for whom": lambda store: store.dependencies.find(),
+    "what a job waits for": lambda store: store.dependencies.find(of=3),
+    "jobs of a name": lambda store: store.jobs.ids_called("job"),
+    "jobs whose time has come": lambda store: store.queue.enqueue_due(1.0, lambda _: ()),
+    "another place": lambda store: store.queue.move(3, last=True),
+    "a heartbeat": lambda store: store.leases.heartbeat(2, WORKER, 1.0),
+    "a claim": lambda store: store.leases.claim(WORKER, 1.0),
+    "jobs their worker paused": lambda store: store.jobs.release_paused_by_worker(1.0),
 }
 
 
@@ -87,11 +87,13 @@ def test_a_question_never_reads_a_whole_table(store: Store, question: str) -> No
 
 
 def test_the_jobs_that_ended_last_are_found_without_sorting_all_that_ended(store: Store) -> None:
-    assert "SEARCH jobs USING COVERING INDEX ix_jobs_ended_at (ended_at>?)" in plans_of(store, lambda it: it.jobs())
+    assert "SEARCH jobs USING COVERING INDEX ix_jobs_ended_at (ended_at>?)" in plans_of(
+        store, lambda it: it.jobs.overview()
+    )
 
 
 def test_a_read_of_a_whole_table_would_be_noticed(store: Store) -> None:
-    assert any(line.startswith("SCAN") for line in plans_of(store, lambda it: it.jobs(all_jobs=True)))
+    assert any(line.startswith("SCAN") for line in plans_of(store, lambda it: it.jobs.overview(all_jobs=True)))
 
 
 def plans_of(store: Store, question: Callable[[Store], object]) -> list[str]:
@@ -99,7 +101,7 @@ def plans_of(store: Store, question: Callable[[Store], object]) -> list[str]:
     with _statements(store) as asked:
         question(store)
     lines = []
-    with store.reading() as db:
+    with store.database.reading() as db:
         for statement, parameters in asked:
             if statement.split(None, 1)[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
                 rows = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
@@ -115,7 +117,7 @@ def _statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
     def note(_: Connection, __: object, statement: str, parameters: Any, ___: object, many: bool) -> None:
         asked.append((statement, parameters[0] if many else parameters))
 
-    with store.reading() as db:
+    with store.database.reading() as db:
         engine = db.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
@@ -138,5 +140,5 @@ def _ingested(store: Store) -> None:
         Event(seq=seq, time=2.0, awake=1.0, attempt=1, kind=kind, data=data)
         for seq, (kind, data) in enumerate(told, start=10)
     ]
-    before = store.events_offset(2)
-    assert store.ingest(2, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=2.0)
+    before = store.events.offset(2)
+    assert store.events.ingest(2, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=2.0)

@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 def submit(store: Store) -> int:
     """Queue a job."""
-    return store.submit(name="x", priority=0, iters=1, spec_json="{}", prepare=lambda _: Path("/x"), now=1.0).id
+    return store.jobs.submit(name="x", priority=0, iters=1, spec_json="{}", prepare=lambda _: Path("/x"), now=1.0).id
 
 
 def mode(path: Path) -> int:
@@ -57,13 +57,13 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
         assert submit(store) == 1
     with Store.open(path) as store:
         assert submit(store) == 2
-        assert [job.id for job in store.jobs()] == [1, 2]
+        assert [job.id for job in store.jobs.overview()] == [1, 2]
         store.check()
 
 
 def test_connections_keep_the_promises_of_the_design(path: Path) -> None:
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
-    with Store.open(path) as store, store.writing() as db:
+    with Store.open(path) as store, store.database.writing() as db:
         found = {name: db.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
     assert found == expected
 
@@ -227,7 +227,7 @@ def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Mi
     copy = path.with_name(f"lq.db.v{int(MIGRATIONS.newest)}.bak")
     assert mode(copy) == 0o600
     with Store.open(copy) as store:
-        assert [job.id for job in store.jobs()] == [1]
+        assert [job.id for job in store.jobs.overview()] == [1]
     with pytest.raises(StoreUnusable, match="newer lq"):
         Store.open(path)
 
@@ -240,7 +240,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, next_vers
     with pytest.raises(RuntimeError, match="a bug"):
         open_engine(path, next_version)
     with Store.open(path) as store:
-        assert [job.id for job in store.jobs()] == [1]
+        assert [job.id for job in store.jobs.overview()] == [1]
         store.check()
 
 

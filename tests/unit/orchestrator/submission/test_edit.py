@@ -73,17 +73,17 @@ def here(
 
 def asks_for(home: Home, job_id: int) -> JobSpec:
     """Return what a job asks for, once it is the same in the store and in its folder."""
-    spec = JobSpec.model_validate_json(home.store.spec_json(job_id))
-    assert load_frozen(Path(home.store.job(job_id).job_dir) / "config.yaml") == spec
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job_id))
+    assert load_frozen(Path(home.store.jobs.get(job_id).job_dir) / "config.yaml") == spec
     return spec
 
 
 @contextmanager
 def nothing_changes(home: Home, job_id: int) -> Iterator[None]:
     """Insist that a job is afterwards what it was, with its state and its place."""
-    before = home.store.job(job_id), home.store.spec_json(job_id)
+    before = home.store.jobs.get(job_id), home.store.jobs.spec_json(job_id)
     yield
-    assert (home.store.job(job_id), home.store.spec_json(job_id)) == before
+    assert (home.store.jobs.get(job_id), home.store.jobs.spec_json(job_id)) == before
 
 
 def test_what_is_saved_is_taken_whole(home: Home, here: Here, job: Job) -> None:
@@ -96,10 +96,10 @@ def test_what_is_saved_is_taken_whole(home: Home, here: Here, job: Job) -> None:
     assert "job 1 queued: " in said
     for change in ("iters 100 -> 60", "learning_rate 1e-05 -> 2e-05", "lq.name night -> morning"):
         assert change in said
-    now, spec = home.store.job(job.id), asks_for(home, job.id)
+    now, spec = home.store.jobs.get(job.id), asks_for(home, job.id)
     assert (now.status, now.name, now.iters, now.priority, now.attempts) == (Status.QUEUED, "morning", 60, 5, 0)
     assert (spec.iters, spec.learning_rate, spec.lq.after) == (60, 2e-5, ("other",))
-    assert [one.on for one in home.store.dependencies(of=job.id)] == [other.id]
+    assert [one.on for one in home.store.dependencies.find(of=job.id)] == [other.id]
     assert now.job_dir.endswith("1-morning")
     assert not Path(job.job_dir).exists()
     told = json.loads((Path(now.job_dir) / "provenance.json").read_text())
@@ -114,12 +114,12 @@ def test_what_is_saved_is_taken_whole(home: Home, here: Here, job: Job) -> None:
 
 def test_a_job_keeps_its_place_in_the_line_and_a_held_one_stays_held(home: Home, here: Here, job: Job) -> None:
     home.queued("other")
-    home.store.move(job.id, last=True)
+    home.store.queue.move(job.id, last=True)
     here("sed -i 's/^iters: .*/iters: 60/' \"$1\"", job.id)
-    assert [one.job.id for one in home.store.line()] == [2, 1]
-    home.store.hold(job.id, "held by the user", 1.0)
+    assert [one.job.id for one in home.store.queue.waiting()] == [2, 1]
+    home.store.jobs.hold(job.id, "held by the user", 1.0)
     here("sed -i 's/^iters: .*/iters: 61/' \"$1\"", job.id)
-    assert (home.store.job(job.id).status, home.store.job(job.id).detail) == (Status.HELD, "held by the user")
+    assert (home.store.jobs.get(job.id).status, home.store.jobs.get(job.id).detail) == (Status.HELD, "held by the user")
     assert asks_for(home, job.id).iters == 61
 
 
@@ -147,7 +147,7 @@ def test_a_mistake_changes_nothing_and_the_text_is_kept(
     home: Home, here: Here, shop: Path, job: Job, change: str, said: str
 ) -> None:
     waiter = home.queued("waiter", adapter_path=str(shop / "taken"))
-    with home.store.writing() as db:
+    with home.store.database.writing() as db:
         db.exec_driver_sql("INSERT INTO dependencies VALUES (?, ?, 0)", (waiter.id, job.id))
     (shop / "full").mkdir(exist_ok=True)
     (shop / "full" / "adapters.safetensors").touch()
@@ -177,7 +177,7 @@ def test_who_lets_the_job_go_on_meanwhile_is_obeyed(home: Home, here: Here, job:
     answer = here(script, job.id, expect=5)
     assert "job 1 is queued: it was let go on while it was edited" in answer.err
     assert "the text is kept in" in answer.err
-    assert (asks_for(home, job.id).iters, home.store.job(job.id).status) == (100, Status.QUEUED)
+    assert (asks_for(home, job.id).iters, home.store.jobs.get(job.id).status) == (100, Status.QUEUED)
 
 
 def test_a_job_does_not_start_while_it_is_edited_and_a_killed_lq_leaves_it_held(
@@ -189,7 +189,7 @@ def test_a_job_does_not_start_while_it_is_edited_and_a_killed_lq_leaves_it_held(
     own = {"LQ_HOME": str(home.path), "EDITOR": str(editor)}
     with subprocess.Popen([BESIDE_PYTHON / "lq", "edit", "1"], env=os.environ | own, stdin=subprocess.DEVNULL) as lq:
         until((tmp_path / "open").exists, "the editor to open")
-        held = home.store.job(job.id)
+        held = home.store.jobs.get(job.id)
         assert held.status is Status.HELD
         assert held.detail == "being edited; where no editor is open any more: lq release 1"
         second = subprocess.run(
@@ -199,8 +199,8 @@ def test_a_job_does_not_start_while_it_is_edited_and_a_killed_lq_leaves_it_held(
         lq.send_signal(signal.SIGKILL)
         lq.wait()
         (tmp_path / "open").unlink()
-    assert home.store.job(job.id) == held
-    assert home.store.let_go_on(job.id).status is Status.QUEUED
+    assert home.store.jobs.get(job.id) == held
+    assert home.store.jobs.release(job.id).status is Status.QUEUED
     assert asks_for(home, job.id).iters == 100
 
 

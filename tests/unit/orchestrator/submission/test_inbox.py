@@ -71,7 +71,7 @@ class Place:
 
     def messages(self) -> list[Message]:
         """Return the outbox."""
-        return self.home.store.messages()
+        return self.home.store.outbox.messages()
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def place(app: App, home: Home, workshop: Workshop, tmp_path: Path) -> Place:
 
 
 def names(place: Place) -> list[tuple[int, str]]:
-    return [(job.id, job.name) for job in sorted(place.home.store.jobs(), key=lambda job: job.id)]
+    return [(job.id, job.name) for job in sorted(place.home.store.jobs.overview(), key=lambda job: job.id)]
 
 
 # --- taken in ---
@@ -158,7 +158,7 @@ def test_a_name_as_long_as_names_can_be_is_no_trouble(place: Place) -> None:
     for text in ("models: x", "models: y", place.job(seed=1), place.job(seed=2)):
         place.drop(name, text)
         place.settle()
-    assert len(place.home.store.jobs()) == 2
+    assert len(place.home.store.jobs.overview()) == 2
     assert len(list((place.folder / "rejected").glob("*.error.txt"))) == 2
     assert len(list((place.folder / "accepted").iterdir())) == 2
 
@@ -309,7 +309,7 @@ def test_the_same_content_again_is_told_apart_whatever_its_name(place: Place) ->
 def test_one_that_was_cancelled_can_be_retried(place: Place) -> None:
     place.drop()
     place.settle()
-    place.home.store.cancel(1, time.time())
+    place.home.store.jobs.cancel(1, time.time())
     place.drop()
     place.settle()
     assert "job 1 (cancelled); lq retry 1 lets it go on" in place.error()
@@ -353,7 +353,7 @@ def test_killed_after_the_submit_the_file_is_not_submitted_again(place: Place, t
     assert names(place) == [(1, "night")]
     assert place.lying() == {"accepted/night.yaml"}
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    assert [job.id for job in place.home.store.dropped(sha256)] == [1]
+    assert [job.id for job in place.home.store.jobs.from_dropped_file(sha256)] == [1]
 
 
 def test_killed_after_the_error_was_written_it_is_told_once(place: Place) -> None:
@@ -386,7 +386,7 @@ def test_a_file_written_after_its_claim_has_to_rest_again(place: Place) -> None:
     assert names(place) == []
     place.now += 1.0
     place.inbox.look()
-    assert place.home.store.spec_json(1).count('"seed":9') == 1
+    assert place.home.store.jobs.spec_json(1).count('"seed":9') == 1
 
 
 # --- not the file's fault ---
@@ -449,4 +449,4 @@ def test_the_porter_hears_of_a_file_and_goes_when_told(place: Place) -> None:
         until(lambda: place.lying() == {"accepted/night.yaml"}, "the file in accepted/")
     assert not porter.is_alive()
     assert time.monotonic() - begun >= REST_S
-    assert place.home.store.job(1).status is Status.QUEUED
+    assert place.home.store.jobs.get(1).status is Status.QUEUED

@@ -35,26 +35,26 @@ def failed(home: Home) -> Job:
 
 def stages(home: Home, job_id: int) -> list[Stage]:
     """Return the run plan."""
-    return list(home.store.run_plan(job_id, JobSpec.model_validate_json(home.store.spec_json(job_id))).stages)
+    return list(home.store.run_plans.get(job_id, JobSpec.model_validate_json(home.store.jobs.spec_json(job_id))).stages)
 
 
 def usable(home: Home, job: Job) -> list[int]:
     """Return the iterations of the checkpoints that a trainer could go on from."""
-    spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
-    found = storage.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.run_plan(job.id, spec))
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    found = storage.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.run_plans.get(job.id, spec))
     return [one.iteration for one in found]
 
 
 def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: InProcess, failed: Job) -> None:
     said = here("retry", failed.id, "--fresh").out
     assert "job 1 queued; begins again at iteration 0; 500 iterations are given up" in said
-    job = home.store.job(failed.id)
+    job = home.store.jobs.get(failed.id)
     assert (job.status, job.iteration, job.train_loss, job.val_loss) == (Status.QUEUED, 0, None, None)
-    assert (home.store.points(job.id), home.store.validations(job.id)) == ([], [])
-    assert len(home.store.points(job.id, superseded=True)) == 1
+    assert (home.store.metrics.points(job.id), home.store.metrics.validations(job.id)) == ([], [])
+    assert len(home.store.metrics.points(job.id, superseded=True)) == 1
     assert usable(home, job) == []
     assert stages(home, job.id)[-1].because == "the user went back to the beginning"
-    (told,) = home.store.incidents(job.id)
+    (told,) = home.store.incidents.of(job.id)
     assert told.text == "lq retry 1 --fresh: again from the beginning; 500 iterations given up"
     assert "You went back (attempt 1): lq retry 1 --fresh" in " ".join(here("show", job.id).out.split())
 
@@ -65,7 +65,7 @@ def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
     harder = stages(home, failed.id)[0].continued(
         400 * BATCH, because="spike", salt=1, warmup_updates=50, first_update=400, rollback=1, ends=True
     )
-    home.store.append_stage(failed.id, harder, 1.0)
+    home.store.run_plans.append(failed.id, harder, 1.0)
     assert (
         "job 1 queued; goes on from iteration 300; 200 iterations are given up"
         in here("retry", failed.id, "--from", 300).out
@@ -77,7 +77,7 @@ def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
 
 
 def test_rows_that_were_left_out_for_good_stay_out(home: Home, app: App, failed: Job) -> None:
-    home.store.append_stage(failed.id, stages(home, failed.id)[0].continued(4, because="x", quarantined=(7,)), 1.0)
+    home.store.run_plans.append(failed.id, stages(home, failed.id)[0].continued(4, because="x", quarantined=(7,)), 1.0)
     assert way_back(app, failed, 0).stage.quarantined == (7,)
     assert way_back(app, failed, 0).stage.salt == 0
 
@@ -96,18 +96,18 @@ def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: 
     assert "its adapter is, without the optimizer, for a new job: resume_adapter_file: " in alone
     damage(folder.checkpoints / "step-0000300" / "optimizer.safetensors")
     assert "kept are 100, 500; or --fresh" in here("retry", failed.id, "--from", 300, expect=5).err
-    home.store.append_stage(failed.id, stages(home, failed.id)[0].continued(200 * BATCH, because="spike"), 1.0)
+    home.store.run_plans.append(failed.id, stages(home, failed.id)[0].continued(200 * BATCH, because="spike"), 1.0)
     behind = here("retry", failed.id, "--from", 500, expect=5).err
     assert "no checkpoint of iteration 500 can be gone on from: the run had gone back before it; kept are 100" in behind
     for words in (["--fresh", "--from", 100], ["--from", 0], ["--from", "soon"]):
         here("retry", failed.id, *words, expect=2)
-    assert (home.store.job(failed.id).status, home.store.incidents(failed.id)) == (Status.FAILED, [])
+    assert (home.store.jobs.get(failed.id).status, home.store.incidents.of(failed.id)) == (Status.FAILED, [])
 
 
 def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, here: InProcess, failed: Job) -> None:
     other = home.ended(Status.FAILED, Reason.CRASHED, seen=SEEN)
     here("retry", failed.id, other.id, "--from", 100, expect=5)
-    assert {home.store.job(one.id).status for one in (failed, other)} == {Status.FAILED}
+    assert {home.store.jobs.get(one.id).status for one in (failed, other)} == {Status.FAILED}
     running = home.running()
     here("retry", running.id, "--fresh", expect=5)
 
@@ -115,23 +115,23 @@ def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, her
 def test_a_job_that_never_ran_only_takes_its_turn(home: Home, here: InProcess) -> None:
     job = home.cancelled()
     assert "job 1 queued; begins again at iteration 0" in here("retry", job.id, "--fresh").out
-    assert home.store.incidents(job.id) == []
+    assert home.store.incidents.of(job.id) == []
     assert len(stages(home, job.id)) == 1
 
 
 def test_what_was_given_up_is_new_progress_once_more(home: Home, here: InProcess, failed: Job) -> None:
     here("retry", failed.id, "--fresh", "-q")
-    assert home.store.claim(WORKER, 1.0) is not None
-    attempt = home.store.begin_attempt(failed.id, owner=WORKER, now=1.0)
-    with home.store.writing() as db:
+    assert home.store.leases.claim(WORKER, 1.0) is not None
+    attempt = home.store.attempts.begin(failed.id, owner=WORKER, now=1.0)
+    with home.store.database.writing() as db:
         reached = "UPDATE attempts SET first_iteration = 0, last_iteration = 120 WHERE id = ?"
         db.exec_driver_sql(reached, (attempt.id,))
     ending = Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail="x")
-    home.store.end_attempt(attempt.id, ending=ending, exit_code=1, signal=None, now=2.0)
-    home.store.settle(
+    home.store.attempts.end(attempt.id, ending=ending, exit_code=1, signal=None, now=2.0)
+    home.store.leases.settle(
         failed.id,
         Decision(status=Status.FAILED, reason=Reason.CRASHED, detail="x"),
         owner=WORKER,
         now=2.0,
     )
-    assert [crash.gained for crash in home.store.crashes(failed.id)] == [120]
+    assert [crash.gained for crash in home.store.attempts.crashes(failed.id)] == [120]

@@ -16,7 +16,7 @@ from jobs.model.errors import ConfigInvalid, NotAllowed
 from jobs.model.states import Status
 from orchestrator.core.app import App
 from orchestrator.demo.tiny_model import build_data, build_model
-from orchestrator.store.group_records import free_name
+from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from orchestrator.submission.submit import check_all, enqueue, enqueue_all
 from tests.harness import InProcess
@@ -42,11 +42,11 @@ def test_a_sweep_becomes_a_group_whose_jobs_have_folders(home: Home, app: App, f
         (3, "night lr=1e-4 r=4", "night", 7),
         (4, "night lr=1e-4 r=8", "night", 7),
     ]
-    assert home.store.jobs_of_group("night") == jobs
+    assert home.store.groups.jobs("night") == jobs
     folder = Path(jobs[3].job_dir)
     spec = load_frozen(folder / "config.yaml")
     assert (spec.lora_parameters.rank, spec.lq.group) == (8, "night")
-    assert spec.model_dump_json() == home.store.spec_json(4)
+    assert spec.model_dump_json() == home.store.jobs.spec_json(4)
     submitted = json.loads((folder / "provenance.json").read_text())["submitted"]
     assert submitted["set"] == ["iters=7"]
     assert submitted["matrix"] == {"learning_rate": 1e-4, "lora_parameters.rank": 8}
@@ -55,11 +55,11 @@ def test_a_sweep_becomes_a_group_whose_jobs_have_folders(home: Home, app: App, f
 
 def test_the_same_sweep_again_is_another_group_even_when_the_first_has_ended(app: App, file: Path) -> None:
     for job in enqueue_all(app, check_all(app, [file])):
-        app.store.cancel(job.id, 1.0)
+        app.store.jobs.cancel(job.id, 1.0)
     twice = enqueue_all(app, check_all(app, [file, file]))
     assert [job.group_name for job in twice] == ["night 2"] * 4 + ["night 3"] * 4
     assert load_frozen(Path(twice[0].job_dir) / "config.yaml").lq.group == "night 2"
-    assert app.store.groups() == ["night 3", "night 2", "night"]
+    assert app.store.groups.names() == ["night 3", "night 2", "night"]
 
 
 def test_a_named_group_is_joined_by_sweeps_and_single_files(app: App, file: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_named_group_is_joined_by_sweeps_and_single_files(app: App, file: Path
     enqueue_all(app, check_all(app, [file], sets=["lq.group=night", "lq.matrix.learning_rate=[1e-3]"]))
     (checked,) = check_all(app, [file], sets=["lq.group=night", "lq.matrix="])
     enqueue(app, checked)
-    assert len(app.store.jobs_of_group("night")) == 7
+    assert len(app.store.groups.jobs("night")) == 7
 
 
 def test_a_taken_name_counts_on() -> None:
@@ -79,7 +79,7 @@ def test_nothing_of_a_sweep_is_there_where_one_job_cannot_be_queued(home: Home, 
     enqueue(app, checked[2])
     with pytest.raises(NotAllowed, match="is already taken by job 1"):
         enqueue_all(app, checked)
-    assert [job.id for job in home.store.jobs()] == [1]
+    assert [job.id for job in home.store.jobs.overview()] == [1]
     assert len(list(home.jobs.iterdir())) == 1
     with pytest.raises(NotAllowed):
         check_all(app, [file], sets=["adapter_path=out"])
@@ -88,7 +88,7 @@ def test_nothing_of_a_sweep_is_there_where_one_job_cannot_be_queued(home: Home, 
 def test_nothing_is_queued_unless_every_combination_is_right(home: Home, app: App, file: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"night.yaml: --set lq.matrix.num_layers: num_layers: 9, but the model"):
         check_all(app, [file], sets=["lq.matrix.num_layers=[1, 2, 9]"])
-    assert home.store.jobs() == []
+    assert home.store.jobs.overview() == []
 
 
 def test_a_submit_that_is_killed_in_the_midst_leaves_no_job_and_its_folders_make_room(
@@ -114,7 +114,7 @@ def test_a_submit_that_is_killed_in_the_midst_leaves_no_job_and_its_folders_make
     environment = os.environ | {"LQ_HOME": str(home.path)}
     done = subprocess.run([sys.executable, "-c", script, str(file)], env=environment, check=False)
     assert done.returncode == -9
-    assert home.store.jobs() == []
+    assert home.store.jobs.overview() == []
     assert len([path for path in home.jobs.iterdir() if path.name[0].isdigit()]) == 4
 
     jobs = enqueue_all(app, check_all(app, [file], sets=["lq.name=another"]))
@@ -152,12 +152,12 @@ def test_submit_tells_of_the_group_and_a_dry_run_changes_nothing(home: Home, fil
         "status": None,
         "job_dir": None,
     }
-    assert home.store.jobs() == []
+    assert home.store.jobs.overview() == []
     said = lq("submit", file, "--set", "iters=3").out
     assert "group night: 4 jobs queued, 1 to 4" in said
     assert max(map(len, said.splitlines()[:2])) <= 80
     assert "4 lr=1e-4 r=8" in said
-    assert {job.iters for job in home.store.jobs_of_group("night")} == {3}
+    assert {job.iters for job in home.store.groups.jobs("night")} == {3}
 
 
 def test_many_jobs_are_not_all_listed(home: Home, file: Path) -> None:
@@ -170,7 +170,7 @@ def test_many_jobs_are_not_all_listed(home: Home, file: Path) -> None:
 def test_run_follows_one_job_only(home: Home, file: Path) -> None:
     answer = InProcess(home.path)("run", file, expect=2)
     assert "its matrix makes 4 jobs, and lq run follows one; queue them with: lq submit" in answer.err
-    assert home.store.jobs() == []
+    assert home.store.jobs.overview() == []
 
 
 def test_a_wrong_set_is_one_line(home: Home, file: Path) -> None:
@@ -183,4 +183,4 @@ def test_after_names_a_group_queued_with_it(app: App, file: Path, tmp_path: Path
     last.write_text("model: model\ndata: data\nnum_layers: -1\nlq: {after: [night]}\n")
     *_, job = enqueue_all(app, check_all(app, [file, last]))
     assert job.status is Status.QUEUED
-    assert [one.on for one in app.store.dependencies(of=job.id)] == [1, 2, 3, 4]
+    assert [one.on for one in app.store.dependencies.find(of=job.id)] == [1, 2, 3, 4]

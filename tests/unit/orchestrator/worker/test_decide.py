@@ -39,18 +39,18 @@ def context(home: Home) -> Iterator[WorkerContext]:
 def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[Job, Attempt, JobSpec]:
     """A job whose attempt just died."""
     job = home.running(**keys)
-    attempt = home.store.attempts(job.id)[-1]
+    attempt = home.store.attempts.of(job.id)[-1]
     ending = Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
-    home.store.end_attempt(attempt.id, ending=ending, exit_code=1, signal=None, now=time.time())
-    spec = JobSpec.model_validate_json(home.store.spec_json(job.id))
-    return home.store.job(job.id), home.store.attempts(job.id)[-1], spec
+    home.store.attempts.end(attempt.id, ending=ending, exit_code=1, signal=None, now=time.time())
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    return home.store.jobs.get(job.id), home.store.attempts.of(job.id)[-1], spec
 
 
 def settled(home: Home, context: WorkerContext, told: tuple[Job, Attempt, JobSpec], health: AttemptHealth) -> None:
     job, attempt, spec = told
-    losses = LossGuard(home.store, job, spec, home.store.run_plan(job.id, spec), train_rows=None)
+    losses = LossGuard(home.store, job, spec, home.store.run_plans.get(job.id, spec), train_rows=None)
     decision = decide.decide(context, job, spec, attempt, health, losses)
-    home.store.settle(job.id, decision, owner=WORKER, now=time.time())
+    home.store.leases.settle(job.id, decision, owner=WORKER, now=time.time())
 
 
 def test_two_jobs_that_die_of_the_same_cause_before_they_train_are_the_machines_doing(
@@ -60,7 +60,7 @@ def test_two_jobs_that_die_of_the_same_cause_before_they_train_are_the_machines_
     health = AttemptHealth(1, first[2])
     assert decide.same_cause(context, first[0], first[1], health) is None
     settled(home, context, first, health)
-    home.store.hold(first[0].id, "out of the way", 1.0)
+    home.store.jobs.hold(first[0].id, "out of the way", 1.0)
     second = died(home, Reason.CRASHED, "exit code 1: boom")
     assert decide.same_cause(context, second[0], second[1], health) == (
         "jobs 1 and 2 both died of crashed within ten minutes, before they trained: exit code 1: boom"
@@ -73,13 +73,13 @@ def test_a_kill_says_nothing_about_the_next_job(home: Home, context: WorkerConte
         told = died(home, reason)
         assert decide.same_cause(context, told[0], told[1], AttemptHealth(1, told[2])) is None
         settled(home, context, told, AttemptHealth(1, told[2]))
-        home.store.hold(told[0].id, "out of the way", 1.0)
+        home.store.jobs.hold(told[0].id, "out of the way", 1.0)
 
 
 def test_one_that_had_trained_does_not_stop_the_others(home: Home, context: WorkerContext) -> None:
     first = died(home, Reason.CRASHED)
     settled(home, context, first, AttemptHealth(1, first[2]))
-    home.store.hold(first[0].id, "out of the way", 1.0)
+    home.store.jobs.hold(first[0].id, "out of the way", 1.0)
     second = died(home, Reason.CRASHED)
     trained = AttemptHealth(1, second[2])
     data = {"iteration": 10, "losses": [1.0]}
@@ -90,24 +90,24 @@ def test_one_that_had_trained_does_not_stop_the_others(home: Home, context: Work
 def test_a_rung_of_the_ladder_becomes_a_stage_of_the_run_plan(home: Home, context: WorkerContext) -> None:
     told = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
     settled(home, context, told, AttemptHealth(1, told[2]))
-    requested, smaller = home.store.run_plan(told[0].id, told[2]).stages
+    requested, smaller = home.store.run_plans.get(told[0].id, told[2]).stages
     assert (requested.grad_checkpoint, smaller.grad_checkpoint, smaller.first_example) == (False, True, 0)
-    assert home.store.job(told[0].id).status is Status.WAITING
+    assert home.store.jobs.get(told[0].id).status is Status.WAITING
 
 
 def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, context: WorkerContext) -> None:
     job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
     decide.remember_fit(context, job, spec, attempt, AttemptHealth(1, spec))
-    [stage] = home.store.run_plan(job.id, spec).stages
-    assert home.store.fit(fit_key(spec, stage)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
+    [stage] = home.store.run_plans.get(job.id, spec).stages
+    assert home.store.fits.get(fit_key(spec, stage)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
     trained = AttemptHealth(1, spec)
     data = {"iteration": 10, "losses": [1.0], "memory": {"peak": 5}}
     trained.take([Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data=data)])
     settled(home, context, (job, attempt, spec), AttemptHealth(1, spec))
-    home.store.hold(job.id, "out of the way", 1.0)
+    home.store.jobs.hold(job.id, "out of the way", 1.0)
     killed = died(home, Reason.KILLED, batch_size=4)
     decide.remember_fit(context, killed[0], spec, killed[1], trained)
-    assert home.store.fit(fit_key(spec, stage)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
+    assert home.store.fits.get(fit_key(spec, stage)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
 
 
 def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_nothing(
@@ -126,12 +126,12 @@ def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_no
         for seq, (kind, at, data) in enumerate(told, start=1)
     )
     decide.remember_fit(context, job, spec, attempt, health)
-    [stage] = home.store.run_plan(job.id, spec).stages
+    [stage] = home.store.run_plans.get(job.id, spec).stages
     key, known = fit_key(spec, stage), Fit(fits=True, peak_bytes=5, job_id=job.id)
     known = dataclasses.replace(known, it_s=2.0, start_s=12.0, validation_s=3.0)
-    assert home.store.fits() == {key: known}
-    home.store.remember_fit(key, Fit(fits=False, peak_bytes=None, job_id=job.id), 2.0)
-    assert home.store.fit(key) == dataclasses.replace(known, fits=False, peak_bytes=None)
+    assert home.store.fits.all() == {key: known}
+    home.store.fits.record(key, Fit(fits=False, peak_bytes=None, job_id=job.id), 2.0)
+    assert home.store.fits.get(key) == dataclasses.replace(known, fits=False, peak_bytes=None)
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,16 @@ def test_a_sleep_of_the_machine_is_told_as_such(home: Home, context: WorkerConte
         return folder
 
     text = spec.model_dump_json()
-    home.store.submit(name="asleep", priority=0, iters=1, spec_json=text, prepare=prepare, now=time.time())
+    home.store.jobs.submit(name="asleep", priority=0, iters=1, spec_json=text, prepare=prepare, now=time.time())
     readings = iter([100.0])
     context.slept = lambda: next(readings, 100.0 + 3 * 3600 + 12 * 60)
-    job = home.store.claim(context.owner, time.time())
+    job = home.store.leases.claim(context.owner, time.time())
     assert job is not None
     AttemptRunner(context, job).tell()
-    [attempt] = home.store.attempts(job.id)
+    [attempt] = home.store.attempts.of(job.id)
     assert (attempt.outcome, attempt.reason) == ("refused", "model_missing")
     assert attempt.reason != Reason.STALLED
-    slept = [found for found in home.store.incidents(job.id) if found.code == "slept"]
+    slept = [found for found in home.store.incidents.of(job.id) if found.code == "slept"]
     assert [(found.text, found.evidence) for found in slept] == [
         ("the machine slept 3 h 12 min", {"slept_s": 11520.0})
     ], "once, not at every look"

@@ -20,9 +20,9 @@ OWNER = ProcessIdentity(pid=10, create_time=1.0, boot_id="b")
 def store(tmp_path: Path) -> Iterator[Store]:
     """A store with job 1 running in its first attempt."""
     with Store.open(tmp_path / "lq.db") as opened:
-        opened.submit(name="n", priority=0, iters=1000, spec_json="{}", prepare=lambda _: tmp_path, now=1.0)
-        opened.claim(OWNER, 2.0)
-        opened.begin_attempt(1, owner=OWNER, now=3.0)
+        opened.jobs.submit(name="n", priority=0, iters=1000, spec_json="{}", prepare=lambda _: tmp_path, now=1.0)
+        opened.leases.claim(OWNER, 2.0)
+        opened.attempts.begin(1, owner=OWNER, now=3.0)
         yield opened
 
 
@@ -51,7 +51,7 @@ def take(store: Store, path: Path) -> list[int]:
 
 def iterations(store: Store) -> list[int]:
     """Iterations of the reports in the store."""
-    return [point.iteration for point in store.points(1)]
+    return [point.iteration for point in store.metrics.points(1)]
 
 
 def test_a_job_that_has_not_spoken_yet_brings_nothing(store: Store, path: Path) -> None:
@@ -65,7 +65,7 @@ def test_every_line_is_taken_once(store: Store, path: Path) -> None:
     append(path, line(3, 3))
     assert take(store, path) == [3]
     assert iterations(store) == [1, 2, 3]
-    assert store.events_offset(1) == path.stat().st_size
+    assert store.events.offset(1) == path.stat().st_size
 
 
 def test_a_torn_last_line_waits_for_its_end(store: Store, path: Path) -> None:
@@ -74,14 +74,14 @@ def test_a_torn_last_line_waits_for_its_end(store: Store, path: Path) -> None:
     assert take(store, path) == [1]
     append(path, whole[20:])
     assert take(store, path) == [2]
-    assert store.incidents(1) == []
+    assert store.incidents.of(1) == []
 
 
 def test_lines_that_are_no_events_are_passed_over_and_recorded_once(store: Store, path: Path) -> None:
     append(path, line(1, 1) + b'{"v":1,"seq"\n' + b"\xff\xfe\n" + line(2, 2))
     assert take(store, path) == [1, 2]
     assert take(store, path) == []
-    [incident] = store.incidents(1)
+    [incident] = store.incidents.of(1)
     assert (incident.code, incident.time, incident.evidence["lines"]) == ("events_unreadable", 50.0, 2)
     assert incident.text.startswith("2 lines of events.jsonl passed over; the first: not an event: ")
     assert iterations(store) == [1, 2]
@@ -90,9 +90,9 @@ def test_lines_that_are_no_events_are_passed_over_and_recorded_once(store: Store
 def test_a_file_of_nothing_but_rubbish_is_read_once(store: Store, path: Path) -> None:
     append(path, b"rubbish\n")
     assert take(store, path) == []
-    assert store.events_offset(1) == 8
+    assert store.events.offset(1) == 8
     assert take(store, path) == []
-    assert len(store.incidents(1)) == 1
+    assert len(store.incidents.of(1)) == 1
 
 
 def test_a_line_written_twice_counts_once(store: Store, path: Path) -> None:
@@ -105,13 +105,13 @@ def test_a_long_file_is_taken_whole(store: Store, path: Path) -> None:
     many = 2 * BATCH + 7
     append(path, b"".join(line(number, number) for number in range(1, many + 1)))
     assert take(store, path) == list(range(1, many + 1))
-    assert store.job(1).iteration == many
+    assert store.jobs.get(1).iteration == many
     assert len(iterations(store)) == many
 
 
 def test_a_reader_that_died_between_two_batches_loses_and_repeats_nothing(store: Store, path: Path) -> None:
     events = [Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data={"iteration": 1, "losses": [1.0]})]
-    assert store.ingest(1, events, offset_before=0, offset_after=0, steps_per_report=1, now=9.0)
+    assert store.events.ingest(1, events, offset_before=0, offset_after=0, steps_per_report=1, now=9.0)
     append(path, line(1, 1) + line(2, 2))
     take(store, path)
     assert iterations(store) == [1, 2]
@@ -130,6 +130,6 @@ def test_a_log_that_somebody_deleted_is_begun_anew_and_nothing_counts_twice(stor
     append(path, line(3, 3) + line(4, 4))
     take(store, path)
     assert iterations(store) == [1, 2, 3, 4]
-    assert store.events_offset(1) == path.stat().st_size
-    (incident,) = store.incidents(1)
+    assert store.events.offset(1) == path.stat().st_size
+    (incident,) = store.incidents.of(1)
     assert (incident.code, incident.text.split(":")[0]) == ("events_lost", "events.jsonl was deleted or cut")

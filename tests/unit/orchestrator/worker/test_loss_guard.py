@@ -31,7 +31,9 @@ def context(tmp_path: Path) -> Iterator[Recorder]:
 
 
 def watching(context: Recorder, spec: JobSpec = SPEC, run_plan: RunPlan | None = None) -> LossGuard:
-    return LossGuard(context.store, context.store.job(1), spec, run_plan or RunPlan.requested(spec), train_rows=400)
+    return LossGuard(
+        context.store, context.store.jobs.get(1), spec, run_plan or RunPlan.requested(spec), train_rows=400
+    )
 
 
 def exploding(context: Recorder, *, at: int = 500) -> list[Event]:
@@ -80,7 +82,7 @@ def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(context: R
     assert eye.conclusion is None
     assert Alarm.SPIKE in [one.alarm for one in found]
     spike = next(one for one in found if one.alarm is Alarm.SPIKE)
-    told = loss_guard.incident(context.store.job(1), 1, spike, acts=False, now=5.0)
+    told = loss_guard.incident(context.store.jobs.get(1), 1, spike, acts=False, now=5.0)
     assert told.text.endswith("lq.spike.enabled is false, so nothing is done")
     assert told.evidence["first_flag"] == 510
 
@@ -100,17 +102,17 @@ def test_after_going_back_the_reports_before_it_count_and_no_other(context: Reco
     context.take(*exploding(context))
     stage = RunPlan.requested(SPEC).stages[0].continued(400 * 4, because="spike", rollback=1, first_flag=510, salt=1)
     told = loss_guard.incident(
-        context.store.job(1),
+        context.store.jobs.get(1),
         1,
         Finding(alarm=Alarm.SPIKE, iteration=530, first_flag=510, text="seen", evidence={}),
         acts=True,
         now=5.0,
     )
-    context.store.go_back(1, stage, 400, told, now=5.0)
+    context.store.run_plans.roll_back(1, stage, 400, told, now=5.0)
     assert context.series()[-1][0] == 400
-    assert [one.iteration for one in context.store.validations(1)] == [100, 200, 300, 400]
-    assert context.store.job(1).iteration == 400
-    assert context.store.stages(1) == [stage]
+    assert [one.iteration for one in context.store.metrics.validations(1)] == [100, 200, 300, 400]
+    assert context.store.jobs.get(1).iteration == 400
+    assert context.store.run_plans.stages(1) == [stage]
     eye = watching(context)
     eye.look()
     assert eye.conclusion is None

@@ -20,7 +20,7 @@ NOW = 1000.0
 def running_under(home: Home, owner: ProcessIdentity) -> int:
     """A running job with this lease."""
     job_id = home.running().id
-    assert home.store.take_over(job_id, old=WORKER, new=owner, now=NOW)
+    assert home.store.leases.take_over(job_id, old=WORKER, new=owner, now=NOW)
     return job_id
 
 
@@ -50,14 +50,14 @@ def test_a_job_whose_worker_lives_is_left_alone_however_long_it_was_silent(home:
     """Its heartbeat is ages old; that proves nothing."""
     job_id = running_under(home, identity(os.getppid()))
     assert take_over_orphan(app, identity(), busy=set(), now=NOW + 1e9) is None
-    assert home.store.job(job_id).owner == identity(os.getppid())
+    assert home.store.jobs.get(job_id).owner == identity(os.getppid())
 
 
 def test_only_one_of_two_workers_takes_an_orphan_over(home: Home, app: App) -> None:
     job_id = home.running().id
     other = identity(os.getppid())
-    assert home.store.take_over(job_id, old=WORKER, new=other, now=NOW)
-    assert not home.store.take_over(job_id, old=WORKER, new=identity(), now=NOW)
+    assert home.store.leases.take_over(job_id, old=WORKER, new=other, now=NOW)
+    assert not home.store.leases.take_over(job_id, old=WORKER, new=identity(), now=NOW)
     assert take_over_orphan(app, identity(), busy=set(), now=NOW) is None
 
 
@@ -70,6 +70,6 @@ def test_jobs_that_do_not_run_are_nobodys_orphans(home: Home, app: App) -> None:
 def test_a_lost_bell_is_rung_again_and_once_for_every_message_that_is_due(home: Home, app: App) -> None:
     home.queued()
     for number in range(2):
-        home.store.add_message(NewMessage(job_id=None, event="failed", key=f"k{number}", title="t", body="b"), NOW)
+        home.store.outbox.add(NewMessage(job_id=None, event="failed", key=f"k{number}", title="t", body="b"), NOW)
     wake_for_missed(app, NOW)
     assert bells(home) == 3

@@ -1,4 +1,4 @@
-"""A job's settings replaced before its first attempt: held meanwhile, and everything about them changed at once."""
+"""Edits of jobs that have not begun: a job is held while it is edited, then everything about it changes at once."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status, require_legal
-from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, read_job, requeue, require_free_paths
+from orchestrator.store.database import Records
+from orchestrator.store.job_queries import change, read_job, requeue, require_free_paths
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import dependencies, stages
+from orchestrator.store.schema import dependencies, stages
 
 BEING_EDITED = "being edited"
 """How the detail of a job begins that is held for the time of an edit."""
 
 
-class Edits(Database):
-    """What an edit asks."""
+class JobEdits(Records):
+    """Edits of jobs."""
 
-    def hold_for_edit(self, job_id: int) -> Job:
+    def begin(self, job_id: int) -> Job:
         """Keep a job that never ran from starting while it is edited; return it as it was.
 
         Raises:
             NoSuchJob: no job has this id.
             NotAllowed: it has run, has ended, or is being edited already.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             _require_editable(job)
             if is_edited(job):
@@ -44,13 +44,13 @@ class Edits(Database):
             change(db, job_id, held)
             return job
 
-    def give_back(self, was: Job) -> Job:
+    def abandon(self, was: Job) -> Job:
         """Let an edited job be as it was; one that somebody let go on or cancelled meanwhile stays so.
 
         Args:
             was: the job before the edit.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             if is_edited(read_job(db, was.id)):
                 if was.status is Status.HELD:
                     change(db, was.id, {"reason": was.reason, "detail": was.detail})
@@ -58,7 +58,7 @@ class Edits(Database):
                     requeue(db, was.id)
             return read_job(db, was.id)
 
-    def replace_spec(
+    def apply(
         self,
         job_id: int,
         *,
@@ -92,7 +92,7 @@ class Edits(Database):
             NoSuchJob: no job has this id.
             NotAllowed: it is no longer held for this edit, or another live job publishes there.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if not is_edited(job) or job.attempts:
                 raise NotAllowed(f"job {job_id} is {job.status}: it was let go on while it was edited")

@@ -1,23 +1,25 @@
-"""The line of jobs that wait for their turn: its order, who waits for whom, and moving a job in it."""
+"""The queue: the order of its jobs, and whether it starts jobs at all."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from jobs.model.errors import NotAllowed
-from jobs.model.job import Dependency, Job, NewMessage
+from jobs.model.job import Job, NewMessage, QueueState
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, LIVE, Status, require_legal
-from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, in_line, queue_due, read_job, select_jobs
+from orchestrator.store.database import Records
+from orchestrator.store.job_queries import change, in_line, queue_due, read_job, select_jobs
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import dependencies, jobs
+from orchestrator.store.schema import dependencies, jobs, queue
 
 IN_LINE = LIVE - {Status.RUNNING}
+
+
 HOPELESS = ENDED - {Status.SUCCEEDED}
 
 
@@ -29,53 +31,17 @@ class Waiting:
     spec_json: str
 
 
-class Line(Database):
-    """What is asked about the line."""
+class JobQueue(Records):
+    """The queue."""
 
-    def line(self) -> list[Waiting]:
+    def waiting(self) -> list[Waiting]:
         """Return the queued and waiting jobs in the order in which they get their turn."""
         query = select_jobs().add_columns(jobs.c.spec_json).order_by(*in_line())
         query = query.where(jobs.c.status.in_((Status.QUEUED, Status.WAITING)))
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [Waiting(job=to_job(row), spec_json=row["spec_json"]) for row in db.execute(query).mappings()]
 
-    def awaited(self) -> dict[int, tuple[int, ...]]:
-        """Return the jobs that each job waits for, by its id; a job that waits for nobody is not there."""
-        found: dict[int, tuple[int, ...]] = {}
-        for one in self.dependencies():
-            found[one.job_id] = (*found.get(one.job_id, ()), one.on)
-        return found
-
-    def dependencies(self, *, of: int | None = None) -> list[Dependency]:
-        """Return who waits for whom, of the jobs that may still start.
-
-        Args:
-            of: of this job only, in whatever state it is.
-        """
-        on, waits = jobs.alias("on_job"), jobs.alias("waits")
-        query = (
-            select(dependencies.c.job_id, dependencies.c.on_job_id, dependencies.c.any_end, on.c.status)
-            .join(on, on.c.id == dependencies.c.on_job_id)
-            .order_by(dependencies.c.job_id, dependencies.c.on_job_id)
-        )
-        if of is not None:
-            query = query.where(dependencies.c.job_id == of)
-        else:
-            query = query.join(waits, waits.c.id == dependencies.c.job_id).where(waits.c.status.in_(LIVE))
-        with self.reading() as db:
-            return [
-                Dependency(job_id=row.job_id, on=row.on_job_id, any_end=row.any_end, status=Status(row.status))
-                for row in db.execute(query)
-            ]
-
-    def called(self, name: str) -> list[int]:
-        """Return the ids of every job of the newest group of this name, else of the newest job of this name."""
-        with self.reading() as db:
-            group = db.execute(select(jobs.c.id).where(jobs.c.group_name == name).order_by(jobs.c.id)).scalars().all()
-            newest = select(jobs.c.id).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)
-            return list(group) or list(db.execute(newest).scalars())
-
-    def call_due(self, now: float, tell: Callable[[Job], Sequence[NewMessage]]) -> list[Job]:
+    def enqueue_due(self, now: float, tell: Callable[[Job], Sequence[NewMessage]]) -> list[Job]:
         """Queue the waiting jobs whose time has come, and skip the queued ones that can never start.
 
         Args:
@@ -85,7 +51,7 @@ class Line(Database):
         Returns:
             The skipped jobs.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             queue_due(db, now)
             skipped: list[int] = []
             while found := _hopeless(db):  # who waits for a job that is skipped is skipped too
@@ -110,7 +76,7 @@ class Line(Database):
             NoSuchJob: no job has one of these ids.
             NotAllowed: one of them does not wait for its turn, or both are the same job.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             for named in (job_id, before, after):
                 if named is not None:
                     _require_in_line(read_job(db, named))
@@ -126,10 +92,37 @@ class Line(Database):
             NoSuchJob: no job has this id.
             NotAllowed: it does not wait for its turn.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             _require_in_line(read_job(db, job_id))
             change(db, job_id, {"priority": priority, "place": None})
             return read_job(db, job_id)
+
+    def state(self) -> QueueState:
+        """Return whether the queue hands out jobs."""
+        with self._database.reading() as db:
+            row = db.execute(select(queue.c.paused_at, queue.c.because)).mappings().one()
+        return QueueState(**row)
+
+    def pause(self, because: str, now: float, messages: Sequence[NewMessage] = ()) -> bool:
+        """Hand out no more jobs; say whether that changed anything. Jobs that run go on.
+
+        Args:
+            because: why, in one line.
+            now: unix seconds.
+            messages: put into the outbox with it, where it changes anything.
+        """
+        with self._database.writing() as db:
+            paused = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because)
+            changed = db.execute(paused).rowcount == 1
+            if changed:
+                insert_messages(db, messages, now)
+            return changed
+
+    def resume(self) -> bool:
+        """Hand out jobs again; say whether that changed anything."""
+        with self._database.writing() as db:
+            resumed = update(queue).where(queue.c.paused_at.is_not(None)).values(paused_at=None, because=None)
+            return db.execute(resumed).rowcount == 1
 
 
 def _hopeless(db: Connection) -> list[tuple[int, int, str]]:

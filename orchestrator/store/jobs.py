@@ -1,31 +1,33 @@
-"""Jobs: submitted, listed, and what a user may ask of them."""
+"""Jobs: submitted, listed, and what users change about them."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 
-from jobs.model.errors import NoSuchJob, NotAllowed
+from jobs.model.errors import NotAllowed
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, LIVE, Status, require_legal
-from orchestrator.store.database import Database
+from orchestrator.store.database import Records
+from orchestrator.store.job_queries import QUEUED, change, no_such_job, read_job, require_free_paths, select_jobs
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.run_plans import append_stage
-from orchestrator.store.tables import attempts, dependencies, jobs
+from orchestrator.store.schema import dependencies, jobs
 
 if TYPE_CHECKING:
     from jobs.policies.decision import StopRequest
 
+
 AT_WORKER_START = "at_worker_start"
 """`resumes` of a job that was paused only because its worker went home."""
+
 
 _CANCELLED: dict[str, Any] = {
     "status": Status.CANCELLED,
@@ -35,17 +37,9 @@ _CANCELLED: dict[str, Any] = {
     "resumes": None,
 }
 
-_QUEUED: dict[str, Any] = {
-    "status": Status.QUEUED,
-    "reason": None,
-    "detail": None,
-    "not_before": None,
-    "ended_at": None,
-    "stop_request": None,
-    "resumes": None,
-}
 
 _STRENGTH: dict[str | None, int] = {None: 0, "worker_stop": 1, "pause": 2, "cancel": 3}
+
 
 _STATUS_ORDER = [
     Status.RUNNING,
@@ -56,8 +50,8 @@ _STATUS_ORDER = [
 ]
 
 
-class JobRecords(Database):
-    """What is asked about jobs, and what users change."""
+class JobRecords(Records):
+    """Jobs."""
 
     def submit(
         self,
@@ -90,7 +84,7 @@ class JobRecords(Database):
             dropped_sha256: of the file in the drop folder that the job comes from, if it does.
             announce: returns the messages that the new job causes.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             row = {"name": name, "priority": priority, "iters": iters, "spec_json": spec_json, "submitted_at": now}
             row |= {"group_name": group, "dropped_sha256": dropped_sha256}
             new = insert(jobs).values(**row, status=Status.QUEUED, job_dir="").returning(jobs.c.id)
@@ -114,25 +108,19 @@ class JobRecords(Database):
         Raises:
             NotAllowed: another live job does.
         """
-        with self.reading() as db:
+        with self._database.reading() as db:
             require_free_paths(db, adapter_paths, besides=besides)
 
-    def dropped(self, sha256: str) -> list[Job]:
-        """Return the jobs that came from a dropped file of this content, by id."""
-        query = select_jobs().where(jobs.c.dropped_sha256 == sha256).order_by(jobs.c.id)
-        with self.reading() as db:
-            return [to_job(row) for row in db.execute(query).mappings()]
-
-    def job(self, job_id: int) -> Job:
+    def get(self, job_id: int) -> Job:
         """Return a job.
 
         Raises:
             NoSuchJob: no job has this id.
         """
-        with self.reading() as db:
+        with self._database.reading() as db:
             return read_job(db, job_id)
 
-    def jobs(self, *, all_jobs: bool = False, ended: int = 20) -> list[Job]:
+    def overview(self, *, all_jobs: bool = False, ended: int = 20) -> list[Job]:
         """Return jobs in the order of a status: running, those to come as they would run, then ended ones by id.
 
         Args:
@@ -153,7 +141,7 @@ class JobRecords(Database):
         )
         if not all_jobs:
             query = query.where(or_(jobs.c.status.in_(LIVE), jobs.c.id.in_(last.limit(ended).scalar_subquery())))
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_job(row) for row in db.execute(query).mappings()]
 
     def spec_json(self, job_id: int) -> str:
@@ -162,20 +150,56 @@ class JobRecords(Database):
         Raises:
             NoSuchJob: no job has this id.
         """
-        with self.reading() as db:
+        with self._database.reading() as db:
             found: str | None = db.execute(select(jobs.c.spec_json).where(jobs.c.id == job_id)).scalar()
         if found is None:
             raise no_such_job(job_id)
         return found
 
-    def ask(self, job_id: int, stop_request: StopRequest, now: float) -> Job:
+    def running(self) -> list[Job]:
+        """Return the running jobs, by id."""
+        with self._database.reading() as db:
+            query = select_jobs().where(jobs.c.status == Status.RUNNING).order_by(jobs.c.id)
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def between(self, first: int, last: int) -> list[Job]:
+        """Return the jobs whose ids lie between these, both included, by id."""
+        query = select_jobs().where(jobs.c.id.between(first, last)).order_by(jobs.c.id)
+        with self._database.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def named(self, name: str) -> list[Job]:
+        """Return the jobs of this name by id; none where nobody is called so."""
+        query = select_jobs().where(jobs.c.name == name).order_by(jobs.c.id)
+        with self._database.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def names(self) -> list[str]:
+        """Return every name that a job has, each once."""
+        with self._database.reading() as db:
+            return list(db.execute(select(jobs.c.name).distinct().order_by(jobs.c.name)).scalars())
+
+    def ids_called(self, name: str) -> list[int]:
+        """Return the ids of every job of the newest group of this name, else of the newest job of this name."""
+        with self._database.reading() as db:
+            group = db.execute(select(jobs.c.id).where(jobs.c.group_name == name).order_by(jobs.c.id)).scalars().all()
+            newest = select(jobs.c.id).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)
+            return list(group) or list(db.execute(newest).scalars())
+
+    def from_dropped_file(self, sha256: str) -> list[Job]:
+        """Return the jobs that came from a dropped file of this content, by id."""
+        query = select_jobs().where(jobs.c.dropped_sha256 == sha256).order_by(jobs.c.id)
+        with self._database.reading() as db:
+            return [to_job(row) for row in db.execute(query).mappings()]
+
+    def request_stop(self, job_id: int, stop_request: StopRequest, now: float) -> Job:
         """Ask a running job for something; its worker acts on it. A stronger wish stays: cancel, pause, worker_stop.
 
         Raises:
             NoSuchJob: no job has this id.
             NotAllowed: the job does not run.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status is not Status.RUNNING:
                 raise NotAllowed(f"job {job_id} is {job.status}, not running; see: lq show {job_id}")
@@ -190,7 +214,7 @@ class JobRecords(Database):
             NoSuchJob: no job has this id.
             NotAllowed: the job has ended.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             require_legal(job_id, job.status, Status.CANCELLED)
             running = job.status is Status.RUNNING
@@ -205,7 +229,7 @@ class JobRecords(Database):
             NotAllowed: the job neither failed nor was cancelled, was cleaned, or another live job publishes to its
                 adapter_path.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in (Status.FAILED, Status.CANCELLED):
                 raise NotAllowed(f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried")
@@ -217,7 +241,7 @@ class JobRecords(Database):
             require_legal(job_id, job.status, Status.QUEUED)
             path = _adapter_path(db, job_id)
             require_free_paths(db, [path] if path is not None else [])
-            change(db, job_id, _QUEUED | {"crashes_from": job.attempts})
+            change(db, job_id, QUEUED | {"crashes_from": job.attempts})
             return read_job(db, job_id)
 
     def mark_cleaned(self, job_id: int, now: float) -> None:
@@ -227,7 +251,7 @@ class JobRecords(Database):
             NoSuchJob: no job has this id.
             NotAllowed: it has not ended, or no longer.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in ENDED:
                 raise NotAllowed(f"job {job_id} is {job.status}; only jobs that have ended can be cleaned")
@@ -240,7 +264,7 @@ class JobRecords(Database):
             NoSuchJob: no job has this id.
             NotAllowed: it runs, is paused or has ended.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status is Status.HELD:
                 return job  # from another terminal, a moment ago
@@ -249,101 +273,40 @@ class JobRecords(Database):
             change(db, job_id, held)
             return read_job(db, job_id)
 
-    def let_go_on(self, job_id: int) -> Job:
+    def release(self, job_id: int) -> Job:
         """Queue a held or paused job, or a waiting one before its time; one that has its turn already keeps it.
 
         Raises:
             NoSuchJob: no job has this id.
             NotAllowed: it has ended.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status in (Status.QUEUED, Status.RUNNING):
                 return job  # let go on from another terminal, a moment ago
             if job.status not in (Status.HELD, Status.PAUSED, Status.WAITING):
                 raise NotAllowed(f"job {job_id} is {job.status}; only held, paused and waiting jobs can go on")
-            change(db, job_id, _QUEUED)
+            change(db, job_id, QUEUED)
             return read_job(db, job_id)
 
     def postpone(self, job_id: int, not_before: float) -> None:
         """Let a waiting job wait longer; nothing happens where it no longer waits."""
         waiting = and_(jobs.c.id == job_id, jobs.c.status == Status.WAITING)
-        with self.writing() as db:
+        with self._database.writing() as db:
             db.execute(update(jobs).where(waiting).values(not_before=not_before))
 
     def paused_by_worker(self) -> set[int]:
         """Return the jobs that go on by themselves when a worker starts."""
         mine = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return set(db.execute(select(jobs.c.id).where(mine)).scalars())
 
     def release_paused_by_worker(self, now: float) -> list[Job]:
         """Queue the jobs that were paused only because their worker went home."""
         mine = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)
-        with self.writing() as db:
-            released = db.execute(update(jobs).where(mine).values(**_QUEUED).returning(jobs.c.id)).scalars().all()
+        with self._database.writing() as db:
+            released = db.execute(update(jobs).where(mine).values(**QUEUED).returning(jobs.c.id)).scalars().all()
             return [read_job(db, job_id) for job_id in sorted(released)]
-
-
-def select_jobs() -> Select[*tuple[Any, ...]]:
-    """Return the query for everything a Job says."""
-    living = and_(attempts.c.job_id == jobs.c.id, attempts.c.ended_at.is_(None))
-    child = (attempts.c.child_pid, attempts.c.child_create_time, attempts.c.child_boot_id)
-    own = [column for column in jobs.columns if column is not jobs.c.spec_json]  # long, and wanted by few
-    return select(*own, *child).select_from(jobs.outerjoin(attempts, living))
-
-
-def read_job(db: Connection, job_id: int) -> Job:
-    """Return a job as this transaction sees it.
-
-    Raises:
-        NoSuchJob: no job has this id.
-    """
-    row = db.execute(select_jobs().where(jobs.c.id == job_id)).mappings().first()
-    if row is None:
-        raise no_such_job(job_id)
-    return to_job(row)
-
-
-def change(db: Connection, job_id: int, values: dict[str, Any]) -> None:
-    """Set columns of one job."""
-    db.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-
-
-def in_line() -> Sequence[ColumnElement[Any]]:
-    """Return the order in which jobs get their turn: highest priority first, then as submitted or moved."""
-    return jobs.c.priority.desc(), func.coalesce(jobs.c.place, jobs.c.id), jobs.c.id
-
-
-def queue_due(db: Connection, now: float) -> None:
-    """Queue the waiting jobs whose time has come."""
-    due = and_(jobs.c.status == Status.WAITING, func.coalesce(jobs.c.not_before, 0.0) <= now)
-    db.execute(update(jobs).where(due).values(**_QUEUED))
-
-
-def requeue(db: Connection, job_id: int) -> None:
-    """Queue a job, with nothing left of why it was not."""
-    change(db, job_id, _QUEUED)
-
-
-def require_free_paths(db: Connection, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
-    """Raise NotAllowed where a live job publishes to one of these folders, by whatever name it calls it.
-
-    Args:
-        db: the transaction.
-        adapter_paths: the folders.
-        besides: the job they are for, where it is live already.
-    """
-    if not adapter_paths:
-        return
-    wanted = {os.path.realpath(path): path for path in adapter_paths}
-    live = select(jobs.c.id, jobs.c.name, jobs.c.status, jobs.c.spec_json).where(jobs.c.status.in_(LIVE))
-    for row in db.execute(live):
-        other = json.loads(row.spec_json).get("adapter_path")
-        if other is not None and row.id != besides and (found := wanted.get(os.path.realpath(other))) is not None:
-            raise NotAllowed(
-                f"adapter_path {found} is already taken by job {row.id} ({row.name}, {row.status}); name another one"
-            )
 
 
 def _adapter_path(db: Connection, job_id: int) -> str | None:
@@ -351,8 +314,3 @@ def _adapter_path(db: Connection, job_id: int) -> str | None:
         "adapter_path"
     )
     return found
-
-
-def no_such_job(job_id: int) -> NoSuchJob:
-    """Return the error for an id that no job has."""
-    return NoSuchJob(f"no job {job_id}; see: lq status --all")

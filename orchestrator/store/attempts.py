@@ -1,6 +1,9 @@
-"""Attempts: each life of a child process, from its number to how it ended."""
+"""Attempts: each run of a trainer process, from its start to its exit."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import insert, select, update
 
@@ -8,27 +11,27 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Attempt, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.policies.retry import Crash
-from orchestrator.store.database import Database
-from orchestrator.store.job_records import change, no_such_job
+from orchestrator.store.database import Records
+from orchestrator.store.job_queries import change, no_such_job
 from orchestrator.store.leases import require_lease
 from orchestrator.store.rows import from_identity, to_attempt
-from orchestrator.store.tables import attempts, incidents, jobs
+from orchestrator.store.schema import attempts, incidents, jobs
 
 USER_WENT_BACK = "user_went_back"
 """The code of the incident that tells of a `lq retry --fresh` or `--from`."""
 
 
-class AttemptRecords(Database):
-    """What is asked about attempts."""
+class AttemptRecords(Records):
+    """Attempts of jobs."""
 
-    def begin_attempt(self, job_id: int, *, owner: ProcessIdentity, now: float) -> Attempt:
+    def begin(self, job_id: int, *, owner: ProcessIdentity, now: float) -> Attempt:
         """Begin the next attempt of a job.
 
         Raises:
             NoSuchJob: no job has this id.
             NotAllowed: `owner` does not hold the lease, or an attempt of this job has not ended.
         """
-        with self.writing() as db:
+        with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
             living = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
             if (number := db.execute(living).scalar()) is not None:
@@ -40,10 +43,10 @@ class AttemptRecords(Database):
 
     def set_child(self, attempt_id: int, child: ProcessIdentity) -> None:
         """Record which process an attempt is."""
-        with self.writing() as db:
+        with self._database.writing() as db:
             db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**from_identity(child, "child")))
 
-    def end_attempt(
+    def end(
         self,
         attempt_id: int,
         *,
@@ -54,7 +57,7 @@ class AttemptRecords(Database):
         stderr_tail: str | None = None,
     ) -> None:
         """Record how an attempt ended; one that has ended stays as it is."""
-        with self.writing() as db:
+        with self._database.writing() as db:
             db.execute(
                 update(attempts)
                 .where(attempts.c.id == attempt_id, attempts.c.ended_at.is_(None))
@@ -69,10 +72,10 @@ class AttemptRecords(Database):
                 )
             )
 
-    def attempts(self, job_id: int) -> list[Attempt]:
+    def of(self, job_id: int) -> list[Attempt]:
         """Return a job's attempts by number."""
         query = select(*attempts.columns).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_attempt(row) for row in db.execute(query).mappings()]
 
     def crashes(self, job_id: int) -> list[Crash]:
@@ -84,13 +87,13 @@ class AttemptRecords(Database):
         Raises:
             NoSuchJob: no job has this id.
         """
-        with self.reading() as db:
+        with self._database.reading() as db:
             counted_from = db.execute(select(jobs.c.crashes_from).where(jobs.c.id == job_id)).scalar()
         if counted_from is None:
             raise no_such_job(job_id)
         back = self._user_went_back(job_id)
         crashes, furthest = [], 0
-        for attempt in self.attempts(job_id):
+        for attempt in self.of(job_id):
             furthest = min([furthest, *(to for after, to in back if after == attempt.number - 1)])
             reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
             if attempt.number > counted_from and attempt.outcome == Outcome.CRASHED:
@@ -101,7 +104,7 @@ class AttemptRecords(Database):
     def _user_went_back(self, job_id: int) -> list[tuple[int, int]]:
         """Return after which attempt the user went back, and to which iteration, each time."""
         seen = select(incidents.c.attempt, incidents.c.evidence).where(incidents.c.job_id == job_id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             rows = db.execute(seen.where(incidents.c.code == USER_WENT_BACK))
             return [(row.attempt, int(row.evidence["back_to"])) for row in rows]
 
@@ -112,5 +115,15 @@ class AttemptRecords(Database):
             .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
             .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
         )
-        with self.reading() as db:
+        with self._database.reading() as db:
             return sorted(set(db.execute(query).scalars()))  # in SQL it would read every attempt in their order
+
+    def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
+        """Return what the self-test after each resume said (equal, measured, recorded), by attempt number."""
+        query = (
+            select(attempts.c.number, attempts.c.self_test)
+            .where(attempts.c.job_id == job_id, attempts.c.self_test.is_not(None))
+            .order_by(attempts.c.number)
+        )
+        with self._database.reading() as db:
+            return {row["number"]: row["self_test"] for row in db.execute(query).mappings()}

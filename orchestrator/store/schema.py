@@ -83,7 +83,7 @@ class JobColumns(TypedColumns):
     owner_boot_id: Named[str | None]
     heartbeat_at: Named[float | None] = Column(Number)
     attempts: Named[int] = Column(server_default=text("0"))
-    crashes_from: Named[int] = Column(server_default=text("0"))  # deaths of attempts after this number count
+    crashes_from: Named[int] = Column(server_default=text("0"))  # crashes of attempts after this number count
     events_offset: Named[int] = Column(Big, server_default=text("0"))  # bytes of events.jsonl ingested
     last_event_at: Named[float | None] = Column(Number)
     iteration: Named[int] = Column(server_default=text("0"))

@@ -1,4 +1,4 @@
-"""What a glance at the night asks: little of each job, found by an index, however long its run is."""
+"""Queries of `lq status`: little of each job, found by an index, however long its run is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 
 from jobs.model.events import Kind
 from jobs.model.job import Incident, ProgressPoint
-from orchestrator.store.database import Database
+from orchestrator.store.database import Records
 from orchestrator.store.rows import fields_of, to_incident, to_point
-from orchestrator.store.tables import attempts, incidents, points, validations
+from orchestrator.store.schema import attempts, incidents, points, validations
 
 _AT_ONCE = 500
 """Ids in one question; SQLite takes some 30,000 parameters."""
@@ -35,12 +35,12 @@ class Life:
     phase: str | None  # what it is doing, as far as it said
 
 
-class Sights(Database):
-    """What is asked for a glance."""
+class StatusQueries(Records):
+    """Queries of `lq status`."""
 
-    def changes(self) -> int:
+    def data_version(self) -> int:
         """Return a number that another program's change of the store changes; nothing is read for it."""
-        with self.reading() as db:
+        with self._database.reading() as db:
             found: int = db.exec_driver_sql("PRAGMA data_version").scalar_one()
             return found
 
@@ -53,7 +53,7 @@ class Sights(Database):
         """
         query = select(*fields_of(points, ProgressPoint)).where(points.c.job_id == job_id, ~points.c.superseded)
         query = query.order_by(points.c.iteration.desc(), points.c.id.desc()).limit(most)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_point(row) for row in db.execute(query).mappings()][::-1]
 
     def best_validations(self, job_ids: Collection[int]) -> dict[int, Best]:
@@ -64,7 +64,7 @@ class Sights(Database):
         query = select(validations.c.job_id, validations.c.iteration, lowest)
         query = query.where(validations.c.kind == Kind.VALIDATION.value, ~validations.c.superseded)
         found: dict[int, Best] = {}
-        with self.reading() as db:
+        with self._database.reading() as db:
             for ids in _parts(job_ids):
                 rows = db.execute(query.where(validations.c.job_id.in_(ids)).group_by(validations.c.job_id))
                 best = {row.job_id: Best(loss=row.lowest, iteration=row.iteration) for row in rows}
@@ -74,7 +74,7 @@ class Sights(Database):
     def incident_counts(self, job_ids: Collection[int]) -> dict[int, int]:
         """Return how many incidents each of these jobs has, by id; those without any are not named."""
         found: dict[int, int] = {}
-        with self.reading() as db:
+        with self._database.reading() as db:
             for ids in _parts(job_ids):
                 query = select(incidents.c.job_id, func.count()).where(incidents.c.job_id.in_(ids))
                 found |= {row[0]: row[1] for row in db.execute(query.group_by(incidents.c.job_id))}
@@ -83,15 +83,15 @@ class Sights(Database):
     def newest_incident(self, job_id: int) -> Incident | None:
         """Return the incident of a job that was recorded last; None where it has none."""
         query = select(*fields_of(incidents, Incident)).where(incidents.c.job_id == job_id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             row = db.execute(query.order_by(incidents.c.id.desc()).limit(1)).mappings().first()
         return None if row is None else to_incident(row)
 
-    def life(self, job_id: int) -> Life | None:
+    def live_attempt(self, job_id: int) -> Life | None:
         """Return the attempt of a job that lives; None where none does."""
         query = select(attempts.c.number, attempts.c.started_at, attempts.c.phase)
         query = query.where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
-        with self.reading() as db:
+        with self._database.reading() as db:
             row = db.execute(query).first()
         return None if row is None else Life(number=row.number, since=row.started_at, phase=row.phase)
 

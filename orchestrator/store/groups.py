@@ -1,4 +1,4 @@
-"""Groups: which there are, who is in them, and what their jobs came to."""
+"""Groups: their names, their jobs, and the results of the jobs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, case, func, select
 from jobs.model.events import Kind
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
-from orchestrator.store.database import Database
-from orchestrator.store.job_records import select_jobs
+from orchestrator.store.database import Records
+from orchestrator.store.job_queries import select_jobs
 from orchestrator.store.rows import to_job
-from orchestrator.store.tables import jobs, validations
+from orchestrator.store.schema import jobs, validations
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,26 +27,26 @@ class EndedGroup:
     last_job: int  # the id of one that ended then
 
 
-class GroupRecords(Database):
-    """What is asked about groups."""
+class GroupRecords(Records):
+    """Groups."""
 
-    def groups(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of all groups, the newest first."""
         query = select(jobs.c.group_name).where(jobs.c.group_name.is_not(None)).group_by(jobs.c.group_name)
-        with self.reading() as db:
+        with self._database.reading() as db:
             found = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
             return [name for name in found if name is not None]
 
-    def jobs_of_group(self, name: str) -> list[Job]:
+    def jobs(self, name: str) -> list[Job]:
         """Return the jobs of a group by id; none where there is no such group."""
         query = select_jobs().where(jobs.c.group_name == name).order_by(jobs.c.id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_job(row) for row in db.execute(query).mappings()]
 
-    def specs_of_group(self, name: str) -> dict[int, str]:
+    def specs(self, name: str) -> dict[int, str]:
         """Return the JobSpec of each job of a group, as JSON by id."""
         query = select(jobs.c.id, jobs.c.spec_json).where(jobs.c.group_name == name).order_by(jobs.c.id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return {row.id: row.spec_json for row in db.execute(query)}
 
     def best_losses(self, name: str) -> dict[int, float]:
@@ -59,10 +59,10 @@ class GroupRecords(Database):
             .where(~validations.c.superseded)
             .group_by(validations.c.job_id)
         )
-        with self.reading() as db:
+        with self._database.reading() as db:
             return {row.job_id: row.lowest for row in db.execute(query) if math.isfinite(row.lowest)}
 
-    def ended_groups(self, since: float) -> list[EndedGroup]:
+    def ended_since(self, since: float) -> list[EndedGroup]:
         """Return the groups whose last job ended after `since`, unix seconds, and of which a job succeeded."""
         query = (
             select(jobs.c.group_name, func.count(), func.max(jobs.c.ended_at), func.max(jobs.c.id))
@@ -72,7 +72,7 @@ class GroupRecords(Database):
             .having(_count(jobs.c.status == Status.SUCCEEDED) > 0)
             .having(func.max(jobs.c.ended_at) > since)
         )
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [
                 EndedGroup(name=str(name), jobs=count, ended_at=ended_at, last_job=job_id)
                 for name, count, ended_at, job_id in db.execute(query)

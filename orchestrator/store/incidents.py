@@ -1,4 +1,4 @@
-"""Incidents: what the report must mention, with what the rule saw."""
+"""Incidents: what the report must mention, with the numbers that a rule saw."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select
 
 from jobs.model.job import Incident, NewMessage
-from orchestrator.store.database import Database
+from orchestrator.store.database import Records
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import fields_of, from_incident, to_incident
-from orchestrator.store.tables import incidents
+from orchestrator.store.schema import incidents
 
 
-class IncidentRecords(Database):
-    """What is asked about incidents."""
+class IncidentRecords(Records):
+    """Incidents of jobs."""
 
-    def incidents(self, job_id: int) -> list[Incident]:
+    def of(self, job_id: int) -> list[Incident]:
         """Return a job's incidents in the order in which they were recorded."""
         query = select(*fields_of(incidents, Incident)).where(incidents.c.job_id == job_id).order_by(incidents.c.id)
-        with self.reading() as db:
+        with self._database.reading() as db:
             return [to_incident(row) for row in db.execute(query).mappings()]
 
-    def add_incident(self, incident: Incident, messages: Sequence[NewMessage] = ()) -> None:
+    def add(self, incident: Incident, messages: Sequence[NewMessage] = ()) -> None:
         """Record an incident that has no other cause in the store, and the messages it causes."""
-        with self.writing() as db:
+        with self._database.writing() as db:
             insert_incidents(db, [incident])
             insert_messages(db, messages, incident.time)
 

@@ -1,0 +1,121 @@
+"""Events: lines of events.jsonl, taken into the store once each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from jobs.model.events import Event
+from jobs.model.job import Incident
+from orchestrator.store.database import Records
+from orchestrator.store.event_fold import Fold
+from orchestrator.store.incidents import insert_incidents
+from orchestrator.store.job_queries import change, no_such_job
+from orchestrator.store.schema import attempts, checkpoints, facts, jobs, points, validations
+
+
+class EventRecords(Records):
+    """Events of jobs."""
+
+    def offset(self, job_id: int) -> int:
+        """Return how many bytes of the job's events.jsonl are in the store.
+
+        Raises:
+            NoSuchJob: no job has this id.
+        """
+        with self._database.reading() as db:
+            return _offset(db, job_id)
+
+    def ingest(
+        self,
+        job_id: int,
+        events: Sequence[Event],
+        *,
+        offset_before: int,
+        offset_after: int,
+        steps_per_report: int,
+        now: float,
+        incidents: Sequence[Incident] = (),
+    ) -> bool:
+        """Take events in, once: those already taken (by attempt and seq) are passed over.
+
+        Args:
+            job_id: whose events.
+            events: in the order of the file.
+            offset_before: bytes of events.jsonl read before them.
+            offset_after: bytes read with them.
+            steps_per_report: iterations per report.
+            now: unix seconds.
+            incidents: what reading the file brought up, recorded in the same transaction.
+
+        Returns:
+            False, with nothing written, where the store stands at another offset than `offset_before`.
+
+        Raises:
+            NoSuchJob: no job has this id.
+        """
+        with self._database.writing() as db:
+            if _offset(db, job_id) != offset_before:
+                return False
+            fold = Fold(job_id, seen=_last_seqs(db, job_id), steps_per_report=steps_per_report)
+            for event in events:
+                fold.add(event)
+            _write(db, job_id, fold)
+            insert_incidents(db, incidents)
+            change(db, job_id, fold.job | {"events_offset": offset_after})
+            return True
+
+
+def _offset(db: Connection, job_id: int) -> int:
+    offset: int | None = db.execute(select(jobs.c.events_offset).where(jobs.c.id == job_id)).scalar()
+    if offset is None:
+        raise no_such_job(job_id)
+    return offset
+
+
+def _last_seqs(db: Connection, job_id: int) -> dict[int, int]:
+    rows = db.execute(select(attempts.c.number, attempts.c.last_seq).where(attempts.c.job_id == job_id)).mappings()
+    return {row["number"]: row["last_seq"] for row in rows}
+
+
+def _write(db: Connection, job_id: int, fold: Fold) -> None:
+    for table, rows in ((points, fold.points), (validations, fold.validations), (checkpoints, fold.checkpoints)):
+        if rows:
+            db.execute(insert(table), rows)
+    for fact in fold.facts.values():
+        new = upsert(facts).values(fact)
+        db.execute(new.on_conflict_do_update(index_elements=["job_id", "name"], set_=fact))
+    insert_incidents(db, fold.incidents)
+    for attempt, values in fold.attempts.items():
+        db.execute(update(attempts).where(_is_attempt(job_id, attempt)).values(**values))
+    for attempt, child in fold.children.items():
+        # the one who started the child may have said so already
+        unknown = and_(_is_attempt(job_id, attempt), attempts.c.child_pid.is_(None))
+        db.execute(update(attempts).where(unknown).values(**child))
+    for attempt, iteration in fold.rewound.items():
+        for table in (points, validations, checkpoints):
+            _supersede(db, table, job_id, attempt, beyond=iteration)
+    for attempt, first in fold.reported_from.items():
+        # a report cut short by the end of its attempt comes whole from the next one, with the losses of both
+        _supersede(db, points, job_id, attempt, beyond=first - 1)
+    for table, rows in ((validations, fold.validations), (checkpoints, fold.checkpoints)):
+        for row in rows:
+            _supersede_same(db, table, row)
+
+
+def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:
+    return and_(attempts.c.job_id == job_id, attempts.c.number == number)
+
+
+def _supersede(db: Connection, table: Table[Any], job_id: int, attempt: int, *, beyond: int) -> None:
+    repeated = and_(table.c.job_id == job_id, table.c.attempt < attempt, table.c.iteration > beyond)
+    db.execute(update(table).where(repeated).values(superseded=True))
+
+
+def _supersede_same(db: Connection, table: Table[Any], row: Mapping[str, Any]) -> None:
+    """Let a measurement or a checkpoint that an attempt repeats where it began take the place of the earlier one."""
+    same = [table.c[name] == row[name] for name in ("job_id", "iteration", "kind") if name in row]
+    db.execute(update(table).where(*same, table.c.attempt < row["attempt"]).values(superseded=True))
