@@ -241,7 +241,7 @@ def _run_plan(app: App, job: Job) -> None:
 
 
 def _incidents(app: App, job: Job) -> None:
-    incidents, attempts = app.store.incidents.of(job.id), app.store.attempts(job.id)
+    incidents, attempts = app.store.incidents.of(job.id), app.store.attempts.of(job.id)
     gave_up = attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.CRASHED
     if incidents or gave_up:
         _head("incidents")
