@@ -18,8 +18,7 @@ from jobs.model.states import Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
-from orchestrator.formatting import compact
-from orchestrator.formatting.text import duration
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -154,10 +153,10 @@ def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
 def _memory(found: Finding) -> str:
     assert found.peak_bytes is not None
     if not found.limit_bytes:
-        return f"{compact.size(found.peak_bytes)} at its peak"
+        return f"{fmt.size(found.peak_bytes)} at its peak"
     share, limit = found.peak_bytes / found.limit_bytes, found.candidate.spec.lq.memory.limit
     of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{compact.size(found.peak_bytes)} at its peak, {share:.0%} of {compact.size(found.limit_bytes)} ({of})"
+    return f"{fmt.size(found.peak_bytes)} at its peak, {share:.0%} of {fmt.size(found.limit_bytes)} ({of})"
 
 
 def _speed(found: Finding) -> str:
@@ -166,8 +165,8 @@ def _speed(found: Finding) -> str:
     timed = tried.updates - 1
     timed_words = "1 update" if timed == 1 else f"{timed} updates"
     return (
-        f"{compact.speed(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
-        f"{duration(tried.first_update_s)}"
+        f"{fmt.figure(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
+        f"{fmt.duration(tried.first_update_s)}"
     )
 
 
@@ -175,33 +174,35 @@ def _time(found: Finding) -> str:
     assert found.forecast is not None
     forecast = found.forecast
     parts = [
-        f"{forecast.iterations:,} iterations {duration(forecast.train_s)}",
-        f"{forecast.validations:,} validations {duration(forecast.validation_s)}",
-        f"{forecast.checkpoints:,} checkpoints {duration(forecast.checkpoint_s)}",
-        f"{'start' if forecast.starts == 1 else f'{forecast.starts:,} starts'} {duration(forecast.start_s)}",
-        *([f"tests {duration(forecast.test_s)}"] if forecast.test_s else []),
+        f"{forecast.iterations:,} iterations {fmt.duration(forecast.train_s)}",
+        f"{forecast.validations:,} validations {fmt.duration(forecast.validation_s)}",
+        f"{forecast.checkpoints:,} checkpoints {fmt.duration(forecast.checkpoint_s)}",
+        f"{'start' if forecast.starts == 1 else f'{forecast.starts:,} starts'} {fmt.duration(forecast.start_s)}",
+        *([f"tests {fmt.duration(forecast.test_s)}"] if forecast.test_s else []),
     ]
-    return f"{duration(forecast.total_s)}: {', '.join(parts)}"
+    return f"{fmt.duration(forecast.total_s)}: {', '.join(parts)}"
 
 
 def _done(hours: Hours, found: Finding) -> str:
     if hours.ends_at is None or hours.begins_at is None:
         return "not within a year"
-    begins = "if it begins now" if hours.begins_at - time.time() < 60 else f"if it begins {_hour(hours.begins_at)}"
+    begins = (
+        "if it begins now" if hours.begins_at - time.time() < 60 else f"if it begins {fmt.short_time(hours.begins_at)}"
+    )
     window = f", in its window {found.candidate.spec.lq.window}" if found.candidate.spec.lq.window else ""
-    due = f"; due {_hour(hours.due_at)}" if hours.due_at is not None else ""
-    return f"{_hour(hours.ends_at)}, {begins}{window}{due}"
+    due = f"; due {fmt.short_time(hours.due_at)}" if hours.due_at is not None else ""
+    return f"{fmt.short_time(hours.ends_at)}, {begins}{window}{due}"
 
 
 def _disk(app: App, found: Finding) -> str:
     from orchestrator.estimation import disk as budget
 
     need = found.candidate.need
-    whole = f"{compact.size(need.total)} at most of {compact.size(budget.free_for(app))} that are free"
+    whole = f"{fmt.size(need.total)} at most of {fmt.size(budget.free_for(app))} that are free"
     written = found.tried.checkpoint_bytes if found.tried is not None else None
     if written is None:
         return whole
-    return f"{whole}; a checkpoint of {compact.size(written)} was written and verified"
+    return f"{whole}; a checkpoint of {fmt.size(written)} was written and verified"
 
 
 def _data(found: Finding) -> str:
@@ -218,7 +219,7 @@ def _data(found: Finding) -> str:
 def _tell_if_moved(found: Finding, before: Hours, now: Hours) -> None:
     """Say it where a job is done later than was told before those behind it were known, one of which trains first."""
     if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
-        hour = _hour(now.ends_at)
+        hour = fmt.short_time(now.ends_at)
         click.echo(f"{_who(found.candidate)}: done {hour}, later than told above: a job behind it may begin sooner")
 
 
@@ -238,14 +239,7 @@ def _tell_sum(findings: Sequence[Finding], hours: Sequence[Hours], *, slots: int
         return
     order = "one after the other" if slots == 1 else f"up to {slots} at a time"
     jobs = "1 job" if len(counted) == 1 else f"{len(counted)} jobs, {order}"
-    click.echo(f"{jobs}: {duration(total)}, all done {_hour(ends)}{without}")
-
-
-def _hour(moment: float) -> str:
-    """Return an hour, with the day where it is not today."""
-    local = time.localtime(moment)
-    today = time.localtime()[:3] == local[:3]
-    return time.strftime("%H:%M" if today else "%a %d %b %H:%M", local)
+    click.echo(f"{jobs}: {fmt.duration(total)}, all done {fmt.short_time(ends)}{without}")
 
 
 # --- for machines ---
@@ -255,7 +249,9 @@ def _cautions(found: Finding, hours: Hours) -> list[dict[str, str]]:
     from jobs.estimates import cautions
 
     late = (
-        cautions.of_time(hours.ends_at, hours.due_at, ends=_hour(hours.ends_at), due=_hour(hours.due_at or 0.0))
+        cautions.of_time(
+            hours.ends_at, hours.due_at, ends=fmt.short_time(hours.ends_at), due=fmt.short_time(hours.due_at)
+        )
         if hours.ends_at is not None
         else []
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
 from orchestrator.cli.views import queue_chart
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,8 +140,8 @@ def _tell(plan: Plan) -> None:
 def _disk(plan: Plan) -> str:
     enough = plan.disk_need + plan.disk_floor <= plan.disk_free
     return (
-        f"disk:   these jobs may take {compact.size(plan.disk_need)} and {compact.size(plan.disk_floor)} stay free, "
-        f"of {compact.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
+        f"disk:   these jobs may take {fmt.size(plan.disk_need)} and {fmt.size(plan.disk_floor)} stay free, "
+        f"of {fmt.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
     )
 
 
@@ -161,14 +160,16 @@ def _table(plan: Plan, *, wide: bool) -> Table:
     for one in plan.jobs:
         memory = one.memory
         table.add_row(
-            str(one.id) if one.id is not None else compact.NONE,
+            str(one.id) if one.id is not None else fmt.NONE,
             Text(one.name, no_wrap=True, overflow="ellipsis"),
-            _gb(memory.expected) if memory is not None else compact.NONE,
+            _gb(memory.expected) if memory is not None else fmt.NONE,
             f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
             Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
-            compact.span(one.time.expected) if one.time is not None else compact.NONE,
-            "runs" if one.status == "running" and one.placed.start == plan.now else _hour(one.placed.start, plan.now),
-            _hour(one.placed.end, plan.now),
+            fmt.short_duration(one.time.expected) if one.time is not None else fmt.NONE,
+            "runs"
+            if one.status == "running" and one.placed.start == plan.now
+            else fmt.short_time(one.placed.start, plan.now),
+            fmt.short_time(one.placed.end, plan.now),
             _deadline(one),
         )
     return table
@@ -188,7 +189,7 @@ def _about(one: Planned) -> Iterator[str]:
         what = "starts" if one.placed.start is None else "ends"
         yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
     if one.placed.late_s is not None and one.placed.late_s > 0:
-        yield f"{name}: ends {compact.span(one.placed.late_s)} after its deadline"
+        yield f"{name}: ends {fmt.short_duration(one.placed.late_s)} after its deadline"
     for note in one.notes:
         yield f"{name}: {note}"
     if one.verdict in ("tight", "does not fit"):
@@ -229,17 +230,7 @@ def _deadline(one: Planned) -> str:
     if one.placed.late_s is None:
         return "not known"
     late = one.placed.late_s
-    return f"missed by {compact.span(late)}" if late > 0 else f"met by {compact.span(-late)}"
-
-
-def _hour(moment: float | None, now: float) -> str:
-    """Return an hour, with its day where that is not today."""
-    if moment is None:
-        return "not known"
-    local, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)  # noqa: DTZ006 the wall's own hours
-    if local.date() == today.date():
-        return f"{local:%H:%M}"
-    return f"{local:%a %H:%M}" if (local.date() - today.date()).days < 7 else f"{local:%d %b %H:%M}"
+    return f"missed by {fmt.short_duration(late)}" if late > 0 else f"met by {fmt.short_duration(-late)}"
 
 
 def _gb(size: int) -> str:
