@@ -48,8 +48,8 @@ def test_what_does_not_fit_beside_the_floor_is_refused_with_the_numbers(app: App
     budget.require_space(app, [(Path("fits.yaml"), job_of(200))])
     said = (
         r"^large\.yaml: the run may take 13\.\d+ GB "
-        r"\(8 checkpoints of 1\.200 GB, 10 adapters of 400\.0 MB, logs of .* MB\)"
-        r" and 3\.600 GB must stay free, but 10\.000 GB are free; make room \(lq prune --all, lq clean\)"
+        r"\(8 checkpoints of 1\.2 GB, 10 adapters of 400 MB, logs of .* MB\)"
+        r" and 3\.6 GB must stay free, but 10 GB are free; make room \(lq prune --all, lq clean\)"
     )
     with pytest.raises(InvalidInput, match=said) as refusal:
         budget.require_space(app, [(Path("large.yaml"), job_of(400))])
@@ -71,7 +71,7 @@ def test_what_queued_jobs_may_still_take_is_not_given_twice(app: App, home: Home
     folder = Path(home.queued().job_dir)
     (folder / "provenance.json").write_text(json.dumps({"disk": {"bytes": 6 * GB}}))
     wanted = [(Path("two.yaml"), job_of(150))]
-    with pytest.raises(InvalidInput, match=r"1 other jobs may take 6\.000 GB"):
+    with pytest.raises(InvalidInput, match=r"1 other jobs may take 6 GB"):
         budget.require_space(app, wanted)
     with (folder / "written").open("wb") as file:
         file.truncate(5 * GB)  # most of it is on the disk already, and no longer free
