@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.docs import command_line, configuration, data_path, exit_codes, json_reference, states
+from tests.docs import command_line, configuration, data_path, exit_codes, json_reference, packages, states
 
 GENERATORS: dict[str, Callable[[], str]] = {
     command_line.PAGE: command_line.page,
     configuration.PAGE: configuration.page,
+    packages.PAGE: packages.page,
     states.PAGE: states.page,
     data_path.PAGE: data_path.page,
     json_reference.PAGE: json_reference.page,
