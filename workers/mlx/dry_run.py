@@ -20,9 +20,9 @@ from pathlib import Path
 
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Quality, Reason
 from workers.events.log import EventLog
-from workers.files.job_dir import JobDir
 from workers.mlx.train import attempted, heartbeat, tell_start
 from workers.process.stop_requests import Requests
 from workers.system.processes import be_first_to_go

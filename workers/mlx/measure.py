@@ -14,10 +14,10 @@ from pathlib import Path
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, LqError
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from workers.data.measures import Measured
 from workers.events.log import EventLog
-from workers.files.job_dir import JobDir
 from workers.process.stop_requests import Requests
 from workers.system.processes import be_first_to_go
 

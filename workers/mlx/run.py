@@ -36,6 +36,7 @@ from mlx_lm.utils import get_total_parameters, load
 
 from jobs.model.errors import ConfigInvalid, DataInvalid, ModelMissing
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.memory_limit import limit_bytes
 from jobs.model.outcomes import Quality, Reason
 from jobs.model.run_plan import RunPlan, Stage
@@ -50,7 +51,6 @@ from workers.data.measures import Measured
 from workers.data.tokenizing import Encoder, all_rows, tokenised
 from workers.events.log import EventLog
 from workers.events.reporter import Reporter, Trained
-from workers.files.job_dir import JobDir
 from workers.process.stop_requests import Requests
 from workers.system import sensors
 from workers.system.processes import address_space_share, battery, footprint_bytes, swap_bytes

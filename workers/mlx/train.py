@@ -21,6 +21,7 @@ from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, InvalidInput, LqError, ModelMissing
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Quality, Reason
 from jobs.model.spec import JobSpec
 from jobs.policies.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
@@ -28,7 +29,6 @@ from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
 from workers.events.log import EventLog
 from workers.events.reporter import HEARTBEAT_S
-from workers.files.job_dir import JobDir
 from workers.process.lock import Held, LockFile
 from workers.process.stop_requests import Requests, StopAsked
 from workers.system import kernel_cache

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from jobs.model.errors import CheckpointInvalid
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from tests.unit.workers.tensor_files import held_in, holding
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import Published, publish
 from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL
-from workers.files.job_dir import JobDir
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from jobs.model.job_dir import JobDir
 from tests.unit.workers.tensor_files import holding
 from workers.checkpoints import storage
-from workers.files.job_dir import JobDir
 from workers.system import disk
 
 
