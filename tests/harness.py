@@ -26,12 +26,12 @@ import psutil
 import yaml
 
 from jobs.model.events import Event, Kind
+from jobs.model.job_dir import JobDir
 from orchestrator.cli.verbs import run
 from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.store.store import Store
 from tests.documented import require_printed
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 BESIDE_PYTHON = Path(sys.executable).parent
 """Where the console scripts of this environment lie."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from jobs.model.job_dir import JobDir
 from jobs.model.states import Status
 
 
@@ -46,6 +48,11 @@ class Job:
     cleaned_at: float | None = None  # since then its checkpoints and logs are gone
     group_name: str | None = None  # of the sweep it belongs to
     place: float | None = None  # among jobs of its priority, where it was moved; else its id counts
+
+    @property
+    def dir(self) -> JobDir:
+        """The files of the job."""
+        return JobDir(Path(self.job_dir))
 
     @property
     def turn(self) -> tuple[int, float]:

@@ -35,7 +35,7 @@ class Fused:
 
 def default_path(tuned: Tuned) -> Path:
     """Return where a fused model lies unless the user says otherwise."""
-    return Path(tuned.job.job_dir) / "fused"
+    return tuned.job.dir.path / "fused"
 
 
 def require_place(target: Path, tuned: Tuned, *, force: bool, options: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from jobs.model.errors import DataInvalid, ModelMissing, NotAllowed
 from jobs.model.job import Job
 from jobs.model.states import LIVE, Status
 from workers.checkpoints import publishing
-from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -89,7 +88,7 @@ def require_model(job: Job, model: str) -> None:
 
 def _adapter(job: Job, spec: dict[str, Any]) -> Path:
     """Return the folder of the finished adapter: the job's own, else the one that was published."""
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     if _is_whole(job_dir.adapters):
         return job_dir.adapters
     named = spec.get("adapter_path")
@@ -106,10 +105,10 @@ def _is_whole(folder: Path) -> bool:
 def _without_adapter(job: Job) -> str:
     """Say why there is no adapter, and what to do."""
     if job.cleaned_at is not None:
-        again = f"lq submit {JobDir(Path(job.job_dir)).config}"
+        again = f"lq submit {job.dir.config}"
         return f"job {job.id} was cleaned, and its adapter is gone; train it again: {again}"
     if job.status is Status.SUCCEEDED:
-        folder = JobDir(Path(job.job_dir)).adapters
+        folder = job.dir.adapters
         return f"job {job.id}: its adapter is not in {folder} any more; see: lq verify {job.id}"
     remedy = {
         Status.HELD: f"let it run: lq release {job.id}",
@@ -164,7 +163,7 @@ def weights(app: App, job: Job, which: str | int) -> Weights:
 def _of_iteration(job: Job, iteration: int) -> Weights:
     from workers.checkpoints import pruning, storage
 
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     present = {one.iteration: one for one in storage.listed(job_dir.checkpoints)}
     if iteration in present:
         storage.verify(present[iteration])
@@ -197,7 +196,7 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     from orchestrator.maintenance.prune import asked_for
     from workers.checkpoints import storage
 
-    folder, run_plan = JobDir(Path(job.job_dir)).checkpoints, asked_for(app, job.id)[1]
+    folder, run_plan = job.dir.checkpoints, asked_for(app, job.id)[1]
     found = storage.best_valid(folder, run_plan) if which == "best" else None
     found = found or storage.newest_valid(folder, run_plan)[0]
     if found is None:

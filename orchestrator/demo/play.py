@@ -22,11 +22,11 @@ from typing import Any
 
 from jobs.model.errors import HomeUnusable, LqError, NotAllowed
 from jobs.model.events import Event, Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.formatting.events import line
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 ITERATIONS = 240
 JOB = """\

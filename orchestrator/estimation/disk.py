@@ -14,7 +14,6 @@ from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
-from workers.files.job_dir import JobDir
 from workers.system import disk
 
 RECORDED = "disk"
@@ -106,7 +105,7 @@ def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
     found = []
     live = app.store.jobs.overview(ended=0) if app.home.store.exists() else []
     for job in (job for job in live if job.id not in without):
-        job_dir = JobDir(Path(job.job_dir))
+        job_dir = job.dir
         with suppress(OSError, ValueError, KeyError, TypeError):
             whole = int(json.loads(job_dir.provenance.read_text())[RECORDED]["bytes"])
             found.append(max(0, whole - disk.used_by(job_dir.path)))

@@ -113,7 +113,7 @@ class RunHistory:
     def _spec_of(self, job_id: int) -> JobSpec | None:
         assert self._store is not None
         try:
-            return JobSpec.model_validate_json(self._store.jobs.spec_json(job_id))
+            return self._store.spec(job_id)
         except (LqError, ValueError):  # of another version
             return None
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from jobs.model.errors import LqError, NotAllowed
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from orchestrator.core.app import App
 from orchestrator.maintenance.prune import asked_for, weighed
 from workers.checkpoints import publishing
-from workers.files.job_dir import JobDir
 from workers.process.lock import holder
 
 
@@ -55,7 +55,7 @@ def planned(app: App, job: Job, *, keep_adapters: bool) -> Cleaning:
     Raises:
         NotAllowed: it has not ended, a trainer works there, or its folder does not lie in the jobs folder.
     """
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     _require_cleanable(app, job, job_dir)
     stay = {job_dir.config, job_dir.provenance, job_dir.run_plan, job_dir.report}
     if keep_adapters:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jobs.model.errors import LqError
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
@@ -23,7 +24,6 @@ from orchestrator.submission.provenance import train_rows
 from orchestrator.worker.loss_guard import LossGuard
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import ADAPTERS
-from workers.files.job_dir import JobDir
 from workers.process.lock import holder, sole
 
 WAIT_S = 10.0
@@ -67,7 +67,7 @@ def planned(app: App, job: Job) -> Tidying:
         app: the store.
         job: in any state; one that runs is pruned by its worker too, by the same rule.
     """
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     spec, run_plan = asked_for(app, job.id)
     fates = pruning.planned(job_dir, spec, run_plan, **_state(app, job, spec, run_plan))
     named = [*_checkpoints(job, job_dir, fates), *_set_aside(job_dir, fates), *_leftovers(job_dir), *_adapters(job_dir)]
@@ -84,7 +84,7 @@ def carry_out(app: App, job: Job) -> Tidying:
     Raises:
         LqError: something else deletes there and does not come to an end.
     """
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     if not job_dir.checkpoints.is_dir():
         return planned(app, job)
     with sole(job_dir.checkpoints, wait_s=WAIT_S) as mine:
@@ -102,7 +102,7 @@ def carry_out(app: App, job: Job) -> Tidying:
 
 
 def _delete(app: App, plan: Tidying) -> None:
-    job_dir = JobDir(Path(plan.job.job_dir))
+    job_dir = plan.job.dir
     spec, run_plan = asked_for(app, plan.job.id)
     pruning.prune(job_dir, spec, run_plan, **_state(app, plan.job, spec, run_plan))
     for aside in storage.listed_bad(job_dir.checkpoints):
@@ -122,7 +122,7 @@ def _state(app: App, job: Job, spec: JobSpec, run_plan: RunPlan) -> dict[str, bo
 
 def asked_for(app: App, job_id: int) -> tuple[JobSpec, RunPlan]:
     """Return what a job asked for, and its run plan so far."""
-    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job_id))
+    spec = app.store.spec(job_id)
     return spec, app.store.run_plans.get(job_id, spec)
 
 

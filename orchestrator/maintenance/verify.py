@@ -14,12 +14,12 @@ from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion, LqError
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
 from orchestrator.maintenance.prune import asked_for
 from workers.checkpoints import publishing, storage, tensor_files
 from workers.checkpoints.storage import ADAPTERS, Checkpoint
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def verified(app: App, job: Job, *, set_aside: bool = False) -> list[Finding]:
         job: in any state.
         set_aside: take bad checkpoints out of the row.
     """
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     if not job_dir.path.is_dir():
         return [Finding(path=job_dir.path, ok=False, because="the job's folder is not there")]
     found = [_config(app, job, job_dir), _provenance(job_dir), _run_plan(app, job, job_dir)]

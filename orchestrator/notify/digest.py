@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import date, tzinfo
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.model import time_windows
@@ -17,7 +16,6 @@ from orchestrator.formatting.text import counted, duration, short_time
 from orchestrator.notify import messages
 from orchestrator.notify.messages import Facts
 from orchestrator.report.stored_verdict import word_for
-from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
@@ -186,4 +184,4 @@ def _name(job: Job) -> str:
 
 
 def _picture(job: Job) -> str:
-    return str(JobDir(Path(job.job_dir)).report / "loss_curve.png")
+    return str(job.dir.report / "loss_curve.png")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 
 from jobs.model.errors import ConfigInvalid
-from jobs.model.spec import JobSpec
 from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
@@ -35,7 +34,7 @@ def publish_ended(app: App, now: float) -> None:
 
 
 def _tell(app: App, group: EndedGroup, now: float) -> None:
-    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(group.last_job))
+    spec = app.store.spec(group.last_job)
     try:
         services = app.settings().notify.everyone
     except ConfigInvalid as error:

@@ -15,7 +15,6 @@ from jobs.model.states import Status
 from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.decision import Decision
 from orchestrator.formatting.text import duration, short_time
-from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
@@ -47,7 +46,7 @@ def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt
         attempt: the number of its last attempt; makes the key, so that a job retried later can tell again.
     """
     job = facts.job
-    folder = JobDir(Path(job.job_dir))
+    folder = job.dir
     lines = [f"{job.iteration:,} of {job.iters:,} iterations in {_trained_for(facts)}", *losses(facts)]
     lines += _restarts(facts.attempts)
     if event == "finished":

@@ -148,9 +148,7 @@ def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence
 def of_queue(app: App) -> list[Candidate]:
     """Return the jobs that are still to train, as they were submitted, in the order in which they get their turn."""
     jobs = sorted(app.store.jobs.overview(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
-    asked = [
-        (job, JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))) for job in jobs if job.status in ASKED
-    ]
+    asked = [(job, app.store.spec(job.id)) for job in jobs if job.status in ASKED]
     awaited = app.store.dependencies.awaited() if asked else {}
     looked = [_data_of(spec) for _, spec in asked]
     needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]

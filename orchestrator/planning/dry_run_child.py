@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.load import dump_job
 from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
@@ -26,7 +27,6 @@ from jobs.policies.attempt_health import AttemptHealth
 from orchestrator.core.paths import Home
 from workers.events import log as event_log
 from workers.files.atomic import write_atomically, write_json
-from workers.files.job_dir import JobDir
 from workers.process import supervisor
 from workers.process.lock import Held, LockFile, holder
 from workers.process.supervisor import Child

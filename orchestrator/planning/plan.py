@@ -349,7 +349,7 @@ def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
 
 
 def _spec_of(store: Store, job_id: int) -> JobSpec:
-    return JobSpec.model_validate_json(store.jobs.spec_json(job_id))
+    return store.spec(job_id)
 
 
 def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:

@@ -35,7 +35,6 @@ from orchestrator.report.lives import lives, self_test
 from orchestrator.report.machine import hardware
 from orchestrator.report.told import answers, dataset, learned, parameters
 from orchestrator.store.store import Store
-from workers.files.job_dir import JobDir
 
 TRAJECTORY_ROWS = 12
 
@@ -84,7 +83,7 @@ def collect_all(
     job, attempts = store.jobs.get(job_id), store.attempts.of(job_id)
     validations, tests = store.metrics.validations(job_id), store.metrics.validations(job_id, kind="test")
     incidents, told = store.incidents.of(job_id), store.metrics.facts(job_id)
-    folder = read_folder(JobDir(Path(job.job_dir)))
+    folder = read_folder(job.dir)
     points = store.metrics.points(job.id)
     every = store.metrics.points(job.id, superseded=True) if job.attempts > 1 else points
     job_facts = _job_facts(job, as_status, as_reason, as_detail, attempts, home)
@@ -103,7 +102,7 @@ def collect_all(
         validation=_validation(validations, compared),
         tests=tuple(_measurement(test, tested) for test in tests),
         attempts=told_lives,
-        checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), validations),
+        checkpoints=_checkpoints(store.metrics.checkpoints(job_id), job.dir.path, validations),
         incidents=tuple(_incident(incident) for incident in incidents),
         adapter=folder.adapter,
         data=folder.data,

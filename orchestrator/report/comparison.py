@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.job import Validation
+from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from jobs.policies.verdict import Difference
 from orchestrator.formatting.text import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
@@ -16,7 +17,6 @@ from orchestrator.report.conclude import Series
 from orchestrator.report.differing import differing
 from orchestrator.report.facts import Facts, Measurement
 from orchestrator.report.told import learned
-from workers.files.job_dir import JobDir
 
 SCHEMA = 1
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from configs.load import load_frozen
 from jobs.model.errors import LqError
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import Stage, from_json
 from jobs.model.spec import JobSpec
 from orchestrator.report.facts import AdapterFacts, AdapterFile, DataFile, Settings
-from workers.files.job_dir import JobDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs.model.errors import HomeUnusable
 from jobs.model.events import finite
+from jobs.model.job_dir import JobDir
 from orchestrator.report.card import ours, render_card
 from orchestrator.report.collect import collect_all
 from orchestrator.report.conclude import Series
@@ -19,7 +20,6 @@ from orchestrator.report.markdown import ANALYSIS, LOSS, render
 from orchestrator.store.store import Store
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically
-from workers.files.job_dir import JobDir
 
 CARD = "README.md"
 

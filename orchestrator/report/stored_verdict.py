@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs.model.job import Job
-from workers.files.job_dir import JobDir
 
 _PLACE = ("findings", "ruling", "verdict", "code")
 _BECAUSE = ("findings", "ruling", "verdict", "because")
@@ -37,7 +35,7 @@ def verdict_in(content: Mapping[str, Any]) -> str | None:
 
 
 def _report_of(job: Job) -> dict[str, Any] | None:
-    path = JobDir(Path(job.job_dir)).report / "report.json"
+    path = job.dir.report / "report.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -58,7 +58,7 @@ class MemoryAdmission:
 
     def _takes(self, job: Job) -> int | None:
         """Return the most a running job took as far as it said, or its configuration took before, in bytes."""
-        spec = JobSpec.model_validate_json(self._store.jobs.spec_json(job.id))
+        spec = self._store.spec(job.id)
         known = [self._store.metrics.peak_memory(job.id), self._known(job, spec)]
         return max((one for one in known if one is not None), default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
 
@@ -26,6 +26,9 @@ from orchestrator.store.queue import JobQueue
 from orchestrator.store.run_plans import RunPlanRecords
 from orchestrator.store.status_queries import StatusQueries
 from orchestrator.store.versions import open_engine
+
+if TYPE_CHECKING:
+    from jobs.model.spec import JobSpec
 
 
 class Store:
@@ -60,6 +63,17 @@ class Store:
             HomeUnusable: the file cannot be read or written.
         """
         return cls(Database(path, open_engine(path)))
+
+    def spec(self, job_id: int) -> JobSpec:
+        """Return what a job asks for.
+
+        Raises:
+            NoSuchJob: no job has this id.
+            pydantic.ValidationError: another version of lq wrote it.
+        """
+        from jobs.model.spec import JobSpec  # pydantic is slow to import, and `lq status` needs no specs
+
+        return JobSpec.model_validate_json(self.jobs.spec_json(job_id))
 
     def transaction(self) -> AbstractContextManager[None]:
         """Make one transaction of everything that this thread reads and writes inside.

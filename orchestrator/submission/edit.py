@@ -22,6 +22,7 @@ from configs.load import LoadedJob, Text, load_jobs
 from configs.spelled_out import spelled_out
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
@@ -29,7 +30,6 @@ from orchestrator.submission import staging, submit
 from orchestrator.submission.submit import Checked
 from workers.checkpoints import publishing
 from workers.files.atomic import write_json
-from workers.files.job_dir import JobDir
 
 _SHOWN = 40  # characters of a value in what is told of a change
 
@@ -46,7 +46,7 @@ class Edit:
     @property
     def file(self) -> Path:
         """Where the text is edited, and stays where it is not taken."""
-        return JobDir(Path(self.was.job_dir)).edited
+        return self.was.dir.edited
 
 
 @contextmanager
@@ -58,8 +58,8 @@ def opened(app: App, job_id: int) -> Iterator[Edit]:
     """
     was = app.store.edits.begin(job_id)
     try:
-        spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job_id))
-        file = JobDir(Path(was.job_dir)).edited
+        spec = app.store.spec(job_id)
+        file = was.dir.edited
         left = file.read_text(errors="replace") if file.exists() else None
         yield Edit(was=was, spec=spec, text=_headed(was, spec), left=left)
     finally:
@@ -116,7 +116,7 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
     Raises:
         NotAllowed: the job was let go on meanwhile, or its adapter_path was taken.
     """
-    spec, before = new.loaded.spec, Path(edit.was.job_dir)
+    spec, before = new.loaded.spec, edit.was.dir.path
     with staging.opened(app.home.jobs) as staging_folder:
         folder = staging_folder.filled(lambda place: _fill(place, edit, new))
         with app.store.transaction():
@@ -179,7 +179,7 @@ def _agreed(job: Job) -> Mapping[str, str]:
 
 def _provenance(job: Job) -> Mapping[str, Any]:
     try:
-        content = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())
+        content = json.loads(job.dir.provenance.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from jobs.model.job import Job
-from workers.files.job_dir import JobDir
 
 
 def train_rows(job: Job) -> int | None:
@@ -21,7 +19,7 @@ def valid_rows(job: Job) -> int | None:
 
 def _rows(job: Job, name: str, absent: int | None = None) -> int | None:
     try:
-        data = json.loads(JobDir(Path(job.job_dir)).provenance.read_text())["data"]
+        data = json.loads(job.dir.provenance.read_text())["data"]
         rows = data["files"][name]["rows"] if name in data["files"] or data["source"] != "folder" else absent
         return None if rows is None else int(rows)
     except (OSError, ValueError, KeyError, TypeError):

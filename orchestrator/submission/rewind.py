@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid, NotAllowed
 from jobs.model.job import Incident, Job
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
@@ -21,7 +21,6 @@ from orchestrator.store.attempts import USER_WENT_BACK
 from orchestrator.submission.submit import known_to_fit
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
-from workers.files.job_dir import JobDir
 
 _MOST_NAMED = 12
 
@@ -47,7 +46,7 @@ def way_back(app: App, job: Job, iteration: int) -> WayBack:
     Raises:
         NotAllowed: no whole checkpoint of that iteration is kept; those that are get named.
     """
-    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))
+    spec = app.store.spec(job.id)
     run_plan = app.store.run_plans.get(job.id, spec)
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
@@ -130,7 +129,7 @@ def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
     Raises:
         NotAllowed: there is none, or it was left behind, or damaged.
     """
-    job_dir = JobDir(Path(job.job_dir))
+    job_dir = job.dir
     there = storage.listed(job_dir.checkpoints)
     on_run_plan = [one for one in there if _is_on(run_plan, one)]
     found = next((one for one in there if one.iteration == iteration), None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.states import ENDED, Status
 from jobs.policies import oom
@@ -25,7 +26,6 @@ from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically, write_json
-from workers.files.job_dir import JobDir
 from workers.system import sensors
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
@@ -39,7 +38,6 @@ from orchestrator.worker.loss_guard import LossGuard
 from workers.checkpoints import pruning, storage
 from workers.events import log as event_log
 from workers.files.atomic import write_json
-from workers.files.job_dir import JobDir
 from workers.process import supervisor
 from workers.process.lock import sole
 from workers.process.supervisor import Child
@@ -67,7 +65,7 @@ class AttemptRunner:
         """Begin with a job this worker holds the lease of."""
         self.context, self.job = context, job
         self.store = context.app.store
-        self.job_dir = JobDir(Path(job.job_dir))
+        self.job_dir = job.dir
         asked = self.store.jobs.spec_json(job.id)
         self.spec, self.constraints = JobSpec.model_validate_json(asked), constraints_of(json.loads(asked))
         self.notifications = JobNotifications(context.app, job, self.spec)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jobs.loss.detector import Finding
 from jobs.model.configuration import fit_key
 from jobs.model.job import Attempt, Fit, Incident, Job
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
@@ -28,7 +28,6 @@ from orchestrator.submission.provenance import train_rows
 from orchestrator.worker import loss_guard as guard
 from orchestrator.worker.loss_guard import LossGuard
 from workers.checkpoints import storage
-from workers.files.job_dir import JobDir
 from workers.system import processes
 
 DAY_S = 24 * 3600.0
@@ -151,7 +150,7 @@ def _candidates(loss_guard: LossGuard) -> list[Candidate]:
 
 def _next_example(job: Job, run_plan: RunPlan) -> int:
     """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
-    checkpoint, _ = storage.newest_valid(JobDir(Path(job.job_dir)).checkpoints, run_plan)
+    checkpoint, _ = storage.newest_valid(job.dir.checkpoints, run_plan)
     return run_plan.example_of(checkpoint.iteration) if checkpoint is not None else 0
 
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 from jobs.model.errors import ConfigInvalid
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.spec import JobSpec, Keep
 from orchestrator.core.app import App
 from orchestrator.formatting.text import size
 from orchestrator.worker.log_rotation import cap_logs
-from workers.files.job_dir import JobDir
 from workers.system import disk
 from workers.system.disk import Space
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from jobs.model.configuration import fit_key
 from jobs.model.errors import LqError
@@ -29,7 +28,6 @@ from orchestrator.worker.disk_watch import floor_of
 from orchestrator.worker.log_rotation import START_LOG_BYTES
 from orchestrator.worker.recovery import take_over_orphan, wake_for_missed
 from workers.files.atomic import cap_log
-from workers.files.job_dir import JobDir
 from workers.system import disk
 
 log = logging.getLogger("lq.shift")
@@ -189,7 +187,7 @@ class Dispatcher:
             self._context.app.wakeup.wake(after_s=max(0.0, moment - now))
 
     def _tell_skipped(self, job: Job) -> Sequence[NewMessage]:
-        spec = JobSpec.model_validate_json(self._context.app.store.jobs.spec_json(job.id))
+        spec = self._context.app.store.spec(job.id)
         return JobNotifications(self._context.app, job, spec).skipped(job.detail or "")
 
     def _keep_waiting_for_space(self) -> None:
@@ -201,7 +199,7 @@ class Dispatcher:
             if not due or job.reason != Reason.DISK_FULL:
                 continue
             floor = floor_of(self._context.app) if floor is None else floor
-            space = disk.space_for(JobDir(Path(job.job_dir)), floor=floor)
+            space = disk.space_for(job.dir, floor=floor)
             if space is not None and not space.enough_to_begin:
                 store.jobs.postpone(job.id, now + DISK_LOOK_S)
                 self._context.app.wakeup.wake(after_s=DISK_LOOK_S)

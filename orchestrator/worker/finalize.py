@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.job import Job
@@ -17,7 +16,6 @@ from jobs.policies.after_attempt import DISK_LOOK_S
 from jobs.policies.decision import Decision
 from orchestrator.core.paths import Home
 from workers.checkpoints import adapters
-from workers.files.job_dir import JobDir
 from workers.system import disk
 
 REPORT_TIMEOUT_S = 300.0
@@ -36,7 +34,7 @@ def publish(
     Returns:
         The decision, changed where nothing could be published, and what the report must mention.
     """
-    folder = JobDir(Path(job.job_dir))
+    folder = job.dir
     try:
         published = adapters.publish(folder, spec, run_plan, job_id=job.id, until=decision.publish_until)
     except CheckpointInvalid as error:
@@ -65,7 +63,7 @@ def _not_yet(now: float) -> tuple[Decision, list[Note]]:
 
 def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
     """Have the report written by a process of its own, so that its memory is not the worker's."""
-    if not Path(job.job_dir).is_dir():
+    if not job.dir.path.is_dir():
         return []  # the user took it away, and the decision says so
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
     command += ["--as-status", decision.status.value]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 
 from jobs.model.errors import EventInvalid
+from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from orchestrator.core.app import App
 from workers.events import log as event_log
 from workers.files.atomic import cap_log
-from workers.files.job_dir import JobDir
 from workers.process.lock import holder
 
 TRAIN_LOG_BYTES = 4 << 20
@@ -40,7 +39,7 @@ def pack_ended(app: App) -> None:
     """
     for job in app.store.jobs.overview():
         if job.status in ENDED:
-            pack_log(JobDir(Path(job.job_dir)))
+            pack_log(job.dir)
 
 
 def open_log(job_dir: JobDir) -> None:

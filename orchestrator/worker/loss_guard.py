@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs.loss.detector import Alarm, Detector, Finding, Report, Validated
@@ -23,7 +22,6 @@ from jobs.policies.quarantine import Culprits, Quarantine, quarantine
 from jobs.policies.rollback import CALM_REPORTS, Candidate
 from orchestrator.store.store import Store
 from workers.checkpoints import storage
-from workers.files.job_dir import JobDir
 
 NOT_APPLIED = "not_applied"
 """The code under which the trainer tells of an iteration whose update was not applied."""
@@ -159,7 +157,7 @@ class LossGuard:
 
     def candidates(self) -> list[Candidate]:
         """Return the checkpoints that verify and lie on the run plan, each with what makes it healthy."""
-        folder = JobDir(Path(self._job.job_dir)).checkpoints
+        folder = self._job.dir.checkpoints
         losses = {one.iteration: one for one in self._validations}
         best = early_stop.best(self._validations)
         found = []

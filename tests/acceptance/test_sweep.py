@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from orchestrator.demo.tiny_model import build_data
 from tests.harness import Lq, Workshop, until
-from workers.files.job_dir import JobDir
 
 pytestmark = pytest.mark.timeout(700, func_only=True)
 

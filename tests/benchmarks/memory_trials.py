@@ -22,12 +22,12 @@ from mlx.utils import tree_map
 from configs.load import dump_job
 from jobs.model import run_plan
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.demo.tiny_model import build_model
 from tests.benchmarks.material import rows_of_lengths
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 ROWS = 24
 

@@ -20,7 +20,6 @@ from tests.chaos.schedule import Kind
 from tests.chaos.testbed import Testbed, hashes
 from tests.harness import lives, until
 from workers.checkpoints import storage
-from workers.files.job_dir import JobDir
 
 TORN = b'{"v":1,"seq":4711,"time":17'
 STILL_S = 2.0
@@ -62,7 +61,7 @@ class Adversary:
             impatient: whether somebody wakes the queue after a full disk.
         """
         self.testbed, self.job, self.chance, self.impatient = testbed, job, chance, impatient
-        self.folder = JobDir(Path(job.job_dir))
+        self.folder = job.dir
         self.marks = Marks()
 
     def act(self, kind: Kind) -> Did:

@@ -13,6 +13,7 @@ from pathlib import Path
 from jobs.model.errors import LqError
 from jobs.model.events import Event, Kind
 from jobs.model.job import Attempt, Job
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.states import Status
 from orchestrator.store.store import Store
@@ -22,7 +23,6 @@ from tests.chaos.schedule import Act, Plan
 from tests.chaos.testbed import INTERVAL, Testbed, Undisturbed, hashes
 from tests.harness import until
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 PATIENCE_S = 240.0
 """A job that has not ended by then is lost. The longest waits of lq's own are a minute each."""
@@ -131,12 +131,12 @@ def _checked(
     paused: str | None,
 ) -> Round:
     store = testbed.store
-    job, attempts, events = store.jobs.get(job.id), store.attempts.of(job.id), _events(JobDir(Path(job.job_dir)))
+    job, attempts, events = store.jobs.get(job.id), store.attempts.of(job.id), _events(job.dir)
     repeated = _repeated(attempts, events)
     wrong = {
         "lost": _lost(job),
         "doubled": _doubled(testbed, job, attempts),
-        "hash": _differs(JobDir(Path(job.job_dir)), undisturbed),
+        "hash": _differs(job.dir, undisturbed),
         "twice alive": "; ".join(testbed.lookout.twice[:3]),
         "orphan": _orphan(testbed, job),
         "repeated": _too_many(repeated, marks),
@@ -146,7 +146,7 @@ def _checked(
     testbed.lookout.twice.clear()
     wrong = {name: text for name, text in wrong.items() if text}
     if not wrong:  # the disk is small
-        shutil.rmtree(JobDir(Path(job.job_dir)).checkpoints)
+        shutil.rmtree(job.dir.checkpoints)
     recoveries = _recoveries(store, attempts, events, marks) if not wrong else []
     return Round(
         plan=plan,

@@ -20,6 +20,7 @@ from typing import Any
 
 from jobs.model.errors import LqError
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from orchestrator.core.paths import Home
 from orchestrator.store.store import Store
@@ -27,7 +28,6 @@ from orchestrator.worker import control
 from tests.chaos.lookout import DeadlineWatch
 from tests.chaos.places import Place
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Workshop, until
-from workers.files.job_dir import JobDir
 from workers.process.lock import named_in
 from workers.system.processes import is_alive
 

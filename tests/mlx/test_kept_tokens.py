@@ -13,6 +13,7 @@ from mlx_lm.tokenizer_utils import load
 from mlx_lm.tuner.datasets import load_dataset
 
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from tests.mlx import rows
@@ -21,7 +22,6 @@ from tests.mlx.training import Training
 from workers.checkpoints.mlx_config import mlx_config
 from workers.data.token_cache import _packed, _unpacked
 from workers.data.tokenizing import Encoder, all_rows
-from workers.files.job_dir import JobDir
 
 
 def keeping(training: Training, cache: Path) -> Training:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from configs.load import dump_job, load_frozen
 from jobs.model import run_plan
 from jobs.model.events import Event, Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies.exits import DONE
@@ -23,7 +24,6 @@ from tests.harness import until
 from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 FIRST_EVER_S = 400.0
 """MLX compiles its CPU kernels with g++ on the first run of a fresh machine."""

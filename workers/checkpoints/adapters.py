@@ -14,6 +14,7 @@ from typing import Any
 
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.events import finite
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from workers.checkpoints import storage
@@ -21,7 +22,6 @@ from workers.checkpoints.mlx_config import mlx_config
 from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL, copy_to, sha256_of
 from workers.checkpoints.storage import Checkpoint
 from workers.files.atomic import fsync_file, write_json
-from workers.files.job_dir import JobDir
 
 VERSION = 1
 

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies.retention import CheckpointFact, Fate, plan
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import place
 from workers.checkpoints.storage import Checkpoint
-from workers.files.job_dir import JobDir
 
 _NUMBERED = re.compile(r"(\d{7,})_adapters\.safetensors")
 

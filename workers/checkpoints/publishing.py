@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jobs.model.job_dir import JobDir
 from workers.files.atomic import fsync_file
-from workers.files.job_dir import JobDir
 
 BEST, FINAL, CONFIG, ABOUT = "adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json"
 NAMES = (FINAL, BEST, CONFIG, ABOUT)

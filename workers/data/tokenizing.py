@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jobs.model.job_dir import JobDir
 from jobs.model.spec import JobSpec
 from workers.checkpoints.publishing import sha256_of
 from workers.data.batches import Rows, Tokens
 from workers.data.token_cache import Key, TokenCache, folder_sha256, key_of
-from workers.files.job_dir import JobDir
 
 SETS = ("train", "valid", "test")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from workers.events.log import EventLog
 from workers.events.reporter import Reporter
-from workers.files.job_dir import JobDir
 from workers.process.stop_requests import Requests
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Quality, Reason
 from workers.events.log import EventLog
 from workers.events.reporter import Reporter
-from workers.files.job_dir import JobDir
 from workers.mlx.child import ChildProcess
 from workers.mlx.context import Position, RunContext
 from workers.process.stop_requests import Requests

@@ -13,9 +13,9 @@ from pathlib import Path
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, LqError
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from workers.data.loss_measurement import LossMeasurement
-from workers.files.job_dir import JobDir
 from workers.system.processes import be_first_to_go
 
 

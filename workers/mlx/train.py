@@ -11,6 +11,7 @@ from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Quality, Reason
 from jobs.model.spec import JobSpec
 from jobs.policies.exits import RESUMABLE
@@ -18,7 +19,6 @@ from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
 from workers.events.log import EventLog
 from workers.events.reporter import Reporter
-from workers.files.job_dir import JobDir
 from workers.mlx.child import ChildProcess
 from workers.mlx.context import Position, RunContext
 from workers.process.lock import Held, LockFile

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.model.job import ProcessIdentity
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import ExitReport
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 from workers.process.lock import holder, named_in
 from workers.system import processes
 from workers.system.sensors import boot_id

@@ -7,8 +7,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from jobs.model.job_dir import JobDir
 from workers.checkpoints import storage
-from workers.files.job_dir import JobDir
 
 CHECKPOINTS_AHEAD = 3
 LEAST_BYTES = 64 << 20

@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -169,7 +168,7 @@ def _tell(one: Tidying, *, dry_run: bool, brief: bool) -> None:
         return
     click.echo(f"job {one.job.id} {one.job.name}: {_summary(one, dry_run)}")
     goes = "goes" if dry_run else "gone"
-    folder = Path(one.job.job_dir)
+    folder = one.job.dir.path
     width = max(len(str(entry.path.relative_to(folder))) for entry in one.entries)
     for entry in one.entries:
         word = "stays" if entry.kept else goes

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from jobs.model.job_dir import JobDir
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import TIME_FORMATS, JobRef, Since
 from orchestrator.cli.views.job_log import LogFilter, as_it_stands, as_told, batches, print_all
 from workers.files.atomic import older_log
-from workers.files.job_dir import JobDir
 
 
 @click.command()
@@ -42,7 +40,7 @@ def logs(
         if job.cleaned_at is not None:
             output.note(f"job {job.id} was cleaned, and its log is gone; see: lq show {job.id}")
         if own_output:
-            _echo_output(JobDir(Path(job.job_dir)), tail)
+            _echo_output(job.dir, tail)
             return
         told = as_told(app, job.id, wanted) if not raw and not as_json else as_it_stands(wanted, raw=raw)
         print_all(batches(app, job.id, follow=follow), told, tail)

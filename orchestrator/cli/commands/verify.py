@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -54,7 +53,7 @@ def _tell(job: Job, findings: Sequence[Finding], *, brief: bool) -> None:
 
 
 def _name(job: Job, one: Finding) -> str:
-    folder = Path(job.job_dir)
+    folder = job.dir.path
     return str(one.path.relative_to(folder)) if one.path.is_relative_to(folder) else str(one.path)
 
 

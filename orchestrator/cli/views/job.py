@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import click
 
@@ -25,7 +24,6 @@ from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.report.incidents import Told, differences, end, told
 from orchestrator.report.stored_verdict import ruling_of
-from workers.files.job_dir import JobDir
 
 COLUMNS = 80
 TAIL_LINES = 15
@@ -52,7 +50,7 @@ def print_job(app: App, job: Job, *, whole_output: bool) -> None:
     _figures(app, job)
     _times(job)
     _pair("folder", job.job_dir)
-    report = JobDir(Path(job.job_dir)).report / "report.md"
+    report = job.dir.report / "report.md"
     if report.exists():
         _pair("report", str(report))
     if job.cleaned_at is not None:
@@ -229,9 +227,8 @@ def _run_plan(app: App, job: Job) -> None:
     stages = app.store.run_plans.stages(job.id)
     if not stages:
         return
-    from jobs.model.spec import JobSpec
 
-    spec = JobSpec.model_validate_json(app.store.jobs.spec_json(job.id))
+    spec = app.store.spec(job.id)
     run_plan = RunPlan.requested(spec)
     _head("run plan: requested -> run, from iteration")
     for stage in stages:

@@ -21,7 +21,6 @@ from orchestrator.cli.views.terminal import Paper
 from orchestrator.core.app import App
 from orchestrator.formatting.events import incident_line, line, style_of, style_of_incident
 from workers.events import log as event_log
-from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
     from orchestrator.core.file_watch import FileWatch
@@ -171,12 +170,12 @@ def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
         job_id: the job.
         follow: go on until it has ended and everything is read.
     """
-    path, offset = JobDir(Path(app.store.jobs.get(job_id).job_dir)).events, 0
+    path, offset = app.store.jobs.get(job_id).dir.events, 0
     with _bell_of(path) if follow else nullcontext() as bell:
         while True:
             job = app.store.jobs.get(job_id)  # before the look: what it said last is read
             alive = job.status in LIVE
-            found, offset = event_log.lines(JobDir(Path(job.job_dir)).events, offset)  # an edit gives it another one
+            found, offset = event_log.lines(job.dir.events, offset)  # an edit gives it another one
             if found:
                 yield [_line(one) for one in found]
                 continue

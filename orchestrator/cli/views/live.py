@@ -18,7 +18,6 @@ from orchestrator.cli.output import Voice
 from orchestrator.cli.views.job_log import EVERYTHING, JobLog, as_it_stands, as_told, batches, print_all
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
-from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -100,10 +99,9 @@ def _line(question: str) -> str:
 
 
 def _told_end(app: App, job_id: int) -> int:
-    from pathlib import Path
 
     job = app.store.jobs.get(job_id)
-    report = JobDir(Path(job.job_dir)).report / "report.md"
+    report = job.dir.report / "report.md"
     click.echo(f"job {job.id} {job.status}: {job.detail}")
     if report.exists():
         click.echo(f"report: {report}")

@@ -13,7 +13,6 @@ from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import adapters, storage
 from workers.checkpoints.state import CheckpointState
 from workers.checkpoints.storage import Checkpoint
-from workers.files.job_dir import JobDir
 
 WEIGHTS, MOMENTS = 3000, 6000
 """Bytes of the tensors in a checkpoint's two large files."""
@@ -35,13 +34,13 @@ def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
         (where / storage.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
         return state_at(iteration, examples=iteration * BATCH, loss=loss)
 
-    return storage.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
+    return storage.write(job.dir.checkpoints, iteration, fill)[0]
 
 
 def publish(app: App, job: Job) -> None:
     """Lay the finished adapter out."""
     spec, run_plan = asked_for(app, job.id)
-    adapters.publish(JobDir(Path(job.job_dir)), spec, run_plan, job_id=job.id)
+    adapters.publish(job.dir, spec, run_plan, job_id=job.id)
 
 
 def damage(path: Path) -> None:

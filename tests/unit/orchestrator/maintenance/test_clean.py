@@ -21,7 +21,6 @@ from tests.harness import BESIDE_PYTHON, InProcess
 from tests.unit.orchestrator.cli_homes import Home, contents
 from tests.unit.orchestrator.job_files import app_of, disk_used, publish, save
 from workers.checkpoints.publishing import BEST
-from workers.files.job_dir import JobDir
 from workers.process.lock import LockFile
 
 STAYS = {"config.yaml", "report"}
@@ -76,10 +75,10 @@ def test_without_names_only_what_is_old_enough_goes(home: Home) -> None:
 
 def test_adapters_can_be_kept_and_go_later(home: Home) -> None:
     job, lq = finished(home), InProcess(home.path)
-    adapters = contents(JobDir(Path(job.job_dir)).adapters)
+    adapters = contents(job.dir.adapters)
     lq("clean", job.id, "--keep-adapters")
     assert present(job) == STAYS | {"adapters"}
-    assert contents(JobDir(Path(job.job_dir)).adapters) == adapters
+    assert contents(job.dir.adapters) == adapters
     lq("clean", job.id)
     assert present(job) == STAYS
 
@@ -107,7 +106,7 @@ def test_a_live_job_is_not_touched(home: Home) -> None:
 
 def test_a_folder_in_which_a_trainer_works_is_passed_over(home: Home) -> None:
     job, lq = finished(home, days_ago=99), InProcess(home.path)
-    lock = LockFile.take(JobDir(Path(job.job_dir)).lock)
+    lock = LockFile.take(job.dir.lock)
     try:
         assert "a trainer still works" in lq("clean").err
         assert "a trainer still works" in lq("clean", job.id, expect=5).err
@@ -191,6 +190,6 @@ def test_an_adapter_that_was_published_is_not_the_only_one(home: Home, tmp_path:
 def test_one_that_was_killed_in_the_midst_is_finished_by_the_next(home: Home) -> None:
     job = finished(home)
     home.store.jobs.mark_cleaned(job.id, time.time())
-    shutil.rmtree(JobDir(Path(job.job_dir)).checkpoints)
+    shutil.rmtree(job.dir.checkpoints)
     InProcess(home.path)("clean", job.id)
     assert present(job) == STAYS

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.model.errors import LqError
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.core.app import App
@@ -19,7 +20,6 @@ from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.job_files import damage, disk_used, publish, save
 from workers.checkpoints import storage
 from workers.checkpoints.storage import ADAPTERS
-from workers.files.job_dir import JobDir
 from workers.process.lock import sole
 
 
@@ -33,7 +33,7 @@ def job(home: Home) -> Job:
 
 
 def folder(job: Job) -> JobDir:
-    return JobDir(Path(job.job_dir))
+    return job.dir
 
 
 def standing(job: Job) -> list[int]:

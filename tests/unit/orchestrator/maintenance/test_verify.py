@@ -11,8 +11,8 @@ import pytest
 
 from jobs.model import run_plan as run_plans
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
-from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from orchestrator.maintenance.verify import verified
 from orchestrator.worker.ingest import ingest
@@ -24,7 +24,6 @@ from workers.checkpoints.storage import ADAPTERS
 from workers.events import log as event_log
 from workers.events.log import EventLog
 from workers.files.atomic import write_json
-from workers.files.job_dir import JobDir
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
     """Give a home with one job that has succeeded, with all its files."""
     made = Home(tmp_path / "home")
     job = made.running(adapter_path=str(tmp_path / "published"))
-    spec = JobSpec.model_validate_json(made.store.jobs.spec_json(job.id))
-    folder = JobDir(Path(job.job_dir))
+    spec = made.store.spec(job.id)
+    folder = job.dir
     write_json(folder.provenance, {"version": 1})
     write_json(folder.run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
     for iteration, loss in ((50, 3.0), (100, 1.0), (950, 2.0), (1000, 2.0)):
@@ -57,7 +56,7 @@ def wrong(home: Home) -> dict[str, str]:
 
 
 def folder(home: Home) -> JobDir:
-    return JobDir(Path(home.store.jobs.get(1).job_dir))
+    return home.store.jobs.get(1).dir
 
 
 def test_a_job_whose_files_are_as_they_should_be_passes(home: Home) -> None:

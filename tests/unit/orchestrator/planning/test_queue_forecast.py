@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def learn(home: Home, job: Job) -> None:
     """Let a run of the job's configuration have shown how fast it is."""
-    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    spec = home.store.spec(job.id)
     key = fit_key(spec, RunPlan.requested(spec).stages[0])
     fit = Fit(fits=True, peak_bytes=1, job_id=job.id, it_s=IT_S, start_s=START_S, validation_s=VALIDATION_S)
     home.store.fits.record(key, fit, time.time())

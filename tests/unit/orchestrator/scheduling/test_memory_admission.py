@@ -11,7 +11,6 @@ import pytest
 from jobs.model.configuration import fit_key
 from jobs.model.job import Fit, Job
 from jobs.model.run_plan import RunPlan
-from jobs.model.spec import JobSpec
 from orchestrator.scheduling.memory_admission import MemoryAdmission
 from tests.unit.orchestrator.cli_homes import WORKER, Home
 
@@ -27,7 +26,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def took(home: Home, job: Job, peak: int | None) -> None:
     """Let a run of the same configuration have taken so much."""
-    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    spec = home.store.spec(job.id)
     key = fit_key(spec, RunPlan.requested(spec).stages[0])
     home.store.fits.record(key, Fit(fits=True, peak_bytes=peak, job_id=job.id), time.time())
 

@@ -73,7 +73,7 @@ def here(
 
 def asks_for(home: Home, job_id: int) -> JobSpec:
     """Return what a job asks for, once it is the same in the store and in its folder."""
-    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job_id))
+    spec = home.store.spec(job_id)
     assert load_frozen(Path(home.store.jobs.get(job_id).job_dir) / "config.yaml") == spec
     return spec
 

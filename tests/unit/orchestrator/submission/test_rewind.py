@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from jobs.model.job import Job
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
-from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from orchestrator.core.app import App
@@ -19,7 +16,6 @@ from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 from tests.unit.orchestrator.job_files import BATCH, damage, save
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import place
-from workers.files.job_dir import JobDir
 
 SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
 
@@ -35,13 +31,13 @@ def failed(home: Home) -> Job:
 
 def stages(home: Home, job_id: int) -> list[Stage]:
     """Return the run plan."""
-    return list(home.store.run_plans.get(job_id, JobSpec.model_validate_json(home.store.jobs.spec_json(job_id))).stages)
+    return list(home.store.run_plans.get(job_id, home.store.spec(job_id)).stages)
 
 
 def usable(home: Home, job: Job) -> list[int]:
     """Return the iterations of the checkpoints that a trainer could go on from."""
-    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
-    found = storage.valid(JobDir(Path(job.job_dir)).checkpoints, home.store.run_plans.get(job.id, spec))
+    spec = home.store.spec(job.id)
+    found = storage.valid(job.dir.checkpoints, home.store.run_plans.get(job.id, spec))
     return [one.iteration for one in found]
 
 
@@ -83,7 +79,7 @@ def test_rows_that_were_left_out_for_good_stay_out(home: Home, app: App, failed:
 
 
 def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: InProcess, failed: Job) -> None:
-    folder = JobDir(Path(failed.job_dir))
+    folder = failed.dir
     folder.adapters.mkdir()
     place(
         folder.checkpoints / "step-0000100" / "adapters.safetensors",

@@ -42,7 +42,7 @@ def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[
     attempt = home.store.attempts.of(job.id)[-1]
     ending = Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
     home.store.attempts.end(attempt.id, ending=ending, exit_code=1, signal=None, now=time.time())
-    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    spec = home.store.spec(job.id)
     return home.store.jobs.get(job.id), home.store.attempts.of(job.id)[-1], spec
 
 

@@ -11,6 +11,7 @@ import pytest
 from configs.settings import DiskSettings
 from jobs.model.events import Kind
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
@@ -22,7 +23,6 @@ from tests.unit.orchestrator.job_files import damage
 from workers.events import log as event_log
 from workers.events.log import EventLog
 from workers.files.atomic import older_log
-from workers.files.job_dir import JobDir
 from workers.process.lock import LockFile
 
 SPEC = JobSpec(lq={"keep": {"last": 5, "best": 3, "milestones": "20%"}})
@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def folder(job: Job) -> JobDir:
-    return JobDir(Path(job.job_dir))
+    return job.dir
 
 
 def told(job_dir: JobDir) -> None:

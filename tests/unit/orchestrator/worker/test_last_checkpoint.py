@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
@@ -13,7 +14,6 @@ from orchestrator.worker.decide import proven
 from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage
 from workers.checkpoints.state import CheckpointState
-from workers.files.job_dir import JobDir
 
 RUN_PLAN = RunPlan.requested(JobSpec(batch_size=1))
 DONE = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration")

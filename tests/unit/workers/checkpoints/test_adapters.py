@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.model.errors import CheckpointInvalid
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from tests.unit.workers.tensor_files import held_in, holding, state_at
@@ -17,7 +18,6 @@ from workers.checkpoints import storage
 from workers.checkpoints.adapters import Published, publish
 from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL
 from workers.checkpoints.state import CheckpointState
-from workers.files.job_dir import JobDir
 
 
 @pytest.fixture

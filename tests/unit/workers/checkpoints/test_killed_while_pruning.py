@@ -18,7 +18,7 @@ from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec, Keep, LqSpec
 from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage as checkpoints
-from workers.files.job_dir import JobDir
+from jobs.model.job_dir import JobDir
 from workers.checkpoints.pruning import kept_adapters, prune
 
 SPEC = JobSpec(iters=100, lq=LqSpec(keep=Keep(last=2, best=1, milestones="20%")))

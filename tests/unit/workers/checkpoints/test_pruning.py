@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec, Keep, LqSpec
 from tests.unit.workers.tensor_files import state_at
 from workers.checkpoints import storage
 from workers.checkpoints.pruning import kept_adapters, prune
 from workers.checkpoints.state import CheckpointState
-from workers.files.job_dir import JobDir
 
 SPEC = JobSpec(iters=100, lq=LqSpec(keep=Keep(last=2, best=1, milestones="50%")))
 RUN_PLAN = RunPlan.requested(SPEC)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from jobs.model.job_dir import JobDir
 from workers.checkpoints import publishing
 from workers.checkpoints.publishing import ABOUT, AGREED, BEST, CONFIG, FINAL, NAMES, copy_to, sha256_of
 from workers.files.atomic import write_json
-from workers.files.job_dir import JobDir
 
 
 class Published:

@@ -17,12 +17,12 @@ from configs.load import dump_job
 from jobs.model import run_plan
 from jobs.model.events import Kind
 from jobs.model.job import ProcessIdentity
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.policies.exits import classify
 from tests.harness import until
 from workers.events.log import EventLog, read
-from workers.files.job_dir import JobDir
 from workers.process import supervisor
 from workers.process.lock import LockFile, holder
 from workers.process.supervisor import Child, adopt, departed, log_tail, spawn

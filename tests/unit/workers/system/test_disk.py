@@ -6,10 +6,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from jobs.model.job_dir import JobDir
 from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage
 from workers.checkpoints.state import CheckpointState
-from workers.files.job_dir import JobDir
 from workers.system import disk
 
 
