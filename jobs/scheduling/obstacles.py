@@ -14,7 +14,7 @@ from enum import StrEnum
 from jobs.model import time_windows
 from jobs.model.job import Dependency
 from jobs.model.states import ENDED, Status
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 from jobs.scheduling.constraints import Constraints
 
 THERMAL = ("nominal", "fair", "serious", "critical")
@@ -165,5 +165,5 @@ def _span(seconds: float) -> str:
     return f"{minutes // 60} h{rest}"
 
 
-def _hours(window: Span) -> str:
+def _hours(window: TimeWindow) -> str:
     return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))
