@@ -48,11 +48,6 @@ def show(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-def listed(words: Sequence[str]) -> str:
-    """Return `a, b or c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
 def invalid(source: Path, line: Line | None, text: str) -> ConfigInvalid:
     """Return the error for one mistake, ready to raise."""
     return ConfigInvalid(told(source, line, text))

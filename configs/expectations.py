@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 
-from configs.errors import Where, listed
+from configs.errors import Where
 from jobs.model.spec import parse_duration, parse_size
+from jobs.model.text import listed
 
 _SPELLED: dict[Any, str] = {
     parse_duration: "a duration like 90s, 10min or 1h",
@@ -94,12 +95,12 @@ def _words(annotation: Any, limits: Sequence[Any]) -> str:
 def _kind(plain: Any) -> str:
     origin = get_origin(plain)
     if origin is Literal:
-        return listed([str(choice) for choice in get_args(plain)])
+        return listed(get_args(plain), "or")
     if origin is tuple:
         inner = item_type(plain)
         return f"a list of {'mappings' if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))}"
     if origin in (Union, types.UnionType):
-        return listed([_kind(member) for member in get_args(plain) if member is not types.NoneType])
+        return listed((_kind(member) for member in get_args(plain) if member is not types.NoneType), "or")
     return _SINGLE.get(origin or plain, "a mapping")
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from configs.errors import Where, dotted, invalid, listed, show
+from configs.errors import Where, dotted, invalid, show
 from configs.labels import Choice, labels_of
 from configs.overrides import IN_MATRIX, Setting, where_of
 from configs.suggestions import unknown_key
@@ -21,6 +21,7 @@ from configs.validation import levels
 from configs.yaml_text import Document
 from jobs.model.errors import ConfigInvalid
 from jobs.model.spec import JobSpec
+from jobs.model.text import listed
 
 MOST = 1000
 """Combinations of one file."""
@@ -205,7 +206,7 @@ class _Matrix:
     def _require_value(self, at: Where, key: str, value: Any, axes: Sequence[Axis], places: Mapping[str, int]) -> None:
         if key not in places:
             near = difflib.get_close_matches(key, places, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(list(places))}"
+            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(places, 'or')}"
             raise self._wrong(at, f"is no key of the matrix; {hint}")
         values = [one.given for one in axes[places[key]].values]
         if not any(_same(value, one) for one in values):

@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from configs.errors import Fault, Where, dotted, listed, show
+from configs.errors import Fault, Where, dotted, show
 from configs.suggestions import unknown_key
 from configs.yaml_text import Document
 from jobs.model.spec import JobSpec
+from jobs.model.text import listed
 
 _ADAM = {"betas": "pair", "eps": "number", "bias_correction": "flag"}
 
@@ -128,7 +129,7 @@ def _schedule(spec: JobSpec) -> list[tuple[Where, str]]:
         return []
     if schedule.name not in SCHEDULES:
         name: Where = ("lr_schedule", "name")
-        return [(name, f"{dotted(name)}: must be {listed(list(SCHEDULES))}, not {schedule.name!r}")]
+        return [(name, f"{dotted(name)}: must be {listed(SCHEDULES, 'or')}, not {schedule.name!r}")]
     named = SCHEDULES[schedule.name]
     where: Where = ("lr_schedule", "arguments")
     required = sum(not argument.startswith("[") for argument in named)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
+from jobs.model.text import counted, percent
+
 FEWEST_ROWS = 50
 FEWEST_VALIDATIONS = 5
 MOST_ALSO_TRAINED = 0.01
@@ -138,13 +140,13 @@ def _missing(found: Evidence) -> list[str]:
         return ["No validation was measured"]
     said = []
     if final.rows < FEWEST_ROWS:
-        said.append(f"The validation set has {_count(final.rows, 'row')}, fewer than {FEWEST_ROWS}")
+        said.append(f"The validation set has {counted(final.rows, 'row')}, fewer than {FEWEST_ROWS}")
     if len(found.points) < FEWEST_VALIDATIONS:
-        said.append(f"{_count(len(found.points), 'validation')}, fewer than {FEWEST_VALIDATIONS}")
+        said.append(f"{counted(len(found.points), 'validation')}, fewer than {FEWEST_VALIDATIONS}")
     if found.also_trained is not None and found.also_trained > MOST_ALSO_TRAINED * final.rows:
         share = found.also_trained / final.rows
         said.append(
-            f"{found.also_trained:,} of {final.rows:,} validation rows ({_percent(share)}) were trained on as well"
+            f"{found.also_trained:,} of {final.rows:,} validation rows ({percent(share)}) were trained on as well"
         )
     return said
 
@@ -166,7 +168,7 @@ def _measured(found: Evidence) -> tuple[Code, str]:
     fell = found.last_stretch
     if best is final and fell is not None and fell.high < 0:
         text = (
-            f"The last validation is the best, and over the last {_percent(1 - LAST_STRETCH)} of the run "
+            f"The last validation is the best, and over the last {percent(1 - LAST_STRETCH)} of the run "
             f"it still changed by {interval(fell)}."
         )
         return Code.UNDERTRAINED, text
@@ -178,7 +180,7 @@ def _measured(found: Evidence) -> tuple[Code, str]:
 
 
 def _wasted(found: Evidence, good: Point, best: Point) -> str:
-    share = f"{_percent(1 - good.iteration / found.iterations)} of the iterations came after it"
+    share = f"{percent(1 - good.iteration / found.iterations)} of the iterations came after it"
     if good is best:
         return f"The best validation is that of iteration {best.iteration:,} ({best.loss:.4f}); {share}."
     name = "The model before training" if good.iteration == 0 else f"The checkpoint of iteration {good.iteration:,}"
@@ -276,11 +278,3 @@ def _for_evidence(found: Evidence, plan: Plan) -> str:
 def _whole_evals(iteration: int, every: int) -> int:
     """Round up to a multiple of the iterations between two validations."""
     return max(1, math.ceil(iteration / every)) * every
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

@@ -6,7 +6,6 @@ What the machine does not tell (None) never keeps a job from training: it would 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from datetime import tzinfo
 from enum import StrEnum
@@ -14,6 +13,7 @@ from enum import StrEnum
 from jobs.model import time_windows
 from jobs.model.job import Dependency
 from jobs.model.states import ENDED, Status
+from jobs.model.text import duration
 from jobs.model.time_windows import Span
 from jobs.scheduling.constraints import Constraints
 
@@ -116,7 +116,7 @@ def _heat(constraints: Constraints, reading: Reading) -> Obstacle | None:
 def _use(constraints: Constraints, reading: Reading) -> Obstacle | None:
     if constraints.idle_s is None or reading.idle_s is None or reading.idle_s >= constraints.idle_s:
         return None
-    text = f"somebody uses the machine, and it goes on {_span(constraints.idle_s)} after the last touch"
+    text = f"somebody uses the machine, and it goes on {duration(constraints.idle_s)} after the last touch"
     return Obstacle(why=Why.IN_USE, text=text, rest_s=constraints.idle_s - reading.idle_s)
 
 
@@ -152,17 +152,6 @@ def of_predecessors(dependencies: Sequence[Dependency]) -> Obstacle | None:
 def is_hopeless(dependency: Dependency) -> bool:
     """Say whether a job can never start, because one that must succeed first has ended otherwise."""
     return not dependency.any_end and dependency.status in ENDED and dependency.status is not Status.SUCCEEDED
-
-
-def _span(seconds: float) -> str:
-    """Return a length of time in one or two words: `45 s`, `10 min`, `1 h 30 min`."""
-    if seconds < 60:
-        return f"{math.ceil(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    rest = f" {minutes % 60} min" if minutes % 60 else ""
-    return f"{minutes // 60} h{rest}"
 
 
 def _hours(window: Span) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from jobs.model.job import Job
 from jobs.model.states import ENDED
 from orchestrator.cli.param_types import ONE_JOB, JobRef
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 if TYPE_CHECKING:
@@ -98,14 +99,14 @@ def one_job(app: App, asked: int | JobRef) -> Job:
     live = [job for job in found if job.status not in ENDED]
     (chosen,) = found if len(found) == 1 else live if len(live) == 1 else (None,)
     if chosen is None:
-        raise InvalidInput(f"jobs {compact.listed(job.id for job in found)} are called '{name}'; say which by its id")
+        raise InvalidInput(f"jobs {fmt.listed(job.id for job in found)} are called '{name}'; say which by its id")
     return chosen
 
 
 def _nobody(app: App, name: str) -> str:
     """Say that no job has this name, and what may have been meant."""
     if name in app.store.groups.names():
-        return f"no job is called '{name}', a group is; its jobs are named with: --group {compact.quoted(name)}"
+        return f"no job is called '{name}', a group is; its jobs are named with: --group {shlex.quote(name)}"
     near = difflib.get_close_matches(name, app.store.jobs.names(), n=1, cutoff=0.5)
     return f"no job is called '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
 

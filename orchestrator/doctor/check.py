@@ -37,8 +37,3 @@ def warn(name: str, says: str, advice: str) -> Check:
 def fail(name: str, says: str, advice: str) -> Check:
     """Return a check that found a problem with which no job can train."""
     return Check(name=name, state=CheckState.FAIL, says=says, advice=advice)
-
-
-def gb(count: float) -> str:
-    """Return a number of bytes in GB (10^9 bytes)."""
-    return f"{count / 1e9:.1f} GB" if count < 99.5e9 else f"{count / 1e9:.0f} GB"

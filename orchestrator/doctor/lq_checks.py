@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobs.model.errors import ConfigInvalid, HomeUnusable, StoreUnusable
-from orchestrator.doctor.check import Check, fail, gb, ok, warn
+from orchestrator.doctor.check import Check, fail, ok, warn
 from orchestrator.doctor.readings import Readings
+from orchestrator.formatting.text import size
 
 _SMALL_CACHE = 10e9
 
@@ -90,7 +91,7 @@ def hub(readings: Readings) -> Check:
     if readings.hub_offline:
         return warn(name, "HF_HUB_OFFLINE is set: only cached models load", "unset it to download other models")
     if free < _SMALL_CACHE:
-        says = f"{gb(free)} free on the disk of its cache; a 7B model in 4 bits takes 4.3 GB"
+        says = f"{size(free)} free on the disk of its cache; a 7B model in 4 bits takes 4.3 GB"
         return warn(name, says, "set HF_HOME to a larger disk, or delete models: hf cache")
     token = "token set" if readings.hub_token else "no token: gated models (Llama, Gemma) need hf auth login"
     return ok(name, f"cache {cache}; {token}")

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from orchestrator.doctor.check import Check, fail, gb, ok, warn
+from orchestrator.doctor.check import Check, fail, ok, warn
 from orchestrator.doctor.readings import Readings
+from orchestrator.formatting.text import size
 from workers.system.awake import TOOL
 
 OLDEST_PYTHON = (3, 11)
@@ -66,10 +67,10 @@ def compiler(readings: Readings) -> Check:
 def memory(readings: Readings) -> Check:
     """Check how much memory a run may use."""
     name, (share, limit) = "memory", readings.memory_limit
-    sources = ", ".join(f"{source} {gb(size)}" for source, size in readings.memory_limits.items())
-    says = f"a run may use {gb(limit)}, {share} of {gb(readings.recommended_memory)} ({sources})"
+    sources = ", ".join(f"{source} {size(limit_bytes)}" for source, limit_bytes in readings.memory_limits.items())
+    says = f"a run may use {size(limit)}, {share} of {size(readings.recommended_memory)} ({sources})"
     if not share.endswith("%"):
-        says = f"a run may use {gb(limit)}; the device recommends {gb(readings.recommended_memory)} ({sources})"
+        says = f"a run may use {size(limit)}; the device recommends {size(readings.recommended_memory)} ({sources})"
     if limit < GIB:
         return fail(name, says, "raise memory.limit: this is too little for a useful model")
     if "RLIMIT_AS" in readings.memory_limits:
@@ -77,7 +78,7 @@ def memory(readings: Readings) -> Check:
     if limit < 3 * GIB:
         return warn(name, says, "train models of up to 0.6B: lq config init quick")
     if readings.free_memory < limit / 2:
-        return warn(name, f"{says}; {gb(readings.free_memory)} free now", "close other programs before a long run")
+        return warn(name, f"{says}; {size(readings.free_memory)} free now", "close other programs before a long run")
     return ok(name, says)
 
 
@@ -87,14 +88,14 @@ def swap(readings: Readings) -> Check:
     if used is None:
         return ok(name, "unknown on this machine")
     if used > 4 * GIB:
-        return warn(name, f"{gb(used)} in use", "close large programs or restart: a run that swaps is slow")
-    return ok(name, f"{gb(used)} in use")
+        return warn(name, f"{size(used)} in use", "close large programs or restart: a run that swaps is slow")
+    return ok(name, f"{size(used)} in use")
 
 
 def disk(readings: Readings) -> Check:
     """Check the free space on the disk of the home."""
     name, (free, floor, folder) = "disk", readings.disk
-    says = f"{gb(free)} free, {gb(floor)} must stay free"
+    says = f"{size(free)} free, {size(floor)} must stay free"
     if free < floor:
         return fail(name, f"{says} ({folder})", "free space (lq prune --all, lq clean), or lower disk.floor")
     if free < floor + 10 * GIB:

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.model.events import Event, Kind, number
 from jobs.model.job import Incident
 from jobs.model.outcomes import Outcome, Reason
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 
 def line(event: Event) -> str | None:
@@ -16,7 +16,7 @@ def line(event: Event) -> str | None:
     words = _WORDS[event.kind](event.data)
     if words is None:
         return None
-    return f"{compact.clock(event.time)}  {event.attempt}  {compact.clean(words)}"  # a model's answer may hold anything
+    return f"{fmt.clock(event.time)}  {event.attempt}  {fmt.printable(words)}"  # a model's answer may hold anything
 
 
 def style_of(event: Event) -> str:
@@ -32,7 +32,7 @@ def style_of(event: Event) -> str:
 def incident_line(incident: Incident) -> str:
     """Return what lq itself saw or decided, in the form of an event's line."""
     text = f"{incident.code.replace('_', ' ')}: {incident.text}"
-    return f"{compact.clock(incident.time)}  {incident.attempt or '-'}  lq        {compact.clean(text)}"
+    return f"{fmt.clock(incident.time)}  {incident.attempt or '-'}  lq        {fmt.printable(text)}"
 
 
 def style_of_incident(incident: Incident) -> str:
@@ -64,8 +64,8 @@ def _progress(data: Mapping[str, Any]) -> str | None:
     memory = (data.get("memory") or {}).get("peak")
     peak = f", peak {memory / 1e9:.2f} GB" if memory is not None else ""
     return (
-        f"train     {data['iteration']:>7,}  loss {compact.loss(mean)}  lr {data['learning_rate']:.2e}"
-        f"  {compact.speed(data['it_s'])} it/s{peak}"
+        f"train     {data['iteration']:>7,}  loss {fmt.short_loss(mean)}  lr {data['learning_rate']:.2e}"
+        f"  {fmt.figure(data['it_s'])} it/s{peak}"
     )
 
 
@@ -74,7 +74,7 @@ def _measured(word: str) -> Callable[[Mapping[str, Any]], str]:
         error = number(data.get("standard_error"))
         spread = f" ± {error:.3f}" if error is not None else ""
         perplexity = f", perplexity {number(data['perplexity']):.2f}" if "perplexity" in data else ""
-        loss = compact.loss(number(data["loss"]))
+        loss = fmt.short_loss(number(data["loss"]))
         return f"{word:<9} {data['iteration']:>7,}  loss {loss}{spread} over {data['examples']} rows{perplexity}"
 
     return words

@@ -1,149 +1,122 @@
-"""Numbers, times and foreign text as a person reads them in GitHub Markdown. Pure; knows nothing of jobs."""
+"""Numbers, sizes, durations and times as text, for the terminal, the report and notifications.
+
+An unknown value (None) becomes `NONE`. The `short_` forms fit a column; the others stand in sentences.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+import time
 from datetime import datetime, tzinfo
 
+from jobs.model.text import NONE, counted, duration, listed, percent, size
+
+__all__ = [
+    "NONE", "NOT_MEASURED", "clock", "counted", "duration", "figure", "listed", "loss", "loss_with_error",
+    "loss_with_interval", "percent", "printable", "short_duration", "short_loss", "short_time", "size", "timestamp",
+    "upcoming", "whole",
+]  # fmt: skip
+
+_NIGHT_S = 18 * 3600.0
+
 NOT_MEASURED = "not measured"
-
-_SPECIAL = re.compile(r"([\\`*|<>\[\]])")
-_OUTER_UNDERSCORE = re.compile(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+"""Text of an unknown value in a sentence."""
 
 
-def escaped(text: str) -> str:
-    """Return foreign text as one line that Markdown shows as it is, in a table cell too."""
-    line = " ".join(text.split())
-    return _OUTER_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", line))
-
-
-def code(text: str) -> str:
-    """Return foreign text as a code span on one line; a pipe is escaped, as GitHub asks inside tables."""
-    line = " ".join(text.split()).replace("|", "\\|")
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    space = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{space}{line}{space}{fence}"
+def printable(text: str) -> str:
+    """Return text without control characters, which could move the cursor of a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def whole(value: int | None) -> str:
-    """15000 -> 15,000."""
-    return NOT_MEASURED if value is None else f"{value:,}"
-
-
-def or_unknown(value: int | None) -> str:
-    """As `whole`, with a question mark where it is not known: for narrow cells."""
-    return "?" if value is None else whole(value)
-
-
-def loss(value: float | None) -> str:
-    """Four decimals, or three digits where four decimals would hide them."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.4f}" if not math.isfinite(value) or abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
-
-
-def loss_with_error(value: float, standard_error: float | None) -> str:
-    """0.1670 ± 0.0120; the error left out where it was not measured."""
-    return loss(value) if standard_error is None else f"{loss(value)} ± {loss(standard_error)}"
-
-
-def loss_with_interval(value: float, low: float | None, high: float | None) -> str:
-    """0.1670 (0.1432 to 0.1911); the interval left out where it was not measured."""
-    return loss(value) if low is None or high is None else f"{loss(value)} ({loss(low)} to {loss(high)})"
-
-
-def share(value: float | None) -> str:
-    """0.00598 -> 0.598 %."""
-    return NOT_MEASURED if value is None else f"{100 * value:.3g} %"
+    """Return an integer with thousands separators."""
+    return NONE if value is None else f"{value:,}"
 
 
 def figure(value: float | None, unit: str = "") -> str:
-    """Three digits or all whole ones, with a unit: 0.853 it/s, 1,812 tokens/s."""
+    """Return a number with three digits, or with all digits before the point: 0.853 it/s, 1,812 tokens/s."""
     if value is None:
-        return NOT_MEASURED
+        return NONE
     text = f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {unit}".strip()
 
 
-def size(value: int | None) -> str:
-    """Bytes in the decimal units MLX-LM reports: 4.174 GB, 37.2 MB."""
+def loss(value: float | None) -> str:
+    """Return a loss with four decimals, or with three digits if it is below 0.001."""
     if value is None:
-        return NOT_MEASURED
-    for unit, factor, digits in (("GB", 1e9, 3), ("MB", 1e6, 1), ("kB", 1e3, 1)):
-        if value >= factor:
-            return f"{value / factor:,.{digits}f} {unit}"
-    return f"{value} bytes"
+        return NONE
+    return f"{value:.4f}" if not math.isfinite(value) or abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
 
 
-def duration(seconds: float | None) -> str:
-    """4.2 s, 59 s, 4 min 12 s, 8 h 18 min, 2 d 3 h."""
-    if seconds is None:
-        return NOT_MEASURED
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    rest = round(seconds)
-    for (unit, length), (small, part) in (
-        (("d", 86400), ("h", 3600)),
-        (("h", 3600), ("min", 60)),
-        (("min", 60), ("s", 1)),
-    ):
-        if rest >= length:
-            return f"{rest // length} {unit} {rest % length // part} {small}"
-    return f"{rest} s"
+def short_loss(value: float | None) -> str:
+    """Return a loss with three decimals."""
+    return NONE if value is None else f"{value:.3f}"
 
 
-def moment(time: float | None, zone: tzinfo | None) -> str:
-    """Return 2026-01-31 22:04:05 +0100 in `zone`; None is the machine's own zone."""
-    if time is None:
-        return NOT_MEASURED
-    return f"{datetime.fromtimestamp(time, tz=zone).astimezone(zone):%Y-%m-%d %H:%M:%S %z}"
+def loss_with_error(value: float, standard_error: float | None) -> str:
+    """Return a loss and its standard error, if that was measured: 0.1670 ± 0.0120."""
+    return loss(value) if standard_error is None else f"{loss(value)} ± {loss(standard_error)}"
 
 
-def times(count: int, noun: str) -> str:
-    """1 restart, 2 restarts."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def loss_with_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return a loss and its interval, if that was measured: 0.1670 (0.1432 to 0.1911)."""
+    return loss(value) if low is None or high is None else f"{loss(value)} ({loss(low)} to {loss(high)})"
 
 
-def planned_of(count: int, planned: int) -> str:
-    """Say how many restarts follow a stop that was asked for, and no death: " (2 after a planned stop)".
+def short_duration(seconds: float | None) -> str:
+    """Return a duration for a column: 41s, 9m05, 12m, 3h12, 2d05."""
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)}s"
+    if minutes < 60:
+        return f"{minutes}m{int(seconds) % 60:02d}" if minutes < 10 else f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours}h{rest:02d}" if hours < 48 else f"{hours // 24}d{hours % 24:02d}"
 
-    Args:
-        count: attempts after the first.
-        planned: those of them; nothing is said of none.
-    """
-    if not planned:
-        return ""
-    which = "" if count == 1 else "all " if count == planned else f"{planned:,} "
-    return f" ({which}after a planned stop)"
+
+def timestamp(moment: float | None, zone: tzinfo | None = None) -> str:
+    """Return a date, time and offset: 2026-01-31 22:04:05 +0100. `zone` None is the zone of the machine."""
+    return NONE if moment is None else f"{_local(moment, zone):%Y-%m-%d %H:%M:%S %z}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
-    """Return the lines of an aligned table.
+def clock(moment: float | None) -> str:
+    """Return a time with seconds, with its date unless that is today."""
+    if moment is None:
+        return NONE
+    local = _local(moment)
+    return f"{local:%H:%M:%S}" if local.date() == _local(time.time()).date() else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def short_time(moment: float | None, now: float | None = None, zone: tzinfo | None = None) -> str:
+    """Return a time as short as it is clear: 22:03, Fri 22:03, 27 Nov 22:03, 2025-11-27.
 
     Args:
-        header: the column titles.
-        rows: the cells, already escaped.
-        right: one letter a column, `r` where numbers stand; the rest is to the left.
+        moment: unix seconds, past or future. The morning after this evening needs no day.
+        now: unix seconds; None for the present.
+        zone: None for the zone of the machine.
     """
-    widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
-    sides = right.ljust(len(header), "l")
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(cells, widths, sides, strict=True)
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = ("-" * (width - 1) + ":" if side == "r" else "-" * width for width, side in zip(widths, sides, strict=True))
-    return [line(header), f"| {' | '.join(rule)} |", *(line(row) for row in rows)]
+    if moment is None:
+        return NONE
+    now = time.time() if now is None else now
+    local, today = _local(moment, zone), _local(now, zone)
+    days = (local.date() - today.date()).days
+    if days == 0 or (days == 1 and local.hour < 12 and moment - now < _NIGHT_S):
+        return f"{local:%H:%M}"
+    if abs(days) < 7:
+        return f"{local:%a %H:%M}"
+    return f"{local.day} {local:%b %H:%M}" if local.year == today.year else f"{local:%Y-%m-%d}"
 
 
-def cell(text: str | None) -> str:
-    """Return foreign text of several lines as a table cell that keeps them."""
-    if text is None:
-        return NOT_MEASURED
-    lines = [escaped(line) for line in text.strip().splitlines()]
-    return "<br>".join(lines) if any(lines) else "(empty)"
+def upcoming(moment: float) -> str:
+    """Return a future time for a sentence: at 22:00, tomorrow at 07:30, on Fri 27 Nov at 22:00."""
+    local = _local(moment)
+    days = (local.date() - _local(time.time()).date()).days
+    if days not in (0, 1):
+        return f"on {local:%a} {local.day} {local:%b} at {local:%H:%M}"
+    return f"{'tomorrow ' if days else ''}at {local:%H:%M}" + (f":{local:%S}" if local.second else "")
+
+
+def _local(moment: float, zone: tzinfo | None = None) -> datetime:
+    return datetime.fromtimestamp(moment, tz=zone).astimezone(zone)

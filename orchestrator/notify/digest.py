@@ -13,9 +13,9 @@ from jobs.model.job import Job, Message, NewMessage, QueueState
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status
 from jobs.policies.delivery import DIGEST, DIGEST_LATE_S
-from orchestrator.formatting.text import duration, times
+from orchestrator.formatting.text import counted, duration, short_time
 from orchestrator.notify import messages
-from orchestrator.notify.messages import Facts, clock
+from orchestrator.notify.messages import Facts
 from orchestrator.report.stored_verdict import word_for
 from workers.files.job_dir import JobDir
 
@@ -93,7 +93,7 @@ def compose(
         wanting.insert(0, f"the queue is paused ({queue.because}); next: lq resume --queue")
     sections = [
         ("needs you", wanting),
-        (f"ended since {clock(since, now, zone)}", [_ended(one) for one in ended]),
+        (f"ended since {short_time(since, now, zone)}", [_ended(one) for one in ended]),
         ("running", [_running(one, now, zone) for one in running]),
         ("to come", [_name(job) for job in coming]),
     ]
@@ -164,15 +164,15 @@ def _running(one: Told, now: float, zone: tzinfo | None) -> str:
     if job.val_loss is not None:
         parts.append(f"validation loss {job.val_loss:.3f}")
     if job.eta_seconds is not None:
-        parts.append(f"done in {duration(job.eta_seconds)}, at {clock(now + job.eta_seconds, now, zone)}")
+        parts.append(f"done in {duration(job.eta_seconds)}, at {short_time(now + job.eta_seconds, now, zone)}")
     return "; ".join([*parts, *_troubles(one)])
 
 
 def _troubles(one: Told) -> list[str]:
     died = messages.crashes(one.facts.attempts)
     return [
-        *([f"restarted {times(died, 'time')}"] if died else []),
-        *([f"rolled back {times(one.rollbacks, 'time')}"] if one.rollbacks else []),
+        *([f"restarted {counted(died, 'time')}"] if died else []),
+        *([f"rolled back {counted(one.rollbacks, 'time')}"] if one.rollbacks else []),
     ]
 
 

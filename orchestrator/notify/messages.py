@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from jobs.model.outcomes import Outcome, Reason
 from jobs.model.states import Status
 from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.decision import Decision
-from orchestrator.formatting.text import duration
+from orchestrator.formatting.text import duration, short_time
 from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
@@ -145,9 +145,9 @@ def late(job: Job, spec: JobSpec, *, deadline: float, expected: float | None, zo
     done = "not done, and when it will be is not known"
     if expected is not None:
         by = f"{duration(expected - deadline)} late"
-        done = f"at its speed done at {clock(expected, deadline, zone)}, {by}"
+        done = f"at its speed done at {short_time(expected, deadline, zone)}, {by}"
     lines = [
-        f"wanted by {clock(deadline, deadline, zone)}; {done}",
+        f"wanted by {short_time(deadline, deadline, zone)}; {done}",
         f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
         f"next: lq show {job.id}",
     ]
@@ -266,26 +266,14 @@ def counted(rows: Sequence[Message], zone: tzinfo | None) -> Message:
     *earlier, last = rows
     if not earlier:
         return last
-    since = clock(rows[0].created_at, last.created_at, zone)
+    since = short_time(rows[0].created_at, last.created_at, zone)
     told = earlier[::-1][:EARLIER]
-    lines = [f"{clock(row.created_at, last.created_at, zone)} {row.body.partition(chr(10))[0]}" for row in told]
+    lines = [f"{short_time(row.created_at, last.created_at, zone)} {row.body.partition(chr(10))[0]}" for row in told]
     more = [f"and {len(earlier) - len(told)} before"] if len(earlier) > len(told) else []
     body = "\n".join([last.body, "before that:", *lines, *more])
     alike = len({row.title for row in rows}) == 1
     count = f"{len(rows)} times since {since}" if alike else f"and {len(earlier)} more since {since}"
     return dataclasses.replace(last, title=f"{last.title} ({count})", body=body)
-
-
-def clock(moment: float, beside: float, zone: tzinfo | None) -> str:
-    """Return 02:10, with the day where that is another one than that of `beside`.
-
-    Args:
-        moment: unix seconds.
-        beside: unix seconds.
-        zone: whose hours; None for the machine's own zone.
-    """
-    at, other = datetime.fromtimestamp(moment, tz=zone), datetime.fromtimestamp(beside, tz=zone)
-    return f"{at:%H:%M}" if at.date() == other.date() else f"{at:%a %H:%M}"
 
 
 def losses(facts: Facts) -> list[str]:

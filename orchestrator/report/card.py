@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.formatting.text import NOT_MEASURED, code, escaped, figure, loss, loss_with_interval, table, whole
+from orchestrator.formatting.markdown import code, escaped, table
+from orchestrator.formatting.text import NOT_MEASURED, figure, loss, loss_with_interval, whole
 from orchestrator.report.conclusions import difference
 from orchestrator.report.facts import Facts, Measurement, Settings
 

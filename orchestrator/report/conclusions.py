@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.policies.verdict import Code, Difference, interval
-from orchestrator.formatting.text import NOT_MEASURED, cell, code, duration, escaped, figure, loss, share, table, whole
+from orchestrator.formatting.markdown import cell, code, escaped, table
+from orchestrator.formatting.text import NOT_MEASURED, duration, figure, loss, percent, whole
 from orchestrator.report.facts import Facts, perplexity
 from orchestrator.report.findings import Gain, Phase, Ruling
 from orchestrator.report.measured import Answer
@@ -37,14 +38,14 @@ def _spent(ruling: Ruling) -> str:
     parts = []
     if verdict.share_after_best > 0:
         parts.append(
-            f"{share(verdict.share_after_best)} of the iterations came after the best, that of {verdict.best:,}"
+            f"{percent(verdict.share_after_best)} of the iterations came after the best, that of {verdict.best:,}"
         )
     if verdict.good_from != verdict.best and verdict.good_from is not None:
         after = (
             "" if ruling.seconds_after_good is None else f", about {duration(ruling.seconds_after_good)} of training"
         )
         within = f"within one standard error of it since iteration {verdict.good_from:,}"
-        parts.append(f"{within}, {share(verdict.share_after_good)} of the run before its end{after}")
+        parts.append(f"{within}, {percent(verdict.share_after_good)} of the run before its end{after}")
     if ruling.final_minus_best is not None and verdict.code is not Code.OVERFIT:
         parts.append(f"the last validation minus the best: {difference(ruling.final_minus_best)}")
     text = "; ".join(parts)

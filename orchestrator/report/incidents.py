@@ -9,7 +9,7 @@ from typing import Any
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.run_plan import Stage
-from orchestrator.formatting.text import duration, times
+from orchestrator.formatting.text import counted, duration
 
 _HAPPENED = {
     Reason.KILLED: "The trainer was killed",
@@ -70,7 +70,7 @@ class Told:
 class Cost:
     """What it took to be again where an attempt had died."""
 
-    repeated: int | None  # iterations trained a second time; None where no attempt has begun since
+    repeated: int | None  # iterations trained twice; None where no attempt has begun since
     lost_s: float | None  # from the death until the run stood there again; None where it does not yet
 
 
@@ -162,7 +162,7 @@ def _given_up(found: Cost) -> str:
     if found.repeated is None:
         return ""
     time = f", {duration(found.lost_s)}" if found.lost_s is not None else ""
-    return f"{times(found.repeated, 'iteration')} given up{time}"
+    return f"{counted(found.repeated, 'iteration')} given up{time}"
 
 
 def _note(incident: Incident) -> Told:
@@ -244,7 +244,7 @@ def _answer(incident: Incident, attempt: Attempt) -> str:
 def _price(found: Cost) -> str:
     if found.repeated is None:
         return "not known yet: it has not gone on"
-    again = f"{times(found.repeated, 'iteration')} trained a second time" if found.repeated else "no iteration repeated"
+    again = f"{counted(found.repeated, 'iteration')} trained twice" if found.repeated else "no iteration repeated"
     if found.lost_s is None:
         return f"{again}; it is not back where it was yet"
     return f"{again}; {duration(found.lost_s)} until it was back where it had been"

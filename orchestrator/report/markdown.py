@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from jobs.model.states import Status
+from orchestrator.formatting.markdown import code, escaped, table
 from orchestrator.formatting.text import (
     NOT_MEASURED,
-    code,
+    counted,
     duration,
-    escaped,
     figure,
     loss,
     loss_with_error,
     loss_with_interval,
-    moment,
-    planned_of,
     size,
-    table,
-    times,
+    timestamp,
     whole,
 )
 from orchestrator.report.conclusions import compared, phase_table, question_table, verdict_lines
@@ -34,7 +31,7 @@ from orchestrator.report.sections import (
     settings_section,
     what_is_trained,
 )
-from orchestrator.report.story import requested_and_run, timeline, what_happened
+from orchestrator.report.story import planned_of, requested_and_run, timeline, what_happened
 
 LOSS, ANALYSIS = "loss_curve.png", "training_analysis.png"
 """The pictures beside a report."""
@@ -108,8 +105,8 @@ def _cost(facts: Facts) -> str:
     if not count:
         return "no restart"
     given_up = f", {whole(facts.given_up_iterations)} given up" if facts.given_up_iterations else ""
-    repeated = f"{times(facts.repeated_iterations, 'iteration')} trained twice"
-    return f"{times(count, 'restart')}{planned_of(count, facts.planned_restarts)}, {repeated}{given_up}"
+    repeated = f"{counted(facts.repeated_iterations, 'iteration')} trained twice"
+    return f"{counted(count, 'restart')}{planned_of(count, facts.planned_restarts)}, {repeated}{given_up}"
 
 
 def _summary_of_loss(facts: Facts) -> str:
@@ -125,7 +122,7 @@ def _summary_of_loss(facts: Facts) -> str:
         )
         if found is not None
     ]
-    return f"Validation loss {', '.join(parts)}; {times(validation.final.examples, 'row')}."
+    return f"Validation loss {', '.join(parts)}; {counted(validation.final.examples, 'row')}."
 
 
 def _summary_of_use(facts: Facts) -> str:
@@ -162,9 +159,9 @@ def _key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
         ("Speed, median", f"{figure(progress.it_s, 'it/s')}, {figure(progress.tok_s, 'tokens/s')}"),
         ("Peak memory", size(progress.peak_bytes)),
         ("Restarts", f"{len(facts.restarts)}{planned_of(len(facts.restarts), facts.planned_restarts)}"),
-        ("Submitted", moment(clock.submitted_at, zone)),
-        ("Started", moment(clock.started_at, zone)),
-        ("Ended", moment(clock.ended_at, zone) if clock.ended_at else "not yet"),
+        ("Submitted", timestamp(clock.submitted_at, zone)),
+        ("Started", timestamp(clock.started_at, zone)),
+        ("Ended", timestamp(clock.ended_at, zone) if clock.ended_at else "not yet"),
         ("Time from start to end", duration(clock.wall_seconds)),
         ("Time in training processes", duration(clock.trained_seconds)),
     ]

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.formatting.text import (
-    NOT_MEASURED,
-    code,
-    duration,
-    escaped,
-    figure,
-    loss,
-    or_unknown,
-    share,
-    size,
-    table,
-    times,
-    whole,
-)
+from orchestrator.formatting.markdown import code, escaped, table
+from orchestrator.formatting.text import NOT_MEASURED, counted, duration, figure, loss, percent, size, whole
 from orchestrator.report.facts import CheckpointFacts, Facts, Settings
 from orchestrator.report.measured import Dataset, Overlap, TokenisedFile
 
@@ -38,7 +26,7 @@ def adapter_section(facts: Facts) -> list[str]:
     """Return what was trained, and the files that hold it."""
     title = ["## Adapter", ""]
     files = [
-        (code(file.name), what, or_unknown(file.iteration), size(file.size_bytes), code(file.sha256))
+        (code(file.name), what, whole(file.iteration), size(file.size_bytes), code(file.sha256))
         for file, what in ((facts.adapter.best, "what MLX-LM loads"), (facts.adapter.final, "the last weights"))
         if file is not None
     ]
@@ -60,12 +48,12 @@ def _shape(facts: Facts) -> list[str]:
     if parameters is None:
         rows = [*asked, ("Targets", NOT_MEASURED), ("Layers", NOT_MEASURED), ("Trained parameters", NOT_MEASURED)]
         return table(("Adapter", "Value"), rows)
-    counted = f"{whole(parameters.trained)} of {whole(parameters.total)} ({share(parameters.share)})"
+    trained = f"{whole(parameters.trained)} of {whole(parameters.total)} ({percent(parameters.share)})"
     rows = [
         *asked,
         ("Targets", ", ".join(code(name) for name in parameters.targets) or "every weight of these layers"),
         ("Layers", whole(parameters.layers)),
-        ("Trained parameters", counted),
+        ("Trained parameters", trained),
     ]
     return table(("Adapter", "Value"), rows)
 
@@ -91,7 +79,7 @@ def checkpoint_section(facts: Facts) -> list[str]:
     held = size(sum(record.size_bytes for record in kept))
     return [
         *title,
-        f"{times(len(facts.checkpoints), 'checkpoint')} written, {whole(len(kept))} on disk ({held}).{more}",
+        f"{counted(len(facts.checkpoints), 'checkpoint')} written, {whole(len(kept))} on disk ({held}).{more}",
         "",
         *table(("Checkpoint", "Iteration", "Validation loss", "Size", "On disk", "Recommended"), rows, right="lrrrll"),
     ]
@@ -124,9 +112,9 @@ def settings_section(facts: Facts) -> list[str]:
         ("Layers", "all" if settings.num_layers == -1 else whole(settings.num_layers)),
         ("Optimizer", settings.optimizer),
         ("Learning rate", f"{rate}{schedule}"),
-        ("Batch size", f"{times(settings.batch_size, 'row')} per iteration"),
-        ("Gradient accumulation", f"{times(settings.grad_accumulation_steps, 'iteration')} per update"),
-        ("Effective batch", f"{times(settings.effective_batch, 'row')} per update"),
+        ("Batch size", f"{counted(settings.batch_size, 'row')} per iteration"),
+        ("Gradient accumulation", f"{counted(settings.grad_accumulation_steps, 'iteration')} per update"),
+        ("Effective batch", f"{counted(settings.effective_batch, 'row')} per update"),
         ("Longest sequence", f"{whole(settings.max_seq_length)} tokens"),
         ("Gradient checkpointing", _on(settings.grad_checkpoint)),
         ("Loss on the answer only", _on(settings.mask_prompt)),
@@ -167,12 +155,12 @@ def _tokenised(facts: Facts) -> list[str]:
     if found is None:
         return [f"Tokens, lengths, padding and duplicates: {NOT_MEASURED}. Epochs: {epochs}."]
     header = ("Tokenised", "Rows", "Tokens", "Learned", "Shortest", "Median", "95 %", "Longest", "Truncated")
-    repeated = "" if not found.repeated_inside else f" {times(found.repeated_inside, 'training row')} repeat another."
+    repeated = "" if not found.repeated_inside else f" {counted(found.repeated_inside, 'training row')} repeat another."
     return [
         *table(header, [_lengths(one) for one in found.files], right="lrrrrrrrr"),
         "",
         f"Lengths in tokens; longer than {whole(found.max_seq_length)} is cut. Epochs: {epochs}. "
-        f"Padding: {share(found.padding_share)} of all positions of an epoch.{repeated}",
+        f"Padding: {percent(found.padding_share)} of all positions of an epoch.{repeated}",
         *(line for one in found.overlaps for line in ("", _overlap(one))),
         *_twins(found),
     ]
@@ -196,13 +184,13 @@ def _overlap(one: Overlap) -> str:
     near = NOT_MEASURED if one.near is None else whole(one.near)
     which = "validation" if one.name == "valid" else one.name
     return (
-        f"Of {times(one.rows, f'{which} row')} the training set has {whole(one.exact)} word for word; nearly: {near}."
+        f"Of {counted(one.rows, f'{which} row')} the training set has {whole(one.exact)} word for word; nearly: {near}."
     )
 
 
 def _twins(found: Dataset) -> list[str]:
     rows = [
-        (f"{code(f'{one.name}.jsonl')} row {whole(twin.row)}", whole(twin.train_row), share(twin.share))
+        (f"{code(f'{one.name}.jsonl')} row {whole(twin.row)}", whole(twin.train_row), percent(twin.share))
         for one in found.overlaps
         for twin in one.examples
     ]
@@ -221,7 +209,7 @@ def hardware_section(facts: Facts) -> list[str]:
         ("Headroom", _headroom(found.headroom_bytes, found.limit_bytes)),
         ("Swap of the machine", f"{size(found.swap_first_bytes)} at first, {size(found.swap_most_bytes)} at most"),
         ("Speed", speeds if found.it_s_first is not None else NOT_MEASURED),
-        ("Slept", f"{duration(found.slept_seconds)} in {times(found.sleeps, 'sleep')}" if found.sleeps else "no"),
+        ("Slept", f"{duration(found.slept_seconds)} in {counted(found.sleeps, 'sleep')}" if found.sleeps else "no"),
         ("Battery", _battery(found.battery_before, found.battery_after)),
     ]
     return ["## Hardware", "", *table(("What", "Value"), rows)]
@@ -231,13 +219,13 @@ def _headroom(left: int | None, limit: int | None) -> str:
     if left is None or not limit:
         return NOT_MEASURED
     amount = size(left) if left >= 0 else f"-{size(-left)}"
-    return f"{amount} ({share(left / limit)} of the limit)"
+    return f"{amount} ({percent(left / limit)} of the limit)"
 
 
 def _battery(before: float | None, after: float | None) -> str:
     if before is None and after is None:
         return NOT_MEASURED
-    return f"{share(before)} before, {share(after)} after"
+    return f"{percent(before)} before, {percent(after)} after"
 
 
 def origin_section(facts: Facts) -> list[str]:

@@ -8,19 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
 from jobs.model.outcomes import Outcome, Quality
-from orchestrator.formatting.text import (
-    NOT_MEASURED,
-    code,
-    duration,
-    escaped,
-    loss,
-    moment,
-    or_unknown,
-    planned_of,
-    table,
-    times,
-    whole,
-)
+from orchestrator.formatting.markdown import code, escaped, table
+from orchestrator.formatting.text import NOT_MEASURED, counted, duration, loss, timestamp, whole
 from orchestrator.report.facts import AttemptFacts, Facts, SelfTest
 
 MOST_HAPPENINGS, MOST_GUILTY = 60, 10
@@ -40,6 +29,14 @@ _ENDED = {
 }
 
 
+def planned_of(restarts: int, planned: int) -> str:
+    """Return how many restarts follow a requested stop and not a crash, as " (2 after a planned stop)"; "" for none."""
+    if not planned:
+        return ""
+    which = "" if restarts == 1 else "all " if restarts == planned else f"{planned:,} "
+    return f" ({which}after a planned stop)"
+
+
 def what_happened(facts: Facts, zone: tzinfo | None) -> list[str]:
     """Return the lines of the section about attempts and restarts; times in `zone`."""
     title = ["## What happened", ""]
@@ -54,8 +51,8 @@ def what_happened(facts: Facts, zone: tzinfo | None) -> list[str]:
     last, count = facts.attempts[-1], len(facts.restarts)
     return [
         *title,
-        f"{times(count, 'restart')}{planned_of(count, facts.planned_restarts)}; "
-        + f"{times(facts.repeated_iterations, 'iteration')} trained twice"
+        f"{counted(count, 'restart')}{planned_of(count, facts.planned_restarts)}; "
+        + f"{counted(facts.repeated_iterations, 'iteration')} trained twice"
         + (f", {whole(facts.given_up_iterations)} given up by the loss guard." if facts.given_up_iterations else "."),
         "",
         *stories,
@@ -94,9 +91,9 @@ def _price(attempt: AttemptFacts) -> str:
     if attempt.repeated_iterations is None:
         return f"Cost in iterations: {NOT_MEASURED}."
     if attempt.given_up_iterations:
-        return f"Cost: {times(attempt.given_up_iterations, 'iteration')} given up."
+        return f"Cost: {counted(attempt.given_up_iterations, 'iteration')} given up."
     repeated = attempt.repeated_iterations
-    cost = f"Cost: {times(repeated, 'iteration')} trained a second time" if repeated else "Cost: no iteration repeated"
+    cost = f"Cost: {counted(repeated, 'iteration')} trained twice" if repeated else "Cost: no iteration repeated"
     if attempt.catch_up_seconds is None:
         return f"{cost}; it ended before it was back at iteration {whole(attempt.came_to)}." if repeated else f"{cost}."
     return f"{cost}; {duration(attempt.catch_up_seconds)} after its start it was at iteration {whole(attempt.came_to)}."
@@ -131,9 +128,9 @@ def _attempt_table(attempts: Sequence[AttemptFacts], zone: tzinfo | None) -> lis
     rows = [
         (
             f"{attempt.number}",
-            moment(attempt.started_at, zone),
+            timestamp(attempt.started_at, zone),
             duration(attempt.seconds),
-            f"{or_unknown(attempt.first_iteration)} → {or_unknown(attempt.last_iteration)}",
+            f"{whole(attempt.first_iteration)} → {whole(attempt.last_iteration)}",
             attempt.quality or NOT_MEASURED,
             f"{attempt.outcome or 'not yet'}{f' ({attempt.reason})' if attempt.reason else ''}",
             "" if attempt.number == 1 else duration(attempt.idle_seconds),
@@ -155,8 +152,8 @@ def timeline(facts: Facts, zone: tzinfo | None) -> list[str]:
     more = len(happenings) - len(shown)
     rows = [
         (
-            moment(one.time, zone),
-            or_unknown(one.iteration) if one.iteration is not None else "",
+            timestamp(one.time, zone),
+            whole(one.iteration) if one.iteration is not None else "",
             code(one.code),
             escaped(one.what),
             escaped(one.evidence) or numbers(one.numbers),

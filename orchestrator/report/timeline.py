@@ -10,7 +10,7 @@ from jobs.model.events import number
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import RunPlan, Stage
-from orchestrator.formatting.text import duration, times
+from orchestrator.formatting.text import counted, duration
 from orchestrator.report import phases as rules
 from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
 from orchestrator.report.incidents import Cost, Told, cost, differences, guard_cost, told
@@ -122,7 +122,7 @@ def _spike(spike: Phase, recovery: Phase | None, points: Sequence[ProgressPoint]
         action="none was taken.",
         cost_iterations=lost,
         cost_seconds=seconds,
-        cost=f"{times(lost, 'iteration')}{spent} until the loss was {'where it had been' if back else 'at its end'}.",
+        cost=f"{counted(lost, 'iteration')}{spent} until the loss was {'where it had been' if back else 'at its end'}.",
         numbers={
             "level_before": spike.loss_first,
             "peak": spike.peak_loss,

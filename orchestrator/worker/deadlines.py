@@ -14,8 +14,8 @@ from jobs.scheduling.deadline import Pace, late
 from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
+from orchestrator.formatting.text import short_time
 from orchestrator.notify.job_notifications import JobNotifications
-from orchestrator.notify.messages import clock
 from orchestrator.store.queue import Waiting
 
 CODE = "deadline"
@@ -123,8 +123,8 @@ def _tell(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expect
     if _told(context, job.id, due):
         return
     JobNotifications(context.app, job, spec).tell_late(deadline=due, expected=expected, zone=context.zone)
-    by, now = clock(due, context.clock(), context.zone), context.clock()
-    then = f"at its speed done at {clock(expected, now, context.zone)}" if expected is not None else "not done"
+    by, now = short_time(due, context.clock(), context.zone), context.clock()
+    then = f"at its speed done at {short_time(expected, now, context.zone)}" if expected is not None else "not done"
     told = Incident(
         job_id=job.id,
         attempt=job.attempts or None,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.formatting.text import table
+from orchestrator.formatting.markdown import table
 from tests.benchmarks.figures import Figure
 from workers.system.sensors import machine
 

@@ -6,6 +6,7 @@ import codecs
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,7 @@ from orchestrator.artifacts import weights as afterwards
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
-from orchestrator.formatting import compact
-from orchestrator.formatting import text as wording
+from orchestrator.formatting import text as fmt
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
 
@@ -115,7 +115,7 @@ def chat(job_id: JobRef, base: bool, idle_s: float, anyway: bool, queue: bool, o
         click.echo()
         output.note(
             f"the chat is ended: job {waiting.id} ({waiting.name}) waits, and nothing was typed for "
-            f"{wording.duration(idle_s)}"
+            f"{fmt.duration(idle_s)}"
         )
 
 
@@ -312,8 +312,8 @@ def _fused(tuned: Tuned, fused: Fused) -> dict[str, Any]:
 
 
 def _tell_fused(tuned: Tuned, fused: Fused, *, own_folder: bool) -> None:
-    where = compact.quoted(str(fused.path))
-    click.echo(f"job {tuned.job.id} {tuned.job.name}: fused with {tuned.words}, {compact.size(fused.bytes)}, in")
+    where = shlex.quote(str(fused.path))
+    click.echo(f"job {tuned.job.id} {tuned.job.name}: fused with {tuned.words}, {fmt.size(fused.bytes)}, in")
     click.echo(f"  {fused.path}")
     click.echo("ask it:")
     click.echo(f"  mlx_lm.generate --model {where} --prompt 'Write your question here'")
@@ -395,11 +395,11 @@ def _entry(one: Tested) -> dict[str, Any]:
 
 def _tell_tested(job: Job, weights: Weights, file: Path | None, found: Tested, others: Sequence[Tested]) -> None:
     of = "" if weights.iteration is None else f" of iteration {weights.iteration:,}"
-    click.echo(f"job {job.id} {job.name}: weights{of} ({weights.words}), {wording.times(found.rows, 'row')} of")
+    click.echo(f"job {job.id} {job.name}: weights{of} ({weights.words}), {fmt.counted(found.rows, 'row')} of")
     click.echo(f"  {file if file is not None else 'the test set of its data'}")
     perplexity, low, high = found.perplexity
-    click.echo(f"loss        {wording.loss(found.loss)}{_interval(found.low, found.high, wording.loss)}")
-    click.echo(f"perplexity  {wording.figure(perplexity)}{_interval(low, high, wording.figure)}")
+    click.echo(f"loss        {fmt.loss(found.loss)}{_interval(found.low, found.high, fmt.loss)}")
+    click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
     for one in others:
         click.echo(_by_the_run(one))
 
@@ -411,5 +411,5 @@ def _interval(low: float | None, high: float | None, word: Callable[[float], str
 def _by_the_run(one: Tested) -> str:
     what = "the run's test" if one.kind == "test" else "its validation"
     when = "before training" if one.iteration == 0 else f"at {one.iteration:,}"
-    measured = wording.loss_with_interval(one.loss, one.low, one.high)
-    return f"{what} {when}: {measured}, {wording.times(one.rows, 'row')}"
+    measured = fmt.loss_with_interval(one.loss, one.low, one.high)
+    return f"{what} {when}: {measured}, {fmt.counted(one.rows, 'row')}"

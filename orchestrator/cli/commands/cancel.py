@@ -14,7 +14,7 @@ from orchestrator.cli import args, home_access
 from orchestrator.cli.args import ALL, FAILED, GROUP, Choice, takes_jobs
 from orchestrator.cli.output import Voice, takes_voice
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 CANCEL_WAIT_S = 30.0
@@ -68,7 +68,7 @@ def _taken_along(app: App, cancelled: Collection[int]) -> str | None:
     if not along:
         return None
     named = along if len(along) <= _MOST_NAMED else [*along[:_MOST_NAMED], f"{len(along) - _MOST_NAMED} more"]
-    return f"{'job' if len(along) == 1 else 'jobs'} {compact.listed(named)} will be skipped: lq.after wants its success"
+    return f"{'job' if len(along) == 1 else 'jobs'} {fmt.listed(named)} will be skipped: lq.after wants its success"
 
 
 def _wait_until_cancelled(app: App, job_id: int, voice: Voice) -> None:

@@ -18,7 +18,7 @@ from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import ALL, FAILED, GROUP, Choice, takes_jobs
 from orchestrator.cli.output import json_option
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.maintenance import clean as cleaning
 from orchestrator.maintenance import prune as tidying
 from orchestrator.maintenance.clean import Cleaning
@@ -89,7 +89,7 @@ def clean(
         return
     for plan in plans:
         _tell_cleaned(plan)
-    freed = compact.size(sum(plan.bytes for plan in plans))
+    freed = fmt.size(sum(plan.bytes for plan in plans))
     verb = "would be cleaned" if dry_run else "cleaned"
     click.echo(f"{_jobs(len(plans))} {verb}, {freed}; reports and job files stay" if plans else "nothing to clean")
 
@@ -141,12 +141,10 @@ def _cleaned(plan: Cleaning) -> dict[str, Any]:
 
 
 def _tell_cleaned(plan: Cleaning) -> None:
-    age = compact.span(time.time() - (plan.job.ended_at or time.time()))
+    age = fmt.short_duration(time.time() - (plan.job.ended_at or time.time()))
     names = ", ".join(path.name for path in plan.paths)
     lost = "; the adapter lies nowhere else" if plan.only_adapter else ""
-    click.echo(
-        f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {compact.size(plan.bytes)}: {names}{lost}"
-    )
+    click.echo(f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {fmt.size(plan.bytes)}: {names}{lost}")
 
 
 def _facts(one: Tidying) -> dict[str, Any]:
@@ -176,20 +174,20 @@ def _tell(one: Tidying, *, dry_run: bool, brief: bool) -> None:
     for entry in one.entries:
         word = "stays" if entry.kept else goes
         name = str(entry.path.relative_to(folder))
-        click.echo(f"  {word:<5}  {compact.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
+        click.echo(f"  {word:<5}  {fmt.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
 
 
 def _summary(one: Tidying, dry_run: bool) -> str:
     staying = [entry for entry in one.entries if entry.kept]
-    stay = f"{len(staying)} stay, {compact.size(sum(entry.bytes for entry in staying))}"
+    stay = f"{len(staying)} stay, {fmt.size(sum(entry.bytes for entry in staying))}"
     if not one.going:
         return f"nothing to delete; {stay}"
     verb, freed = ("would go", "") if dry_run else ("deleted", " freed")
-    return f"{len(one.going)} {verb}, {compact.size(one.freed)}{freed}; {stay}"
+    return f"{len(one.going)} {verb}, {fmt.size(one.freed)}{freed}; {stay}"
 
 
 def _sum(found: Sequence[Tidying], *, dry_run: bool) -> None:
     entries = [entry for one in found for entry in one.going]
     verb = "would go" if dry_run else "deleted"
-    freed = compact.size(sum(entry.bytes for entry in entries))
+    freed = fmt.size(sum(entry.bytes for entry in entries))
     click.echo(f"{len(entries)} {verb} of {len(found)} jobs, {freed}" if entries else "nothing to delete")

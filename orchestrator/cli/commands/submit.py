@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 from jobs.model.job import Job
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option, quiet_option
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -133,7 +134,7 @@ def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
     for one in planning.plan(app, ()).jobs:
         end, due = one.placed.end, one.deadline
         if one.id in ids and end is not None and due is not None and end > due:
-            when = f"it will be done {compact.ahead(end)}, wanted {compact.ahead(due)}"
+            when = f"it will be done {fmt.upcoming(end)}, wanted {fmt.upcoming(due)}"
             output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")
 
 
@@ -196,7 +197,7 @@ def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str |
     if said is not None:
         click.echo(said)
     if hint and groups:
-        name = compact.quoted(next(iter(groups)))
+        name = shlex.quote(next(iter(groups)))
         click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
     elif hint:
         click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")

@@ -9,7 +9,7 @@ import click
 from jobs.model.errors import NoWorker
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 
@@ -84,4 +84,4 @@ def status(as_json: bool) -> None:
         if present is None:
             raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
         if not as_json:
-            click.echo(f"worker runs since {compact.clock(present.get('started_at'))}, pid {present['pid']}")
+            click.echo(f"worker runs since {fmt.clock(present.get('started_at'))}, pid {present['pid']}")

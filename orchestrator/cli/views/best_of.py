@@ -11,7 +11,7 @@ import click
 
 from jobs.policies.verdict import interval
 from orchestrator.cli import output
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from orchestrator.report.best_of import BestOf, Ranked
@@ -109,12 +109,12 @@ def _rows(found: BestOf) -> Sequence[tuple[str, str, str, str]]:
     """Return id, best validation, its iteration and its distance of each job."""
     rows = []
     for one in found.ranked:
-        best, behind = one.entry.facts.validation.best, compact.NONE
+        best, behind = one.entry.facts.validation.best, fmt.NONE
         if one.behind is not None:
             behind = f"{one.behind.value:+.4f} ({one.behind.low:+.4f} to {one.behind.high:+.4f})"
         rows.append((str(one.entry.facts.job.id), f"{one.loss:.4f}", f"{best.iteration:,}" if best else "", behind))
     for entry in found.others:
         best = entry.facts.validation.best
-        loss, at = (f"{best.loss:.4f}", f"{best.iteration:,}") if best else (compact.NONE, compact.NONE)
-        rows.append((str(entry.facts.job.id), loss, at, compact.NONE))
+        loss, at = (f"{best.loss:.4f}", f"{best.iteration:,}") if best else (fmt.NONE, fmt.NONE)
+        rows.append((str(entry.facts.job.id), loss, at, fmt.NONE))
     return rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.model.states import Status
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.formatting.text import duration
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
 def _memory(found: Finding) -> str:
     assert found.peak_bytes is not None
     if not found.limit_bytes:
-        return f"{compact.size(found.peak_bytes)} at its peak"
+        return f"{fmt.size(found.peak_bytes)} at its peak"
     share, limit = found.peak_bytes / found.limit_bytes, found.candidate.spec.lq.memory.limit
     of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{compact.size(found.peak_bytes)} at its peak, {share:.0%} of {compact.size(found.limit_bytes)} ({of})"
+    return f"{fmt.size(found.peak_bytes)} at its peak, {share:.0%} of {fmt.size(found.limit_bytes)} ({of})"
 
 
 def _speed(found: Finding) -> str:
@@ -87,7 +87,7 @@ def _speed(found: Finding) -> str:
     timed = tried.updates - 1
     timed_words = "1 update" if timed == 1 else f"{timed} updates"
     return (
-        f"{compact.speed(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
+        f"{fmt.figure(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
         f"{duration(tried.first_update_s)}"
     )
 
@@ -118,11 +118,11 @@ def _disk(app: App, found: Finding) -> str:
     from orchestrator.estimation import disk as budget
 
     need = found.candidate.need
-    whole = f"{compact.size(need.total)} at most of {compact.size(budget.free_for(app))} that are free"
+    whole = f"{fmt.size(need.total)} at most of {fmt.size(budget.free_for(app))} that are free"
     written = found.tried.checkpoint_bytes if found.tried is not None else None
     if written is None:
         return whole
-    return f"{whole}; a checkpoint of {compact.size(written)} was written and verified"
+    return f"{whole}; a checkpoint of {fmt.size(written)} was written and verified"
 
 
 def _data(found: Finding) -> str:

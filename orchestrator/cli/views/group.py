@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.report.differing import differing, validated_alike
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def tell(console: Console, group: Group) -> None:
             *(Text(values[place]) for _, values in group.varied),
             job.status,
             f"{100 * job.iteration // job.iters:3}%",
-            compact.loss(job.train_loss),
-            compact.loss(job.val_loss),
-            compact.loss(group.losses.get(job.id)),
+            fmt.short_loss(job.train_loss),
+            fmt.short_loss(job.val_loss),
+            fmt.short_loss(group.losses.get(job.id)),
             "best" if job.id == best else "",
             style="bold" if job.id == best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
         )
@@ -119,7 +120,7 @@ def tell(console: Console, group: Group) -> None:
     if not group.alike:
         console.print("no best: the jobs are not validated on the same tokens")
     elif best is not None:
-        console.print(Text(f"by how much, and the adapter: lq compare --group {compact.quoted(group.name)}"))
+        console.print(Text(f"by how much, and the adapter: lq compare --group {shlex.quote(group.name)}"))
 
 
 def _counted(jobs: Sequence[Job]) -> str:

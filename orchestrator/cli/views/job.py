@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import textwrap
 import time
@@ -21,7 +22,7 @@ from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT
 from orchestrator.cli.views.terminal import Paper, Piece, whole_curve
 from orchestrator.cli.views.waiting import goes_on, waiting_turns
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.report.incidents import Told, differences, end, told
 from orchestrator.report.stored_verdict import ruling_of
 from workers.files.job_dir import JobDir
@@ -55,7 +56,7 @@ def print_job(app: App, job: Job, *, whole_output: bool) -> None:
     if report.exists():
         _pair("report", str(report))
     if job.cleaned_at is not None:
-        _pair("cleaned", f"{compact.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
+        _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
     if job.detail:
         _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     _turn(app, job)
@@ -82,19 +83,19 @@ def _verdict(job: Job) -> None:
 def _figures(app: App, job: Job) -> None:
     """Tell how far it is, its losses from beginning to end, its speed and its memory."""
     share = f"{100 * job.iteration // job.iters}%"
-    left = f", {compact.span(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    done = f", done {compact.ahead(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
+    left = f", {fmt.short_duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    done = f", done {fmt.upcoming(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
     _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
     points = app.store.metrics.points(job.id)
     best = app.store.status.best_validations([job.id]).get(job.id)
-    lowest = f", best {compact.loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
-    _pair("loss", f"train {compact.loss(job.train_loss)}, validation {compact.loss(job.val_loss)}{lowest}")
+    lowest = f", best {fmt.short_loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
+    _pair("loss", f"train {fmt.short_loss(job.train_loss)}, validation {fmt.short_loss(job.val_loss)}{lowest}")
     if len(points) > 1:
         _pair("", whole_curve([point.train_loss for point in points], COLUMNS - _INDENT))
     if job.it_s is not None:
         last = points[-1] if points else None
         tokens = f", {last.tok_s:,.0f} tokens/s" if last is not None and last.tok_s else ""
-        _pair("speed", f"{compact.speed(job.it_s)} it/s{tokens}, as last reported")
+        _pair("speed", f"{fmt.figure(job.it_s)} it/s{tokens}, as last reported")
     _memory(points)
 
 
@@ -108,18 +109,18 @@ def _memory(points: Sequence[ProgressPoint]) -> None:
     if not points or not (peak or most):
         return
     limit = points[-1].limit_bytes
-    said = [f"{compact.size(most)} at most"] * bool(most) + [f"MLX peaked at {compact.size(peak)}"] * bool(peak)
-    allowed = f"; limit {compact.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
+    said = [f"{fmt.size(most)} at most"] * bool(most) + [f"MLX peaked at {fmt.size(peak)}"] * bool(peak)
+    allowed = f"; limit {fmt.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
     _pair("memory", f"{', '.join(said)}{allowed}")
 
 
 def _times(job: Job) -> None:
-    said = [f"submitted {compact.clock(job.submitted_at)}"]
-    said += [f"started {compact.clock(job.started_at)}"] * (job.started_at is not None)
+    said = [f"submitted {fmt.clock(job.submitted_at)}"]
+    said += [f"started {fmt.clock(job.started_at)}"] * (job.started_at is not None)
     if job.ended_at is not None:
-        said.append(f"ended {compact.clock(job.ended_at)}")
+        said.append(f"ended {fmt.clock(job.ended_at)}")
         if job.started_at is not None:
-            said.append(f"took {compact.span(job.ended_at - job.started_at)}")
+            said.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
     _pair("times", ", ".join(said))
 
 
@@ -127,7 +128,7 @@ def _next(job: Job) -> None:
     """Say what one would do with such a job."""
     steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _STEPS[job.status]]
     if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
-        steps = [(f"lq submit {compact.quoted(f'{job.job_dir}/config.yaml')}", "begin it anew")]
+        steps = [(f"lq submit {shlex.quote(f'{job.job_dir}/config.yaml')}", "begin it anew")]
     _head("next")
     width = max(len(command) for command, _ in steps)
     for command, why in steps:
@@ -185,7 +186,7 @@ def _attempts(app: App, job: Job) -> None:
         _head("attempts")
     for attempt in attempts:
         pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
-        _pair(f"{attempt.number}", f"{compact.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
+        _pair(f"{attempt.number}", f"{fmt.clock(attempt.started_at)}  {pid}  {_reach(attempt)}  {_end(attempt)}")
 
 
 def _reach(attempt: Attempt) -> str:
@@ -212,7 +213,7 @@ def _validations(app: App, job: Job) -> None:
     for name, one in rows[-MOST_VALIDATIONS:]:
         spread = f" ± {one.standard_error:.3f}" if one.standard_error is not None else ""
         mark = "  best" if best is not None and name != "test" and one.iteration == best.iteration else ""
-        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {compact.loss(one.loss):>7}{spread}{mark}")
+        _pair(name if name == "test" else "", f"{one.iteration:>8,}  {fmt.short_loss(one.loss):>7}{spread}{mark}")
 
 
 def _checkpoints(app: App, job: Job) -> None:
@@ -254,7 +255,7 @@ def _incidents(app: App, job: Job) -> None:
 
 
 def _paragraph(moment: float | None, found: Told) -> None:
-    _pair(compact.clock(moment), found.happened)
+    _pair(fmt.clock(moment), found.happened)
     for question, text in (
         ("How lq knows", found.known_by),
         ("What it did", found.answer),
@@ -285,4 +286,4 @@ def _messages(app: App, job: Job) -> None:
     if messages:
         _head("messages")
     for message in messages:
-        _pair(message.event, f"{compact.clock(message.created_at)}  {fate(message)}")
+        _pair(message.event, f"{fmt.clock(message.created_at)}  {fate(message)}")

@@ -17,7 +17,7 @@ from orchestrator.cli.commands.wait import TIMED_OUT, code_of
 from orchestrator.cli.output import Voice
 from orchestrator.cli.views.job_log import EVERYTHING, JobLog, as_it_stands, as_told, batches, print_all
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from workers.files.job_dir import JobDir
 
 if TYPE_CHECKING:
@@ -146,6 +146,6 @@ def _figures(event: Event) -> dict[str, Any]:
     if not losses:
         return {}
     return {
-        "loss": f"loss {compact.loss(sum(losses) / len(losses))}",
-        "speed": f"{compact.speed(event.data['it_s'])} it/s",
+        "loss": f"loss {fmt.short_loss(sum(losses) / len(losses))}",
+        "speed": f"{fmt.figure(event.data['it_s'])} it/s",
     }

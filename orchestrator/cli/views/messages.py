@@ -7,7 +7,7 @@ import time
 from jobs.model.job import Message
 from orchestrator.cli import home_access
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 WEEK_S = 7 * 24 * 3600.0
 """Messages that were given up are spoken of so long."""
@@ -24,7 +24,7 @@ def undelivered(app: App) -> list[Message]:
 def missed_line(message: Message) -> str:
     """Say which message which services did not get, and what becomes of it."""
     about = f" of job {message.job_id}" if message.job_id is not None else ""
-    return f"not delivered: {message.event}{about}, {compact.clock(message.created_at)}: {fate(message)}"
+    return f"not delivered: {message.event}{about}, {fmt.clock(message.created_at)}: {fate(message)}"
 
 
 def fate(message: Message) -> str:
@@ -35,6 +35,6 @@ def fate(message: Message) -> str:
         "gave_up": "given up after a day",
         "folded": "told with another message",
         "nobody": "nobody listens",
-        None: f"open, next try {compact.clock(message.next_try_at)}",
+        None: f"open, next try {fmt.clock(message.next_try_at)}",
     }
     return f"{words.get(message.settled, message.settled)}: {results or 'not tried'}"

@@ -13,7 +13,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.views import queue_chart
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,8 +57,8 @@ def print_plan(plan: Plan) -> None:
 def _disk(plan: Plan) -> str:
     enough = plan.disk_need + plan.disk_floor <= plan.disk_free
     return (
-        f"disk:   these jobs may take {compact.size(plan.disk_need)} and {compact.size(plan.disk_floor)} stay free, "
-        f"of {compact.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
+        f"disk:   these jobs may take {fmt.size(plan.disk_need)} and {fmt.size(plan.disk_floor)} stay free, "
+        f"of {fmt.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
     )
 
 
@@ -77,12 +77,12 @@ def _table(plan: Plan, *, wide: bool) -> Table:
     for one in plan.jobs:
         memory = one.memory
         table.add_row(
-            str(one.id) if one.id is not None else compact.NONE,
+            str(one.id) if one.id is not None else fmt.NONE,
             Text(one.name, no_wrap=True, overflow="ellipsis"),
-            _gb(memory.expected) if memory is not None else compact.NONE,
+            _gb(memory.expected) if memory is not None else fmt.NONE,
             f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
             Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
-            compact.span(one.time.expected) if one.time is not None else compact.NONE,
+            fmt.short_duration(one.time.expected) if one.time is not None else fmt.NONE,
             "runs" if one.status == "running" and one.placed.start == plan.now else _hour(one.placed.start, plan.now),
             _hour(one.placed.end, plan.now),
             _deadline(one),
@@ -104,7 +104,7 @@ def _about(one: Planned) -> Iterator[str]:
         what = "starts" if one.placed.start is None else "ends"
         yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
     if one.placed.late_s is not None and one.placed.late_s > 0:
-        yield f"{name}: ends {compact.span(one.placed.late_s)} after its deadline"
+        yield f"{name}: ends {fmt.short_duration(one.placed.late_s)} after its deadline"
     for note in one.notes:
         yield f"{name}: {note}"
     if one.verdict in ("tight", "does not fit"):
@@ -145,7 +145,7 @@ def _deadline(one: Planned) -> str:
     if one.placed.late_s is None:
         return "not known"
     late = one.placed.late_s
-    return f"missed by {compact.span(late)}" if late > 0 else f"met by {compact.span(-late)}"
+    return f"missed by {fmt.short_duration(late)}" if late > 0 else f"met by {fmt.short_duration(-late)}"
 
 
 def _hour(moment: float | None, now: float) -> str:

@@ -18,7 +18,7 @@ from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
 from orchestrator.cli.views.table import Column, grid
 from orchestrator.cli.views.terminal import Paper, Piece, bar, curve, cut, padded, shortened
 from orchestrator.cli.views.waiting import begins, reasons
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 from orchestrator.report.incidents import title_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _jobs(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
 
 def _head(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
     if snapshot.worker is not None:
-        since = compact.moment(snapshot.worker.get("started_at"), snapshot.now)
+        since = fmt.short_time(snapshot.worker.get("started_at"), snapshot.now)
         kept = {True: ", keeps the machine awake", False: "; the machine may fall asleep: lq doctor", None: ""}
         awake, style = kept[snapshot.machine.kept_awake], "careful" if snapshot.machine.kept_awake is False else ""
         yield from _told(paper, f"worker: running since {since}, pid {snapshot.pid}{awake}", style)
@@ -117,7 +117,7 @@ def _head(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
         yield paper.line("worker: none runs, and nothing waits for one")
     yield from _machine(snapshot.machine, paper)
     if snapshot.queue.paused_at is not None:
-        since = compact.clock(snapshot.queue.paused_at)
+        since = fmt.clock(snapshot.queue.paused_at)
         yield from _told(paper, f"queue: paused since {since}; no job starts before: lq resume --queue", "careful")
         yield from _told(paper, f"       {snapshot.queue.because}", "careful", indent=7)
 
@@ -127,7 +127,7 @@ def _machine(machine: MachineState, paper: Paper) -> Iterator[str]:
     power = {True: f"on mains{charge}", False: f"on battery{charge.replace(', battery', ',')}"}
     said = [power[machine.mains]] if machine.mains is not None else []
     if machine.free_bytes is not None and machine.all_bytes is not None:
-        said.append(f"{compact.size(machine.free_bytes)} of {compact.size(machine.all_bytes)} memory free")
+        said.append(f"{fmt.size(machine.free_bytes)} of {fmt.size(machine.all_bytes)} memory free")
     if said:
         yield paper.line(f"machine: {'; '.join(said)}")
 
@@ -186,17 +186,17 @@ def _running(job: Job, snapshot: Snapshot, paper: Paper) -> Iterator[str]:
 def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, paper: Paper) -> str:
     said = []
     if details.life is not None:
-        said.append(f"attempt {details.life.number}, since {compact.moment(details.life.since, snapshot.now)}")
+        said.append(f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}")
         if details.life.phase in _PHASES:
             said.append(_PHASES[details.life.phase])
     if job.stop_request is not None:
         said = [_WISHES.get(job.stop_request, job.stop_request)]
     right = ", ".join(said)
-    name = compact.clean(job.name)
+    name = fmt.printable(job.name)
     room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
     style = "careful" if job.stop_request else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters
-        done = f"{_share(job)}, loss {compact.loss(job.train_loss)}, {compact.span(job.eta_seconds)} left"
+        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {fmt.short_duration(job.eta_seconds)} left"
         return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))
     return paper.line(f"{job.id:>3}  ", (padded(shortened(name, room), room), "bold"), "  ", (right, style))
 
@@ -212,12 +212,14 @@ def _losses(job: Job, details: JobDetails, width: int) -> Iterator[list[Piece]]:
     loss = values[-1] if values else job.train_loss
     if loss is not None:
         drawn = curve(values, width - _LABEL - _FIGURE - 2)
-        yield [*_figure("loss", compact.loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
+        yield [*_figure("loss", fmt.short_loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
     if job.val_loss is not None:
         best = (
-            f"best {compact.loss(details.best.loss)} at {details.best.iteration:,}" if details.best is not None else ""
+            f"best {fmt.short_loss(details.best.loss)} at {details.best.iteration:,}"
+            if details.best is not None
+            else ""
         )
-        yield [*_figure("validation", compact.loss(job.val_loss), job.val_loss), best]
+        yield [*_figure("validation", fmt.short_loss(job.val_loss), job.val_loss), best]
 
 
 def _fine(values: Sequence[float]) -> bool:
@@ -232,8 +234,8 @@ def _speed(job: Job, snapshot: Snapshot) -> list[Piece]:
         done = "trained to its end; adapter and report are made"
     elif job.eta_seconds is not None:
         end = round((snapshot.now + job.eta_seconds) / 60) * 60
-        done = f"{compact.span(job.eta_seconds)} left, done {compact.ahead(end)}"
-    return [*_figure("speed", f"{compact.speed(job.it_s)} it/s"), done]
+        done = f"{fmt.short_duration(job.eta_seconds)} left, done {fmt.upcoming(end)}"
+    return [*_figure("speed", f"{fmt.figure(job.it_s)} it/s"), done]
 
 
 def _memory(details: JobDetails, width: int) -> list[Piece]:
@@ -241,12 +243,12 @@ def _memory(details: JobDetails, width: int) -> list[Piece]:
     if last is None:
         return []
     taken = last.footprint_bytes or last.peak_bytes or 0
-    peak = f"peak {compact.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
-    row = _figure("memory", compact.size(taken))
+    peak = f"peak {fmt.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
+    row = _figure("memory", fmt.size(taken))
     if not last.limit_bytes:
         return [*row, peak]
     share = taken / last.limit_bytes
-    said = f"  {100 * share:.0f}% of {compact.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
+    said = f"  {100 * share:.0f}% of {fmt.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
     room = width - _LABEL - _FIGURE - 2 - len(said)
     if room < _SHORTEST_BAR:
         return [*row, said.lstrip()]
@@ -258,7 +260,7 @@ def _memory(details: JobDetails, width: int) -> list[Piece]:
 def _incidents(details: JobDetails, snapshot: Snapshot, width: int) -> list[Piece]:
     if details.newest is None:
         return []
-    when = compact.moment(details.newest.time, snapshot.now)
+    when = fmt.short_time(details.newest.time, snapshot.now)
     newest = f"newest {when}: {title_of(details.newest.code)}"
     return [*_figure("incidents", str(details.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
 
@@ -304,7 +306,7 @@ def _columns_of_finished(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) 
         Column(title="incidents", cells=[str(details.incidents or "") for details in details], goes=7),
         *_grouped(jobs, paper),
         Column(title="took", cells=[_took(job) for job in jobs], goes=6),
-        Column(title="ended", cells=[compact.moment(job.ended_at, snapshot.now) for job in jobs], goes=3),
+        Column(title="ended", cells=[fmt.short_time(job.ended_at, snapshot.now) for job in jobs], goes=3),
     ]
 
 
@@ -327,35 +329,35 @@ def _share(job: Job) -> str:
 
 
 def _loss(value: float | None) -> Piece:
-    return compact.loss(value), "bad" if value is not None and not math.isfinite(value) else ""
+    return fmt.short_loss(value), "bad" if value is not None and not math.isfinite(value) else ""
 
 
 def _best(details: JobDetails | None) -> Piece:
-    return _loss(details.best.loss) if details is not None and details.best is not None else compact.NONE
+    return _loss(details.best.loss) if details is not None and details.best is not None else fmt.NONE
 
 
 def _verdict(code: str | None) -> Piece:
     if code is None:
-        return compact.NONE
+        return fmt.NONE
     return code, STYLE_OF_VERDICT.get(code, "careful")
 
 
 def _took(job: Job) -> str:
-    return compact.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else compact.NONE
+    return fmt.short_duration(job.ended_at - job.started_at) if job.ended_at and job.started_at else fmt.NONE
 
 
 def _starts(job: Job, snapshot: Snapshot) -> str:
     """Return when a job goes on: `~` says that it is a forecast."""
     if job.status is Status.WAITING and job.not_before is not None:
-        return compact.soon(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
+        return fmt.short_time(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
     turn = snapshot.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
     forecast = begins(snapshot.forecasts.get(job.id))
-    return f"~{compact.soon(until, snapshot.now)}" if forecast == compact.NONE and until is not None else forecast
+    return f"~{fmt.short_time(until, snapshot.now)}" if forecast == fmt.NONE and until is not None else forecast
 
 
 def _ends(placed: Placed | None) -> str:
-    return f"~{compact.soon(placed.end)}" if placed is not None and placed.end is not None else compact.NONE
+    return f"~{fmt.short_time(placed.end)}" if placed is not None and placed.end is not None else fmt.NONE
 
 
 def _reasons(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> Iterator[str]:

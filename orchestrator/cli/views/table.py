@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.cells import cell_len
 
 from orchestrator.cli.views.terminal import Paper, Piece, padded, shortened
-from orchestrator.formatting.compact import NONE, clean
+from orchestrator.formatting.text import NONE, printable
 
 NARROWEST = 20
 """Columns that a name keeps; before it has fewer, whole columns go."""
@@ -36,7 +36,7 @@ class Column:
 
 def text_of(piece: Piece) -> str:
     """Return the text of a piece."""
-    return clean(piece if isinstance(piece, str) else piece[0])
+    return printable(piece if isinstance(piece, str) else piece[0])
 
 
 def grid(columns: Sequence[Column], paper: Paper) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import TextIO
 import click
 from rich.cells import cell_len
 
-from orchestrator.formatting.compact import clean
+from orchestrator.formatting.text import printable
 
 LEVELS = "▁▂▃▄▅▆▇█"
 BROKEN = "×"
@@ -73,7 +73,7 @@ class Paper:
         found, left = [], math.inf if self.endless else self.width
         for piece in pieces:
             text, style = (piece, "") if isinstance(piece, str) else piece
-            text = clean(text)
+            text = printable(text)
             if left <= 0:
                 break
             shown = text if cell_len(text) <= left else cut(text, int(left))

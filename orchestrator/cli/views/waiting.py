@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.model.job import Job, QueueState
 from jobs.model.states import Status
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from jobs.scheduling.timeline import Placed
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
 """States that leave no question open; the others have their reason told."""
-
-_A_DAY_S = 24 * 3600.0
 
 
 def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
@@ -52,7 +50,7 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     """
     if job.status is Status.WAITING:
         due = job.not_before or 0.0
-        return compact.ahead(due) if due > time.time() else "as soon as it can"
+        return fmt.upcoming(due) if due > time.time() else "as soon as it can"
     if job.status is Status.HELD:
         return f"with lq release {job.id}"
     if job.status is Status.PAUSED:
@@ -60,7 +58,7 @@ def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return compact.ahead(until) if until is not None else None
+    return fmt.upcoming(until) if until is not None else None
 
 
 def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
@@ -113,7 +111,5 @@ def spans(ids: Sequence[int]) -> str:
 
 def begins(placed: Placed | None) -> str:
     """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
-    if placed is None or placed.start is None:
-        return compact.NONE
-    then, soon = time.localtime(placed.start), placed.start - time.time() < _A_DAY_S
-    return time.strftime("~%H:%M" if soon else "~%a", then)
+    start = placed.start if placed is not None else None
+    return fmt.NONE if start is None else f"~{fmt.short_time(start)}"

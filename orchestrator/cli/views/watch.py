@@ -15,7 +15,7 @@ from orchestrator.cli.views.snapshot import Snapshot, VerdictCache, take_snapsho
 from orchestrator.cli.views.status import page
 from orchestrator.cli.views.terminal import Paper, is_able
 from orchestrator.core.app import App
-from orchestrator.formatting import compact
+from orchestrator.formatting import text as fmt
 
 TICK_S = 1.0
 """The screen changes at most so often, but for another size of it."""
@@ -79,6 +79,6 @@ def _drawn(snapshot: Snapshot, screen: Screen) -> list[str]:
     if len(lines) > room:
         more = len(lines) - room + 1
         lines = [*lines[: room - 1], paper.line((f"… {more} more lines; all of them: lq status", "dim"))]
-    left, right = "q leaves", f"as of {compact.moment(snapshot.now)}"
+    left, right = "q leaves", f"as of {fmt.short_time(snapshot.now)}"
     foot = f"{left}{right:>{max(1, columns - len(left))}}"
     return [*lines, *[""] * (rows - 1 - len(lines)), paper.line((foot, "dim"))]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from jobs.loss.detector import Alarm
-from orchestrator.formatting.text import table
+from orchestrator.formatting.markdown import table
 from tests.benchmarks.detectors import measure
 from tests.benchmarks.detectors.curves import BREAKS, FAMILIES, ITERATIONS, STEPS_PER_REPORT
 from tests.benchmarks.detectors.measure import Clean, Found, OneFamily

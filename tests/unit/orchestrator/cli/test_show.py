@@ -113,7 +113,7 @@ def test_a_crash_is_told_with_its_evidence_its_answer_and_its_price(home: Home) 
     assert "The trainer was killed (attempt 1, iteration 20)." in text
     assert f"How lq knows: {KILLED}." in text
     assert "What it did: resumed from its last checkpoint, at once (death 1 in a row, of 5 that are answered)." in text
-    assert "What it cost: 10 iterations trained a second time; 8.0 s until it was back where it had been." in text
+    assert "What it cost: 10 iterations trained twice; 8 s until it was back where it had been." in text
 
 
 def test_a_job_that_has_not_gone_on_does_not_know_its_price(home: Home) -> None:

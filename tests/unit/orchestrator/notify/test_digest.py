@@ -59,7 +59,7 @@ def test_a_night_is_told_with_what_needs_a_person_first() -> None:
         "- j6 (job 6) waits for space on the disk: no space",
         "ended since Mon 07:00",
         "- j1 (job 1): WASTED; validation loss 6.000 -> 2.125, best 2.000 at iteration 3000; "
-        "3,400 iterations in 2 h 0 min; restarted 1 time; rolled back 1 time",
+        "3,400 iterations in 2 h; restarted 1 time; rolled back 1 time",
         "- j2 (job 2): failed: crash_loop: exit code 1; next: lq show 2",
         "running",
         "- j7 (job 7): 3,400 of 15,000 iterations; validation loss 2.100; done in 4 h 1 min, at 11:01",
@@ -107,7 +107,7 @@ def test_a_job_without_a_measurement_says_nothing_of_it() -> None:
     )
     found = composed(bare)
     assert found is not None
-    assert found[1][1] == "- qwen (job 3): finished; 3,400 iterations in 1 h 0 min"
+    assert found[1][1] == "- qwen (job 3): finished; 3,400 iterations in 1 h"
     assert measured(1, 2.0).loss == 2.0
 
 

@@ -127,7 +127,7 @@ def test_a_finished_job_says_its_verdict_first_then_its_numbers_then_where_the_r
     assert told.title == "lq: qwen (job 3) finished"
     assert told.body.splitlines() == [
         "verdict: WASTED",
-        "3,400 of 15,000 iterations in 2 h 0 min",
+        "3,400 of 15,000 iterations in 2 h",
         "validation loss 6.000 -> 2.125, best 2.000 at iteration 3000",
         "2 attempts, 1 died; resumes: exact",
         "report: /home/me/lq/jobs/3-qwen/report/report.md",
@@ -178,7 +178,7 @@ def test_a_deadline_that_will_be_missed_is_told_once_with_both_hours() -> None:
     again = messages.late(job(), SPEC, deadline=deadline, expected=deadline + 9_000, zone=BERLIN)
     assert again.key == told.key
     other_day = messages.late(job(), SPEC, deadline=deadline, expected=deadline + 86_400, zone=BERLIN)
-    assert "done at Wed 07:30, 1 d 0 h late" in other_day.body
+    assert "done at Wed 07:30, 1 d late" in other_day.body
 
 
 def test_one_that_stands_for_several_says_how_many_and_since_when() -> None:
