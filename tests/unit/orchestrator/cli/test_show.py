@@ -125,7 +125,7 @@ def test_a_job_that_has_not_gone_on_does_not_know_its_price(home: Home) -> None:
     assert "after a pause of 40 s (death 3 in a row" in shown(home, 1)
     assert "What it cost: not known yet: it has not gone on." in shown(home, 1)
     number = context.goes_on(10, 15.0)
-    assert "10 iterations trained a second time; it is not back where it was yet." in shown(home, 1)
+    assert "10 iterations trained twice; it is not back where it was yet." in shown(home, 1)
     context.trains(number, 20, 20.0)
     assert "until it was back" in shown(home, 1)
 
