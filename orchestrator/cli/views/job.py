@@ -22,7 +22,8 @@ from orchestrator.cli.views.terminal import Paper, Piece, whole_curve
 from orchestrator.cli.views.waiting import goes_on, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
-from orchestrator.report.incidents import Told, differences, end, told
+from orchestrator.formatting.incidents import IncidentText, crash_of, describe
+from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.stored_verdict import ruling_of
 
 COLUMNS = 80
@@ -37,7 +38,7 @@ def _turn(app: App, job: Job) -> None:
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         _pair("waits", turn.obstacle.text, "careful")
     if (when := goes_on(job, app.store.queue.state(), turn)) is not None:
-        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
+        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
 
 
 def print_job(app: App, job: Job, *, whole_output: bool) -> None:
@@ -245,19 +246,15 @@ def _incidents(app: App, job: Job) -> None:
         _head("incidents")
     points = app.store.metrics.points(job.id, superseded=True) if incidents else []
     for incident in incidents:
-        _paragraph(incident.time, told(incident, attempts, points))
+        _paragraph(incident.time, describe(incident, attempts, points))
     if gave_up:
-        answer = f"gave up: {job.reason}: {job.detail}"
-        _paragraph(attempts[-1].ended_at, dataclasses.replace(end(attempts[-1]), answer=answer))
+        action = f"gave up: {job.reason}: {job.detail}"
+        _paragraph(attempts[-1].ended_at, dataclasses.replace(describe(crash_of(attempts[-1])), action=action))
 
 
-def _paragraph(moment: float | None, found: Told) -> None:
-    _pair(fmt.clock(moment), found.happened)
-    for question, text in (
-        ("How lq knows", found.known_by),
-        ("What it did", found.answer),
-        ("What it cost", found.cost),
-    ):
+def _paragraph(moment: float | None, incident: IncidentText) -> None:
+    _pair(fmt.clock(moment), incident.what)
+    for question, text in (("Evidence", incident.evidence), ("Action", incident.action), ("Cost", incident.cost)):
         if text:
             _pair("", f"{question}: {text}")
 
