@@ -274,7 +274,7 @@ class Pending(TypedDict):
 
     tokens: int  # trained since the beginning of the job
     losses: list[float]  # of its iterations so far, in nats per token
-    skipped: NotRequired[list[int]]  # iterations whose update was not applied
+    skipped: list[int]  # iterations whose update was not applied
 
 
 class LastValidation(TypedDict):
@@ -284,7 +284,7 @@ class LastValidation(TypedDict):
     standard_error: float | None  # of the loss, by row
     examples: int  # rows
     iteration: int
-    asked: NotRequired[Literal[True]]  # between two due ones: no candidate for the best
+    asked: bool  # between two due ones: no candidate for the best
 
 
 class Fingerprint(TypedDict):
@@ -298,12 +298,12 @@ class Fingerprint(TypedDict):
 class CheckpointState(TypedDict):
     """Where a run stood, beside its weights and moments."""
 
-    version: Literal[1]
+    version: Literal[2]
     iteration: int  # completed iterations
     examples_seen: int  # rows that were trained, or passed over
     stage: int  # index of the stage of the run plan that it was trained on
     updates: int  # optimizer updates
-    finite: NotRequired[bool]  # every weight and moment is a finite number
+    finite: bool  # every weight and moment is a finite number
     random_key: tuple[int, int]  # MLX's, its high half first
     progress: Pending
     validation: LastValidation | None  # null before the first one

@@ -60,7 +60,7 @@ def way_back(app: App, job: Job, iteration: int) -> WayBack:
         )
     checkpoint = _kept(job, run_plan, iteration)
     return WayBack(
-        stage=_from(checkpoint, spec, run_plan),
+        stage=_from(checkpoint, run_plan),
         iteration=iteration,
         given_up=given_up,
         text=f"goes on from iteration {iteration:,}{lost}",
@@ -112,9 +112,9 @@ def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     )
 
 
-def _from(checkpoint: Checkpoint, spec: JobSpec, run_plan: RunPlan) -> Stage:
+def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     """Return the stage of a run that goes on from a checkpoint under the settings it had last."""
-    updates = int(checkpoint.state().get("updates", checkpoint.iteration // spec.grad_accumulation_steps))
+    updates = checkpoint.state().updates
     last = run_plan.stages[-1]
     return last.continued(
         run_plan.example_of(checkpoint.iteration),

@@ -173,9 +173,9 @@ class LossGuard:
             found.append(
                 Candidate(
                     iteration=iteration,
-                    updates=int(state.get("updates", iteration // self._spec.grad_accumulation_steps)),
+                    updates=state.updates,
                     best=best is not None and iteration == best.iteration,
-                    healthy=state.get("finite", True) is True and (calm or good),
+                    healthy=state.finite and (calm or good),
                 )
             )
         return found

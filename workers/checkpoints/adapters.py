@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.errors import CheckpointInvalid
+from jobs.model.events import finite
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from workers.checkpoints import storage
@@ -91,7 +92,7 @@ def _lay_out(
 
 def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
     """Say in one line why these are the best and the last."""
-    loss, last = (storage.validation_loss(one.state()) for one in (best, final))
+    loss, last = (one.state().validation_loss for one in (best, final))
     which = f"{FINAL} holds the last weights, of iteration {final.iteration:,}"
     if until is not None:
         which += f"; nothing after iteration {until:,} is published"
@@ -104,8 +105,9 @@ def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
-    validation = checkpoint.state().get("validation") or {}
-    return {"iteration": checkpoint.iteration, "validation_loss": validation.get("loss")}
+    validation = checkpoint.state().validation
+    loss = finite(validation.loss) if validation is not None else None
+    return {"iteration": checkpoint.iteration, "validation_loss": loss}
 
 
 def place(source: Path, target: Path, *, link: bool) -> None:

@@ -96,7 +96,7 @@ def _fact(checkpoint: Checkpoint, run_plan: RunPlan) -> CheckpointFact | None:
     try:
         if not storage.is_on(run_plan, checkpoint):
             return None
-        loss = storage.validation_loss(checkpoint.state())
+        loss = checkpoint.state().validation_loss
     except CheckpointInvalid:
         return None
     return CheckpointFact(iteration=checkpoint.iteration, validation_loss=loss)

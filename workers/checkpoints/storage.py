@@ -10,21 +10,20 @@ import dataclasses
 import errno
 import hashlib
 import json
-import math
 import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion
-from jobs.model.events import finite
 from jobs.model.run_plan import RunPlan
 from workers.checkpoints import tensor_files
+from workers.checkpoints.state import CheckpointState
 from workers.files.atomic import fsync_file
 
 VERSION = 1
@@ -63,22 +62,26 @@ class Checkpoint:
         """
         return _entries(self.path / MANIFEST)[name][1]
 
-    def state(self) -> dict[str, Any]:
-        """Return state.json: position, random key, versions, what was measured.
+    def state(self) -> CheckpointState:
+        """Return the contents of state.json.
 
         Raises:
             CheckpointInvalid: it cannot be read, or another version wrote it.
         """
-        return _read_versioned(self.path / STATE)
+        path = self.path / STATE
+        try:
+            return CheckpointState.from_json(_read_json(path))
+        except CheckpointInvalid as error:
+            raise type(error)(f"{path}: {error}") from error
 
 
-def write(folder: Path, iteration: int, fill: Callable[[Path], dict[str, Any]]) -> tuple[Checkpoint, int]:
+def write(folder: Path, iteration: int, fill: Callable[[Path], CheckpointState]) -> tuple[Checkpoint, int]:
     """Write a checkpoint; it exists, complete and on the disk, when this returns.
 
     Args:
         folder: the job's checkpoints/.
         iteration: completed iterations.
-        fill: writes adapters and optimizer into the folder it is given and returns the content of state.json.
+        fill: writes adapters and optimizer into the folder it is given and returns the state.
 
     Returns:
         The checkpoint and its size in bytes.
@@ -92,7 +95,7 @@ def write(folder: Path, iteration: int, fill: Callable[[Path], dict[str, Any]]) 
     folder.mkdir(mode=0o700, exist_ok=True)
     partial.mkdir(mode=0o700)
     state = fill(partial)
-    (partial / STATE).write_text(json.dumps({"version": VERSION, "iteration": iteration} | finite(state), indent=1))
+    (partial / STATE).write_text(json.dumps(state.to_json(), indent=1))
     for name in (ADAPTERS, OPTIMIZER):
         _require_whole(partial / name)
     entries = _flush(partial)
@@ -265,23 +268,10 @@ def is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
     """Say whether a checkpoint lies on the run plan, or was left behind by a stage that begins before it.
 
     Raises:
-        CheckpointInvalid: it does not say where it was written.
+        CheckpointInvalid: its state cannot be read.
     """
     state = checkpoint.state()
-    try:
-        return run_plan.leads_to(int(state["examples_seen"]), int(state["stage"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointInvalid(f"{checkpoint.path / STATE} does not say where it was written") from error
-
-
-def validation_loss(state: Mapping[str, Any]) -> float | None:
-    """Return the validation loss a state.json holds, in nats per token; None where there is none that counts.
-
-    One that was asked for between two due ones does not count: another run of the same job would not have it.
-    """
-    validation = state.get("validation") or {}
-    loss = validation.get("loss")
-    return loss if isinstance(loss, float) and not validation.get("asked") else None
+    return run_plan.leads_to(state.examples_seen, state.stage)
 
 
 def sweep(folder: Path) -> None:
@@ -320,10 +310,10 @@ def _search_best(
         if until is not None and checkpoint.iteration > until:
             continue
         try:
-            loss = validation_loss(checkpoint.state()) if is_on(run_plan, checkpoint) else None
+            loss = checkpoint.state().validation_loss if is_on(run_plan, checkpoint) else None
         except CheckpointInvalid:
             continue
-        if loss is not None and math.isfinite(loss):
+        if loss is not None:
             scored.append((loss, checkpoint.iteration, checkpoint))
     for _, _, checkpoint in sorted(scored, key=lambda entry: entry[:2]):
         try:
@@ -394,11 +384,18 @@ def _sha256(path: Path) -> str:
         raise CheckpointInvalid(f"{path} cannot be read") from error
 
 
-def _read_versioned(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointInvalid(f"{path} cannot be read") from error
+
+
+def _read_versioned(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    try:
         version = content["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointInvalid(f"{path} cannot be read") from error
     if version != VERSION:
         raise CheckpointOfAnotherVersion(f"{path} has version {version}; this lq reads version {VERSION}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
-from jobs.model.events import Kind, number
+from jobs.model.events import Kind
 from workers.events.log import EventLog
 
 SHORTEST_LINE_S = 0.25
@@ -27,6 +27,24 @@ class Trained:
     learning_rate: float
     grad_norm: float | None = None  # global norm of the last update's gradients
     lost: int = 0  # of the last iterations, this one included, how many went into an update that was not applied
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PendingReport:
+    """The report that a checkpoint interrupts: a resume completes it, so that reports are cut as without the stop."""
+
+    tokens: int  # trained since the beginning of the job
+    losses: tuple[float, ...]  # of the iterations since the last line, in nats per token
+    skipped: tuple[int, ...]  # iterations since the last line whose update was not applied
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read it back; JSON stores a non-finite loss as a string."""
+        return cls(
+            tokens=int(content["tokens"]),
+            losses=tuple(float(loss) for loss in content["losses"]),
+            skipped=tuple(int(iteration) for iteration in content["skipped"]),
+        )
 
 
 class Reporter:
@@ -54,21 +72,19 @@ class Reporter:
         self.iteration = 0  # completed iterations
         self.tokens = 0  # trained tokens since the beginning of the job
 
-    def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint: the losses of an unfinished report come along, so reports are cut as ever.
+    def restore(self, iteration: int, pending: PendingReport) -> None:
+        """Continue from a checkpoint.
 
         Args:
             iteration: completed iterations.
-            state: what `pending` returned when the checkpoint was written.
+            pending: what `pending` returned when the checkpoint was written.
         """
-        self.iteration = iteration
-        self.tokens = int(state["tokens"])
-        self._losses = [value for item in state["losses"] if (value := number(item)) is not None]
-        self._lost = [int(lost) for lost in state.get("skipped", ())]
+        self.iteration, self.tokens = iteration, pending.tokens
+        self._losses, self._lost = list(pending.losses), list(pending.skipped)
 
-    def pending(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep."""
-        return {"tokens": self.tokens, "losses": list(self._losses), "skipped": list(self._lost)}
+    def pending(self) -> PendingReport:
+        """Return what a checkpoint must store."""
+        return PendingReport(tokens=self.tokens, losses=tuple(self._losses), skipped=tuple(self._lost))
 
     def count(self, trained: Trained) -> float:
         """Count an iteration and write a line where one is due.

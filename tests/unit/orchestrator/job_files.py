@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from jobs.model.job import Job
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home as RealHome
 from orchestrator.maintenance.prune import asked_for
 from tests.unit.orchestrator.cli_homes import Home
-from tests.unit.workers.tensor_files import holding
+from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import adapters, storage
+from workers.checkpoints.state import CheckpointState
 from workers.checkpoints.storage import Checkpoint
 from workers.files.job_dir import JobDir
 
@@ -30,11 +30,10 @@ def app_of(home: Home) -> App:
 def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
     """Write a checkpoint into a job's folder."""
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         (where / storage.ADAPTERS).write_bytes(holding(str(iteration).encode().ljust(WEIGHTS)))
         (where / storage.OPTIMIZER).write_bytes(holding(str(iteration).encode().ljust(MOMENTS)))
-        validation = None if loss is None else {"loss": loss}
-        return {"validation": validation, "examples_seen": iteration * BATCH, "stage": 0}
+        return state_at(iteration, examples=iteration * BATCH, loss=loss)
 
     return storage.write(JobDir(Path(job.job_dir)).checkpoints, iteration, fill)[0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,8 +10,9 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.worker.decide import proven
-from tests.unit.workers.tensor_files import holding
+from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage
+from workers.checkpoints.state import CheckpointState
 from workers.files.job_dir import JobDir
 
 RUN_PLAN = RunPlan.requested(JobSpec(batch_size=1))
@@ -24,10 +24,10 @@ LAST_WORDS = {"outcome": "done", "reason": "completed", "iteration": 20}
 def folder(tmp_path: Path) -> JobDir:
     """Give the folder of a run with checkpoints at iterations 10 and 20."""
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         for name in (storage.ADAPTERS, storage.OPTIMIZER):
             (where / name).write_bytes(holding(b"numbers"))
-        return {"examples_seen": 10, "stage": 0}
+        return state_at(10, examples=10)
 
     for iteration in (10, 20):
         storage.write(tmp_path / "checkpoints", iteration, fill)

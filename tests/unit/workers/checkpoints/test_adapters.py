@@ -12,10 +12,11 @@ import pytest
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
-from tests.unit.workers.tensor_files import held_in, holding
+from tests.unit.workers.tensor_files import held_in, holding, state_at
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import Published, publish
 from workers.checkpoints.publishing import ABOUT, BEST, CONFIG, FINAL
+from workers.checkpoints.state import CheckpointState
 from workers.files.job_dir import JobDir
 
 
@@ -31,10 +32,10 @@ def job_dir(tmp_path: Path) -> JobDir:
 def save(folder: JobDir, iteration: int, loss: float | None) -> None:
     folder.path.mkdir(exist_ok=True)
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         (where / storage.ADAPTERS).write_bytes(holding(f"weights {iteration}".encode()))
         (where / storage.OPTIMIZER).write_bytes(holding(b"moments"))
-        return {"validation": None if loss is None else {"loss": loss}, "examples_seen": iteration * 4, "stage": 0}
+        return state_at(iteration, examples=iteration * 4, loss=loss)
 
     storage.write(folder.checkpoints, iteration, fill)
 

@@ -16,7 +16,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec, Keep, LqSpec
-from tests.unit.workers.tensor_files import holding
+from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage as checkpoints
 from workers.files.job_dir import JobDir
 from workers.checkpoints.pruning import kept_adapters, prune
@@ -30,7 +30,7 @@ def save(folder, iteration, loss):
     def fill(where):
         for name in (checkpoints.ADAPTERS, checkpoints.OPTIMIZER):
             (where / name).write_bytes(holding(str(iteration).encode()))
-        return {"validation": {"loss": loss}, "examples_seen": iteration * SPEC.batch_size, "stage": 0}
+        return state_at(iteration, examples=iteration * SPEC.batch_size, loss=loss)
     checkpoints.write(folder.checkpoints, iteration, fill)
 
 
@@ -64,7 +64,7 @@ def standing(folder):
     good = {}
     for found in checkpoints.listed(folder.checkpoints):
         checkpoints.verify(found)  # a name stands for a whole checkpoint, always
-        good[found.iteration] = found.state()["validation"]["loss"]
+        good[found.iteration] = found.state().validation_loss
     return good
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,10 @@ from safetensors.numpy import save_file
 
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec, Keep, LqSpec
+from tests.unit.workers.tensor_files import state_at
 from workers.checkpoints import storage
 from workers.checkpoints.pruning import kept_adapters, prune
+from workers.checkpoints.state import CheckpointState
 from workers.files.job_dir import JobDir
 
 SPEC = JobSpec(iters=100, lq=LqSpec(keep=Keep(last=2, best=1, milestones="50%")))
@@ -20,12 +21,11 @@ RUN_PLAN = RunPlan.requested(SPEC)
 
 
 def save(folder: JobDir, iteration: int, loss: float | None = None) -> None:
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         weights = {"weights": np.full((4,), iteration, np.float32)}
         save_file(weights, where / storage.ADAPTERS)
         save_file(weights, where / storage.OPTIMIZER)
-        validation = None if loss is None else {"loss": loss}
-        return {"validation": validation, "examples_seen": iteration * SPEC.batch_size, "stage": 0}
+        return state_at(iteration, examples=iteration * SPEC.batch_size, loss=loss)
 
     storage.write(folder.checkpoints, iteration, fill)
 

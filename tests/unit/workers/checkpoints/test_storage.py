@@ -15,8 +15,9 @@ import pytest
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
-from tests.unit.workers.tensor_files import held_in, holding
+from tests.unit.workers.tensor_files import held_in, holding, state_at
 from workers.checkpoints import storage
+from workers.checkpoints.state import CheckpointState
 from workers.checkpoints.storage import (
     ADAPTERS,
     MANIFEST,
@@ -38,14 +39,13 @@ RUN_PLAN = RunPlan.requested(JobSpec(batch_size=BATCH))
 WHOLE = len(holding(b"weights" * 100))
 
 
-def save(folder: Path, iteration: int, *, loss: object = None, weights: bytes = b"weights") -> Checkpoint:
+def save(folder: Path, iteration: int, *, loss: float | None = None, weights: bytes = b"weights") -> Checkpoint:
     """Write a checkpoint with these weights, and this validation where one is given."""
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         (where / ADAPTERS).write_bytes(holding(weights * 100))
         (where / OPTIMIZER).write_bytes(holding(b"moments" * 100))
-        validation = None if loss is None else {"loss": loss, "iteration": iteration}
-        return {"validation": validation, "random_key": [0, 7], "examples_seen": iteration * BATCH, "stage": 0}
+        return state_at(iteration, examples=iteration * BATCH, loss=loss)
 
     checkpoint, _ = write(folder, iteration, fill)
     return checkpoint
@@ -70,24 +70,17 @@ def test_a_checkpoint_is_there_with_everything_in_it(tmp_path: Path) -> None:
     assert checkpoint == Checkpoint(path=tmp_path / "step-0000500", iteration=500)
     assert names(tmp_path) == ["step-0000500"]
     assert names(checkpoint.path) == [ADAPTERS, MANIFEST, OPTIMIZER, STATE]
-    assert checkpoint.state() == {
-        "version": 1,
-        "iteration": 500,
-        "validation": {"loss": 2.5, "iteration": 500},
-        "random_key": [0, 7],
-        "examples_seen": 2000,
-        "stage": 0,
-    }
+    assert checkpoint.state() == state_at(500, examples=2000, loss=2.5)
     assert newest_valid(tmp_path, RUN_PLAN) == (checkpoint, [])
 
 
 def test_its_size_is_what_the_files_take(tmp_path: Path) -> None:
     adapters, optimizer = holding(b"a" * 1000), holding(b"b" * 234)
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         (where / ADAPTERS).write_bytes(adapters)
         (where / OPTIMIZER).write_bytes(optimizer)
-        return {}
+        return state_at(1)
 
     checkpoint, size = write(tmp_path, 1, fill)
     assert size == len(adapters) + len(optimizer) + (checkpoint.path / STATE).stat().st_size
@@ -100,7 +93,12 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_can_be_kept(tmp_path: Path) -> None:
-    assert save(tmp_path, 1, loss=math.nan).state()["validation"]["loss"] == "nan"
+    checkpoint = save(tmp_path, 1, loss=math.nan)
+    assert '"nan"' in (checkpoint.path / STATE).read_text()
+    state = checkpoint.state()
+    assert state.validation is not None
+    assert math.isnan(state.validation.loss)
+    assert state.validation_loss is None
 
 
 def test_a_job_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
@@ -232,7 +230,7 @@ def test_when_none_is_sound_each_is_named_and_the_run_starts_over(tmp_path: Path
 def test_a_checkpoint_whose_writing_was_cut_short_is_not_there(tmp_path: Path) -> None:
     save(tmp_path, 10)
 
-    def die_half_way(where: Path) -> dict[str, Any]:
+    def die_half_way(where: Path) -> CheckpointState:
         (where / ADAPTERS).write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -288,7 +286,7 @@ def test_sweeping_touches_nothing_else(tmp_path: Path) -> None:
 def test_a_state_of_a_newer_lq_is_refused(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 10)
     edit_json(checkpoint.path / STATE, version=9)
-    with pytest.raises(CheckpointInvalid, match="version 9; this lq reads version 1"):
+    with pytest.raises(CheckpointInvalid, match="version 9; this lq reads version 2"):
         checkpoint.state()
 
 
@@ -300,11 +298,10 @@ def test_a_state_of_a_newer_lq_is_refused(tmp_path: Path) -> None:
         ({10: None, 20: 5.0, 30: None}, 20),
         ({10: None, 20: None}, None),
         ({10: math.nan, 20: 4.0, 30: -math.inf}, 20),
-        ({10: 2, 20: 3.0}, 20),  # JSON of another writer: a loss is a float
     ],
 )
 def test_the_best_checkpoint_is_the_one_with_the_lowest_loss(
-    tmp_path: Path, losses: dict[int, object], best: int | None
+    tmp_path: Path, losses: dict[int, float | None], best: int | None
 ) -> None:
     for iteration, loss in losses.items():
         save(tmp_path, iteration, loss=loss)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.model.events import Event, Kind, number
 from workers.events.log import EventLog, read
-from workers.events.reporter import SHORTEST_LINE_S, Reporter, Trained
+from workers.events.reporter import SHORTEST_LINE_S, PendingReport, Reporter, Trained
 
 MEMORY = {"active": 1, "cache": 2, "peak": 3, "footprint": 4}
 
@@ -32,7 +31,7 @@ class Run:
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every, self.attempt = path, every, 0
 
-    def train(self, iterations: int, resume: tuple[int, dict[str, Any]] | None = None) -> tuple[int, dict[str, Any]]:
+    def train(self, iterations: int, resume: tuple[int, PendingReport] | None = None) -> tuple[int, PendingReport]:
         """Train some iterations and return what a checkpoint after them keeps."""
         self.attempt += 1
         with EventLog(self.path, self.attempt) as log:
@@ -73,10 +72,10 @@ def test_however_often_it_is_stopped_each_loss_is_told_once_and_reports_are_cut_
     assert resume is not None
     iterations, pending = resume
     told = [item for line in run.lines() for item in covered(line)]
-    waiting = list(enumerate(pending["losses"], iterations - len(pending["losses"]) + 1))
+    waiting = list(enumerate(pending.losses, iterations - len(pending.losses) + 1))
     assert told + waiting == [(iteration, loss_of(iteration)) for iteration in range(1, sum(stretches) + 1)]
     assert all(line.data["iteration"] % every == 0 for line in run.lines())
-    assert pending["tokens"] == 7 * sum(stretches)
+    assert pending.tokens == 7 * sum(stretches)
 
 
 def test_a_fast_run_writes_few_lines_and_loses_nothing(path: Path) -> None:
@@ -129,7 +128,7 @@ def test_a_heartbeat_carries_no_loss_and_keeps_what_waits(path: Path) -> None:
 def test_the_speed_after_a_resume_counts_only_what_was_timed_here(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=4, memory=lambda: MEMORY)
-        reporter.restore(2, {"tokens": 100, "losses": [9.0, 8.0]})
+        reporter.restore(2, PendingReport(tokens=100, losses=(9.0, 8.0), skipped=()))
         reporter.count(report(7.0, 10, it_s=2.0))
         reporter.count(report(6.0, 10, it_s=2.0))
     [line] = read(path, 0).events
@@ -140,9 +139,9 @@ def test_the_speed_after_a_resume_counts_only_what_was_timed_here(path: Path) ->
 def test_losses_that_are_no_numbers_survive_a_checkpoint(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
-        reporter.restore(1, {"tokens": 0, "losses": ["nan"]})
+        reporter.restore(1, PendingReport.from_json({"tokens": 0, "losses": ["nan"], "skipped": []}))
         reporter.count(report(math.inf, 1))
-        assert [str(loss) for loss in reporter.pending()["losses"]] == ["nan", "inf"]
+        assert [str(loss) for loss in reporter.pending().losses] == ["nan", "inf"]
         reporter.count(report(2.0, 1))
     [line] = read(path, 0).events
     assert [str(number(loss)) for loss in line.data["losses"]] == ["nan", "inf", "2.0"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
-from tests.unit.workers.tensor_files import holding
+from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage
+from workers.checkpoints.state import CheckpointState
 from workers.files.job_dir import JobDir
 from workers.system import disk
 
@@ -16,10 +16,10 @@ from workers.system import disk
 def save(folder: JobDir, iteration: int, size: int) -> None:
     """Write a checkpoint that takes so many bytes without using them: the file has a hole."""
 
-    def fill(where: Path) -> dict[str, Any]:
+    def fill(where: Path) -> CheckpointState:
         (where / storage.OPTIMIZER).write_bytes(holding(b"moments"))
         (where / storage.ADAPTERS).write_bytes(holding(b"weights"))
-        return {"examples_seen": iteration, "stage": 0}
+        return state_at(iteration, examples=iteration)
 
     written, _ = storage.write(folder.checkpoints, iteration, fill)
     with written.optimizer.open("r+b") as file:
