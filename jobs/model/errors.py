@@ -116,3 +116,8 @@ def located(path: Path | str, line: Line | None, text: str) -> str:
         return f"{path}: {line}: {text}"
     place = f"{path}:{line}" if line is not None else f"{path}"
     return f"{place}: {text}"
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error's message in one line, or the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

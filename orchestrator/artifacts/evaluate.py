@@ -14,7 +14,7 @@ from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts.weights import Weights
 from orchestrator.report.evidence import Comparison
 from orchestrator.report.told import learned
-from workers.data.measures import Measured
+from workers.data.loss_measurement import LossMeasurement
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -46,7 +46,7 @@ def _exp(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def measure(job: Job, weights: Weights, data: Path | None) -> tuple[Tested, Measured]:
+def measure(job: Job, weights: Weights, data: Path | None) -> tuple[Tested, LossMeasurement]:
     """Measure weights on the whole test set, in a process of its own.
 
     Args:
@@ -63,7 +63,7 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[Tested, Meas
     arguments += ["--data", str(data)] if data is not None else []
     said = mlx_cli.answer("workers.mlx.measure", arguments, name="the measuring")
     told = json.loads(said.splitlines()[-1])
-    measured = Measured(sums=tuple(told["sums"]), tokens=tuple(told["tokens"]), seconds=told["seconds"])
+    measured = LossMeasurement(sums=tuple(told["sums"]), tokens=tuple(told["tokens"]), seconds=told["seconds"])
     as_record = Validation(
         attempt=0,
         kind=NOW,

@@ -254,7 +254,7 @@ def _finding(candidate: Candidate, performance: Performance | None) -> Finding:
     events = performance.events if performance is not None else []
     ending = performance.ending if performance is not None else None
     facts = {str(event.data["name"]): event.data["value"] for event in events if event.kind is Kind.FACT}
-    told = facts.get("rehearsal")
+    told = facts.get("dry_run")
     tried = None
     if performance is not None and ending is not None and ending.outcome is Outcome.DONE and told is not None:
         tried = _tried(told, performance)

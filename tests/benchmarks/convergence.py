@@ -32,7 +32,7 @@ from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from workers.data.batches import BatchOrder, Rows
-from workers.mlx.run import _row_losses
+from workers.mlx.evaluate import row_losses
 
 BATCH, ROWS, VALIDATION_ROWS, EPOCHS = 4, 240, 90, 4
 VOCABULARY, KINDS, BRANCHES = 64, 3, 4
@@ -173,7 +173,7 @@ def _measured(model: Any, rows: Rows) -> list[float]:
     model.eval()
     for start in range(0, len(places), BATCH):
         batch, spans = rows.padded(places[start : start + BATCH], LIMIT)
-        found, counted = _row_losses(model, mx.array(batch), mx.array(spans))
+        found, counted = row_losses(model, mx.array(batch), mx.array(spans))
         sums += found.tolist()  # type: ignore[arg-type]
         tokens += counted.tolist()  # type: ignore[arg-type]
     model.train()

@@ -25,7 +25,7 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from workers.mlx.run import GuardedOptimizer
+from workers.mlx.guarded_optimizer import GuardedOptimizer
 
 WARM, TIMED = 3, 30
 ROWS, TOKENS, VOCABULARY = 4, 64, 512

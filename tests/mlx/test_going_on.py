@@ -56,7 +56,7 @@ def test_after_an_upgrade_it_goes_on_and_says_that_bits_may_differ(
     stopped: Training, finished: Training, tmp_path: Path
 ) -> None:
     training = stopped.copied(tmp_path / "job")
-    edit_state(training.newest, versions=training.newest.state()["versions"] | {"mlx": "0.1.0"})
+    edit_state(training.newest, versions=dict(training.newest.state().versions) | {"mlx": "0.1.0"})
     training.finish(2)
     begun = training.events(Kind.STARTED)[1].data
     assert begun["resume_quality"] == "state"
@@ -102,10 +102,9 @@ def test_a_snapshot_asked_for_changes_nothing_but_that_it_is_there(
     [extra] = set(training.validations()) - set(regular)
     assert extra % ACCUMULATION == 0
     assert extra in training.checkpoints
-    [state] = [
-        Checkpoint(path=training.job_dir.checkpoints / f"step-{extra:07d}", iteration=extra).state()["validation"]
-    ]
-    assert state["loss"] == training.validations()[extra][0]
+    [state] = [Checkpoint(path=training.job_dir.checkpoints / f"step-{extra:07d}", iteration=extra).state().validation]
+    assert state is not None
+    assert state.loss == training.validations()[extra][0]
     assert {iteration: training.validations()[iteration] for iteration in regular} == regular
     assert training.losses() == finished.losses()
     assert training.weights() == finished.weights()

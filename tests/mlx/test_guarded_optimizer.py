@@ -1,19 +1,20 @@
-"""The two ways in which an update that is not finite leaves no trace; both make the very same of one that is."""
+"""A dropped update leaves no trace, and both ways of undoing it give the same arrays."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 import pytest
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 from mlx_lm.models import qwen2
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from workers.mlx.run import GUARD, GuardedOptimizer, Held
+from workers.mlx.arrays import named
+from workers.mlx.guarded_optimizer import ArrayBackup, GuardedOptimizer
 
 
 def small() -> Any:
@@ -35,67 +36,57 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def arrays(tree: Any) -> dict[str, Any]:
-    """Return the arrays of a tree by their names."""
-    return dict(cast("list[tuple[str, Any]]", tree_flatten(tree)))
-
-
-def made(name: str, *, chooses: bool) -> tuple[Any, Any]:
-    """Return a model and its optimizer."""
+def made(name: str, *, selects_in_step: bool) -> tuple[Any, GuardedOptimizer]:
     model, optimizer = small(), GuardedOptimizer(OPTIMIZERS[name]())
-    optimizer.init(model.trainable_parameters())
-    optimizer.chooses = chooses
+    optimizer.guard(model)
+    assert not optimizer.selects_in_step, "the arrays are small"
+    optimizer.selects_in_step = selects_in_step
     return model, optimizer
 
 
-def update(model: Any, optimizer: Any, value: float) -> None:
-    """Make an update with gradients that are all the same number, as the trainer does."""
-    held, before = Held(model, optimizer.state), int(optimizer.state[GUARD]["skipped"].item())
-    assert held.whole
-    held.hold()
-    optimizer.update(model, tree_map(lambda one: mx.full(one.shape, value), model.trainable_parameters()))
+def update(model: Any, optimizer: GuardedOptimizer, value: float) -> bool:
+    """Update with gradients that are all `value`, and return whether the update was dropped."""
+    optimizer.before_iteration()
+    optimizer.update(model, tree_map(lambda array: mx.full(array.shape, value), model.trainable_parameters()))
     mx.eval(model.parameters(), optimizer.state)
-    lost = int(optimizer.state[GUARD]["skipped"].item()) > before
-    held.let_go(put_back=lost and not optimizer.chooses)
+    return optimizer.after_iteration()
 
 
-def everything(model: Any, optimizer: Any) -> dict[str, list[Any]]:
-    """Return weights and state, apart from the guard's, as numbers."""
-    state = {name: one for name, one in optimizer.state.items() if name != GUARD}
-    return {name: array.tolist() for name, array in {**arrays(model.parameters()), **arrays(state)}.items()}
+def numbers(model: Any, optimizer: GuardedOptimizer) -> dict[str, Any]:
+    return {name: array.tolist() for name, array in {**named(model.parameters()), **optimizer.moments()}.items()}
 
 
-@pytest.mark.parametrize("chooses", [True, False])
+@pytest.mark.parametrize("selects_in_step", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_update_that_is_not_finite_leaves_no_trace(name: str, chooses: bool) -> None:
-    model, optimizer = made(name, chooses=chooses)
-    update(model, optimizer, 0.5)
-    before = everything(model, optimizer)
-    update(model, optimizer, math.nan)
-    assert everything(model, optimizer) == before
-    assert int(optimizer.state[GUARD]["skipped"].item()) == 1
-    update(model, optimizer, 0.5)
-    assert everything(model, optimizer) != before
+def test_dropped_update_leaves_no_trace(name: str, selects_in_step: bool) -> None:
+    model, optimizer = made(name, selects_in_step=selects_in_step)
+    assert not update(model, optimizer, 0.5)
+    before = numbers(model, optimizer)
+    assert update(model, optimizer, math.nan)
+    assert numbers(model, optimizer) == before
+    assert not update(model, optimizer, 0.5)
+    assert numbers(model, optimizer) != before
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_both_ways_make_the_same_of_updates(name: str) -> None:
-    one, other = made(name, chooses=True), made(name, chooses=False)
+def test_both_ways_of_undoing_agree(name: str) -> None:
+    in_step, afterwards = made(name, selects_in_step=True), made(name, selects_in_step=False)
     for value in (0.5, math.inf, -0.25, math.nan, 0.125):
-        update(*one, value)
-        update(*other, value)
-        assert everything(*one) == everything(*other)
+        update(*in_step, value)
+        update(*afterwards, value)
+        assert numbers(*in_step) == numbers(*afterwards)
 
 
-def test_all_that_is_trained_is_held() -> None:
-    model, optimizer = made("adam", chooses=False)
-    held = Held(model, optimizer.state)
-    trained = sum(array.nbytes for array in arrays(model.trainable_parameters()).values())
-    assert held.bytes == 3 * trained + 8 + 4, "weights, two moments, the step and the rate"
+def test_backup_holds_all_trained_arrays() -> None:
+    model, optimizer = made("adam", selects_in_step=False)
+    backup = ArrayBackup(model, optimizer.state)
+    trained = sum(array.nbytes for array in named(model.trainable_parameters()).values())
+    assert backup.bytes == 3 * trained + 8 + 4, "weights, two moments, the step and the rate"
+    assert backup.complete
 
 
-def test_the_norm_is_that_of_all_gradients_small_and_large() -> None:
-    model, optimizer = made("sgd", chooses=True)
+def test_norm_counts_small_and_large() -> None:
+    model, optimizer = made("sgd", selects_in_step=True)
     update(model, optimizer, 2.0)
-    count = sum(array.size for array in arrays(model.trainable_parameters()).values())
-    assert optimizer.state[GUARD]["grad_norm"].item() == pytest.approx(2.0 * math.sqrt(count))
+    count = sum(array.size for array in named(model.trainable_parameters()).values())
+    assert optimizer.grad_norm == pytest.approx(2.0 * math.sqrt(count))

@@ -79,8 +79,9 @@ def test_smaller_cuts_train_the_same_rows(begins: int, calm: Training, tmp_path:
     assert training.checkpoints == calm.checkpoints
     assert list(training.validations()) == list(calm.validations())
     state = training.newest.state()
-    assert (state["stage"], state["examples_seen"]) == (1, 60 * BATCH)
-    assert state["self_test"]["batch_size"] == BATCH // 2
+    assert (state.stage, state.examples_seen) == (1, 60 * BATCH)
+    assert state.self_test is not None
+    assert state.self_test.batch_size == BATCH // 2
     tokens = [event.data["tokens"] for event in training.events(Kind.PROGRESS) if event.data["losses"]][-1]
     assert tokens == [event.data["tokens"] for event in calm.events(Kind.PROGRESS) if event.data["losses"]][-1]
 

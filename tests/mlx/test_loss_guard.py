@@ -74,7 +74,7 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_step_as_they_we
     others = [one for one in range(2, 25) if one not in iterations]
     assert all(weights_at(training, one) != weights_at(training, one - 1) for one in others)
     assert all([row["line"] for row in one["data"]["rows"]] == [f"train.jsonl:{HOLE + 1}"] for one in told)
-    assert training.newest.state()["updates"] == 24 - len(iterations)
+    assert training.newest.state().updates == 24 - len(iterations)
 
 
 def test_accumulated_gradients_are_dropped_whole(build: Build, holed: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ def test_a_run_with_lost_updates_resumes_exactly(build: Build, holed: dict[str, 
     whole = build("whole", **holed).finish()
     stopped = build("stopped", **holed).stopped_half_way().finish(2)
     assert stopped.weights() == whole.weights()
-    assert stopped.newest.state()["updates"] == whole.newest.state()["updates"]
+    assert stopped.newest.state().updates == whole.newest.state().updates
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def rehearsed(training: Training, *, at: int) -> dict[str, Any]:
             assert child.wait(FIRST_EVER_S) == DONE, training.story()
         finally:
             child.kill()
-    (told,) = [event for event in training.events(Kind.FACT) if event.data["name"] == "rehearsal"]
+    (told,) = [event for event in training.events(Kind.FACT) if event.data["name"] == "dry_run"]
     return dict(told.data["value"])
 
 

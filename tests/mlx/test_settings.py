@@ -37,7 +37,7 @@ def test_without_a_validation_set_it_trains_and_publishes_the_last_weights(build
     training = build(data=str(data), steps_per_report=5).finish()
     assert not training.events(Kind.VALIDATION)
     state = training.newest.state()
-    assert (state["validation"], state["self_test"]) == (None, None)
+    assert (state.validation, state.self_test) == (None, None)
     assert list(training.losses()) == list(range(1, 13))  # the last report is shorter
     spec = training.spec
     published = publish(training.job_dir, spec, RunPlan.requested(spec), job_id=1)

@@ -1,4 +1,4 @@
-"""Rows tokenised many at a time beside MLX-LM's own, one by one: the same tokens, the same offsets, in every format."""
+"""Rows tokenized many at a time beside MLX-LM's own, one by one: the same tokens, the same offsets, in every format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import ByT5Tokenizer
 
 from tests.mlx import rows
 from workers.data.batches import Rows
-from workers.data.tokenizing import AT_ONCE, Encoder, tokenised
+from workers.data.tokenizing import AT_ONCE, Encoder, tokenized
 
 ONES_MORE = "naïve 東京 🙂\n\n  <|im_end|> \t" + "x" * 500
 """What a byte-level tokenizer must not stumble over: no letters of its own, special tokens in plain text, length."""
@@ -44,7 +44,7 @@ def compare(folder: Path, tokenizer: Any, **changes: Any) -> None:
     encoder = Encoder(tokenizer)
     ours = load_dataset(asked, cast("Any", encoder))
     for mine, other in zip(ours, theirs, strict=True):
-        assert told(tokenised(mine, encoder)) == one_by_one(other)
+        assert told(tokenized(mine, encoder)) == one_by_one(other)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_several_data_sets_in_one_are_told_apart(model: Path) -> None:
             [text([{"text": "one"}, {"text": "two"}], by), text([{"body": "three"}], by, text_key="body")]
         )
 
-    assert told(tokenised(made(encoder), encoder)) == one_by_one(made(tokenizer))
+    assert told(tokenized(made(encoder), encoder)) == one_by_one(made(tokenizer))
 
 
 def test_a_tokenizer_written_in_python_encodes_row_by_row() -> None:
@@ -122,10 +122,10 @@ def test_a_tokenizer_written_in_python_encodes_row_by_row() -> None:
     encoder = Encoder(tokenizer)
     texts = [{"text": "What is 1 plus 1?"}, {"text": ONES_MORE}]
     assert not tokenizer.is_fast
-    assert told(tokenised(text(texts, encoder), encoder)) == one_by_one(text(texts, tokenizer))
+    assert told(tokenized(text(texts, encoder), encoder)) == one_by_one(text(texts, tokenizer))
 
 
 def test_what_is_no_text_is_refused(model: Path) -> None:
     encoder = Encoder(load(model))
     with pytest.raises(ValueError):
-        tokenised(text([{"text": "one"}, {"text": ["two", "three"]}], encoder), encoder)
+        tokenized(text([{"text": "one"}, {"text": ["two", "three"]}], encoder), encoder)

@@ -75,7 +75,7 @@ def test_a_stop_while_it_validates_at_the_end_leaves_the_validation_to_the_next_
     undisturbed = build("undisturbed", data=str(data), steps_per_eval=1000).finish()
     assert training.validations() == undisturbed.validations()
     assert training.weights() == undisturbed.weights()
-    assert training.newest.state()["validation"] == undisturbed.newest.state()["validation"]
+    assert training.newest.state().validation == undisturbed.newest.state().validation
 
 
 @pytest.mark.longest

@@ -117,15 +117,15 @@ def orders(run_plan: RunPlan, first: BatchOrder, usable: Callable[[Stage], tuple
     found = [dataclasses.replace(first, used=usable(run_plan.stages[0]))]
     for index, stage in enumerate(run_plan.stages[1:], start=1):
         before = RunPlan(stages=run_plan.stages[:index])
-        position = stage.first_example // first.batch_size
-        old = found[before.at(stage.first_example)]
+        position = run_plan.iteration_of(stage.first_example)
+        old = found[before.index_at(position)]
         rows = usable(stage)
         if stage.salt == old.salt and rows == old.used:
             found.append(old)
             continue
         left_out: set[int] = set()
         for skipped in range(*(stage.skipped or (0, 0))):
-            left_out.update(found[before.at(skipped * first.batch_size)].rows(skipped))
+            left_out.update(found[before.index_at(skipped)].rows(skipped))
         found.append(old.taken_over(position, salt=stage.salt, used=rows, left_out=left_out))
     return found
 

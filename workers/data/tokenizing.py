@@ -117,7 +117,7 @@ class Encoder:
         return found
 
 
-def tokenised(data: DataSet, encoder: Encoder) -> Rows:
+def tokenized(data: DataSet, encoder: Encoder) -> Rows:
     """Tokenise a whole data file; the order of a run depends on every length.
 
     Args:
@@ -160,7 +160,7 @@ def all_rows(spec: JobSpec, tokenizer: Any, job_dir: JobDir, load: Load) -> tupl
     if not needed <= rows.keys():
         encoder = Encoder(tokenizer)
         loaded = zip(SETS, load(encoder), strict=True)
-        fresh = {name: tokenised(data, encoder) for name, data in loaded if name not in rows}
+        fresh = {name: tokenized(data, encoder) for name, data in loaded if name not in rows}
         if cache is not None and keys == _keys(spec, tokenizer):  # nobody wrote to the data meanwhile
             for name in keys.keys() & fresh.keys():
                 cache.write(keys[name], fresh[name])

@@ -1,6 +1,6 @@
-"""The child of `lq test`: `python -P -m workers.measuring JOB_DIR ...`. Test rows measured as a run measures them.
+"""The process of `lq test`: `python -P -m workers.mlx.measure JOB_DIR ...`. It measures test rows as a run does.
 
-It changes nothing in the job's folder. Its answer is the last line of stdout, in JSON.
+It changes nothing in the job's folder. Its result is the last line of stdout, in JSON.
 """
 
 from __future__ import annotations
@@ -8,40 +8,39 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid, LqError
 from jobs.model.run_plan import RunPlan
-from workers.data.measures import Measured
-from workers.events.log import EventLog
+from workers.data.loss_measurement import LossMeasurement
 from workers.files.job_dir import JobDir
-from workers.process.stop_requests import Requests
 from workers.system.processes import be_first_to_go
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print what was measured, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -P -m workers.measuring", description=__doc__)
+    """Measure, print the result, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -P -m workers.mlx.measure", description=__doc__)
     parser.add_argument("job_dir", type=Path)
-    parser.add_argument("--weights", type=Path, help="a safetensors file; the run's beginning where none is given")
-    parser.add_argument("--data", help="a folder with a test.jsonl; the job's own unless given")
+    parser.add_argument("--weights", type=Path, help="a safetensors file; default: the weights the run starts with")
+    parser.add_argument("--data", help="a folder with a test.jsonl; default: the job's own")
     options = parser.parse_args(arguments)
     be_first_to_go()
     try:
-        measured = _measured(JobDir(options.job_dir), options.weights, options.data)
+        measured = _measure(JobDir(options.job_dir), options.weights, options.data)
     except LqError as error:
-        print(error, file=sys.stderr)  # noqa: T201 the parent tells it
+        print(error, file=sys.stderr)  # noqa: T201 the parent shows it
         return error.exit_code
-    print()  # noqa: T201 what MLX-LM said may lack an end of line
+    print()  # noqa: T201 MLX-LM's output may lack a newline at its end
     print(json.dumps({"sums": measured.sums, "tokens": measured.tokens, "seconds": measured.seconds}))  # noqa: T201
     return 0
 
 
-def _measured(job_dir: JobDir, weights: Path | None, data: str | None) -> Measured:
-    from workers.mlx.run import TrainingRun
+def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMeasurement:
+    from workers.mlx.data import test_rows
+    from workers.mlx.evaluate import measure
+    from workers.mlx.model import TrainedModel
 
     spec = load_frozen(job_dir.config)
     run_plan = (
@@ -49,9 +48,13 @@ def _measured(job_dir: JobDir, weights: Path | None, data: str | None) -> Measur
     )
     if data is not None:
         spec = spec.model_copy(update={"data": data, "hf_dataset": None})
-    with tempfile.TemporaryDirectory(prefix="lq-test-") as folder, EventLog(Path(folder) / "events.jsonl", 1) as events:
-        run = TrainingRun(spec, run_plan, JobDir(Path(folder)), events, Requests())
-        measured = run.tested(weights)
+    stage = run_plan.stages[-1]
+    model = TrainedModel.load(spec)
+    rows = test_rows(spec, stage, model.tokenizer)
+    model.choose_trained(fresh=weights is None)
+    if weights is not None:
+        model.load_weights(weights)
+    measured = measure(model, rows, range(len(rows)), stage, spec.clear_cache_threshold)
     if not sum(measured.tokens):
         raise DataInvalid(f"no test row of {spec.data} has a token to learn; nothing can be measured")
     return measured

@@ -7,8 +7,8 @@ import math
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A loss over rows, in file order."""
+class LossMeasurement:
+    """The loss of rows, in file order."""
 
     sums: tuple[float, ...]  # cross entropy of each row, in nats
     tokens: tuple[int, ...]  # supervised tokens of each row
@@ -44,10 +44,10 @@ class Measured:
         pairs = zip(self.sums, self.tokens, strict=True)
         return [one / length if length else math.nan for one, length in pairs]
 
-    def first(self, examples: int) -> Measured:
+    def first(self, examples: int) -> LossMeasurement:
         """Return what was measured on the first so many rows."""
         share = examples / self.examples if self.examples else 0.0
-        return Measured(sums=self.sums[:examples], tokens=self.tokens[:examples], seconds=self.seconds * share)
+        return LossMeasurement(sums=self.sums[:examples], tokens=self.tokens[:examples], seconds=self.seconds * share)
 
     def rows_within(self, seconds: float, *, multiple: int) -> int:
         """Return how many of the first rows were measured in this time.

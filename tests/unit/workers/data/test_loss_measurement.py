@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from workers.data.measures import Measured
+from workers.data.loss_measurement import LossMeasurement
 
-MEASURED = Measured(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
+MEASURED = LossMeasurement(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
 
 
 def test_the_loss_is_per_token_and_not_per_row() -> None:
@@ -25,7 +25,7 @@ def test_the_standard_error_is_that_of_a_ratio() -> None:
 
 def test_one_row_has_no_standard_error_and_no_token_no_loss() -> None:
     assert MEASURED.first(1).standard_error is None
-    nothing = Measured(sums=(0.0, 0.0), tokens=(0, 0), seconds=1.0)
+    nothing = LossMeasurement(sums=(0.0, 0.0), tokens=(0, 0), seconds=1.0)
     assert math.isnan(nothing.loss)
     assert nothing.standard_error is None
     assert all(math.isnan(loss) for loss in nothing.row_losses)
@@ -42,4 +42,4 @@ def test_at_least_one_whole_batch_is_measured() -> None:
 
 
 def test_the_first_rows_are_those_of_the_file() -> None:
-    assert MEASURED.first(2) == Measured(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)
+    assert MEASURED.first(2) == LossMeasurement(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)

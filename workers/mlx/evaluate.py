@@ -1,0 +1,199 @@
+"""Losses by row: validation, test, and the self-test of a resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from jobs.model.events import Kind
+from jobs.model.run_plan import Stage
+from workers.checkpoints import storage
+from workers.checkpoints.state import SavedValidation, SelfTestRecord
+from workers.data.batches import Rows
+from workers.data.loss_measurement import LossMeasurement
+from workers.mlx.context import RunContext
+from workers.mlx.data import TrainingData, batch_of
+from workers.mlx.model import TrainedModel
+
+SELF_TEST_S = 10.0
+"""A resume measures again as much of the checkpoint's validation as took this long."""
+
+SELF_TEST_BATCHES = 2
+"""Validation batches of the self-test if the checkpoint's iteration was not validated."""
+
+OTHER_BATCHES_TOLERANCE = 1e-3
+"""Difference allowed between losses of the same rows in batches of another size; padding moves the last bits."""
+
+
+class ValidationInterrupted(Exception):
+    """A stop was requested during a validation."""
+
+
+class Evaluator:
+    """Measures the loss of a run's rows and remembers the validation of the present iteration."""
+
+    def __init__(self, context: RunContext, model: TrainedModel, data: TrainingData) -> None:
+        """Measure with this model, under the settings of the present stage."""
+        self._context, self._model, self._data = context, model, data
+        self.validation: SavedValidation | None = None  # of the present iteration
+        self._measured: LossMeasurement | None = None  # the same, if this process measured it
+
+    def measure(
+        self, rows: Rows, chosen: Sequence[int], before_batch: Callable[[], None] = lambda: None
+    ) -> LossMeasurement:
+        """Measure the loss of the chosen rows, in this order; see the function `measure`."""
+        stage, cache_limit = self._context.position.stage, self._context.spec.clear_cache_threshold
+        return measure(self._model, rows, chosen, stage, cache_limit, before_batch)
+
+    def is_due(self, iteration: int, *, requested: bool) -> bool:
+        """Return whether to validate at an iteration that has no validation yet."""
+        spec = self._context.spec
+        if self.validation is not None or not len(self._data.valid) or spec.val_batches == 0:
+            return False
+        return iteration % spec.steps_per_eval == 0 or iteration == self._context.last_iteration or requested
+
+    def validate(self) -> LossMeasurement | None:
+        """Validate; return None if a stop is requested meanwhile, which leaves the validation to the next attempt."""
+        context, spec = self._context, self._context.spec
+        context.events.append(Kind.PHASE, phase="validate")
+        rows = self._data.valid
+        try:
+            measured = self.measure(rows, range(self._data.examples(rows, spec.val_batches)), self._raise_if_stopped)
+        except ValidationInterrupted:
+            return None
+        iteration = context.position.iteration
+        # another run of this job has no validation here, so it must not compete for the best adapter
+        asked = not (iteration % spec.steps_per_eval == 0 or iteration == spec.iters)
+        self.validation = SavedValidation(
+            loss=measured.loss,
+            standard_error=measured.standard_error,
+            examples=measured.examples,
+            iteration=iteration,
+            asked=asked,
+        )
+        self._measured = measured
+        self._report(Kind.VALIDATION, measured, iteration=iteration, **({"asked": True} if asked else {}))
+        return measured
+
+    def _raise_if_stopped(self) -> None:
+        if self._context.requests.stop:
+            raise ValidationInterrupted
+
+    def forget(self) -> None:
+        """Forget the validation, because another iteration was trained."""
+        self.validation = self._measured = None
+
+    def test(self) -> None:
+        """Measure the test set with the last weights, and with the best ones if they are others."""
+        context = self._context
+        context.events.append(Kind.PHASE, phase="test")
+        self.test_at(context.last_iteration)
+        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)
+        if best is not None and best.iteration != context.last_iteration:
+            self._model.load_weights(best.adapters)
+            self.test_at(best.iteration)
+
+    def test_at(self, iteration: int) -> None:
+        """Measure the test set with the present weights, which are those of `iteration`."""
+        rows = self._data.test
+        measured = self.measure(rows, range(self._data.examples(rows, self._context.spec.test_batches)))
+        perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
+        self._report(Kind.TEST, measured, iteration=iteration, perplexity=perplexity)
+
+    def _report(self, kind: Kind, measured: LossMeasurement, **more: Any) -> None:
+        self._context.events.append(
+            kind,
+            loss=measured.loss,
+            standard_error=measured.standard_error,
+            examples=measured.examples,
+            **more,
+            seconds=round(measured.seconds, 3),
+            row_losses=measured.row_losses,
+        )
+
+    def self_test_record(self) -> SelfTestRecord | None:
+        """Return a loss that a resume can measure again: of the present validation, as far as the time allows, else
+        of the first batches. None without a validation set.
+        """
+        if not len(self._data.valid):
+            return None
+        size = self._context.position.stage.batch_size
+        if self._measured is not None:
+            measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
+        else:
+            count = self._data.examples(self._data.valid, SELF_TEST_BATCHES)
+            measured = self.measure(self._data.valid, range(count))
+        return SelfTestRecord(loss=measured.loss, examples=measured.examples, batch_size=size)
+
+    def self_test(self, recorded: SelfTestRecord | None) -> None:
+        """Measure again what the checkpoint recorded, and report whether it is equal."""
+        if recorded is None or not len(self._data.valid):
+            return
+        measured = self.measure(self._data.valid, range(recorded.examples))
+        size = self._context.position.stage.batch_size
+        close = math.isclose(measured.loss, recorded.loss, rel_tol=OTHER_BATCHES_TOLERANCE)
+        self._context.events.append(
+            Kind.SELF_TEST,
+            iteration=self._context.position.iteration,
+            measured=measured.loss,
+            recorded=recorded.loss,
+            equal=measured.loss == recorded.loss or (size != recorded.batch_size and close),
+            examples=measured.examples,
+            batch_size=size,
+            recorded_batch_size=recorded.batch_size,
+        )
+
+
+def measure(
+    model: TrainedModel,
+    rows: Rows,
+    chosen: Sequence[int],
+    stage: Stage,
+    cache_limit: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> LossMeasurement:
+    """Measure the loss of rows in the order given, without dropout and without changing the random key.
+
+    Args:
+        model: the model.
+        rows: the rows.
+        chosen: the indices of those to measure.
+        stage: the batch size, and the length at which rows are cut.
+        cache_limit: bytes of MLX's cache above which it is cleared.
+        before_batch: called before each batch; its exception ends the measurement.
+    """
+    began = time.monotonic()
+    sums: list[float] = []
+    tokens: list[int] = []
+    model.network.eval()
+    try:
+        for start in range(0, len(chosen), stage.batch_size):
+            before_batch()
+            batch, spans = batch_of(rows, chosen[start : start + stage.batch_size], stage)
+            row_sums, row_tokens = row_losses(model.network, batch, spans)
+            mx.eval(row_sums, row_tokens)
+            sums += cast("list[float]", row_sums.tolist())
+            tokens += cast("list[int]", row_tokens.tolist())
+            if mx.get_cache_memory() > cache_limit:
+                mx.clear_cache()
+    finally:
+        model.network.train()
+    return LossMeasurement(sums=tuple(sums), tokens=tuple(tokens), seconds=time.monotonic() - began)
+
+
+def row_losses(network: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+    """Return the summed cross entropy in nats and the number of supervised tokens of each row, both (rows,).
+
+    This is MLX-LM's default_loss, by row.
+    """
+    logits = network(batch[:, :-1])
+    targets = batch[:, 1:]
+    steps = mx.arange(1, targets.shape[1] + 1)
+    mask = mx.logical_and(steps >= spans[:, 0:1], steps <= spans[:, 1:])
+    cross_entropy = nn.losses.cross_entropy(logits, targets) * mask
+    return cross_entropy.astype(mx.float32).sum(axis=1), mask.sum(axis=1)

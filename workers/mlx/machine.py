@@ -1,0 +1,75 @@
+"""Versions, device and memory of this process, as MLX reports them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from typing import Any
+
+import mlx.core as mx
+
+from jobs.model.errors import message_of
+from jobs.model.memory_limit import limit_bytes
+from jobs.model.spec import JobSpec
+from workers.system import sensors
+from workers.system.processes import address_space_share, footprint_bytes, swap_bytes
+
+
+@functools.cache  # each lookup reads the disk, and every checkpoint stores the versions
+def versions() -> dict[str, str]:
+    """Return the versions that must be the same for an exact resume."""
+    names = ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")
+    return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
+
+
+def machine() -> str:
+    """Return the device and processor that must be the same for an exact resume."""
+    return f"{mx.default_device()} on {sensors.machine()}"
+
+
+def recommended_memory() -> int:
+    """Return the memory to use at most, in bytes: Metal's working set, or what the system allows."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return sensors.allowed_memory()
+
+
+def device_facts() -> dict[str, Any]:
+    """Return what `lq doctor` shows. Compiles a kernel to see whether that works."""
+    fused = mx.compile(lambda x: mx.exp(x) * 2 + x)
+    try:
+        mx.eval(fused(mx.zeros(4)))
+        kernel_error = None
+    except RuntimeError as error:
+        kernel_error = message_of(error)
+    return {
+        "mlx": versions()["mlx"],
+        "mlx_lm": versions()["mlx-lm"],
+        "device": machine(),
+        "metal": bool(mx.metal.is_available()),
+        "recommended": recommended_memory(),
+        "kernel_error": kernel_error,
+    }
+
+
+class MemoryReader:
+    """Reads the memory of this process for progress events."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        """Compute the limit once."""
+        self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
+        self._pressure = sensors.PressureGauge()
+
+    def __call__(self) -> dict[str, Any]:
+        """Return sizes in bytes, and whether the memory pressure is high."""
+        return {
+            "active": mx.get_active_memory(),
+            "cache": mx.get_cache_memory(),
+            "peak": mx.get_peak_memory(),
+            "footprint": footprint_bytes(),
+            "limit": self._limit,
+            "address_space_share": address_space_share(),
+            "swap": swap_bytes(),
+            "pressure_high": self._pressure.high(),
+        }
