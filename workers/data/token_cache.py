@@ -86,7 +86,6 @@ class TokenCache:
     """A folder of token files, which several trainers can use at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; the first write creates it."""
         self._folder = folder
 
     def read(self, key: Key) -> Rows | None:

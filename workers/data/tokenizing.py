@@ -46,7 +46,6 @@ class Encoder:
     """Replaces a tokenizer in MLX-LM's data sets; it passes everything but encoding on to the tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Wrap a tokenizer as mlx_lm.load returns it."""
         self._tokenizer = tokenizer
         self._collected: list[tuple[str, bool]] | None = None  # texts, and whether to add special tokens
         self._encoded: deque[list[int]] = deque()

@@ -34,11 +34,10 @@ class DryRun:
     """Tries a run at a position, without continuing it."""
 
     def __init__(self, context: RunContext, parts: RunParts) -> None:
-        """Take the collaborators of the run; `run` does the work."""
         self._context, self._parts = context, parts
         parts.trainer.enter_stage()
-        self._stage = context.position.stage
-        self._start = context.position.iteration
+        self._stage = context.stage
+        self._start = context.iteration
         self._seconds: list[float] = []  # of each iteration
         self._not_finite: dict[int, float] = {}  # loss by position, of iterations whose update was dropped
 
