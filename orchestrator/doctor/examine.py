@@ -8,7 +8,7 @@ from orchestrator.core.paths import Home
 from orchestrator.doctor import lq_checks, machine_checks
 from orchestrator.doctor.check import Check, warn
 from orchestrator.doctor.readings import Readings
-from workers.mlx.device import Asking
+from workers.mlx.device import DeviceQuery
 
 CHECKS: Mapping[str, Callable[[Readings], Check]] = {
     "python": machine_checks.python,
@@ -45,7 +45,7 @@ def examine(home: Home, environment: Mapping[str, str]) -> list[Check]:
         home: the home of lq; it need not exist.
         environment: such as os.environ.
     """
-    with Asking() as device_query:
+    with DeviceQuery() as device_query:
         readings = Readings(home, environment, device_query)
         order = sorted(CHECKS, key=lambda name: name in _NEED_MLX)
         results = {name: run_check(name, readings) for name in order}

@@ -22,7 +22,7 @@ from jobs.model.memory_limit import limit_bytes
 from orchestrator.core.paths import Home
 from orchestrator.service.units import ServiceFile, read_service_file
 from orchestrator.worker import control
-from workers.mlx.device import Asking, Device
+from workers.mlx.device import Device, DeviceQuery
 from workers.system import machine_readings, mounts, power, processes, sensors
 from workers.system.mounts import Mount
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Readings:
     """The readings of one examination. A test sets a reading by its name instead of taking it."""
 
-    def __init__(self, home: Home, environment: Mapping[str, str], device_query: Asking) -> None:
+    def __init__(self, home: Home, environment: Mapping[str, str], device_query: DeviceQuery) -> None:
         """Take no reading yet.
 
         Args:
@@ -55,7 +55,7 @@ class Readings:
     @cached_property
     def device(self) -> Device | str:
         """What MLX found, or why it cannot be used. Waits for the child process."""
-        return self._device_query.answer()
+        return self._device_query.result()
 
     @cached_property
     def apple(self) -> bool:

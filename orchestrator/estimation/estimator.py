@@ -13,7 +13,7 @@ from jobs.model.spec import JobSpec
 from orchestrator.estimation import model_files
 from orchestrator.estimation.model_files import ModelFiles
 from workers.data.batches import BatchOrder, padded_length
-from workers.data.token_lengths import Lengths, lengths_of
+from workers.data.token_lengths import TokenLengths, lengths_of
 
 MOST_BATCHES = 400
 """Of an epoch so many batches are looked at for the tokens of an iteration."""
@@ -34,7 +34,7 @@ class Estimator:
         self._cache = cache
         self._models: dict[str, ModelFiles | None] = {}
         self._shapes: dict[str, ModelShape | None] = {}
-        self._lengths: dict[tuple[object, ...], Lengths | None] = {}
+        self._lengths: dict[tuple[object, ...], TokenLengths | None] = {}
 
     def files(self, model: str) -> ModelFiles | None:
         """Return a model's files; None where they are not on this machine."""
@@ -48,7 +48,7 @@ class Estimator:
         self.files(model)
         return self._shapes[model]
 
-    def lengths(self, spec: JobSpec) -> Lengths | None:
+    def lengths(self, spec: JobSpec) -> TokenLengths | None:
         """Return the tokens of each training row; None where the data is not in a folder of this machine."""
         features = (spec.prompt_feature, spec.completion_feature, spec.chat_feature, spec.text_feature)
         key = (spec.data, spec.model, spec.hf_dataset is None, *features)
@@ -56,7 +56,7 @@ class Estimator:
             self._lengths[key] = self._count(spec)
         return self._lengths[key]
 
-    def _count(self, spec: JobSpec) -> Lengths | None:
+    def _count(self, spec: JobSpec) -> TokenLengths | None:
         data = Path(spec.data) / "train.jsonl"
         if spec.hf_dataset is not None or not data.is_file():
             return None

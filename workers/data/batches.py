@@ -1,8 +1,7 @@
-"""Which rows make which batch: a pure function of (seed, epoch, salt). No mlx, no files.
+"""Which rows make which batch: a pure function of seed, epoch and salt. No mlx, no files.
 
-Batch k of a run lies in epoch k // batches_per_epoch; only that epoch's order is drawn, so any position is found
-without walking there. That is half of an exact resume; the other half is in checkpoints. After a rollback another
-order takes over where the run went back to, and every position after it is found the same way.
+Batch k of a run lies in epoch k // batches_per_epoch, and only that epoch's order is drawn, so every position is found
+directly. After a rollback another order applies from the rollback point on, and later positions are found the same way.
 """
 
 from __future__ import annotations
@@ -17,35 +16,35 @@ import numpy as np
 from jobs.model.run_plan import RunPlan, Stage
 
 Table = np.ndarray[tuple[int, int], np.dtype[np.int32]]
-"""Whole numbers in rows and columns."""
+"""Integers in rows and columns."""
 
 Tokens = np.ndarray[tuple[int], np.dtype[np.int32]]
-"""The token ids of a row: four bytes each, where a list of Python's own numbers takes up to thirty-six."""
+"""The token ids of a row: four bytes each, where a list of Python integers takes up to 36."""
 
 WINDOW_BATCHES = 50
-"""Bucketing sorts by length inside windows of this many batches, so that every epoch still mixes rows."""
+"""Bucketing sorts by length within windows of this many batches, so that every epoch still mixes rows."""
 
 PAD_TO = 32
-"""MLX-LM pads to one more than a multiple of this (mlx_lm/tuner/trainer.py, iterate_batches)."""
+"""MLX-LM pads to a multiple of this plus one (mlx_lm/tuner/trainer.py, iterate_batches)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class BatchOrder:
-    """The order of a stretch of the run. Compared by identity: looking up a drawn epoch must not read every length."""
+    """The order of a part of the run. Compared by identity, so that the cache of epochs does not compare lengths."""
 
     lengths: tuple[int, ...]  # tokens of each row
-    sort_keys: tuple[int, ...]  # what MLX-LM sorts by before it cuts batches (`shuffled`)
+    sort_keys: tuple[int, ...]  # MLX-LM sorts by these before it cuts batches (`shuffled`)
     batch_size: int
     seed: int
     salt: int = 0
     mode: Literal["bucketed", "shuffled"] = "bucketed"
-    used: tuple[int, ...] | None = None  # rows it draws from, ascending; None for all
-    first: int = 0  # position of the run at which it takes over
-    epoch: int = 0  # the epoch it takes over in
-    opening: tuple[int, ...] | None = None  # rows that are left of that epoch; None for a whole one
+    used: tuple[int, ...] | None = None  # the rows to draw from, ascending; None for all
+    first: int = 0  # the position from which this order applies
+    epoch: int = 0  # the epoch of that position
+    opening: tuple[int, ...] | None = None  # the rows left of that epoch; None for a whole epoch
 
     def __post_init__(self) -> None:
-        """Check what only a programmer can get wrong; too little data was refused long before."""
+        """Check what the caller must have checked."""
         assert len(self.pool) >= self.batch_size > 0
 
     @cached_property
@@ -55,79 +54,74 @@ class BatchOrder:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in an epoch; the rows that do not fill one are left out, other ones in each epoch where bucketed."""
+        """Batches in an epoch. Rows that do not fill a batch are left out; if bucketed, other ones in each epoch."""
         return len(self.pool) // self.batch_size
 
     def rows(self, position: int) -> tuple[int, ...]:
-        """Return the row numbers of the batch at `position` (from 0) of the run; not before `first`."""
-        epoch, place = self._place(position)
-        return _epoch_order(self, epoch)[place]
+        """Return the row numbers of the batch at `position` of the run, from 0; not before `first`."""
+        epoch, index = self._locate(position)
+        return _epoch_order(self, epoch)[index]
 
-    def _place(self, position: int) -> tuple[int, int]:
-        """Return the epoch a position lies in, and its place among the batches this order draws for that epoch."""
-        place = position - self.first
-        opening = self._opening_batches
-        if place < opening:
-            return self.epoch, place
-        epoch = self.epoch + (self.opening is not None)
-        later, place = divmod(place - opening, self.batches_per_epoch)
-        return epoch + later, place
-
-    @property
-    def _opening_batches(self) -> int:
-        return 0 if self.opening is None else len(self.opening) // self.batch_size
+    def _locate(self, position: int) -> tuple[int, int]:
+        """Return the epoch of a position, and its index among the batches that this order draws for the epoch."""
+        index = position - self.first
+        opening = 0 if self.opening is None else len(self.opening) // self.batch_size
+        if index < opening:
+            return self.epoch, index
+        later, index = divmod(index - opening, self.batches_per_epoch)
+        return self.epoch + (self.opening is not None) + later, index
 
     def rows_of(self, epoch: int) -> tuple[int, ...]:
-        """Return the rows this order draws an epoch's batches from."""
+        """Return the rows from which this order draws an epoch's batches."""
         return self.opening if self.opening is not None and epoch == self.epoch else self.pool
 
     def taken_over(
         self, position: int, *, salt: int, used: tuple[int, ...] | None, left_out: Collection[int]
     ) -> BatchOrder:
-        """Return the order that takes over here: what is left of the epoch is drawn anew, and every later epoch.
+        """Return an order that applies from `position` on and draws the rest of the epoch again.
 
         Args:
             position: of the run, from 0.
             salt: changes what is drawn.
-            used: rows it draws from; None for all.
-            left_out: rows that the rest of this epoch does without.
+            used: the rows to draw from; None for all.
+            left_out: rows to leave out for the rest of this epoch.
         """
-        epoch, place = self._place(position)
-        seen = {row for batch in _epoch_order(self, epoch)[:place] for row in batch}
+        epoch, index = self._locate(position)
+        trained = {row for batch in _epoch_order(self, epoch)[:index] for row in batch}
         usable = None if used is None else set(used)
         opening = tuple(
             row
             for row in self.rows_of(epoch)
-            if row not in seen and row not in left_out and (usable is None or row in usable)
+            if row not in trained and row not in left_out and (usable is None or row in usable)
         )
         return dataclasses.replace(self, salt=salt, used=used, first=position, epoch=epoch, opening=opening)
 
 
 def orders(run_plan: RunPlan, first: BatchOrder, usable: Callable[[Stage], tuple[int, ...] | None]) -> list[BatchOrder]:
-    """Return the order that holds on each stage of a run plan.
+    """Return the order of each stage of a run plan.
 
-    A stage that changes nothing about the data goes on with the order before it. One that does takes over where it
-    begins: what the stages decided before it would have trained next is drawn anew.
+    A stage that changes nothing about the data keeps the order before it. Another one takes over where it starts and
+    draws the rest of the epoch again.
 
     Args:
         run_plan: the stages.
         first: the order of the first stage.
-        usable: the rows that may be trained on a stage, ascending; None for all.
+        usable: returns the rows that may be trained on a stage, ascending; None for all.
     """
-    found = [dataclasses.replace(first, used=usable(run_plan.stages[0]))]
+    by_stage = [dataclasses.replace(first, used=usable(run_plan.stages[0]))]
     for index, stage in enumerate(run_plan.stages[1:], start=1):
         before = RunPlan(stages=run_plan.stages[:index])
         position = run_plan.iteration_of(stage.first_example)
-        old = found[before.index_at(position)]
+        old = by_stage[before.index_at(position)]
         rows = usable(stage)
         if stage.salt == old.salt and rows == old.used:
-            found.append(old)
+            by_stage.append(old)
             continue
         left_out: set[int] = set()
         for skipped in range(*(stage.skipped or (0, 0))):
-            left_out.update(found[before.index_at(skipped)].rows(skipped))
-        found.append(old.taken_over(position, salt=stage.salt, used=rows, left_out=left_out))
-    return found
+            left_out.update(by_stage[before.index_at(skipped)].rows(skipped))
+        by_stage.append(old.taken_over(position, salt=stage.salt, used=rows, left_out=left_out))
+    return by_stage
 
 
 @lru_cache(maxsize=4)
@@ -135,13 +129,13 @@ def _epoch_order(order: BatchOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
     generator = np.random.default_rng([order.seed, epoch, order.salt])
     rows = order.rows_of(epoch)
     batches = _bucketed(order, rows, generator) if order.mode == "bucketed" else _fixed(order, rows)
-    return tuple(batches[place] for place in generator.permutation(len(batches)))
+    return tuple(batches[index] for index in generator.permutation(len(batches)))
 
 
 def _bucketed(order: BatchOrder, rows: Sequence[int], generator: np.random.Generator) -> list[tuple[int, ...]]:
-    """Shuffle the rows, leave out the remainder, sort by length inside windows, cut."""
+    """Shuffle the rows, leave out the remainder, sort by length within windows, cut."""
     size = order.batch_size
-    drawn = [rows[place] for place in generator.permutation(len(rows))[: len(rows) // size * size].tolist()]
+    drawn = [rows[index] for index in generator.permutation(len(rows))[: len(rows) // size * size].tolist()]
     window = WINDOW_BATCHES * size
     ordered = [
         row
@@ -152,7 +146,7 @@ def _bucketed(order: BatchOrder, rows: Sequence[int], generator: np.random.Gener
 
 
 def _fixed(order: BatchOrder, rows: Sequence[int]) -> list[tuple[int, ...]]:
-    """Cut the batches as MLX-LM does, the same for all whole epochs; the same rows are left out every time."""
+    """Cut the batches as MLX-LM does: the same in all whole epochs, and always the same rows left out."""
     ordered = sorted(rows, key=lambda row: order.sort_keys[row])
     size = order.batch_size
     return [tuple(ordered[start : start + size]) for start in range(0, len(ordered) - size + 1, size)]
@@ -160,41 +154,32 @@ def _fixed(order: BatchOrder, rows: Sequence[int]) -> list[tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The tokenised rows of one data file."""
+    """The tokenized rows of a data file."""
 
     tokens: Sequence[Tokens]  # token ids of each row
     offsets: Sequence[int]  # first supervised token of each row
-    sort_keys: tuple[int, ...]  # what MLX-LM sorts each row by
+    sort_keys: tuple[int, ...]  # MLX-LM sorts the rows by these
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.tokens)
 
     def supervised(self, max_seq_length: int) -> tuple[int, ...]:
-        """Return the rows that have a token to learn once they are cut; the others would give a loss of 0/0.
-
-        Args:
-            max_seq_length: tokens; longer rows are cut.
-        """
+        """Return the rows with a token to learn after they are cut to this length; others would give a loss of 0/0."""
         spans = zip(self.offsets, self.tokens, strict=True)
         return tuple(
             row
             for row, (offset, tokens) in enumerate(spans)
-            if max(1, offset) < min(len(tokens), max_seq_length)  # the first token has nothing before it to learn from
+            if max(1, offset) < min(len(tokens), max_seq_length)  # the first token is not predicted from anything
         )
 
     def padded(self, chosen: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
-        """Return the chosen rows padded to one array, as the function `padded` does."""
+        """Return the chosen rows padded to one array; see the function `padded`."""
         return padded([self.tokens[row] for row in chosen], [self.offsets[row] for row in chosen], max_seq_length)
 
 
 def padded_length(longest: int, max_seq_length: int) -> int:
-    """Return the length that MLX-LM pads a batch to.
-
-    Args:
-        longest: tokens of its longest row.
-        max_seq_length: tokens; longer rows are cut.
-    """
+    """Return the length to which MLX-LM pads a batch whose longest row has `longest` tokens."""
     return min(1 + PAD_TO * ((longest + PAD_TO - 1) // PAD_TO), max_seq_length)
 
 
@@ -207,22 +192,22 @@ def padded(rows: Sequence[Tokens | Sequence[int]], offsets: Sequence[int], max_s
         max_seq_length: tokens; longer rows are cut.
 
     Returns:
-        tokens (rows, length) and spans (rows, 2): first and last supervised position, what MLX-LM calls lengths.
+        Tokens (rows, length) and spans (rows, 2): first and last supervised position, which MLX-LM calls lengths.
     """
     lengths = [min(len(row), max_seq_length) for row in rows]
     tokens = np.zeros((len(rows), padded_length(max(len(row) for row in rows), max_seq_length)), np.int32)
-    for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        tokens[place, :length] = row[:length]
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        tokens[index, :length] = row[:length]
     spans = np.array(list(zip(offsets, lengths, strict=True)), np.int32)
     return tokens, spans
 
 
 def learned_tokens(spans: Table, length: int) -> int:
-    """Return how many tokens of a batch MLX-LM's loss counts.
+    """Return the number of tokens of a batch that MLX-LM's loss counts.
 
     Args:
         spans: first and last supervised position of each row, (rows, 2).
-        length: tokens a row is padded to; the first has nothing before it to learn from.
+        length: tokens of a padded row; the first is not predicted from anything.
     """
     first, last = np.maximum(spans[:, 0], 1), np.minimum(spans[:, 1], length - 1)
     return int(np.maximum(last - first + 1, 0).sum())

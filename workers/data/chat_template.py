@@ -1,7 +1,7 @@
-"""A model's chat template, applied as transformers applies it, without transformers. The only file that imports jinja2.
+"""Applies a model's chat template as transformers does, without transformers. The only file that imports jinja2.
 
-A template comes with the model and is code: it runs in jinja2's sandbox, as in transformers
-(transformers/utils/chat_template_utils.py), whose settings and additions these are.
+A template comes with the model and is code, so it runs in jinja2's sandbox. The settings and additions are those of
+transformers (transformers/utils/chat_template_utils.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Render = Callable[[Sequence[Mapping[str, Any]], Any], str]
-"""From messages and tools to text."""
+"""Returns the text of messages and tools."""
 
 
 class TemplateUnusable(Exception):
@@ -26,11 +26,7 @@ class TemplateUnusable(Exception):
 
 
 def source_of(model: Path) -> str | None:
-    """Return the template of a model folder; None where it has none.
-
-    Args:
-        model: the folder.
-    """
+    """Return the template of a model folder; None if it has none."""
     file = model / "chat_template.jinja"
     try:
         if file.is_file():
@@ -38,21 +34,21 @@ def source_of(model: Path) -> str | None:
         template = json.loads((model / "tokenizer_config.json").read_text()).get("chat_template")
     except (OSError, ValueError, AttributeError):
         return None
-    if isinstance(template, list):  # several by name
-        named = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+    if isinstance(template, list):  # named templates
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     return template if isinstance(template, str) else None
 
 
 def renderer(source: str, special_tokens: Mapping[str, str]) -> Render:
-    """Return what makes one text of messages.
+    """Return a function that applies a template.
 
     Args:
-        source: of the template.
-        special_tokens: such as `bos_token`, by name; templates name them.
+        source: the template.
+        special_tokens: by name, such as `bos_token`; templates use them.
 
     Raises:
-        TemplateUnusable: it is no template; and so does the renderer where it cannot be applied to messages.
+        TemplateUnusable: the template has errors. The function raises it if the template refuses the messages.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
@@ -83,12 +79,12 @@ def renderer(source: str, special_tokens: Mapping[str, str]) -> Render:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what an assistant wrote; here that is only passed on."""
+    """`{% generation %}` marks the text of the assistant; the text passes unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 jinja2 reads it from the class
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return what stands in the block."""
+        """Return the contents of the block."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 

@@ -12,7 +12,7 @@ class LossMeasurement:
 
     sums: tuple[float, ...]  # cross entropy of each row, in nats
     tokens: tuple[int, ...]  # supervised tokens of each row
-    seconds: float  # what it took
+    seconds: float  # duration of the measurement
 
     @property
     def examples(self) -> int:
@@ -27,35 +27,31 @@ class LossMeasurement:
 
     @property
     def standard_error(self) -> float | None:
-        """Of the loss, by row; None where there is one row, or no supervised token.
+        """Standard error of the loss, by row; None for a single row, or without a supervised token.
 
-        The loss is the ratio of two sums, so this is the ratio estimator's (Cochran, Sampling Techniques, 3rd ed.,
-        eq. 6.13 without the finite-population correction): sqrt(n/(n-1) * sum((s_i - loss*t_i)^2)) / sum(t_i).
+        The loss is the ratio of two sums, so this is the error of the ratio estimator (Cochran, Sampling Techniques,
+        3rd ed., eq. 6.13 without the finite-population correction):
+        sqrt(n/(n-1) * sum((s_i - loss*t_i)^2)) / sum(t_i).
         """
         total, count, loss = sum(self.tokens), self.examples, self.loss
         if not total or count < 2:
             return None
-        spread = sum((one - loss * length) ** 2 for one, length in zip(self.sums, self.tokens, strict=True))
+        spread = sum((row_sum - loss * length) ** 2 for row_sum, length in zip(self.sums, self.tokens, strict=True))
         return math.sqrt(count / (count - 1) * spread) / total
 
     @property
     def row_losses(self) -> list[float]:
         """Nats per token of each row."""
         pairs = zip(self.sums, self.tokens, strict=True)
-        return [one / length if length else math.nan for one, length in pairs]
+        return [row_sum / length if length else math.nan for row_sum, length in pairs]
 
     def first(self, examples: int) -> LossMeasurement:
-        """Return what was measured on the first so many rows."""
+        """Return the measurement of the first rows."""
         share = examples / self.examples if self.examples else 0.0
         return LossMeasurement(sums=self.sums[:examples], tokens=self.tokens[:examples], seconds=self.seconds * share)
 
     def rows_within(self, seconds: float, *, multiple: int) -> int:
-        """Return how many of the first rows were measured in this time.
-
-        Args:
-            seconds: the time.
-            multiple: whole batches of so many rows, at least one.
-        """
+        """Return how many of the first rows were measured in this time: a multiple of `multiple`, at least one."""
         if self.seconds <= seconds:
             return self.examples
         return min(self.examples, multiple * max(1, int(self.examples * seconds / self.seconds) // multiple))

@@ -1,9 +1,8 @@
-"""Tokenised data files, kept so that a restart, or another job on the same data, need not tokenise again. No mlx.
+"""A cache of tokenized data files, for restarts and for other jobs with the same data. No mlx.
 
-A file is found by what its tokens depend on: the data, the tokenizer's and model's own small files, the job's keys
-that say what of a row is read, and the versions of what tokenises. It is used only when every byte of it is what was
-written for that very key: header, sizes and SHA-256. Whatever is wrong with it, the data is tokenised as if there were
-none. Anybody may delete all of it at any time.
+The key of a file contains everything its tokens depend on: the data, the small files of the model's folder, the job's
+keys that select fields of a row, and the versions of the tokenizing packages. A file is used only if its header, size
+and SHA-256 are right for the key; otherwise lq tokenizes the data again. You can delete the cache at any time.
 """
 
 from __future__ import annotations
@@ -26,38 +25,32 @@ from jobs.model.spec import JobSpec
 from workers.data.batches import Rows, Tokens
 
 FORMAT = 1
-"""Of the files. Another one is never read."""
+"""Version of the files; other versions are not read."""
 
-KEPT_S = 30 * 86400.0
-"""A file that nobody used for so long goes."""
+MAX_AGE_S = 30 * 86400.0
+"""Files that no run used for this long are deleted."""
 
-KEPT_BYTES = 1 << 29
-"""Of all files together; the one unused for longest goes first."""
+MAX_BYTES = 1 << 29
+"""Size of all files; the least recently used ones are deleted first."""
 
 _MAGIC = b"lq tokens\n"
 _LONGEST_HEADER = 1 << 16
 _SUFFIX = ".tokens"
 _ABANDONED_S = 3600.0
-"""A file that is still being written after so long has lost its writer."""
+"""A partial file of this age belongs to a trainer that was killed."""
 
 _WEIGHTS = frozenset({".safetensors", ".bin", ".gguf", ".npz", ".pt", ".pth", ".onnx", ".h5", ".msgpack"})
 _HASHED_BYTES = 64 << 20
-"""Other files of a model's folder are read up to this size; of larger ones size and date must do."""
+"""Size up to which other files of a model's folder are hashed; larger ones count by size and time."""
 
 _VERSIONS = ("mlx-lm", "transformers", "tokenizers", "jinja2")
 
 Key = dict[str, Any]
-"""Everything the tokens of a data file depend on, as JSON has it."""
+"""Everything the tokens of a data file depend on, as JSON."""
 
 
 def key_of(spec: JobSpec, data_sha256: str, tokenizer_sha256: str) -> Key:
-    """Return what the tokens of a data file depend on.
-
-    Args:
-        spec: whose keys say what of a row is read.
-        data_sha256: of the data file.
-        tokenizer_sha256: of the model's folder, as `folder_sha256` has it.
-    """
+    """Return what the tokens of a data file depend on; `tokenizer_sha256` is the `folder_sha256` of the model."""
     names = ("mask_prompt", "prompt_feature", "completion_feature", "chat_feature", "text_feature")
     return {
         "format": FORMAT,
@@ -65,24 +58,24 @@ def key_of(spec: JobSpec, data_sha256: str, tokenizer_sha256: str) -> Key:
         "tokenizer": tokenizer_sha256,
         "keys": {name: getattr(spec, name) for name in names},
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-        "encoding": locale.getencoding(),  # MLX-LM reads the data in it
+        "encoding": locale.getencoding(),  # in which MLX-LM reads the data
     }
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return one hash over all files of a model's folder but its weights: tokenizer, chat templates, configuration.
+    """Return a hash of all files of a model's folder except its weights: tokenizer, chat templates, configuration.
 
     Raises:
-        OSError: one of them cannot be read.
+        OSError: a file cannot be read.
     """
     whole = hashlib.sha256()
     templates = folder / "additional_chat_templates"
     for path in sorted([*folder.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]):
         if path.suffix in _WEIGHTS or not path.is_file():
             continue
-        about = path.stat()
-        if about.st_size > _HASHED_BYTES:
-            content = f"{about.st_size} bytes of {about.st_mtime_ns}"
+        status = path.stat()
+        if status.st_size > _HASHED_BYTES:
+            content = f"{status.st_size} bytes of {status.st_mtime_ns}"
         else:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
         whole.update(json.dumps([str(path.relative_to(folder)), content]).encode())
@@ -90,14 +83,13 @@ def folder_sha256(folder: Path) -> str:
 
 
 class TokenCache:
-    """One folder of token files; several trainers may use it at once."""
+    """A folder of token files, which several trainers can use at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; it is made when the first file is written."""
         self._folder = folder
 
     def read(self, key: Key) -> Rows | None:
-        """Return the rows that were written for this key; None where there are none, or they are not whole."""
+        """Return the rows that were written for this key; None if there are none, or the file is damaged."""
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -106,15 +98,15 @@ class TokenCache:
         rows = _unpacked(content, key)
         if rows is not None:
             with suppress(OSError):
-                os.utime(path)  # used now
+                os.utime(path)  # marks it as used
         return rows
 
     def write(self, key: Key, rows: Rows) -> None:
-        """Keep rows, and let go what is too old or too much. What cannot be written is not kept."""
+        """Write rows, and delete files beyond the limits. A failed write is ignored."""
         path = self._path(key)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         packed = _packed(key, rows)
-        if len(packed) > KEPT_BYTES:
+        if len(packed) > MAX_BYTES:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,20 +122,20 @@ class TokenCache:
         return self._folder / f"{hashlib.sha256(_text(key)).hexdigest()[:32]}{_SUFFIX}"
 
     def _sweep(self, newest: Path) -> None:
-        """Delete what was unused for longest, until the rest is within bounds; never the newest file."""
+        """Delete the least recently used files until the rest is within the limits; never the newest."""
         now = time.time()
-        found = []
+        files = []
         for path in self._folder.iterdir():
-            with suppress(OSError):  # another trainer sweeps too
-                about = path.stat()
-                if path.name.endswith(".partial") and now - about.st_mtime > _ABANDONED_S:
+            with suppress(OSError):  # another trainer may delete it at the same time
+                status = path.stat()
+                if path.name.endswith(".partial") and now - status.st_mtime > _ABANDONED_S:
                     path.unlink()
                 elif path.suffix == _SUFFIX and path != newest:
-                    found.append((about.st_mtime, about.st_size, path))
+                    files.append((status.st_mtime, status.st_size, path))
         total = newest.stat().st_size
-        for used, size, path in sorted(found, reverse=True):
+        for used, size, path in sorted(files, reverse=True):
             total += size
-            if total > KEPT_BYTES or now - used > KEPT_S:
+            if total > MAX_BYTES or now - used > MAX_AGE_S:
                 path.unlink(missing_ok=True)
 
 
@@ -152,18 +144,20 @@ def _text(key: Mapping[str, Any]) -> bytes:
 
 
 def _packed(key: Key, rows: Rows) -> bytes:
-    """Return a file's content: magic word, header and its length; then numbers, of which the header has the SHA-256:
-    how many rows, the length of each, the offset of each, the sort key of each, the tokens of each.
+    """Return the contents of a file: a magic word, the length of the header, the header, and 32-bit integers.
+
+    The integers are the number of rows, all lengths, all offsets, all sort keys, and the tokens of all rows. The
+    header has their SHA-256.
     """
     lengths = [len(row) for row in rows.tokens]
     numbers = [len(lengths), *lengths, *rows.offsets, *rows.sort_keys]
-    body = b"".join(np.asarray(each, "<i4").tobytes() for each in (numbers, *rows.tokens))
+    body = b"".join(np.asarray(part, "<i4").tobytes() for part in (numbers, *rows.tokens))
     header = _text({"key": key, "sha256": hashlib.sha256(body).hexdigest()})
     return _MAGIC + len(header).to_bytes(4, "little") + header + body
 
 
 def _unpacked(content: bytes, key: Key) -> Rows | None:
-    """Return the rows of a file; None unless it is whole and was written for this key."""
+    """Return the rows of a file; None if it is damaged or has another key."""
     begin = len(_MAGIC) + 4
     size = int.from_bytes(content[len(_MAGIC) : begin], "little")
     if not content.startswith(_MAGIC) or size > _LONGEST_HEADER or len(content) < begin + size:
@@ -181,7 +175,7 @@ def _unpacked(content: bytes, key: Key) -> Rows | None:
 
 
 def _rows(numbers: Tokens) -> Rows:
-    """Return the rows in the numbers of a file; they are views of them, four bytes a token."""
+    """Return the rows of a file as views of its integers."""
     count = int(numbers[0])
     lengths, offsets, sort_keys = numbers[1 : 1 + 3 * count].reshape(3, count).tolist()
     ends = [1 + 3 * count + end for end in accumulate(lengths)]

@@ -30,7 +30,6 @@ class ChildProcess:
     """Reports the start, the heartbeat and the end of a child."""
 
     def __init__(self, events: EventLog, requests: Requests) -> None:
-        """Report to this event log."""
         self.events, self.requests = events, requests
         self.iteration = 0  # completed iterations, for the `ended` event
 

@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
-from workers.events.log import EventLog
 from workers.events.reporter import Reporter
-from workers.process.stop_requests import Requests
+from workers.mlx.child import ChildProcess
 
 
-class Position:
-    """The completed iterations, and the stage whose settings apply."""
+class RunContext:
+    """One attempt at a run."""
 
-    def __init__(self, run_plan: RunPlan, reporter: Reporter, *, iteration: int) -> None:
-        """Take the stage that applies after `iteration`, before the reporter is restored to it."""
-        self._run_plan, self._reporter = run_plan, reporter
-        self.index = run_plan.index_at(iteration)  # of the stage
+    def __init__(
+        self,
+        process: ChildProcess,
+        spec: JobSpec,
+        run_plan: RunPlan,
+        job_dir: JobDir,
+        memory: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Start after the completed iterations of the process.
+
+        Args:
+            process: reports events and receives requests.
+            spec: the job.
+            run_plan: its stages.
+            job_dir: its folder.
+            memory: reads the memory of this process for progress events.
+        """
+        self.spec, self.run_plan, self.job_dir = spec, run_plan, job_dir
+        self.events, self.requests = process.events, process.requests
+        self.reporter = Reporter(process.events, steps_per_report=spec.steps_per_report, memory=memory)
+        self.stage_index = run_plan.index_at(process.iteration)
 
     @property
     def iteration(self) -> int:
         """Completed iterations."""
-        return self._reporter.iteration
+        return self.reporter.iteration
 
     @property
     def stage(self) -> Stage:
         """The stage whose settings apply."""
-        return self._run_plan.stages[self.index]
+        return self.run_plan.stages[self.stage_index]
 
     @property
     def is_stage_start(self) -> bool:
         """Whether the stage starts here."""
-        return self._run_plan.example_of(self.iteration) == self.stage.first_example
+        return self.run_plan.example_of(self.iteration) == self.stage.first_example
 
-    def enter_stage(self) -> Stage:
-        """Take the stage that trains the next iteration."""
-        self.index = self._run_plan.index_at(self.iteration)
-        return self.stage
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunContext:
-    """One attempt at a run."""
-
-    spec: JobSpec
-    run_plan: RunPlan
-    job_dir: JobDir
-    events: EventLog
-    requests: Requests  # what signals asked for
-    reporter: Reporter
-    position: Position
+    @property
+    def stage_end(self) -> int:
+        """The iteration at which another stage starts, or the run ends."""
+        until = self.run_plan.holds_until(self.run_plan.example_of(self.iteration))
+        return self.last_iteration if until is None else self.run_plan.iteration_of(until)
 
     @property
     def last_iteration(self) -> int:
@@ -60,12 +65,6 @@ class RunContext:
         return self.spec.iters if ends_at is None else self.run_plan.iteration_of(ends_at)
 
     @property
-    def stage_end(self) -> int:
-        """The iteration at which another stage starts, or the run ends."""
-        until = self.run_plan.holds_until(self.run_plan.example_of(self.position.iteration))
-        return self.last_iteration if until is None else self.run_plan.iteration_of(until)
-
-    @property
     def micro_batches(self) -> int:
         """Micro-batches per iteration."""
-        return self.spec.batch_size // self.position.stage.batch_size
+        return self.spec.batch_size // self.stage.batch_size

@@ -30,7 +30,7 @@ class TrainingData:
         Raises:
             DataInvalid: too few rows can be trained.
         """
-        self._spec, self._position = context.spec, context.position
+        self._context, self._spec = context, context.spec
         self.train, self.valid, self.test = rows
         self.hashes = hashes  # of the files, when they were read
         train = self.train
@@ -51,7 +51,7 @@ class TrainingData:
     @property
     def order(self) -> BatchOrder:
         """The order of the present stage."""
-        return self.orders[self._position.index]
+        return self.orders[self._context.stage_index]
 
     def _usable(self, stage: Stage) -> tuple[int, ...] | None:
         """Return the rows that may be trained on a stage; None for all."""
@@ -75,7 +75,7 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
     Raises:
         DataInvalid: they cannot be used.
     """
-    spec, stage = context.spec, context.position.stage
+    spec, stage = context.spec, context.stage
     hashes = data_hashes(spec)
     settings = types.SimpleNamespace(**mlx_config(spec, stage))
     try:
@@ -107,7 +107,7 @@ def _unusable(spec: JobSpec, error: Exception) -> DataInvalid:
 
 def _warn_about_rows(context: RunContext, train: Rows) -> None:
     """Report training rows that are cut, or left out because nothing of them is learned."""
-    limit, count = context.position.stage.max_seq_length, len(train)
+    limit, count = context.stage.max_seq_length, len(train)
     cut = sum(len(row) > limit for row in train.tokens)
     if cut:
         text = f"{cut} of {count} training rows are longer than {limit} tokens and are cut"

@@ -1,6 +1,6 @@
-"""Asks a throw-away child what MLX finds on this machine: whoever asks never imports mlx, and a crash is an answer.
+"""What MLX reports about this machine, asked in a child process: the caller never imports mlx, and survives a crash.
 
-As the child: `python -P -m workers.device` prints one line of JSON.
+The child, `python -P -m workers.mlx.device`, prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+TIMEOUT_S = 60.0
+"""From a cold disk, MLX and transformers can take half a minute to load; from a warm one, a second or two."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Device:
-    """What a child that imported MLX found."""
+    """What MLX reports."""
 
     mlx: str  # version
     mlx_lm: str  # version
-    device: str  # as MLX calls it, with the processor's name
-    metal: bool  # whether Metal is there
-    recommended: int  # bytes the device recommends to take
-    kernel_error: str | None  # why a compiled function could not be run
+    device: str  # MLX's name for it, and the processor's name
+    metal: bool  # Metal is available
+    recommended: int  # bytes of memory to use at most
+    kernel_error: str | None  # why a compiled function failed; None if it ran
 
 
-PATIENCE_S = 60.0
-"""A cold disk can take half a minute to load MLX and transformers; a warm one takes a second or two."""
-
-
-class Asking:
-    """A child that looks at MLX while its parent looks at other things; gone when the block is left."""
+class DeviceQuery:
+    """A child that loads MLX while the caller does other things; killed at the end of the block."""
 
     def __enter__(self) -> Self:
-        """Start the child; its kernels go to a folder of its own, so that one is really compiled."""
+        """Start the child with a kernel folder of its own, so that it really compiles one."""
         self._folder = tempfile.TemporaryDirectory(prefix="lq-device-")
         self._popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.mlx.device"],
@@ -55,21 +54,14 @@ class Asking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the child, and the compiler that it may have started."""
+        """Kill the child and the compiler it may have started."""
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.communicate()
         self._folder.cleanup()
 
-    def answer(self, *, timeout_s: float = PATIENCE_S) -> Device | str:
-        """Wait for the child.
-
-        Args:
-            timeout_s: seconds to wait.
-
-        Returns:
-            What it found; or, in a few words, why it found nothing.
-        """
+    def result(self, *, timeout_s: float = TIMEOUT_S) -> Device | str:
+        """Wait for the child, and return what MLX reports, or in one line why the child failed."""
         try:
             out, err = self._popen.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -77,13 +69,13 @@ class Asking:
         code = self._popen.returncode
         with suppress(ValueError, TypeError, IndexError):
             return Device(**json.loads(out.splitlines()[-1]))
-        last = err.strip().splitlines()[-1:] or ["it said nothing"]
+        last = err.strip().splitlines()[-1:] or ["no output"]
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"{last[0][:200]} ({how})"
 
 
 def main() -> None:
-    """Be the child."""
+    """Print what MLX reports."""
     from workers.mlx import run  # noqa: F401 the trainer's imports are part of the check
     from workers.mlx.machine import device_facts
 

@@ -40,7 +40,6 @@ class Diagnostics:
     """Examines rows, and reports facts that only the trainer can read."""
 
     def __init__(self, context: RunContext, data: TrainingData, evaluator: Evaluator) -> None:
-        """Measure with this evaluator."""
         self._context, self._data, self._evaluator = context, data, evaluator
         self._examined = 0
 
@@ -51,7 +50,7 @@ class Diagnostics:
 
     def report_dataset(self) -> None:
         """Report rows, lengths, padding and duplicates of the data sets."""
-        data, stage = self._data, self._context.position.stage
+        data, stage = self._data, self._context.stage
         self.report_fact("dataset", dataset_facts(data.train, data.valid, data.test, data.order, stage))
 
     def report_battery(self, when: str) -> None:
@@ -63,7 +62,7 @@ class Diagnostics:
         self._examined += 1
         if self._examined > MAX_EXAMINED:
             return
-        iteration = self._context.position.iteration
+        iteration = self._context.iteration
         rows = self._data.order.rows(iteration - 1)
         ranked = self.rank(rows)
         finite = self._weights_are_finite(rows)
@@ -102,8 +101,8 @@ class Diagnostics:
 
     def autopsy(self) -> None:
         """At the start of a rollback, rank the rows around the first flag by their loss under the healthy weights."""
-        stage = self._context.position.stage
-        if not stage.rollback or stage.first_flag is None or not self._context.position.is_stage_start:
+        stage = self._context.stage
+        if not stage.rollback or stage.first_flag is None or not self._context.is_stage_start:
             return
         ranked = self.rank(self._rows_around(stage.first_flag)[-AUTOPSY_ROWS:])
         worst = ", ".join(f"{row.line} ({row.loss:.3g})" for row in ranked[:3])
@@ -113,7 +112,7 @@ class Diagnostics:
             code="autopsy",
             text=(
                 f"the {len(ranked)} rows around iteration {stage.first_flag:,}, by their own loss at iteration "
-                f"{self._context.position.iteration:,}: {worst}; their median is {median:.3g}"
+                f"{self._context.iteration:,}: {worst}; their median is {median:.3g}"
             ),
             data={
                 "first_flag": stage.first_flag,
@@ -126,7 +125,7 @@ class Diagnostics:
     def _rows_around(self, iteration: int) -> list[int]:
         """Return the rows that were trained around an iteration before the rollback, without repetition."""
         spec = self._context.spec
-        before = RunPlan(stages=self._context.run_plan.stages[: self._context.position.index])
+        before = RunPlan(stages=self._context.run_plan.stages[: self._context.stage_index])
         first, last = iteration - 2 * spec.steps_per_report, iteration + spec.steps_per_report
         rows: dict[int, None] = {}  # an ordered set
         for position in range(max(0, first), min(last, spec.iters)):

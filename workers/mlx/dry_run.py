@@ -20,9 +20,8 @@ from jobs.model import run_plan as run_plans
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Quality, Reason
 from workers.events.log import EventLog
-from workers.events.reporter import Reporter
 from workers.mlx.child import ChildProcess
-from workers.mlx.context import Position, RunContext
+from workers.mlx.context import RunContext
 from workers.process.stop_requests import Requests
 from workers.system.processes import be_first_to_go
 
@@ -63,19 +62,10 @@ def _dry_run(process: ChildProcess, job_dir: JobDir, iteration: int, *, saves: b
     process.iteration = iteration
     about = versions() | {"machine": machine()}
     process.report_start(None, Quality.FRESH, about, run_plan.index_at(iteration))
-    reporter = Reporter(process.events, steps_per_report=spec.steps_per_report, memory=MemoryReader(spec))
-    context = RunContext(
-        spec=spec,
-        run_plan=run_plan,
-        job_dir=job_dir,
-        events=process.events,
-        requests=process.requests,
-        reporter=reporter,
-        position=Position(run_plan, reporter, iteration=iteration),
-    )
-    with process.heartbeat(reporter.beat), process.requests.nothing_to_lose():
+    context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
+    with process.heartbeat(context.reporter.beat), process.requests.nothing_to_lose():
         parts = RunParts.load(context, fresh=iteration == 0)
-        reporter.iteration = iteration
+        context.reporter.iteration = iteration
         DryRun(context, parts).run(saves=saves)
     return Reason.COMPLETED
 

@@ -16,7 +16,7 @@ from typing import Any
 from jobs.model.events import Kind
 from workers.checkpoints import storage
 from workers.data.batches import Rows, padded_length
-from workers.data.dataset_facts import MOST_BATCHES
+from workers.data.dataset_facts import MAX_BATCHES
 from workers.mlx.context import RunContext
 from workers.mlx.run import RunParts
 from workers.mlx.trainer import Batch
@@ -34,11 +34,10 @@ class DryRun:
     """Tries a run at a position, without continuing it."""
 
     def __init__(self, context: RunContext, parts: RunParts) -> None:
-        """Take the collaborators of the run; `run` does the work."""
         self._context, self._parts = context, parts
         parts.trainer.enter_stage()
-        self._stage = context.position.stage
-        self._start = context.position.iteration
+        self._stage = context.stage
+        self._start = context.iteration
         self._seconds: list[float] = []  # of each iteration
         self._not_finite: dict[int, float] = {}  # loss by position, of iterations whose update was dropped
 
@@ -61,7 +60,7 @@ class DryRun:
     def _try_updates(self) -> dict[str, Any]:
         """Train some updates and return what they took."""
         order, train, accumulation = self._parts.data.order, self._parts.data.train, self._accumulation
-        candidates = range(self._start, self._start + min(order.batches_per_epoch, MOST_BATCHES))
+        candidates = range(self._start, self._start + min(order.batches_per_epoch, MAX_BATCHES))
         mean = statistics.fmean(self._positions_at(position) for position in candidates)
         nearest = min(candidates, key=lambda position: abs(self._positions_at(position) - mean))
         alike = [position for position in candidates if self._shapes_at(position) == self._shapes_at(nearest)]

@@ -38,7 +38,6 @@ class Evaluator:
     """Measures the loss of a run's rows and remembers the validation of the present iteration."""
 
     def __init__(self, context: RunContext, model: TrainedModel, data: TrainingData) -> None:
-        """Measure with this model, under the settings of the present stage."""
         self._context, self._model, self._data = context, model, data
         self.validation: SavedValidation | None = None  # of the present iteration
         self._measured: LossMeasurement | None = None  # the same, if this process measured it
@@ -47,7 +46,7 @@ class Evaluator:
         self, rows: Rows, chosen: Sequence[int], before_batch: Callable[[], None] = lambda: None
     ) -> LossMeasurement:
         """Measure the loss of the chosen rows, in this order; see the function `measure`."""
-        stage, cache_limit = self._context.position.stage, self._context.spec.clear_cache_threshold
+        stage, cache_limit = self._context.stage, self._context.spec.clear_cache_threshold
         return measure(self._model, rows, chosen, stage, cache_limit, before_batch)
 
     def is_due(self, iteration: int, *, requested: bool) -> bool:
@@ -66,7 +65,7 @@ class Evaluator:
             measured = self.measure(rows, range(self._data.examples(rows, spec.val_batches)), self._raise_if_stopped)
         except ValidationInterrupted:
             return None
-        iteration = context.position.iteration
+        iteration = context.iteration
         # another run of this job has no validation here, so it must not compete for the best adapter
         asked = not (iteration % spec.steps_per_eval == 0 or iteration == spec.iters)
         self.validation = SavedValidation(
@@ -122,7 +121,7 @@ class Evaluator:
         """
         if not len(self._data.valid):
             return None
-        size = self._context.position.stage.batch_size
+        size = self._context.stage.batch_size
         if self._measured is not None:
             measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
         else:
@@ -135,11 +134,11 @@ class Evaluator:
         if recorded is None or not len(self._data.valid):
             return
         measured = self.measure(self._data.valid, range(recorded.examples))
-        size = self._context.position.stage.batch_size
+        size = self._context.stage.batch_size
         close = math.isclose(measured.loss, recorded.loss, rel_tol=OTHER_BATCHES_TOLERANCE)
         self._context.events.append(
             Kind.SELF_TEST,
-            iteration=self._context.position.iteration,
+            iteration=self._context.iteration,
             measured=measured.loss,
             recorded=recorded.loss,
             equal=measured.loss == recorded.loss or (size != recorded.batch_size and close),

@@ -44,7 +44,6 @@ class GuardedOptimizer:
     """
 
     def __init__(self, inner: Any) -> None:
-        """Wrap an optimizer of MLX."""
         self._inner = inner
         self._backup: ArrayBackup | None = None
         self._dropped = 0  # updates, of this process

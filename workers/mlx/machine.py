@@ -57,7 +57,6 @@ class MemoryReader:
     """Reads the memory of this process for progress events."""
 
     def __init__(self, spec: JobSpec) -> None:
-        """Compute the limit once."""
         self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
         self._pressure = sensors.PressureGauge()
 

@@ -24,7 +24,6 @@ class TrainedModel:
     """A model, its tokenizer, and the weights of it that are trained."""
 
     def __init__(self, spec: JobSpec, network: Any, tokenizer: Any) -> None:
-        """Hold a model as MLX-LM loaded it; `load` loads one."""
         self._spec = spec
         self.network = network
         self.tokenizer = tokenizer

@@ -56,7 +56,7 @@ class RunParts:
         events.append(Kind.PHASE, phase="tokenize")
         data = training_data.load(context, model.tokenizer)
         model.choose_trained(fresh=fresh)
-        optimizer = build_optimizer(spec, context.run_plan, lambda: context.position.stage)
+        optimizer = build_optimizer(spec, context.run_plan, lambda: context.stage)
         optimizer.guard(model.network)
         evaluator = Evaluator(context, model, data)
         return cls(
@@ -73,8 +73,7 @@ class TrainingRun:
     """Trains a run from its beginning or a checkpoint to its end, or until a stop is requested."""
 
     def __init__(self, context: RunContext, parts: RunParts) -> None:
-        """Take the collaborators; `prepare` and `train` do the work."""
-        self._context, self._requests, self._position = context, context.requests, context.position
+        self._context, self._requests = context, context.requests
         self._model, self._trainer, self._evaluator = parts.model, parts.trainer, parts.evaluator
         self._diagnostics, self._checkpoints = parts.diagnostics, parts.checkpoints
         self._test_rows = parts.data.test
@@ -96,7 +95,7 @@ class TrainingRun:
         if resume is None:
             self._examine_start()
         self._diagnostics.autopsy()
-        if self._context.spec.lq.memory.probe and self._position.iteration < self._context.last_iteration:
+        if self._context.spec.lq.memory.probe and self._context.iteration < self._context.last_iteration:
             self._trainer.probe()
 
     def train(self) -> Reason:
@@ -135,24 +134,24 @@ class TrainingRun:
         best = storage.best_valid(context.job_dir.checkpoints, context.run_plan) if context.spec.lq.prompts else None
         if best is not None:
             self._model.load_weights(best.adapters)
-        iteration = self._position.iteration if best is None else best.iteration
+        iteration = self._context.iteration if best is None else best.iteration
         answer_prompts(context, self._model, when="after", iteration=iteration)
 
     def _train_stages(self) -> None:
         """Train stage after stage, each with one call of MLX-LM's train()."""
-        if self._position.stage.segment is not None:
-            self._segment_end = self._position.iteration + self._position.stage.segment
+        if self._context.stage.segment is not None:
+            self._segment_end = self._context.iteration + self._context.stage.segment
         while not (self._finished or self._stopped):
             self._trainer.enter_stage()
             end = self._context.stage_end
-            self._trainer.train(self._batches(end), iterations=end - self._position.iteration)
+            self._trainer.train(self._batches(end), iterations=end - self._context.iteration)
 
     def _batches(self, end: int) -> Iterator[Batch]:
         """Yield micro-batches from the present position to `end`, and do what is due between two iterations.
 
         Returning ends train(). At the end of a stage that is not the last, nothing is due before the next stage starts.
         """
-        for position in range(self._position.iteration, end):
+        for position in range(self._context.iteration, end):
             if self._between_iterations():
                 self._stopped = True
                 return
@@ -172,7 +171,7 @@ class TrainingRun:
 
     def _between_iterations(self) -> bool:
         """Do what is due between two iterations; return whether to stop here."""
-        iteration, requests = self._position.iteration, self._requests
+        iteration, requests = self._context.iteration, self._requests
         at_end = iteration == self._context.last_iteration
         if self._unreported_loss is not None:
             self._diagnostics.report_not_finite(self._unreported_loss)

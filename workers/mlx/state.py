@@ -33,7 +33,6 @@ class CheckpointWriter:
         optimizer: GuardedOptimizer,
         evaluator: Evaluator,
     ) -> None:
-        """Take what a checkpoint holds; nothing is written yet."""
         self._context, self._model, self._data = context, model, data
         self._optimizer, self._evaluator = optimizer, evaluator
         self._last_iteration = 0  # of the last checkpoint
@@ -65,7 +64,7 @@ class CheckpointWriter:
 
     def write(self) -> None:
         """Write a checkpoint of the present iteration."""
-        context, iteration = self._context, self._context.position.iteration
+        context, iteration = self._context, self._context.iteration
         context.events.append(Kind.PHASE, phase="save")
         if iteration % context.spec.steps_per_report == 0:
             context.reporter.flush()
@@ -87,9 +86,9 @@ class CheckpointWriter:
         weights, moments = self._model.weights(), self._optimizer.moments()
         arrays.save(folder / storage.ADAPTERS, weights)
         arrays.save(folder / storage.OPTIMIZER, moments)
-        examples = self._context.run_plan.example_of(self._context.position.iteration)
+        examples = self._context.run_plan.example_of(self._context.iteration)
         return CheckpointState(
-            iteration=self._context.position.iteration,
+            iteration=self._context.iteration,
             examples_seen=examples,
             stage=self._context.run_plan.at(max(0, examples - 1)),
             updates=self._optimizer.updates,

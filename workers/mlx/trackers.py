@@ -25,7 +25,7 @@ class Trackers:
         """
         self._context, spec = context, context.spec
         # annotated as a string in MLX-LM, passed as a dictionary
-        config = cast("Any", mlx_config(spec, context.position.stage))
+        config = cast("Any", mlx_config(spec, context.stage))
         try:
             self._callback = get_reporting_callbacks(
                 spec.report_to, project_name=spec.project_name, log_dir=str(context.job_dir.path), config=config
@@ -40,7 +40,7 @@ class Trackers:
             trained: the iteration.
             mean_loss: over the iterations of the report, in nats per token.
         """
-        iteration, every = self._context.position.iteration, self._context.spec.steps_per_report
+        iteration, every = self._context.iteration, self._context.spec.steps_per_report
         if self._callback is None or (iteration % every and iteration != self._context.last_iteration):
             return
         self._callback.on_train_loss_report(
@@ -58,7 +58,7 @@ class Trackers:
     def validated(self, measured: LossMeasurement) -> None:
         """Report a validation."""
         if self._callback is not None:
-            iteration = self._context.position.iteration
+            iteration = self._context.iteration
             self._callback.on_val_loss_report(
                 {"iteration": iteration, "val_loss": measured.loss, "val_time": measured.seconds}
             )

@@ -18,9 +18,8 @@ from jobs.policies.exits import RESUMABLE
 from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
 from workers.events.log import EventLog
-from workers.events.reporter import Reporter
 from workers.mlx.child import ChildProcess
-from workers.mlx.context import Position, RunContext
+from workers.mlx.context import RunContext
 from workers.process.lock import Held, LockFile
 from workers.process.stop_requests import Requests
 from workers.system.processes import be_first_to_go, identity
@@ -70,24 +69,15 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
     for text in bad:
         events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
     _check_data(resume, spec, data_hashes(spec))
-    reporter = Reporter(events, steps_per_report=spec.steps_per_report, memory=MemoryReader(spec))
-    context = RunContext(
-        spec=spec,
-        run_plan=run_plan,
-        job_dir=job_dir,
-        events=events,
-        requests=requests,
-        reporter=reporter,
-        position=Position(run_plan, reporter, iteration=process.iteration),
-    )
-    with process.heartbeat(reporter.beat):
+    context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
+    with process.heartbeat(context.reporter.beat):
         try:
             with requests.nothing_to_lose():
                 run = TrainingRun(context, RunParts.load(context, fresh=resume is None))
                 run.prepare(resume, quality)
             return run.train()
         finally:
-            process.iteration = max(process.iteration, reporter.iteration)
+            process.iteration = max(process.iteration, context.iteration)
 
 
 def _quality(resume: Checkpoint | None, versions: dict[str, str], machine: str) -> Quality:

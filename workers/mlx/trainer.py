@@ -43,14 +43,14 @@ class Trainer:
     def __init__(
         self, context: RunContext, model: TrainedModel, data: TrainingData, optimizer: GuardedOptimizer
     ) -> None:
-        """Take what is trained; nothing is trained yet."""
         self._context, self._model, self._data, self._optimizer = context, model, data, optimizer
 
     def enter_stage(self) -> None:
         """Apply the settings of the stage that trains the next iteration."""
-        stage = self._context.position.enter_stage()
+        self._context.stage_index = self._context.run_plan.index_at(self._context.iteration)
+        stage = self._context.stage
         self._optimizer.clip = stage.grad_clip
-        if stage.reset_moments and self._context.position.is_stage_start:
+        if stage.reset_moments and self._context.is_stage_start:
             self._optimizer.reset_moments()
 
     def probe(self) -> None:
@@ -58,7 +58,7 @@ class Trainer:
 
         Weights, moments and the random key are restored, so this changes no bit of the run.
         """
-        stage, lengths = self._context.position.stage, self._data.order.lengths
+        stage, lengths = self._context.stage, self._data.order.lengths
         shares = {f"p{share}": math.ceil(float(np.percentile(lengths, share))) for share in (99, 95)}
         self._context.events.append(Kind.PHASE, phase="probe", lengths=shares | {"max": max(lengths)})
         self._turn_on_checkpointing()
@@ -80,7 +80,7 @@ class Trainer:
         set_random_key(key)
 
     def _turn_on_checkpointing(self) -> None:
-        if self._context.position.stage.grad_checkpoint:
+        if self._context.stage.grad_checkpoint:
             self._model.turn_on_checkpointing()
 
     def train(self, batches: Iterator[Batch], *, iterations: int) -> None:
@@ -90,7 +90,7 @@ class Trainer:
             batches: micro-batches; they end after `iterations` iterations at the latest.
             iterations: of the job file.
         """
-        context, stage = self._context, self._context.position.stage
+        context, stage = self._context, self._context.stage
         self._turn_on_checkpointing()
         scratch = context.job_dir.path / ".written-by-train.safetensors"  # train() always saves; lq does not use it
         arguments = TrainingArgs(
@@ -126,7 +126,7 @@ class Trainer:
         train() asks for the next batch when it has evaluated this one. Its own reports have the same numbers, but draw
         a table for each.
         """
-        stage, train_rows = self._context.position.stage, self._data.train
+        stage, train_rows = self._context.stage, self._data.train
         rows = self._data.order.rows(position)
         losses, tokens, seconds = [], 0, 0.0
         self._optimizer.before_iteration()
@@ -140,7 +140,7 @@ class Trainer:
             tokens += learned_tokens(spans, batch.shape[1])
         dropped = self._optimizer.after_iteration()
         # the update dropped these iterations; earlier ones belong to the update before
-        lost = min(self._context.spec.grad_accumulation_steps, self._context.position.iteration + 1) if dropped else 0
+        lost = min(self._context.spec.grad_accumulation_steps, self._context.iteration + 1) if dropped else 0
         return Trained(
             loss=sum(losses) / len(losses),
             tokens=tokens,

@@ -17,7 +17,7 @@ from orchestrator.doctor.examine import CHECKS
 from orchestrator.doctor.machine_checks import least_version
 from orchestrator.doctor.readings import Readings
 from orchestrator.service.units import ServiceFile
-from workers.mlx.device import Asking, Device
+from workers.mlx.device import Device, DeviceQuery
 from workers.system.mounts import Mount
 
 OK, WARN, FAIL = CheckState.OK, CheckState.WARN, CheckState.FAIL
@@ -239,7 +239,7 @@ TABLE: list[tuple[str, str, dict[str, Any], CheckState, str]] = [
 
 def judged(name: str, values: dict[str, Any]) -> Check:
     """Run a check on readings that are given instead of taken."""
-    readings = Readings(Home(Path("/h")), {}, Asking())
+    readings = Readings(Home(Path("/h")), {}, DeviceQuery())
     vars(readings).update(DEFAULTS | values)
     return CHECKS[name](readings)
 

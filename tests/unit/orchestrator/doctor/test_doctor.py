@@ -23,7 +23,7 @@ from orchestrator.service.units import file_path, parse
 from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS, version_of
 from tests.harness import InProcess, Lq, processes_of
-from workers.mlx.device import Asking
+from workers.mlx.device import DeviceQuery
 
 ROOT = Path(__file__).parents[4]
 NEED_MLX = {"mlx", "compiler", "memory", "display"}
@@ -32,7 +32,7 @@ CHECK = {"name", "state", "says", "advice"}
 
 def looked(name: str, home: Path, **environment: str) -> Check:
     """Make one check that needs no MLX; whatever happens, it gives a line."""
-    return run_check(name, Readings(Home(home), environment, Asking()))
+    return run_check(name, Readings(Home(home), environment, DeviceQuery()))
 
 
 def told(answer: str) -> dict[str, dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
 def test_what_nobody_used_for_a_month_goes(tmp_path: Path) -> None:
     cache = TokenCache(tmp_path)
     keys = [key(data=name) for name in ("used", "unused")]
-    long_ago = time.time() - token_cache.KEPT_S - 60
+    long_ago = time.time() - token_cache.MAX_AGE_S - 60
     for one in keys:
         cache.write(one, made(3))
     for one in keys:
@@ -134,7 +134,7 @@ def test_the_folder_is_kept_small_by_what_was_unused_for_longest(
 ) -> None:
     cache = TokenCache(tmp_path)
     cache.write(key(data="0"), made(50))
-    monkeypatch.setattr(token_cache, "KEPT_BYTES", 3 * only_file(tmp_path).stat().st_size + 10)
+    monkeypatch.setattr(token_cache, "MAX_BYTES", 3 * only_file(tmp_path).stat().st_size + 10)
     for number in range(1, 6):
         os.utime(cache._path(key(data=str(number - 1))), (time.time() - 100 + number,) * 2)
         cache.write(key(data=str(number)), made(50))

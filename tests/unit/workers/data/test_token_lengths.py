@@ -79,7 +79,7 @@ def test_of_a_long_file_the_longest_rows_are_exact(
 ) -> None:
     data = written(tmp_path / "train.jsonl", CHAT)
     exact = lengths_of(data, model, JobSpec(), cache=None)
-    monkeypatch.setattr(token_lengths, "MOST_ROWS", 12)
+    monkeypatch.setattr(token_lengths, "MAX_ROWS", 12)
     sample = lengths_of(data, model, JobSpec(), cache=None)
     assert sample.how == "sample"
     assert sample.tokens[-6:] == exact.tokens[-6:]
