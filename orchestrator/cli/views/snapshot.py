@@ -14,7 +14,7 @@ from orchestrator.cli.views.group import Group
 from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
-from orchestrator.submission.inbox_files import Waiting, waiting_in
+from orchestrator.submission.inbox_files import InboxState, state_of_inbox
 from orchestrator.worker import control
 from workers.system import awake, processes
 
@@ -76,7 +76,7 @@ class Snapshot:
     forecast: QueueForecast
     details: Mapping[int, JobDetails]
     undelivered: Sequence[Message]  # that services did not get
-    inbox: Waiting
+    inbox: InboxState
     group: Group | None = None  # where only that is looked at
 
     @property
@@ -131,7 +131,7 @@ def take_snapshot(
         forecast=forecast_of(app, jobs),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),
-        inbox=waiting_in(app.home.inbox),
+        inbox=state_of_inbox(app.home.inbox),
         group=of_group,
     )
 
