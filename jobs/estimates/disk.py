@@ -1,7 +1,7 @@
-"""How much disk a run will take, reckoned from the shapes of the model's tensors. Pure; loads and reads nothing.
+"""The disk space of a run, estimated from the shapes of the model's tensors. Pure; loads and reads nothing.
 
-What MLX-LM 0.32 makes trainable is in mlx_lm/tuner/utils.py (linear_to_lora_layers) and tuner/lora.py, what an
-optimizer remembers of each array in mlx/optimizers/optimizers.py (init_single).
+MLX-LM 0.32 defines what is trainable in mlx_lm/tuner/utils.py (linear_to_lora_layers) and tuner/lora.py, and MLX the
+state that an optimizer keeps of each array in mlx/optimizers/optimizers.py (init_single).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from jobs.policies.rollback import most_points
 TRAIN_LOG_BYTES = 8 << 20
 REPORT_BYTES = 1 << 20
 LINE_BYTES, LOSS_BYTES = 700, 22
-"""Of a line in events.jsonl, and of a loss in it."""
+"""Bytes of a line in events.jsonl, and of a loss in it."""
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
 _NOT_TRAINED = re.compile(r"(?:^|[._])(?:vision|visual|audio)")
-"""Parts of a model that MLX-LM, which is about text, leaves out."""
+"""Parts of a model that MLX-LM, which trains on text, leaves out."""
 
 _FLOAT32 = 4
 _ENTRY_BYTES = 140
-"""Of an array's entry in a file's header."""
+"""Bytes of an array's entry in a file's header."""
 
 
 class Array(NamedTuple):
@@ -37,62 +37,62 @@ class Array(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of it."""
+        """Bytes of the array."""
         return math.prod(self.shape) * self.itemsize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Need:
-    """What a run may take at most at any time, in bytes."""
+class SpaceNeed:
+    """The most that a run takes on the disk at any time, in bytes."""
 
-    adapter: int | None  # one adapter; None where the model is not known
-    optimizer: int | None  # what the optimizer remembers
-    checkpoints: int  # how many stay at once, at most
-    adapters: int  # how many adapters beside them: milestones, and copies in adapter_path
+    adapter: int | None  # one adapter; None if the model is not known
+    optimizer: int | None  # the optimizer's state; None if the model is not known
+    checkpoints: int  # the most that are kept at once
+    adapters: int  # kept in addition: milestones, and copies in adapter_path
     log: int  # events, the trainer's output, the report
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of one checkpoint; 0 where the model is not known."""
+        """Bytes of one checkpoint; 0 if the model is not known."""
         return (self.adapter or 0) + (self.optimizer or 0)
 
     @property
     def total(self) -> int:
-        """Bytes of it all, as far as they are known."""
+        """All known bytes."""
         return self.checkpoints * self.checkpoint + self.adapters * (self.adapter or 0) + self.log
 
 
-def need(spec: JobSpec, arrays: Sequence[Array] | None, *, valid_rows: int) -> Need:
-    """Reckon what a run takes.
+def disk_need(spec: JobSpec, arrays: Sequence[Array] | None, *, valid_rows: int) -> SpaceNeed:
+    """Estimate the space of a run.
 
     Args:
-        spec: what is asked for.
-        arrays: what is trained, as `trained_arrays` returns it; None where that is not known.
-        valid_rows: rows of the validation set, each of which has its loss written at each validation.
+        spec: the job.
+        arrays: the trained arrays, as `trained_arrays` returns them; None if unknown.
+        valid_rows: rows of the validation set; each validation logs the loss of each row.
     """
     keep = spec.lq.keep
     milestones = int(1 / keep.milestone_share) if keep.milestone_share > 0 else 0
     reports, validations = spec.iters // spec.steps_per_report + 1, spec.iters // spec.steps_per_eval + 2
-    told = reports * LINE_BYTES + (spec.iters + validations * valid_rows) * LOSS_BYTES
-    return Need(
+    logged = reports * LINE_BYTES + (spec.iters + validations * valid_rows) * LOSS_BYTES
+    return SpaceNeed(
         adapter=sum(array.nbytes + _ENTRY_BYTES for array in arrays) if arrays is not None else None,
-        optimizer=sum(_remembered(array, spec.optimizer) for array in arrays) if arrays is not None else None,
+        optimizer=sum(_state_bytes(array, spec.optimizer) for array in arrays) if arrays is not None else None,
         checkpoints=min(spec.iters, keep.last + keep.best + most_points(spec)),
         adapters=min(spec.iters, milestones) + (2 if spec.adapter_path is not None else 0),
-        log=told + TRAIN_LOG_BYTES + REPORT_BYTES,
+        log=logged + TRAIN_LOG_BYTES + REPORT_BYTES,
     )
 
 
 def trained_arrays(
     tensors: Mapping[str, tuple[int, tuple[int, ...]]], spec: JobSpec, *, bits: Mapping[str, int], usual_bits: int
 ) -> list[Array] | None:
-    """Return what MLX-LM would train; None where the model's layers cannot be told from their names.
+    """Return the arrays that MLX-LM would train; None if the names of the tensors do not tell the layers.
 
     Args:
         tensors: bytes of an element and shape of each tensor in the model's files.
-        spec: what is asked for.
-        bits: of each quantised module that has its own, by name.
-        usual_bits: of the others.
+        spec: the job.
+        bits: of each quantized module with a width of its own, by name.
+        usual_bits: of the other quantized modules.
     """
     named = {name: tensor for name, tensor in tensors.items() if not _NOT_TRAINED.search(name)}
     layers = {name: (int(found[1]), found[2]) for name in named if (found := _LAYER.search(name))}
@@ -116,7 +116,7 @@ def trained_arrays(
 
 
 def _adapted(shape: tuple[int, ...], name: str, spec: JobSpec) -> Iterator[Array]:
-    """Yield the arrays that adapt a linear module, or one module for each expert; they are float32."""
+    """Yield the float32 arrays that adapt a linear module, or one module for each expert."""
     rank = spec.lora_parameters.rank
     if len(shape) == 3 and ("expert" in name or "switch" in name):
         yield Array((shape[0], rank, shape[2]), _FLOAT32)
@@ -128,8 +128,8 @@ def _adapted(shape: tuple[int, ...], name: str, spec: JobSpec) -> Iterator[Array
             yield Array((shape[0],), _FLOAT32)
 
 
-def _remembered(array: Array, optimizer: str) -> int:
-    """Return the bytes an optimizer keeps of an array: Adam its size twice, Adafactor a row and a column."""
+def _state_bytes(array: Array, optimizer: str) -> int:
+    """Return the bytes of the optimizer's state of an array: Adam twice its size, Adafactor a row and a column."""
     if optimizer in ("adam", "adamw"):
         return 2 * (array.nbytes + _ENTRY_BYTES)
     if optimizer == "adafactor" and len(array.shape) >= 2:

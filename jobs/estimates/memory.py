@@ -1,19 +1,19 @@
-"""How much memory a run will take, from the shape of its model and the longest batch. Pure; loads and reads nothing.
+"""The peak memory of a run, from the shape of its model and its longest batch. Pure; loads and reads nothing.
 
-Where the bytes go, of a micro-batch of B rows with T tokens each (N = B * T), b bytes an element of the activations:
+The bytes of a micro-batch of B rows with T tokens each (N = B * T), with b bytes per element of the activations:
 
-- weights as they lie on the disk; trained arrays; what the optimizer remembers of them
-- kept for the backward pass, of each trained layer: outputs of norms and residuals (hidden size), queries, keys, values
-  and attention's output (heads * head size), what the feed-forward multiplies (its size), attention's weights
-  (B * heads * T * T: MLX 0.32 computes attention step by step where gradients are wanted), and, where the model is in
-  half precision, a float32 copy of whatever enters an adapter, because adapters are float32
-- with gradient checkpointing only each layer's input, and the inside of the layers whose backward pass is under way
+- the weights, as large as on the disk; the trained arrays; the optimizer's state of these
+- kept for the backward pass, per trained layer: outputs of norms and residuals (hidden size), queries, keys, values and
+  attention's output (heads * head size), what the feed-forward multiplies (its size), attention's weights
+  (B * heads * T * T: MLX 0.32 computes attention step by step if gradients are wanted), and, if the model is in half
+  precision, a float32 copy of the input of each adapter, because adapters are float32
+- with gradient checkpointing only each layer's input, and the inside of the layers whose backward pass runs
 - the logits and what their loss needs: LOGITS * N * vocabulary * b
-- in the update: the gradients of all that is trained, and new arrays beside the old ones, which lq's guard keeps until
-  the norm of the gradients is known to be finite
+- in the update: the gradients of all trained arrays, and new arrays beside the old ones, which the non-finite guard
+  keeps until the norm of the gradients is known to be finite
 
-The peak is the loss, a layer's backward pass, or the update. The counts below are derived from MLX-LM 0.32's
-llama, qwen2 and qwen3 and adjusted to measured peaks (`python -m tests.benchmarks --only memory_plan`).
+The peak is the loss, a layer's backward pass, or the update. The counts are derived from MLX-LM 0.32's llama, qwen2 and
+qwen3 and adjusted to measured peaks (`python -m tests.benchmarks --only memory_plan`).
 """
 
 from __future__ import annotations
@@ -22,35 +22,33 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
+from jobs.estimates.estimate import MemoryEstimate, MemoryParts, Source
+from jobs.estimates.run_time import named_jobs
 from jobs.model.memory_limit import fits
 
 LOGITS = 4.2
-"""Copies of the logits at the peak (field-notes.md)."""
+"""Copies of the logits at the peak, as measured with Qwen3-0.6B."""
 
 HIDDEN_KEPT, QUERIES_KEPT, KEYS_KEPT, FEED_FORWARD_KEPT, SCORES_KEPT = 4.0, 3.0, 3.0, 5.0, 1.0
 """Arrays that a layer keeps for the backward pass, by their width."""
 
 UNDER_WAY = 0.7
-"""What the last layer's backward pass takes beside the logits, in parts of what a layer keeps."""
+"""The last layer's backward pass beside the logits, as a share of what a layer keeps."""
 
 AGAIN, AGAIN_IN_HALF = 3.2, 4.1
-"""With gradient checkpointing: what a layer's second forward pass and its backward pass take, in parts of what it
-keeps; the second for models in half precision.
+"""With gradient checkpointing: a layer's second forward pass and its backward pass, as a share of what a layer keeps;
+the second value is for models in half precision.
 """
 
 UPDATE_COPIES = 3
-"""An update's gradients, new weights, and those that are chosen between: of each trained array."""
-
-PROGRAM_BYTES = 140_000_000
-"""Python, MLX and MLX-LM themselves, beside what MLX counts (116 to 146 MB were seen on Linux)."""
+"""Copies of each trained array in an update: gradients, new weights, and those chosen between the two."""
 
 FORMULA_RANGE, FEW_RANGE, SOME_RANGE, MEASURED_RANGE = (0.85, 1.25), (0.88, 1.18), (0.92, 1.12), (0.97, 1.08)
-"""From the lowest to the highest in parts of what is expected: by the formula alone, corrected by one or two runs of
-the same model, by more, and measured with these very settings.
+"""The lowest and the highest value as shares of the expected one: by the formula alone, corrected by fewer than `MANY`
+runs of the same model, by more, and measured with the same settings.
 """
 
 MANY = 3
-"""So many other runs of a model are more than a few."""
 
 _FLOAT32 = 4
 _LINEARS = 7
@@ -59,7 +57,7 @@ _LINEARS = 7
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """A model as far as its memory goes."""
+    """The sizes of a model that its memory depends on."""
 
     hidden: int  # width of the residual stream
     layers: int
@@ -73,18 +71,18 @@ class ModelShape:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is trained, on how much at once."""
+class TrainingShape:
+    """The sizes of a training that its memory depends on."""
 
     fine_tune_type: str  # lora, dora or full
     trained_layers: int
     rank: int  # of adapters
     dropout: bool  # before adapters
     trained_bytes: int  # of all trained arrays
-    optimizer_bytes: int  # what it remembers of them
-    renewed_bytes: int  # of that, what an update writes anew
+    optimizer_bytes: int  # the optimizer's state
+    renewed_bytes: int  # the part of that state that an update writes anew
     rows: int  # of a micro-batch
-    tokens: int  # of a row: the longest batch, padded
+    tokens: int  # of a row of the longest batch, padded
     checkpointing: bool
 
     @property
@@ -93,135 +91,96 @@ class Work:
         return self.rows * self.tokens
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Where the bytes go at the peak."""
-
-    weights: int
-    trained: int  # trained arrays and the optimizer's memory
-    activations: int
-    logits: int
-    gradients: int  # and new arrays of an update, where that is the peak
-
-    @property
-    def device(self) -> int:
-        """What MLX counts at the peak."""
-        return self.weights + self.trained + self.activations + self.logits + self.gradients
-
-    @property
-    def resting(self) -> int:
-        """What MLX counts between two iterations."""
-        return self.weights + self.trained
-
-    @property
-    def shown(self) -> int:
-        """What an earlier run with these settings would have shown: the larger of MLX's peak and of the process between
-        two iterations (jobs/policies/attempt_health.py).
-        """
-        return max(self.device, PROGRAM_BYTES + self.resting)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a run will take at most, in bytes."""
-
-    low: int
-    expected: int
-    high: int
-    parts: Parts
-    because: str  # where it is known from, for a person
-
-
-def parts_of(shape: ModelShape, work: Work) -> Parts:
-    """Reckon where the bytes go at the peak."""
-    activations, logits, gradients = max(_moments(shape, work), key=sum)
-    return Parts(
-        weights=shape.weights_bytes,
-        trained=work.trained_bytes * (work.fine_tune_type != "full") + work.optimizer_bytes,
+def parts_of(model: ModelShape, training: TrainingShape) -> MemoryParts:
+    """Return the bytes at the peak by their use."""
+    activations, logits, gradients = max(_moments(model, training), key=sum)
+    return MemoryParts(
+        weights=model.weights_bytes,
+        trained=training.trained_bytes * (training.fine_tune_type != "full") + training.optimizer_bytes,
         activations=int(activations),
         logits=int(logits),
         gradients=int(gradients),
     )
 
 
-def _moments(shape: ModelShape, work: Work) -> Iterator[tuple[float, float, float]]:
+def _moments(model: ModelShape, training: TrainingShape) -> Iterator[tuple[float, float, float]]:
     """Yield the bytes of activations, logits and gradients at each moment that may be the peak."""
-    inside = layer_bytes(shape, work)
-    logits = LOGITS * work.batch_tokens * shape.vocabulary * shape.itemsize
-    if work.checkpointing:
-        inputs = shape.layers * work.batch_tokens * shape.hidden * shape.itemsize
-        again = AGAIN if shape.itemsize >= _FLOAT32 else AGAIN_IN_HALF
-        yield inputs + UNDER_WAY * inside, logits, work.trained_bytes
-        yield inputs + again * inside, 0, work.trained_bytes
+    inside = layer_bytes(model, training)
+    logits = LOGITS * training.batch_tokens * model.vocabulary * model.itemsize
+    if training.checkpointing:
+        inputs = model.layers * training.batch_tokens * model.hidden * model.itemsize
+        again = AGAIN if model.itemsize >= _FLOAT32 else AGAIN_IN_HALF
+        yield inputs + UNDER_WAY * inside, logits, training.trained_bytes
+        yield inputs + again * inside, 0, training.trained_bytes
     else:
-        yield (work.trained_layers + UNDER_WAY) * inside, logits, work.trained_bytes
-    yield 0, 0, UPDATE_COPIES * work.trained_bytes + work.renewed_bytes
+        yield (training.trained_layers + UNDER_WAY) * inside, logits, training.trained_bytes
+    yield 0, 0, UPDATE_COPIES * training.trained_bytes + training.renewed_bytes
 
 
-def layer_bytes(shape: ModelShape, work: Work) -> int:
-    """Return what a trained layer keeps for its backward pass."""
+def layer_bytes(model: ModelShape, training: TrainingShape) -> int:
+    """Return the bytes that a trained layer keeps for its backward pass."""
     widths = (
-        HIDDEN_KEPT * shape.hidden
-        + QUERIES_KEPT * shape.queries
-        + KEYS_KEPT * shape.keys
-        + FEED_FORWARD_KEPT * shape.feed_forward
+        HIDDEN_KEPT * model.hidden
+        + QUERIES_KEPT * model.queries
+        + KEYS_KEPT * model.keys
+        + FEED_FORWARD_KEPT * model.feed_forward
     )
-    kept = work.batch_tokens * shape.itemsize * widths
-    kept += SCORES_KEPT * work.rows * shape.heads * work.tokens**2 * shape.itemsize
-    if work.fine_tune_type != "full":
-        kept += work.batch_tokens * _FLOAT32 * _LINEARS * work.rank
-        if shape.itemsize < _FLOAT32:
-            kept += work.batch_tokens * _FLOAT32 * (2 * shape.hidden + shape.queries + shape.feed_forward)
-        if work.dropout:  # what is left of each module's input, and which was kept
-            entering = 5 * shape.hidden + shape.queries + shape.feed_forward
-            copy = 0 if shape.itemsize >= _FLOAT32 else _FLOAT32
-            kept += work.batch_tokens * (shape.itemsize + 1 + copy) * entering
-    if work.fine_tune_type == "dora":  # what each linear module gives before its magnitude is applied
-        outputs = 2 * shape.hidden + shape.queries + 2 * shape.keys + 2 * shape.feed_forward
-        kept += work.batch_tokens * shape.itemsize * outputs
+    kept = training.batch_tokens * model.itemsize * widths
+    kept += SCORES_KEPT * training.rows * model.heads * training.tokens**2 * model.itemsize
+    if training.fine_tune_type != "full":
+        kept += training.batch_tokens * _FLOAT32 * _LINEARS * training.rank
+        if model.itemsize < _FLOAT32:
+            kept += training.batch_tokens * _FLOAT32 * (2 * model.hidden + model.queries + model.feed_forward)
+        if training.dropout:  # the input of each module after dropout, and its mask
+            entering = 5 * model.hidden + model.queries + model.feed_forward
+            copy = 0 if model.itemsize >= _FLOAT32 else _FLOAT32
+            kept += training.batch_tokens * (model.itemsize + 1 + copy) * entering
+    if training.fine_tune_type == "dora":  # the output of each linear module before its magnitude is applied
+        outputs = 2 * model.hidden + model.queries + 2 * model.keys + 2 * model.feed_forward
+        kept += training.batch_tokens * model.itemsize * outputs
     return int(kept)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What an earlier run took."""
+class ObservedPeak:
+    """The peak memory of an earlier run."""
 
-    job_id: int
-    peak_bytes: int  # the most that was seen
-    ratio: float  # of it to what the formula says of that run
+    job_id: int  # 0 for a dry run of a file
+    peak_bytes: int
+    ratio: float  # of the peak to the formula's value for that run
 
 
-def estimate(parts: Parts, *, same: Measurement | None = None, others: Sequence[Measurement] = ()) -> Estimate:
-    """Say what a run will take: as the formula has it, corrected by what earlier runs took.
+def estimate_memory(
+    parts: MemoryParts, *, same: ObservedPeak | None = None, others: Sequence[ObservedPeak] = ()
+) -> MemoryEstimate:
+    """Estimate the peak memory by the formula, corrected by earlier runs.
 
     Args:
         parts: by the formula.
-        same: what a run with the very same settings took.
-        others: what runs of the same model with other settings took.
+        same: a run with the same settings; it replaces the formula.
+        others: runs of the same model with other settings; they scale the formula.
     """
     if same is not None:
-        by = f"in job {same.job_id}" if same.job_id else "by lq check"
-        return _around(
-            same.peak_bytes,
-            MEASURED_RANGE,
-            parts,
-            f"measured {by}",
-        )
+        by, source = (f"in job {same.job_id}", Source.SAME_SETTINGS) if same.job_id else ("by lq check", Source.DRY_RUN)
+        return _around(same.peak_bytes, MEASURED_RANGE, parts, source, f"measured {by}")
     if not others:
-        return _around(parts.shown, FORMULA_RANGE, parts, "reckoned from the model's shape")
-    ratio = statistics.median(one.ratio for one in others)
-    jobs = sorted({one.job_id for one in others})
-    named = f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    because = f"reckoned, then times {ratio:.2f} as {named} with this model took"
-    return _around(int(parts.shown * ratio), SOME_RANGE if len(others) >= MANY else FEW_RANGE, parts, because)
+        return _around(parts.shown, FORMULA_RANGE, parts, Source.FORMULA, "estimated from the model's shape")
+    ratio = statistics.median(run.ratio for run in others)
+    because = (
+        f"estimated from the model's shape, times {ratio:.2f} as measured in {named_jobs(run.job_id for run in others)}"
+    )
+    spread = SOME_RANGE if len(others) >= MANY else FEW_RANGE
+    return _around(int(parts.shown * ratio), spread, parts, Source.OTHER_SETTINGS, because)
 
 
-def _around(expected: int, spread: tuple[float, float], parts: Parts, because: str) -> Estimate:
-    low, high = spread
-    return Estimate(low=int(low * expected), expected=expected, high=int(high * expected), parts=parts, because=because)
+def _around(
+    expected: int, spread: tuple[float, float], parts: MemoryParts, source: Source, because: str
+) -> MemoryEstimate:
+    low, high = int(spread[0] * expected), int(spread[1] * expected)
+    return MemoryEstimate(low=low, expected=expected, high=high, parts=parts, source=source, because=because)
 
 
-def verdict(estimate: Estimate, limit: int) -> str:
+def verdict(estimate: MemoryEstimate, limit: int) -> str:
     """Return whether a run fits within its limit in bytes: `fits`, `tight` if it may not, or `does not fit`."""
     if not fits(estimate.expected, limit):
         return "does not fit"

@@ -1,41 +1,48 @@
-"""How long a run will take, from what earlier runs showed. Pure; in seconds while the machine is awake."""
+"""The time a run has left, from the speed that runs have shown. Pure, and light enough for `lq status`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from jobs.model.spec import JobSpec
+from jobs.estimates.estimate import Source, TimeEstimate
 
 SAME_SPREAD = 1.1
-"""Nights with the very same settings differ by so much: heat, other programs."""
+"""Runs with the same settings differ by this factor: heat, other programs."""
 
 OTHER_SPREAD = 1.6
-"""Where the speed comes from other settings of the same model, the time may be so many times shorter or longer."""
+"""Speeds scaled from other settings of the same model are off by up to this factor."""
 
 CHECKPOINTING_COSTS = 1.33
-"""With gradient checkpointing an iteration does its forward pass twice: four passes' work instead of three."""
+"""With gradient checkpointing an iteration runs its forward pass twice: four passes instead of three."""
+
+TESTS_AT_END = 2
+"""With `test: true` the trainer measures the last weights and, if they differ, the best ones."""
+
+CHECKPOINT_EVERY_S = 600.0
+"""The default of `lq.checkpoint.every`, for specs that older versions stored."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pace:
+class Speed:
     """How fast a configuration runs on this machine."""
 
     it_s: float  # iterations per second
-    start_s: float  # from the trainer's start until it trains, in seconds
-    validation_s: float  # one validation
+    start_s: float  # from the trainer's start to its first iteration, compiling included
+    validation_s: float  # one validation; 0 if there are none
     checkpoint_s: float  # one checkpoint
-    spread: float  # the time may be so many times shorter or longer
-    because: str  # where it is known from, for a person
+    test_s: float = 0.0  # one measurement of the test set; 0 if unknown or not wanted
+    spread: float = SAME_SPREAD
+    source: Source = Source.SAME_SETTINGS
+    because: str  # the source, for a person
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a run of the same model under other settings showed."""
+class ObservedRun:
+    """The speed of an earlier run of the same model under other settings."""
 
     job_id: int
     it_s: float  # iterations per second
@@ -47,74 +54,58 @@ class Seen:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunTime:
-    """What is left of a run, in seconds."""
+class RunLength:
+    """The settings of a job file that its duration depends on."""
 
-    low: float
-    expected: float
-    high: float
-    because: str  # where it is known from, for a person
+    iters: int
+    steps_per_eval: int
+    save_every: int
+    validates: bool
+    segment: int | None  # iterations
+    checkpoint_every_s: float
 
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> RunLength:
+        """Read them from a spec as the store keeps it.
 
-def pace_from(others: Sequence[Seen], *, tokens: float, checkpointing: bool) -> Pace | None:
-    """Return the pace of a configuration by what others of the same model showed; None where none did.
+        Raises:
+            KeyError, TypeError: another version of lq wrote the spec.
+        """
+        lq = spec["lq"]
+        return cls(
+            iters=int(spec["iters"]),
+            steps_per_eval=int(spec["steps_per_eval"]),
+            save_every=int(spec["save_every"]),
+            validates=spec["val_batches"] != 0,
+            segment=lq.get("segment"),
+            checkpoint_every_s=(lq.get("checkpoint") or {}).get("every", CHECKPOINT_EVERY_S),
+        )
 
-    Time goes with the tokens of an iteration.
+    def validations(self, iteration: int) -> int:
+        """Return the validations after so many iterations: before the first, by `steps_per_eval`, after the last."""
+        due = _multiples(self.steps_per_eval, iteration, self.iters)
+        return due + (iteration == 0) + (self.iters % self.steps_per_eval > 0 and iteration < self.iters)
 
-    Args:
-        others: what was seen.
-        tokens: per iteration of this one, padding included.
-        checkpointing: whether it computes activations twice.
-    """
-    if not others:
-        return None
-    token_s = statistics.median(one.it_s * one.tokens * _work(one.checkpointing) for one in others)
-    jobs = sorted({one.job_id for one in others})
-    named = f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return Pace(
-        it_s=token_s / (tokens * _work(checkpointing)),
-        start_s=_median([one.start_s for one in others]),
-        validation_s=_median([one.validation_s for one in others]),
-        checkpoint_s=_median([one.checkpoint_s for one in others]),
-        spread=OTHER_SPREAD,
-        because=f"{named} with this model and other settings",
-    )
+    def checkpoints(self, iteration: int, *, training_s: float, validates: bool) -> int:
+        """Return the checkpoints after so many iterations: by iterations, or by the clock if that makes more.
 
+        Args:
+            iteration: completed iterations.
+            training_s: the time that the remaining iterations take, in seconds.
+            validates: whether validations, each of which saves its weights, take place.
+        """
+        due = _multiples(self.save_every, iteration, self.iters)
+        if validates:
+            both = _multiples(math.lcm(self.steps_per_eval, self.save_every), iteration, self.iters)
+            due += _multiples(self.steps_per_eval, iteration, self.iters) - both
+        saved_at_end = self.iters % self.save_every == 0 or (validates and self.iters % self.steps_per_eval == 0)
+        due += not saved_at_end and iteration < self.iters
+        return max(due, math.floor(training_s / self.checkpoint_every_s))
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Due:
-    """What a run still does beside its iterations."""
-
-    validations: int
-    checkpoints: int
-    starts: int  # of a trainer, the one that is to come or runs among them
-
-
-def due(spec: JobSpec, *, iteration: int, training_s: float, validates: bool) -> Due:
-    """Count what is due until the last iteration.
-
-    There is a validation before the first iteration and after the last, and each is kept with its weights; checkpoints
-    come by iterations and, where those take long, by the clock.
-
-    Args:
-        spec: what is asked for.
-        iteration: completed iterations.
-        training_s: what the iterations that are left take, in seconds.
-        validates: whether there is a validation set.
-    """
-    iters, evaluates, saves = spec.iters, spec.steps_per_eval, spec.save_every
-    validates = validates and spec.val_batches != 0
-    validations = _multiples(evaluates, iteration, iters)
-    checkpoints = _multiples(saves, iteration, iters)
-    if validates:
-        checkpoints += validations - _multiples(math.lcm(evaluates, saves), iteration, iters)
-    checkpoints += iters % saves > 0 and not (validates and iters % evaluates == 0)
-    left = max(0, iters - iteration)
-    return Due(
-        validations=validations + (iteration == 0) + (iters % evaluates > 0) if validates else 0,
-        checkpoints=max(checkpoints, math.floor(training_s / spec.lq.checkpoint.every)),
-        starts=max(1, math.ceil(left / spec.lq.segment)) if spec.lq.segment is not None else 1,
-    )
+    def starts(self, iteration: int) -> int:
+        """Return the trainers that the remaining iterations need."""
+        remaining = max(0, self.iters - iteration)
+        return max(1, math.ceil(remaining / self.segment)) if self.segment is not None else 1
 
 
 def _multiples(every: int, begun: int, end: int) -> int:
@@ -122,27 +113,71 @@ def _multiples(every: int, begun: int, end: int) -> int:
     return max(0, end // every - begun // every)
 
 
-def left(spec: JobSpec, pace: Pace, *, iteration: int, validates: bool, running: bool = False) -> RunTime:
-    """Return what is left of a run.
+def time_left(length: RunLength, speed: Speed, *, iteration: int, running: bool = False) -> TimeEstimate:
+    """Estimate the time a run has left.
 
     Args:
-        spec: what is asked for.
-        pace: how fast it goes.
+        length: what the job file asks for.
+        speed: how fast it runs.
         iteration: completed iterations.
-        validates: whether there is a validation set.
-        running: it trains already, so it need not start.
+        running: whether its trainer trains already, so that it need not start.
     """
-    training_s = max(0, spec.iters - iteration) / pace.it_s
-    beside = due(spec, iteration=iteration, training_s=training_s, validates=validates)
-    whole = training_s + (beside.starts - running) * pace.start_s
-    whole += beside.validations * pace.validation_s + beside.checkpoints * pace.checkpoint_s
-    return RunTime(low=whole / pace.spread, expected=whole, high=whole * pace.spread, because=pace.because)
+    iterations = max(0, length.iters - iteration)
+    train_s = iterations / speed.it_s
+    validates = length.validates and speed.validation_s > 0
+    validations = length.validations(iteration) if validates else 0
+    checkpoints = length.checkpoints(iteration, training_s=train_s, validates=validates)
+    starts = length.starts(iteration) - running
+    return TimeEstimate(
+        iterations=iterations,
+        validations=validations,
+        checkpoints=checkpoints,
+        starts=starts,
+        start_s=starts * speed.start_s,
+        train_s=train_s,
+        validation_s=validations * speed.validation_s,
+        checkpoint_s=checkpoints * speed.checkpoint_s,
+        test_s=(TESTS_AT_END + (iteration == 0)) * speed.test_s,
+        spread=speed.spread,
+        source=speed.source,
+        because=speed.because,
+    )
 
 
-def _work(checkpointing: bool) -> float:
+def scaled_speed(others: Sequence[ObservedRun], *, tokens: float, checkpointing: bool) -> Speed | None:
+    """Return the speed of a configuration from other runs of the same model; None if there are none.
+
+    The time of an iteration is proportional to its tokens.
+
+    Args:
+        others: what the other runs showed.
+        tokens: per iteration of this configuration, padding included.
+        checkpointing: whether it computes activations twice.
+    """
+    if not others:
+        return None
+    token_s = statistics.median(run.it_s * run.tokens * _passes(run.checkpointing) for run in others)
+    return Speed(
+        it_s=token_s / (tokens * _passes(checkpointing)),
+        start_s=_median(run.start_s for run in others),
+        validation_s=_median(run.validation_s for run in others),
+        checkpoint_s=_median(run.checkpoint_s for run in others),
+        spread=OTHER_SPREAD,
+        source=Source.OTHER_SETTINGS,
+        because=f"{named_jobs(run.job_id for run in others)} with this model and other settings",
+    )
+
+
+def named_jobs(ids: Iterable[int]) -> str:
+    """Return `job 3`, or `2 jobs`."""
+    jobs = set(ids)
+    return f"job {jobs.pop()}" if len(jobs) == 1 else f"{len(jobs)} jobs"
+
+
+def _passes(checkpointing: bool) -> float:
     return CHECKPOINTING_COSTS if checkpointing else 1.0
 
 
-def _median(values: Sequence[float | None]) -> float:
-    known = [one for one in values if one is not None]
+def _median(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
     return statistics.median(known) if known else 0.0

@@ -1,4 +1,4 @@
-"""What names a configuration as far as its memory and speed go: what one run of it shows holds for the next."""
+"""The name of a configuration: what one run of it shows about memory and speed holds for the next."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "optimizer")
-"""Keys of a job file that `key_of` looks at beside those of the stage."""
+"""Keys of a job file that `key_of` uses, besides those of the stage."""
 
 
 def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
     """Return the name of a configuration.
 
     Args:
-        spec: what was asked for, as the store keeps it.
+        spec: as the store keeps it.
         stage: the settings it trains under.
     """
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
@@ -28,5 +28,11 @@ def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
 
 
 def fit_key(spec: JobSpec, stage: Stage) -> str:
-    """Return what names a configuration as far as its memory goes."""
+    """Return the name of a configuration, from a parsed spec."""
     return key_of(spec.model_dump(include=set(KEYS)), stage)
+
+
+def requested_stage(spec: Mapping[str, Any]) -> Stage:
+    """Return the settings of a spec, as the store keeps it, that `key_of` uses: the light form of RunPlan.requested."""
+    names = ("batch_size", "grad_accumulation_steps", "grad_checkpoint", "max_seq_length")
+    return Stage(first_example=0, **{name: spec[name] for name in names})

@@ -44,7 +44,6 @@ class Job:
     it_s: float | None  # iterations per second, last report
     attempts: int  # attempts so far
     child: ProcessIdentity | None  # the trainer of the attempt that has not ended
-    eta_seconds: float | None  # computed from the last report; None if unknown
     cleaned_at: float | None = None  # when `lq clean` deleted its checkpoints and logs
     group_name: str | None = None
     place: float | None = None  # position among jobs of the same priority after `lq move`; None: its id is the position

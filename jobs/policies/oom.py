@@ -1,27 +1,38 @@
-"""The out-of-memory ladder (policies.md 4): the effective batch stays the same, each rung is a stage of the run plan.
+"""The out-of-memory ladder: what the worker changes after an out-of-memory, in its order. Pure.
 
-An iteration stays what the user asked for. A smaller batch cuts each iteration into micro-batches of the same rows,
-and the gradients of all of them are accumulated before the update: so every setting counted in iterations keeps its
-meaning, and a resume in the middle too. Pure.
+Each rung is a stage of the run plan, and the effective batch stays the same: a smaller batch cuts each iteration into
+micro-batches of the same rows, whose gradients are accumulated before the update. So every setting counted in
+iterations keeps its meaning, also for a resume between two rungs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 from jobs.model.run_plan import Stage
 
-ENOUGH_FREE = 1.0
-"""Trying once more as it was makes sense when more memory is free now than the run had taken at its peak."""
+LEAST_RANK, LEAST_LAYERS = 4, 4
+"""A user is not advised to go below these."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
-    """The answer to an out-of-memory: a stage to go on under, or none where nothing is left to try."""
+    """The stage to try after an out-of-memory."""
 
-    stage: Stage | None  # None: fail
-    again: bool  # the same settings once more, because another program was the cause
+    stage: Stage | None  # None: nothing is left to try, and the job fails
+    again: bool  # the same settings once more, because another program took the memory
     text: str  # one line for a person
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UserChange:
+    """Settings that save memory but change what is trained, so that only the user may change them."""
+
+    max_seq_length: int  # tokens
+    rank: int | None  # of adapters; None for full fine-tuning
+    num_layers: int
+    text: str  # the last change, for a person
 
 
 def next_rung(
@@ -32,52 +43,52 @@ def next_rung(
     peak_bytes: int | None,
     free_bytes: int | None,
     allow_truncation: bool,
-    lengths: tuple[int, int] | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> Rung:
-    """Choose what to try after an attempt ran out of memory.
+    """Choose the stage to try after an attempt ran out of memory.
 
     Args:
-        stage: the stage it ran under.
-        first_example: examples seen where the next attempt will begin.
-        may_repeat: whether the same settings may be tried once more: not yet tried, and not refused by their size.
-        peak_bytes: the most the run had taken; None where it is not known.
-        free_bytes: what is free now; None where it is not known.
+        stage: the stage of that attempt.
+        first_example: examples seen when the next attempt begins.
+        may_repeat: whether the same settings may be tried once more: not tried yet, and not too large by themselves.
+        peak_bytes: the peak of that attempt; None if unknown.
+        free_bytes: memory that is free now; None if unknown.
         allow_truncation: `lq.memory.allow_truncation`.
-        lengths: the 99th and 95th percentile of the rows' lengths in tokens, where known.
+        lengths: the 99th and 95th percentile of the rows' lengths in tokens; None if unknown.
     """
-    if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > ENOUGH_FREE * peak_bytes:
-        free, peak = free_bytes / 1e9, peak_bytes / 1e9
-        return Rung(
-            stage=stage, again=True, text=f"once more as it was: {free:.2f} GB are free now, its peak was {peak:.2f} GB"
-        )
-    smaller = _smaller(stage, allow_truncation=allow_truncation, lengths=lengths)
+    if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > peak_bytes:
+        text = f"same settings again: {free_bytes / 1e9:.2f} GB are free now, the peak was {peak_bytes / 1e9:.2f} GB"
+        return Rung(stage=stage, again=True, text=text)
+    smaller = _smaller(stage, (lengths or ()) if allow_truncation else ())
     if smaller is None:
-        return Rung(stage=None, again=False, text=f"nothing smaller is left to try; {what_would_fit(stage)}")
+        return Rung(stage=None, again=False, text=f"no smaller settings are left; {advice(stage)}")
     changed, text = smaller
-    return Rung(
-        stage=changed.continued(first_example, because=f"out_of_memory: {text}"),
-        again=False,
-        text=text,
-    )
+    return Rung(stage=changed.continued(first_example, because=f"out_of_memory: {text}"), again=False, text=text)
 
 
-def _smaller(stage: Stage, *, allow_truncation: bool, lengths: tuple[int, int] | None) -> tuple[Stage, str] | None:
+def ladder(stage: Stage, *, allow_truncation: bool, lengths: Sequence[int] = ()) -> Iterator[tuple[Stage, str]]:
+    """Yield the stages that the worker would try one after the other, each with one line for a person."""
+    while (smaller := _smaller(stage, lengths if allow_truncation else ())) is not None:
+        yield smaller
+        stage = smaller[0]
+
+
+def _smaller(stage: Stage, cuts: Sequence[int]) -> tuple[Stage, str] | None:
     if not stage.grad_checkpoint:
         return dataclasses.replace(stage, grad_checkpoint=True), "gradient checkpointing on"
     if stage.batch_size > 1:
         size = _next_divisor(stage.batch_size)
-        factor = stage.batch_size // size
-        accumulation = stage.grad_accumulation_steps * factor
+        accumulation = stage.grad_accumulation_steps * stage.batch_size // size
         text = (
             f"batch {stage.batch_size} -> {size}, accumulation {stage.grad_accumulation_steps} -> {accumulation}; "
             f"the effective batch stays {size * accumulation}"
         )
         return dataclasses.replace(stage, batch_size=size, grad_accumulation_steps=accumulation), text
-    for length in lengths or ():
-        if allow_truncation and length < stage.max_seq_length:
-            text = f"max_seq_length {stage.max_seq_length} -> {length}; longer rows are cut"
-            return dataclasses.replace(stage, max_seq_length=length), text
-    return None
+    length = next((cut for cut in cuts if cut < stage.max_seq_length), None)
+    if length is None:
+        return None
+    text = f"max_seq_length {stage.max_seq_length} -> {length}; longer rows are cut"
+    return dataclasses.replace(stage, max_seq_length=length), text
 
 
 def _next_divisor(size: int) -> int:
@@ -85,8 +96,34 @@ def _next_divisor(size: int) -> int:
     return next(candidate for candidate in range(size // 2, 0, -1) if size % candidate == 0)
 
 
-def what_would_fit(stage: Stage) -> str:
-    """Say what the user can change."""
+def user_changes(
+    stage: Stage, *, rank: int | None, num_layers: int, cuts: Sequence[tuple[int, float]]
+) -> Iterator[UserChange]:
+    """Yield what only the user may change, each step on top of the ones before it.
+
+    Args:
+        stage: the last rung of the ladder.
+        rank: of the adapters; None for full fine-tuning.
+        num_layers: trained layers.
+        cuts: lengths to cut rows to, in tokens, each with the share of rows that it cuts, the longest first.
+    """
+    now = UserChange(max_seq_length=stage.max_seq_length, rank=rank, num_layers=num_layers, text="")
+    for length, share in cuts:
+        if length < now.max_seq_length:
+            now = dataclasses.replace(
+                now, max_seq_length=length, text=f"max_seq_length {length} (cuts {share:.1%} of the rows)"
+            )
+            yield now
+    while now.rank is not None and now.rank // 2 >= LEAST_RANK:
+        now = dataclasses.replace(now, rank=now.rank // 2, text=f"lora_parameters.rank {now.rank // 2}")
+        yield now
+    while now.num_layers // 2 >= LEAST_LAYERS:
+        now = dataclasses.replace(now, num_layers=now.num_layers // 2, text=f"num_layers {now.num_layers // 2}")
+        yield now
+
+
+def advice(stage: Stage) -> str:
+    """Return what the user can change after the last rung."""
     return (
         f"lower max_seq_length ({stage.max_seq_length}), num_layers or lora_parameters.rank, or use a quantized model; "
         "memory.allow_truncation: true lets lq cut long rows"

@@ -1,4 +1,4 @@
-"""When and where a job may train, as it asked. Read from its stored spec without pydantic: `lq status` asks too."""
+"""When and under which conditions a job may train. Read from its stored spec without pydantic, for `lq status`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Constraints:
     require_ac: bool = False  # only on mains power
     min_battery: int | None = None  # on battery only at this charge or above, in percent
     thermal: str | None = None  # not at this thermal level or above; None for any
-    idle_s: float | None = None  # only while nobody has used the machine for so long, in seconds
-    strict: bool = False  # while it may not start, none behind it starts
+    idle_s: float | None = None  # only after the machine was unused for this long, in seconds
+    strict: bool = False  # while it may not start, no job behind it starts
 
     @property
     def needs_power(self) -> bool:
@@ -29,21 +29,17 @@ class Constraints:
         return self.require_ac or self.min_battery is not None
 
     def due(self, asked_at: float, zone: tzinfo | None) -> float | None:
-        """Return when the job should be done, in unix seconds; None where it has no deadline.
+        """Return the deadline in unix seconds; None if there is none.
 
         Args:
-            asked_at: when it was submitted, in unix seconds.
-            zone: whose hours; None for the machine's own zone.
+            asked_at: when the job was submitted, in unix seconds.
+            zone: of the deadline; None for the machine's own zone.
         """
         return None if self.deadline is None else time_windows.due_at(self.deadline, asked_at, zone)
 
 
 def constraints_of(spec: Mapping[str, Any]) -> Constraints:
-    """Read the terms of a job.
-
-    Args:
-        spec: as the store keeps it. What an older version wrote lacks the keys, and asked for nothing.
-    """
+    """Read the constraints of a job from a spec as the store keeps it; absent keys constrain nothing."""
     lq = spec.get("lq") or {}
     power = lq.get("power") or {}
     window, deadline = lq.get("window"), lq.get("deadline")

@@ -1,6 +1,6 @@
 """Why a job may not train now. Pure: the machine's readings, the time and the zone are arguments.
 
-What the machine does not tell (None) never keeps a job from training: it would wait for ever.
+A reading that the machine does not provide (None) never keeps a job from training: the job would wait forever.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jobs.model.time_windows import TimeWindow
 from jobs.scheduling.constraints import Constraints
 
 THERMAL = ("nominal", "fair", "serious", "critical")
-"""The thermal levels of a machine, in the words of Apple's ProcessInfo.ThermalState."""
+"""The thermal levels of a machine, named as in Apple's ProcessInfo.ThermalState."""
 
 CHARGE_MARGIN = 3
-"""A job that waits for the battery goes on only so many percent above what it asks for, or it would stop at once."""
+"""A job that waits for the battery resumes this many percent above its minimum; otherwise it would stop at once."""
 
 POWER_REST_S = 60.0
 HEAT_REST_S = 300.0
@@ -29,25 +29,26 @@ HEAT_REST_S = 300.0
 
 
 class Why(StrEnum):
-    """Why a job may not train now. The first four stop a running job too, and are Reason codes."""
+    """Why a job may not train now. The first four also stop a running job, and are Reason codes."""
 
     WINDOW_CLOSED = "window_closed"
     ON_BATTERY = "on_battery"
     TOO_HOT = "too_hot"
-    IN_USE = "in_use"  # by its user; or the device is, by `lq chat` and its like, which stops no running job
-    AFTER = "after"  # a job it comes after has not ended
-    MEMORY = "memory"  # what runs leaves too little
+    IN_USE = "in_use"  # the machine by its user, or the device by `lq chat` and the like, which stops no running job
+    AFTER = "after"  # a predecessor has not ended
+    QUEUE_PAUSED = "queue_paused"
+    MEMORY = "memory"  # the running jobs leave too little
     BEHIND = "behind"  # a strict job before it may not start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the machine says of itself; None where it does not."""
+    """The state of the machine; None if the machine does not provide it."""
 
     mains: bool | None = None  # on mains power
     charge: int | None = None  # of the battery, in percent
     thermal: str | None = None  # one of THERMAL
-    idle_s: float | None = None  # since somebody last used keyboard, pointer or a terminal, in seconds
+    idle_s: float | None = None  # since the last use of keyboard, pointer or a terminal, in seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,29 +57,28 @@ class Obstacle:
 
     why: Why
     text: str  # one line for a person
-    until: float | None = None  # when it is over for certain, in unix seconds; None where nobody knows
-    rest_s: float = 0.0  # how long a job that was stopped for it waits at least, in seconds
+    until: float | None = None  # when it is certainly over, in unix seconds; None if unknown
+    rest_s: float = 0.0  # how long a job that it stopped waits at least, in seconds
 
 
 def of_constraints(
     constraints: Constraints, reading: Reading, *, now: float, zone: tzinfo | None, runs: bool = False
 ) -> Obstacle | None:
-    """Say what its own terms have against a job's training now.
+    """Return which of its own constraints keeps a job from training; None if none does.
 
     Args:
-        constraints: what it asked for.
-        reading: what the machine says.
+        constraints: of the job.
+        reading: the state of the machine.
         now: unix seconds.
-        zone: whose hours; None for the machine's own zone.
-        runs: whether it trains already; then it may go on where it might not start.
+        zone: of the time windows; None for the machine's own zone.
+        runs: whether the job trains already; then it may continue at a lower charge than it may start at.
     """
-    found = (
-        _window(constraints, now, zone),
-        _power(constraints, reading, runs),
-        _heat(constraints, reading),
-        _use(constraints, reading),
+    return (
+        _window(constraints, now, zone)
+        or _power(constraints, reading, runs)
+        or _heat(constraints, reading)
+        or _use(constraints, reading)
     )
-    return next((one for one in found if one is not None), None)
 
 
 def _window(constraints: Constraints, now: float, zone: tzinfo | None) -> Obstacle | None:
@@ -92,15 +92,14 @@ def _power(constraints: Constraints, reading: Reading, runs: bool) -> Obstacle |
     if reading.mains is not False:
         return None
     if constraints.require_ac:
-        text = "the machine runs on battery, and it asks for mains power"
+        text = "the machine runs on battery, and the job requires mains power"
         return Obstacle(why=Why.ON_BATTERY, text=text, rest_s=POWER_REST_S)
     if constraints.min_battery is None or reading.charge is None:
         return None
-    least = constraints.min_battery if runs else min(100, constraints.min_battery + CHARGE_MARGIN)
-    if reading.charge >= least:
+    resumes = min(100, constraints.min_battery + CHARGE_MARGIN)
+    if reading.charge >= (constraints.min_battery if runs else resumes):
         return None
-    goes_on = min(100, constraints.min_battery + CHARGE_MARGIN)
-    text = f"the battery is at {reading.charge} %, and it goes on at {goes_on} % or on mains power"
+    text = f"the battery is at {reading.charge} %; resumes at {resumes} % or on mains power"
     return Obstacle(why=Why.ON_BATTERY, text=text, rest_s=POWER_REST_S)
 
 
@@ -109,48 +108,44 @@ def _heat(constraints: Constraints, reading: Reading) -> Obstacle | None:
         return None
     if THERMAL.index(reading.thermal) < THERMAL.index(constraints.thermal):
         return None
-    text = f"the machine is too hot (thermal level {reading.thermal}; it stops at {constraints.thermal})"
+    text = f"the machine is too hot (thermal level {reading.thermal}; the job stops at {constraints.thermal})"
     return Obstacle(why=Why.TOO_HOT, text=text, rest_s=HEAT_REST_S)
 
 
 def _use(constraints: Constraints, reading: Reading) -> Obstacle | None:
     if constraints.idle_s is None or reading.idle_s is None or reading.idle_s >= constraints.idle_s:
         return None
-    text = f"somebody uses the machine, and it goes on {duration(constraints.idle_s)} after the last touch"
+    text = f"machine in use; resumes after {duration(constraints.idle_s)} idle"
     return Obstacle(why=Why.IN_USE, text=text, rest_s=constraints.idle_s - reading.idle_s)
 
 
 def of_device(user: str, *, waits: bool) -> Obstacle:
-    """Say that another verb has the device, or has the next turn.
+    """Return the obstacle of a verb that uses the device.
 
     Args:
         user: such as `lq chat 3`.
-        waits: whether it waits for the running jobs still.
+        waits: whether the verb still waits for the running jobs; it gets the device before any other job.
     """
     text = f"{user} waits for the device, and comes first" if waits else f"the device is used by {user}"
     return Obstacle(why=Why.IN_USE, text=text)
 
 
 def of_predecessors(dependencies: Sequence[Dependency]) -> Obstacle | None:
-    """Say which jobs must end before a job may start; None where none must.
-
-    Args:
-        dependencies: of this job.
-    """
-    open_ones = [one for one in dependencies if one.status not in ENDED]
-    failed = [one for one in dependencies if is_hopeless(one)]
+    """Return which jobs must end before a job may start; None if none must."""
+    failed = [dependency for dependency in dependencies if is_hopeless(dependency)]
     if failed:
         text = f"job {failed[0].on}, which must succeed first, is {failed[0].status}; it will be skipped"
         return Obstacle(why=Why.AFTER, text=text)
-    if not open_ones:
+    unended = [dependency for dependency in dependencies if dependency.status not in ENDED]
+    if not unended:
         return None
-    ids = ", ".join(str(one.on) for one in open_ones[:5]) + (", …" if len(open_ones) > 5 else "")
-    how = "end" if all(one.any_end for one in open_ones) else "succeed"
-    return Obstacle(why=Why.AFTER, text=f"job{'s' if len(open_ones) > 1 else ''} {ids} must {how} first")
+    ids = ", ".join(str(dependency.on) for dependency in unended[:5]) + (", …" if len(unended) > 5 else "")
+    how = "end" if all(dependency.any_end for dependency in unended) else "succeed"
+    return Obstacle(why=Why.AFTER, text=f"job{'s' if len(unended) > 1 else ''} {ids} must {how} first")
 
 
 def is_hopeless(dependency: Dependency) -> bool:
-    """Say whether a job can never start, because one that must succeed first has ended otherwise."""
+    """Return whether a job can never start, because one that must succeed first has ended otherwise."""
     return not dependency.any_end and dependency.status in ENDED and dependency.status is not Status.SUCCEEDED
 
 

@@ -1,4 +1,4 @@
-"""The disk a run needs against the disk there is, before it is queued."""
+"""The disk space that runs need, compared with the space that is free, before they are queued."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.estimates.disk import Need, need
+from jobs.estimates.disk import SpaceNeed, disk_need
 from jobs.model.errors import InvalidInput
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
@@ -17,100 +17,92 @@ from orchestrator.formatting.text import size
 from workers.system import disk
 
 RECORDED = "disk"
-"""In provenance.json: what the job may take, for those that are submitted after it."""
+"""The key of provenance.json with a job's need; later submits count it."""
 
 
-def need_of(spec: JobSpec, *, valid_rows: int) -> Need:
-    """Reckon what a run takes, from the headers of the model's files; its weights are not read.
-
-    Args:
-        spec: what is asked for.
-        valid_rows: rows of the validation set.
-    """
+def need_of(spec: JobSpec, *, valid_rows: int) -> SpaceNeed:
+    """Estimate the space of a run from the headers of the model's files; the weights are not read."""
     arrays = None
     files = model_files.read(spec.model)
     if files is not None:
         with suppress(ValueError, KeyError, TypeError):
             arrays = files.arrays(spec)
-    return need(spec, arrays, valid_rows=valid_rows)
+    return disk_need(spec, arrays, valid_rows=valid_rows)
 
 
-def require_space(app: App, jobs: Sequence[tuple[Path, Need]]) -> None:
-    """Refuse jobs for which there is not enough space, beside what the live ones may still take.
+def require_space(app: App, jobs: Sequence[tuple[Path, SpaceNeed]]) -> None:
+    """Refuse jobs that leave too little space for themselves or for what live jobs may still take.
 
     Args:
-        app: the home, its live jobs, and what its settings want free.
-        jobs: job file and need of each that is to be queued.
+        app: the home.
+        jobs: job file and need of each job that is to be queued.
 
     Raises:
-        InvalidInput: there is too little; with the numbers.
+        InvalidInput: there is too little space; the text has the numbers.
     """
-    for (source, _), shortage in zip(jobs, shortages(app, [wanted for _, wanted in jobs]), strict=True):
+    for (source, _), shortage in zip(jobs, shortages(app, [need for _, need in jobs]), strict=True):
         if shortage is not None:
             raise InvalidInput(f"{source}: {shortage}")
 
 
-def shortages(app: App, needs: Sequence[Need], *, queued: Collection[int] = ()) -> list[str | None]:
-    """Return for each job why there is too little space for it, after those before it; None where there is enough.
+def shortages(app: App, needs: Sequence[SpaceNeed], *, queued: Collection[int] = ()) -> list[str | None]:
+    """Return for each job why there is too little space for it after the ones before it; None if there is enough.
 
     Args:
-        app: the home, its live jobs, and what its settings want free.
+        app: the home.
         needs: of each job.
         queued: ids of live jobs whose needs are among these.
     """
     free, others = free_for(app), promised(app, without=queued)
     floor = app.settings().disk.floor
-    found = []
-    for wanted in needs:
-        stays = max(floor, disk.CHECKPOINTS_AHEAD * wanted.checkpoint)
-        enough = wanted.total + stays <= free - sum(others)
-        found.append(None if enough else _too_little(wanted, stays, free, others))
-        others.append(wanted.total)
-    return found
+    texts = []
+    for need in needs:
+        reserve = max(floor, disk.CHECKPOINTS_AHEAD * need.checkpoint)
+        enough = need.total + reserve <= free - sum(others)
+        texts.append(None if enough else _shortage(need, reserve, free, others))
+        others.append(need.total)
+    return texts
 
 
 def free_for(app: App) -> int:
     """Return the free bytes of the disk that jobs are written to."""
-    return shutil.disk_usage(_existing(app.home.jobs)).free
+    folder = next(path for path in (app.home.jobs, *app.home.jobs.parents) if path.exists())
+    return shutil.disk_usage(folder).free
 
 
-def recorded(wanted: Need) -> dict[str, int]:
-    """Return what provenance.json says of it."""
-    return {"bytes": wanted.total, "checkpoint_bytes": wanted.checkpoint, "checkpoints": wanted.checkpoints}
+def recorded(need: SpaceNeed) -> dict[str, int]:
+    """Return the record of a need in provenance.json."""
+    return {"bytes": need.total, "checkpoint_bytes": need.checkpoint, "checkpoints": need.checkpoints}
 
 
-def unknown(wanted: Need) -> str | None:
-    """Return what the user should know where the need is not wholly known."""
-    if wanted.adapter is not None:
+def unknown(need: SpaceNeed) -> str | None:
+    """Return a note for the user if the need is not wholly known."""
+    if need.adapter is not None:
         return None
-    return "disk: the model's files are not on this machine yet, so what its checkpoints will take is not known"
+    return "disk: the model's files are not on this machine yet, so the size of its checkpoints is unknown"
 
 
-def _too_little(wanted: Need, stays: int, free: int, others: Sequence[int]) -> str:
-    parts = [f"logs of {size(wanted.log)}"]
-    if wanted.adapters and wanted.adapter:
-        parts.insert(0, f"{wanted.adapters} adapters of {size(wanted.adapter)}")
-    if wanted.checkpoint:
-        parts.insert(0, f"{wanted.checkpoints} checkpoints of {size(wanted.checkpoint)}")
+def _shortage(need: SpaceNeed, reserve: int, free: int, others: Sequence[int]) -> str:
+    parts = [f"logs of {size(need.log)}"]
+    if need.adapters and need.adapter:
+        parts.insert(0, f"{need.adapters} adapters of {size(need.adapter)}")
+    if need.checkpoint:
+        parts.insert(0, f"{need.checkpoints} checkpoints of {size(need.checkpoint)}")
     claimed = f", of which {len(others)} other jobs may take {size(sum(others))}" if others else ""
     return (
-        f"the run may take {size(wanted.total)} ({', '.join(parts)}) and {size(stays)} must stay free, "
+        f"the run may take {size(need.total)} ({', '.join(parts)}) and {size(reserve)} must stay free, "
         f"but {size(free)} are free{claimed}; make room (lq prune --all, lq clean), or lower lq.keep, "
         "or disk.floor in settings.yaml"
     )
 
 
 def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
-    """Return what each live job may still take, by what was reckoned when it was submitted."""
-    found = []
+    """Return the bytes that each live job may still take, by the estimate that was recorded when it was submitted."""
+    remaining = []
     live = app.store.jobs.overview(ended=0) if app.home.store.exists() else []
     for job in (job for job in live if job.id not in without):
         job_dir = job.dir
         with suppress(OSError, ValueError, KeyError, TypeError):
             whole = int(json.loads(job_dir.provenance.read_text())[RECORDED]["bytes"])
-            found.append(max(0, whole - disk.used_by(job_dir.path)))
-    return found
-
-
-def _existing(path: Path) -> Path:
-    return next(place for place in (path, *path.parents) if place.exists())
+            remaining.append(max(0, whole - disk.used_by(job_dir.path)))
+    return remaining

@@ -1,129 +1,143 @@
-"""What the formula says of a run, from the files of its model and its data; each is read once."""
+"""The estimator: what a run takes, by earlier runs if there are any, else by the formula.
+
+Reads models and data. `lq status` and the worker, which must stay light, ask RunHistory for the time and PeakEstimates
+for the memory; both give the same values as this module for what has run before.
+"""
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
+import dataclasses
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jobs.estimates import disk as budget
-from jobs.estimates.memory import ModelShape, Parts, Work, parts_of
-from jobs.model.run_plan import Stage
+from jobs.estimates.estimate import Estimate, MemoryEstimate, TimeEstimate
+from jobs.estimates.memory import ObservedPeak, estimate_memory
+from jobs.estimates.run_time import ObservedRun, RunLength, scaled_speed, time_left
+from jobs.model.configuration import fit_key
+from jobs.model.errors import LqError
+from jobs.model.job import Fit, Job
+from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
-from orchestrator.estimation import model_files
-from orchestrator.estimation.model_files import ModelFiles
-from workers.data.batches import BatchOrder, padded_length
-from workers.data.token_lengths import TokenLengths, lengths_of
+from orchestrator.estimation.formula import Formula
+from orchestrator.estimation.history import RunHistory
 
-MOST_BATCHES = 400
-"""Of an epoch so many batches are looked at for the tokens of an iteration."""
+if TYPE_CHECKING:
+    from orchestrator.store.store import Store
 
-_KEEPS_NOTHING_NEW = ("sgd",)
-"""Optimizers whose update writes no new memory of their own: MLX's SGD without momentum only holds the place for it."""
+MOST_CONFIGURATIONS = 12
+"""Of a model's configurations, this many that ran last correct the formula."""
 
 
 class Estimator:
-    """Reads models and data, and reckons."""
+    """Estimates runs against one state of the store."""
 
-    def __init__(self, cache: Path | None) -> None:
-        """Read nothing yet.
+    def __init__(self, store: Store | None, cache: Path | None) -> None:
+        """Read the history of runs.
 
         Args:
-            cache: folder for the lengths of rows; None where nothing may be written.
+            store: None if nothing was ever submitted.
+            cache: folder for the lengths of rows; None if nothing may be written.
         """
-        self._cache = cache
-        self._models: dict[str, ModelFiles | None] = {}
-        self._shapes: dict[str, ModelShape | None] = {}
-        self._lengths: dict[tuple[object, ...], TokenLengths | None] = {}
+        self._store = store
+        self.history = RunHistory(store) if store is not None else None
+        self.formula = Formula(cache)
+        self._of_models: dict[str, list[tuple[ObservedPeak | None, ObservedRun | None]]] = {}
 
-    def files(self, model: str) -> ModelFiles | None:
-        """Return a model's files; None where they are not on this machine."""
-        if model not in self._models:
-            self._models[model] = found = model_files.read(model)
-            self._shapes[model] = found.shape() if found is not None and found.tensors else None
-        return self._models[model]
+    def estimate(self, spec: JobSpec, stage: Stage, *, job: Job | None = None, validates: bool = True) -> Estimate:
+        """Estimate what a run takes, and what is left of it.
 
-    def shape(self, model: str) -> ModelShape | None:
-        """Return what a model's memory goes by; None where that cannot be told."""
-        self.files(model)
-        return self._shapes[model]
+        Args:
+            spec: the job.
+            stage: the settings it trains under.
+            job: None if it is not submitted.
+            validates: whether it has a validation set.
+        """
+        return Estimate(memory=self.memory(spec, stage), time=self.time(spec, stage, job=job, validates=validates))
 
-    def lengths(self, spec: JobSpec) -> TokenLengths | None:
-        """Return the tokens of each training row; None where the data is not in a folder of this machine."""
-        features = (spec.prompt_feature, spec.completion_feature, spec.chat_feature, spec.text_feature)
-        key = (spec.data, spec.model, spec.hf_dataset is None, *features)
-        if key not in self._lengths:
-            self._lengths[key] = self._count(spec)
-        return self._lengths[key]
-
-    def _count(self, spec: JobSpec) -> TokenLengths | None:
-        data = Path(spec.data) / "train.jsonl"
-        if spec.hf_dataset is not None or not data.is_file():
+    def memory(self, spec: JobSpec, stage: Stage) -> MemoryEstimate | None:
+        """Estimate the peak memory; None if the model's files are not on this machine or do not tell its shape."""
+        parts = self.formula.parts(spec, stage)
+        if parts is None:
             return None
-        files = self.files(spec.model)
-        try:
-            found = lengths_of(data, files.folder if files is not None else None, spec, cache=self._cache)
-        except (OSError, ValueError, KeyError, TypeError):  # changed since it was checked
-            return None
-        return found if found.tokens else None
+        fit, same = self.fit(spec, stage), None
+        if fit is not None and fit.fits and fit.peak_bytes:
+            same = ObservedPeak(job_id=fit.job_id, peak_bytes=fit.peak_bytes, ratio=1.0)
+        others = [peak for peak, _ in self._observed(spec.model) if peak is not None]
+        return estimate_memory(parts, same=same, others=others)
 
-    def parts(self, spec: JobSpec, stage: Stage) -> Parts | None:
-        """Return where the bytes go at a run's peak; None where the model's files do not say."""
-        files, shape = self.files(spec.model), self.shape(spec.model)
-        if files is None or shape is None:
+    def time(self, spec: JobSpec, stage: Stage, *, job: Job | None, validates: bool) -> TimeEstimate | None:
+        """Estimate the time that is left; None if no run of the model has shown a speed."""
+        content = spec.model_dump(mode="json")
+        if self.history is None:
             return None
-        arrays = None
-        with suppress(ValueError, KeyError, TypeError):
-            arrays = files.arrays(spec)
-        if arrays is None:
+        if job is not None and (known := self.history.time_left(job, content)) is not None:
+            return known
+        speed = self.history.speed(content, stage)
+        if speed is None:
+            runs = [run for _, run in self._observed(spec.model) if run is not None]
+            tokens = self.formula.tokens_per_iteration(spec, stage)
+            speed = scaled_speed(runs, tokens=tokens, checkpointing=stage.grad_checkpoint)
+        if speed is None:
             return None
-        remembered = budget.need(spec, arrays, valid_rows=0).optimizer or 0
-        layers = shape.layers if spec.num_layers <= 0 else min(spec.num_layers, shape.layers)
-        work = Work(
-            fine_tune_type=spec.fine_tune_type,
-            trained_layers=layers,
-            rank=spec.lora_parameters.rank,
-            dropout=spec.lora_parameters.dropout > 0,
-            trained_bytes=sum(array.nbytes for array in arrays),
-            optimizer_bytes=remembered,
-            renewed_bytes=0 if spec.optimizer in _KEEPS_NOTHING_NEW else remembered,
-            rows=stage.batch_size,
-            tokens=self.longest(spec, stage),
+        length = dataclasses.replace(RunLength.of(content), validates=validates and spec.val_batches != 0)
+        return time_left(length, speed, iteration=job.iteration if job is not None else 0)
+
+    def fit(self, spec: JobSpec, stage: Stage) -> Fit | None:
+        """Return what runs with these settings have shown; None if there were none."""
+        return self.history.fits.get(fit_key(spec, stage)) if self.history is not None else None
+
+    def _observed(self, model: str) -> list[tuple[ObservedPeak | None, ObservedRun | None]]:
+        """Return the peaks and speeds of the model's configurations that ran last."""
+        if model not in self._of_models:
+            self._of_models[model] = list(self._observe(model))
+        return self._of_models[model]
+
+    def _observe(self, model: str) -> Iterator[tuple[ObservedPeak | None, ObservedRun | None]]:
+        if self.history is None:
+            return
+        known = [(key, fit) for key, fit in self.history.fits.items() if json.loads(key)[0] == model]
+        for key, fit in known[:MOST_CONFIGURATIONS]:
+            spec = self._spec_of(fit.job_id)
+            if spec is not None:
+                stage = _stage_of(key, spec)
+                yield self._peak(spec, stage, fit), self._run(spec, stage, fit)
+
+    def _peak(self, spec: JobSpec, stage: Stage, fit: Fit) -> ObservedPeak | None:
+        parts = self.formula.parts(spec, stage)
+        if parts is None or not fit.fits or not fit.peak_bytes:
+            return None
+        return ObservedPeak(job_id=fit.job_id, peak_bytes=fit.peak_bytes, ratio=fit.peak_bytes / parts.shown)
+
+    def _run(self, spec: JobSpec, stage: Stage, fit: Fit) -> ObservedRun | None:
+        assert self.history is not None
+        if not fit.it_s:
+            return None
+        return ObservedRun(
+            job_id=fit.job_id,
+            it_s=fit.it_s,
+            tokens=self.formula.tokens_per_iteration(spec, stage),
             checkpointing=stage.grad_checkpoint,
-        )
-        return parts_of(shape, work)
-
-    def longest(self, spec: JobSpec, stage: Stage) -> int:
-        """Return the tokens of a row of the longest batch as it enters the model; its last one is only predicted."""
-        lengths = self.lengths(spec)
-        return (
-            padded_length(max(lengths.tokens) if lengths is not None else stage.max_seq_length, stage.max_seq_length)
-            - 1
+            start_s=fit.start_s,
+            validation_s=fit.validation_s,
+            checkpoint_s=self.history.checkpoint_s(fit.job_id),
         )
 
-    def tokens_per_iteration(self, spec: JobSpec, stage: Stage) -> float:
-        """Return the tokens an iteration computes, padding included, over an epoch."""
-        lengths = self.lengths(spec)
-        if lengths is None or len(lengths.tokens) < spec.batch_size:
-            return float(spec.batch_size * stage.max_seq_length)
-        order = BatchOrder(
-            lengths=lengths.tokens,
-            sort_keys=(0,) * len(lengths.tokens),
-            batch_size=spec.batch_size,
-            seed=spec.seed,
-            mode=spec.lq.batching,
-        )
-        batches = [order.rows(place) for place in range(min(order.batches_per_epoch, MOST_BATCHES))]
-        padded = [padded_length(max(lengths.tokens[row] for row in rows), stage.max_seq_length) for rows in batches]
-        return spec.batch_size * sum(padded) / len(padded)
+    def _spec_of(self, job_id: int) -> JobSpec | None:
+        assert self._store is not None
+        try:
+            return JobSpec.model_validate_json(self._store.jobs.spec_json(job_id))
+        except (LqError, ValueError):  # a dry run of a file, or another version of lq wrote the spec
+            return None
 
-    def cuts(self, spec: JobSpec) -> tuple[tuple[int, float], ...]:
-        """Return lengths that rows could be cut to, the 99th and 95th percentile, with the share that would be cut."""
-        lengths = self.lengths(spec)
-        if lengths is None:
-            return ()
-        ordered, found = sorted(lengths.tokens), []
-        for share in (0.99, 0.95):
-            length = max(2, ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)])
-            found.append((length, sum(one > length for one in ordered) / len(ordered)))
-        return tuple(dict.fromkeys(found))
+
+def _stage_of(key: str, spec: JobSpec) -> Stage:
+    """Return the stage in the name of a configuration."""
+    *_, batch_size, max_seq_length, grad_checkpoint = json.loads(key)
+    return dataclasses.replace(
+        RunPlan.requested(spec).stages[0],
+        batch_size=batch_size,
+        max_seq_length=max_seq_length,
+        grad_checkpoint=grad_checkpoint,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from datetime import date, tzinfo
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from jobs.model.job import Job, Message, NewMessage, QueueState
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status
 from jobs.policies.delivery import DIGEST, DIGEST_LATE_S
+from orchestrator.estimation.history import RunHistory
 from orchestrator.formatting.text import counted, duration, short_time
 from orchestrator.notify import messages
 from orchestrator.notify.messages import Facts
@@ -35,6 +37,7 @@ class Told:
     facts: Facts
     word: str  # the verdict of its report, or its status
     rollbacks: int  # how often the loss guard went back
+    ends_at: float | None = None  # of a running job, in unix seconds; None if unknown
 
     @property
     def job(self) -> Job:
@@ -63,7 +66,9 @@ def write_if_due(
     since = last.created_at if last is not None else moment - DAY_S
     # what was submitted after the hour is no news of the night
     jobs = [job for job in store.jobs.overview(ended=MOST_ENDED) if job.submitted_at <= moment]
-    told = [_told(store, job) for job in jobs if job.status not in ENDED or (job.ended_at or 0.0) > since]
+    history = RunHistory(store)
+    recent = [job for job in jobs if job.status not in ENDED or (job.ended_at or 0.0) > since]
+    told = [_told(store, history, job, now, zone) for job in recent]
     new = compose(day, told, store.queue.state(), since=since, now=now, zone=zone)
     return None if new is None else store.outbox.add(new, now)
 
@@ -110,7 +115,7 @@ def _key(day: date) -> str:
     return f"digest-{day.isoformat()}"
 
 
-def _told(store: Store, job: Job) -> Told:
+def _told(store: Store, history: RunHistory, job: Job, now: float, zone: tzinfo | None) -> Told:
     facts = Facts(
         job=job,
         attempts=store.attempts.of(job.id),
@@ -119,7 +124,9 @@ def _told(store: Store, job: Job) -> Told:
         tests=store.metrics.validations(job.id, kind="test"),
     )
     rollbacks = sum(stage.rollback > 0 for stage in store.run_plans.stages(job.id))
-    return Told(facts=facts, word=word_for(job), rollbacks=rollbacks)
+    spec = json.loads(store.jobs.spec_json(job.id)) if job.status is Status.RUNNING else None
+    ends_at = history.ends_at(job, spec, now=now, zone=zone) if spec is not None else None
+    return Told(facts=facts, word=word_for(job), rollbacks=rollbacks, ends_at=ends_at)
 
 
 def _title(ended: Sequence[Told], running: int, coming: int, wanting: int) -> str:
@@ -161,8 +168,8 @@ def _running(one: Told, now: float, zone: tzinfo | None) -> str:
     parts = [f"{_name(job)}: {job.iteration:,} of {job.iters:,} iterations"]
     if job.val_loss is not None:
         parts.append(f"validation loss {job.val_loss:.3f}")
-    if job.eta_seconds is not None:
-        parts.append(f"done in {duration(job.eta_seconds)}, at {short_time(now + job.eta_seconds, now, zone)}")
+    if one.ends_at is not None:
+        parts.append(f"done in {duration(one.ends_at - now)}, at {short_time(one.ends_at, now, zone)}")
     return "; ".join([*parts, *_troubles(one)])
 
 

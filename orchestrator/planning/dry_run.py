@@ -1,11 +1,12 @@
-"""Before bed: what a rehearsal of each job says of memory, speed, the clock and the data, and whether it would fail.
+"""Dry runs of jobs: the memory, speed, time and data they show, and whether the jobs would fail.
 
-Nothing is queued; what is learnt of memory and speed goes into the store, where there is one.
+Nothing is queued. The memory and speed of each configuration go into the store, if there is one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from typing import Any
 
 from configs.data_files import check_data
 from jobs.estimates import cautions, dry_run
-from jobs.estimates.cautions import Caution, Data
-from jobs.estimates.disk import Need
-from jobs.estimates.dry_run import Failure, Forecast, Tried
+from jobs.estimates.cautions import Caution, DataSummary
+from jobs.estimates.disk import SpaceNeed
+from jobs.estimates.dry_run import DryRunFailure, DryRunMeasurements
+from jobs.estimates.estimate import TimeEstimate
 from jobs.model.configuration import fit_key
 from jobs.model.errors import InvalidInput
 from jobs.model.events import Event, Kind, number
@@ -27,32 +29,33 @@ from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.scheduling.constraints import constraints_of
-from jobs.scheduling.timeline import Ahead, Placed, timeline
+from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.core.app import App
-from orchestrator.estimation import disk as budget
-from orchestrator.planning.dry_run_child import Performance, perform
+from orchestrator.estimation import disk
+from orchestrator.estimation.history import RunHistory
+from orchestrator.planning.dry_run_child import ChildRun, run_child
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
 from orchestrator.submission.submit import check_beside
 
-ASKED = (Status.QUEUED, Status.WAITING, Status.HELD)
-"""What `--queue` rehearses: what will train without anybody lifting a pause."""
+CHECKED = (Status.QUEUED, Status.WAITING, Status.HELD)
+"""The states of the jobs that `--queue` checks: those that no pause keeps from training."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A job to rehearse, queued or not."""
+class DryRunRequest:
+    """A job to check, queued or not."""
 
     name: str
-    file: str | None  # the job file, where it is not queued
-    job: Job | None  # the job, where it is
+    file: str | None  # the job file; None for a queued job
+    job: Job | None  # the queued job
     spec: JobSpec
     run_plan: RunPlan
-    need: Need  # of disk
+    need: SpaceNeed
     shortage: str | None  # why the disk is too small
-    invalid: Failure | None  # what checking the data again showed, of a queued job
-    notes: tuple[str, ...]  # what submit would tell
-    after: tuple[int, ...] = ()  # ids of queued jobs that must have ended before
+    invalid: DryRunFailure | None  # the data of a queued job is no longer valid
+    notes: tuple[str, ...]  # what submit would print
+    after: tuple[int, ...] = ()  # ids of queued jobs that must end first
 
     @property
     def iteration(self) -> int:
@@ -61,54 +64,54 @@ class Candidate:
 
     @property
     def stage(self) -> Stage:
-        """The stage that holds where it begins or goes on."""
+        """The stage that the run begins or resumes with."""
         return self.run_plan.stage_at(self.iteration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What became of one rehearsal."""
+class DryRunResult:
+    """The result of one dry run."""
 
-    candidate: Candidate
-    ending: Ending | None  # how the child ended; None where none was started
-    tried: Tried | None  # what it measured; None where it did not come to its end
+    request: DryRunRequest
+    ending: Ending | None  # how the child ended; None if none was started
+    measured: DryRunMeasurements | None  # None if it did not complete
     peak_bytes: int | None
     limit_bytes: int | None
-    data: Data | None
-    forecast: Forecast | None
-    failures: tuple[Failure, ...]
-    cautions: tuple[Caution, ...]  # but for those of the clock
+    data: DataSummary | None
+    time: TimeEstimate | None
+    failures: tuple[DryRunFailure, ...]
+    cautions: tuple[Caution, ...]  # except for the deadline's
 
     @property
     def ok(self) -> bool:
-        """Whether the run would not fail, as far as a rehearsal shows."""
+        """Whether the dry run shows no reason why the run would fail."""
         return not self.failures
 
     @property
     def counts(self) -> bool:
-        """Whether it takes a part of the night: it would run, and nobody has to release it first."""
-        job = self.candidate.job
+        """Whether the job would run by itself: it would not fail, and it is not held."""
+        job = self.request.job
         return self.ok and (job is None or job.status is not Status.HELD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hours:
+class Timetable:
     """When a job would train, in unix seconds."""
 
-    begins_at: float | None  # None where that is not known: its rehearsal failed, or its turn does not come in a year
+    begins_at: float | None  # None if unknown: its dry run failed, or its turn does not come within a year
     ends_at: float | None
-    due_at: float | None  # None where no deadline is set
+    due_at: float | None  # None if it has no deadline
 
 
 @contextmanager
-def at_rest(app: App, *, anyway: bool) -> Iterator[None]:
-    """Have the device for as long as the block takes: beside a training both would be slow, and might not fit.
+def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
+    """Hold the device within the block: beside a training both would be slow, and might not fit.
 
-    A home that is not there has no jobs, and none is made.
+    A home that does not exist has no jobs, and is not made.
 
     Args:
         app: the home.
-        anyway: whatever else uses the device.
+        anyway: share the device with whatever uses it.
 
     Raises:
         NotAllowed: a job trains, or another verb has the device.
@@ -121,40 +124,42 @@ def at_rest(app: App, *, anyway: bool) -> Iterator[None]:
         yield
 
 
-def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[Candidate]:
-    """Check job files as submit does, and return what to rehearse, each job of a sweep; nothing is changed.
+def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[DryRunRequest]:
+    """Check job files as submit does, and return each of their jobs; nothing is changed.
 
     Raises:
-        what `orchestrator.submit.check_beside` does.
+        InvalidInput, NotAllowed: as `orchestrator.submission.submit.check_beside`.
     """
     checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
-    shortages = budget.shortages(app, [one.need for one in checked])
+    shortages = disk.shortages(app, [job.need for job in checked])
     return [
-        Candidate(
-            name=one.loaded.spec.name,
-            file=str(one.loaded.source),
+        DryRunRequest(
+            name=job.loaded.spec.name,
+            file=str(job.loaded.source),
             job=None,
-            spec=one.loaded.spec,
-            run_plan=RunPlan.requested(one.loaded.spec),
-            need=one.need,
+            spec=job.loaded.spec,
+            run_plan=RunPlan.requested(job.loaded.spec),
+            need=job.need,
             shortage=shortage,
             invalid=None,
-            notes=one.notes,
+            notes=job.notes,
         )
-        for one, shortage in zip(checked, shortages, strict=True)
+        for job, shortage in zip(checked, shortages, strict=True)
     ]
 
 
-def of_queue(app: App) -> list[Candidate]:
-    """Return the jobs that are still to train, as they were submitted, in the order in which they get their turn."""
-    jobs = sorted(app.store.jobs.overview(ended=0) if app.home.store.exists() else [], key=lambda job: job.turn)
-    asked = [(job, app.store.spec(job.id)) for job in jobs if job.status in ASKED]
-    awaited = app.store.dependencies.awaited() if asked else {}
-    looked = [_data_of(spec) for _, spec in asked]
-    needs = [budget.need_of(spec, valid_rows=rows) for (_, spec), (rows, _) in zip(asked, looked, strict=True)]
-    shortages = budget.shortages(app, needs, queued=[job.id for job, _ in asked])
+def of_queue(app: App) -> list[DryRunRequest]:
+    """Return the jobs that are still to train, in the order in which they get their turn."""
+    if not app.home.store.exists():
+        return []
+    jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in CHECKED), key=lambda job: job.turn)
+    specs = [JobSpec.model_validate_json(app.store.jobs.spec_json(job.id)) for job in jobs]
+    data = [_checked_data(spec) for spec in specs]
+    needs = [disk.need_of(spec, valid_rows=rows) for spec, (rows, _) in zip(specs, data, strict=True)]
+    shortages = disk.shortages(app, needs, queued=[job.id for job in jobs])
+    awaited = app.store.dependencies.awaited()
     return [
-        Candidate(
+        DryRunRequest(
             name=job.name,
             file=None,
             job=job,
@@ -166,181 +171,186 @@ def of_queue(app: App) -> list[Candidate]:
             notes=(),
             after=awaited.get(job.id, ()),
         )
-        for (job, spec), need, shortage, (_, invalid) in zip(asked, needs, shortages, looked, strict=True)
+        for job, spec, need, shortage, (_, invalid) in zip(jobs, specs, needs, shortages, data, strict=True)
     ]
 
 
-def _data_of(spec: JobSpec) -> tuple[int, Failure | None]:
-    """Look at the data of a queued job once more; return its validation rows, and what is wrong with it by now."""
+def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
+    """Check the data of a queued job again; return its validation rows, and why it is no longer valid."""
     try:
         valid = check_data(spec).files.get("valid.jsonl")
     except InvalidInput as error:
-        return 0, Failure(code=Reason.DATA_INVALID.value, text=str(error))
+        return 0, DryRunFailure(code=Reason.DATA_INVALID.value, text=str(error))
     return valid.rows if valid is not None else 0, None
 
 
-def rehearsed(app: App, candidate: Candidate, *, timeout_s: float) -> Finding:
-    """Rehearse a job, and keep what was learnt.
+def checked(app: App, request: DryRunRequest, *, timeout_s: float) -> DryRunResult:
+    """Do the dry run of a job, and store what it shows.
 
     Args:
         app: the home.
-        candidate: the job.
-        timeout_s: after so long it is ended, and would fail.
+        request: the job.
+        timeout_s: a dry run that takes longer is ended, and the job would fail.
     """
-    performance = None
-    if candidate.invalid is None:
-        performance = perform(
-            app.home,
-            candidate.spec,
-            candidate.run_plan,
-            at=candidate.iteration,
-            saves=candidate.shortage is None,
-            timeout_s=timeout_s,
+    child_run = None
+    if request.invalid is None:
+        saves = request.shortage is None
+        child_run = run_child(
+            app.home, request.spec, request.run_plan, at=request.iteration, saves=saves, timeout_s=timeout_s
         )
-    finding = _finding(candidate, performance)
-    _remember(app, finding)
-    return finding
+    result = _result(request, child_run)
+    _remember(app, result)
+    return result
 
 
-def timetable(
-    findings: Sequence[Finding], *, begins_at: float, slots: int = 1, zone: tzinfo | None = None
-) -> list[Hours]:
-    """Return when each job would begin and end, played through by the rules of the queue (`jobs.timeline`).
+def running_jobs(app: App) -> list[PendingJob]:
+    """Return the jobs that train now, with the time they have left; one of unknown duration counts as done."""
+    if not app.home.store.exists():
+        return []
+    history = RunHistory(app.store)
+    pending = []
+    for job in app.store.jobs.running():
+        left = history.time_left(job, json.loads(app.store.jobs.spec_json(job.id)))
+        pending.append(PendingJob(id=job.id, seconds=left.expected_s if left is not None else 0.0, running=True))
+    return pending
 
-    Those that would fail, or are held, take no part of the night; of each is told when it would train if it did.
+
+def timetables(
+    results: Sequence[DryRunResult],
+    *,
+    now: float,
+    slots: int = 1,
+    running: Sequence[PendingJob] = (),
+    zone: tzinfo | None = None,
+) -> list[Timetable]:
+    """Return when each job would begin and end, by the rules of the queue (jobs/scheduling/timeline.py).
+
+    Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
 
     Args:
-        findings: in the order in which they are chosen.
-        begins_at: when the first may begin, in unix seconds.
-        slots: how many train at once.
-        zone: whose hours windows and deadlines are; None for the machine's own zone.
+        results: in the order in which the worker chooses the jobs.
+        now: unix seconds.
+        slots: how many jobs train at once.
+        running: jobs that train already.
+        zone: of windows and deadlines; None for the machine's own zone.
     """
-    ahead = [_ahead(place, one, begins_at, zone) for place, one in enumerate(findings)]
-    known = [coming for coming in ahead if coming.seconds is not None]
-    counted = {coming.id for coming, one in zip(ahead, findings, strict=True) if one.counts}
+    pending = [_pending(position, result, now, zone) for position, result in enumerate(results)]
+    known = [job for job in pending if job.seconds is not None]
+    counted = {job.id for job, result in zip(pending, results, strict=True) if result.counts}
 
-    def context(more: int | None = None) -> dict[int, Placed]:
-        jobs = [coming for coming in known if coming.id in counted or coming.id == more]
-        return {placed.id: placed for placed in timeline(jobs, now=begins_at, slots=slots, zone=zone)}
+    def simulated(extra: int | None = None) -> dict[int, JobTimes]:
+        jobs = [job for job in known if job.id in counted or job.id == extra]
+        return {times.id: times for times in timeline([*running, *jobs], now=now, slots=slots, zone=zone)}
 
-    placed = context()
-    placed |= {coming.id: context(coming.id)[coming.id] for coming in known if coming.id not in counted}
+    times = simulated()
+    times |= {job.id: simulated(job.id)[job.id] for job in known if job.id not in counted}
     return [
-        Hours(
-            begins_at=placed[coming.id].start if coming.id in placed else None,
-            ends_at=placed[coming.id].end if coming.id in placed else None,
-            due_at=coming.deadline,
+        Timetable(
+            begins_at=times[job.id].start if job.id in times else None,
+            ends_at=times[job.id].end if job.id in times else None,
+            due_at=job.deadline,
         )
-        for coming in ahead
+        for job in pending
     ]
 
 
-def _ahead(place: int, one: Finding, begins_at: float, zone: tzinfo | None) -> Ahead:
-    job, constraints = one.candidate.job, constraints_of(one.candidate.spec.model_dump(mode="json"))
-    return Ahead(
-        id=job.id if job is not None else -1 - place,
-        seconds=one.forecast.total_s if one.forecast is not None else None,
+def _pending(position: int, result: DryRunResult, now: float, zone: tzinfo | None) -> PendingJob:
+    job, constraints = result.request.job, constraints_of(result.request.spec.model_dump(mode="json"))
+    return PendingJob(
+        id=job.id if job is not None else -1 - position,
+        seconds=result.time.expected_s if result.time is not None else None,
         not_before=job.not_before if job is not None else None,
         window=constraints.window,
-        after=one.candidate.after,
+        after=result.request.after,
         strict=constraints.strict,
-        deadline=constraints.due(job.submitted_at if job is not None else begins_at, zone),
+        deadline=constraints.due(job.submitted_at if job is not None else now, zone),
     )
 
 
-def _finding(candidate: Candidate, performance: Performance | None) -> Finding:
-    events = performance.events if performance is not None else []
-    ending = performance.ending if performance is not None else None
+def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
+    spec, ending = request.spec, child_run.ending if child_run is not None else None
+    events = child_run.events if child_run is not None else []
     facts = {str(event.data["name"]): event.data["value"] for event in events if event.kind is Kind.FACT}
-    told = facts.get("dry_run")
-    tried = None
-    if performance is not None and ending is not None and ending.outcome is Outcome.DONE and told is not None:
-        tried = _tried(told, performance)
-    data = _data(facts.get("dataset"), told)
+    report = facts.get("dry_run")
+    measured = None
+    if child_run is not None and child_run.ending.outcome is Outcome.DONE and report is not None:
+        measured = _measurements(report, child_run)
+    data = _data_summary(facts.get("dataset"), report)
     peak, limit = _memory(events)
     failures = dry_run.failures(
-        candidate.spec,
-        candidate.stage,
-        ending,
-        tried,
-        peak_bytes=peak,
-        limit_bytes=limit,
-        shortage=candidate.shortage,
+        spec, request.stage, ending, measured, peak_bytes=peak, limit_bytes=limit, shortage=request.shortage
     )
-    careful = cautions.of_settings(candidate.spec)
-    if data is not None:
-        careful += cautions.of_data(candidate.spec, data)
-    return Finding(
-        candidate=candidate,
+    return DryRunResult(
+        request=request,
         ending=ending,
-        tried=tried,
+        measured=measured,
         peak_bytes=peak,
         limit_bytes=limit,
         data=data,
-        forecast=dry_run.forecast(candidate.spec, tried) if tried is not None else None,
-        failures=tuple([candidate.invalid] if candidate.invalid is not None else failures),
-        cautions=tuple(careful),
+        time=dry_run.estimated_time(spec, measured) if measured is not None else None,
+        failures=(request.invalid,) if request.invalid is not None else tuple(failures),
+        cautions=(*cautions.of_settings(spec), *(cautions.of_data(spec, data) if data is not None else ())),
     )
 
 
 def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
-    """Return the most the child took, and what it may take, in bytes; None where it did not say."""
-    said = [event.data.get("memory") or {} for event in events if event.kind is Kind.PROGRESS]
-    peaks = [int(one[name]) for one in said for name in ("peak", "footprint") if one.get(name)]
-    limits = [int(one["limit"]) for one in said if one.get("limit")]
+    """Return the child's peak memory and its limit in bytes; None if it reported none."""
+    samples = [event.data.get("memory") or {} for event in events if event.kind is Kind.PROGRESS]
+    peaks = [int(sample[name]) for sample in samples for name in ("peak", "footprint") if sample.get(name)]
+    limits = [int(sample["limit"]) for sample in samples if sample.get("limit")]
     return max(peaks, default=None), limits[-1] if limits else None
 
 
-def _tried(told: Mapping[str, Any], performance: Performance) -> Tried:
-    checkpoint = told.get("checkpoint") or {}
-    trains = next(event for event in performance.events if event.kind is Kind.PHASE and event.data["phase"] == "train")
-    return Tried(
-        iteration=int(told["iteration"]),
-        updates=int(told["updates"]),
-        accumulation=int(told["accumulation"]),
-        first_update_s=float(told["first_update_s"]),
-        update_s=float(told["update_s"]),
-        positions=float(told["positions"]),
-        mean_positions=float(told["mean_positions"]),
-        start_s=max(0.0, trains.awake - performance.began),
-        validation_s=number(told["validation_s"]),
-        validation_loss=number(told["validation_loss"]),
-        test_s=number(told["test_s"]),
+def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasurements:
+    checkpoint = report.get("checkpoint") or {}
+    training = next(event for event in child_run.events if event.kind is Kind.PHASE and event.data["phase"] == "train")
+    return DryRunMeasurements(
+        iteration=int(report["iteration"]),
+        updates=int(report["updates"]),
+        accumulation=int(report["accumulation"]),
+        first_update_s=float(report["first_update_s"]),
+        update_s=float(report["update_s"]),
+        positions=float(report["positions"]),
+        mean_positions=float(report["mean_positions"]),
+        start_s=max(0.0, training.awake - child_run.began),
+        validation_s=number(report["validation_s"]),
+        validation_loss=number(report["validation_loss"]),
+        test_s=number(report["test_s"]),
         checkpoint_s=number(checkpoint.get("seconds")),
         checkpoint_bytes=checkpoint.get("bytes"),
-        not_finite=tuple(told["not_finite"]),
+        not_finite=tuple(report["not_finite"]),
     )
 
 
-def _data(told: Mapping[str, Any] | None, more: Mapping[str, Any] | None) -> Data | None:
-    if told is None:
+def _data_summary(dataset: Mapping[str, Any] | None, report: Mapping[str, Any] | None) -> DataSummary | None:
+    if dataset is None:
         return None
-    train, valid, shared = told["train"], told["valid"], told["also_trained"]["valid"]
+    train, valid, shared = dataset["train"], dataset["valid"], dataset["also_trained"]["valid"]
     rows = int(train["rows"])
-    return Data(
+    return DataSummary(
         rows=rows,
         truncated=int(train.get("truncated", 0)),
-        unsupervised=rows - int(more["supervised"]) if more is not None else 0,
-        padding_share=told["padding_share"],
-        batches_per_epoch=int(more["batches_per_epoch"]) if more is not None else 0,
+        unsupervised=rows - int(report["supervised"]) if report is not None else 0,
+        padding_share=dataset["padding_share"],
+        batches_per_epoch=int(report["batches_per_epoch"]) if report is not None else 0,
         valid_rows=int(valid["rows"]),
         also_trained=int(shared["exact"]),
         nearly_trained=shared["near"],
     )
 
 
-def _remember(app: App, finding: Finding) -> None:
-    """Keep what the configuration took, for the next submit; only where there is a store already."""
-    candidate, tried = finding.candidate, finding.tried
-    out_of_memory = any(one.code == Reason.OUT_OF_MEMORY for one in finding.failures)
-    if not app.home.store.exists() or not (out_of_memory or tried is not None):
+def _remember(app: App, result: DryRunResult) -> None:
+    """Store what the configuration took, for later submits and plans; only if there is a store."""
+    request, measured = result.request, result.measured
+    out_of_memory = any(failure.code == Reason.OUT_OF_MEMORY for failure in result.failures)
+    if not app.home.store.exists() or not (out_of_memory or measured is not None):
         return
     fit = Fit(
         fits=not out_of_memory,
-        peak_bytes=finding.peak_bytes,
-        job_id=candidate.job.id if candidate.job is not None else 0,
-        it_s=tried.it_s if tried is not None else None,
-        start_s=tried.start_s + tried.compile_s if tried is not None else None,
-        validation_s=tried.validation_s if tried is not None else None,
+        peak_bytes=result.peak_bytes,
+        job_id=request.job.id if request.job is not None else 0,
+        it_s=measured.it_s if measured is not None else None,
+        start_s=measured.speed.start_s if measured is not None else None,
+        validation_s=measured.validation_s if measured is not None else None,
     )
-    app.store.fits.record(fit_key(candidate.spec, candidate.stage), fit, time.time())
+    app.store.fits.record(fit_key(request.spec, request.stage), fit, time.time())

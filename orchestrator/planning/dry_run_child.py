@@ -1,6 +1,6 @@
-"""One rehearsal: a child in a folder of its own, both gone afterwards, whatever happens meanwhile.
+"""One dry run: a child process in a folder of its own; both are removed afterwards, whatever happens.
 
-The child is kept as a trainer is (workers/process/supervisor.py), and its end is judged as a trainer's
+The child is supervised as a trainer is (workers/process/supervisor.py), and its end is classified as a trainer's
 (jobs/policies/exits.py).
 """
 
@@ -35,50 +35,50 @@ from workers.system import sensors
 PREFIX = ".check-"
 LOOK_S = 0.05
 STOP_GRACE_S = 20.0
-LEFT_BEHIND_S = 60.0
-"""A folder that nobody holds is old after so long: its `lq check` and its child were killed together."""
+STALE_S = 60.0
+"""An unlocked folder of this age belonged to an `lq check` that was killed together with its child."""
 
 _LOCK = "check.lock"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Performance:
-    """What a child said, and how it ended."""
+class ChildRun:
+    """The events of a child, and how it ended."""
 
     began: float  # when it was started, on the clock that stops in sleep
     events: Sequence[Event]
     ending: Ending
 
 
-def perform(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> Performance:
-    """Rehearse a run.
+def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> ChildRun:
+    """Do a dry run.
 
     Args:
-        home: on whose disk a checkpoint is tried, where it is there.
-        spec: what is asked for.
-        run_plan: the stages.
-        at: completed iterations of the run.
-        saves: whether there is space to try a checkpoint.
-        timeout_s: after so long the child is ended.
+        home: a checkpoint is written to its disk.
+        spec: the job.
+        run_plan: its stages.
+        at: completed iterations.
+        saves: whether there is space for a checkpoint.
+        timeout_s: the child is ended after this long.
     """
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
     if home.path.is_dir():
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there
-    with _stage(home, spec, run_plan) as job_dir:
-        told = _performed(job_dir, spec, arguments, timeout_s=timeout_s)
-        if any(event.kind is Kind.WARNING and event.data["code"] == "torn_kernel" for event in told.events):
-            job_dir.events.unlink()  # the kernel is removed by now, and compiled anew, as in a job's next attempt
-            told = _performed(job_dir, spec, arguments, timeout_s=timeout_s)
-        return told
+    with _folder(home, spec, run_plan) as job_dir:
+        child_run = _supervised(job_dir, spec, arguments, timeout_s=timeout_s)
+        if any(event.kind is Kind.WARNING and event.data["code"] == "torn_kernel" for event in child_run.events):
+            job_dir.events.unlink()  # the damaged kernel is removed, and compiled again, as in a job's next attempt
+            child_run = _supervised(job_dir, spec, arguments, timeout_s=timeout_s)
+        return child_run
 
 
 @contextmanager
-def _stage(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
-    """Lay out a folder like a job's, on the disk the job will lie on, and remove it whatever happens."""
-    place = home.path if home.path.is_dir() else None
-    if place is not None:
-        _sweep(place)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+def _folder(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
+    """Make a folder like a job's, on the disk of the jobs, and remove it at the end."""
+    parent = home.path if home.path.is_dir() else None
+    if parent is not None:
+        _remove_stale(parent)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         lock = LockFile.take(folder / _LOCK)
         try:
@@ -92,16 +92,16 @@ def _stage(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(place: Path) -> None:
-    """Remove the folders of rehearsals that were killed together with their child."""
-    for folder in place.glob(f"{PREFIX}*"):
+def _remove_stale(parent: Path) -> None:
+    """Remove the folders of dry runs that were killed together with their child."""
+    for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError, Held):
-            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_S and holder(folder / _LOCK) is None:
+            if time.time() - folder.stat().st_mtime > STALE_S and holder(folder / _LOCK) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _performed(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> Performance:
-    """Run the child to its end and judge that; whatever happens here, no process of it is left."""
+def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> ChildRun:
+    """Run the child and classify its end; no process of it is left, whatever happens here."""
     killed_before, began = sensors.kernel_oom_kills() or 0, time.monotonic()
     health, stall = AttemptHealth(1, spec), None
     events: list[Event] = []
@@ -110,13 +110,13 @@ def _performed(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, time
     try:
         while child.lives():
             if time.monotonic() - began > timeout_s:
-                stall = f"the rehearsal took longer than {timeout_s:g} s (--timeout), in phase {health.phase}"
+                stall = f"the dry run took longer than {timeout_s:g} s (--timeout), in phase {health.phase}"
                 break
             time.sleep(LOOK_S)
-            offset = _hear(job_dir, offset, events, health)
+            offset = _read_events(job_dir, offset, events, health)
     finally:
         _end(child)
-    _hear(job_dir, offset, events, health)
+    _read_events(job_dir, offset, events, health)
     report = child.exit_report(
         phase=health.phase,
         pressure_high=health.pressure_high,
@@ -124,20 +124,20 @@ def _performed(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, time
         kernel_oom_kills=(sensors.kernel_oom_kills() or 0) - killed_before,
         stall=stall,
     )
-    return Performance(began=began, events=events, ending=exits.classify(report))
+    return ChildRun(began=began, events=events, ending=exits.classify(report))
 
 
-def _hear(job_dir: JobDir, offset: int, events: list[Event], health: AttemptHealth) -> int:
-    """Take in what the child has said since; return where to go on."""
-    while (found := event_log.read(job_dir.events, offset)).offset > offset:
-        offset = found.offset
-        events += found.events
-        health.take(found.events)
+def _read_events(job_dir: JobDir, offset: int, events: list[Event], health: AttemptHealth) -> int:
+    """Read the child's new events; return the offset after them."""
+    while (new := event_log.read(job_dir.events, offset)).offset > offset:
+        offset = new.offset
+        events += new.events
+        health.take(new.events)
     return offset
 
 
 def _end(child: Child) -> None:
-    """Ask the child to stop, end its whole session where it does not, and see it gone."""
+    """Ask the child to stop, kill its session if it does not, and wait until it is gone."""
     asked = time.monotonic()
     while child.lives() and time.monotonic() - asked < 2 * STOP_GRACE_S:
         child.ask_to_stop()

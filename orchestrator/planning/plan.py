@@ -1,89 +1,85 @@
-"""The plan of a night: whether each job fits into memory, how long it takes, when it runs. Nothing is trained.
+"""The plan of the queue: whether each job fits into memory, how long it takes, when it runs. Nothing is trained.
 
-The queue as it stands comes first, job files that are not queued yet stand behind it.
+The queue comes first; job files that are not queued yet stand behind it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from jobs.estimates import memory as memory_need
-from jobs.estimates import run_time
-from jobs.estimates.disk import Need
-from jobs.estimates.fit_advice import Settings, changes
-from jobs.estimates.memory import Estimate
-from jobs.estimates.run_time import RunTime
+from jobs.estimates.disk import SpaceNeed
+from jobs.estimates.estimate import Estimate, MemoryEstimate, TimeEstimate
+from jobs.estimates.memory import verdict
 from jobs.model.errors import LqError
 from jobs.model.job import Job
 from jobs.model.memory_limit import limit_bytes, usable_bytes
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
+from jobs.policies import oom
 from jobs.scheduling.constraints import constraints_of
-from jobs.scheduling.timeline import Ahead, Placed, timeline
+from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.core.app import App
-from orchestrator.estimation import disk as budget
+from orchestrator.estimation import disk
 from orchestrator.estimation.estimator import Estimator
-from orchestrator.estimation.history import RunHistory, showed_by
+from orchestrator.estimation.history import shown_by
+from orchestrator.estimation.memory import recommended_memory, smaller_stage
+from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.submission.provenance import valid_rows
-from workers.system import sensors
 
 if TYPE_CHECKING:
     from configs.load import LoadedJob
     from orchestrator.store.store import Store
 
-MAC_SHARE = 0.75
-"""Of a Mac's memory, what Metal recommends to take at most where no earlier job has told it."""
-
 WORTH_IT = 0.99
-"""A change that leaves more of what a job takes is not told."""
+"""A user's change that leaves more than this share of the memory is not shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Remedy:
-    """Something to change so that a job fits."""
+class FitStep:
+    """A change that saves memory."""
 
-    text: str  # the keys to write
-    memory: Estimate
+    by: Literal["lq", "user"]  # the worker makes it after an out-of-memory, or only the user may
+    text: str  # the change
+    memory: MemoryEstimate  # with this step and all before it
     verdict: str
     first: bool  # the first that fits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Planned:
+class JobPlan:
     """One job of the plan."""
 
     id: int | None  # None: a file that is not queued
     name: str
     source: Path | None  # of a file that is not queued
-    status: str  # of the job; `file` where it is not queued
-    memory: Estimate | None  # None where the model is not on this machine
+    status: str  # of the job; `file` if it is not queued
+    memory: MemoryEstimate | None  # None if the model is not on this machine
     limit: int  # bytes: `lq.memory.limit`
-    verdict: str | None  # fits, tight, does not fit; None where nothing is known
-    time: RunTime | None  # what is left; None where nothing is known
-    placed: Placed
+    verdict: str | None  # fits, tight, does not fit; None if unknown
+    time: TimeEstimate | None  # None if unknown
+    times: JobTimes
     deadline: float | None  # unix seconds
-    remedies: tuple[Remedy, ...]  # where it is tight or does not fit
-    disk: Need | None  # of a file; what a queued job may take is in the plan's total
+    steps: tuple[FitStep, ...]  # if it is tight or does not fit
+    disk: SpaceNeed | None  # of a file; the need of a queued job is in the plan's total
     notes: tuple[str, ...]  # one line each, for the user
 
     @property
-    def room(self) -> int:
-        """Bytes it may take before lq ends the attempt to make room."""
+    def usable(self) -> int:
+        """Bytes it may take before the memory guard ends the attempt."""
         return usable_bytes(self.limit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the night will be."""
+class QueuePlan:
+    """The plan of the queue."""
 
     now: float  # unix seconds
-    jobs: tuple[Planned, ...]  # in the order in which they are chosen
+    jobs: tuple[JobPlan, ...]  # in the order in which the worker chooses them
     recommended: int  # bytes that the device recommends to take at most
     recommended_by: str  # where that is known from
     disk_free: int  # bytes
@@ -93,7 +89,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _Request:
     """A job before it is planned."""
 
     key: int  # its id; below 0 for a file
@@ -103,295 +99,200 @@ class _Asked:
     source: Path | None
     asked_at: float  # unix seconds
     held: bool
-    valid_rows: int | None  # None where they were not counted
-    after: tuple[int, ...]  # keys of jobs that must end first, of those that are known by their ids
+    valid_rows: int | None  # None if they were not counted
+    after: tuple[int, ...]  # keys of the jobs that must end first, as far as the store knows them
     notes: tuple[str, ...]
 
 
-def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: float | None = None) -> Plan:
+def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: float | None = None) -> QueuePlan:
     """Plan the queue, and job files behind it.
 
     Args:
         app: the home.
         files: job files; one with a matrix makes several jobs.
-        sets: `key=value` each, laid upon every file.
-        now: unix seconds; the clock's where None.
+        sets: `key=value` each, overrides for every file.
+        now: unix seconds; None for the present.
 
     Raises:
-        InvalidInput: a file cannot be trained with.
+        InvalidInput: a file cannot be trained.
     """
     from configs.load import load_jobs
 
     now = time.time() if now is None else now
     settings = app.settings()
-    loaded = [one for path in files for one in load_jobs(path, sets, defaults=settings.defaults)]
-    fresh = [_fresh(app, one, -place, now) for place, one in enumerate(loaded, start=1)]  # before anything is made
+    loaded = [job for path in files for job in load_jobs(path, sets, defaults=settings.defaults)]
+    fresh = [_fresh(app, job, -number, now) for number, job in enumerate(loaded, start=1)]  # before anything is written
     store = app.store if app.home.store.exists() else None
-    asked = [*(_queued(store) if store is not None else []), *fresh]
-    planner = _Planner(app, store, now)
-    return planner.plan(asked, slots=settings.slots, floor=settings.disk.floor)
+    requests = [*(_queued(store) if store is not None else []), *fresh]
+    return _Planner(app, store, now).plan(requests, slots=settings.slots, floor=settings.disk.floor)
 
 
 class _Planner:
     def __init__(self, app: App, store: Store | None, now: float) -> None:
         self._app, self._store, self._now = app, store, now
-        self._reckoner = Estimator(app.home.lengths if app.home.path.is_dir() else None)
-        self._earlier = RunHistory(store, self._reckoner)
-        self._recommended, self._by = recommended_memory(store)
+        self._estimator = Estimator(store, app.home.lengths if app.home.path.is_dir() else None)
+        self._recommended, self._recommended_by = recommended_memory(store)
 
-    def plan(self, asked: Sequence[_Asked], *, slots: int, floor: int) -> Plan:
-        times = {one.key: self._time(one) for one in asked}
-        ahead = [_ahead(one, times[one.key], asked) for one in asked]
-        placed = timeline(ahead, now=self._now, slots=slots)
+    def plan(self, requests: Sequence[_Request], *, slots: int, floor: int) -> QueuePlan:
+        estimates = [
+            self._estimator.estimate(one.spec, one.stage, job=one.job, validates=one.valid_rows != 0)
+            for one in requests
+        ]
+        pending = [_pending(one, estimate.time, requests) for one, estimate in zip(requests, estimates, strict=True)]
+        times = timeline(pending, now=self._now, slots=slots)
         jobs = tuple(
-            self._planned(one, times[one.key], where, coming.deadline)
-            for one, where, coming in zip(asked, placed, ahead, strict=True)
+            self._planned(request, estimate, when, waiting.deadline)
+            for request, estimate, when, waiting in zip(requests, estimates, times, pending, strict=True)
         )
-        files = sum(one.disk.total for one in jobs if one.disk is not None)
-        paused = self._store is not None and self._store.queue.state().paused_at is not None
-        return Plan(
+        return QueuePlan(
             now=self._now,
             jobs=jobs,
             recommended=self._recommended,
-            recommended_by=self._by,
-            disk_free=budget.free_for(self._app),
-            disk_need=files + sum(budget.promised(self._app)),
+            recommended_by=self._recommended_by,
+            disk_free=disk.free_for(self._app),
+            disk_need=sum(job.disk.total for job in jobs if job.disk is not None) + sum(disk.promised(self._app)),
             disk_floor=floor,
-            queue_paused=paused,
+            queue_paused=self._store is not None and self._store.queue.state().paused_at is not None,
         )
 
-    def _time(self, one: _Asked) -> RunTime | None:
-        pace = self._earlier.pace(one.spec, one.stage)
-        if pace is None:
-            return None
-        return run_time.left(
-            one.spec,
-            pace,
-            iteration=one.job.iteration if one.job is not None else 0,
-            validates=one.valid_rows != 0,
-            running=one.job is not None and one.job.status is Status.RUNNING,
-        )
-
-    def _planned(self, one: _Asked, left: RunTime | None, placed: Placed, deadline: float | None) -> Planned:
-        limit = limit_bytes(one.spec.lq.memory.limit, self._recommended)
-        memory = self._memory(one.spec, one.stage)
-        verdict = self._verdict(one, memory, limit)
-        notes = [*one.notes, *self._notes(one, memory)]
-        need = budget.need_of(one.spec, valid_rows=one.valid_rows or 0) if one.source is not None else None
-        return Planned(
-            id=one.job.id if one.job is not None else None,
-            name=one.spec.name,
-            source=one.source,
-            status=one.job.status.value if one.job is not None else "file",
+    def _planned(self, request: _Request, estimate: Estimate, times: JobTimes, deadline: float | None) -> JobPlan:
+        spec, job, memory = request.spec, request.job, estimate.memory
+        limit = limit_bytes(spec.lq.memory.limit, self._recommended)
+        fit = self._estimator.fit(spec, request.stage)
+        ran_out = fit is not None and not fit.fits
+        judgement = "does not fit" if ran_out else verdict(memory, limit) if memory is not None else None
+        file_need = disk.need_of(spec, valid_rows=request.valid_rows or 0) if request.source is not None else None
+        return JobPlan(
+            id=job.id if job is not None else None,
+            name=spec.name,
+            source=request.source,
+            status=job.status.value if job is not None else "file",
             memory=memory,
             limit=limit,
-            verdict=verdict,
-            time=left,
-            placed=placed,
+            verdict=judgement,
+            time=estimate.time,
+            times=times,
             deadline=deadline,
-            remedies=self._remedies(one, limit) if verdict in ("tight", "does not fit") else (),
-            disk=need,
-            notes=tuple(notes),
+            steps=tuple(self._steps(request, memory, limit)) if judgement in ("tight", "does not fit") else (),
+            disk=file_need,
+            notes=(*request.notes, *self._notes(request, memory)),
         )
 
-    # --- memory ---
-
-    def _memory(self, spec: JobSpec, stage: Stage) -> Estimate | None:
-        parts = self._reckoner.parts(spec, stage)
-        if parts is None:
-            return None
-        same, others = self._earlier.memory(spec, stage)
-        return memory_need.estimate(parts, same=same, others=others)
-
-    def _verdict(self, one: _Asked, memory: Estimate | None, limit: int) -> str | None:
-        fit = self._earlier.fit(one.spec, one.stage)
+    def _notes(self, request: _Request, memory: MemoryEstimate | None) -> Iterator[str]:
+        fit = self._estimator.fit(request.spec, request.stage)
         if fit is not None and not fit.fits:
-            return "does not fit"
-        return memory_need.verdict(memory, limit) if memory is not None else None
-
-    def _notes(self, one: _Asked, memory: Estimate | None) -> list[str]:
-        notes = []
-        fit = self._earlier.fit(one.spec, one.stage)
-        if fit is not None and not fit.fits:
-            notes.append(f"{showed_by(fit)} ran out of memory with these settings; lq goes on with a smaller batch")
+            yield f"{shown_by(fit)} ran out of memory with these settings; lq goes on with smaller ones"
         if memory is None:
-            notes.append("memory: not known, the model's files are not on this machine or do not tell its shape")
-        lengths = self._reckoner.lengths(one.spec)
+            yield "memory: unknown, the model's files are not on this machine or do not tell its shape"
+        lengths = self._estimator.formula.lengths(request.spec)
         if lengths is None:
-            notes.append("rows: not on this machine, so taken to be as long as max_seq_length")
+            yield "rows: not on this machine; their length is taken to be max_seq_length"
         elif lengths.how == "characters":
-            notes.append("rows: their tokens are estimated from characters, no tokenizer.json is on this machine")
-        return notes
+            yield "rows: their tokens are estimated from characters, no tokenizer.json is on this machine"
 
-    def _remedies(self, one: _Asked, limit: int) -> tuple[Remedy, ...]:
-        """Return what to change, up to the first change that fits."""
-        found = []
-        asked, least = self._settings(one), self._memory(one.spec, one.stage)
-        for change in changes(asked, cuts=self._reckoner.cuts(one.spec)):
-            spec, stage = _with(one.spec, one.stage, asked, change.settings)
-            memory = self._memory(spec, stage)
-            if memory is None or least is None:
-                break
-            if memory.expected > WORTH_IT * least.expected:
+    def _steps(self, request: _Request, memory: MemoryEstimate | None, limit: int) -> Iterator[FitStep]:
+        """Yield the worker's steps after an out-of-memory, then the user's, up to the first that fits."""
+        if memory is None:
+            return
+        for by, text, spec, stage in _changes(self._estimator, request.spec, request.stage):
+            smaller = self._estimator.memory(spec, stage)
+            assert smaller is not None
+            if by == "user" and smaller.expected > WORTH_IT * memory.expected:
                 continue
-            verdict = memory_need.verdict(memory, limit)
-            found.append(Remedy(text=change.text, memory=memory, verdict=verdict, first=verdict == "fits"))
-            if verdict == "fits":
-                break
-        return tuple(found)
-
-    def _settings(self, one: _Asked) -> Settings:
-        shape = self._reckoner.shape(one.spec.model)
-        layers = shape.layers if shape is not None else one.spec.num_layers
-        return Settings(
-            batch_size=one.stage.batch_size,
-            grad_accumulation_steps=one.stage.grad_accumulation_steps,
-            iters=one.spec.iters,
-            grad_checkpoint=one.stage.grad_checkpoint,
-            max_seq_length=one.stage.max_seq_length,
-            rank=one.spec.lora_parameters.rank if one.spec.fine_tune_type != "full" else None,
-            num_layers=layers if one.spec.num_layers <= 0 else min(layers, one.spec.num_layers),
-        )
+            memory, judgement = smaller, verdict(smaller, limit)
+            yield FitStep(by=by, text=text, memory=smaller, verdict=judgement, first=judgement == "fits")
+            if judgement == "fits":
+                return
 
 
-def most_memory(app: App, spec: JobSpec, stage: Stage) -> int | None:
-    """Return the upper end of what a configuration is reckoned to take, in bytes; None where that cannot be told.
-
-    Args:
-        app: the home.
-        spec: what is asked for.
-        stage: the settings it would train under.
-    """
-    reckoner = Estimator(app.home.lengths if app.home.path.is_dir() else None)
-    parts = reckoner.parts(spec, stage)
-    if parts is None:
-        return None
-    same, others = RunHistory(app.store, reckoner).memory(spec, stage)
-    return memory_need.estimate(parts, same=same, others=others).high
-
-
-def recommended_memory(store: Store | None, platform: str = sys.platform) -> tuple[int, str]:
-    """Return what the device recommends to take at most, in bytes, and where that is known from.
-
-    The trainer asks MLX; here it must not be imported. On a Mac an earlier job has told what its limit came to.
-
-    Args:
-        store: None where nothing was ever submitted.
-        platform: the operating system, as `sys.platform` names it.
-    """
-    allowed = sensors.allowed_memory()
-    if platform != "darwin":
-        return allowed, "what the system allows"
-    for job in reversed(store.jobs.overview(ended=20)) if store is not None else ():
-        assert store is not None
-        told = [point.limit_bytes for point in store.metrics.points(job.id) if point.limit_bytes]
-        limit = _spec_of(store, job.id).lq.memory.limit if told else None
-        if told and isinstance(limit, str):
-            return int(told[-1] / (float(limit.rstrip("%")) / 100)), f"as job {job.id} was told"
-    return int(MAC_SHARE * allowed), f"{MAC_SHARE:.0%} of its memory; no job has run yet"
+def _changes(
+    estimator: Estimator, spec: JobSpec, stage: Stage
+) -> Iterator[tuple[Literal["lq", "user"], str, JobSpec, Stage]]:
+    """Yield the changes that save memory, each with the settings after it and all before it."""
+    cuts = estimator.formula.cuts(spec)
+    truncates, lengths = spec.lq.memory.allow_truncation, tuple(length for length, _ in cuts)
+    last = stage
+    for last, text in oom.ladder(stage, allow_truncation=truncates, lengths=lengths):
+        yield "lq", text, spec, last
+    shape = estimator.formula.shape(spec.model)
+    layers = shape.layers if shape is not None else spec.num_layers
+    rank = spec.lora_parameters.rank if spec.fine_tune_type != "full" else None
+    num_layers = layers if spec.num_layers <= 0 else min(layers, spec.num_layers)
+    for change in oom.user_changes(last, rank=rank, num_layers=num_layers, cuts=cuts):
+        lora = spec.lora_parameters.model_copy(update={"rank": change.rank or spec.lora_parameters.rank})
+        smaller = spec.model_copy(update={"lora_parameters": lora, "num_layers": change.num_layers})
+        yield "user", change.text, smaller, dataclasses.replace(last, max_seq_length=change.max_seq_length)
 
 
-# --- what is asked for ---
+# --- the jobs to plan ---
 
 
-def _queued(store: Store) -> list[_Asked]:
-    """Return the jobs that have not ended, in the order in which they are chosen."""
-    by_themselves = store.jobs.paused_by_worker()
-    awaited, found = store.dependencies.awaited(), []
+def _queued(store: Store) -> Iterator[_Request]:
+    """Yield the jobs that have not ended, in the order in which the worker chooses them."""
+    by_worker, awaited = store.jobs.paused_by_worker(), store.dependencies.awaited()
     for job in sorted(store.jobs.overview(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:
-            spec = _spec_of(store, job.id)
+            spec = JobSpec.model_validate_json(store.jobs.spec_json(job.id))
         except (LqError, ValueError):
-            continue  # of a newer version
-        run_plan = store.run_plans.get(job.id, spec)
-        held = job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_themselves)
-        found.append(
-            _Asked(
-                key=job.id,
-                job=job,
-                spec=spec,
-                stage=run_plan.stages[-1],
-                source=None,
-                asked_at=job.submitted_at,
-                held=held,
-                valid_rows=valid_rows(job),
-                after=awaited.get(job.id, ()),
-                notes=(),
-            )
+            continue  # another version of lq wrote the spec
+        yield _Request(
+            key=job.id,
+            job=job,
+            spec=spec,
+            stage=store.run_plans.get(job.id, spec).stages[-1],
+            source=None,
+            asked_at=job.submitted_at,
+            held=job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_worker),
+            valid_rows=valid_rows(job),
+            after=awaited.get(job.id, ()),
+            notes=(),
         )
-    return found
 
 
-def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Asked:
-    """Look at a job of a file as submit does.
+def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Request:
+    """Check a job of a file as submit does.
 
     Raises:
-        InvalidInput: it cannot be trained with.
+        InvalidInput: it cannot be trained.
     """
     from configs.data_files import check_data
-    from orchestrator.submission.submit import known_to_fit
 
     facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
     valid = facts.files.get("valid.jsonl")
-    stage = known_to_fit(app, loaded.spec) if app.home.store.exists() else None
-    return _Asked(
+    smaller = smaller_stage(app.store, loaded.spec) if app.home.store.exists() else None
+    return _Request(
         key=key,
         job=None,
         spec=loaded.spec,
-        stage=stage if stage is not None else RunPlan.requested(loaded.spec).stages[0],
+        stage=smaller if smaller is not None else RunPlan.requested(loaded.spec).stages[0],
         source=loaded.source,
         asked_at=now,
         held=False,
         valid_rows=valid.rows if valid is not None else 0 if facts.source == "folder" else None,
         after=(),
-        notes=(*facts.notes, *((stage.because,) if stage is not None else ())),
+        notes=(*facts.notes, *((smaller.because,) if smaller is not None else ())),
     )
 
 
-def _spec_of(store: Store, job_id: int) -> JobSpec:
-    return store.spec(job_id)
-
-
-def _ahead(one: _Asked, left: RunTime | None, asked: Sequence[_Asked]) -> Ahead:
-    constraints = constraints_of(one.spec.model_dump(mode="json"))
-    return Ahead(
-        id=one.key,
-        seconds=left.expected if left is not None else None,
-        running=one.job is not None and one.job.status is Status.RUNNING,
-        held=one.held,
-        not_before=one.job.not_before if one.job is not None and one.job.status is Status.WAITING else None,
+def _pending(request: _Request, left: TimeEstimate | None, requests: Sequence[_Request]) -> PendingJob:
+    constraints = constraints_of(request.spec.model_dump(mode="json"))
+    due = constraints.due(request.asked_at, None)
+    if request.job is not None:
+        return pending_job(request.job, constraints, left, after=request.after, due=due, held=request.held)
+    return PendingJob(
+        id=request.key,
+        seconds=left.expected_s if left is not None else None,
         window=constraints.window,
-        after=_predecessors(one, asked),
+        after=tuple(_predecessors(request, requests)),
         strict=constraints.strict,
-        deadline=constraints.due(one.asked_at, None),
+        deadline=due,
     )
 
 
-def _predecessors(one: _Asked, asked: Sequence[_Asked]) -> tuple[int, ...]:
-    """Return the jobs a job waits for that have not ended; a file's are those of that id or group, else the last of
-    that name before it.
-    """
-    if one.job is not None:
-        return one.after
-    found: list[int] = []
-    for wanted in (*one.spec.lq.after, *one.spec.lq.after_any):
-        others = [other for other in asked if other.key != one.key]
+def _predecessors(request: _Request, requests: Sequence[_Request]) -> Iterator[int]:
+    """Yield the jobs a file's job waits for: those of that id or group, else the last of that name before it."""
+    others = [other for other in requests if other.key != request.key]
+    for wanted in (*request.spec.lq.after, *request.spec.lq.after_any):
         of_group = [other.key for other in others if other.spec.lq.group == wanted]
-        named = [other.key for other in others if other.key == wanted or other.spec.name == wanted]
-        found += of_group or named[-1:]
-    return tuple(found)
-
-
-def _with(spec: JobSpec, stage: Stage, asked: Settings, settings: Settings) -> tuple[JobSpec, Stage]:
-    """Return a job with other settings."""
-    lora = spec.lora_parameters
-    if settings.rank is not None:
-        lora = lora.model_copy(update={"rank": settings.rank})
-    same = dataclasses.asdict(settings)
-    layers = spec.num_layers if settings.num_layers == asked.num_layers else settings.num_layers
-    changed = {name: same[name] for name in ("batch_size", "grad_accumulation_steps", "grad_checkpoint")}
-    changed |= {"max_seq_length": settings.max_seq_length}
-    return (
-        spec.model_copy(update={"lora_parameters": lora, "num_layers": layers, "iters": settings.iters} | changed),
-        dataclasses.replace(stage, **changed),
-    )
+        named = [other.key for other in others if wanted in (other.key, other.spec.name)]
+        yield from of_group or named[-1:]

@@ -1,70 +1,91 @@
-"""When the jobs that wait for their turn will start, by what their configurations took before. Light: `lq status` asks.
+"""When the jobs of the queue will start and end, by what earlier runs have shown. Light: `lq status` asks.
 
-`lq plan` knows more: it reckons what was never run, and reads the model and the data for that.
+`lq plan` knows more: it also estimates configurations that never ran, and reads the model and the data for that.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobs.model.configuration import key_of
-from jobs.model.job import Fit, Job
-from jobs.model.run_plan import Stage
+from jobs.estimates.estimate import TimeEstimate
+from jobs.model.job import Job
 from jobs.model.states import Status
-from jobs.scheduling.constraints import constraints_of
-from jobs.scheduling.timeline import Ahead, Placed, timeline
+from jobs.scheduling.constraints import Constraints, constraints_of
+from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
+from orchestrator.estimation.history import RunHistory
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
 
-def starts(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) -> dict[int, Placed]:
-    """Return when each job that runs or waits for its turn will start and end, by id, as far as that is known.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueForecast:
+    """The running and the waiting jobs, by id, as far as they are known."""
+
+    time_left: Mapping[int, TimeEstimate] = dataclasses.field(default_factory=dict)
+    times: Mapping[int, JobTimes] = dataclasses.field(default_factory=dict)
+
+
+def forecast(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) -> QueueForecast:
+    """Forecast the running jobs and those that wait for their turn.
 
     Args:
-        store: the truth.
+        store: the jobs.
         now: unix seconds.
-        slots: jobs at a time.
-        zone: whose hours windows are; None for the machine's own zone.
+        slots: how many jobs train at once.
+        zone: of windows and deadlines; None for the machine's own zone.
     """
-    fits, stages, awaited = store.fits.all(), store.run_plans.latest_stages(), store.dependencies.awaited()
-    ahead = [Ahead(id=job.id, seconds=job.eta_seconds, running=True) for job in store.jobs.running()]
-    for waiting in store.queue.waiting():
-        job, spec = waiting.job, json.loads(waiting.spec_json)
+    history, awaited = RunHistory(store), store.dependencies.awaited()
+    jobs = [(job, store.jobs.spec_json(job.id)) for job in store.jobs.running()]
+    jobs += [(waiting.job, waiting.spec_json) for waiting in store.queue.waiting()]
+    time_left: dict[int, TimeEstimate] = {}
+    pending = []
+    for job, text in jobs:
+        spec = json.loads(text)
+        left = history.time_left(job, spec)
+        if left is not None:
+            time_left[job.id] = left
         constraints = constraints_of(spec)
-        ahead.append(
-            Ahead(
-                id=job.id,
-                seconds=_seconds(job, spec, stages.get(job.id), fits),
-                not_before=job.not_before if job.status is Status.WAITING else None,
-                window=constraints.window,
-                after=awaited.get(job.id, ()),
-                strict=constraints.strict,
-                deadline=constraints.due(job.submitted_at, zone),
+        pending.append(
+            pending_job(
+                job, constraints, left, after=awaited.get(job.id, ()), due=constraints.due(job.submitted_at, zone)
             )
         )
-    return {placed.id: placed for placed in timeline(ahead, now=now, slots=slots, zone=zone)}
+    times = timeline(pending, now=now, slots=slots, zone=zone)
+    return QueueForecast(time_left=time_left, times={one.id: one for one in times})
 
 
-def _seconds(job: Job, spec: Mapping[str, Any], stage: Stage | None, fits: Mapping[str, Fit]) -> float | None:
-    """Return how long a job will train, in seconds; None where its configuration never ran."""
-    try:
-        fit = fits.get(key_of(spec, stage or _asked(spec)))
-        steps_per_eval = int(spec["steps_per_eval"])
-    except (KeyError, TypeError):  # of another version
-        return None
-    if fit is None or not fit.it_s:
-        return None
-    left = max(0, job.iters - job.iteration)
-    validations = math.ceil(left / steps_per_eval) + (job.iteration == 0)
-    return left / fit.it_s + (fit.start_s or 0.0) + validations * (fit.validation_s or 0.0)
+def pending_job(
+    job: Job,
+    constraints: Constraints,
+    left: TimeEstimate | None,
+    *,
+    after: Sequence[int],
+    due: float | None,
+    held: bool = False,
+) -> PendingJob:
+    """Return a submitted job as the simulation of the queue takes it.
 
-
-def _asked(spec: Mapping[str, Any]) -> Stage:
-    """Return the stage a job begins on."""
-    names = ("batch_size", "grad_accumulation_steps", "grad_checkpoint", "max_seq_length")
-    return Stage(first_example=0, **{name: spec[name] for name in names})
+    Args:
+        job: the job.
+        constraints: of the job.
+        left: the time it has left; None if unknown.
+        after: jobs that must end before it starts.
+        due: its deadline in unix seconds; None if it has none.
+        held: whether a person must release it first.
+    """
+    return PendingJob(
+        id=job.id,
+        seconds=left.expected_s if left is not None else None,
+        running=job.status is Status.RUNNING,
+        held=held,
+        not_before=job.not_before if job.status is Status.WAITING else None,
+        window=constraints.window,
+        after=tuple(after),
+        strict=constraints.strict,
+        deadline=due,
+    )

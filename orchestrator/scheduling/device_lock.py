@@ -1,8 +1,7 @@
-"""Who uses the device beside the jobs: `lq check`, `lq chat` and its like hold a lock, and no job starts meanwhile.
+"""The lock of the device: `lq check`, `lq chat` and the like hold it, and no job starts meanwhile.
 
-The lock is the kernel's (workers/process/lock.py), so it goes with its process, whatever ends that. A verb takes it
-first and then looks whether a job trains; the worker has it for as long as it claims a job. So neither overlooks the
-other.
+The kernel releases the lock when its process ends (workers/process/lock.py). A verb takes it first and then looks for a
+training job; the worker holds it while it claims a job. So neither overlooks the other.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.states import Status
 from jobs.scheduling import obstacles
 from jobs.scheduling.obstacles import Obstacle
 from workers.process.lock import Held, LockFile, holder, named_in
@@ -27,17 +25,17 @@ if TYPE_CHECKING:
     from orchestrator.core.paths import Home
 
 LOOK_S = 2.0
-"""A worker looks so often whether the device is free again; whoever waits for it looks more often."""
+"""The worker looks this often whether the device is free; a verb that waits for it looks more often."""
 
 _VERB_LOOKS_S, _JOBS_LOOK_S = 0.1, 0.5
 _NAMELESS_S = 5.0
-"""So long the lock may be held by nobody who says his name: the worker, while it claims a job."""
+"""The lock may be held this long without a name in it: by the worker, while it claims a job."""
 
 Tell = Callable[[str], None]
 
 
 class Beside(Enum):
-    """What a verb does where the device is in use."""
+    """What a verb does if the device is in use."""
 
     REFUSE = "refuse"
     WAIT = "wait"  # --queue
@@ -45,8 +43,8 @@ class Beside(Enum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class User:
-    """A verb that has the device, or its next turn."""
+class DeviceUser:
+    """A verb that uses the device, or waits for it."""
 
     verb: str
     job: int | None
@@ -55,37 +53,37 @@ class User:
 
     @property
     def words(self) -> str:
-        """What was typed, without its options."""
+        """The command without its options."""
         return f"lq {self.verb} {self.job}" if self.job is not None else f"lq {self.verb}"
 
 
-def user(home: Home) -> User | None:
-    """Return the living verb that holds the lock; None where none does."""
+def user(home: Home) -> DeviceUser | None:
+    """Return the running verb that holds the lock; None if none does."""
     content = holder(home.device_lock)
-    who = named_in(content) if content is not None else None
-    # whoever took the lock a moment ago still stands behind the name of the last one
-    if content is None or who is None or not processes.is_alive(who):
+    identity = named_in(content) if content is not None else None
+    # a process that took the lock a moment ago has not replaced the last one's name yet
+    if content is None or identity is None or not processes.is_alive(identity):
         return None
-    return _read(content, who.pid)
+    return _read(content, identity.pid)
 
 
-def _read(content: dict[str, Any], pid: int) -> User | None:
+def _read(content: dict[str, Any], pid: int) -> DeviceUser | None:
     try:
         job = int(content["job"]) if content["job"] is not None else None
-        return User(verb=str(content["verb"]), job=job, pid=pid, waits=bool(content["waits"]))
+        return DeviceUser(verb=str(content["verb"]), job=job, pid=pid, waits=bool(content["waits"]))
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def obstacle(home: Home) -> Obstacle | None:
-    """Return what keeps every job from starting; None where the device is free."""
+    """Return what keeps every job from starting; None if the device is free."""
     present = user(home)
     return obstacles.of_device(present.words, waits=present.waits) if present is not None else None
 
 
 @contextmanager
 def kept_free(home: Home) -> Iterator[bool]:
-    """Keep the device from every verb for as long as the block takes; yield False where one has it."""
+    """Keep every verb from the device within the block; yield False if a verb has it."""
     try:
         lock = LockFile.take(home.device_lock)
     except Held:
@@ -105,25 +103,25 @@ def training(app: App) -> list[Job]:
 
 @contextmanager
 def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell, queues: bool = True) -> Iterator[None]:
-    """Have the device for as long as the block takes.
+    """Hold the device within the block.
 
     Args:
         app: the home.
-        verb: what was typed.
-        job_id: whose model is used; None where it is no job's.
-        beside: what to do where a job trains, or another verb has the device.
-        tell: says to the person what is waited for.
-        queues: whether the verb could have been told to wait.
+        verb: the command's verb.
+        job_id: the job whose model is used; None if it is no job's.
+        beside: what to do if a job trains, or another verb has the device.
+        tell: tells the user what the verb waits for.
+        queues: whether the verb has the option --queue.
 
     Raises:
-        NotAllowed: it is in use, and `beside` says to refuse.
+        NotAllowed: the device is in use, and `beside` is REFUSE.
     """
     lock = _taken(app.home, beside, tell, queues=queues)
     try:
         if lock is not None and beside is Beside.REFUSE and (jobs := training(app)):
             raise NotAllowed(_refusal(jobs, queues=queues))
         if lock is not None and beside is Beside.WAIT:
-            _have_turn(app, lock, verb, job_id, tell)
+            _wait_for_turn(app, lock, verb, job_id, tell)
         if lock is not None:
             lock.write(processes.identity(), verb=verb, job=job_id, waits=False)
         yield
@@ -133,8 +131,8 @@ def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell,
 
 
 def _taken(home: Home, beside: Beside, tell: Tell, *, queues: bool) -> LockFile | None:
-    """Take the lock; None where another verb has it, and both are to have the device."""
-    told, since = False, time.monotonic()
+    """Take the lock; None if another verb has it, and both are to use the device."""
+    notified, since = False, time.monotonic()
     while True:
         try:
             return LockFile.take(home.device_lock)
@@ -147,49 +145,35 @@ def _taken(home: Home, beside: Beside, tell: Tell, *, queues: bool) -> LockFile 
                 f"the device is used by {present.words} (pid {present.pid}); end that, "
                 f"{'wait for its end with --queue, ' if queues else ''}or run beside it with --anyway"
             )
-        if present is not None and not told:
+        if present is not None and not notified:
             tell(f"waits for {present.words} (pid {present.pid}) to end; Ctrl-C ends the waiting")
-            told = True
+            notified = True
         if present is None and beside is not Beside.WAIT and time.monotonic() - since > _NAMELESS_S:
-            raise NotAllowed(f"{home.device_lock} is held by a process that does not say who it is; try again")
+            raise NotAllowed(f"{home.device_lock} is held by a process without a name in it; try again")
         time.sleep(_VERB_LOOKS_S)
 
 
-def _have_turn(app: App, lock: LockFile, verb: str, job_id: int | None, tell: Tell) -> None:
-    """Return when no job trains; none starts meanwhile, because the lock is held."""
+def _wait_for_turn(app: App, lock: LockFile, verb: str, job_id: int | None, tell: Tell) -> None:
+    """Wait until no job trains; none starts meanwhile, because this process holds the lock."""
     jobs = training(app)
     if not jobs:
         return
     lock.write(processes.identity(), verb=verb, job=job_id, waits=True)
-    tell(f"waits for {_named(jobs)}; no other job starts before this, and Ctrl-C gives the place back")
+    tell(f"waits for {_named(jobs)}; no other job starts before this; Ctrl-C ends the waiting")
     while training(app):
         time.sleep(_JOBS_LOOK_S)
-    tell("the device is free; begins")
+    tell("the device is free; starting")
 
 
 def _refusal(jobs: list[Job], *, queues: bool) -> str:
     first = jobs[0].id
     wait = "--queue" if queues else f"lq wait {first}"
-    are = "is training" if len(jobs) == 1 else "are training"
     return (
-        f"{_named(jobs)} {are}; wait for the end with {wait}, stop it for now with lq pause {first}, "
-        "or run beside it with --anyway"
+        f"{_named(jobs)} {'is' if len(jobs) == 1 else 'are'} training; wait for the end with {wait}, "
+        f"stop it for now with lq pause {first}, or run beside it with --anyway"
     )
 
 
 def _named(jobs: list[Job]) -> str:
-    words = ", ".join(f"{job.id} ({job.name})" for job in jobs)
-    return f"job{'s' if len(jobs) > 1 else ''} {words}"
-
-
-def keeps_waiting(app: App) -> Job | None:
-    """Return the first job that would start if the verb with the device ended; None where none would."""
-    from orchestrator.scheduling import eligibility
-    from workers.system.power import Gauge
-
-    present = obstacle(app.home)
-    if present is None or app.store.queue.state().paused_at is not None:
-        return None
-    found = eligibility.turns(app.store, now=time.time(), zone=None, read=Gauge().read, device=present)
-    ready = (turn.job for turn in found if turn.obstacle is present and turn.job.status is Status.QUEUED)
-    return next(ready, None)
+    names = ", ".join(f"{job.id} ({job.name})" for job in jobs)
+    return f"job{'s' if len(jobs) > 1 else ''} {names}"

@@ -1,11 +1,16 @@
-"""Which job may run now, and if not, why not. Computed from the store and the machine each time, never stored."""
+"""Which job may start now, and if not, why not. Computed from the store and the machine each time, never stored.
+
+The dispatcher, `lq status`, `lq show` and every other verb that says why a job waits ask this module. The store's claim
+is the transaction behind it: it guards against a pause and another worker, and chooses nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING
 
@@ -14,30 +19,24 @@ from jobs.model.states import Status
 from jobs.scheduling import obstacles
 from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.obstacles import Obstacle, Reading, Why
+from orchestrator.scheduling import device_lock
+from orchestrator.scheduling.memory_admission import MemoryAdmission
 
 if TYPE_CHECKING:
-    from orchestrator.store.queue import Waiting
-    from orchestrator.store.store import Store
+    from orchestrator.core.app import App
+    from orchestrator.estimation.memory import PeakEstimates
 
-Read = Callable[[Constraints], Reading]
-"""Returns what the machine says of itself, as far as these terms ask."""
-
-MemoryAdmission = Callable[["Waiting"], Obstacle | None]
-"""Says whether a job fits beside those that run."""
-
-
-def anything_fits(_: Waiting) -> Obstacle | None:
-    """Ask nothing of memory: one job at a time has all of it."""
-    return None
+ReadMachine = Callable[[Constraints], Reading]
+"""Returns the state of the machine, as far as these constraints depend on it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A job of the line, and what keeps it from training now."""
+    """A job that waits for its turn, and what keeps it from training now."""
 
     job: Job
     constraints: Constraints
-    obstacle: Obstacle | None  # None where it may start
+    obstacle: Obstacle | None  # None if it may start
 
     @property
     def may_start(self) -> bool:
@@ -46,49 +45,50 @@ class Turn:
 
 
 def turns(
-    store: Store,
+    app: App,
     *,
-    now: float,
-    zone: tzinfo | None,
-    read: Read,
-    room: MemoryAdmission = anything_fits,
-    device: Obstacle | None = None,
+    slots: int,
+    read: ReadMachine | None = None,
+    now: float | None = None,
+    zone: tzinfo | None = None,
+    estimates: PeakEstimates | None = None,
 ) -> list[Turn]:
     """Return the jobs that wait for their turn, in its order, and what keeps each from training now.
 
-    A job that may not start keeps none behind it from starting, unless it is strict.
+    A job that may not start keeps no job behind it from starting, unless it is strict.
 
     Args:
-        store: the truth.
-        now: unix seconds.
-        zone: whose hours windows are; None for the machine's own zone.
-        read: asks the machine.
-        room: asks whether a job fits beside those that run.
-        device: what keeps every job from the device (orchestrator/scheduling/device_lock.py).
+        app: store and home.
+        slots: how many jobs train at once.
+        read: reads the state of the machine; None for this machine's own sensors.
+        now: unix seconds; None for the present.
+        zone: of the windows; None for the machine's own zone.
+        estimates: peaks that were estimated before; None to estimate them anew.
     """
-    dependencies = _by_job(store.dependencies.find())
-    return list(_turns(store.queue.waiting(), dependencies, now=now, zone=zone, read=read, room=room, device=device))
+    if read is None:
+        from workers.system.power import Gauge
+
+        read = Gauge().read
+    return list(_turns(app, slots, read, time.time() if now is None else now, zone, estimates))
 
 
 def _turns(
-    line: Sequence[Waiting],
-    dependencies: dict[int, list[Dependency]],
-    *,
-    now: float,
-    zone: tzinfo | None,
-    read: Read,
-    room: MemoryAdmission,
-    device: Obstacle | None,
+    app: App, slots: int, read: ReadMachine, now: float, zone: tzinfo | None, estimates: PeakEstimates | None
 ) -> Iterator[Turn]:
-    strict: Job | None = None  # the first one that may not start
-    for waiting in line:
-        job, constraints = waiting.job, constraints_of(json.loads(waiting.spec_json))
+    dependencies = _by_job(app.store.dependencies.find())
+    paused, device = _paused_queue(app), device_lock.obstacle(app.home)
+    memory = MemoryAdmission(app, slots=slots, estimates=estimates)
+    strict: Job | None = None  # the first strict job that may not start
+    for waiting in app.store.queue.waiting():
+        job, spec = waiting.job, json.loads(waiting.spec_json)
+        constraints = constraints_of(spec)
         obstacle = (
-            obstacles.of_predecessors(dependencies.get(job.id, ()))
+            obstacles.of_predecessors(dependencies[job.id])
+            or paused
             or obstacles.of_constraints(constraints, read(constraints), now=now, zone=zone)
             or device
             or (_behind(strict) if strict is not None else None)
-            or room(waiting)
+            or memory.obstacle(job, spec)
         )
         turn = Turn(job=job, constraints=constraints, obstacle=obstacle)
         if constraints.strict and not turn.may_start:
@@ -96,20 +96,32 @@ def _turns(
         yield turn
 
 
+def _paused_queue(app: App) -> Obstacle | None:
+    state = app.store.queue.state()
+    return Obstacle(why=Why.QUEUE_PAUSED, text="the queue is paused") if state.paused_at is not None else None
+
+
 def _behind(job: Job) -> Obstacle:
     return Obstacle(why=Why.BEHIND, text=f"job {job.id} ({job.name}) comes before it, and is strict")
 
 
-def _by_job(dependencies: Sequence[Dependency]) -> dict[int, list[Dependency]]:
-    found: dict[int, list[Dependency]] = defaultdict(list)
-    for one in dependencies:
-        found[one.job_id].append(one)
-    return found
+def _by_job(dependencies: Iterable[Dependency]) -> defaultdict[int, list[Dependency]]:
+    by_job: defaultdict[int, list[Dependency]] = defaultdict(list)
+    for dependency in dependencies:
+        by_job[dependency.job_id].append(dependency)
+    return by_job
 
 
-def opens_next(found: Sequence[Turn]) -> float | None:
-    """Return when the first obstacle goes that is known to go, in unix seconds; None where none is."""
-    return min(
-        (one.obstacle.until for one in found if one.obstacle is not None and one.obstacle.until is not None),
-        default=None,
-    )
+def opens_next(turns: Sequence[Turn]) -> float | None:
+    """Return when the first obstacle ends, in unix seconds; None if no end is known."""
+    ends = (turn.obstacle.until for turn in turns if turn.obstacle is not None)
+    return min((end for end in ends if end is not None), default=None)
+
+
+def kept_by_device(app: App) -> Job | None:
+    """Return the first job that would start if the verb that uses the device ended; None if none would."""
+    in_use = device_lock.obstacle(app.home)
+    if in_use is None:
+        return None
+    ready = (turn.job for turn in turns(app, slots=1) if turn.obstacle == in_use)
+    return next((job for job in ready if job.status is Status.QUEUED), None)

@@ -1,71 +1,83 @@
-"""Whether a job fits into memory beside those that run, where more than one may run at a time.
+"""Whether a job fits into memory beside the running ones, if more than one may run at a time.
 
-What a configuration takes is known from runs before it, and of a running job from what it says itself. A job of which
-nothing is known runs alone: two that do not fit together end in the kernel's choice of which one dies.
+What a configuration takes is known from earlier runs, and for a running job also from its own reports. A job of unknown
+size runs alone: if two jobs do not fit together, the kernel chooses which one it kills.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from jobs.model.configuration import fit_key
+from jobs.model.configuration import key_of, requested_stage
 from jobs.model.job import Job
 from jobs.model.memory_limit import limit_bytes, usable_bytes
-from jobs.model.run_plan import Stage
-from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
+from orchestrator.estimation.memory import PeakEstimates, recommended_memory
 from orchestrator.formatting.text import size
-from orchestrator.store.queue import Waiting
-from orchestrator.store.store import Store
 
-Reckoned = Callable[[JobSpec, Stage], int | None]
+if TYPE_CHECKING:
+    from orchestrator.core.app import App
+
+Spec = Mapping[str, Any]
 
 
 class MemoryAdmission:
-    """The memory beside what runs now."""
+    """The memory that the running jobs leave."""
 
-    def __init__(self, store: Store, recommended: Callable[[], int], reckoned: Reckoned = lambda _, __: None) -> None:
-        """Look at what runs.
+    def __init__(self, app: App, *, slots: int, estimates: PeakEstimates | None = None) -> None:
+        """Read which jobs run.
 
         Args:
-            store: the truth.
-            recommended: returns what the machine recommends to take in all, in bytes; asked only where something runs.
-            reckoned: returns what a configuration that never ran will take at most, in bytes; None where that cannot
-                be told. Asked only where something runs.
+            app: store and home.
+            slots: how many jobs train at once; memory matters only if a slot is free beside a running job.
+            estimates: peaks that were estimated before; None to estimate them anew.
         """
-        self._store, self._estimated = store, reckoned
-        self._recommended = recommended
-        self._running = [(job, self._takes(job)) for job in store.jobs.running()]
+        self._store = app.store
+        self._estimates = estimates or PeakEstimates(app)
+        running = self._store.jobs.running()
+        self._running = running if len(running) < slots else []
+        self._stages = self._store.run_plans.latest_stages() if self._running else {}
+        self._peaks = {job.id: self._peak_of_running(job) for job in self._running}
 
-    def __call__(self, waiting: Waiting) -> Obstacle | None:
-        """Say what keeps a job from running beside the others; None where nothing does."""
+    @cached_property
+    def _recommended(self) -> int:
+        return recommended_memory(self._store)[0]
+
+    def obstacle(self, job: Job, spec: Spec) -> Obstacle | None:
+        """Return what keeps a job from running beside the others; None if it fits."""
         if not self._running:
             return None
-        unknown = next((job for job, takes in self._running if takes is None), None)
-        if unknown is not None:
-            return _obstacle(f"what job {unknown.id} takes of the memory is not known yet")
-        spec = JobSpec.model_validate_json(waiting.spec_json)
-        needs = self._known(waiting.job, spec)
-        if needs is None:
-            return _obstacle("what it takes of the memory is not known, so it runs alone")
-        taken = sum(takes or 0 for _, takes in self._running)
-        usable = usable_bytes(limit_bytes(spec.lq.memory.limit, self._recommended()))
-        if taken + needs <= usable:
+        taken = 0
+        for running, peak in self._peaks.items():
+            if peak is None:
+                return _obstacle(f"the memory that job {running} takes is not known yet")
+            taken += peak
+        peak = self._known_peak(job, spec)
+        if peak is None:
+            return _obstacle("the memory it takes is not known, so it runs alone")
+        limit = limit_bytes(spec["lq"]["memory"]["limit"], self._recommended)
+        if taken + peak <= usable_bytes(limit):
             return None
-        what = "job" if len(self._running) == 1 else "jobs"
-        ids = ", ".join(str(job.id) for job, _ in self._running)
-        return _obstacle(f"it takes {size(needs)}, and {what} {ids} {size(taken)} of the {size(usable)} it may take")
+        jobs = f"job{'s' if len(self._peaks) > 1 else ''} {', '.join(map(str, self._peaks))}"
+        usable = size(usable_bytes(limit))
+        return _obstacle(f"it takes {size(peak)}, and {jobs} {size(taken)} of the {usable} it may take")
 
-    def _takes(self, job: Job) -> int | None:
-        """Return the most a running job took as far as it said, or its configuration took before, in bytes."""
-        spec = self._store.spec(job.id)
-        known = [self._store.metrics.peak_memory(job.id), self._known(job, spec)]
-        return max((one for one in known if one is not None), default=None)
+    def _peak_of_running(self, job: Job) -> int | None:
+        """Return the bytes that a running job has reported or its configuration is known to take: the larger."""
+        spec = json.loads(self._store.jobs.spec_json(job.id))
+        known = [self._store.metrics.peak_memory(job.id), self._known_peak(job, spec)]
+        return max((peak for peak in known if peak is not None), default=None)
 
-    def _known(self, job: Job, spec: JobSpec) -> int | None:
-        stage = self._store.run_plans.get(job.id, spec).stages[-1]
-        fit = self._store.fits.get(fit_key(spec, stage))
-        return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimated(spec, stage)
+    def _known_peak(self, job: Job, spec: Spec) -> int | None:
+        try:
+            stage = self._stages.get(job.id) or requested_stage(spec)
+            fit = self._store.fits.get(key_of(spec, stage))
+        except (KeyError, TypeError):  # another version of lq wrote the spec
+            return None
+        return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimates.of(spec, stage)
 
 
 def _obstacle(text: str) -> Obstacle:

@@ -1,6 +1,6 @@
-"""Keeps the machine awake for a window that opens soon: one that fell asleep at nine would not train at ten.
+"""Keeps the machine awake for a time window that opens soon: asleep, it could not start the job.
 
-On mains power only; on battery a night's sleep is worth more than a start on time.
+On mains power only; on battery the charge matters more than a start on time.
 """
 
 from __future__ import annotations
@@ -15,33 +15,29 @@ from orchestrator.scheduling.eligibility import Turn
 from workers.system.awake import Awake
 
 LONGEST_S = 4 * 3600.0
-"""A window that opens later leaves the machine to its user, and to its own sleep, for a while."""
+"""For a window that opens later, the machine may sleep first."""
 
 
 class SleepInhibitor:
-    """Of one worker; it ends with the worker at the latest."""
+    """The inhibitor of one worker; it ends with the worker at the latest."""
 
     def __init__(self, context: WorkerContext) -> None:
-        """Begin without one.
-
-        Args:
-            context: clocks and readings.
-        """
+        """Begin without keeping the machine awake."""
         self._context = context
         self._awake: Awake | None = None
 
     @property
-    def holds(self) -> bool:
-        """Whether the machine is held awake."""
+    def active(self) -> bool:
+        """Whether the machine is kept awake."""
         return self._awake is not None
 
-    def look(self, found: Sequence[Turn]) -> None:
-        """Hold the machine awake where a window opens soon, else let it sleep.
+    def update(self, turns: Sequence[Turn]) -> None:
+        """Keep the machine awake if a window opens soon, else let it sleep.
 
         Args:
-            found: the jobs that wait for their turn; none of them may start now.
+            turns: the jobs that wait for their turn; none of them may start now.
         """
-        if not any(self._opens_soon(turn) for turn in found) or self._on_battery():
+        if not any(self._opens_soon(turn) for turn in turns) or self._on_battery():
             self.end()
         elif self._awake is None:
             self._awake = Awake(os.getpid())

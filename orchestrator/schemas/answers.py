@@ -56,7 +56,7 @@ class Job(TypedDict):
     train_loss: float | None  # of the last report, in nats per token
     val_loss: float | None  # of the last validation, in nats per token
     it_s: float | None  # iterations per second, in the last report
-    eta_seconds: float | None  # seconds that are left; null where that is not known
+    eta_seconds: float | None  # seconds that a running job has left; null if unknown
     attempts: int  # trainers so far
     priority: int  # higher runs first
     group: str | None  # the group it belongs to
@@ -377,35 +377,41 @@ class PlanParts(TypedDict):
     gradients: int  # bytes of gradients and the update
 
 
+Source = Literal["measured", "dry run", "same settings", "other settings", "formula"]
+
+
 class PlanMemory(TypedDict):
-    """The memory a run is reckoned to take."""
+    """The estimated peak memory of a run."""
 
     low_bytes: int  # hardly less
     expected_bytes: int
     high_bytes: int  # hardly more
-    because: str  # what it was reckoned from, one line
+    source: Source  # where the estimate comes from
+    because: str  # the source, one line for a person
     parts: PlanParts
 
 
 class PlanTime(TypedDict):
-    """How long a run is reckoned to take."""
+    """The time a run has left."""
 
     low_s: float  # seconds, hardly less
     expected_s: float  # seconds
     high_s: float  # seconds, hardly more
-    because: str  # what it was reckoned from, one line
+    source: Source  # where the estimate comes from
+    because: str  # the source, one line for a person
 
 
 Fits = Literal["fits", "tight", "does not fit"]
 
 
 class Remedy(TypedDict):
-    """A change of the settings that makes room."""
+    """A change of the settings that saves memory."""
 
-    change: str  # in the words of a job file
+    by: Literal["lq", "user"]  # the worker makes it after an out-of-memory, or only the user may
+    change: str  # one line for a person
     memory: PlanMemory
     verdict: Fits
-    first: bool  # the least harmful that fits
+    first: bool  # the first that fits
 
 
 class PlannedJob(TypedDict):
@@ -417,7 +423,7 @@ class PlannedJob(TypedDict):
     status: str  # of the job; `file` for a file
     memory: PlanMemory | None  # null where the model is not on this machine
     limit_bytes: int  # lq.memory.limit
-    room_bytes: int  # what it may take before lq ends an attempt to make room
+    room_bytes: int  # what it may take before the memory guard ends the attempt
     verdict: Fits | None  # null where nothing is known of its memory
     time: PlanTime | None  # null where the model never ran here: lq check measures it
     start: float | None  # unix seconds; null where that is not known
@@ -426,7 +432,7 @@ class PlannedJob(TypedDict):
     behind: int | None  # the job after which nothing is known; below 0 a file
     deadline: float | None  # unix seconds
     late_s: float | None  # seconds after its deadline; below 0 it is met by so many
-    remedies: list[Remedy]  # where it is tight or does not fit, the least harmful first
+    remedies: list[Remedy]  # if it is tight or does not fit: the worker's ladder in its order, then the user's changes
     disk_bytes: int | None  # what a file would take; null for a job of the queue
     notes: list[str]  # one line each
 

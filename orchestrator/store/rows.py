@@ -53,19 +53,10 @@ def to_job(row: RowMapping) -> Job:
         status=Status(row["status"]),
         owner=to_identity(row, "owner"),
         child=to_identity(row, "child"),
-        eta_seconds=_eta(row),
     )
 
 
-_PLAIN_JOB_FIELDS = [
-    field.name for field in dataclasses.fields(Job) if field.name not in {"status", "owner", "child", "eta_seconds"}
-]
-
-
-def _eta(row: RowMapping) -> float | None:
-    if row["status"] != Status.RUNNING or not row["it_s"]:
-        return None
-    return float(max(0, row["iters"] - row["iteration"]) / row["it_s"])
+_PLAIN_JOB_FIELDS = [field.name for field in dataclasses.fields(Job) if field.name not in {"status", "owner", "child"}]
 
 
 def to_attempt(row: RowMapping) -> Attempt:

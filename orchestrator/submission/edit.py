@@ -26,6 +26,7 @@ from jobs.model.job_dir import JobDir
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
+from orchestrator.estimation.memory import smaller_stage
 from orchestrator.submission import staging, submit
 from orchestrator.submission.submit import Checked
 from workers.checkpoints import publishing
@@ -127,7 +128,7 @@ def take(app: App, edit: Edit, new: Checked, now: float) -> Job:
                 priority=spec.lq.priority if spec.lq.priority != edit.spec.lq.priority else None,
                 group=spec.lq.group,
                 spec_json=spec.model_dump_json(),
-                stage=submit.known_to_fit(app, spec),
+                stage=smaller_stage(app.store, spec),
                 after=submit.predecessors(app, spec),
                 adapter_path=spec.adapter_path,
                 prepare=lambda job_id: staging.moved_beside(

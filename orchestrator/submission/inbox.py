@@ -1,18 +1,16 @@
-"""The drop folder: a job file that comes to rest in it is submitted, then lies in accepted/ or rejected/.
+"""The inbox: the worker submits each job file that settles in it, and moves it to accepted/ or rejected/.
 
-A file is claimed by a rename, so nothing is lost and nobody submits it twice: whatever instant the worker dies in, the
-file lies either in the folder, or claimed, or where it ends. What it became is recorded with its jobs in the store, by
-its sha256, in the transaction that makes them, and a claimed file is looked up there first (`Inbox._judge`).
-What may be taken at all is said in jobs/policies/inbox.py; how files look and where they are put, in dropped.py.
+The SHA-256 of a file is stored with its jobs, in the transaction that queues them. So whatever instant the worker is
+killed at, the next one finds the file where it was, and queues it once: a file that arrived before the jobs of its
+content were queued is moved, and one that arrived later is a repetition.
+The rules are in jobs/policies/inbox.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,35 +19,25 @@ from types import TracebackType
 from typing import Self
 
 from configs.errors import one_line
-from jobs.model.errors import ConfigInvalid, InvalidInput, LqError, NotAllowed
+from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from jobs.model.job import Job, NewMessage
 from jobs.model.states import Status
-from jobs.policies import inbox as drops
-from jobs.policies.inbox import Looks, Sighting
+from jobs.policies import inbox
+from jobs.policies.inbox import FileState, Sighting
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import wants
-from orchestrator.submission.inbox_files import (
-    CLAIMS,
-    ERROR,
-    candidates,
-    entries,
-    fault_of_folder,
-    free,
-    left_over,
-    look_at,
-    made,
-)
+from orchestrator.submission.inbox_files import ERROR, candidates, fault_of_folder, file_state, free_name
 from workers.files.atomic import fsync_file, write_atomically
 
 LOOK_S = 4.0
-"""Between two looks at a folder in which nothing happens; the hint is for speed only."""
+"""Between two looks if nothing happens; a hint of the file watch only makes it faster."""
 
 SOON_S = 0.5
-"""Between two looks while a file has not come to rest."""
+"""Between two looks while a file has not settled."""
 
 CALM_S = 0.25
-"""At least so long between two looks, however many hints come."""
+"""The least time between two looks, however many hints come."""
 
 TRY_AGAIN_S = 30.0
 """After a failure that is not the file's."""
@@ -58,241 +46,181 @@ log = logging.getLogger("lq.inbox")
 
 
 class Inbox:
-    """The drop folder of one home; one worker looks into it, from one thread."""
+    """The inbox of one home; one worker looks into it, from one thread."""
 
     def __init__(
         self,
         app: App,
         *,
-        over: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         awake: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with nothing seen.
+        """Begin without any sighting.
 
         Args:
-            app: store, settings, wake-up queue and the place.
-            over: set when the worker goes home: nothing is submitted any more.
+            app: the home.
             clock: unix seconds.
-            awake: seconds, for how long a file has rested.
+            awake: seconds, for how long a file has settled.
         """
         self._app, self._clock, self._awake = app, clock, awake
-        self.over = over or threading.Event()
+        self.stopping = threading.Event()
+        """Set when the worker shuts down: nothing is submitted any more."""
         self.folder = app.home.inbox
-        self._claims = self.folder / CLAIMS
-        self._seen: dict[tuple[int, int], Sighting] = {}
-        self._shut: str | None = None  # why nothing was taken when it was last looked at
+        self._sightings: dict[tuple[int, int], Sighting] = {}
+        self._accepted: set[str] = set()  # SHA-256 of the files that were moved to accepted/
+        self._fault: str | None = None  # of the folder, at the last look
         self._not_before = 0.0  # on the `awake` clock
 
     def look(self) -> bool:
-        """Take in every file that has come to rest; return whether another one is about to."""
+        """Submit every file that has settled; return whether another one is about to."""
         if self._awake() < self._not_before:
             return False
         try:
-            return not self._is_shut() and self._look()
+            if self._is_unsafe():
+                return False
+            paths = candidates(self.folder)
+            settled = self._settled(paths)
+            if settled:
+                self._app.settings()  # if settings.yaml is invalid, the files wait
         except (LqError, OSError) as error:
-            log.error("%s is looked at again in %.0f s: %s", self.folder, TRY_AGAIN_S, error)
-            self._postpone()
+            self._postpone(str(self.folder), error)
             return False
+        for path in settled:
+            if not self.stopping.is_set():
+                self._take(path)
+        return len(settled) < len(paths)
 
-    def _look(self) -> bool:
-        self._drop_empty_claims()
-        claimed = list(left_over(self.folder))  # by a worker that died, or before a failure
-        found = [*claimed, *candidates(self.folder)]
-        rested = self._rested(found)
-        if rested and not self._may_submit():
-            return False
-        for path in rested:
-            if not self.over.is_set():
-                self._take_in(path, recovered=path in claimed)
-        return len(rested) < len(found)
-
-    # --- whether ---
-
-    def _is_shut(self) -> bool:
-        """Say whether nothing may be taken from the folder, and tell it once."""
+    def _is_unsafe(self) -> bool:
+        """Return whether no file may be taken from the folder; report a new reason once."""
         fault = fault_of_folder(self.folder, make=True)
-        if fault is not None and fault != self._shut:
+        if fault is not None and fault != self._fault:
             log.error("nothing is taken from %s: it %s", self.folder, fault)
             key = hashlib.sha256(fault.encode()).hexdigest()[:12]
-            self._tell(messages.inbox_shut(self.folder, fault, key=f"{key}-{int(self._clock()) // 86400}"))
-        self._shut = fault
+            self._notify(messages.inbox_shut(self.folder, fault, key=f"{key}-{int(self._clock()) // 86400}"))
+        self._fault = fault
         return fault is not None
 
-    def _may_submit(self) -> bool:
-        """Look at settings.yaml first: that it is broken is no fault of a dropped file."""
-        try:
-            self._app.settings()
-        except ConfigInvalid as error:
-            log.error("what was dropped waits until settings.yaml is mended: %s", error)
-            self._postpone()
-            return False
-        return True
-
-    def _rested(self, paths: Sequence[Path]) -> list[Path]:
-        """Return those of the files that nobody writes any more, as far as one can see."""
-        now = self._awake()
-        seen: dict[tuple[int, int], Sighting] = {}
-        rested = []
+    def _settled(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the files that are complete, as far as their size and time tell."""
+        now, sightings, settled = self._awake(), {}, []
         for path in paths:
-            looks = look_at(path)
-            if looks is None:
-                continue
-            seen[looks.identity] = drops.sighted(self._seen.get(looks.identity), looks, now)
-            if seen[looks.identity].rested(now):
-                rested.append(path)
-        self._seen = seen
-        return rested
+            state = file_state(path)
+            if state is not None:
+                sighting = inbox.sighted(self._sightings.get(state.identity), state, now)
+                sightings[state.identity] = sighting
+                if sighting.settled(now):
+                    settled.append(path)
+        self._sightings = sightings
+        return settled
+
+    def _postpone(self, what: str, error: Exception) -> None:
+        log.error("%s waits, and is tried again in %.0f s: %s", one_line(what), TRY_AGAIN_S, error)
+        self._not_before = self._awake() + TRY_AGAIN_S
 
     # --- one file ---
 
-    def _drop_empty_claims(self) -> None:
-        for claim in entries(self._claims):
-            if not entries(claim):
-                with contextlib.suppress(OSError):
-                    claim.rmdir()
-
-    def _take_in(self, path: Path, *, recovered: bool) -> None:
-        """Claim a file, submit it, put it where it ends.
-
-        Args:
-            path: in the folder, or claimed already.
-            recovered: it was claimed before, and may have been submitted.
-        """
+    def _take(self, path: Path) -> None:
+        """Submit a file and put it away; if that fails for another reason than the file, it waits."""
         try:
-            file = path if recovered else self._claim(path)
-            if file is not None:
-                self._judge(file, recovered=recovered)
+            state = file_state(path)
+            if state is not None:
+                self._judge(path, state)
         except (LqError, OSError) as error:
-            log.error("%s waits, and is tried again in %.0f s: %s", one_line(path.name), TRY_AGAIN_S, error)
-            self._postpone()
+            self._postpone(path.name, error)
 
-    def _claim(self, path: Path) -> Path | None:
-        """Move a file out of everybody's way; None where it has gone."""
-        self._claims.mkdir(mode=0o700, exist_ok=True)
-        claim = Path(tempfile.mkdtemp(dir=self._claims, prefix=f"{self._clock():.0f}-"))
-        try:
-            path.rename(claim / path.name)
-        except FileNotFoundError:
-            claim.rmdir()
-            return None
-        fsync_file(claim)
-        fsync_file(self.folder)
-        return claim / path.name
-
-    def _judge(self, file: Path, *, recovered: bool) -> None:
-        looks = look_at(file)
-        if looks is None:
-            return
-        known = self._seen.get(looks.identity)
-        if known is None or known != drops.sighted(known, looks, self._awake()):
-            return  # written in the very moment of the claim: it has to rest again, where it is now
-        fault = drops.fault_of(looks, me=os.getuid())
+    def _judge(self, path: Path, state: FileState) -> None:
+        fault = inbox.fault_of(state, me=os.getuid())
         if fault is not None:
-            self._reject(file, f"{file.name}: {fault}")
+            self._reject(path, state, f"{path.name}: {fault}")
             return
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        before = self._app.store.jobs.from_dropped_file(sha256)
-        if before and not recovered:
-            self._reject(file, _submitted_already(file.name, before[-1]), tell=False)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        jobs: Sequence[Job] = self._app.store.jobs.from_dropped_file(sha256)
+        if jobs and (sha256 in self._accepted or state.arrived > jobs[-1].submitted_at):
+            self._reject(path, state, _repeated(path.name, jobs[-1]), notify=False)
             return
         try:
-            jobs = self._submit(file, looks, sha256, before)
+            jobs = jobs or self._submit(path, state, sha256)
         except (InvalidInput, NotAllowed) as error:
-            if not before:
-                self._reject(file, _named(str(error), file))
-                return
-            jobs = before  # it was submitted, and what it is refused for now may be its own job's doing
+            self._reject(path, state, str(error).replace(f"{path.parent}/", ""))
+            return
         except (LqError, OSError):
             raise  # not the file's fault
         except Exception as error:
-            # the border of this thread: one file must not end the drop folder for all others
-            log.exception("%s: unexpected", one_line(file.name))
-            self._reject(file, f"{file.name}: unexpected: {type(error).__name__}: {error} (worker.log shows where)")
+            # the border of this thread: one file must not end the inbox for all others
+            log.exception("%s: unexpected", one_line(path.name))
+            text = f"{path.name}: unexpected: {type(error).__name__}: {error} (worker.log has the traceback)"
+            self._reject(path, state, text)
             return
         if jobs:
-            self._accept(file, jobs)
+            names = ", ".join(f"job {job.id} ({job.name})" for job in jobs)
+            log.info("%s was submitted: %s", one_line(path.name), names)
+            self._put(path, self.folder / "accepted" / path.name)
+            self._accepted.add(sha256)
 
-    def _submit(self, file: Path, looks: Looks, sha256: str, before: Sequence[Job]) -> Sequence[Job]:
-        """Check a file and queue its jobs, all in one transaction, unless a worker that died queued them before.
-
-        Returns:
-            All of its jobs; none where it has to wait for the next look.
-        """
+    def _submit(self, path: Path, state: FileState, sha256: str) -> Sequence[Job]:
+        """Check a file and queue its jobs in one transaction; return none if it has to wait for the next look."""
         from configs import yaml_text
         from configs.paths import require_absolute
         from orchestrator.submission.submit import check_all, enqueue_all
 
-        require_absolute(yaml_text.require_document(file))
-        checked = check_all(self._app, [file])
-        for one in checked:
-            for note in one.notes:
-                log.info("%s: %s", one_line(file.name), _named(note, file))
-        if self.over.is_set() or look_at(file) != looks:
-            return []  # the next worker's, or written while it was checked
-        jobs = before or enqueue_all(self._app, checked, dropped_sha256=sha256)
+        require_absolute(yaml_text.require_document(path))
+        checked = check_all(self._app, [path])
+        for note in (note for job in checked for note in job.notes):
+            log.info("%s: %s", one_line(path.name), note)
+        if self.stopping.is_set() or file_state(path) != state:
+            return []  # the next worker submits it, or it was written during the check
+        jobs = enqueue_all(self._app, checked, dropped_sha256=sha256)
         self._app.wakeup.wake()
         return jobs
 
-    # --- where it ends ---
-
-    def _accept(self, file: Path, jobs: Sequence[Job]) -> None:
-        told = ", ".join(f"job {job.id} ({job.name})" for job in jobs)
-        log.info("%s was dropped and submitted: %s", one_line(file.name), told)
-        self._put(file, self.folder / "accepted" / file.name)
-
-    def _reject(self, file: Path, because: str, *, tell: bool = True) -> None:
-        """Put a file into rejected/, its error beside it and told first, so that no death leaves it there without."""
-        name, line = one_line(file.name), one_line(" ".join(because.split()))
-        target = free(made(self.folder / "rejected") / file.name)
-        log.warning("%s was dropped and rejected: %s", name, line)
-        again = f"mend it and move it back into {self.folder}, or: lq submit FILE" if tell else "nothing"
+    def _reject(self, path: Path, state: FileState, because: str, *, notify: bool = True) -> None:
+        """Write the error, report it, and then move the file, so that no crash leaves a rejected file without both."""
+        name, line = one_line(path.name), one_line(" ".join(because.split()))
+        target = free_name(_made(self.folder / "rejected") / path.name)
+        log.warning("%s was rejected: %s", name, line)
+        remedy = f"fix it and move it back into {self.folder}, or: lq submit FILE" if notify else "nothing"
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
-        write_atomically(target.with_name(target.name + ERROR), f"{line}\nrejected {when}\nnext: {again}\n")
-        if tell:
-            self._tell(messages.file_rejected(name, line, lies_at=target.parent, key=file.parent.name))
-        self._put(file, target)
+        write_atomically(target.with_name(target.name + ERROR), f"{line}\nrejected {when}\nnext: {remedy}\n")
+        if notify:
+            key = f"{state.identity[1]}-{state.modified_ns}"
+            self._notify(messages.file_rejected(name, line, lies_at=target.parent, key=key))
+        self._put(path, target)
 
-    def _put(self, file: Path, target: Path) -> None:
-        final = free(made(target.parent) / target.name)
-        file.rename(final)
+    def _put(self, path: Path, target: Path) -> None:
+        final = free_name(_made(target.parent) / target.name)
+        path.rename(final)
         fsync_file(final.parent)
-        with contextlib.suppress(OSError):
-            file.parent.rmdir()
 
-    def _tell(self, message: NewMessage) -> None:
-        """Write a message where a service hears it; where settings.yaml cannot be read, it waits until it can."""
+    def _notify(self, message: NewMessage) -> None:
+        """Add a message if a service receives it; if settings.yaml is invalid, the message waits until it is not."""
         try:
-            heard = wants(self._app.settings().notify.everyone, message.event, job_on=None, job_tags=None)
-        except ConfigInvalid:
-            heard = ["unknown yet"]
-        added = self._app.store.outbox.add(message, self._clock()) if heard else None
+            receivers = wants(self._app.settings().notify.everyone, message.event, job_on=None, job_tags=None)
+        except LqError:
+            receivers = ["unknown yet"]
+        added = self._app.store.outbox.add(message, self._clock()) if receivers else None
         if added is not None:
             self._app.wakeup.wake_for_delivery(added.id)
 
-    def _postpone(self) -> None:
-        self._not_before = self._awake() + TRY_AGAIN_S
 
-
-class Porter(threading.Thread):
-    """Looks after the drop folder for as long as a worker is on duty."""
+class InboxThread(threading.Thread):
+    """Looks into the inbox while the worker runs."""
 
     def __init__(self, inbox: Inbox) -> None:
-        """Take the folder; the thread is left behind where it does not come to an end: it may die at any instant."""
+        """Watch an inbox; the thread is a daemon, because it may be killed at any instant."""
         super().__init__(name="lq-inbox", daemon=True)
-        self._inbox, self._over = inbox, inbox.over
-        self._wake: Callable[[], None] = inbox.over.set
+        self._inbox = inbox
+        self._wake: Callable[[], None] = inbox.stopping.set
 
     def run(self) -> None:
-        """Look whenever there is a hint, and every few seconds without one."""
+        """Look at every hint of the file watch, and every few seconds without one."""
         from orchestrator.core.file_watch import FolderWatch
 
-        soon = self._inbox.look()
-        with FolderWatch(self._inbox.folder) as bell:
-            self._wake = bell.wake
-            while not self._over.wait(CALM_S):
-                bell.wait(SOON_S if soon else LOOK_S)
-                if not self._over.is_set():
+        soon, stopping = self._inbox.look(), self._inbox.stopping
+        with FolderWatch(self._inbox.folder) as watch:
+            self._wake = watch.wake
+            while not stopping.wait(CALM_S):
+                watch.wait(SOON_S if soon else LOOK_S)
+                if not stopping.is_set():
                     soon = self._inbox.look()
 
     def __enter__(self) -> Self:
@@ -303,17 +231,17 @@ class Porter(threading.Thread):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Come to an end, after the file in hand; a long check is not waited for."""
-        self._over.set()
+        """Stop after the present file; a long check is not waited for."""
+        self._inbox.stopping.set()
         self._wake()
         self.join(2 * LOOK_S)
 
 
-def _named(text: str, file: Path) -> str:
-    """Return an error with the file's own name in place of where it was claimed to."""
-    return text.replace(str(file), file.name).replace(f"{file.parent}/", "")
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
-def _submitted_already(name: str, job: Job) -> str:
-    go_on = f"lq retry {job.id} lets it go on; " if job.status in (Status.FAILED, Status.CANCELLED) else ""
-    return f"{name}: already submitted as job {job.id} ({job.status}); {go_on}to submit it again use lq submit"
+def _repeated(name: str, job: Job) -> str:
+    retry = f"lq retry {job.id} continues it; " if job.status in (Status.FAILED, Status.CANCELLED) else ""
+    return f"{name}: already submitted as job {job.id} ({job.status}); {retry}to submit it again use lq submit"

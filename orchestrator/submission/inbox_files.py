@@ -1,4 +1,4 @@
-"""Files of the drop folder from outside: how they look, whose they are, under which name one is put away."""
+"""The files of the inbox from outside: their state, which are candidates, under which name one is put away."""
 
 from __future__ import annotations
 
@@ -7,86 +7,77 @@ import dataclasses
 import grp
 import os
 import pwd
-from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.policies import inbox as drops
-from jobs.policies.inbox import Looks
+from jobs.policies import inbox
+from jobs.policies.inbox import FileState
 
 ERROR = ".error.txt"
-"""What the name of the file with the error ends in, behind that of the rejected one."""
+"""The name of a rejected file with this suffix is the file with its error."""
 
-CLAIMS = ".claimed"
-"""The folder, inside the drop folder, with one folder for each file that is being taken in."""
-
-_LONGEST_NAME = 255  # bytes, of the file systems people have
+_LONGEST_STEM = 200
+"""Bytes of a stem, so that a number, ERROR and the suffix of a partial file still fit into a name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """What a drop folder holds that is to be submitted."""
+class InboxState:
+    """What an inbox holds."""
 
-    files: int  # claimed ones too
-    because: str | None  # why nothing is taken from it at all; None where things are
+    files: int  # to be submitted
+    because: str | None  # why no file is taken from it; None if files are
 
 
-def waiting_in(folder: Path) -> Waiting:
-    """Look into a drop folder; nothing is changed, and one that is not there holds nothing."""
+def state_of_inbox(folder: Path) -> InboxState:
+    """Look into an inbox; nothing is changed, and one that does not exist holds nothing."""
     if not os.path.lexists(folder):
-        return Waiting(files=0, because=None)
+        return InboxState(files=0, because=None)
     fault = fault_of_folder(folder)
     try:
-        return Waiting(files=len([*candidates(folder), *left_over(folder)]), because=fault)
+        return InboxState(files=len(candidates(folder)), because=fault)
     except OSError as error:
-        return Waiting(files=0, because=fault or _unreadable(error))
+        return InboxState(files=0, because=fault or _unreadable(error))
 
 
-def left_over(folder: Path) -> Iterator[Path]:
-    """Yield the files of a drop folder that were claimed and not brought to an end."""
-    for claim in entries(folder / CLAIMS):
-        yield from entries(claim)
-
-
-def look_at(path: Path) -> Looks | None:
-    """Return how a file looks, None where it has gone; links are not followed, and nothing is opened."""
+def file_state(path: Path) -> FileState | None:
+    """Return the state of a file; None if it does not exist. Links are not followed, and nothing is opened."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return None
-    return Looks(
+    return FileState(
         identity=(found.st_dev, found.st_ino),
         mode=found.st_mode,
         owner=found.st_uid,
         private_group=_is_private_group(found.st_gid),
-        names=found.st_nlink,
         size=found.st_size,
-        changed_ns=found.st_mtime_ns,
+        modified_ns=found.st_mtime_ns,
+        arrived=found.st_ctime,
     )
 
 
 def fault_of_folder(folder: Path, *, make: bool = False) -> str | None:
-    """Return why nothing is taken from a drop folder, None where things are.
+    """Return why no file is taken from an inbox; None if files are.
 
     Args:
-        folder: the drop folder.
-        make: make it where it is not there.
+        folder: the inbox.
+        make: make the folder if it does not exist.
     """
     try:
         if make:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-        looks = look_at(folder)
+        state = file_state(folder)
     except OSError as error:
         return _unreadable(error)
-    return "is not there" if looks is None else drops.fault_of_folder(looks, me=os.getuid())
+    return "does not exist" if state is None else inbox.fault_of_folder(state, me=os.getuid())
 
 
 def _unreadable(error: OSError) -> str:
-    return f"cannot be looked into: {(error.strerror or type(error).__name__).lower()}"
+    return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
 
 
 def _is_private_group(group: int) -> bool:
-    """Say whether a group is its owner's alone, as many Linux systems make one for every user."""
+    """Return whether a group is its owner's alone, as many Linux systems make one for every user."""
     try:
         me, found = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
     except KeyError:
@@ -95,36 +86,16 @@ def _is_private_group(group: int) -> bool:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """Return the files of a drop folder that are meant to be submitted."""
-    return [path for path in entries(folder) if drops.is_job_file_name(path.name) and _is_wanted(path)]
+    """Return the files of an inbox that are to be submitted, by name."""
+    named = [path for path in sorted(folder.iterdir()) if inbox.is_job_file_name(path.name)]
+    return [path for path in named if (state := file_state(path)) is not None and state.is_candidate]
 
 
-def _is_wanted(path: Path) -> bool:
-    looks = look_at(path)
-    return looks is not None and drops.is_wanted(looks)
-
-
-def entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder, by name; nothing where there is no folder."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def made(folder: Path) -> Path:
-    """Return a folder, made where it is not there."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def free(path: Path) -> Path:
-    """Return this path, or one with a number, where nothing lies yet; short enough for its error file's name too."""
-    room = _LONGEST_NAME - len(os.fsencode(f".-1000{path.suffix}{ERROR}.partial"))
-    stem = path.stem
-    if len(os.fsencode(stem)) > room:
-        stem = os.fsencode(stem)[:room].decode(errors="ignore")
-    names = [path.name if stem == path.stem else f"{stem}{path.suffix}"]
-    while os.path.lexists(path.with_name(names[-1])):
-        names.append(f"{stem}-{len(names) + 1}{path.suffix}")
-    return path.with_name(names[-1])
+def free_name(path: Path) -> Path:
+    """Return this path if it is free, else one with a number; a stem that is too long is cut."""
+    stem = os.fsencode(path.stem)[:_LONGEST_STEM].decode(errors="ignore")
+    name, number = f"{stem}{path.suffix}", 1
+    while os.path.lexists(path.with_name(name)):
+        number += 1
+        name = f"{stem}-{number}{path.suffix}"
+    return path.with_name(name)

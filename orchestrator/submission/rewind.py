@@ -17,8 +17,8 @@ from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
+from orchestrator.estimation.memory import smaller_stage
 from orchestrator.store.attempts import USER_WENT_BACK
-from orchestrator.submission.submit import known_to_fit
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
 
@@ -102,7 +102,7 @@ def _typed(job: Job, way: WayBack) -> str:
 
 def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     """Return the stage of a run that begins anew: as requested, but for what was learned about memory and bad rows."""
-    stage = known_to_fit(app, spec) or RunPlan.requested(spec).stages[0]
+    stage = smaller_stage(app.store, spec) or RunPlan.requested(spec).stages[0]
     learned = "" if stage.because == "requested" else f"; {stage.because}"
     return dataclasses.replace(
         stage,

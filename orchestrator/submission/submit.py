@@ -17,11 +17,10 @@ from jobs.model import run_plan as run_plans
 from jobs.model.errors import InvalidInput, NoSuchJob, NotAllowed
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
-from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.states import ENDED, Status
-from jobs.policies import oom
 from orchestrator.core.app import App
 from orchestrator.estimation import disk as budget
+from orchestrator.estimation.memory import smaller_stage
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from workers.checkpoints import publishing
@@ -31,7 +30,7 @@ from workers.system import sensors
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
     from configs.load import LoadedJob, Sweep
-    from jobs.estimates.disk import Need
+    from jobs.estimates.disk import SpaceNeed
     from jobs.model.spec import JobSpec
 
 PROVENANCE_VERSION = 1
@@ -57,7 +56,7 @@ class Checked:
     loaded: LoadedJob
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
-    need: Need  # of disk
+    need: SpaceNeed  # of disk
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -207,7 +206,6 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
     from orchestrator.notify.job_notifications import JobNotifications
 
     spec = checked.loaded.spec
-    known = known_to_fit(app, spec)
     return app.store.jobs.submit(
         name=spec.name,
         group=spec.lq.group,
@@ -217,7 +215,7 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
         dropped_sha256=dropped_sha256,
         prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
-        stage=known,
+        stage=smaller_stage(app.store, spec),
         after=predecessors(app, spec),
         announce=lambda job: JobNotifications(app, job, spec).submitted(),
     )
@@ -264,33 +262,6 @@ def _ids(app: App, wanted: int | str) -> list[int]:
         return [app.store.jobs.get(wanted).id]
     except NoSuchJob:
         return []
-
-
-def known_to_fit(app: App, spec: JobSpec) -> Stage | None:
-    """Return the first rung of the ladder not known to run out of memory, None where the settings asked for are not."""
-    from jobs.model.configuration import fit_key
-
-    stage = RunPlan.requested(spec).stages[0]
-    teacher = None
-    while (fit := app.store.fits.get(fit_key(spec, stage))) is not None and not fit.fits:
-        teacher = fit.job_id
-        rung = oom.next_rung(
-            stage, first_example=0, may_repeat=False, peak_bytes=None, free_bytes=None, allow_truncation=False
-        )
-        if rung.stage is None:
-            return None  # the ladder itself says so at run time, with the numbers of the day
-        stage = rung.stage
-    if teacher is None:
-        return None
-    where = f"job {teacher}" if teacher else "lq check"
-    return dataclasses.replace(stage, because=f"out_of_memory in {where}: {_difference(spec, stage)}")
-
-
-def _difference(spec: JobSpec, stage: Stage) -> str:
-    return (
-        f"batch {spec.batch_size} -> {stage.batch_size}, accumulation {spec.grad_accumulation_steps} -> "
-        f"{stage.grad_accumulation_steps}, gradient checkpointing {'on' if stage.grad_checkpoint else 'off'}"
-    )
 
 
 def _require_own_adapter_paths(app: App, specs: Sequence[JobSpec]) -> None:

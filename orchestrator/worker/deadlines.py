@@ -10,10 +10,11 @@ from jobs.model.events import Event, Kind
 from jobs.model.job import Incident, Job
 from jobs.model.spec import JobSpec
 from jobs.scheduling.constraints import Constraints, constraints_of
-from jobs.scheduling.deadline import Pace, late
+from jobs.scheduling.deadline import FEWEST_REPORTS, late
 from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
+from orchestrator.estimation.history import RunHistory
 from orchestrator.formatting.text import short_time
 from orchestrator.notify.job_notifications import JobNotifications
 from orchestrator.store.queue import Waiting
@@ -38,21 +39,19 @@ class Forecast:
         """
         self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
         self._due = constraints.due(job.submitted_at, context.zone)
-        self._pace = Pace()
-        self._iteration = job.iteration
+        self._reports = 0
 
     def take(self, events: Iterable[Event]) -> None:
-        """Fold in what the trainer says, and tell where the deadline is lost."""
-        if self._due is None:
+        """Count the trainer's reports; report once the deadline will be missed."""
+        new = sum(event.kind is Kind.PROGRESS and bool(event.data.get("losses")) for event in events)
+        self._reports += new
+        if self._due is None or not new or self._reports < FEWEST_REPORTS:
             return
-        for event in events:
-            if event.kind is Kind.PROGRESS and event.data.get("losses"):
-                self._iteration = int(event.data["iteration"])
-                self._pace.take(self._iteration, event.awake)
-        seconds = self._pace.seconds
-        if seconds is None:
+        store = self._context.app.store
+        left = RunHistory(store).time_left(store.jobs.get(self._job.id), self._spec.model_dump(mode="json"))
+        if left is None:
             return
-        left_s = seconds * (self._spec.iters - self._iteration)
+        left_s = left.expected_s
         now, zone = self._context.clock(), self._context.zone
         found = late(self._due, now=now, left_s=left_s, window=self._constraints.window, zone=zone)
         if found is not None:

@@ -6,21 +6,18 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from jobs.model.configuration import fit_key
 from jobs.model.errors import LqError
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
-from jobs.model.run_plan import Stage
-from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.after_attempt import DISK_LOOK_S
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
+from orchestrator.estimation.memory import PeakEstimates
 from orchestrator.notify import group_notifications
 from orchestrator.notify.job_notifications import JobNotifications
 from orchestrator.notify.outbox_worker import OutboxWorker
 from orchestrator.scheduling import device_lock, eligibility
-from orchestrator.scheduling.memory_admission import MemoryAdmission
 from orchestrator.scheduling.sleep_inhibitor import SleepInhibitor
 from orchestrator.worker.attempt import AttemptRunner
 from orchestrator.worker.deadlines import DeadlineWatch
@@ -50,7 +47,7 @@ class Dispatcher:
         self._taken = 0  # slots taken
         self._woken = False  # a bell was heard while every slot was taken
         self._choosing = threading.Lock()  # no two slots look at the same line
-        self._estimates: dict[str, int | None] = {}  # bytes by configuration, of those that never ran
+        self._estimates = PeakEstimates(context.app)
         self._wakes_at: float | None = None  # when the bell will be rung for a window that opens
         self._device_used = False  # by a verb, when it was last looked at
         self._looks_at = 0.0  # when it will be looked at again, in unix seconds
@@ -131,21 +128,19 @@ class Dispatcher:
     def _claim(self, now: float) -> Job | None:
         """Claim the first job that may start; where none may, be woken when the next one will."""
         app, context = self._context.app, self._context
-        if app.store.queue.state().paused_at is not None:
-            self._sleep_inhibitor.end()
-            return None
         in_use = device_lock.obstacle(app.home)
         if self._passes_by_device(in_use, now):
             return None
-        room = self._room() if self._slots > 1 else eligibility.anything_fits
-        found = eligibility.turns(app.store, now=now, zone=context.zone, read=context.read, room=room, device=in_use)
-        for turn in found:
+        turns = eligibility.turns(
+            app, slots=self._slots, read=context.read, now=now, zone=context.zone, estimates=self._estimates
+        )
+        for turn in turns:
             if turn.may_start and (job := self._claimed(turn.job.id, now)) is not None:
                 self._sleep_inhibitor.end()  # from here on its story keeps the machine awake
                 return job
         if not self._busy:
-            self._sleep_inhibitor.look(found)
-        self._wake_at(eligibility.opens_next(found), now)
+            self._sleep_inhibitor.update(turns)
+        self._wake_at(eligibility.opens_next(turns), now)
         return None
 
     def _passes_by_device(self, in_use: Obstacle | None, now: float) -> bool:
@@ -160,25 +155,6 @@ class Dispatcher:
         """Claim a job, unless a verb took the device a moment ago."""
         with device_lock.kept_free(self._context.app.home) as free:
             return self._context.app.store.leases.claim(self._context.owner, now, only=job_id) if free else None
-
-    def _room(self) -> MemoryAdmission:
-        from orchestrator.planning import plan as planning
-
-        app = self._context.app
-        return MemoryAdmission(
-            app.store,
-            lambda: planning.recommended_memory(app.store)[0],
-            self._estimated,
-        )
-
-    def _estimated(self, spec: JobSpec, stage: Stage) -> int | None:
-        """Return what a configuration is reckoned to take; once, since that reads its model and its data."""
-        from orchestrator.planning import plan as planning
-
-        key = fit_key(spec, stage)
-        if key not in self._estimates:
-            self._estimates[key] = planning.most_memory(self._context.app, spec, stage)
-        return self._estimates[key]
 
     def _wake_at(self, moment: float | None, now: float) -> None:
         """Have the bell rung at a moment; once, however often this is asked."""

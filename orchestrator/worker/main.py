@@ -15,7 +15,7 @@ from jobs.model.errors import NotAllowed
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home
-from orchestrator.submission.inbox import Inbox, Porter
+from orchestrator.submission.inbox import Inbox, InboxThread
 from orchestrator.worker.control import LEAVE, running
 from orchestrator.worker.dispatcher import Dispatcher
 from orchestrator.worker.log_rotation import pack_ended
@@ -92,7 +92,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         log.info("worker %d started", context.owner.pid)
         say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
         shift.tick()
-        with Porter(Inbox(app)):
+        with InboxThread(Inbox(app)):
             if not _stay(over, lock):
                 log.error("%s is gone, or another one lies there", home.path)
                 context.shutting_down.set()

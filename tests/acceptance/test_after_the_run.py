@@ -124,7 +124,7 @@ def terminal(lq: Lq, *words: str | int) -> Iterator[Terminal]:
         opened.close()
 
 
-def user(lq: Lq) -> device_lock.User | None:
+def user(lq: Lq) -> device_lock.DeviceUser | None:
     return device_lock.user(Home(lq.home))
 
 

@@ -21,7 +21,7 @@ from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.states import Status
 from orchestrator.demo.tiny_model import HIDDEN, build_data, build_model
-from orchestrator.estimation.estimator import Estimator
+from orchestrator.estimation.formula import Formula
 from tests.benchmarks import convergence, material, side_by_side
 from tests.benchmarks.clocks import (
     Timeline,
@@ -383,7 +383,7 @@ def memory_plan(bench: Bench) -> list[Figure]:
     figures, errors, inside = [], [], []
     for trial in TRIALS:
         spec = job_of(trial, folder)
-        parts = Estimator(None).parts(spec, RunPlan.requested(spec).stages[0])
+        parts = Formula(None).parts(spec, RunPlan.requested(spec).stages[0])
         assert parts is not None
         low, high = FORMULA_RANGE
         measured = measure_peak(trial, folder).device

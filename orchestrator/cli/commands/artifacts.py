@@ -27,7 +27,7 @@ from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
 from orchestrator.formatting import text as fmt
-from orchestrator.scheduling import device_lock
+from orchestrator.scheduling import device_lock, eligibility
 from orchestrator.scheduling.device_lock import Beside
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _until_forgotten(app: App, popen: subprocess.Popen[bytes], idle_s: float) ->
             popen.wait(min(_IDLE_LOOKS_S, max(idle_s / 4, 0.1)))
         except subprocess.TimeoutExpired:
             idle = time.time() - max(began, _last_typed())
-            if idle >= idle_s and (waiting := device_lock.keeps_waiting(app)) is not None:
+            if idle >= idle_s and (waiting := eligibility.kept_by_device(app)) is not None:
                 mlx_cli.end(popen)
                 return waiting
         else:

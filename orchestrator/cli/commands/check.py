@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.model.errors import CheckFailed
-from jobs.model.states import Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.check import announce, cautions_of, print_finding, print_if_moved, print_total
+from orchestrator.cli.views.check import announce, cautions_of, print_if_moved, print_result, print_total
 
 if TYPE_CHECKING:
+    from jobs.estimates.estimate import TimeEstimate
     from orchestrator.core.app import App
-    from orchestrator.planning.dry_run import Finding, Hours
+    from orchestrator.planning.dry_run import DryRunResult, Timetable
 
 TIMEOUT_S = 1800.0
 
@@ -63,78 +62,71 @@ def check(
         raise click.UsageError("name a job file, or --queue")
     from orchestrator.planning import dry_run
 
-    with home_access.opened() as app, dry_run.at_rest(app, anyway=anyway):
+    with home_access.opened() as app, dry_run.exclusive_device(app, anyway=anyway):
         if whole_queue:
-            candidates = dry_run.of_queue(app)
+            requests = dry_run.of_queue(app)
         else:
-            candidates = dry_run.of_files(app, files, overwrite=overwrite, sets=sets)
-        begins_at, slots = _begins_at(app), app.settings().slots
-        findings: list[Finding] = []
-        for candidate in candidates:
-            announce(candidate)
-            findings.append(dry_run.rehearsed(app, candidate, timeout_s=timeout_s))
+            requests = dry_run.of_files(app, files, overwrite=overwrite, sets=sets)
+        slots = app.settings().slots
+        results: list[DryRunResult] = []
+        for request in requests:
+            announce(request)
+            results.append(dry_run.checked(app, request, timeout_s=timeout_s))
             if not as_json:
-                hours = dry_run.timetable(findings, begins_at=max(begins_at, time.time()), slots=slots)
-                print_finding(app, findings[-1], hours[-1])
-        begins_at = max(begins_at, time.time())
-        hours = dry_run.timetable(findings, begins_at=begins_at, slots=slots)
+                running, now = dry_run.running_jobs(app), time.time()
+                print_result(app, results[-1], dry_run.timetables(results, now=now, slots=slots, running=running)[-1])
+        running, now = dry_run.running_jobs(app), time.time()
+        times = dry_run.timetables(results, now=now, slots=slots, running=running)
         if as_json:
-            output.print_json(_content(app, findings, hours))
+            output.print_json(_content(app, results, times))
         else:
-            for place, (found, now) in enumerate(zip(findings, hours, strict=True), start=1):
-                before = dry_run.timetable(findings[:place], begins_at=begins_at, slots=slots)[-1]
-                print_if_moved(found, before, now)
-            print_total(findings, hours, slots=slots, whole_queue=whole_queue)
-    _require_good(findings)
+            for count, (result, after) in enumerate(zip(results, times, strict=True), start=1):
+                before = dry_run.timetables(results[:count], now=now, slots=slots, running=running)[-1]
+                print_if_moved(result, before, after)
+            print_total(results, times, slots=slots, whole_queue=whole_queue)
+    _require_good(results)
 
 
-def _begins_at(app: App) -> float:
-    """Return when the machine will be free, as far as the jobs that train now tell; unix seconds."""
-    training = (job for job in home_access.all_jobs(app) if job.status is Status.RUNNING)
-    return time.time() + sum(job.eta_seconds or 0.0 for job in training)
-
-
-def _content(app: App, findings: Sequence[Finding], hours: Sequence[Hours]) -> dict[str, Any]:
-    ends = [hour.ends_at for one, hour in zip(findings, hours, strict=True) if one.counts and hour.ends_at is not None]
+def _content(app: App, results: Sequence[DryRunResult], times: Sequence[Timetable]) -> dict[str, Any]:
+    ends = [at.ends_at for result, at in zip(results, times, strict=True) if result.counts and at.ends_at is not None]
     return {
-        "ok": all(one.ok for one in findings),
+        "ok": all(result.ok for result in results),
         "ends_at": max(ends, default=None),
-        "jobs": [_entry(app, one, hour) for one, hour in zip(findings, hours, strict=True)],
+        "jobs": [_entry(app, result, at) for result, at in zip(results, times, strict=True)],
     }
 
 
-def _entry(app: App, found: Finding, hours: Hours) -> dict[str, Any]:
+def _entry(app: App, result: DryRunResult, times: Timetable) -> dict[str, Any]:
     from orchestrator.estimation import disk as budget
 
-    candidate, tried, forecast, data = found.candidate, found.tried, found.forecast, found.data
-    need = candidate.need
+    request, measured, data = result.request, result.measured, result.data
     return {
-        "id": candidate.job.id if candidate.job is not None else None,
-        "name": candidate.name,
-        "file": candidate.file,
-        "ok": found.ok,
-        "failures": [{"code": one.code, "text": one.text} for one in found.failures],
-        "warnings": cautions_of(found, hours),
-        "notes": list(candidate.notes),
-        "memory": {"peak_bytes": found.peak_bytes, "limit_bytes": found.limit_bytes},
+        "id": request.job.id if request.job is not None else None,
+        "name": request.name,
+        "file": request.file,
+        "ok": result.ok,
+        "failures": [{"code": one.code, "text": one.text} for one in result.failures],
+        "warnings": cautions_of(result, times),
+        "notes": list(request.notes),
+        "memory": {"peak_bytes": result.peak_bytes, "limit_bytes": result.limit_bytes},
         "speed": None
-        if tried is None
+        if measured is None
         else {
-            "it_s": tried.it_s,
-            "updates": tried.updates,
-            "first_update_s": tried.first_update_s,
-            "update_s": tried.update_s,
-            "padded_tokens": tried.positions,
-            "mean_padded_tokens": tried.mean_positions,
+            "it_s": measured.it_s,
+            "updates": measured.updates,
+            "first_update_s": measured.first_update_s,
+            "update_s": measured.update_s,
+            "padded_tokens": measured.positions,
+            "mean_padded_tokens": measured.mean_positions,
         },
-        "time": None if forecast is None else dataclasses.asdict(forecast) | {"total_s": forecast.total_s},
-        "begins_at": hours.begins_at,
-        "ends_at": hours.ends_at,
-        "due_at": hours.due_at,
+        "time": None if result.time is None else _time_entry(result.time),
+        "begins_at": times.begins_at,
+        "ends_at": times.ends_at,
+        "due_at": times.due_at,
         "disk": {
-            "need_bytes": need.total,
+            "need_bytes": request.need.total,
             "free_bytes": budget.free_for(app),
-            "checkpoint_bytes": tried.checkpoint_bytes if tried is not None else None,
+            "checkpoint_bytes": measured.checkpoint_bytes if measured is not None else None,
         },
         "data": None
         if data is None
@@ -144,21 +136,27 @@ def _entry(app: App, found: Finding, hours: Hours) -> dict[str, Any]:
             "truncated": data.truncated,
             "unsupervised": data.unsupervised,
             "padding_share": data.padding_share,
-            "epochs": data.epochs(candidate.spec),
+            "epochs": data.epochs(request.spec),
             "duplicates": data.also_trained,
             "near_duplicates": data.nearly_trained,
         },
     }
 
 
-def _require_good(findings: Sequence[Finding]) -> None:
+def _time_entry(estimate: TimeEstimate) -> dict[str, Any]:
+    counts = ("iterations", "validations", "checkpoints", "starts")
+    spans = ("start_s", "train_s", "validation_s", "checkpoint_s", "test_s")
+    return {name: getattr(estimate, name) for name in (*counts, *spans)} | {"total_s": estimate.expected_s}
+
+
+def _require_good(results: Sequence[DryRunResult]) -> None:
     """Raise CheckFailed with the first job that would fail, and why."""
-    bad = [one for one in findings if not one.ok]
+    bad = [result for result in results if not result.ok]
     if bad:
-        first = bad[0].candidate
+        first = bad[0].request
         who = first.file or f"job {first.job.id if first.job is not None else first.name}"
         raise CheckFailed(
-            f"{len(bad)} of {len(findings)} would fail, the first: {who}: {bad[0].failures[0].text}"
-            if len(findings) > 1
+            f"{len(bad)} of {len(results)} would fail, the first: {who}: {bad[0].failures[0].text}"
+            if len(results) > 1
             else f"{who} would fail: {bad[0].failures[0].text}"
         )

@@ -14,8 +14,8 @@ from orchestrator.cli.output import json_option
 from orchestrator.cli.views.plan import print_plan
 
 if TYPE_CHECKING:
-    from jobs.estimates.memory import Estimate
-    from orchestrator.planning.plan import Plan, Planned
+    from jobs.estimates.estimate import MemoryEstimate
+    from orchestrator.planning.plan import JobPlan, QueuePlan
 
 
 @click.command()
@@ -37,7 +37,7 @@ def plan(files: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
         print_plan(found)
 
 
-def _content(plan: Plan) -> dict[str, Any]:
+def _content(plan: QueuePlan) -> dict[str, Any]:
     return {
         "now": plan.now,
         "recommended_bytes": plan.recommended,
@@ -48,8 +48,8 @@ def _content(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _entry(one: Planned) -> dict[str, Any]:
-    placed, left = one.placed, one.time
+def _entry(one: JobPlan) -> dict[str, Any]:
+    times, left = one.times, one.time
     return {
         "id": one.id,
         "file": str(one.source) if one.source is not None else None,
@@ -57,32 +57,45 @@ def _entry(one: Planned) -> dict[str, Any]:
         "status": one.status,
         "memory": _memory(one.memory) if one.memory is not None else None,
         "limit_bytes": one.limit,
-        "room_bytes": one.room,
+        "room_bytes": one.usable,
         "verdict": one.verdict,
         "time": None
         if left is None
-        else {"low_s": left.low, "expected_s": left.expected, "high_s": left.high, "because": left.because},
-        "start": placed.start,
-        "end": placed.end,
-        "stints": [list(stint) for stint in placed.stints],
-        "behind": placed.behind,
+        else {
+            "low_s": left.low_s,
+            "expected_s": left.expected_s,
+            "high_s": left.high_s,
+            "source": left.source,
+            "because": left.because,
+        },
+        "start": times.start,
+        "end": times.end,
+        "stints": [list(stint) for stint in times.stints],
+        "behind": times.behind,
         "deadline": one.deadline,
-        "late_s": placed.late_s,
+        "late_s": times.late_s,
         "remedies": [
-            {"change": remedy.text, "memory": _memory(remedy.memory), "verdict": remedy.verdict, "first": remedy.first}
-            for remedy in one.remedies
+            {
+                "by": step.by,
+                "change": step.text,
+                "memory": _memory(step.memory),
+                "verdict": step.verdict,
+                "first": step.first,
+            }
+            for step in one.steps
         ],
         "disk_bytes": one.disk.total if one.disk is not None else None,
         "notes": list(one.notes),
     }
 
 
-def _memory(found: Estimate) -> dict[str, Any]:
+def _memory(found: MemoryEstimate) -> dict[str, Any]:
     parts = found.parts
     return {
         "low_bytes": found.low,
         "expected_bytes": found.expected,
         "high_bytes": found.high,
+        "source": found.source,
         "because": found.because,
         "parts": {
             "weights": parts.weights,

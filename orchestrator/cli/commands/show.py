@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from orchestrator.cli.commands.status import details_of, entry
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
 from orchestrator.cli.views.job import print_job
-from orchestrator.cli.views.waiting import waiting_turns
+from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.core.app import App
 
 
@@ -38,7 +37,7 @@ def _facts(app: App, job: Job) -> dict[str, Any]:
     more = {"detail": job.detail, "submitted_at": job.submitted_at, "cleaned_at": job.cleaned_at}
     turn = waiting_turns(app, [job]).get(job.id)
     return {
-        "job": entry(job, turn, details=details_of(app, job), now=time.time()) | more,
+        "job": entry(job, turn, forecast_of(app, [job]), details_of(app, job)) | more,
         "spec": json.loads(store.jobs.spec_json(job.id)),
         "attempts": [dataclasses.asdict(attempt) for attempt in store.attempts.of(job.id)],
         "validations": [dataclasses.asdict(one) for one in store.metrics.validations(job.id)],

@@ -18,8 +18,8 @@ from orchestrator.cli.views.terminal import Paper
 from workers.system.processes import is_alive
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import Placed
     from orchestrator.core.app import App
+    from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
 
 group_option = click.option(
@@ -67,9 +67,8 @@ def content_of(snapshot: Snapshot) -> dict[str, Any]:
             entry(
                 job,
                 snapshot.turns.get(job.id),
-                snapshot.forecasts.get(job.id),
+                snapshot.forecast,
                 snapshot.details.get(job.id),
-                now=snapshot.now,
             )
             | (snapshot.group.entry(place) if snapshot.group is not None else {})
             for place, job in enumerate(snapshot.jobs)
@@ -82,19 +81,16 @@ def details_of(app: App, job: Job) -> JobDetails:
     return job_details(app, [job], VerdictCache())[job.id]
 
 
-def entry(
-    job: Job, turn: Turn | None, placed: Placed | None = None, details: JobDetails | None = None, *, now: float
-) -> dict[str, Any]:
+def entry(job: Job, turn: Turn | None, forecast: QueueForecast, details: JobDetails | None = None) -> dict[str, Any]:
     """Return a job as `lq status --json` gives it.
 
     Args:
         job: the job.
         turn: what keeps it from training; None where it does not wait for its turn.
-        placed: when it will start and end, as far as that is known.
+        forecast: of the queue.
         details: what else is seen of it.
-        now: unix seconds.
     """
-    starts = placed.start if placed is not None and turn is not None else None
+    times, left = forecast.times.get(job.id), forecast.time_left.get(job.id)
     obstacle = turn.obstacle if turn is not None and job.status is Status.QUEUED else None
     return {
         "id": job.id,
@@ -106,13 +102,13 @@ def entry(
         "train_loss": job.train_loss,
         "val_loss": job.val_loss,
         "it_s": job.it_s,
-        "eta_seconds": job.eta_seconds,
+        "eta_seconds": left.expected_s if left is not None and job.status is Status.RUNNING else None,
         "attempts": job.attempts,
         "priority": job.priority,
         "group": job.group_name,
         "kept_by": None if obstacle is None else dataclasses.asdict(obstacle) | {"why": obstacle.why.value},
-        "starts_at": starts,
-        "ends_at": now + job.eta_seconds if job.eta_seconds is not None else placed and placed.end,
+        "starts_at": times.start if times is not None and turn is not None else None,
+        "ends_at": times.end if times is not None else None,
         "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
         "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
         "job_dir": job.job_dir,

@@ -132,7 +132,7 @@ def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
 
     ids = {job.id for job in jobs}
     for one in planning.plan(app, ()).jobs:
-        end, due = one.placed.end, one.deadline
+        end, due = one.times.end, one.deadline
         if one.id in ids and end is not None and due is not None and end > due:
             when = f"it will be done {fmt.upcoming(end)}, wanted {fmt.upcoming(due)}"
             output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")

@@ -17,31 +17,31 @@ from orchestrator.formatting.text import duration
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
-    from orchestrator.planning.dry_run import Candidate, Finding, Hours
+    from orchestrator.planning.dry_run import DryRunRequest, DryRunResult, Timetable
 
 WIDTH = 80
 _LABEL = 9
 _UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-BREAK SPACE}"
 
 
-def announce(candidate: Candidate) -> None:
+def announce(request: DryRunRequest) -> None:
     """Say what is being waited for, to a person only."""
     if sys.stderr.isatty():
-        click.echo(f"rehearsing {candidate.name} …", err=True)
+        click.echo(f"checking {request.name} …", err=True)
 
 
-def print_finding(app: App, found: Finding, hours: Hours) -> None:
-    """Print what the dry run of one job found."""
-    candidate = found.candidate
-    held = ", held" if candidate.job is not None and candidate.job.status is Status.HELD else ""
-    click.echo(f"{_who(candidate)}: {'would run' if found.ok else 'WOULD FAIL'}{held}")
-    for label, text in _lines(app, found, hours):
+def print_result(app: App, result: DryRunResult, times: Timetable) -> None:
+    """Print the result of one dry run."""
+    request = result.request
+    held = ", held" if request.job is not None and request.job.status is Status.HELD else ""
+    click.echo(f"{_who(request)}: {'would run' if result.ok else 'WOULD FAIL'}{held}")
+    for label, text in _lines(app, result, times):
         _print(label, text)
     click.echo()
 
 
-def _who(candidate: Candidate) -> str:
-    return f"job {candidate.job.id} {candidate.name}" if candidate.job is not None else candidate.name
+def _who(request: DryRunRequest) -> str:
+    return f"job {request.job.id} {request.name}" if request.job is not None else request.name
 
 
 def _print(label: str, text: str) -> None:
@@ -53,107 +53,107 @@ def _print(label: str, text: str) -> None:
         click.echo(f"  {label if place == 0 else '':<{_LABEL}}{line.replace(_KEPT, ' ')}")
 
 
-def _lines(app: App, found: Finding, hours: Hours) -> Iterator[tuple[str, str]]:
-    for failure in found.failures:
+def _lines(app: App, result: DryRunResult, times: Timetable) -> Iterator[tuple[str, str]]:
+    for failure in result.failures:
         yield "FAILS", failure.text
-    if found.peak_bytes is not None:
-        yield "memory", _memory(found)
-    if found.tried is not None and found.forecast is not None:
-        yield "speed", _speed(found)
-        yield "time", _time(found)
-        yield "done", _done(hours, found)
-    yield "disk", _disk(app, found)
-    if found.data is not None:
-        yield "data", _data(found)
-    for text in found.candidate.notes:
+    if result.peak_bytes is not None:
+        yield "memory", _memory(result)
+    if result.measured is not None and result.time is not None:
+        yield "speed", _speed(result)
+        yield "time", _time(result)
+        yield "done", _done(times, result)
+    yield "disk", _disk(app, result)
+    if result.data is not None:
+        yield "data", _data(result)
+    for text in result.request.notes:
         if text != "no validation set":  # one of the warnings too
             yield "note", text
-    for caution in cautions_of(found, hours):
+    for caution in cautions_of(result, times):
         yield "warning", caution["text"]
 
 
-def _memory(found: Finding) -> str:
-    assert found.peak_bytes is not None
-    if not found.limit_bytes:
-        return f"{fmt.size(found.peak_bytes)} at its peak"
-    share, limit = found.peak_bytes / found.limit_bytes, found.candidate.spec.lq.memory.limit
+def _memory(result: DryRunResult) -> str:
+    assert result.peak_bytes is not None
+    if not result.limit_bytes:
+        return f"{fmt.size(result.peak_bytes)} at its peak"
+    share, limit = result.peak_bytes / result.limit_bytes, result.request.spec.lq.memory.limit
     of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{fmt.size(found.peak_bytes)} at its peak, {share:.0%} of {fmt.size(found.limit_bytes)} ({of})"
+    return f"{fmt.size(result.peak_bytes)} at its peak, {share:.0%} of {fmt.size(result.limit_bytes)} ({of})"
 
 
-def _speed(found: Finding) -> str:
-    assert found.tried is not None
-    tried = found.tried
-    timed = tried.updates - 1
+def _speed(result: DryRunResult) -> str:
+    assert result.measured is not None
+    measured = result.measured
+    timed = measured.updates - 1
     timed_words = "1 update" if timed == 1 else f"{timed} updates"
     return (
-        f"{fmt.figure(tried.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
-        f"{duration(tried.first_update_s)}"
+        f"{fmt.figure(measured.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
+        f"{duration(measured.first_update_s)}"
     )
 
 
-def _time(found: Finding) -> str:
-    assert found.forecast is not None
-    forecast = found.forecast
+def _time(result: DryRunResult) -> str:
+    assert result.time is not None
+    estimate = result.time
     parts = [
-        f"{forecast.iterations:,} iterations {duration(forecast.train_s)}",
-        f"{forecast.validations:,} validations {duration(forecast.validation_s)}",
-        f"{forecast.checkpoints:,} checkpoints {duration(forecast.checkpoint_s)}",
-        f"{'start' if forecast.starts == 1 else f'{forecast.starts:,} starts'} {duration(forecast.start_s)}",
-        *([f"tests {duration(forecast.test_s)}"] if forecast.test_s else []),
+        f"{estimate.iterations:,} iterations {duration(estimate.train_s)}",
+        f"{estimate.validations:,} validations {duration(estimate.validation_s)}",
+        f"{estimate.checkpoints:,} checkpoints {duration(estimate.checkpoint_s)}",
+        f"{'start' if estimate.starts == 1 else f'{estimate.starts:,} starts'} {duration(estimate.start_s)}",
+        *([f"tests {duration(estimate.test_s)}"] if estimate.test_s else []),
     ]
-    return f"{duration(forecast.total_s)}: {', '.join(parts)}"
+    return f"{duration(estimate.expected_s)}: {', '.join(parts)}"
 
 
-def _done(hours: Hours, found: Finding) -> str:
-    if hours.ends_at is None or hours.begins_at is None:
-        return "not within a year"
-    begins = "if it begins now" if hours.begins_at - time.time() < 60 else f"if it begins {_hour(hours.begins_at)}"
-    window = f", in its window {found.candidate.spec.lq.window}" if found.candidate.spec.lq.window else ""
-    due = f"; due {_hour(hours.due_at)}" if hours.due_at is not None else ""
-    return f"{_hour(hours.ends_at)}, {begins}{window}{due}"
+def _done(times: Timetable, result: DryRunResult) -> str:
+    if times.ends_at is None or times.begins_at is None:
+        return "unknown, or not within a year"
+    begins = "if it begins now" if times.begins_at - time.time() < 60 else f"if it begins {_hour(times.begins_at)}"
+    window = f", in its window {result.request.spec.lq.window}" if result.request.spec.lq.window else ""
+    due = f"; due {_hour(times.due_at)}" if times.due_at is not None else ""
+    return f"{_hour(times.ends_at)}, {begins}{window}{due}"
 
 
-def _disk(app: App, found: Finding) -> str:
+def _disk(app: App, result: DryRunResult) -> str:
     from orchestrator.estimation import disk as budget
 
-    need = found.candidate.need
+    need = result.request.need
     whole = f"{fmt.size(need.total)} at most of {fmt.size(budget.free_for(app))} that are free"
-    written = found.tried.checkpoint_bytes if found.tried is not None else None
+    written = result.measured.checkpoint_bytes if result.measured is not None else None
     if written is None:
         return whole
     return f"{whole}; a checkpoint of {fmt.size(written)} was written and verified"
 
 
-def _data(found: Finding) -> str:
-    assert found.data is not None
-    data = found.data
+def _data(result: DryRunResult) -> str:
+    assert result.data is not None
+    data = result.data
     padding = f", padding {data.padding_share:.0%}" if data.padding_share is not None else ""
     cut = f"{data.truncated:,} cut" if data.truncated else "none cut"
     return (
         f"{data.rows:,} rows, {cut}{padding}; {data.valid_rows:,} to validate; "
-        f"{data.epochs(found.candidate.spec):.3g} epochs"
+        f"{data.epochs(result.request.spec):.3g} epochs"
     )
 
 
-def print_if_moved(found: Finding, before: Hours, now: Hours) -> None:
-    """Say it where a job is done later than was told before those behind it were known, one of which trains first."""
+def print_if_moved(result: DryRunResult, before: Timetable, now: Timetable) -> None:
+    """Say if a job ends later than printed before, because a job behind it may start first."""
     if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
         hour = _hour(now.ends_at)
-        click.echo(f"{_who(found.candidate)}: done {hour}, later than told above: a job behind it may begin sooner")
+        click.echo(f"{_who(result.request)}: done {hour}, later than printed above: a job behind it may begin sooner")
 
 
-def print_total(findings: Sequence[Finding], hours: Sequence[Hours], *, slots: int, whole_queue: bool) -> None:
+def print_total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, whole_queue: bool) -> None:
     """Print when all of them are done."""
-    if not findings:
+    if not results:
         click.echo("nothing waits in the queue")
         return
-    if len(findings) < 2 and not whole_queue:
+    if len(results) < 2 and not whole_queue:
         return
-    counted = [hour for one, hour in zip(findings, hours, strict=True) if one.counts and hour.ends_at is not None]
+    counted = [hour for one, hour in zip(results, times, strict=True) if one.counts and hour.ends_at is not None]
     ends = max((hour.ends_at for hour in counted if hour.ends_at is not None), default=None)
-    total = sum(one.forecast.total_s for one in findings if one.counts and one.forecast is not None)
-    left_out = len(findings) - len(counted)
+    total = sum(one.time.expected_s for one in results if one.counts and one.time is not None)
+    left_out = len(results) - len(counted)
     without = f"; without {left_out} that would fail or {'is' if left_out == 1 else 'are'} held" if left_out else ""
     if ends is None:
         click.echo("none of them would run")
@@ -170,13 +170,13 @@ def _hour(moment: float) -> str:
     return time.strftime("%H:%M" if today else "%a %d %b %H:%M", local)
 
 
-def cautions_of(found: Finding, hours: Hours) -> list[dict[str, str]]:
+def cautions_of(result: DryRunResult, times: Timetable) -> list[dict[str, str]]:
     """Return the warnings about one job."""
     from jobs.estimates import cautions
 
     late = (
-        cautions.of_time(hours.ends_at, hours.due_at, ends=_hour(hours.ends_at), due=_hour(hours.due_at or 0.0))
-        if hours.ends_at is not None
+        cautions.of_time(times.ends_at, times.due_at, ends=_hour(times.ends_at), due=_hour(times.due_at or 0.0))
+        if times.ends_at is not None
         else []
     )
-    return [{"code": one.code, "text": one.text} for one in (*found.cautions, *late)]
+    return [{"code": one.code, "text": one.text} for one in (*result.cautions, *late)]

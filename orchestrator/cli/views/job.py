@@ -7,7 +7,6 @@ import json
 import shlex
 import sys
 import textwrap
-import time
 from collections.abc import Mapping, Sequence
 
 import click
@@ -19,7 +18,7 @@ from jobs.model.states import ENDED, Status
 from orchestrator.cli.views.messages import fate
 from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT
 from orchestrator.cli.views.terminal import Paper, Piece, whole_curve
-from orchestrator.cli.views.waiting import goes_on, waiting_turns
+from orchestrator.cli.views.waiting import forecast_of, goes_on, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
@@ -82,8 +81,11 @@ def _verdict(job: Job) -> None:
 def _figures(app: App, job: Job) -> None:
     """Tell how far it is, its losses from beginning to end, its speed and its memory."""
     share = f"{100 * job.iteration // job.iters}%"
-    left = f", {fmt.short_duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    done = f", done {fmt.upcoming(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
+    forecast = forecast_of(app, [job]) if job.status is Status.RUNNING else None
+    time_left = forecast.time_left.get(job.id) if forecast is not None else None
+    times = forecast.times.get(job.id) if forecast is not None else None
+    left = f", {fmt.short_duration(time_left.expected_s)} left" if time_left is not None else ""
+    done = f", done {fmt.upcoming(_minute(times.end))}" if times is not None and times.end is not None else ""
     _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
     points = app.store.metrics.points(job.id)
     best = app.store.status.best_validations([job.id]).get(job.id)

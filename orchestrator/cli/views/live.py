@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import sys
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ def _told_end(app: App, job_id: int) -> int:
 def _with_bar(app: App, job_id: int) -> None:
     job = app.store.jobs.get(job_id)
     with _progress() as progress:
-        task = progress.add_task("waiting", total=job.iters, loss="", speed="")
+        task = progress.add_task("waiting", total=job.iters, loss="", speed="", left="")
         story = JobLog(app, job_id)
         for batch in batches(app, job_id, follow=True):
             for event in (one.event for one in batch if one.event is not None):
@@ -119,22 +120,30 @@ def _with_bar(app: App, job_id: int) -> None:
                     if told.of is not event or event.kind not in (Kind.PROGRESS, Kind.PHASE):
                         progress.console.print(told.text, markup=False, highlight=False)
                 if event.kind is Kind.PROGRESS:
-                    progress.update(task, description="train", completed=event.data["iteration"], **_figures(event))
+                    figures = _figures(event) | {"left": _left(app, job_id)}
+                    progress.update(task, description="train", completed=event.data["iteration"], **figures)
                 elif event.kind is Kind.PHASE:
                     progress.update(task, description=str(event.data["phase"]))
             for told in story.so_far() if not batch else ():
                 progress.console.print(told.text, markup=False, highlight=False)
 
 
+def _left(app: App, job_id: int) -> str:
+    from orchestrator.estimation.history import RunHistory
+
+    left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
+    return f"{fmt.short_duration(left.expected_s)} left" if left is not None else ""
+
+
 def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description:<8}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]} {task.fields[speed]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=output.console(),
     )
 

@@ -18,7 +18,7 @@ from orchestrator.formatting import text as fmt
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.planning.plan import Plan, Planned, Remedy
+    from orchestrator.planning.plan import FitStep, JobPlan, QueuePlan
 
 _GB = 1e9
 _COLOURS = {"fits": "green", "tight": "yellow", "does not fit": "red"}
@@ -26,13 +26,16 @@ _COLOURS = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 _LET_GO_ON = {"held": "release", "paused": "resume"}
 """The verb that lets a job go on, by its status."""
 
+_BY = {"lq": "lq: ", "user": "you: "}
+"""Who makes a change: the worker after an out-of-memory, or only the user."""
+
 _SHORT = {"fits": "fits", "tight": "tight", "does not fit": "no"}
 
 _WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 """How a sentence is cut where a line ends."""
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: QueuePlan) -> None:
     """Print a plan: memory, disk, a table, a chart, and what to change."""
     console = output.console()
     limits = sorted({one.limit for one in plan.jobs})
@@ -54,7 +57,7 @@ def print_plan(plan: Plan) -> None:
             click.echo(line if len(line) <= width else textwrap.fill(line, width, subsequent_indent="    ", **_WORDS))
 
 
-def _disk(plan: Plan) -> str:
+def _disk(plan: QueuePlan) -> str:
     enough = plan.disk_need + plan.disk_floor <= plan.disk_free
     return (
         f"disk:   these jobs may take {fmt.size(plan.disk_need)} and {fmt.size(plan.disk_floor)} stay free, "
@@ -62,7 +65,7 @@ def _disk(plan: Plan) -> str:
     )
 
 
-def _table(plan: Plan, *, wide: bool) -> Table:
+def _table(plan: QueuePlan, *, wide: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -82,36 +85,36 @@ def _table(plan: Plan, *, wide: bool) -> Table:
             _gb(memory.expected) if memory is not None else fmt.NONE,
             f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
             Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
-            fmt.short_duration(one.time.expected) if one.time is not None else fmt.NONE,
-            "runs" if one.status == "running" and one.placed.start == plan.now else _hour(one.placed.start, plan.now),
-            _hour(one.placed.end, plan.now),
+            fmt.short_duration(one.time.expected_s) if one.time is not None else fmt.NONE,
+            "runs" if one.status == "running" and one.times.start == plan.now else _hour(one.times.start, plan.now),
+            _hour(one.times.end, plan.now),
             _deadline(one),
         )
     return table
 
 
-def _about(one: Planned) -> Iterator[str]:
+def _about(one: JobPlan) -> Iterator[str]:
     """Yield what stands below the table about a job: what is not known, what is tight and how to change that."""
     name = queue_chart.name_of(one)
-    behind = one.placed.behind
+    behind = one.times.behind
     if one.time is None:
-        yield f"{name}: its time is not known; measure it: lq check {_typed(one)}"
+        yield f"{name}: its time is unknown; measure it: lq check {_typed(one)}"
     if behind is not None and behind == one.id and one.status in _LET_GO_ON:
         yield f"{name}: does not start by itself; let it go on: lq {_LET_GO_ON[one.status]} {one.id}"
     elif behind is not None and behind == one.id:
         yield f"{name}: is not done within a year, or waits for jobs that wait for it"
     elif behind is not None and one.time is not None:
-        what = "starts" if one.placed.start is None else "ends"
+        what = "starts" if one.times.start is None else "ends"
         yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
-    if one.placed.late_s is not None and one.placed.late_s > 0:
-        yield f"{name}: ends {fmt.short_duration(one.placed.late_s)} after its deadline"
+    if one.times.late_s is not None and one.times.late_s > 0:
+        yield f"{name}: ends {fmt.short_duration(one.times.late_s)} after its deadline"
     for note in one.notes:
         yield f"{name}: {note}"
     if one.verdict in ("tight", "does not fit"):
-        yield from _making_room(name, one)
+        yield from _steps(name, one)
 
 
-def _typed(one: Planned) -> str:
+def _typed(one: JobPlan) -> str:
     """Return what one types to have a job checked."""
     if one.source is None:
         return "--queue"
@@ -121,30 +124,30 @@ def _typed(one: Planned) -> str:
     return str(one.source.relative_to(here) if one.source.is_relative_to(here) else one.source)
 
 
-def _making_room(name: str, one: Planned) -> Iterator[str]:
+def _steps(name: str, one: JobPlan) -> Iterator[str]:
     memory = one.memory
     if memory is not None:
         needed = f"{_gb(memory.expected)} ({_gb(memory.low)}-{_gb(memory.high)})"
-        yield f"{name}: {one.verdict}: {needed} of {_gb(one.room)} GB"
+        yield f"{name}: {one.verdict}: {needed} of {_gb(one.usable)} GB"
         yield f"    {memory.because}"
-    for remedy in one.remedies:
-        sign = "->" if remedy.first else "  "
-        yield f" {sign} {_range(remedy):<18} {_SHORT[remedy.verdict]:<5}  {remedy.text}"
-    if not any(remedy.first for remedy in one.remedies):
-        yield "    nothing here fits for sure: take a smaller or a quantised model, or shorter rows"
+    for step in one.steps:
+        sign = "->" if step.first else "  "
+        yield f" {sign} {_range(step):<18} {_SHORT[step.verdict]:<5}  {_BY[step.by]}{step.text}"
+    if not any(step.first for step in one.steps):
+        yield "    none of these fits for sure: use a smaller or a quantized model, or shorter rows"
 
 
-def _range(remedy: Remedy) -> str:
-    memory = remedy.memory
+def _range(step: FitStep) -> str:
+    memory = step.memory
     return f"{_gb(memory.expected)} ({_gb(memory.low)}-{_gb(memory.high)})"
 
 
-def _deadline(one: Planned) -> str:
+def _deadline(one: JobPlan) -> str:
     if one.deadline is None:
         return ""
-    if one.placed.late_s is None:
+    if one.times.late_s is None:
         return "not known"
-    late = one.placed.late_s
+    late = one.times.late_s
     return f"missed by {fmt.short_duration(late)}" if late > 0 else f"met by {fmt.short_duration(-late)}"
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.planning.plan import Planned
+    from orchestrator.planning.plan import JobPlan
 
 SHORTEST_S, LONGEST_S = 3600.0, 14 * 24 * 3600.0
 MOST_BARS = 30
@@ -16,7 +16,7 @@ _STEPS_H = (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 96)
 _LABEL = 7  # an hour and the space after it
 
 
-def chart(jobs: Sequence[Planned], *, now: float, width: int, plain: bool) -> Iterator[str]:
+def chart(jobs: Sequence[JobPlan], *, now: float, width: int, plain: bool) -> Iterator[str]:
     """Yield the lines of the chart; none where nothing starts at a time that is known.
 
     Args:
@@ -25,11 +25,11 @@ def chart(jobs: Sequence[Planned], *, now: float, width: int, plain: bool) -> It
         width: characters of a line, at most.
         plain: bars of ASCII characters, for a pipe.
     """
-    drawn = [one for one in jobs if one.placed.start is not None]
+    drawn = [one for one in jobs if one.times.start is not None]
     if not drawn:
         return
     cells = width - _NAME - 1
-    ends = [one.placed.end or one.placed.start or now for one in drawn]
+    ends = [one.times.end or one.times.start or now for one in drawn]
     ends += [one.deadline for one in drawn if one.deadline is not None]
     seconds = min(max(max(ends) - now, SHORTEST_S) * 1.02, LONGEST_S)
     yield ""
@@ -43,7 +43,7 @@ def chart(jobs: Sequence[Planned], *, now: float, width: int, plain: bool) -> It
     yield ""
 
 
-def name_of(one: Planned) -> str:
+def name_of(one: JobPlan) -> str:
     """Return what a job is called in the chart and below it."""
     return f"job {one.id}" if one.id is not None else one.source.name if one.source is not None else one.name
 
@@ -68,10 +68,10 @@ def _next_mark(now: float, step: float) -> datetime:
     return midnight + timedelta(hours=(int(passed / step) + 1) * step)
 
 
-def _bar(one: Planned, now: float, seconds: float, cells: int, *, plain: bool) -> str:
+def _bar(one: JobPlan, now: float, seconds: float, cells: int, *, plain: bool) -> str:
     full, open_end = ("=", "?") if plain else ("█", "░")
     line = [" "] * cells
-    for start, end in one.placed.stints:
+    for start, end in one.times.stints:
         first = _cell(start, now, seconds, cells)
         last = cells - 1 if end is None else max(first, _cell(end, now, seconds, cells) - 1)
         line[first : last + 1] = (full if end is not None else open_end) * (last + 1 - first)

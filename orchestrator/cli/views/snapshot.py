@@ -12,15 +12,15 @@ from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
 from orchestrator.cli.views.group import Group
 from orchestrator.cli.views.messages import undelivered
-from orchestrator.cli.views.waiting import forecast, waiting_turns
+from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
-from orchestrator.submission.inbox_files import Waiting, waiting_in
+from orchestrator.submission.inbox_files import InboxState, state_of_inbox
 from orchestrator.worker import control
 from workers.system import awake, processes
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import Placed
     from orchestrator.core.app import App
+    from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
     from orchestrator.store.status_queries import Best, Life
 
@@ -73,10 +73,10 @@ class Snapshot:
     jobs: Sequence[Job]
     queue: QueueState
     turns: Mapping[int, Turn]
-    forecasts: Mapping[int, Placed]
+    forecast: QueueForecast
     details: Mapping[int, JobDetails]
     undelivered: Sequence[Message]  # that services did not get
-    inbox: Waiting
+    inbox: InboxState
     group: Group | None = None  # where only that is looked at
 
     @property
@@ -128,10 +128,10 @@ def take_snapshot(
         jobs=jobs,
         queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
         turns=turns,
-        forecasts=forecast(app, turns, slots=int((worker or {}).get("slots", 1))),
+        forecast=forecast_of(app, jobs),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),
-        inbox=waiting_in(app.home.inbox),
+        inbox=state_of_inbox(app.home.inbox),
         group=of_group,
     )
 

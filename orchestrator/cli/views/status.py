@@ -22,7 +22,7 @@ from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import Placed
+    from jobs.scheduling.timeline import JobTimes
 
 WIDE = 130
 """From so many columns on there are two beside each other."""
@@ -196,7 +196,9 @@ def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, paper: Paper) 
     room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
     style = "careful" if job.stop_request else "dim"
     if paper.endless:  # what is looked for by its name is found with what matters
-        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {fmt.short_duration(job.eta_seconds)} left"
+        left = snapshot.forecast.time_left.get(job.id)
+        span = fmt.short_duration(left.expected_s if left is not None else None)
+        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {span} left"
         return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))
     return paper.line(f"{job.id:>3}  ", (padded(shortened(name, room), room), "bold"), "  ", (right, style))
 
@@ -232,9 +234,10 @@ def _speed(job: Job, snapshot: Snapshot) -> list[Piece]:
     done = ""
     if job.iteration >= job.iters:
         done = "trained to its end; adapter and report are made"
-    elif job.eta_seconds is not None:
-        end = round((snapshot.now + job.eta_seconds) / 60) * 60
-        done = f"{fmt.short_duration(job.eta_seconds)} left, done {fmt.upcoming(end)}"
+    elif (left := snapshot.forecast.time_left.get(job.id)) is not None:
+        end = snapshot.forecast.times[job.id].end
+        done = f"{fmt.short_duration(left.expected_s)} left"
+        done += f", done {fmt.upcoming(round(end / 60) * 60)}" if end is not None else ""
     return [*_figure("speed", f"{fmt.figure(job.it_s)} it/s"), done]
 
 
@@ -282,7 +285,7 @@ def _columns_to_come(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> l
         Column(title="priority", cells=[str(job.priority) if job.priority else "" for job in jobs], goes=3),
         *_grouped(jobs, paper),
         Column(title="starts", cells=[_starts(job, snapshot) for job in jobs]),
-        Column(title="ends", cells=[_ends(snapshot.forecasts.get(job.id)) for job in jobs], goes=1),
+        Column(title="ends", cells=[_ends(snapshot.forecast.times.get(job.id)) for job in jobs], goes=1),
     ]
 
 
@@ -352,12 +355,12 @@ def _starts(job: Job, snapshot: Snapshot) -> str:
         return fmt.short_time(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
     turn = snapshot.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    forecast = begins(snapshot.forecasts.get(job.id))
+    forecast = begins(snapshot.forecast.times.get(job.id))
     return f"~{fmt.short_time(until, snapshot.now)}" if forecast == fmt.NONE and until is not None else forecast
 
 
-def _ends(placed: Placed | None) -> str:
-    return f"~{fmt.short_time(placed.end)}" if placed is not None and placed.end is not None else fmt.NONE
+def _ends(times: JobTimes | None) -> str:
+    return f"~{fmt.short_time(times.end)}" if times is not None and times.end is not None else fmt.NONE
 
 
 def _reasons(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> Iterator[str]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from jobs.model.job import Job, QueueState
 from jobs.model.states import Status
 from orchestrator.formatting import text as fmt
+from orchestrator.worker import control
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import Placed
+    from jobs.scheduling.timeline import JobTimes
     from orchestrator.core.app import App
+    from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
 
 _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
@@ -21,24 +23,26 @@ _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED
 
 
 def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
-    """Return what keeps the jobs that wait for their turn, by id."""
+    """Return what keeps the jobs that wait for their turn from training, by id."""
     if not any(job.status in (Status.QUEUED, Status.WAITING) for job in jobs):
         return {}
-    from orchestrator.scheduling import device_lock, eligibility
-    from workers.system.power import Gauge
+    from orchestrator.scheduling import eligibility
 
-    in_use = device_lock.obstacle(app.home)
-    found = eligibility.turns(app.store, now=time.time(), zone=None, read=Gauge().read, device=in_use)
-    return {turn.job.id: turn for turn in found}
+    return {turn.job.id: turn for turn in eligibility.turns(app, slots=_slots(app))}
 
 
-def forecast(app: App, turns: Mapping[int, Turn], *, slots: int) -> dict[int, Placed]:
-    """Return when the jobs that wait for their turn will start, by id, as far as what ran before tells."""
-    if not turns:
-        return {}
-    from orchestrator.planning.queue_forecast import starts
+def forecast_of(app: App, jobs: Sequence[Job]) -> QueueForecast:
+    """Return when the jobs of the queue will start and end, and how long each will take, as far as that is known."""
+    from orchestrator.planning.queue_forecast import QueueForecast, forecast
 
-    return starts(app.store, now=time.time(), slots=slots)
+    if not any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in jobs):
+        return QueueForecast()
+    return forecast(app.store, now=time.time(), slots=_slots(app))
+
+
+def _slots(app: App) -> int:
+    """Return how many jobs the running worker trains at once; 1 if none runs."""
+    return int((control.running(app.home) or {}).get("slots", 1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def spans(ids: Sequence[int]) -> str:
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
-def begins(placed: Placed | None) -> str:
-    """Return when a job will start, in the place of when it will end; `~` says that it is a forecast."""
-    start = placed.start if placed is not None else None
+def begins(times: JobTimes | None) -> str:
+    """Return when a job will start; `~` marks a forecast."""
+    start = times.start if times is not None else None
     return fmt.NONE if start is None else f"~{fmt.short_time(start)}"

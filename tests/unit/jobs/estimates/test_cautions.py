@@ -1,4 +1,4 @@
-"""What a person is told before a run begins, though it would not fail."""
+"""Warnings about a run that would not fail."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from jobs.estimates import cautions
-from jobs.estimates.cautions import Data
+from jobs.estimates.cautions import DataSummary
 from jobs.model.spec import JobSpec
 
-SOUND = Data(
+SOUND = DataSummary(
     rows=1000,
     truncated=0,
     unsupervised=0,
@@ -27,12 +27,12 @@ def spec(**keys: Any) -> JobSpec:
     return JobSpec(**({"iters": 1000} | keys))
 
 
-def told(job: JobSpec, data: Data = SOUND) -> dict[str, str]:
+def warnings(job: JobSpec, data: DataSummary = SOUND) -> dict[str, str]:
     return {one.code: one.text for one in (*cautions.of_settings(job), *cautions.of_data(job, data))}
 
 
-def test_a_usual_run_gives_no_reason_to_say_anything() -> None:
-    assert told(spec()) == {}
+def test_usual_run_has_no_warnings() -> None:
+    assert warnings(spec()) == {}
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_usual_run_gives_no_reason_to_say_anything() -> None:
         ({"lr_schedule": {"name": "cosine_decay", "arguments": [1e-2, 1000]}}, "reaches 0.01, above"),
     ],
 )
-def test_a_learning_rate_far_from_the_fields_is_told_with_the_range(keys: dict[str, Any], says: str | None) -> None:
-    text = told(spec(**keys)).get("learning_rate")
+def test_unusual_learning_rate_is_reported(keys: dict[str, Any], says: str | None) -> None:
+    text = warnings(spec(**keys)).get("learning_rate")
     assert (text is None) if says is None else (text is not None and says in text)
 
 
@@ -69,11 +69,9 @@ def test_a_learning_rate_far_from_the_fields_is_told_with_the_range(keys: dict[s
         (125, 1000, 8, "the warm-up lasts 125 updates, but the run makes 125"),
     ],
 )
-def test_a_schedule_that_counts_iterations_where_updates_are_meant(
-    warmup: int, steps: int, accumulation: int, says: str | None
-) -> None:
+def test_schedule_longer_than_the_run(warmup: int, steps: int, accumulation: int, says: str | None) -> None:
     schedule = {"name": "cosine_decay", "arguments": [1e-4, steps], "warmup": warmup}
-    text = told(spec(lr_schedule=schedule, grad_accumulation_steps=accumulation)).get("schedule")
+    text = warnings(spec(lr_schedule=schedule, grad_accumulation_steps=accumulation)).get("schedule")
     assert (text is None) if says is None else (text is not None and says in text)
 
 
@@ -97,16 +95,13 @@ def test_a_schedule_that_counts_iterations_where_updates_are_meant(
         ({"nearly_trained": None}, {}, None, ""),
     ],
 )
-def test_what_the_data_give_reason_to_say(
-    change: dict[str, Any], keys: dict[str, Any], code: str | None, says: str
-) -> None:
-    found = told(spec(**keys), dataclasses.replace(SOUND, **change))
+def test_unusual_data_is_reported(change: dict[str, Any], keys: dict[str, Any], code: str | None, says: str) -> None:
+    found = warnings(spec(**keys), dataclasses.replace(SOUND, **change))
     assert set(found) == ({code} if code is not None else set())
     assert code is None or says in found[code]
 
 
 @pytest.mark.parametrize(("ends_at", "due_at", "late"), [(10.0, None, False), (10.0, 10.0, False), (10.1, 10.0, True)])
-def test_a_deadline_that_will_not_be_met_is_told(ends_at: float, due_at: float | None, late: bool) -> None:
+def test_a_deadline_that_will_not_be_met_is_warnings(ends_at: float, due_at: float | None, late: bool) -> None:
     found = cautions.of_time(ends_at, due_at, ends="08:00", due="07:30")
-    texts = ["the deadline will not be met: done 08:00, due 07:30"]
-    assert [one.text for one in found] == (texts if late else [])
+    assert [caution.code for caution in found] == (["deadline"] if late else [])

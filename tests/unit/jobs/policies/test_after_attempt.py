@@ -231,7 +231,7 @@ def test_the_ladder_is_climbed_to_its_top_however_often_the_job_died() -> None:
 def test_once_more_as_it_was_appends_no_stage() -> None:
     found = crash(Reason.OUT_OF_MEMORY, peak_bytes=4_000_000_000, free_bytes=9_000_000_000)
     assert (found.status, found.stage) == (Status.WAITING, None)
-    assert found.answer == "once more as it was: 9.00 GB are free now, its peak was 4.00 GB"
+    assert found.answer == "same settings again: 9.00 GB are free now, the peak was 4.00 GB"
     assert (found.evidence["peak_bytes"], found.evidence["free_bytes"]) == (4_000_000_000, 9_000_000_000)
 
 
@@ -246,7 +246,7 @@ def test_at_the_top_of_the_ladder_it_fails_and_says_what_would_fit() -> None:
     top = dataclasses.replace(STAGE, batch_size=1, grad_accumulation_steps=8, grad_checkpoint=True)
     found = crash(Reason.OUT_OF_MEMORY, "the GPU ran out of memory: x", stage=top)
     assert (found.status, found.reason, found.stage) == (Status.FAILED, Reason.OUT_OF_MEMORY, None)
-    assert found.detail.startswith("the GPU ran out of memory: x; nothing smaller is left to try; lower max_seq_length")
+    assert found.detail.startswith("the GPU ran out of memory: x; no smaller settings are left; lower max_seq_length")
 
 
 def test_rows_are_cut_only_where_the_job_allows_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model.run_plan import Stage
-from jobs.policies.oom import Rung, next_rung
+from jobs.policies.oom import Rung, ladder, next_rung, user_changes
 
 ASKED = Stage(first_example=0, batch_size=8, grad_accumulation_steps=2, grad_checkpoint=False, max_seq_length=2048)
 
@@ -35,7 +35,7 @@ def climbed(stage: Stage, **changes: Any) -> list[Stage]:
     return stages
 
 
-def test_the_ladder_from_its_foot_to_its_top() -> None:
+def test_ladder_from_first_to_last_rung() -> None:
     stages = climbed(ASKED)
     assert [(stage.grad_checkpoint, stage.batch_size, stage.grad_accumulation_steps) for stage in stages] == [
         (False, 8, 2),
@@ -51,9 +51,7 @@ def test_the_ladder_from_its_foot_to_its_top() -> None:
 @given(
     batch=st.integers(1, 512), accumulation=st.integers(1, 64), checkpoint=st.booleans(), start=st.integers(0, 10**6)
 )
-def test_whatever_the_batch_its_rows_and_its_updates_stay(
-    batch: int, accumulation: int, checkpoint: bool, start: int
-) -> None:
+def test_rows_per_update_stay_the_same(batch: int, accumulation: int, checkpoint: bool, start: int) -> None:
     asked = dataclasses.replace(
         ASKED, batch_size=batch, grad_accumulation_steps=accumulation, grad_checkpoint=checkpoint
     )
@@ -68,15 +66,14 @@ def test_whatever_the_batch_its_rows_and_its_updates_stay(
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(6, [3, 1]), (5, [1]), (12, [6, 3, 1]), (9, [3, 1]), (1, [])])
-def test_a_batch_that_cannot_be_halved_is_cut_by_its_next_divisor(batch: int, sizes: list[int]) -> None:
+def test_batch_is_cut_to_a_divisor(batch: int, sizes: list[int]) -> None:
     first = dataclasses.replace(ASKED, batch_size=batch, grad_checkpoint=True)
     assert [stage.batch_size for stage in climbed(first)[1:]] == sizes
 
 
-def test_with_more_free_than_it_had_taken_it_is_tried_once_more_as_it_was() -> None:
+def test_repeats_if_enough_memory_is_free() -> None:
     found = rung(ASKED, peak_bytes=4_000_000_000, free_bytes=4_000_000_001)
     assert (found.stage, found.again) == (ASKED, True)
-    assert found.text == "once more as it was: 4.00 GB are free now, its peak was 4.00 GB"
 
 
 @pytest.mark.parametrize(
@@ -88,14 +85,14 @@ def test_with_more_free_than_it_had_taken_it_is_tried_once_more_as_it_was() -> N
         {"peak_bytes": 4_000_000_000, "free_bytes": None},
     ],
 )
-def test_without_reason_to_think_it_would_fit_now_it_is_not_repeated(known: dict[str, Any]) -> None:
+def test_does_not_repeat_without_free_memory(known: dict[str, Any]) -> None:
     found = rung(ASKED, **known)
     assert not found.again
     assert found.stage is not None
     assert found.stage.grad_checkpoint
 
 
-def test_cutting_rows_is_the_last_resort_and_only_where_it_is_allowed() -> None:
+def test_rows_are_cut_last_if_allowed() -> None:
     top = climbed(ASKED)[-1]
     assert rung(top, lengths=(900, 500)).stage is None
     assert [stage.max_seq_length for stage in climbed(top, allow_truncation=True, lengths=(900, 500))] == [
@@ -106,14 +103,39 @@ def test_cutting_rows_is_the_last_resort_and_only_where_it_is_allowed() -> None:
     assert "longer rows are cut" in rung(top, allow_truncation=True, lengths=(900, 500)).text
 
 
-def test_rows_that_are_no_longer_than_that_cannot_be_cut_to_it() -> None:
+def test_short_rows_are_not_cut() -> None:
     top = climbed(ASKED)[-1]
     assert climbed(top, allow_truncation=True, lengths=(4000, 2048)) == [top]
     assert climbed(top, allow_truncation=True, lengths=None) == [top]
 
 
-def test_at_the_top_it_says_what_the_user_can_change() -> None:
+def test_last_rung_names_user_changes() -> None:
     text = rung(climbed(ASKED)[-1]).text
     assert "max_seq_length (2048)" in text
     assert "allow_truncation" in text
     assert "\n" not in text
+
+
+def test_ladder_lists_the_workers_rungs() -> None:
+    stages = [stage for stage, _ in ladder(ASKED, allow_truncation=True, lengths=(900, 500))]
+    climb = climbed(ASKED, allow_truncation=True, lengths=(900, 500))[1:]
+    assert [dataclasses.replace(stage, because="") for stage in climb] == [
+        dataclasses.replace(stage, because="") for stage in stages
+    ]
+
+
+def test_user_changes_follow_least_harm() -> None:
+    changes = list(user_changes(ASKED, rank=16, num_layers=16, cuts=((900, 0.01), (500, 0.05))))
+    assert [(change.max_seq_length, change.rank, change.num_layers) for change in changes] == [
+        (900, 16, 16),
+        (500, 16, 16),
+        (500, 8, 16),
+        (500, 4, 16),
+        (500, 4, 8),
+        (500, 4, 4),
+    ]
+    assert changes[0].text == "max_seq_length 900 (cuts 1.0% of the rows)"
+
+
+def test_full_fine_tune_has_no_rank_change() -> None:
+    assert all(change.rank is None for change in user_changes(ASKED, rank=None, num_layers=16, cuts=()))

@@ -30,7 +30,7 @@ def why(asked: Constraints, reading: Reading | None = None, *, now: str = "12:00
     return found.why if found is not None else None
 
 
-def test_a_job_that_asks_for_nothing_may_train_always() -> None:
+def test_unconstrained_job_may_always_train() -> None:
     worst = Reading(mains=False, charge=1, thermal="critical", idle_s=0.0)
     assert constraints_of({}) == constraints() == Constraints()
     assert why(constraints(), worst) is None
@@ -39,11 +39,11 @@ def test_a_job_that_asks_for_nothing_may_train_always() -> None:
 @pytest.mark.parametrize(
     ("now", "closed"), [("22:00", False), ("23:59", False), ("07:29", False), ("07:30", True), ("21:59", True)]
 )
-def test_a_window_is_open_from_its_first_minute_to_before_its_last(now: str, closed: bool) -> None:
+def test_window_includes_its_first_minute(now: str, closed: bool) -> None:
     assert why(constraints(**NIGHT), now=now) == (Why.WINDOW_CLOSED if closed else None)
 
 
-def test_a_closed_window_says_when_it_opens() -> None:
+def test_closed_window_names_its_opening() -> None:
     found = of_constraints(constraints(**NIGHT), Reading(), now=at("12:00"), zone=UTC)
     assert found is not None
     assert (found.text, found.until) == ("its window 22:00-07:30 is closed", at("22:00"))
@@ -68,23 +68,23 @@ def test_a_closed_window_says_when_it_opens() -> None:
         ({"thermal": "serious"}, Reading(), True, None),
     ],
 )
-def test_power_and_heat(power: dict[str, Any], reading: Reading, runs: bool, expected: Why | None) -> None:
+def test_power_and_heat_constraints(power: dict[str, Any], reading: Reading, runs: bool, expected: Why | None) -> None:
     assert why(constraints(power=power), reading, runs=runs) == expected
 
 
 @pytest.mark.parametrize(("idle_s", "expected"), [(599.0, Why.IN_USE), (600.0, None), (None, None)])
-def test_a_job_gives_way_to_who_uses_the_machine(idle_s: float | None, expected: Why | None) -> None:
+def test_machine_in_use_stops_an_idle_job(idle_s: float | None, expected: Why | None) -> None:
     assert why(constraints(idle="10min"), Reading(idle_s=idle_s)) == expected
 
 
-def test_it_comes_back_no_earlier_than_the_user_has_left() -> None:
+def test_idle_job_rests_until_idle_again() -> None:
     found = of_constraints(constraints(idle="10min"), Reading(idle_s=20.0), now=0.0, zone=UTC)
     assert found is not None
     assert found.rest_s == 580.0
-    assert found.text == "somebody uses the machine, and it goes on 10 min after the last touch"
+    assert found.text == "machine in use; resumes after 10 min idle"
 
 
-def test_what_stops_a_running_job_is_a_reason_of_the_closed_list() -> None:
+def test_stopping_obstacles_are_reasons() -> None:
     for one in (Why.WINDOW_CLOSED, Why.ON_BATTERY, Why.TOO_HOT, Why.IN_USE):
         assert Reason(one.value)
 
@@ -94,7 +94,7 @@ def waits_for(status: Status, *, any_end: bool = False, on: int = 1) -> Dependen
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_predecessor_must_have_succeeded_or_ended_in_any_way(status: Status) -> None:
+def test_predecessor_must_end_or_succeed(status: Status) -> None:
     ended = status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     assert (of_predecessors([waits_for(status)]) is None) == (status is Status.SUCCEEDED)
     assert (of_predecessors([waits_for(status, any_end=True)]) is None) == ended
@@ -102,7 +102,7 @@ def test_a_predecessor_must_have_succeeded_or_ended_in_any_way(status: Status) -
     assert not is_hopeless(waits_for(status, any_end=True))
 
 
-def test_it_names_those_it_waits_for() -> None:
+def test_obstacle_names_predecessors() -> None:
     two = of_predecessors(
         [waits_for(Status.RUNNING), waits_for(Status.QUEUED, on=2), waits_for(Status.SUCCEEDED, on=3)]
     )

@@ -11,52 +11,52 @@ from hypothesis import strategies as st
 
 from jobs.model import time_windows
 from jobs.model.time_windows import TimeWindow
-from jobs.scheduling.timeline import Ahead, Placed, timeline
+from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 
 EVENING = datetime(2026, 6, 1, 20, tzinfo=UTC).timestamp()
 HOUR = 3600.0
 NIGHT = time_windows.parse_window("22:00-07:00")
 
 
-def played(*jobs: Ahead, slots: int = 1) -> dict[int, Placed]:
+def played(*jobs: PendingJob, slots: int = 1) -> dict[int, JobTimes]:
     """Play the queue from 20:00 on; hours are UTC's."""
     return {one.id: one for one in timeline(jobs, now=EVENING, slots=slots, zone=UTC)}
 
 
-def job(number: int, hours_left: float | None = 1.0, **fields: object) -> Ahead:
+def job(number: int, hours_left: float | None = 1.0, **fields: object) -> PendingJob:
     seconds = None if hours_left is None else hours_left * HOUR
-    return Ahead(id=number, seconds=seconds, **fields)  # type: ignore[arg-type]
+    return PendingJob(id=number, seconds=seconds, **fields)  # type: ignore[arg-type]
 
 
-def at(one: Placed) -> tuple[float | None, float | None]:
+def at(one: JobTimes) -> tuple[float | None, float | None]:
     """Return start and end in hours from 20:00."""
     start, end = ((None if moment is None else (moment - EVENING) / HOUR) for moment in (one.start, one.end))
     return start, end
 
 
-def test_jobs_run_one_after_another_in_their_order() -> None:
+def test_jobs_run_in_their_order() -> None:
     context = played(job(7, 2), job(3, 1), job(5, 0.5))
     assert [at(context[number]) for number in (7, 3, 5)] == [(0, 2), (2, 3), (3, 3.5)]
 
 
-def test_a_job_that_runs_keeps_its_slot_whatever_stands_before_it() -> None:
+def test_running_job_keeps_its_slot() -> None:
     context = played(job(1, 1), job(2, 3, running=True))
     assert at(context[2]) == (0, 3)
     assert at(context[1]) == (3, 4)
 
 
-def test_a_second_slot_takes_the_next() -> None:
+def test_second_slot_takes_the_next_job() -> None:
     context = played(job(1, 4), job(2, 1), job(3, 1), slots=2)
     assert [at(context[number]) for number in (1, 2, 3)] == [(0, 4), (0, 1), (1, 2)]
 
 
-def test_a_window_is_waited_for_and_others_go_before() -> None:
+def test_closed_window_lets_others_go_first() -> None:
     context = played(job(1, 1, window=NIGHT), job(2, 1))
     assert at(context[2]) == (0, 1)
     assert at(context[1]) == (2, 3)
 
 
-def test_a_job_stops_where_its_window_closes_and_goes_on_the_next_night() -> None:
+def test_job_resumes_in_the_next_window() -> None:
     context = played(job(1, 10, window=NIGHT), job(2, 20))
     # 20:00 job 2 starts, and is not pushed aside when the window opens; then two nights
     assert at(context[2]) == (0, 20)
@@ -66,35 +66,35 @@ def test_a_job_stops_where_its_window_closes_and_goes_on_the_next_night() -> Non
     ]
 
 
-def test_another_job_takes_the_slot_while_a_window_is_closed() -> None:
+def test_slot_is_free_outside_the_window() -> None:
     context = played(job(1, 12, window=NIGHT, running=False), job(2, 1.5), job(3, 8))
     assert at(context[2]) == (0, 1.5)
     assert at(context[3]) == (1.5, 9.5)
     assert context[1].stints[0] == (EVENING + 9.5 * HOUR, EVENING + 11 * HOUR)
 
 
-def test_a_job_waits_for_those_it_comes_after_and_blocks_nobody() -> None:
+def test_job_waits_for_its_predecessors() -> None:
     context = played(job(1, 1, after=(3,)), job(2, 1), job(3, 1))
     assert [at(context[number]) for number in (2, 3, 1)] == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_what_has_ended_already_is_not_waited_for() -> None:
+def test_ended_predecessors_are_ignored() -> None:
     assert at(played(job(2, 1, after=(1,)))[2]) == (0, 1)
 
 
-def test_a_strict_job_keeps_those_behind_it_from_starting() -> None:
+def test_strict_job_blocks_jobs_behind_it() -> None:
     context = played(job(1, 1, window=NIGHT, strict=True), job(2, 1))
     assert at(context[1]) == (2, 3)
     assert at(context[2]) == (3, 4)
 
 
-def test_a_job_that_waits_starts_at_its_hour() -> None:
+def test_waiting_job_starts_at_its_time() -> None:
     context = played(job(1, 1, not_before=EVENING + HOUR / 2), job(2, 0.25))
     assert at(context[2]) == (0, 0.25)
     assert at(context[1]) == (0.5, 1.5)
 
 
-def test_behind_an_unknown_length_nothing_is_known_and_it_says_after_whom() -> None:
+def test_unknown_duration_hides_later_starts() -> None:
     context = played(job(1, 1), job(2, None), job(3, 1), job(4, 1, after=(3,)))
     assert at(context[2]) == (1, None)
     assert context[2].behind is None
@@ -102,43 +102,43 @@ def test_behind_an_unknown_length_nothing_is_known_and_it_says_after_whom() -> N
     assert (at(context[4]), context[4].behind) == ((None, None), 2)
 
 
-def test_a_second_slot_goes_on_beside_an_unknown_length() -> None:
+def test_unknown_duration_takes_one_slot() -> None:
     context = played(job(1, None), job(2, 1), job(3, 1), job(4, 1, after=(1,)), slots=2)
     assert at(context[3]) == (1, 2)
     assert context[4].behind == 1
 
 
-def test_held_jobs_start_never_and_are_their_own_reason() -> None:
+def test_held_job_never_starts() -> None:
     context = played(job(1, 1, held=True), job(2, 1), job(3, 1, after=(1,)))
     assert at(context[2]) == (0, 1)
     assert (context[1].start, context[1].behind) == (None, 1)
     assert (context[3].start, context[3].behind) == (None, 1)
 
 
-def test_jobs_that_wait_for_each_other_end_the_play() -> None:
+def test_circular_jobs_end_the_simulation() -> None:
     context = played(job(1, 1, after=(2,)), job(2, 1, after=(1,)), job(3, 1))
     assert at(context[3]) == (0, 1)
     assert context[1].start is None
     assert context[2].start is None
 
 
-def test_a_strict_job_that_never_starts_is_the_reason_of_those_behind_it() -> None:
+def test_strict_held_job_is_the_reason() -> None:
     context = played(job(1, 1, after=(9,), strict=True), job(2, 1), job(9, 1, held=True))
     assert context[2].behind == 9
 
 
 @pytest.mark.parametrize(("due", "late"), [(3.0, -1.0), (1.5, 0.5)])
-def test_a_deadline_is_met_or_missed_by_so_much(due: float, late: float) -> None:
+def test_deadline_margin_is_computed(due: float, late: float) -> None:
     one = played(job(1, 2, deadline=EVENING + due * HOUR))[1]
     assert one.late_s == late * HOUR
 
 
-def test_of_an_unknown_end_no_deadline_is_judged() -> None:
+def test_unknown_end_has_no_deadline_margin() -> None:
     assert played(job(1, None, deadline=EVENING))[1].late_s is None
 
 
-def test_a_thousand_jobs_are_placed_at_once() -> None:
-    jobs = [Ahead(id=number, seconds=600.0) for number in range(1000)]
+def test_thousand_jobs_are_fast() -> None:
+    jobs = [PendingJob(id=number, seconds=600.0) for number in range(1000)]
     began = time.process_time()
     last = timeline(jobs, now=EVENING, zone=UTC)[-1]
     assert last.end == pytest.approx(EVENING + 600_000)
@@ -152,11 +152,11 @@ SPANS = (
 
 
 @st.composite
-def queues(draw: st.DrawFn) -> list[Ahead]:
+def queues(draw: st.DrawFn) -> list[PendingJob]:
     """Draw a queue; its jobs come after earlier or later ones."""
     count = draw(st.integers(1, 8))
     return [
-        Ahead(
+        PendingJob(
             id=number,
             seconds=draw(st.none() | st.floats(60, 90_000)),
             held=draw(st.integers(0, 9)) == 0,
@@ -170,7 +170,7 @@ def queues(draw: st.DrawFn) -> list[Ahead]:
 
 
 @given(queues(), st.integers(1, 3))
-def test_no_rule_is_ever_broken(jobs: list[Ahead], slots: int) -> None:
+def test_simulation_keeps_every_rule(jobs: list[PendingJob], slots: int) -> None:
     placed = timeline(jobs, now=EVENING, slots=slots, zone=UTC)
     by_id = {one.id: one for one in placed}
     assert [one.id for one in placed] == [one.id for one in jobs]
@@ -195,13 +195,13 @@ def test_no_rule_is_ever_broken(jobs: list[Ahead], slots: int) -> None:
     _require_strict(jobs, by_id)
 
 
-def _require_slots(placed: list[Placed], slots: int) -> None:
+def _require_slots(placed: list[JobTimes], slots: int) -> None:
     stints = [(start, end if end is not None else float("inf")) for one in placed for start, end in one.stints]
     for start, _ in stints:
         assert sum(first <= start < last for first, last in stints) <= slots
 
 
-def _require_strict(jobs: list[Ahead], by_id: dict[int, Placed]) -> None:
+def _require_strict(jobs: list[PendingJob], by_id: dict[int, JobTimes]) -> None:
     for place, asked in enumerate(jobs):
         if asked.strict and not asked.held:
             first = by_id[asked.id].start
@@ -211,7 +211,7 @@ def _require_strict(jobs: list[Ahead], by_id: dict[int, Placed]) -> None:
 
 
 @given(queues())
-def test_one_slot_keeps_to_the_order_of_those_that_may_start(jobs: list[Ahead]) -> None:
-    plain = [Ahead(id=one.id, seconds=one.seconds or 60.0) for one in jobs]
+def test_one_slot_keeps_the_queue_order(jobs: list[PendingJob]) -> None:
+    plain = [PendingJob(id=one.id, seconds=one.seconds or 60.0) for one in jobs]
     starts = [one.start for one in timeline(plain, now=EVENING, zone=UTC)]
     assert starts == sorted(start for start in starts if start is not None)

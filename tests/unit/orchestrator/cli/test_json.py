@@ -134,7 +134,7 @@ def test_status_of_a_running_job_tells_how_far_it_is(home: Home) -> None:
         "train_loss": 1.25,
         "val_loss": 1.5,
         "it_s": 2.0,
-        "eta_seconds": 250.0,
+        "eta_seconds": 251.5,
         "attempts": 1,
         "pid": None,
         "job_dir": job.job_dir,

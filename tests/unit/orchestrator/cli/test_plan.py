@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.estimates.memory import PROGRAM_BYTES
+from jobs.estimates.estimate import PROGRAM_BYTES
 from jobs.model.configuration import fit_key
 from jobs.model.job import Fit
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.demo.tiny_model import build_data, build_model
-from orchestrator.planning.plan import MAC_SHARE, recommended_memory
+from orchestrator.estimation.memory import MAC_SHARE, recommended_memory
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, contents
 from workers.system import sensors
@@ -99,7 +99,7 @@ def test_a_file_is_planned_and_nothing_is_queued_or_trained(home: Home, shop: Pa
     assert (one["id"], one["name"], one["status"], one["verdict"]) == (None, "night", "file", "fits")
     memory = one["memory"]
     assert memory["low_bytes"] < memory["expected_bytes"] < memory["high_bytes"] < one["room_bytes"]
-    assert memory["because"] == "reckoned from the model's shape"
+    assert memory["source"] == "formula"
     after = contents(home.path)
     added = {name for name in after if name not in before and not name.endswith(("-shm", "-wal"))}
     assert [name for name in added if not name.startswith("cache")] == []
@@ -132,13 +132,14 @@ def test_what_does_not_fit_is_told_with_what_would(home: Home, shop: Path) -> No
 
     said = text(home, path)
     assert f"large.yaml: {one['verdict']}: " in said
-    assert f"  {one['remedies'][-1]['change']}\n" in said
+    assert [remedy["by"] for remedy in one["remedies"][:2]] == ["lq"] * 2, "the ladder comes first"
+    assert one["remedies"][0]["change"] == "gradient checkpointing on"
     assert " -> " in said
 
 
 def test_where_nothing_would_fit_that_is_said(home: Home, shop: Path) -> None:
     path = file(shop, "none-fits", model="large", lq={"memory": {"limit": "100MB"}})
-    assert "nothing here fits for sure" in text(home, path)
+    assert "none of these fits for sure" in text(home, path)
 
 
 def test_the_same_settings_are_believed_and_others_correct_the_estimate(home: Home, shop: Path) -> None:
@@ -149,7 +150,7 @@ def test_the_same_settings_are_believed_and_others_correct_the_estimate(home: Ho
     assert same["memory"]["expected_bytes"] == 7 * 10**8
     assert same["memory"]["because"] == f"measured in job {job}"
     ratio = 7 * 10**8 / bare["memory"]["expected_bytes"]
-    assert f"times {ratio:.2f} as job {job} with this model took" in scaled["memory"]["because"]
+    assert f"times {ratio:.2f} as measured in job {job}" in scaled["memory"]["because"]
     assert scaled["memory"]["expected_bytes"] > 6 * 10**8
 
 
@@ -165,7 +166,7 @@ def test_a_model_that_is_not_here_is_no_number(home: Home, shop: Path) -> None:
     (one,) = planned(home, file(shop, "hub", model="nobody/has-this"))["jobs"]
     assert one["memory"] is None
     assert one["verdict"] is None
-    assert any(note.startswith("memory: not known") for note in one["notes"])
+    assert any(note.startswith("memory: unknown") for note in one["notes"])
     assert any("estimated from characters" in note for note in one["notes"])
 
 
@@ -178,7 +179,7 @@ def test_the_limit_of_a_mac_is_what_an_earlier_trainer_told(home: Home) -> None:
         db.execute("UPDATE progress_points SET limit_bytes = 8500000000")
     told, said = recommended_memory(home.store, "darwin")
     assert told == pytest.approx(10**10)
-    assert said == f"as job {job.id} was told"
+    assert said == f"as reported by job {job.id}"
 
 
 # --- time ---
@@ -190,7 +191,7 @@ def test_without_an_earlier_run_the_time_is_not_known_and_check_measures_it(home
     assert one["time"] is None
     assert (one["end"], two["start"], two["behind"]) == (None, None, -1)
     said = text(home, first, second)
-    assert "night.yaml: its time is not known; measure it: lq check night.yaml" in said
+    assert "night.yaml: its time is unknown; measure it: lq check night.yaml" in said
     assert "not known" in said
 
 

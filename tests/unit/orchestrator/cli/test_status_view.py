@@ -76,7 +76,7 @@ def test_a_running_job_is_told_with_everything_that_a_glance_is_for(home: Home) 
     assert row(lines, "of 1,000").endswith("52% 520 of 1,000")
     assert row(lines, "loss ").startswith("loss 1.100 ")
     assert row(lines, "validation") == "validation 1.500 best 1.500 at 500"
-    assert row(lines, "speed").startswith("speed 2 it/s 4m00 left, done ")
+    assert row(lines, "speed").startswith("speed 2 it/s 4m01 left, done ")
     assert "70% of 10 GB, peak 6 GB" in row(lines, "memory  ")
     assert row(lines, "incidents").startswith("incidents 1 newest ")
     assert row(lines, "incidents").endswith("The trainer was killed")

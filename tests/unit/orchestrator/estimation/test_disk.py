@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.estimates.disk import Array, Need, need, trained_arrays
+from jobs.estimates.disk import Array, SpaceNeed, disk_need, trained_arrays
 from jobs.model.errors import InvalidInput
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
@@ -27,10 +27,10 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
 
-def job_of(megabytes: int, **keys: object) -> Need:
+def job_of(megabytes: int, **keys: object) -> SpaceNeed:
     """Return the need of a job whose adapter takes so many MB, a third of its checkpoint."""
     array = Array((megabytes * MB // 4,), 4)
-    return need(JobSpec.model_validate(keys), [array], valid_rows=100)
+    return disk_need(JobSpec.model_validate(keys), [array], valid_rows=100)
 
 
 def test_a_run_of_any_length_needs_no_more_checkpoints_than_are_kept() -> None:

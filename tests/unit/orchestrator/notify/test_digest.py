@@ -29,7 +29,8 @@ def told(number: int, status: Status, *, word: str | None = None, rollbacks: int
     known = dataclasses.replace(facts(), job=one)
     if status is not Status.SUCCEEDED:
         known = dataclasses.replace(known, attempts=[], validations=[])
-    return Told(facts=known, word=word or status.value, rollbacks=rollbacks)
+    ends_at = SEVEN + 14_500.0 if status is Status.RUNNING else None
+    return Told(facts=known, word=word or status.value, rollbacks=rollbacks, ends_at=ends_at)
 
 
 def composed(*rows: Told, queue: QueueState = RUNS) -> tuple[str, list[str], str | None] | None:

@@ -46,7 +46,6 @@ def job(**changes: object) -> Job:
         it_s=0.8,
         attempts=2,
         child=None,
-        eta_seconds=14_500.0,
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The line: who is next, who is moved, who waits for whom and is skipped."""
+"""The order of the queue, and which jobs may start."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from jobs.model.job import Job, NewMessage
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from jobs.scheduling.obstacles import Reading
+from orchestrator.core.app import App
+from orchestrator.core.paths import Home as HomeFolder
 from orchestrator.scheduling import eligibility
 from orchestrator.store.store import Store
 from tests.unit.orchestrator.cli_homes import WORKER
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "lq.db") as opened:
+def app(tmp_path: Path) -> Iterator[App]:
+    with App(HomeFolder(tmp_path)) as opened:
         yield opened
+
+
+@pytest.fixture
+def store(app: App) -> Store:
+    return app.store
 
 
 def add(
@@ -50,7 +57,7 @@ def end(store: Store, job: Job, status: Status) -> None:
     store.leases.settle(job.id, Decision(status=status, reason=None, detail="as the test wants"), owner=WORKER, now=2.0)
 
 
-def test_the_highest_priority_is_first_and_equal_ones_stand_as_they_came(store: Store) -> None:
+def test_highest_priority_is_first(store: Store) -> None:
     a, b, c = add(store), add(store, priority=5), add(store)
     assert ids(store) == [b.id, a.id, c.id]
     claimed = store.leases.claim(WORKER, 2.0)
@@ -59,7 +66,7 @@ def test_the_highest_priority_is_first_and_equal_ones_stand_as_they_came(store: 
     assert ids(store) == [a.id, c.id]
 
 
-def test_a_job_is_moved_and_takes_the_priority_that_holds_there(store: Store) -> None:
+def test_moved_job_takes_the_priority(store: Store) -> None:
     a, b, c, d = (add(store, priority=priority) for priority in (0, 5, 0, 0))
     assert store.queue.move(d.id).priority == 5
     assert ids(store) == [d.id, b.id, a.id, c.id]
@@ -79,7 +86,7 @@ def test_a_job_is_moved_and_takes_the_priority_that_holds_there(store: Store) ->
     assert claimed.id == later.id
 
 
-def test_only_jobs_in_the_line_can_be_moved_and_none_beside_itself(store: Store) -> None:
+def test_only_queued_jobs_can_be_moved(store: Store) -> None:
     running, other = add(store, priority=1), add(store)
     store.leases.claim(WORKER, 2.0)
     with pytest.raises(NotAllowed, match="job 1 is running; only jobs that wait for their turn"):
@@ -94,7 +101,7 @@ def test_only_jobs_in_the_line_can_be_moved_and_none_beside_itself(store: Store)
 # every move is on the disk before the next: thirty lists of up to seventy are enough to wait for
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["before", "after"])), max_size=70))
-def test_however_often_jobs_are_moved_they_stand_where_they_were_put(
+def test_repeated_moves_keep_the_order(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, str]]
 ) -> None:
     with Store.open(tmp_path_factory.mktemp("line") / "lq.db") as store:
@@ -112,30 +119,30 @@ def test_however_often_jobs_are_moved_they_stand_where_they_were_put(
             assert ids(store) == expected
 
 
-def turns(store: Store) -> dict[int, str | None]:
-    found = eligibility.turns(store, now=5.0, zone=None, read=lambda _: Reading())
-    return {turn.job.id: turn.obstacle.text if turn.obstacle is not None else None for turn in found}
+def texts(app: App) -> dict[int, str | None]:
+    turns = eligibility.turns(app, slots=1, now=5.0, read=lambda _: Reading())
+    return {turn.job.id: turn.obstacle.text if turn.obstacle is not None else None for turn in turns}
 
 
-def test_a_job_starts_when_those_it_comes_after_have_succeeded(store: Store) -> None:
+def test_job_starts_after_its_predecessors(app: App, store: Store) -> None:
     first = add(store)
     second = add(store, after=[(first.id, False)])
-    assert turns(store) == {first.id: None, second.id: "job 1 must succeed first"}
+    assert texts(app) == {first.id: None, second.id: "job 1 must succeed first"}
     end(store, first, Status.SUCCEEDED)
-    assert turns(store) == {second.id: None}
+    assert texts(app) == {second.id: None}
 
 
-def test_where_one_fails_those_after_it_are_skipped_and_those_after_them_and_each_is_told(store: Store) -> None:
+def test_jobs_after_a_failed_one_are_skipped(app: App, store: Store) -> None:
     first = add(store)
     second = add(store, after=[(first.id, False)])
     third = add(store, after=[(second.id, False)])
     whatever = add(store, after=[(third.id, True)])
     end(store, first, Status.FAILED)
-    assert turns(store)[second.id] == "job 1, which must succeed first, is failed; it will be skipped"
-    told: list[int] = []
+    assert texts(app)[second.id] == "job 1, which must succeed first, is failed; it will be skipped"
+    notified: list[int] = []
 
     def tell(job: Job) -> list[NewMessage]:
-        told.append(job.id)
+        notified.append(job.id)
         return []
 
     skipped = store.queue.enqueue_due(9.0, tell)
@@ -145,26 +152,33 @@ def test_where_one_fails_those_after_it_are_skipped_and_those_after_them_and_eac
     ]
     assert skipped[0].detail == "job 1, which must succeed first, failed"
     assert skipped[1].detail == "job 2, which must succeed first, was skipped"
-    assert told == [second.id, third.id]
-    assert turns(store) == {whatever.id: None}
+    assert notified == [second.id, third.id]
+    assert texts(app) == {whatever.id: None}
     assert store.queue.enqueue_due(9.0, lambda _: []) == [], "once"
 
 
-def test_a_strict_job_that_may_not_start_keeps_those_behind_it(store: Store) -> None:
+def test_strict_job_blocks_jobs_behind_it(app: App, store: Store) -> None:
     running = add(store, priority=9)
     store.leases.claim(WORKER, 2.0)
     add(store, name="big", after=[(running.id, False)], lq='"strict": true')
     add(store)
     before = add(store, priority=5)
-    assert turns(store) == {
+    assert texts(app) == {
         before.id: None,
         2: "job 1 must succeed first",
         3: "job 2 (big) comes before it, and is strict",
     }
 
 
-def test_a_name_stands_for_its_newest_job(store: Store) -> None:
+def test_name_refers_to_its_newest_job(store: Store) -> None:
     add(store, name="prepare")
     newest = add(store, name="prepare")
     assert store.jobs.ids_called("prepare") == [newest.id]
     assert store.jobs.ids_called("nothing") == []
+
+
+def test_paused_queue_keeps_every_job(app: App, store: Store) -> None:
+    first = add(store)
+    second = add(store, after=[(first.id, False)])
+    store.queue.pause("as the user wants", 1.0, [])
+    assert texts(app) == {first.id: "the queue is paused", second.id: "job 1 must succeed first"}

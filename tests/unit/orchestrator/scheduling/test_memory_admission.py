@@ -1,9 +1,10 @@
-"""Whether a job fits beside those that run."""
+"""Whether a job fits beside the running ones, and that every verb says so."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,17 @@ import pytest
 from jobs.model.configuration import fit_key
 from jobs.model.job import Fit, Job
 from jobs.model.run_plan import RunPlan
-from orchestrator.scheduling.memory_admission import MemoryAdmission
-from tests.unit.orchestrator.cli_homes import WORKER, Home
+from jobs.model.spec import JobSpec
+from jobs.scheduling.obstacles import Reading, Why
+from orchestrator.core.app import App
+from orchestrator.core.context import WorkerContext
+from orchestrator.core.paths import Home as HomeFolder
+from orchestrator.scheduling import eligibility, memory_admission
+from orchestrator.worker.dispatcher import Dispatcher
+from tests.harness import InProcess
+from tests.unit.orchestrator.cli_homes import Home
+from workers.process.lock import LockFile
+from workers.system import processes
 
 GB = 10**9
 
@@ -24,43 +34,101 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.store.close()
 
 
-def took(home: Home, job: Job, peak: int | None) -> None:
-    """Let a run of the same configuration have taken so much."""
-    spec = home.store.spec(job.id)
+def remember(home: Home, job: Job, peak: int | None) -> None:
+    """Record the peak of an earlier run of the job's configuration."""
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
     key = fit_key(spec, RunPlan.requested(spec).stages[0])
     home.store.fits.record(key, Fit(fits=True, peak_bytes=peak, job_id=job.id), time.time())
 
 
-def kept_by(home: Home, job: Job, recommended: int) -> str | None:
-    [waiting] = [one for one in home.store.queue.waiting() if one.job.id == job.id]
-    found = MemoryAdmission(home.store, lambda: recommended)(waiting)
-    return found.text if found is not None else None
+def start(home: Home) -> Job:
+    """Let the first job of the queue run, in this process."""
+    job = home.store.leases.claim(processes.identity(), time.time())
+    assert job is not None
+    return job
 
 
-def test_alone_a_job_has_all_the_memory_and_nothing_is_asked_of_it(home: Home) -> None:
-    assert kept_by(home, home.queued(), 0) is None
+def obstacle(home: Home, job: Job, slots: int = 2) -> str | None:
+    with App(HomeFolder(home.path)) as app:
+        turns = {turn.job.id: turn for turn in eligibility.turns(app, slots=slots, read=lambda _: Reading())}
+    kept = turns[job.id].obstacle
+    assert kept is None or kept.why is Why.MEMORY
+    return kept.text if kept is not None else None
 
 
-def test_a_job_of_which_nothing_is_known_runs_alone(home: Home) -> None:
+def test_job_alone_needs_no_known_memory(home: Home) -> None:
+    assert obstacle(home, home.queued()) is None
+
+
+def test_memory_is_ignored_without_a_free_slot(home: Home) -> None:
+    home.queued("first", batch_size=1)
+    start(home)
+    assert obstacle(home, home.queued("second", batch_size=2), slots=1) is None
+
+
+def test_job_of_unknown_memory_runs_alone(home: Home) -> None:
     first = home.queued("first", batch_size=1)
-    home.store.leases.claim(WORKER, time.time())
+    start(home)
     second = home.queued("second", batch_size=2)
-    assert kept_by(home, second, 100 * GB) == f"what job {first.id} takes of the memory is not known yet"
-    took(home, first, GB)
-    assert kept_by(home, second, 100 * GB) == "what it takes of the memory is not known, so it runs alone"
-    took(home, second, None)
-    assert kept_by(home, second, 100 * GB) == "what it takes of the memory is not known, so it runs alone"
+    assert obstacle(home, second) == f"the memory that job {first.id} takes is not known yet"
+    remember(home, first, GB)
+    assert obstacle(home, second) == "the memory it takes is not known, so it runs alone"
+    remember(home, second, None)
+    assert obstacle(home, second) == "the memory it takes is not known, so it runs alone"
 
 
 @pytest.mark.parametrize(("recommended", "fits"), [(11 * GB, True), (10 * GB, False)])
-def test_two_jobs_run_beside_each_other_where_both_fit_within_the_limit(
-    home: Home, recommended: int, fits: bool
+def test_two_jobs_share_the_usable_memory(
+    home: Home, monkeypatch: pytest.MonkeyPatch, recommended: int, fits: bool
 ) -> None:
+    monkeypatch.setattr(memory_admission, "recommended_memory", lambda _: (recommended, "the test"))
     first = home.queued("first", batch_size=1)
-    home.store.leases.claim(WORKER, time.time())
+    start(home)
     second = home.queued("second", batch_size=2, lq={"memory": {"limit": "80%"}})
-    took(home, first, 3 * GB)
-    took(home, second, 5 * GB)
-    text = kept_by(home, second, recommended)
-    assert (text is None) == fits
-    assert text is None or "7.36 GB" in text
+    remember(home, first, 3 * GB)
+    remember(home, second, 5 * GB)
+    text = obstacle(home, second)
+    assert text is None if fits else text == "it takes 5 GB, and job 1 3 GB of the 7.36 GB it may take"
+
+
+@contextmanager
+def worker_of_two_slots(home: Home) -> Iterator[None]:
+    """Hold the worker's lock, as a worker with two slots does."""
+    lock = LockFile.take(HomeFolder(home.path).worker_lock)
+    lock.write(processes.identity(), started_at=time.time(), slots=2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def test_every_verb_says_a_job_waits_for_memory(home: Home) -> None:
+    """With two slots, the dispatcher, `lq status`, `lq show` and their JSON give the same reason, with numbers."""
+    limited = {"memory": {"limit": 10 * GB}}
+    first = home.queued("first", batch_size=1, lq=limited)
+    start(home)
+    second = home.queued("second", batch_size=2, lq=limited)
+    remember(home, first, 6 * GB)
+    remember(home, second, 5 * GB)
+    reason = "it takes 5 GB, and job 1 6 GB of the 9.2 GB it may take"
+    with App(HomeFolder(home.path)) as app:
+        dispatcher = Dispatcher(WorkerContext(app=app, owner=processes.identity()), slots=2)
+        dispatcher._busy.add(first.id)
+        assert dispatcher._next() is None
+        lq = InProcess(home.path)
+        with worker_of_two_slots(home):
+            entry = next(job for job in lq.json("status")["jobs"] if job["id"] == second.id)
+            assert (entry["kept_by"]["why"], entry["kept_by"]["text"]) == ("memory", reason)
+            assert lq.json("show", second.id)["job"]["kept_by"] == entry["kept_by"]
+            assert reason in " ".join(lq("status").out.split())
+            assert reason in " ".join(lq("show", second.id).out.split())
+        app.store.fits.record(*_smaller(home, second))
+        claimed = dispatcher._next()
+    assert claimed is not None
+    assert claimed.id == second.id
+
+
+def _smaller(home: Home, job: Job) -> tuple[str, Fit, float]:
+    spec = JobSpec.model_validate_json(home.store.jobs.spec_json(job.id))
+    key = fit_key(spec, RunPlan.requested(spec).stages[0])
+    return key, Fit(fits=True, peak_bytes=GB, job_id=job.id), time.time()

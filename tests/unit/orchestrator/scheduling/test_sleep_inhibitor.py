@@ -22,7 +22,7 @@ from workers.system.awake import TOOL
 
 
 class Watch:
-    """A vigil over one job, at an hour and with a plug that the test sets."""
+    """A sleep inhibitor for one job, at a time and with a power state that the test sets."""
 
     def __init__(self, home: Home, notes: Path) -> None:
         self.hour, self.mains, self.notes = "12:00", True, notes
@@ -30,16 +30,16 @@ class Watch:
         self.context = WorkerContext(
             app=self.app, owner=WORKER, clock=self._now, read=lambda _: Reading(mains=self.mains), zone=UTC
         )
-        self.vigil = SleepInhibitor(self.context)
+        self.inhibitor = SleepInhibitor(self.context)
 
     def _now(self) -> float:
         return 1795564800.0 + 60 * time_windows.parse_time(self.hour)  # 2026-11-25
 
     def look(self, hour: str) -> bool:
-        """Look at the line at an hour; say whether the machine is held awake."""
+        """Look at the line at an hour; return whether the machine is kept awake."""
         self.hour = hour
-        self.vigil.look(eligibility.turns(self.app.store, now=self._now(), zone=UTC, read=self.context.read))
-        return self.vigil.holds
+        self.inhibitor.update(eligibility.turns(self.app, slots=1, now=self._now(), zone=UTC, read=self.context.read))
+        return self.inhibitor.active
 
 
 @pytest.fixture
@@ -52,21 +52,21 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     home.queued("night", lq={"window": "22:00-07:30"})
     made = Watch(home, notes)
     yield made
-    made.vigil.end()
+    made.inhibitor.end()
     made.app.close()
     home.store.close()
 
 
-def test_a_machine_is_kept_awake_for_a_window_that_opens_within_four_hours(watch: Watch) -> None:
+def test_kept_awake_before_a_window_opens(watch: Watch) -> None:
     assert [watch.look(hour) for hour in ("12:00", "17:59", "18:00", "21:59")] == [False, False, True, True]
     until(watch.notes.exists, "the tool to be started")
     pid = int(watch.notes.read_text())
     assert lives(pid)
-    watch.vigil.end()
+    watch.inhibitor.end()
     assert not lives(pid)
 
 
-def test_on_battery_it_may_sleep(watch: Watch) -> None:
+def test_machine_may_sleep_on_battery(watch: Watch) -> None:
     assert watch.look("21:00")
     watch.mains = False
     assert not watch.look("21:01")

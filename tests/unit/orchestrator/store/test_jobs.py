@@ -52,7 +52,7 @@ def test_a_submitted_job_is_queued_with_its_folder(store: Store) -> None:
     job = submit(store, "first", priority=3)
     assert (job.id, job.name, job.status, job.priority, job.iters) == (1, "first", Status.QUEUED, 3, 1000)
     assert (job.job_dir, job.submitted_at, job.attempts, job.iteration) == ("/home/jobs/1", 100.0, 0, 0)
-    assert (job.owner, job.child, job.eta_seconds, job.train_loss) == (None, None, None, None)
+    assert (job.owner, job.child, job.train_loss) == (None, None, None)
     assert store.jobs.get(1) == job
     assert store.jobs.spec_json(1) == '{"model": "m"}'
 
