@@ -1,4 +1,4 @@
-"""The lines of events.jsonl: one Event a line, and nothing else tells the parent anything.
+"""The lines of events.jsonl, one Event each. They are the only channel from the trainer to the worker.
 
 {"v":1,"seq":n,"time":unix,"awake":seconds,"attempt":n,"kind":…, …what the kind carries}
 """
@@ -20,10 +20,10 @@ _ENVELOPE = ("v", "seq", "time", "awake", "attempt", "kind")
 
 
 class Kind(StrEnum):
-    """What an event tells (design.md, "events.jsonl").
+    """What an event reports (docs/reference/file-formats.md#eventsjsonl).
 
-    `test` carries the loss on test.jsonl. `fact` carries a `name` and a `value`: something only the trainer can see
-    (the tokenised data set, the parameters it trains, an answer); a later one of the same name replaces it.
+    `test` carries the loss on test.jsonl. `fact` carries a `name` and a `value` that only the trainer can determine,
+    such as the tokenized data set or the trained parameters. A later fact with the same name replaces it.
     """
 
     STARTED = "started"
@@ -44,14 +44,14 @@ class Event:
 
     seq: int  # from 1, per attempt, without gaps
     time: float  # unix seconds
-    awake: float  # seconds on the clock that stops in sleep
+    awake: float  # seconds on the clock that stops while the machine sleeps
     attempt: int
     kind: Kind
-    data: Mapping[str, Any]  # what this kind carries
+    data: Mapping[str, Any]  # the fields of this kind
 
 
 def to_line(event: Event) -> bytes:
-    """Return the event as one line of UTF-8 with its newline; non-finite numbers become strings."""
+    """Return the event as one line of UTF-8 with a newline. Non-finite numbers become strings."""
     head = {
         "v": VERSION,
         "seq": event.seq,
@@ -61,14 +61,14 @@ def to_line(event: Event) -> bytes:
         "kind": event.kind.value,
     }
     text = json.dumps(head | finite(dict(event.data)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode(errors="replace") + b"\n"  # an error may name a file whose name is not UTF-8
+    return text.encode(errors="replace") + b"\n"  # an error text may contain a file name that is not UTF-8
 
 
 def from_line(line: bytes | str) -> Event:
-    """Read one line.
+    """Parse one line.
 
     Raises:
-        EventInvalid: it is not JSON, not an event, of an unknown kind, or of a newer version.
+        EventInvalid: it is not JSON, not an event, of an unknown kind, or of another version.
     """
     try:
         fields = json.loads(line)
@@ -88,7 +88,7 @@ def from_line(line: bytes | str) -> Event:
 
 
 def finite(value: Any) -> Any:
-    """Return `value` with every non-finite float replaced by "nan", "inf" or "-inf", at any depth."""
+    """Replace every non-finite float in `value`, at any depth, by "nan", "inf" or "-inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -99,5 +99,5 @@ def finite(value: Any) -> Any:
 
 
 def number(value: object) -> float | None:
-    """Read a number written by `finite`: "nan" and "inf" come back as floats, None stays None."""
+    """Read a number written by `finite`: "nan" and "inf" become floats, None stays None."""
     return None if value is None else float(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The records of the store as values: a Job, its Attempts, and what was seen on the way. Frozen, plain."""
+"""The records of the store as frozen values: jobs, attempts, and what the trainer reported during them."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from jobs.model.states import Status
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessIdentity:
-    """A process that cannot be mistaken for another one."""
+    """What identifies a process even after its pid is reused."""
 
     pid: int
-    create_time: float  # unix seconds, as the operating system gives it
-    boot_id: str  # of the machine's present life
+    create_time: float  # unix seconds, as the operating system reports it
+    boot_id: str  # changes at every boot of the machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the user asked for, and where it stands."""
+    """A job and its current state."""
 
     id: int
     name: str
     status: Status
-    reason: str | None  # a Reason code; set where the status has one
-    detail: str | None  # one line for a person
+    reason: str | None  # a Reason code; None if the status has none
+    detail: str | None  # one line for the user
     priority: int
-    iters: int  # iterations asked for
+    iters: int  # iterations of the whole run
     job_dir: str  # absolute
-    submitted_at: float  # unix seconds, as all times here
+    submitted_at: float  # unix seconds, like all times here
     started_at: float | None
     ended_at: float | None
     not_before: float | None  # earliest start of a waiting job
-    stop_request: str | None  # cancel, pause or worker_stop, asked of the running job
+    stop_request: str | None  # cancel, pause or worker_stop, requested while the job runs
     owner: ProcessIdentity | None  # the worker that holds the lease
-    iteration: int  # completed iterations, as last reported
+    iteration: int  # completed iterations at the last report
     train_loss: float | None  # last report
     val_loss: float | None  # last validation
     it_s: float | None  # iterations per second, last report
     attempts: int  # attempts so far
-    child: ProcessIdentity | None  # of the attempt that has not ended, else None
-    eta_seconds: float | None  # computed from the last report; None where unknown
-    cleaned_at: float | None = None  # since then its checkpoints and logs are gone
-    group_name: str | None = None  # of the sweep it belongs to
-    place: float | None = None  # among jobs of its priority, where it was moved; else its id counts
+    child: ProcessIdentity | None  # the trainer of the attempt that has not ended
+    eta_seconds: float | None  # computed from the last report; None if unknown
+    cleaned_at: float | None = None  # when `lq clean` deleted its checkpoints and logs
+    group_name: str | None = None
+    place: float | None = None  # position among jobs of the same priority after `lq move`; None: its id is the position
 
     @property
     def turn(self) -> tuple[int, float]:
-        """What to sort waiting jobs by: highest priority first, then as submitted or moved."""
+        """Sort key of the queue: highest priority first, then in the order of submission or `lq move`."""
         return -self.priority, self.place if self.place is not None else float(self.id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One life of one child process."""
+    """One trainer process of a job."""
 
     id: int
     job_id: int
     number: int  # from 1
-    child: ProcessIdentity | None  # None until it is known
+    child: ProcessIdentity | None  # None until the process exists
     started_at: float
     ended_at: float | None
-    first_iteration: int | None  # completed iterations when it began; None until it said so
-    last_iteration: int | None  # completed iterations as last reported
-    resumed_from: str | None  # name of the checkpoint, None for a fresh start
+    first_iteration: int | None  # completed iterations at its start; None until it is reported
+    last_iteration: int | None  # completed iterations at the last report
+    resumed_from: str | None  # name of the checkpoint; None for a fresh start
     quality: str | None  # a Quality code
     exit_code: int | None
     signal: int | None
-    outcome: str | None  # an Outcome code, None while it lives
+    outcome: str | None  # an Outcome code; None while it runs
     reason: str | None  # a Reason code
     detail: str | None
-    phase: str | None  # what it was doing, as far as it said
-    stage: int | None  # index of the run plan's stage it began on; None where it did not say
-    stderr_tail: str | None  # last lines of its own output, where it died
-    settled: bool  # a Decision about its end was carried out
+    phase: str | None  # its last reported phase
+    stage: int | None  # index of the stage of the run plan it began on; None if not reported
+    stderr_tail: str | None  # last lines of its output, if it crashed
+    settled: bool  # the Decision about its end has been carried out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,41 +83,41 @@ class ProgressPoint:
     """One progress report: the mean over `steps_per_report` iterations."""
 
     attempt: int
-    iteration: int  # the last one it covers
+    iteration: int  # the last one that it covers
     time: float
     train_loss: float
     learning_rate: float | None
     it_s: float | None
     tok_s: float | None
-    tokens: int | None  # trained tokens since the beginning of the job
+    tokens: int | None  # trained tokens since the start of the job
     active_bytes: int | None
     cache_bytes: int | None
     peak_bytes: int | None
     footprint_bytes: int | None
-    grad_norm: float | None = None  # global, of the last update of the line it was told in; before clipping
-    skipped: int | None = None  # its iterations whose update was not applied; None where that was not counted
-    swap_bytes: int | None = None  # of the machine
-    limit_bytes: int | None = None  # what `lq.memory.limit` comes to
+    grad_norm: float | None = None  # global norm of the last update in the report, before clipping
+    skipped: int | None = None  # iterations whose update was not applied; None if not counted
+    swap_bytes: int | None = None  # swap in use on the machine
+    limit_bytes: int | None = None  # `lq.memory.limit` in bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Validation:
-    """One measurement of the validation set (or, where kind is `test`, of the test set)."""
+    """One measurement of the validation set, or of the test set if the kind is `test`."""
 
     attempt: int
-    kind: str  # validation, test, or snapshot: a validation that was asked for between two due ones
+    kind: str  # validation, test, or snapshot: a validation on request, between two regular ones
     iteration: int
     time: float
     loss: float  # nats per token
     standard_error: float | None  # by row
     examples: int
     seconds: float
-    row_losses: tuple[float, ...] | None  # nats per token of each row, in file order
+    row_losses: tuple[float, ...] | None  # nats per token, one for each row in file order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointRecord:
-    """A checkpoint the child reported."""
+    """A checkpoint that the trainer reported."""
 
     attempt: int
     iteration: int
@@ -129,82 +129,82 @@ class CheckpointRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Incident:
-    """Anything the report must mention, with what the rule saw."""
+    """An event that the report must mention, with its evidence."""
 
     job_id: int
     attempt: int | None
     time: float
     code: str  # restart, self_test, warning, gave_up, ...
-    text: str  # one line for a person
+    text: str  # one line for the user
     evidence: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What is known of the memory a configuration takes on this machine."""
+    """What an earlier job measured about the memory and speed of a configuration on this machine."""
 
     fits: bool
-    peak_bytes: int | None  # the most that was seen
-    job_id: int  # the job that showed it
-    it_s: float | None = None  # iterations per second, the median of its reports
-    start_s: float | None = None  # from the trainer's start to its first iteration, in seconds
-    validation_s: float | None = None  # one validation, in seconds
+    peak_bytes: int | None
+    job_id: int  # the job that was measured
+    it_s: float | None = None  # iterations per second, median of the reports
+    start_s: float | None = None  # seconds from the start of the trainer to its first iteration
+    validation_s: float | None = None  # seconds of one validation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dependency:
-    """A job that must have ended before another one may start."""
+    """A job that must end before another job can start."""
 
-    job_id: int  # the one that waits
-    on: int  # the one it waits for
-    any_end: bool  # however that ended; else it must have succeeded
-    status: Status  # of the one it waits for
+    job_id: int  # the job that waits
+    on: int  # the job that it waits for
+    any_end: bool  # True: any end will do; False: that job must succeed
+    status: Status  # of the job that it waits for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueueState:
-    """Whether the queue hands out jobs."""
+    """Whether the queue is paused."""
 
-    paused_at: float | None  # unix seconds; None where it does
-    because: str | None  # one line for a person
+    paused_at: float | None  # unix seconds; None if it is not paused
+    because: str | None  # one line for the user
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServiceResult:
-    """What happened with one notification service; the service is named, its URL never stored."""
+    """The delivery of one message to one notification service. The store never contains the service's URL."""
 
-    service: str  # its name in settings.yaml, or its kind and place: "json 1"
+    service: str  # its name in settings.yaml, or its kind and position: "json 1"
     delivered: bool
     tries: int
-    last_result: str  # delivered, failed, timed out, told in the digest, no longer configured, ...
+    last_result: str  # delivered, failed, timed out, included in the digest, no longer configured, ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Message:
-    """A row of the outbox: written with its cause, delivered later, at least once."""
+    """A row of the outbox: written in the transaction of its cause, delivered later, at least once."""
 
     id: int
     job_id: int | None
-    event: str  # jobs.spec.Event, or digest
-    key: str  # no two rows have the same
+    event: str  # a NotifyEvent, or digest
+    key: str  # unique
     title: str
     body: str
-    attachment: str | None  # absolute path of a file to send along where it exists
+    attachment: str | None  # absolute path of a file to attach, if it exists
     tags: tuple[str, ...] | None
     created_at: float
     next_try_at: float | None  # None once settled
-    settled: str | None  # delivered, gave_up, folded (another message tells it), nobody
+    settled: str | None  # delivered, gave_up, folded (included in another message), nobody (no service)
     services: tuple[ServiceResult, ...]
-    due_at: float | None = None  # when it is sent first; None in rows of older versions: at once
+    due_at: float | None = None  # when it is first sent; None: immediately
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NewMessage:
-    """A message to put into the outbox; the store gives it its id and its times."""
+    """A message for the outbox; the store adds its id and its times."""
 
     job_id: int | None
-    event: str  # jobs.spec.Event, or digest
-    key: str  # a second message with the same key is dropped
+    event: str  # a NotifyEvent, or digest
+    key: str  # the store drops a second message with the same key
     title: str
     body: str
     attachment: str | None = None  # absolute path
