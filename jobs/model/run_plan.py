@@ -1,8 +1,8 @@
-"""The run plan of a run: stages under unchanged settings, appended by Decisions and never edited.
+"""The run plan: the stages of a run. A Decision appends a stage; no stage is ever edited.
 
-The child trains by (spec, run plan, checkpoint) and nothing else. An iteration is what the user asked for: `batch_size`
-rows of the job file. A stage with a smaller batch cuts it into micro-batches of the same rows, so positions, reports
-and every setting counted in iterations mean the same on every stage.
+The trainer's result depends only on the job file, the run plan and the checkpoint. An iteration is always `batch_size`
+rows of the job file. A stage with a smaller batch divides an iteration into micro-batches of the same rows, so that
+positions and all settings in iterations mean the same on every stage.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from jobs.model.errors import ConfigInvalid
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
-VERSION = 2
-"""2 added what a rollback decides; a run plan of version 1 has none of it and is read as it is."""
-
-_READABLE = (1, VERSION)
+VERSION = 3
+"""Version of run_plan.json. Only this version can be read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of the run under unchanged settings."""
+    """A stretch of the run with unchanged settings."""
 
     first_example: int  # examples seen when it begins; 0 for the first stage
     batch_size: int  # rows per micro-batch; divides the batch size of the job file
@@ -34,29 +32,23 @@ class Stage:
     max_seq_length: int  # tokens
     learning_rate_factor: float = 1.0
     salt: int = 0  # changes the data order
-    segment: int | None = None  # iterations after which the child is ended and resumed
-    grad_clip: float | None = None  # largest global norm of an update's gradients; None for any
-    warmup_updates: int = 0  # updates over which the learning rate climbs back to its schedule; 0 for none
-    first_update: int = 0  # updates made before that climb begins
-    quarantined: tuple[int, ...] = ()  # rows of the training set, from 0, that are left out for good
+    segment: int | None = None  # iterations after which the trainer is ended and resumed
+    grad_clip: float | None = None  # largest global norm of an update's gradients; None for no limit
+    warmup_updates: int = 0  # updates over which the learning rate returns to its schedule; 0 for none
+    first_update: int = 0  # updates made before that warm-up begins
+    quarantined: tuple[int, ...] = ()  # rows of the training set, from 0, left out for the rest of the run
 
-    # what happens once, where the stage begins; a stage that only goes on under other settings has none of it
-    skipped: tuple[int, int] | None = None  # the rows that iterations after the first, up to the second, of the
-    # run plan before it trained or would have: left out for the rest of the epoch
-    reset_moments: bool = False  # the optimizer forgets its moments
-    rollback: int = 0  # 1, 2 or 3: the run went back to its first example, and how hard the answer was
-    ends: bool = False  # the run ends where this stage begins
-    first_flag: int | None = None  # the iteration whose loss was flagged first, where it went back
+    # the fields below apply once, when the stage begins; `continued` clears them
+    skipped: tuple[int, int] | None = None  # (after, up to): iterations of the previous run plan whose rows are left
+    # out for the rest of the epoch
+    reset_moments: bool = False  # reset the optimizer's moments
+    rollback: int = 0  # 1, 2 or 3: escalation step of the rollback that appended the stage; 0 if none did
+    ends: bool = False  # the run ends at the beginning of this stage
+    first_flag: int | None = None  # iteration of the first flagged report, if a rollback appended the stage
     because: str = "requested"  # the decision that appended it
 
     def continued(self, first_example: int, *, because: str, **changes: Any) -> Stage:
-        """Return a stage that goes on from there under changed settings; what happened once is not done again.
-
-        Args:
-            first_example: examples seen when it begins.
-            because: the decision that appends it.
-            changes: the settings that change.
-        """
+        """Return a stage that continues from `first_example` with `changes`, without the fields that apply once."""
         once: dict[str, Any] = {"skipped": None, "reset_moments": False, "rollback": 0, "first_flag": None}
         fields: dict[str, Any] = once | changes | {"first_example": first_example, "because": because}
         return dataclasses.replace(self, **fields)
@@ -64,13 +56,13 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """The stages so far, in the order in which they were decided."""
+    """The stages so far, in the order of the decisions."""
 
     stages: tuple[Stage, ...]
 
     @classmethod
     def requested(cls, spec: JobSpec) -> RunPlan:
-        """Return the run plan the user asked for: one stage with the settings of the job file."""
+        """Return the run plan of a new job: one stage with the settings of the job file."""
         stage = Stage(
             first_example=0,
             batch_size=spec.batch_size,
@@ -84,7 +76,7 @@ class RunPlan:
 
     @property
     def batch_size(self) -> int:
-        """Rows per iteration: the batch size of the job file, which the first stage has and no stage changes."""
+        """Rows per iteration: the batch size of the job file, which is that of the first stage."""
         return self.stages[0].batch_size
 
     def example_of(self, iteration: int) -> int:
@@ -92,7 +84,7 @@ class RunPlan:
         return iteration * self.batch_size
 
     def iteration_of(self, example: int) -> int:
-        """Return the number of iterations completed after so many examples."""
+        """Return the number of iterations completed after `example` examples."""
         return example // self.batch_size
 
     def stage_at(self, iteration: int) -> Stage:
@@ -104,24 +96,24 @@ class RunPlan:
         return self.at(self.example_of(iteration))
 
     def at(self, example: int) -> int:
-        """Return the index of the stage that holds after so many examples: the last decided that begins by then."""
+        """Return the index of the stage in force after `example` examples: the latest decision that begins by then."""
         return max(index for index, stage in enumerate(self.stages) if stage.first_example <= example)
 
     @property
     def ends_at(self) -> int | None:
-        """Examples seen where the run ends before its time; None where it does not."""
+        """Examples seen at an early end of the run; None if it runs to its last iteration."""
         return self.stages[-1].first_example if self.stages[-1].ends else None
 
     def holds_until(self, example: int) -> int | None:
-        """Return the next position from which another stage holds; None where this one holds to the end."""
+        """Return the next position at which another stage takes over; None if this one continues to the end."""
         index = self.at(example)
         later = [stage.first_example for stage in self.stages[index + 1 :] if stage.first_example > example]
         return min(later, default=None)
 
     def leads_to(self, example: int, stage: int) -> bool:
-        """Say whether a state reached on stage number `stage` after so many examples lies on this run plan.
+        """Return whether a state after `example` examples on stage `stage` belongs to this run plan.
 
-        A stage decided later that begins earlier has left it behind.
+        It does not if a later decision begins before that state.
         """
         return stage < len(self.stages) and all(later.first_example >= example for later in self.stages[stage + 1 :])
 
@@ -135,27 +127,28 @@ def from_json(text: str) -> RunPlan:
     """Read the content of run_plan.json.
 
     Raises:
-        ConfigInvalid: another version, or not a run plan.
+        ConfigInvalid: it has another version, or it is not a run plan.
     """
     try:
         content = json.loads(text)
-        if content["version"] not in _READABLE:
+        if content["version"] != VERSION:
             raise ConfigInvalid(
-                f"run_plan.json has version {content['version']}; this lq reads up to version {VERSION}"
+                f"run_plan.json has version {content['version']}; this lq reads only version {VERSION}: "
+                "use the lq that started the job, or submit the job again"
             )
         stages = tuple(stage_from(stage) for stage in content["stages"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigInvalid(f"run_plan.json cannot be read: {error}") from error
     if not stages or stages[0].first_example != 0:
-        raise ConfigInvalid("run_plan.json has no stage that begins at the beginning")
+        raise ConfigInvalid("run_plan.json has no stage with first_example 0")
     return RunPlan(stages=stages)
 
 
 def stage_from(content: Mapping[str, Any]) -> Stage:
-    """Read a stage as JSON keeps it, which knows lists only.
+    """Read a stage from JSON, where tuples are lists.
 
     Raises:
-        TypeError: it has a field that no stage has.
+        TypeError: a field is unknown.
     """
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in dict(content).items()

@@ -163,4 +163,4 @@ def test_a_run_plan_this_lq_cannot_run_is_refused(build: Build) -> None:
     run_plan = json.loads(training.job_dir.run_plan.read_text())
     training.job_dir.run_plan.write_text(json.dumps(run_plan | {"version": run_plan["version"] + 1}))
     assert training.run() == 78
-    assert training.said(Kind.ENDED)["detail"].startswith("run_plan.json has version 3; this lq reads up to version 2")
+    assert training.said(Kind.ENDED)["detail"].startswith("run_plan.json has version 4")
