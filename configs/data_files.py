@@ -24,7 +24,7 @@ NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataFile:
+class DataFileFacts:
     """One file of a data folder."""
 
     path: str  # absolute
@@ -40,7 +40,7 @@ class DataFacts:
 
     source: Literal["folder", "hub"]
     name: str  # the folder, or the name of the data set
-    files: Mapping[str, DataFile]  # by file name; none for a data set of the hub
+    files: Mapping[str, DataFileFacts]  # by file name; none for a data set of the hub
     notes: tuple[str, ...]  # one line each, for the user
 
 
@@ -97,7 +97,7 @@ def _folder_facts(folder: Path, spec: JobSpec) -> DataFacts:
     return DataFacts(source="folder", name=str(folder), files=files, notes=notes)
 
 
-def _scan(path: Path, spec: JobSpec) -> DataFile:
+def _scan(path: Path, spec: JobSpec) -> DataFileFacts:
     digest = hashlib.sha256()
     rows = size = 0
     row_format: RowFormat | None = None
@@ -114,7 +114,7 @@ def _scan(path: Path, spec: JobSpec) -> DataFile:
     except OSError as error:
         raise _invalid(path, None, f"cannot be read: {error.strerror}") from error
     name = None if row_format is None else row_format.name
-    return DataFile(path=str(path), rows=rows, bytes=size, sha256=digest.hexdigest(), format=name)
+    return DataFileFacts(path=str(path), rows=rows, bytes=size, sha256=digest.hexdigest(), format=name)
 
 
 def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:

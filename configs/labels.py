@@ -28,7 +28,7 @@ _SHORT = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
+class LabelPart:
     """A value of a key of the matrix."""
 
     key: str
@@ -44,7 +44,7 @@ class Label:
     folder: str  # the same as a folder's name
 
 
-def labels_of(combinations: Sequence[Sequence[Choice]]) -> list[Label]:
+def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[Label]:
     """Return a label for each combination; where two would be alike, or one too long, all carry their numbers.
 
     Args:
@@ -93,7 +93,7 @@ def _told_apart(texts: Sequence[str], mark: str) -> list[str]:
     ]
 
 
-def _word(choice: Choice) -> str:
+def _word(choice: LabelPart) -> str:
     value = choice.value
     if value is None:
         return "none"

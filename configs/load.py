@@ -21,7 +21,7 @@ from configs.yaml_text import Document
 from jobs.model.errors import Line
 from jobs.model.spec import JobSpec, LqSpec
 
-TYPED = Path("-")
+STDIN = Path("-")
 """In the place of a file: what comes on standard input."""
 
 _STDIN = "stdin"
@@ -37,7 +37,7 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Text:
+class JobText:
     """A job file that lies nowhere; relative paths in it start from the current folder."""
 
     name: str  # what it is called in errors
@@ -59,7 +59,7 @@ class LoadedJob:
     sets: tuple[str, ...] = ()  # what was laid upon the file, as key=value
 
 
-def load_jobs(path: Path | Text, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
+def load_jobs(path: Path | JobText, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
     """Read a job file, MLX-LM's LoRA YAML plus `lq:`; a matrix makes several jobs of it, each checked like a file.
 
     Args:
@@ -87,11 +87,11 @@ def load_jobs(path: Path | Text, sets: Sequence[str] = (), *, defaults: LqSpec |
     return [_of_sweep(job, one, sweep, tuple(sets)) for job, one in zip(jobs, found, strict=True)]
 
 
-def _read(path: Path | Text) -> tuple[Path, bytes]:
+def _read(path: Path | JobText) -> tuple[Path, bytes]:
     """Return what a job file is called in errors, and what it holds."""
-    if isinstance(path, Text):
+    if isinstance(path, JobText):
         return Path(path.name), path.content
-    if path == TYPED:
+    if path == STDIN:
         return Path(f"<{_STDIN}>"), yaml_text.read_typed(Path(f"<{_STDIN}>"))
     return Path.cwd() / path, yaml_text.read(Path.cwd() / path)
 

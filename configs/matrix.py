@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from configs.errors import Where, dotted, invalid, show
-from configs.labels import Choice, labels_of
+from configs.labels import LabelPart, labels_of
 from configs.overrides import IN_MATRIX, Setting, where_of
 from configs.suggestions import unknown_key
 from configs.validation import levels
@@ -33,12 +33,12 @@ _NEVER = ("lq.format", "lq.name", "lq.group", "lq.matrix", "train", "config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Value:
+class AxisValue:
     """One value of an axis."""
 
     settings: tuple[Setting, ...]
     given: Any  # what `exclude` names it by
-    choices: tuple[Choice, ...]  # what labels are made of
+    choices: tuple[LabelPart, ...]  # what labels are made of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Axis:
     """A key of the matrix, with its values."""
 
     key: str
-    values: tuple[Value, ...]
+    values: tuple[AxisValue, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,16 +129,16 @@ class _Matrix:
             return Axis(key=key, values=tuple(self._plain_values(key, given)))
         return Axis(key=key, values=tuple(self._bundles(key, given)))
 
-    def _plain_values(self, key: str, given: Any) -> Iterator[Value]:
+    def _plain_values(self, key: str, given: Any) -> Iterator[AxisValue]:
         at, where = (*IN_MATRIX, key), where_of(key) or (key,)
         if not isinstance(given, list) or not given:
             raise self._wrong(at, f"must be a list of values, not {show(given) if given != [] else 'an empty one'}")
         for place, value in enumerate(given):
             setting = self._setting(where, value, (*at, place))
-            choice = Choice(key=key, value=value, place=place + 1)
-            yield Value(settings=(setting,), given=value, choices=(choice,))
+            choice = LabelPart(key=key, value=value, place=place + 1)
+            yield AxisValue(settings=(setting,), given=value, choices=(choice,))
 
-    def _bundles(self, key: str, given: Any) -> Iterator[Value]:
+    def _bundles(self, key: str, given: Any) -> Iterator[AxisValue]:
         """Yield settings that belong together, under a name of their own or one by one."""
         at = (*IN_MATRIX, key)
         named = given if isinstance(given, dict) else dict(enumerate(given)) if isinstance(given, list) else {}
@@ -150,7 +150,7 @@ class _Matrix:
             if not settings:
                 raise self._wrong(inside, "holds no setting")
             word = name if isinstance(name, str) else place
-            yield Value(settings=settings, given=word, choices=(Choice(key=key, value=word, place=place),))
+            yield AxisValue(settings=settings, given=word, choices=(LabelPart(key=key, value=word, place=place),))
 
     def _bundled(self, bundle: Mapping[str, Any], at: Where, under: Where) -> Iterator[Setting]:
         """Yield the settings of a piece of a job file: laid upon the file key by key, as deep as it goes."""
@@ -249,7 +249,7 @@ def overlap(one: Where, other: Where) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _is_out(values: Sequence[Value], excluded: Sequence[Mapping[int, Any]]) -> bool:
+def _is_out(values: Sequence[AxisValue], excluded: Sequence[Mapping[int, Any]]) -> bool:
     return any(all(_same(values[place].given, value) for place, value in one.items()) for one in excluded)
 
 

@@ -56,14 +56,14 @@ def _paths_named(value: Any, where: Where) -> Iterator[tuple[Where, str, str]]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Placed:
+class ResolvedPaths:
     """A spec whose paths are absolute, and what the user should be told about them."""
 
     spec: JobSpec
     notes: tuple[str, ...]
 
 
-def place(document: Document, spec: JobSpec, *, current: Path) -> Placed:
+def place(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
     """Make every path of a spec absolute and check the model.
 
     Args:
@@ -83,7 +83,7 @@ def place(document: Document, spec: JobSpec, *, current: Path) -> Placed:
         changes["adapter_path"] = str(absolute(search.beside, spec.adapter_path))
     if spec.hf_dataset is not None:
         changes["hf_dataset"] = _hub_data(spec, search)
-    return Placed(spec=spec.model_copy(update=changes), notes=tuple(search.notes))
+    return ResolvedPaths(spec=spec.model_copy(update=changes), notes=tuple(search.notes))
 
 
 class _Search:

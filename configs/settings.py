@@ -19,14 +19,14 @@ from configs import validation, yaml_text
 from configs.errors import Fault, Where, dotted, first_of, invalid
 from configs.yaml_text import Document
 from jobs.model import time_windows
-from jobs.model.spec import Bytes, Event, LqSpec, Value, parse_span
+from jobs.model.spec import Bytes, FrozenModel, LqSpec, NotifyEvent, check_window
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IN_KEYRING = "keyring:"
 _KEYRING_NAME = re.compile(r"keyring:[^{}]+/[^{}/]+")
 
-ServiceEvent = Literal[Event, "digest"]
+ServiceEvent = Literal[NotifyEvent, "digest"]
 """What a service can hear: what jobs tell, and the digest, which is about all of them."""
 
 
@@ -45,7 +45,7 @@ def _ping(value: SecretStr) -> SecretStr:
 
 def parse_hour(value: object) -> object:
     """Check `07:00`; unquoted, YAML reads some of them as numbers."""
-    time_windows.minute_of(value if isinstance(value, str) else "")
+    time_windows.parse_time(value if isinstance(value, str) else "")
     return value
 
 
@@ -56,7 +56,7 @@ def _name(value: str) -> str:
     return value.strip()
 
 
-class _Secretive(Value):
+class _Secretive(FrozenModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
@@ -82,7 +82,7 @@ class NotifySettings(_Secretive):
     digest: Annotated[str, BeforeValidator(parse_hour)] | None = Field(
         None, description="hour of the morning digest, such as 07:00; none when absent"
     )
-    quiet: Annotated[str, BeforeValidator(parse_span)] | None = Field(
+    quiet: Annotated[str, BeforeValidator(check_window)] | None = Field(
         None, description="hours in which only what is urgent is sent, such as 23:00-07:00"
     )
     ping: Annotated[SecretStr, AfterValidator(_ping)] | None = Field(
@@ -97,7 +97,7 @@ class NotifySettings(_Secretive):
         return (*self.services, Service(url=SecretStr("desktop://"), name="desktop", tags=("desktop",), on=None))
 
 
-class DiskSettings(Value):
+class DiskSettings(FrozenModel):
     """`disk` of settings.yaml."""
 
     floor: Bytes = Field(5 << 30, description="below so much free space no job trains; 0 for three checkpoints alone")

@@ -19,7 +19,7 @@ class Alarm(StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class LossReport:
     """One progress report."""
 
     iteration: int  # the last one it covers
@@ -28,7 +28,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Validated:
+class ValidationLoss:
     """One validation over the whole validation set."""
 
     iteration: int  # with the weights after this one
@@ -37,7 +37,7 @@ class Validated:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
+class LossFinding:
     """What a report or a validation gave away."""
 
     alarm: Alarm

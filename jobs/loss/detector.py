@@ -10,11 +10,9 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from jobs.loss.alarms import Alarm, Finding, Report, Validated
+from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
 from jobs.loss.history import SKIPPED_SHARE, STRETCH, Reports, Rise, Skips, Stretch, Usual
 from jobs.loss.validations import Validations
-
-__all__ = ["LEAST_BASE", "Alarm", "Detector", "Finding", "Report", "Validated", "fold"]
 
 BASE_REPORTS = 40  # the unflagged reports that say what is usual
 LEAST_BASE = 15
@@ -24,7 +22,7 @@ CLEARING = 2  # unflagged reports in a row that clear a suspicion
 REARMING = 20  # unflagged reports in a row that end an episode
 
 
-class Detector:
+class LossDetector:
     """The state of the fold.
 
     SPIKE, DRIFT and NOT_FINITE are raised once an episode: a run that is left alone after one is a single incident, not
@@ -64,11 +62,11 @@ class Detector:
         """Return how many reports in a row, directly after this iteration, were unflagged."""
         return self._reports.calm_after(iteration)
 
-    def tolerance_met(self, validated: Validated) -> bool:
+    def tolerance_met(self, validated: ValidationLoss) -> bool:
         """Whether a validation is no more than max(3 standard errors, 10 %, 0.05) beyond the best so far."""
         return math.isfinite(validated.loss) and not self._validations.is_beyond(validated)
 
-    def report(self, report: Report) -> Finding | None:
+    def report(self, report: LossReport) -> LossFinding | None:
         """Fold one report in; reports come in the order of their iterations, each once.
 
         Returns:
@@ -91,7 +89,7 @@ class Detector:
         drift = _drift(report, rise, self._reports.iterations[rise.begins]) if rise else None
         return self._once(spike) or self._once(drift) or self._once(suspect)
 
-    def validation(self, validated: Validated) -> Finding | None:
+    def validation(self, validated: ValidationLoss) -> LossFinding | None:
         """Fold one validation in; it comes after the report that ends at its iteration.
 
         Returns:
@@ -102,17 +100,17 @@ class Detector:
             return self._once(_not_finite(validated, "validation loss"))
         return self._once(self._validations.add(validated, self._reports, in_episode=Alarm.SPIKE in self._muted))
 
-    def _usual(self, report: Report) -> Usual | None:
+    def _usual(self, report: LossReport) -> Usual | None:
         """Return what is usual here; None while the main rule cannot speak."""
         if len(self._base) < LEAST_BASE or report.iteration <= self._warm_up or not math.isfinite(report.loss):
             return None
         return Usual.of(report.loss, self._base)
 
-    def _far_above_first(self, report: Report) -> bool:
+    def _far_above_first(self, report: LossReport) -> bool:
         first = self._reports.first_loss
         return first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
 
-    def _remember(self, report: Report, *, flagged: bool, risen: bool) -> None:
+    def _remember(self, report: LossReport, *, flagged: bool, risen: bool) -> None:
         self._reports.add(report, flagged=flagged)
         if not flagged:
             self._base.append(report.loss)
@@ -123,7 +121,7 @@ class Detector:
         if self._level >= REARMING:  # a loss that stays up without a flag is still the same drift
             self._muted.discard(Alarm.DRIFT)
 
-    def _once(self, finding: Finding | None) -> Finding | None:
+    def _once(self, finding: LossFinding | None) -> LossFinding | None:
         """Return a finding unless its episode has had it."""
         if finding is None or finding.alarm in self._muted:
             return None
@@ -134,7 +132,7 @@ class Detector:
             self._muted.add(Alarm.NOT_FINITE)
         return finding
 
-    def _watch(self, report: Report, usual: Usual | None, *, flagged: bool) -> Finding | None:
+    def _watch(self, report: LossReport, usual: Usual | None, *, flagged: bool) -> LossFinding | None:
         """Clear the suspicion, or open one: on one enormous loss, or on many updates that were not applied."""
         self._unsuspicious = 0 if flagged else self._unsuspicious + 1
         if self._unsuspicious >= CLEARING:
@@ -153,11 +151,11 @@ class Detector:
         self._suspicion, self._unsuspicious = suspect.first_flag, 0
         return suspect
 
-    def _spike(self, report: Report, usual: Usual) -> Finding | None:
+    def _spike(self, report: LossReport, usual: Usual) -> LossFinding | None:
         flags = self._reports.flags_among_last(FLAGS_SEEN)
         if not usual.flagged or len(flags) < FLAGS_WANTED:
             return None
-        return Finding(
+        return LossFinding(
             alarm=Alarm.SPIKE,
             iteration=report.iteration,
             first_flag=flags[0],
@@ -165,13 +163,13 @@ class Detector:
             evidence={**usual.evidence(), "flags": len(flags)},
         )
 
-    def _early_spike(self, report: Report) -> Finding | None:
+    def _early_spike(self, report: LossReport) -> LossFinding | None:
         flags = self._reports.flags_among_last(EARLY_REPORTS)
         first = self._reports.first_loss
         if first is None or len(flags) < EARLY_REPORTS:
             return None
         limit = EARLY_RATIO * first + EARLY_RISE
-        return Finding(
+        return LossFinding(
             alarm=Alarm.SPIKE,
             iteration=report.iteration,
             first_flag=flags[0],
@@ -182,8 +180,8 @@ class Detector:
 
 
 def fold(
-    reports: Sequence[Report], validations: Sequence[Validated], *, warm_up: int, steps_per_report: int
-) -> tuple[Detector, list[Finding]]:
+    reports: Sequence[LossReport], validations: Sequence[ValidationLoss], *, warm_up: int, steps_per_report: int
+) -> tuple[LossDetector, list[LossFinding]]:
     """Fold a whole run; a validation comes after the report that ends at its iteration.
 
     Args:
@@ -195,8 +193,8 @@ def fold(
     Returns:
         The detector after the last of them, and all that it found, oldest first.
     """
-    detector = Detector(warm_up=warm_up, steps_per_report=steps_per_report)
-    found: list[Finding | None] = []
+    detector = LossDetector(warm_up=warm_up, steps_per_report=steps_per_report)
+    found: list[LossFinding | None] = []
     waiting = deque(validations)
     for report in reports:
         while waiting and waiting[0].iteration < report.iteration:
@@ -206,8 +204,8 @@ def fold(
     return detector, [each for each in found if each is not None]
 
 
-def _drift(report: Report, rise: Rise, first_flag: int) -> Finding:
-    return Finding(
+def _drift(report: LossReport, rise: Rise, first_flag: int) -> LossFinding:
+    return LossFinding(
         alarm=Alarm.DRIFT,
         iteration=report.iteration,
         first_flag=first_flag,
@@ -218,8 +216,8 @@ def _drift(report: Report, rise: Rise, first_flag: int) -> Finding:
     )
 
 
-def _suspect(report: Report, usual: Usual) -> Finding:
-    return Finding(
+def _suspect(report: LossReport, usual: Usual) -> LossFinding:
+    return LossFinding(
         alarm=Alarm.SUSPECT,
         iteration=report.iteration,
         first_flag=report.iteration,
@@ -228,8 +226,8 @@ def _suspect(report: Report, usual: Usual) -> Finding:
     )
 
 
-def _many_skipped(report: Report, skips: Skips) -> Finding:
-    return Finding(
+def _many_skipped(report: LossReport, skips: Skips) -> LossFinding:
+    return LossFinding(
         alarm=Alarm.SUSPECT,
         iteration=report.iteration,
         first_flag=skips.first,
@@ -239,8 +237,8 @@ def _many_skipped(report: Report, skips: Skips) -> Finding:
     )
 
 
-def _not_finite(seen: Report | Validated, what: str) -> Finding:
-    return Finding(
+def _not_finite(seen: LossReport | ValidationLoss, what: str) -> LossFinding:
+    return LossFinding(
         alarm=Alarm.NOT_FINITE,
         iteration=seen.iteration,
         first_flag=seen.iteration,

@@ -9,7 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 
-from jobs.loss.alarms import Report
+from jobs.loss.alarms import LossReport
 
 GAUSSIAN = 1.4826
 """Times the median absolute deviation is the standard deviation, where the noise is Gaussian."""
@@ -127,14 +127,14 @@ class Reports:
         self.first_loss: float | None = None  # the first that was finite
         self._steps_per_report = steps_per_report
         self._flagged = array("q")  # which of them, rising
-        self._recent: deque[Report] = deque()  # those that reach into the last 200 iterations
+        self._recent: deque[LossReport] = deque()  # those that reach into the last 200 iterations
         self._skipped = 0  # in them
         self._covered_to = 0  # where the first of them begins
 
     def __len__(self) -> int:
         return len(self.iterations)
 
-    def add(self, report: Report, *, flagged: bool) -> None:
+    def add(self, report: LossReport, *, flagged: bool) -> None:
         """Take in the next one."""
         if not self.iterations:
             self._covered_to = max(0, report.iteration - self._steps_per_report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from jobs.loss.alarms import Alarm, Finding, Validated
+from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
 from jobs.loss.history import STRETCH, Reports, finite, median, median_and_scale
 
 WORSE_ERRORS, WORSE_SHARE, WORSE_RISE = 3.0, 0.10, 0.05
@@ -17,17 +17,17 @@ class Validations:
     """The best validation so far, and those in a row that were beyond it."""
 
     def __init__(self) -> None:
-        self._best: Validated | None = None
+        self._best: ValidationLoss | None = None
         self._good = 0  # iteration of the last one that was not beyond
         self._beyond: list[int] = []  # iterations of those since then
         self._told: set[Alarm] = set()  # what need not be said of them (any more)
         self._overfitting_told = False
 
-    def is_beyond(self, validated: Validated) -> bool:
+    def is_beyond(self, validated: ValidationLoss) -> bool:
         """Whether one lies further above the best than is tolerated."""
         return self._best is not None and validated.loss > self._best.loss + _tolerance(self._best, validated)
 
-    def add(self, validated: Validated, reports: Reports, *, in_episode: bool) -> Finding | None:
+    def add(self, validated: ValidationLoss, reports: Reports, *, in_episode: bool) -> LossFinding | None:
         """Take in the next one, whose loss is finite.
 
         Args:
@@ -53,7 +53,9 @@ class Validations:
         self._overfitting_told = self._overfitting_told or alarm is Alarm.OVERFITTING
         return self._finding(alarm, validated, self._best, training)
 
-    def _finding(self, alarm: Alarm, validated: Validated, best: Validated, training: _Training) -> Finding:
+    def _finding(
+        self, alarm: Alarm, validated: ValidationLoss, best: ValidationLoss, training: _Training
+    ) -> LossFinding:
         tolerance = _tolerance(best, validated)
         evidence: dict[str, float | int | str] = {
             "loss": validated.loss,
@@ -69,7 +71,7 @@ class Validations:
         }
         if validated.standard_error is not None and math.isfinite(validated.standard_error):
             evidence["standard_error"] = validated.standard_error
-        return Finding(
+        return LossFinding(
             alarm=alarm,
             iteration=validated.iteration,
             first_flag=self._beyond[0],
@@ -123,7 +125,7 @@ def _training_since(best: int, good: int, reports: Reports) -> _Training | None:
     )
 
 
-def _tolerance(best: Validated, validated: Validated) -> float:
+def _tolerance(best: ValidationLoss, validated: ValidationLoss) -> float:
     """Return how far a validation may lie above the best; its own standard error counts, else that of the best."""
     errors = (each.standard_error for each in (validated, best))
     error = next((each for each in errors if each is not None and math.isfinite(each)), 0.0)

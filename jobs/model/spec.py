@@ -15,7 +15,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobs.model import time_windows
 
-Event = Literal["submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"]
+NotifyEvent = Literal[
+    "submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"
+]
 """What a job can notify about."""
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)?\s*", re.IGNORECASE)
@@ -81,14 +83,14 @@ def _slug_name(value: str) -> str:
     return value.strip()
 
 
-def parse_span(value: object) -> object:
+def check_window(value: object) -> object:
     """Check `23:00-07:00`."""
-    time_windows.span_of(value if isinstance(value, str) else "")
+    time_windows.parse_window(value if isinstance(value, str) else "")
     return value
 
 
 def _deadline(value: object) -> object:
-    time_windows.due_of(value if isinstance(value, str) else "")
+    time_windows.parse_due(value if isinstance(value, str) else "")
     return value
 
 
@@ -105,13 +107,13 @@ Limit = Annotated[int | str, BeforeValidator(parse_limit)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """A frozen value that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
-class LoraParameters(Value):
+class LoraParameters(FrozenModel):
     """`lora_parameters` of MLX-LM."""
 
     rank: int = Field(8, gt=0, description="inner dimension of the adapter")
@@ -120,7 +122,7 @@ class LoraParameters(Value):
     keys: tuple[str, ...] | None = Field(None, description="the layers' linear modules to adapt; all when absent")
 
 
-class LrSchedule(Value):
+class LrSchedule(FrozenModel):
     """`lr_schedule` of MLX-LM; it takes the place of `learning_rate`."""
 
     name: str = Field(description="a schedule of mlx.optimizers.schedulers, such as cosine_decay")
@@ -131,7 +133,7 @@ class LrSchedule(Value):
     warmup_init: float = Field(0.0, description="learning rate at the start of the warm-up")
 
 
-class Retry(Value):
+class Retry(FrozenModel):
     """`lq.retry`: what happens after a death."""
 
     max_restarts: int = Field(
@@ -142,7 +144,7 @@ class Retry(Value):
     )
 
 
-class Memory(Value):
+class MemorySettings(FrozenModel):
     """`lq.memory`: what a run may take, and what lq may change when it takes more."""
 
     limit: Limit = Field("85%", description="of what the device recommends, in percent or bytes")
@@ -150,7 +152,7 @@ class Memory(Value):
     probe: bool = Field(True, description="try the longest batch before the first update of every attempt")
 
 
-class Stall(Value):
+class StallLimits(FrozenModel):
     """`lq.stall`: how long a phase may go without progress, counted while the machine is awake."""
 
     load: Seconds = Field(1800.0, description="loading the model and the data")
@@ -161,14 +163,14 @@ class Stall(Value):
     save: Seconds = Field(300.0, description="writing a checkpoint")
 
 
-class Spike(Value):
+class Spike(FrozenModel):
     """`lq.spike`: the loss guard, which goes back where the loss explodes."""
 
     enabled: bool = Field(True, description="off: what it sees is told, and nothing is done")
     max_rollbacks: int = Field(3, ge=0, description="times it goes back before the job ends as diverged")
 
 
-class EarlyStop(Value):
+class EarlyStop(FrozenModel):
     """`lq.early_stop`: end the run when validation has stopped getting better."""
 
     patience: int = Field(10, ge=1, description="validations in a row without a better one")
@@ -185,13 +187,13 @@ class EarlyStop(Value):
         return float(self.min_delta.removesuffix("se")) if isinstance(self.min_delta, str) else 0.0
 
 
-class Checkpointing(Value):
+class Checkpointing(FrozenModel):
     """`lq.checkpoint`: how often, beside `save_every`."""
 
     every: Seconds = Field(600.0, description="at most this long between two checkpoints, such as 10min")
 
 
-class Keep(Value):
+class Keep(FrozenModel):
     """`lq.keep`: which checkpoints stay while the run goes on."""
 
     last: int = Field(2, ge=1, description="the newest so many")
@@ -206,7 +208,7 @@ class Keep(Value):
         return float(self.milestones.rstrip("%")) / 100
 
 
-class Power(Value):
+class Power(FrozenModel):
     """`lq.power`: train only while the machine is fed and cool enough. What it does not tell never stops a job."""
 
     require_ac: bool = Field(False, description="train only on mains power")
@@ -218,15 +220,15 @@ class Power(Value):
     )
 
 
-class Notify(Value):
+class Notify(FrozenModel):
     """`lq.notify`: which of the machine's services hear about this job, and when."""
 
-    on: tuple[Event, ...] | None = Field(None, description="events to tell; what the service says when absent")
+    on: tuple[NotifyEvent, ...] | None = Field(None, description="events to tell; what the service says when absent")
     tags: tuple[str, ...] | None = Field(None, description="only services with one of these tags; all when absent")
     each: bool = Field(False, description="tell when each job of a group has finished, not only when the last has")
 
 
-class LqSpec(Value):
+class LqSpec(FrozenModel):
     """What lq adds to MLX-LM's file, under the key `lq`."""
 
     format: Literal[1] = Field(1, description="version of this file's format")
@@ -242,7 +244,7 @@ class LqSpec(Value):
         (), description="ids or names of jobs that must have ended before, however"
     )
     strict: bool = Field(False, description="while this job may not start, none behind it starts")
-    window: Annotated[str, BeforeValidator(parse_span)] | None = Field(
+    window: Annotated[str, BeforeValidator(check_window)] | None = Field(
         None, description="hours in which it trains, such as 22:00-07:30; outside it writes a checkpoint and waits"
     )
     deadline: Annotated[str, BeforeValidator(_deadline)] | None = Field(
@@ -261,8 +263,8 @@ class LqSpec(Value):
     spike: Spike = Spike()
     early_stop: EarlyStop | None = Field(None, description="end the run when validation has stopped getting better")
     segment: int | None = Field(None, gt=0, description="end and resume the trainer every so many iterations")
-    memory: Memory = Memory()
-    stall: Stall = Stall()
+    memory: MemorySettings = MemorySettings()
+    stall: StallLimits = StallLimits()
     checkpoint: Checkpointing = Checkpointing()
     keep: Keep = Keep()
     notify: Notify = Notify()
@@ -278,7 +280,7 @@ class LqSpec(Value):
         return any(asked)
 
 
-class JobSpec(Value):
+class JobSpec(FrozenModel):
     """One fine-tuning run: every key of MLX-LM's LoRA YAML, and `lq`."""
 
     model: str = Field(

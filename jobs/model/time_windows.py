@@ -15,14 +15,14 @@ _DATE_AND_HOUR = re.compile(r"(\d{4}-\d{2}-\d{2})[ T]+(\S+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Span:
+class TimeWindow:
     """From one hour to another, over midnight where the second is not later."""
 
     start: int  # minutes after midnight, part of it
     end: int  # minutes after midnight, no longer part of it; another than `start`
 
 
-def minute_of(text: str) -> int:
+def parse_time(text: str) -> int:
     """Read "07:00" as minutes after midnight.
 
     Raises:
@@ -34,7 +34,7 @@ def minute_of(text: str) -> int:
     return 60 * int(found[1]) + int(found[2])
 
 
-def span_of(text: str) -> Span:
+def parse_window(text: str) -> TimeWindow:
     """Read "23:00-07:00".
 
     Raises:
@@ -42,7 +42,7 @@ def span_of(text: str) -> Span:
     """
     first, dash, last = text.partition("-")
     try:
-        span = Span(start=minute_of(first), end=minute_of(last))
+        span = TimeWindow(start=parse_time(first), end=parse_time(last))
     except ValueError:
         dash = ""
     if not dash or span.start == span.end:
@@ -51,14 +51,14 @@ def span_of(text: str) -> Span:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Due:
+class DueTime:
     """An hour by which something should be done: of one day, or of the next that comes."""
 
     day: date | None
     minute: int  # minutes after midnight
 
 
-def due_of(text: str) -> Due:
+def parse_due(text: str) -> DueTime:
     """Read "07:30" or "2026-12-24 18:00".
 
     Raises:
@@ -66,9 +66,9 @@ def due_of(text: str) -> Due:
     """
     found = _DATE_AND_HOUR.fullmatch(text.strip())
     try:
-        return Due(
+        return DueTime(
             day=date.fromisoformat(found[1]) if found is not None else None,
-            minute=minute_of(found[2] if found is not None else text),
+            minute=parse_time(found[2] if found is not None else text),
         )
     except ValueError as error:
         raise ValueError(
@@ -76,7 +76,7 @@ def due_of(text: str) -> Due:
         ) from error
 
 
-def due_at(due: Due, asked_at: float, zone: tzinfo | None) -> float:
+def due_at(due: DueTime, asked_at: float, zone: tzinfo | None) -> float:
     """Return the moment something is due, in unix seconds.
 
     Args:
@@ -91,7 +91,7 @@ def due_at(due: Due, asked_at: float, zone: tzinfo | None) -> float:
     return moment if moment > asked_at else _moment(day + timedelta(days=1), due.minute, zone)
 
 
-def opens(span: Span, now: float, zone: tzinfo | None) -> float:
+def opens(span: TimeWindow, now: float, zone: tzinfo | None) -> float:
     """Return when the span begins next, in unix seconds; `now` where it holds already.
 
     Args:
@@ -107,7 +107,7 @@ def opens(span: Span, now: float, zone: tzinfo | None) -> float:
     return next(start for start in starts if start > now and until(span, start, zone) is not None)
 
 
-def ends_after(span: Span | None, start: float, seconds: float, zone: tzinfo | None) -> float:
+def ends_after(span: TimeWindow | None, start: float, seconds: float, zone: tzinfo | None) -> float:
     """Return when so many seconds of work that begins no earlier than `start` are done, within the span's hours.
 
     Args:
@@ -129,7 +129,7 @@ def ends_after(span: Span | None, start: float, seconds: float, zone: tzinfo | N
         now = closes
 
 
-def until(span: Span, now: float, zone: tzinfo | None) -> float | None:
+def until(span: TimeWindow, now: float, zone: tzinfo | None) -> float | None:
     """Return when the span that holds `now` ends, None where none does.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.loss.alarms import Finding
+from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -84,7 +84,7 @@ def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float,
     }
     if ending.sign is not None:
         evidence["sign"] = ending.sign
-    if isinstance(history.conclusion, Finding):
+    if isinstance(history.conclusion, LossFinding):
         return after_loss_alarm.gone_back(ending, spec, history, history.conclusion, answer, evidence, now)
     if ending.reason is Reason.DISK_FULL:
         return _disk_full(ending, evidence, now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.loss.alarms import Finding
+from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Ending, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.states import Status
@@ -28,7 +28,7 @@ def gone_back(
     ending: Ending,
     spec: JobSpec,
     history: History,
-    finding: Finding,
+    finding: LossFinding,
     answer: Backoff,
     evidence: dict[str, object],
     now: float,
@@ -64,7 +64,7 @@ def _diverged(
     ending: Ending,
     spec: JobSpec,
     history: History,
-    finding: Finding,
+    finding: LossFinding,
     answer: Backoff,
     evidence: dict[str, object],
     *,

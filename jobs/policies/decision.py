@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from jobs.loss.alarms import Finding
+from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.early_stop import Stop
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.retry import Crash
-from jobs.policies.rollback import Candidate
+from jobs.policies.rollback import RollbackCandidate
 from jobs.scheduling.obstacles import Obstacle
 
 StopRequest = Literal["cancel", "pause", "worker_stop"]
@@ -58,7 +58,7 @@ class History:
     free_bytes: int | None = None  # what is free now
     lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
     obstacle: Obstacle | None = None  # why lq had it stop for now: its window, power, heat, or its user
-    conclusion: Finding | Quarantine | Stop | None = None  # of the loss guard
+    conclusion: LossFinding | Quarantine | Stop | None = None  # of the loss guard
     stages: Sequence[Stage] = ()  # of the run plan
-    candidates: Sequence[Candidate] = ()  # checkpoints to go back to, where the guard concluded so
+    candidates: Sequence[RollbackCandidate] = ()  # checkpoints to go back to, where the guard concluded so
     batches_per_epoch: int = 0  # of the job file

@@ -9,7 +9,7 @@ from typing import Literal
 
 from jobs.model import time_windows
 from jobs.model.job import Message, ServiceResult
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 
 FIRST_DELAY_S = 30.0
 LONGEST_DELAY_S = 1800.0
@@ -62,7 +62,7 @@ def due_at(previous: float | None, now: float) -> float:
     return min(previous if previous > now else previous + ONE_OF_A_KIND_S, now + ONE_OF_A_KIND_S)
 
 
-def held_until(event: str, now: float, quiet: Span | None, zone: tzinfo | None) -> float | None:
+def held_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo | None) -> float | None:
     """Return until when quiet hours hold a message back, None where they do not.
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
+class PairedGain:
     """How much lower a later loss is than an earlier one, in nats per token."""
 
     gain: float  # above 0 where the later one is better
@@ -34,7 +34,7 @@ class Stop:
     text: str  # one line for a person
 
 
-def difference(earlier: Validation, later: Validation) -> Difference:
+def difference(earlier: Validation, later: Validation) -> PairedGain:
     """Compare two measurements of the same rows.
 
     Args:
@@ -47,14 +47,14 @@ def difference(earlier: Validation, later: Validation) -> Difference:
     """
     gain = earlier.loss - later.loss
     if earlier.row_losses is None or later.row_losses is None or len(earlier.row_losses) != len(later.row_losses):
-        return Difference(gain=gain, standard_error=None)
+        return PairedGain(gain=gain, standard_error=None)
     pairs = zip(earlier.row_losses, later.row_losses, strict=True)
     rows = [one - other for one, other in pairs if math.isfinite(one - other)]
     if len(rows) < 2:
-        return Difference(gain=gain, standard_error=None)
+        return PairedGain(gain=gain, standard_error=None)
     mean = sum(rows) / len(rows)
     spread = sum((row - mean) ** 2 for row in rows)
-    return Difference(gain=gain, standard_error=math.sqrt(spread / (len(rows) * (len(rows) - 1))))
+    return PairedGain(gain=gain, standard_error=math.sqrt(spread / (len(rows) * (len(rows) - 1))))
 
 
 def best(validations: Sequence[Validation]) -> Validation | None:

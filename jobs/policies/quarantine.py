@@ -13,7 +13,7 @@ MOST_SHARE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Culprits:
+class NonFiniteRows:
     """The rows that made the loss of one iteration non-finite, by themselves."""
 
     iteration: int
@@ -31,7 +31,7 @@ class Quarantine:
     too_many: bool  # more than `MOST_SHARE` of the rows: the data cannot be used
 
 
-def quarantine(seen: Sequence[Culprits], *, already: Collection[int], train_rows: int) -> Quarantine | None:
+def quarantine(seen: Sequence[NonFiniteRows], *, already: Collection[int], train_rows: int) -> Quarantine | None:
     """Say which rows are to be left out; None where none is.
 
     An iteration that a resume repeats is the same accident, so iterations are counted, not tellings.

@@ -25,7 +25,7 @@ class CheckpointFact:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fate:
+class RetentionDecision:
     """What becomes of one checkpoint."""
 
     iteration: int
@@ -42,7 +42,7 @@ def plan(
     adapters: Collection[int] = (),
     suspicion: bool = False,
     ended: bool = False,
-) -> list[Fate]:
+) -> list[RetentionDecision]:
     """Decide about every checkpoint; deciding again about what was kept changes nothing.
 
     Args:
@@ -112,10 +112,10 @@ def _best(facts: Sequence[CheckpointFact], count: int) -> set[int]:
     return {iteration for _, iteration in sorted(scored)[:count]}
 
 
-def _fate(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> Fate:
+def _fate(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> RetentionDecision:
     words = [word for word, those in reasons if iteration in those]
     milestone = iteration in milestones
     if words:
-        return Fate(iteration=iteration, kept=True, adapter_kept=milestone, because=" and ".join(words))
+        return RetentionDecision(iteration=iteration, kept=True, adapter_kept=milestone, because=" and ".join(words))
     because = "a milestone: its adapter stays" if milestone else "newer ones verify"
-    return Fate(iteration=iteration, kept=False, adapter_kept=milestone, because=because)
+    return RetentionDecision(iteration=iteration, kept=False, adapter_kept=milestone, because=because)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.loss.detector import Finding
+from jobs.loss.alarms import LossFinding
 from jobs.model.run_plan import RunPlan, Stage
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ WARM_UP = {2: 50, 3: 150}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RollbackCandidate:
     """A checkpoint the run could go back to; it verifies and lies on the run plan."""
 
     iteration: int
@@ -90,7 +90,7 @@ def is_point(iteration: int, spec: JobSpec) -> bool:
     return iteration > 0 and iteration % accumulation == 0 and iteration // every > (iteration - accumulation) // every
 
 
-def escalation(finding: Finding, stages: Sequence[Stage], spec: JobSpec, *, before: int) -> int:
+def escalation(finding: LossFinding, stages: Sequence[Stage], spec: JobSpec, *, before: int) -> int:
     """Return how hard a spike is answered: 1, or one step harder than the one near before it.
 
     Args:
@@ -107,11 +107,11 @@ def escalation(finding: Finding, stages: Sequence[Stage], spec: JobSpec, *, befo
 
 
 def roll_back(
-    finding: Finding,
+    finding: LossFinding,
     *,
     spec: JobSpec,
     stages: Sequence[Stage],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RollbackCandidate],
     batches_per_epoch: int,
     before: int,
 ) -> Rollback:
@@ -166,8 +166,8 @@ def _harder(step: int, factor: float, skipped: tuple[int, int]) -> str:
 
 
 def _target(
-    step: int, finding: Finding, spec: JobSpec, stages: Sequence[Stage], candidates: Sequence[Candidate]
-) -> Candidate | None:
+    step: int, finding: LossFinding, spec: JobSpec, stages: Sequence[Stage], candidates: Sequence[RollbackCandidate]
+) -> RollbackCandidate | None:
     """Choose the checkpoint; None for the beginning, where none is healthy and early enough.
 
     A point that retention lets go is none, even where it happens to be there still: whether it is depends on when the
@@ -185,19 +185,19 @@ def _target(
     return points[-1] if points else best
 
 
-def _points(finding: Finding, spec: JobSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _points(finding: LossFinding, spec: JobSpec, candidates: Sequence[RollbackCandidate]) -> list[RollbackCandidate]:
     """Return the healthy rollback points early enough before the first flag, oldest first."""
     latest, oldest = finding.first_flag - distance(spec), finding.iteration - reach(spec)
     points = [one for one in candidates if one.healthy and oldest < one.iteration <= latest]
     return sorted((one for one in points if is_point(one.iteration, spec)), key=lambda one: one.iteration)
 
 
-def _best(finding: Finding, candidates: Sequence[Candidate]) -> Candidate | None:
+def _best(finding: LossFinding, candidates: Sequence[RollbackCandidate]) -> RollbackCandidate | None:
     """Return the best by validation, where it lies before the first flag."""
     return next((one for one in candidates if one.best and one.healthy and one.iteration < finding.first_flag), None)
 
 
-def window(target: int, finding: Finding, batches_per_epoch: int) -> tuple[int, int]:
+def window(target: int, finding: LossFinding, batches_per_epoch: int) -> tuple[int, int]:
     """Return the iterations (after, up to) whose rows are left out.
 
     From the target to `SKIP_BEYOND` after the detection; where that is too much, those up to the first flag: what
@@ -216,7 +216,9 @@ def window(target: int, finding: Finding, batches_per_epoch: int) -> tuple[int, 
     return start, start + most
 
 
-def healthy_target(finding: Finding, spec: JobSpec, candidates: Sequence[Candidate]) -> Candidate | None:
+def healthy_target(
+    finding: LossFinding, spec: JobSpec, candidates: Sequence[RollbackCandidate]
+) -> RollbackCandidate | None:
     """Return what a run that is given up shows: the best by validation before the spike, else the newest point."""
     points = _points(finding, spec, candidates)
     return _best(finding, candidates) or (points[-1] if points else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from jobs.model.spec import Stall as Limits
+from jobs.model.spec import StallLimits
 
 TRAIN_FACTOR, VALIDATE_FACTOR = 6.0, 6.0
 VALIDATE_LEAST_S = 180.0
@@ -33,7 +33,7 @@ class Stall:
 def deadline(
     phase: str,
     *,
-    limits: Limits,
+    limits: StallLimits,
     intervals: Sequence[float],
     slowest_row_s: float | None,
     rows: int | None,

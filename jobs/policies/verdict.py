@@ -95,7 +95,7 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class RequestedRun:
     """What was asked for, as far as advice for the next run needs it."""
 
     iters: int
@@ -225,7 +225,7 @@ def interval(found: Difference) -> str:
     return f"{found.value:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f})"
 
 
-def advice(verdict: Verdict, found: Evidence, plan: Plan) -> str:
+def advice(verdict: Verdict, found: Evidence, plan: RequestedRun) -> str:
     """Return one sentence for the next run, which follows from the verdict alone.
 
     Args:
@@ -257,12 +257,12 @@ def advice(verdict: Verdict, found: Evidence, plan: Plan) -> str:
     return "These numbers ask for no change."
 
 
-def _epochs_at(plan: Plan, iteration: int, found: Evidence) -> str:
+def _epochs_at(plan: RequestedRun, iteration: int, found: Evidence) -> str:
     assert plan.epochs is not None
     return f" (there each row had been seen {plan.epochs * iteration / found.iterations:.3g} times)"
 
 
-def _for_evidence(found: Evidence, plan: Plan) -> str:
+def _for_evidence(found: Evidence, plan: RequestedRun) -> str:
     final = found.final
     wants = []
     if final is None or final.rows < FEWEST_ROWS:

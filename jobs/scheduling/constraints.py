@@ -8,15 +8,15 @@ from datetime import tzinfo
 from typing import Any
 
 from jobs.model import time_windows
-from jobs.model.time_windows import Due, Span
+from jobs.model.time_windows import DueTime, TimeWindow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constraints:
     """What must hold while a job trains."""
 
-    window: Span | None = None  # hours of every day; None for all
-    deadline: Due | None = None  # when it should be done
+    window: TimeWindow | None = None  # hours of every day; None for all
+    deadline: DueTime | None = None  # when it should be done
     require_ac: bool = False  # only on mains power
     min_battery: int | None = None  # on battery only at this charge or above, in percent
     thermal: str | None = None  # not at this thermal level or above; None for any
@@ -48,8 +48,8 @@ def constraints_of(spec: Mapping[str, Any]) -> Constraints:
     power = lq.get("power") or {}
     window, deadline = lq.get("window"), lq.get("deadline")
     return Constraints(
-        window=time_windows.span_of(window) if window is not None else None,
-        deadline=time_windows.due_of(deadline) if deadline is not None else None,
+        window=time_windows.parse_window(window) if window is not None else None,
+        deadline=time_windows.parse_due(deadline) if deadline is not None else None,
         require_ac=bool(power.get("require_ac")),
         min_battery=power.get("min_battery"),
         thermal=power.get("thermal"),

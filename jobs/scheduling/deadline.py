@@ -6,7 +6,7 @@ import dataclasses
 from datetime import tzinfo
 
 from jobs.model import time_windows
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 
 FEWEST_REPORTS = 5
 """A pace is known after so many reports beyond the first, which holds the compiling of the step."""
@@ -53,7 +53,7 @@ class Pace:
         return seconds / iterations if iterations > 0 and seconds > 0 else None
 
 
-def late(due: float, *, now: float, left_s: float, window: Span | None, zone: tzinfo | None) -> Late | None:
+def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zone: tzinfo | None) -> Late | None:
     """Say whether a job will miss its deadline; None where it may still be met.
 
     Args:

@@ -14,7 +14,7 @@ from jobs.model import time_windows
 from jobs.model.job import Dependency
 from jobs.model.states import ENDED, Status
 from jobs.model.text import duration
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 from jobs.scheduling.constraints import Constraints
 
 THERMAL = ("nominal", "fair", "serious", "critical")
@@ -154,5 +154,5 @@ def is_hopeless(dependency: Dependency) -> bool:
     return not dependency.any_end and dependency.status in ENDED and dependency.status is not Status.SUCCEEDED
 
 
-def _hours(window: Span) -> str:
+def _hours(window: TimeWindow) -> str:
     return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))

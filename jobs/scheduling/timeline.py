@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 
 from jobs.model import time_windows
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 
 FURTHEST_S = 366 * 24 * 3600.0
 """What would happen later than that from now is not looked at."""
@@ -32,7 +32,7 @@ class Ahead:
     running: bool = False  # it has a slot now
     held: bool = False  # a person must let it go on first
     not_before: float | None = None  # unix seconds
-    window: Span | None = None  # hours in which it trains
+    window: TimeWindow | None = None  # hours in which it trains
     after: tuple[int, ...] = ()  # jobs that must have ended before
     strict: bool = False  # while it may not start, none behind it starts
     deadline: float | None = None  # unix seconds
@@ -84,7 +84,7 @@ class _Night:
         self._left = {job.id: job.seconds for job in jobs}
         self._training: dict[int, tuple[float, float]] = {}  # since when and until when, by id
         self._stints: dict[int, list[tuple[float, float | None]]] = {job.id: [] for job in jobs}
-        self._windows: dict[Span, tuple[bool, float]] = {}  # at this moment: whether it is open, and until when
+        self._windows: dict[TimeWindow, tuple[bool, float]] = {}  # at this moment: whether it is open, and until when
 
     def go_on(self) -> bool:
         """Start what may start, and go to the next moment at which anything changes; False where none comes."""
@@ -139,7 +139,7 @@ class _Night:
         for follower in self._followers.get(job_id, ()):
             self._missing[follower].discard(job_id)
 
-    def _window(self, span: Span) -> tuple[bool, float]:
+    def _window(self, span: TimeWindow) -> tuple[bool, float]:
         if span not in self._windows:
             closes = time_windows.until(span, self._now, self._zone)
             changes = time_windows.opens(span, self._now, self._zone) if closes is None else closes

@@ -17,7 +17,7 @@ from jobs.model.job import Job
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.retention import Fate
+from jobs.policies.retention import RetentionDecision
 from orchestrator.core.app import App
 from orchestrator.submission.provenance import train_rows
 from orchestrator.worker.loss_guard import LossGuard
@@ -162,11 +162,11 @@ def _inode(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _checkpoint(job_dir: JobDir, fate: Fate) -> Path:
+def _checkpoint(job_dir: JobDir, fate: RetentionDecision) -> Path:
     return job_dir.checkpoints / f"step-{fate.iteration:07d}"
 
 
-def _checkpoints(job: Job, job_dir: JobDir, fates: Sequence[Fate]) -> Iterator[Named]:
+def _checkpoints(job: Job, job_dir: JobDir, fates: Sequence[RetentionDecision]) -> Iterator[Named]:
     decided = {_checkpoint(job_dir, fate): fate for fate in fates}
     for found in storage.listed(job_dir.checkpoints):
         fate = decided.get(found.path)
@@ -176,7 +176,7 @@ def _checkpoints(job: Job, job_dir: JobDir, fates: Sequence[Fate]) -> Iterator[N
             yield found.path, True, "not on the run plan" if fates else BAD_NEWEST.format(id=job.id)
 
 
-def _set_aside(job_dir: JobDir, fates: Sequence[Fate]) -> Iterator[Named]:
+def _set_aside(job_dir: JobDir, fates: Sequence[RetentionDecision]) -> Iterator[Named]:
     """Bad checkpoints are looked at as long as no good one has taken their place."""
     for path in storage.listed_bad(job_dir.checkpoints):
         yield path, not fates, f"set aside: {storage.why(path)}"

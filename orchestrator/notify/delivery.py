@@ -8,14 +8,14 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING
 
 from jobs.model.job import Message, ServiceResult
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 from jobs.policies import delivery
 from jobs.policies.delivery import NO_LONGER_CONFIGURED, is_pending
 from orchestrator.notify import messages
 from orchestrator.notify.routing import wants
 
 if TYPE_CHECKING:
-    from jobs.model.spec import Event
+    from jobs.model.spec import NotifyEvent
     from orchestrator.notify.apprise_sender import Notifier
     from orchestrator.store.store import Store
 
@@ -26,7 +26,7 @@ class Moment:
 
     now: float  # unix seconds
     jitter: float  # 0..1, spreads the next try
-    quiet: Span | None = None  # quiet hours
+    quiet: TimeWindow | None = None  # quiet hours
     zone: tzinfo | None = None  # whose hours; None for the machine's own zone
 
 
@@ -97,7 +97,7 @@ def _audience(message: Message, store: Store, notifier: Notifier) -> list[str]:
     return wants(notifier.services, message.event, job_on=job_on, job_tags=message.tags)
 
 
-def _asked_by_job(spec_json: str) -> tuple[Event, ...] | None:
+def _asked_by_job(spec_json: str) -> tuple[NotifyEvent, ...] | None:
     from jobs.model.spec import JobSpec
 
     try:

@@ -58,7 +58,7 @@ def write_if_due(
     """
     if hour is None or not audience:
         return None
-    day, moment = time_windows.latest(time_windows.minute_of(hour), now, zone)
+    day, moment = time_windows.latest(time_windows.parse_time(hour), now, zone)
     last = store.outbox.last_digest()
     if now - moment > DIGEST_LATE_S or (last is not None and last.key == _key(day)):
         return None

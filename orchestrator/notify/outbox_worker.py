@@ -93,7 +93,7 @@ class OutboxWorker:
         when = Moment(
             now=now,
             jitter=random.random(),  # noqa: S311 spreads tries, guards nothing
-            quiet=time_windows.span_of(settings.quiet) if settings.quiet is not None else None,
+            quiet=time_windows.parse_window(settings.quiet) if settings.quiet is not None else None,
         )
         after = deliver(message_id, store=app.store, notifier=Notifier(settings.everyone), when=when)
         results = ", ".join(f"{service.service}: {service.last_result}" for service in after.services)

@@ -9,7 +9,7 @@ from jobs.model.job import Attempt, Incident, ProgressPoint, Validation
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
-from jobs.policies.verdict import Evidence, Plan, Verdict, advice, judge
+from jobs.policies.verdict import Evidence, RequestedRun, Verdict, advice, judge
 from orchestrator.report.evidence import Comparison, evidence
 from orchestrator.report.facts import Facts
 from orchestrator.report.findings import Findings, Gain, Happening, Phase, Ruling
@@ -134,7 +134,7 @@ def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdi
     if settings is None:
         return "config.yaml could not be read, so nothing is advised."
     spiked = any(one.name == SPIKE for one in found) or any(one.code in ROLLED_BACK for one in series.incidents)
-    plan = Plan(
+    plan = RequestedRun(
         iters=facts.progress.iterations_asked,
         learning_rate=settings.learning_rate,
         steps_per_eval=settings.steps_per_eval,

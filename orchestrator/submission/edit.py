@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.data_files import check_data
-from configs.load import LoadedJob, Text, load_jobs
-from configs.spelled_out import spelled_out
+from configs.full_text import full_text
+from configs.load import JobText, LoadedJob, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
 from jobs.model.spec import JobSpec
@@ -70,7 +70,7 @@ def _headed(job: Job, spec: JobSpec) -> str:
     return (
         f"# Job {job.id}: save and close to take it so, close without a change to leave it as it is.\n"
         "# What begins with # is the default. Relative paths start where you typed lq edit.\n"
-        f"{spelled_out(spec)}"
+        f"{full_text(spec)}"
     )
 
 
@@ -86,7 +86,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     Raises:
         InvalidInput, NotAllowed: it cannot be taken.
     """
-    loaded, *others = load_jobs(Text(name=edit.file.name, content=content))
+    loaded, *others = load_jobs(JobText(name=edit.file.name, content=content))
     if others:
         raise ConfigInvalid(f"{loaded.source}: a matrix makes several jobs, and this is one; submit it as a file")
     facts = check_data(loaded.spec)

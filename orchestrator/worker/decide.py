@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.loss.detector import Finding
+from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
 from jobs.model.job import Attempt, Fit, Incident, Job
 from jobs.model.outcomes import Ending, Outcome, Reason
@@ -21,7 +21,7 @@ from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision, History, stop_request_from
 from jobs.policies.exits import NEAR_THE_LIMIT
 from jobs.policies.quarantine import Quarantine
-from jobs.policies.rollback import Candidate
+from jobs.policies.rollback import RollbackCandidate
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
 from orchestrator.submission.provenance import train_rows
@@ -142,9 +142,9 @@ def _history(
     )
 
 
-def _candidates(loss_guard: LossGuard) -> list[Candidate]:
+def _candidates(loss_guard: LossGuard) -> list[RollbackCandidate]:
     """Return what the run could go back to. Reads the checkpoints whole, so only a conclusion asks."""
-    if not isinstance(loss_guard.conclusion, Finding | Quarantine):
+    if not isinstance(loss_guard.conclusion, LossFinding | Quarantine):
         return []
     return loss_guard.candidates()
 

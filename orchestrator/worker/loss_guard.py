@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.loss.detector import Alarm, Detector, Finding, Report, Validated
+from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
+from jobs.loss.detector import LossDetector
 from jobs.model.events import Event, Kind
 from jobs.model.job import Incident, Job, Validation
 from jobs.model.outcomes import Ending, Outcome, Reason
@@ -19,8 +20,8 @@ from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.policies import early_stop
 from jobs.policies.early_stop import Stop
-from jobs.policies.quarantine import Culprits, Quarantine, quarantine
-from jobs.policies.rollback import CALM_REPORTS, Candidate
+from jobs.policies.quarantine import NonFiniteRows, Quarantine, quarantine
+from jobs.policies.rollback import CALM_REPORTS, RollbackCandidate
 from orchestrator.store.store import Store
 from workers.checkpoints import storage
 from workers.files.job_dir import JobDir
@@ -34,7 +35,7 @@ ANSWERED = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
 TELLING = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
 """Events that may change what the guard concludes."""
 
-Conclusion = Finding | Quarantine | Stop
+Conclusion = LossFinding | Quarantine | Stop
 """Why an attempt ends: the loss has gone wrong, rows are to be left out, nothing gets better any more."""
 
 
@@ -53,7 +54,7 @@ class LossGuard:
         """
         self._store, self._job, self._spec, self._run_plan = store, job, spec, run_plan
         self._train_rows = train_rows
-        self._detector = Detector(warm_up=_warm_up(spec), steps_per_report=spec.steps_per_report)
+        self._detector = LossDetector(warm_up=_warm_up(spec), steps_per_report=spec.steps_per_report)
         self._reported = 0  # iteration of the last report folded in
         self._read_to = -1  # iteration of the last validation read
         self._waiting: list[Validation] = []  # read; the report they come after was not folded in yet
@@ -61,7 +62,7 @@ class LossGuard:
         rule = spec.lq.early_stop
         self._patience = early_stop.Patience(rule) if rule is not None else None
         self._looked = False
-        self._alarm: Finding | None = None  # the first that is answered
+        self._alarm: LossFinding | None = None  # the first that is answered
         self._early: Stop | None = None
         self._quarantine: Quarantine | None = None
 
@@ -81,7 +82,7 @@ class LossGuard:
         found: list[Conclusion] = [one for one in (self._alarm, self._quarantine, self._early) if one is not None]
         return min(found, key=lambda one: one.iteration, default=None)
 
-    def look(self, events: Sequence[Event] | None = None) -> list[Finding]:
+    def look(self, events: Sequence[Event] | None = None) -> list[LossFinding]:
         """Fold in what the store has taken in since the last look; return what is new.
 
         Args:
@@ -95,7 +96,7 @@ class LossGuard:
         if self._alarm is not None:
             return []  # what comes after it is about weights that are given up
         self._read_validations()
-        found: list[Finding] = []
+        found: list[LossFinding] = []
         for point in self._store.metrics.points(self._job.id, after=self._reported):
             if self._alarm is not None:
                 return found
@@ -105,7 +106,7 @@ class LossGuard:
             found += self._validated(before=point.iteration)
             if self._alarm is not None:
                 return found
-            report = Report(iteration=point.iteration, loss=point.train_loss, skipped=point.skipped or 0)
+            report = LossReport(iteration=point.iteration, loss=point.train_loss, skipped=point.skipped or 0)
             found += self._noted(self._detector.report(report))
             self._reported = point.iteration
         return found + self._validated(before=None)
@@ -115,7 +116,7 @@ class LossGuard:
         self._read_to = max([self._read_to, *(one.iteration for one in fresh)])
         self._waiting += fresh
 
-    def _validated(self, *, before: int | None) -> list[Finding]:
+    def _validated(self, *, before: int | None) -> list[LossFinding]:
         """Fold in the validations that came before a report, or at the end of the last one.
 
         The trainer may tell a validation before the report that ends at the same iteration; the order must not depend
@@ -128,7 +129,7 @@ class LossGuard:
                 break
             one = self._waiting.pop(0)
             self._validations.append(dataclasses.replace(one, row_losses=None))
-            validated = Validated(iteration=one.iteration, loss=one.loss, standard_error=one.standard_error)
+            validated = ValidationLoss(iteration=one.iteration, loss=one.loss, standard_error=one.standard_error)
             found += self._noted(self._detector.validation(validated))
             if self._early is None:
                 self._early = self._stop(one)
@@ -140,7 +141,7 @@ class LossGuard:
         over = found is None or self._run_plan.ends_at is not None or found.iteration >= self._spec.iters
         return None if over else found
 
-    def _noted(self, finding: Finding | None) -> list[Finding]:
+    def _noted(self, finding: LossFinding | None) -> list[LossFinding]:
         """Keep the first alarm that is answered."""
         if finding is None:
             return []
@@ -157,7 +158,7 @@ class LossGuard:
         rows = self._train_rows if self._train_rows is not None else 0
         self._quarantine = quarantine(seen, already=already, train_rows=rows)
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[RollbackCandidate]:
         """Return the checkpoints that verify and lie on the run plan, each with what makes it healthy."""
         folder = JobDir(Path(self._job.job_dir)).checkpoints
         losses = {one.iteration: one for one in self._validations}
@@ -168,10 +169,10 @@ class LossGuard:
             one = losses.get(iteration)
             calm = self._detector.calm_after(iteration) >= CALM_REPORTS
             good = one is not None and self._detector.tolerance_met(
-                Validated(iteration=iteration, loss=one.loss, standard_error=one.standard_error)
+                ValidationLoss(iteration=iteration, loss=one.loss, standard_error=one.standard_error)
             )
             found.append(
-                Candidate(
+                RollbackCandidate(
                     iteration=iteration,
                     updates=int(state.get("updates", iteration // self._spec.grad_accumulation_steps)),
                     best=best is not None and iteration == best.iteration,
@@ -195,7 +196,7 @@ def ending(found: Ending, conclusion: Conclusion | None) -> Ending:
 
 def concluded(conclusion: Conclusion) -> Ending:
     """Return how an attempt ends that is stopped for what the loss guard concluded."""
-    if isinstance(conclusion, Finding):
+    if isinstance(conclusion, LossFinding):
         return Ending(outcome=Outcome.CRASHED, reason=Reason(conclusion.alarm), detail=conclusion.text)
     if isinstance(conclusion, Stop):
         return Ending(outcome=Outcome.STOPPED, reason=Reason.EARLY_STOPPED, detail=conclusion.text)
@@ -203,7 +204,7 @@ def concluded(conclusion: Conclusion) -> Ending:
     return Ending(outcome=Outcome.STOPPED, reason=Reason.NOT_FINITE, detail=rows)
 
 
-def incident(job: Job, attempt: int, finding: Finding, *, acts: bool, now: float) -> Incident:
+def incident(job: Job, attempt: int, finding: LossFinding, *, acts: bool, now: float) -> Incident:
     """Return what the report must mention about a finding that is told and not answered.
 
     Args:
@@ -234,9 +235,9 @@ def _warm_up(spec: JobSpec) -> int:
     return spec.lr_schedule.warmup * spec.grad_accumulation_steps if spec.lr_schedule is not None else 0
 
 
-def _culprits(evidence: Mapping[str, Any]) -> Culprits:
+def _culprits(evidence: Mapping[str, Any]) -> NonFiniteRows:
     rows = [one for one in evidence.get("rows", ()) if isinstance(one, dict)]
-    return Culprits(
+    return NonFiniteRows(
         iteration=int(evidence["iteration"]),
         rows=tuple(int(one["row"]) for one in rows),
         lines=tuple(str(one["line"]) for one in rows),

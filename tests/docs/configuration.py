@@ -26,7 +26,7 @@ _FORMATS: dict[Any, str] = {
     spec.parse_limit: "a share such as `85%`, or a size such as `12GB`",
     spec.parse_share: "a share, `0%` to `100%`",
     spec.parse_delta: "nats such as `0.001`, or standard errors such as `1se`",
-    spec.parse_span: "hours such as `22:00-07:30`",
+    spec.check_window: "hours such as `22:00-07:30`",
     parse_hour: "an hour such as `07:00`",
 }
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", SecretStr: "URL", dict: "mapping"}

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from configs.settings import Service
 from jobs.model.job import Message, NewMessage, ServiceResult
-from jobs.model.spec import Event, JobSpec
+from jobs.model.spec import JobSpec, NotifyEvent
 from orchestrator.notify import apprise_sender
 from orchestrator.notify.apprise_sender import Notifier
 from orchestrator.notify.delivery import Moment, deliver
@@ -49,7 +49,7 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def service(url: str, *, name: str | None = None, on: tuple[Event, ...] | None = None) -> Service:
+def service(url: str, *, name: str | None = None, on: tuple[NotifyEvent, ...] | None = None) -> Service:
     return Service(url=SecretStr(url), name=name, tags=(), on=on)
 
 

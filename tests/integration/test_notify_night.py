@@ -25,7 +25,7 @@ from orchestrator.store.store import Store
 from tests.integration.loopback import Endpoint, free_address, until
 
 BERLIN = ZoneInfo("Europe/Berlin")
-NIGHT = time_windows.span_of("23:00-07:00")
+NIGHT = time_windows.parse_window("23:00-07:00")
 NIGHT_OF_25_HOURS = date(2026, 10, 25)
 
 
@@ -51,7 +51,7 @@ class Outbox:
         job = store.jobs.submit(name="n", priority=0, iters=1, spec_json=spec, prepare=lambda _: folder, now=0.0)
         self.job_id = job.id
         self.services: tuple[Service, ...] = ()
-        self.quiet: time_windows.Span | None = None
+        self.quiet: time_windows.TimeWindow | None = None
 
     def write(self, event: str, moment: float, body: str = "") -> Message:
         """Put a message into it."""
@@ -191,7 +191,7 @@ def test_the_digest_comes_at_its_hour_even_where_that_is_quiet(outbox: Outbox) -
 
 
 def test_a_day_of_tries_begins_when_the_quiet_hours_end(outbox: Outbox) -> None:
-    outbox.quiet = time_windows.span_of("08:00-07:00")
+    outbox.quiet = time_windows.parse_window("08:00-07:00")
     outbox.services = (service(free_address(), "phone"),)
     outbox.write("finished", at("08:30"))
     moment, rows = at("08:30"), outbox.store.outbox.messages()

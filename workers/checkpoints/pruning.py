@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
-from jobs.policies.retention import CheckpointFact, Fate, plan
+from jobs.policies.retention import CheckpointFact, RetentionDecision, plan
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import place
 from workers.checkpoints.storage import Checkpoint
@@ -19,7 +19,7 @@ _NUMBERED = re.compile(r"(\d{7,})_adapters\.safetensors")
 
 def prune(
     job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
-) -> list[Fate]:
+) -> list[RetentionDecision]:
     """Delete what need not stay; nothing goes unless the newest checkpoint verifies.
 
     Killed at any moment it loses nothing: a milestone's adapter is linked before its checkpoint goes, and a checkpoint
@@ -47,7 +47,7 @@ def prune(
 
 def planned(
     job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
-) -> list[Fate]:
+) -> list[RetentionDecision]:
     """Decide as `prune` does, and delete nothing. Empty where the newest checkpoint does not verify."""
     newest, bad = storage.newest_valid(job_dir.checkpoints, run_plan)
     if newest is None or bad:
@@ -61,7 +61,9 @@ def planned(
             left_behind.append(checkpoint.iteration)
     kept = plan(facts, spec=spec, run_plan=run_plan, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
     gone = [
-        Fate(iteration=iteration, kept=False, adapter_kept=False, because="left behind: the run went back before it")
+        RetentionDecision(
+            iteration=iteration, kept=False, adapter_kept=False, because="left behind: the run went back before it"
+        )
         for iteration in left_behind
     ]
     return sorted([*kept, *gone], key=lambda fate: fate.iteration)

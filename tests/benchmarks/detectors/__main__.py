@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from jobs.loss.detector import Alarm
+from jobs.loss.alarms import Alarm
 from orchestrator.formatting.markdown import table
 from tests.benchmarks.detectors import measure
 from tests.benchmarks.detectors.curves import BREAKS, FAMILIES, ITERATIONS, STEPS_PER_REPORT

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from jobs.loss.alarms import Report, Validated
+from jobs.loss.alarms import LossReport, ValidationLoss
 from jobs.loss.history import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, GAUSSIAN, LEAST_SCALE_SHARE, STRETCH
 
 ITERATIONS = 15_000
@@ -38,15 +38,15 @@ class Curves:
         """What the reports say."""
         return self.levels * self.noise
 
-    def reports(self, run: int) -> list[Report]:
+    def reports(self, run: int) -> list[LossReport]:
         """Return one run as the detector is told of it."""
         return as_reports(self.losses[run])
 
-    def validated(self, run: int) -> list[Validated]:
+    def validated(self, run: int) -> list[ValidationLoss]:
         """Return the validations of one run."""
         error = float(self.standard_errors[run])
         return [
-            Validated(iteration=(number + 1) * STEPS_PER_EVAL, loss=loss, standard_error=error)
+            ValidationLoss(iteration=(number + 1) * STEPS_PER_EVAL, loss=loss, standard_error=error)
             for number, loss in enumerate(self.validations[run].tolist())
         ]
 
@@ -61,9 +61,11 @@ class Broken:
     rises: Array  # nats between the level before and the level it goes to
 
 
-def as_reports(losses: Array) -> list[Report]:
+def as_reports(losses: Array) -> list[LossReport]:
     """Return losses as reports of ten iterations each."""
-    return [Report(iteration=(number + 1) * STEPS_PER_REPORT, loss=loss) for number, loss in enumerate(losses.tolist())]
+    return [
+        LossReport(iteration=(number + 1) * STEPS_PER_REPORT, loss=loss) for number, loss in enumerate(losses.tolist())
+    ]
 
 
 def heavy_tails(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
@@ -236,7 +238,7 @@ _TABLE = (
 )
 
 
-def reference_run(rng: np.random.Generator) -> tuple[list[Report], list[Validated]]:
+def reference_run(rng: np.random.Generator) -> tuple[list[LossReport], list[ValidationLoss]]:
     """The reference run at 10 iterations a report, a validation every 100.
 
     Between the rows of its table the logarithm of the loss is a straight line; the noise is 6 % with the tails of
@@ -249,7 +251,7 @@ def reference_run(rng: np.random.Generator) -> tuple[list[Report], list[Validate
     measured = np.arange(100, ITERATIONS + 1, 100)
     validations = np.exp(np.interp(measured, iterations, np.log(validation))) * rng.normal(1, 0.01, len(measured))
     return as_reports(losses), [
-        Validated(iteration=int(iteration), loss=float(loss), standard_error=None)
+        ValidationLoss(iteration=int(iteration), loss=float(loss), standard_error=None)
         for iteration, loss in zip(measured, validations, strict=True)
     ]
 

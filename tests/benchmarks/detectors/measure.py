@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jobs.loss.detector import Alarm, fold
+from jobs.loss.alarms import Alarm
+from jobs.loss.detector import fold
 from tests.benchmarks.detectors.curves import (
     BREAKS,
     FAMILIES,

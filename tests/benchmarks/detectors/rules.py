@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jobs.loss.detector import LEAST_BASE, Alarm, Finding, fold
+from jobs.loss.alarms import Alarm, LossFinding
+from jobs.loss.detector import LEAST_BASE, fold
 from tests.benchmarks.detectors.curves import STEPS_PER_REPORT, WARM_UP, Array, Curves, as_reports
 
 GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE})
@@ -20,7 +21,7 @@ Rule = Callable[[Array], list[list[int]]]
 """From losses, runs in rows, to the reports of each run that raise an alarm."""
 
 
-def findings(curves: Curves, run: int, *, validate: bool = True) -> list[Finding]:
+def findings(curves: Curves, run: int, *, validate: bool = True) -> list[LossFinding]:
     """Return all that lq's detector finds in a run."""
     validated = curves.validated(run) if validate else []
     return fold(curves.reports(run), validated, warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)[1]

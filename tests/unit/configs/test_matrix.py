@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.labels import LONGEST_NAME, Choice, labels_of, named, short_number
+from configs.labels import LONGEST_NAME, LabelPart, labels_of, named, short_number
 from configs.load import LoadedJob, dump_job, load_frozen, load_jobs
 from jobs.model.errors import InvalidInput
 
@@ -116,7 +116,7 @@ def test_labels_differ_fit_and_can_be_shown_whatever_the_values(values: list[tup
     keys = ("model", "a.long.key.of.many.parts")
     made = labels_of(
         [
-            [Choice(key=key, value=value, place=place) for key, value in zip(keys, one, strict=True)]
+            [LabelPart(key=key, value=value, place=place) for key, value in zip(keys, one, strict=True)]
             for place, one in enumerate(values, start=1)
         ]
     )

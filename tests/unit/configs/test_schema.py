@@ -15,15 +15,15 @@ from jobs.model.spec import (
     LoraParameters,
     LqSpec,
     LrSchedule,
-    Memory,
+    MemorySettings,
     Notify,
     Power,
     Retry,
     Spike,
-    Stall,
+    StallLimits,
 )
 
-PARTS = (Retry, Memory, Stall, Checkpointing, Keep, Notify, Power, Spike, EarlyStop)
+PARTS = (Retry, MemorySettings, StallLimits, Checkpointing, Keep, Notify, Power, Spike, EarlyStop)
 """Of `lq:`."""
 
 

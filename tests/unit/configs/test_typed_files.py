@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.load import TYPED, load_jobs
+from configs.load import STDIN, load_jobs
 from jobs.model.errors import ConfigInvalid
 
 
@@ -22,7 +22,7 @@ def test_it_is_called_stdin_and_its_paths_start_from_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     typed(monkeypatch, "model: org/name\ndata: ./qa\nadapter_path: out\n")
-    (loaded,) = load_jobs(TYPED)
+    (loaded,) = load_jobs(STDIN)
     assert (loaded.spec.name, str(loaded.source)) == ("stdin", "<stdin>")
     assert loaded.spec.data == str(tmp_path / "qa")
     assert loaded.spec.adapter_path == str(tmp_path / "out")
@@ -41,5 +41,5 @@ def test_it_is_called_stdin_and_its_paths_start_from_the_current_folder(
 def test_a_mistake_is_told_with_its_line(monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     typed(monkeypatch, text)
     with pytest.raises(ConfigInvalid) as error:
-        load_jobs(TYPED)
+        load_jobs(STDIN)
     assert str(error.value).startswith(said)

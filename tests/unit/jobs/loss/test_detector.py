@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.loss.detector import Alarm, Detector, Finding, Report, Validated, fold
+from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
+from jobs.loss.detector import LossDetector, fold
 from tests.benchmarks.detectors import curves
 from tests.benchmarks.detectors.measure import LEAST_RISE, broken_runs, large
 from tests.benchmarks.detectors.rules import GRAVE, detector, findings
@@ -24,27 +25,30 @@ def steady(count: int, level: float = 1.0) -> list[float]:
     return [level * (1 + WAVE[number % len(WAVE)]) for number in range(count)]
 
 
-def reports(losses: Iterable[float], *, every: int = 10) -> list[Report]:
-    return [Report(iteration=(number + 1) * every, loss=loss) for number, loss in enumerate(losses)]
+def reports(losses: Iterable[float], *, every: int = 10) -> list[LossReport]:
+    return [LossReport(iteration=(number + 1) * every, loss=loss) for number, loss in enumerate(losses)]
 
 
-def validations(losses: Iterable[float], *, every: int = 100, error: float | None = None) -> list[Validated]:
+def validations(losses: Iterable[float], *, every: int = 100, error: float | None = None) -> list[ValidationLoss]:
     return [
-        Validated(iteration=(number + 1) * every, loss=loss, standard_error=error) for number, loss in enumerate(losses)
+        ValidationLoss(iteration=(number + 1) * every, loss=loss, standard_error=error)
+        for number, loss in enumerate(losses)
     ]
 
 
 def said(
-    losses: Iterable[float], validated: Sequence[Validated] = (), *, warm_up: int = 0, every: int = 10
-) -> list[Finding]:
+    losses: Iterable[float], validated: Sequence[ValidationLoss] = (), *, warm_up: int = 0, every: int = 10
+) -> list[LossFinding]:
     return fold(reports(losses, every=every), validated, warm_up=warm_up, steps_per_report=every)[1]
 
 
-def alarms(losses: Iterable[float], validated: Sequence[Validated] = (), *, warm_up: int = 0) -> list[tuple[str, int]]:
+def alarms(
+    losses: Iterable[float], validated: Sequence[ValidationLoss] = (), *, warm_up: int = 0
+) -> list[tuple[str, int]]:
     return [(found.alarm.value, found.iteration) for found in said(losses, validated, warm_up=warm_up)]
 
 
-def after(losses: Iterable[float], *, warm_up: int = 0) -> Detector:
+def after(losses: Iterable[float], *, warm_up: int = 0) -> LossDetector:
     return fold(reports(losses), [], warm_up=warm_up, steps_per_report=10)[0]
 
 
@@ -175,7 +179,7 @@ def test_a_suspicion_is_told_once_until_it_is_cleared() -> None:
 
 def skipping(*skipped: int, every: int = 10) -> list[tuple[str, int, int]]:
     given_ = [
-        Report(iteration=(number + 1) * every, loss=1.0, skipped=count)
+        LossReport(iteration=(number + 1) * every, loss=1.0, skipped=count)
         for number, count in enumerate([*[0] * 20, *skipped])
     ]
     found = fold(given_, [], warm_up=0, steps_per_report=every)[1]
@@ -198,7 +202,7 @@ def test_skipped_updates_are_told_again_only_after_a_good_stretch() -> None:
 
 
 def test_two_skipped_updates_at_the_very_start_are_not_yet_a_percent() -> None:
-    start = [Report(iteration=10, loss=1.0, skipped=2), Report(iteration=20, loss=1.0, skipped=1)]
+    start = [LossReport(iteration=10, loss=1.0, skipped=2), LossReport(iteration=20, loss=1.0, skipped=1)]
     found = fold(start, [], warm_up=0, steps_per_report=10)[1]
     assert [(each.alarm, each.evidence) for each in found] == [(Alarm.SUSPECT, {"skipped": 3, "iterations": 20})]
 
@@ -313,9 +317,9 @@ def test_both_losses_up_are_a_spike_even_where_reports_are_rare() -> None:
     ],
 )
 def test_a_validation_has_a_tolerance(best: float, error: float | None, loss: float, met: bool) -> None:
-    detector_ = Detector(warm_up=0, steps_per_report=10)
-    detector_.validation(Validated(iteration=10, loss=best, standard_error=error))
-    assert detector_.tolerance_met(Validated(iteration=20, loss=loss, standard_error=error)) == met
+    detector_ = LossDetector(warm_up=0, steps_per_report=10)
+    detector_.validation(ValidationLoss(iteration=10, loss=best, standard_error=error))
+    assert detector_.tolerance_met(ValidationLoss(iteration=20, loss=loss, standard_error=error)) == met
     beyond = validations([best, loss, loss], error=error)
     assert len(said(steady(40, best), beyond)) == (0 if met else 1)
 
@@ -325,7 +329,7 @@ def test_one_validation_beyond_the_best_is_nothing() -> None:
 
 
 def test_the_first_validation_is_within_tolerance() -> None:
-    assert Detector(warm_up=0, steps_per_report=10).tolerance_met(validations([9.0])[0])
+    assert LossDetector(warm_up=0, steps_per_report=10).tolerance_met(validations([9.0])[0])
 
 
 def test_validations_that_a_spike_explains_are_not_told_beside_it() -> None:
@@ -361,10 +365,10 @@ def test_a_report_answers_for_every_iteration_it_covers() -> None:
 
 def test_a_validation_comes_after_the_report_that_ends_at_its_iteration() -> None:
     at_once = fold(reports(steady(20)), validations([NAN, NAN], every=50), warm_up=0, steps_per_report=10)[1]
-    by_hand = Detector(warm_up=0, steps_per_report=10)
+    by_hand = LossDetector(warm_up=0, steps_per_report=10)
     for each in reports(steady(5)):
         assert by_hand.report(each) is None
-    assert at_once == [by_hand.validation(Validated(iteration=50, loss=NAN, standard_error=None))]
+    assert at_once == [by_hand.validation(ValidationLoss(iteration=50, loss=NAN, standard_error=None))]
 
 
 # properties
@@ -392,11 +396,11 @@ def test_folded_in_pieces_it_says_what_it_says_at_once(
     until = 10 * data.draw(st.integers(0, len(losses)))
     first = [each for each in validations(validated) if each.iteration <= until]
     part, before = fold([r for r in reports(losses) if r.iteration <= until], first, warm_up=50, steps_per_report=10)
-    rest: list[Report | Validated] = [r for r in reports(losses) if r.iteration > until]
+    rest: list[LossReport | ValidationLoss] = [r for r in reports(losses) if r.iteration > until]
     rest += [each for each in validations(validated) if each.iteration > until]
     later = [
-        part.report(each) if isinstance(each, Report) else part.validation(each)
-        for each in sorted(rest, key=lambda each: (each.iteration, isinstance(each, Validated)))
+        part.report(each) if isinstance(each, LossReport) else part.validation(each)
+        for each in sorted(rest, key=lambda each: (each.iteration, isinstance(each, ValidationLoss)))
     ]
     assert before + [each for each in later if each is not None] == found
     assert part.suspicion == whole.suspicion

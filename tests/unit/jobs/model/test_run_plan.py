@@ -103,9 +103,7 @@ def run_plan(*beginnings: int) -> RunPlan:
         ((0, 80, 40), 100, 2, None),
     ],
 )
-def test_latest_decision_is_in_force(
-    beginnings: tuple[int, ...], example: int, stage: int, until: int | None
-) -> None:
+def test_latest_decision_is_in_force(beginnings: tuple[int, ...], example: int, stage: int, until: int | None) -> None:
     assert run_plan(*beginnings).at(example) == stage
     assert run_plan(*beginnings).holds_until(example) == until
 
@@ -127,9 +125,7 @@ def test_latest_decision_is_in_force(
         ((0, 0), 0, 0, True),
     ],
 )
-def test_abandoned_state_is_off_the_plan(
-    beginnings: tuple[int, ...], example: int, stage: int, on_it: bool
-) -> None:
+def test_abandoned_state_is_off_the_plan(beginnings: tuple[int, ...], example: int, stage: int, on_it: bool) -> None:
     assert run_plan(*beginnings).leads_to(example, stage) is on_it
 
 

@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model import time_windows
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 
 BERLIN = ZoneInfo("Europe/Berlin")  # 2026: forward on March 29 at 2:00, back on October 25 at 3:00
 ZONES = [BERLIN, ZoneInfo("America/New_York"), ZoneInfo("Australia/Lord_Howe"), ZoneInfo("Asia/Kolkata"), UTC]
-NIGHT = time_windows.span_of("23:00-07:00")
+NIGHT = time_windows.parse_window("23:00-07:00")
 
 MINUTES = st.integers(0, 24 * 60 - 1)
-SPANS = st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: Span(start=p[0], end=p[1]))
+SPANS = (
+    st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: TimeWindow(start=p[0], end=p[1]))
+)
 MOMENTS = st.floats(datetime(2025, 1, 1, tzinfo=UTC).timestamp(), datetime(2028, 1, 1, tzinfo=UTC).timestamp())
 
 
@@ -28,13 +30,13 @@ def at(text: str, zone: tzinfo = BERLIN) -> float:
 
 @pytest.mark.parametrize(("text", "minute"), [("07:00", 420), ("7:05", 425), ("00:00", 0), ("23:59", 1439)])
 def test_an_hour_is_read(text: str, minute: int) -> None:
-    assert time_windows.minute_of(text) == minute
+    assert time_windows.parse_time(text) == minute
 
 
 @pytest.mark.parametrize("text", ["", "7", "24:00", "7:5", "7:60", "7am", "07:00:00", "-1:00", "٠٧:٠٠x"])
 def test_what_is_no_hour_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an hour such as"):
-        time_windows.minute_of(text)
+        time_windows.parse_time(text)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +44,11 @@ def test_what_is_no_hour_is_refused(text: str) -> None:
 )
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="two different hours such as"):
-        time_windows.span_of(text)
+        time_windows.parse_window(text)
 
 
 def test_a_span_is_read_with_and_without_blanks() -> None:
-    assert time_windows.span_of("23:00 - 7:00") == NIGHT == Span(start=1380, end=420)
+    assert time_windows.parse_window("23:00 - 7:00") == NIGHT == TimeWindow(start=1380, end=420)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_a_night_ends_in_the_morning_whatever_the_clocks_do(now: str, end: str |
     ],
 )
 def test_hours_that_a_day_skips_or_has_twice(span: str, now: str, end: str | None) -> None:
-    assert time_windows.until(time_windows.span_of(span), at(now), BERLIN) == (None if end is None else at(end))
+    assert time_windows.until(time_windows.parse_window(span), at(now), BERLIN) == (None if end is None else at(end))
 
 
 @pytest.mark.parametrize(
@@ -97,11 +99,11 @@ def test_hours_that_a_day_skips_or_has_twice(span: str, now: str, end: str | Non
     ],
 )
 def test_the_last_time_it_was_an_hour(hour: str, now: str, day: date, moment: str) -> None:
-    assert time_windows.latest(time_windows.minute_of(hour), at(now), BERLIN) == (day, at(moment))
+    assert time_windows.latest(time_windows.parse_time(hour), at(now), BERLIN) == (day, at(moment))
 
 
 @given(span=SPANS, now=MOMENTS, zone=st.sampled_from(ZONES))
-def test_a_span_ends_after_now_within_a_day_and_at_its_hour(span: Span, now: float, zone: tzinfo) -> None:
+def test_a_span_ends_after_now_within_a_day_and_at_its_hour(span: TimeWindow, now: float, zone: tzinfo) -> None:
     end = time_windows.until(span, now, zone)
     if end is None:
         return
@@ -113,7 +115,7 @@ def test_a_span_ends_after_now_within_a_day_and_at_its_hour(span: Span, now: flo
 
 
 @given(span=SPANS, now=MOMENTS, zone=st.sampled_from(ZONES))
-def test_on_a_day_like_any_other_quiet_is_what_the_wall_clock_says(span: Span, now: float, zone: tzinfo) -> None:
+def test_on_a_day_like_any_other_quiet_is_what_the_wall_clock_says(span: TimeWindow, now: float, zone: tzinfo) -> None:
     if any(_changes(now + days * 86400, zone) for days in (-1, 0, 1)):
         return
     local = datetime.fromtimestamp(now, tz=zone)
@@ -160,7 +162,7 @@ def _changes(now: float, zone: tzinfo) -> bool:
 
 
 @given(SPANS, MOMENTS, st.sampled_from(ZONES))
-def test_a_window_opens_at_its_hour_and_not_before(window: Span, now: float, zone: tzinfo) -> None:
+def test_a_window_opens_at_its_hour_and_not_before(window: TimeWindow, now: float, zone: tzinfo) -> None:
     opens = time_windows.opens(window, now, zone)
     assert time_windows.until(window, opens, zone) is not None
     assert opens == now or (opens > now and time_windows.until(window, now, zone) is None)
@@ -168,7 +170,9 @@ def test_a_window_opens_at_its_hour_and_not_before(window: Span, now: float, zon
 
 
 @given(SPANS, MOMENTS, st.sampled_from(ZONES), st.integers(1, 30 * 86400))
-def test_work_takes_as_long_as_it_takes_within_its_hours(window: Span, now: float, zone: tzinfo, seconds: int) -> None:
+def test_work_takes_as_long_as_it_takes_within_its_hours(
+    window: TimeWindow, now: float, zone: tzinfo, seconds: int
+) -> None:
     end = time_windows.ends_after(window, now, seconds, zone)
     assert end - now >= seconds * (1 - 1e-9)
     assert time_windows.until(window, max(now, end - 1e-3), zone) is not None
@@ -176,7 +180,7 @@ def test_work_takes_as_long_as_it_takes_within_its_hours(window: Span, now: floa
 
 
 def test_a_night_in_which_the_clocks_change_has_an_hour_more_or_less_to_train() -> None:
-    window = time_windows.span_of("22:00-07:00")
+    window = time_windows.parse_window("22:00-07:00")
     for evening, length in (("2026-03-28 22:00", 8), ("2026-10-24 22:00", 10), ("2026-11-24 22:00", 9)):
         begins = at(evening)
         closes = time_windows.until(window, begins, BERLIN)
@@ -199,10 +203,10 @@ def test_a_night_in_which_the_clocks_change_has_an_hour_more_or_less_to_train() 
     ],
 )
 def test_a_deadline_is_the_next_such_hour_or_that_of_its_day(text: str, asked: str, due: str) -> None:
-    assert time_windows.due_at(time_windows.due_of(text), at(asked), BERLIN) == at(due)
+    assert time_windows.due_at(time_windows.parse_due(text), at(asked), BERLIN) == at(due)
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "2026-13-01 07:00", "2026-02-30 07:00", "2026-12-24", "24.12. 18:00"])
 def test_what_is_no_deadline_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an hour such as"):
-        time_windows.due_of(text)
+        time_windows.parse_due(text)

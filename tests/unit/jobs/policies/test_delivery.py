@@ -27,7 +27,7 @@ from jobs.policies.delivery import (
 
 DAY = 24 * 3600.0
 BERLIN = ZoneInfo("Europe/Berlin")
-NIGHT = time_windows.span_of("23:00-07:00")
+NIGHT = time_windows.parse_window("23:00-07:00")
 
 
 def service(*, delivered: bool = False, tries: int = 1, last: str = "failed", name: str = "phone") -> ServiceResult:

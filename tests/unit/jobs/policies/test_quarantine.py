@@ -10,15 +10,15 @@ from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies import after_attempt
 from jobs.policies.decision import Decision, History
-from jobs.policies.quarantine import Culprits, Quarantine, quarantine, stage_without
-from jobs.policies.rollback import Candidate
+from jobs.policies.quarantine import NonFiniteRows, Quarantine, quarantine, stage_without
+from jobs.policies.rollback import RollbackCandidate
 
 SPEC = JobSpec(iters=1000, batch_size=4)
 
 
-def seen(*told: tuple[int, tuple[int, ...]]) -> list[Culprits]:
+def seen(*told: tuple[int, tuple[int, ...]]) -> list[NonFiniteRows]:
     return [
-        Culprits(iteration=iteration, rows=rows, lines=tuple(f"train.jsonl:{row + 1}" for row in rows))
+        NonFiniteRows(iteration=iteration, rows=rows, lines=tuple(f"train.jsonl:{row + 1}" for row in rows))
         for iteration, rows in told
     ]
 
@@ -49,7 +49,9 @@ def decided(found: Quarantine) -> Decision:
     history = History(
         conclusion=found,
         stages=RunPlan.requested(SPEC).stages,
-        candidates=[Candidate(iteration=one, updates=one, best=False, healthy=False) for one in (100, 200, 231, 300)],
+        candidates=[
+            RollbackCandidate(iteration=one, updates=one, best=False, healthy=False) for one in (100, 200, 231, 300)
+        ],
     )
     ending = Ending(outcome=Outcome.STOPPED, reason=Reason.NOT_FINITE, detail="train.jsonl:17: made the loss nan twice")
     return after_attempt.decide(ending, spec=SPEC, history=history, now=5.0, jitter=0.0)

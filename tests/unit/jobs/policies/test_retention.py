@@ -8,18 +8,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.loss.alarms import Alarm, Finding
+from jobs.loss.alarms import Alarm, LossFinding
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec, Keep, LqSpec
-from jobs.policies.retention import CLEAN_ITERATIONS, CheckpointFact, Fate, plan
-from jobs.policies.rollback import Candidate, is_point, most_points, reach, roll_back
+from jobs.policies.retention import CLEAN_ITERATIONS, CheckpointFact, RetentionDecision, plan
+from jobs.policies.rollback import RollbackCandidate, is_point, most_points, reach, roll_back
 
 
 def asked(iters: int, *, keep: Keep | None = None, **changes: Any) -> JobSpec:
     return JobSpec(iters=iters, lq=LqSpec(keep=keep or Keep()), **changes)
 
 
-def decided(facts: list[CheckpointFact], spec: JobSpec, run_plan: RunPlan | None = None, **more: Any) -> list[Fate]:
+def decided(
+    facts: list[CheckpointFact], spec: JobSpec, run_plan: RunPlan | None = None, **more: Any
+) -> list[RetentionDecision]:
     return plan(facts, spec=spec, run_plan=run_plan or RunPlan.requested(spec), **more)
 
 
@@ -38,7 +40,7 @@ def facts_of(run: list[tuple[int, float | None]]) -> list[CheckpointFact]:
     return [CheckpointFact(iteration=iteration, validation_loss=loss) for iteration, loss in run]
 
 
-def kept(fates: list[Fate]) -> set[int]:
+def kept(fates: list[RetentionDecision]) -> set[int]:
     return {fate.iteration for fate in fates if fate.kept}
 
 
@@ -142,8 +144,8 @@ def pruned(spec: JobSpec, present: list[int], looks: set[int]) -> list[int]:
 
 
 def back(spec: JobSpec, there: list[int], first_flag: int, seen: int, before: list[Stage]) -> int:
-    finding = Finding(alarm=Alarm.SPIKE, iteration=seen, first_flag=first_flag, text="", evidence={})
-    candidates = [Candidate(iteration=one, updates=one, best=False, healthy=True) for one in there]
+    finding = LossFinding(alarm=Alarm.SPIKE, iteration=seen, first_flag=first_flag, text="", evidence={})
+    candidates = [RollbackCandidate(iteration=one, updates=one, best=False, healthy=True) for one in there]
     stages = [*RunPlan.requested(spec).stages, *before]
     return roll_back(
         finding, spec=spec, stages=stages, candidates=candidates, batches_per_epoch=100, before=len(before)

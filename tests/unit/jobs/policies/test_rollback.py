@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.loss.alarms import Alarm, Finding
+from jobs.loss.alarms import Alarm, LossFinding
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec, LqSpec, Spike
@@ -14,22 +14,33 @@ from jobs.model.states import Status
 from jobs.policies import after_attempt
 from jobs.policies.decision import Decision, History
 from jobs.policies.retry import Crash
-from jobs.policies.rollback import Candidate, Rollback, distance, escalation, is_point, roll_back, spacing, window
+from jobs.policies.rollback import (
+    Rollback,
+    RollbackCandidate,
+    distance,
+    escalation,
+    is_point,
+    roll_back,
+    spacing,
+    window,
+)
 
 SPEC = JobSpec(iters=15_000, batch_size=4, save_every=500, steps_per_report=10)
 """The reference run, reporting every ten iterations."""
 
 
-def spike(first_flag: int = 980, *, seen: int | None = None, alarm: Alarm = Alarm.SPIKE) -> Finding:
+def spike(first_flag: int = 980, *, seen: int | None = None, alarm: Alarm = Alarm.SPIKE) -> LossFinding:
     found = first_flag + 20 if seen is None else seen
-    return Finding(alarm=alarm, iteration=found, first_flag=first_flag, text="loss 7.4", evidence={"loss": 7.4})
+    return LossFinding(alarm=alarm, iteration=found, first_flag=first_flag, text="loss 7.4", evidence={"loss": 7.4})
 
 
-def candidate(iteration: int, *, best: bool = False, healthy: bool = True, updates: int = 0) -> Candidate:
-    return Candidate(iteration=iteration, updates=updates, best=best, healthy=healthy)
+def candidate(iteration: int, *, best: bool = False, healthy: bool = True, updates: int = 0) -> RollbackCandidate:
+    return RollbackCandidate(iteration=iteration, updates=updates, best=best, healthy=healthy)
 
 
-def answer(finding: Finding, *candidates: Candidate, stages: tuple[Stage, ...] = (), spec: JobSpec = SPEC) -> Rollback:
+def answer(
+    finding: LossFinding, *candidates: RollbackCandidate, stages: tuple[Stage, ...] = (), spec: JobSpec = SPEC
+) -> Rollback:
     run_plan = (*RunPlan.requested(spec).stages, *stages)
     return roll_back(
         finding, spec=spec, stages=run_plan, candidates=candidates, batches_per_epoch=105, before=len(stages)

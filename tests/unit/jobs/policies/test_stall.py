@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.model.spec import Stall as Limits
+from jobs.model.spec import StallLimits
 from jobs.policies.stall import deadline, stalled
 
-USUAL = Limits()
+USUAL = StallLimits()
 
 
 def allowed(
     phase: str,
     *,
-    limits: Limits = USUAL,
+    limits: StallLimits = USUAL,
     intervals: list[float] | None = None,
     slowest_row_s: float | None = None,
     rows: int | None = None,
@@ -62,7 +62,7 @@ def test_a_validation_may_take_six_times_its_slowest(row_s: float, rows: int | N
 
 
 def test_a_limit_below_the_usual_least_of_a_validation_holds() -> None:
-    assert allowed("validate", limits=Limits(validation=60.0), slowest_row_s=0.01, rows=10) == 60.0
+    assert allowed("validate", limits=StallLimits(validation=60.0), slowest_row_s=0.01, rows=10) == 60.0
 
 
 @given(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.policies.verdict import Code, Difference, Evidence, Plan, Point, advice, best_of, judge
+from jobs.policies.verdict import Code, Difference, Evidence, Point, RequestedRun, advice, best_of, judge
 
-PLAN = Plan(iters=1000, learning_rate=2e-4, steps_per_eval=100, epochs=40.0, spiked=False, scheduled=False)
+PLAN = RequestedRun(iters=1000, learning_rate=2e-4, steps_per_eval=100, epochs=40.0, spiked=False, scheduled=False)
 
 
 def difference(value: float, error: float = 0.01, *, paired: bool = True) -> Difference:

@@ -41,7 +41,7 @@ def test_a_deadline_that_has_passed_is_lost() -> None:
 
 def test_only_the_hours_of_its_window_count() -> None:
     now = at("2026-11-25 21:00")
-    window = time_windows.span_of("22:00-23:00")
+    window = time_windows.parse_window("22:00-23:00")
     found = late(at("2026-11-26 12:00"), now=now, left_s=2 * 3600.0, window=window, zone=UTC)
     assert found is not None
     assert found.expected == at("2026-11-26 23:00")
@@ -49,7 +49,7 @@ def test_only_the_hours_of_its_window_count() -> None:
 
 @given(left=st.floats(0, 1e6), more=st.floats(0, 1e6), ahead=st.floats(0, 1e6), start=st.integers(0, 1439))
 def test_more_work_never_makes_a_lost_deadline_a_good_one(left: float, more: float, ahead: float, start: int) -> None:
-    window = time_windows.Span(start=start, end=(start + 400) % 1440)
+    window = time_windows.TimeWindow(start=start, end=(start + 400) % 1440)
     now = at("2026-11-25 21:00")
     if late(now + ahead, now=now, left_s=left, window=window, zone=UTC) is not None:
         assert late(now + ahead, now=now, left_s=left + more, window=window, zone=UTC) is not None

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model import time_windows
-from jobs.model.time_windows import Span
+from jobs.model.time_windows import TimeWindow
 from jobs.scheduling.timeline import Ahead, Placed, timeline
 
 EVENING = datetime(2026, 6, 1, 20, tzinfo=UTC).timestamp()
 HOUR = 3600.0
-NIGHT = time_windows.span_of("22:00-07:00")
+NIGHT = time_windows.parse_window("22:00-07:00")
 
 
 def played(*jobs: Ahead, slots: int = 1) -> dict[int, Placed]:
@@ -146,7 +146,9 @@ def test_a_thousand_jobs_are_placed_at_once() -> None:
 
 
 MINUTES = st.integers(0, 24 * 60 - 1)
-SPANS = st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: Span(start=p[0], end=p[1]))
+SPANS = (
+    st.tuples(MINUTES, MINUTES).filter(lambda pair: pair[0] != pair[1]).map(lambda p: TimeWindow(start=p[0], end=p[1]))
+)
 
 
 @st.composite

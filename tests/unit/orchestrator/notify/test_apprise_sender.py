@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from configs.settings import Service
 from jobs.model.job import ServiceResult
-from jobs.model.spec import Event
+from jobs.model.spec import NotifyEvent
 from jobs.policies.delivery import GIVE_UP_AFTER_S, NO_LONGER_CONFIGURED, next_try
 from orchestrator.notify import apprise_sender, routing
 
@@ -25,7 +25,7 @@ def service(
     *,
     name: str | None = None,
     tags: tuple[str, ...] = (),
-    on: tuple[Event, ...] | None = None,
+    on: tuple[NotifyEvent, ...] | None = None,
 ) -> Service:
     return Service(url=SecretStr(url), name=name, tags=tags, on=on)
 
@@ -46,10 +46,10 @@ def result(*, delivered: bool = False, tries: int = 1, last: str = "failed", nam
     ],
 )
 def test_a_service_hears_what_it_and_the_job_both_want(
-    service_on: tuple[Event, ...] | None, job_on: tuple[Event, ...] | None, heard: set[str]
+    service_on: tuple[NotifyEvent, ...] | None, job_on: tuple[NotifyEvent, ...] | None, heard: set[str]
 ) -> None:
     services = [service(on=service_on)]
-    events = get_args(Event)
+    events = get_args(NotifyEvent)
     assert {event for event in events if routing.wants(services, event, job_on=job_on, job_tags=None)} == heard
 
 

@@ -33,7 +33,7 @@ class Watch:
         self.vigil = SleepInhibitor(self.context)
 
     def _now(self) -> float:
-        return 1795564800.0 + 60 * time_windows.minute_of(self.hour)  # 2026-11-25
+        return 1795564800.0 + 60 * time_windows.parse_time(self.hour)  # 2026-11-25
 
     def look(self, hour: str) -> bool:
         """Look at the line at an hour; say whether the machine is held awake."""

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.load import Text, load_frozen, load_jobs
+from configs.full_text import full_text
+from configs.load import JobText, load_frozen, load_jobs
 from configs.preset_files import presets
-from configs.spelled_out import spelled_out
 from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.spec import JobSpec
@@ -246,12 +246,12 @@ def test_a_text_that_nobody_touches_is_the_very_same_job(data: st.DataObject) ->
     }
     own = {"iters": data.draw(st.integers(1, 2000)), "learning_rate": data.draw(st.sampled_from([1e-5, 3e-4]))}
     spec = JobSpec.model_validate({"model": "a/b", "data": "c/d", "lq": lq} | own)
-    (loaded,) = load_jobs(Text(name="x.yaml", content=spelled_out(spec).encode()))
+    (loaded,) = load_jobs(JobText(name="x.yaml", content=full_text(spec).encode()))
     assert loaded.spec == spec
 
 
 def test_every_preset_comes_back_from_an_edit_as_it_was() -> None:
     for preset in presets():
-        for loaded in load_jobs(Text(name="x.yaml", content=preset.text.encode())):
-            (again,) = load_jobs(Text(name="x.yaml", content=spelled_out(loaded.spec).encode()))
+        for loaded in load_jobs(JobText(name="x.yaml", content=preset.text.encode())):
+            (again,) = load_jobs(JobText(name="x.yaml", content=full_text(loaded.spec).encode()))
             assert again.spec == loaded.spec

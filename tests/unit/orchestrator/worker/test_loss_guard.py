@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.loss.alarms import Alarm, Finding
+from jobs.loss.alarms import Alarm, LossFinding
 from jobs.model.events import Event, Kind
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
@@ -57,7 +57,7 @@ def test_the_conclusion_does_not_depend_on_when_anybody_looked(context: Recorder
         chunk = events[start : start + pieces]
         context.take(*chunk)
         eye.look(chunk)
-    assert isinstance(eye.conclusion, Finding)
+    assert isinstance(eye.conclusion, LossFinding)
     assert (eye.conclusion.alarm, eye.conclusion.iteration, eye.conclusion.first_flag) == (Alarm.SPIKE, 530, 510)
     successor = watching(context)
     successor.look()
@@ -104,7 +104,7 @@ def test_after_going_back_the_reports_before_it_count_and_no_other(context: Reco
     told = loss_guard.incident(
         context.store.jobs.get(1),
         1,
-        Finding(alarm=Alarm.SPIKE, iteration=530, first_flag=510, text="seen", evidence={}),
+        LossFinding(alarm=Alarm.SPIKE, iteration=530, first_flag=510, text="seen", evidence={}),
         acts=True,
         now=5.0,
     )

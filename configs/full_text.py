@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterator
 
 from configs import yaml_text
-from jobs.model.spec import JobSpec, Value
+from jobs.model.spec import FrozenModel, JobSpec
 
 
-def spelled_out(spec: JobSpec) -> str:
+def full_text(spec: JobSpec) -> str:
     """Return a job file that makes this very job; what is a default stands there as a comment.
 
     `settings.yaml` has no part in it: what its defaults said when the job was submitted is spelled out.
@@ -17,7 +17,7 @@ def spelled_out(spec: JobSpec) -> str:
     return "\n".join([*_lines(spec, besides="lq"), "lq:", *(f"  {line}" for line in _lines(spec.lq)), ""])
 
 
-def _lines(value: Value, *, besides: str | None = None) -> Iterator[str]:
+def _lines(value: FrozenModel, *, besides: str | None = None) -> Iterator[str]:
     told = value.model_dump(mode="json")
     for key, field in type(value).model_fields.items():
         if key == besides:
