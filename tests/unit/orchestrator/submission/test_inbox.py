@@ -200,7 +200,7 @@ def test_a_relative_path_is_refused_since_the_file_has_left_its_folder(
     place.settle()
     assert said in place.error()
     assert place.error().startswith("night.yaml:")
-    assert "write the whole path" in place.error()
+    assert "absolute path" in place.error()
 
 
 def test_a_name_on_the_hub_and_a_path_from_the_home_folder_are_whole(
