@@ -1,6 +1,6 @@
-"""The data of a job, checked row by row at submit, so that the night does not end at a bad line.
+"""The data of a job, checked row by row at submit so that training does not fail at an invalid row.
 
-One pass, streaming: rows are counted, judged (configs/data_rows.py) and hashed as they go by.
+One streaming pass counts, checks (configs/data_rows.py) and hashes the rows.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.data_rows import RowFormat, fault_of, format_of
-from configs.errors import one_line, told
+from configs.data_rows import RowFormat, format_of, row_problem
+from configs.errors import error_line, one_line
 from configs.paths import looks_like_path
 from configs.training_rules import hub_entries
 from jobs.model.errors import DataInvalid, Line, located
@@ -31,16 +31,16 @@ class DataFileFacts:
     rows: int
     bytes: int
     sha256: str  # of the whole file, in hex
-    format: str | None  # completions, chat or text; None where there is no row
+    format: str | None  # completions, chat or text; None for an empty file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What was found; dataclasses.asdict of it is JSON."""
+    """The data set of a job. `dataclasses.asdict` of it is JSON."""
 
     source: Literal["folder", "hub"]
     name: str  # the folder, or the name of the data set
-    files: Mapping[str, DataFileFacts]  # by file name; none for a data set of the hub
+    files: Mapping[str, DataFileFacts]  # by file name; empty for a data set of the hub
     notes: tuple[str, ...]  # one line each, for the user
 
 
@@ -48,11 +48,11 @@ def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) 
     """Check the data of a job.
 
     Args:
-        spec: as configs/load.py returns it, with absolute paths.
-        named_in: the job file and the line that names the data, where that is still at hand.
+        spec: with absolute paths, as configs/load.py returns it.
+        named_in: the job file and the line that names the data; None after the submit.
 
     Raises:
-        DataInvalid: a file is missing, a row cannot be trained on, or there are too few.
+        DataInvalid: a file is missing, a row is invalid, or there are too few rows.
     """
     if spec.hf_dataset is not None:
         return _hub_facts(", ".join(str(entry.get("path")) for _, entry in hub_entries(spec)))
@@ -60,7 +60,7 @@ def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) 
     if folder.is_dir():
         return _folder_facts(folder, spec)
     if folder.exists():
-        raise _misnamed(folder, "is a file", "; name the folder that holds train.jsonl", named_in)
+        raise _misnamed(folder, "is a file", "; name the folder that contains train.jsonl", named_in)
     if looks_like_path(spec.data):
         hint = " (a data set on the Hugging Face hub is named org/name)"
         raise _misnamed(folder.absolute(), "no such folder", hint, named_in)
@@ -70,12 +70,12 @@ def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) 
 def _misnamed(folder: Path, what: str, hint: str, named_in: tuple[Path, Line | None] | None) -> DataInvalid:
     if named_in is None:
         return _invalid(folder, None, f"data: {what}{hint}")
-    return DataInvalid(told(*named_in, f"data: {what}: {folder}{hint}"))
+    return DataInvalid(error_line(*named_in, f"data: {what}: {folder}{hint}"))
 
 
 def _hub_facts(name: str, remark: str = "") -> DataFacts:
     if importlib.util.find_spec("datasets") is None:
-        text = f"data: {remark}a data set of the Hugging Face hub needs one more package; run: pip install 'lq[hub]'"
+        text = f"data: {remark}a data set of the Hugging Face hub needs another package; run: pip install 'lq[hub]'"
         raise _invalid(name, None, text)
     return DataFacts(source="hub", name=name, files={}, notes=())
 
@@ -85,14 +85,14 @@ def _folder_facts(folder: Path, spec: JobSpec) -> DataFacts:
     rows = {name: files[name].rows if name in files else 0 for name in NAMES}
     train, _, test = (folder / name for name in NAMES)
     if "train.jsonl" not in files:
-        raise _invalid(train, None, "no such file; a data folder holds train.jsonl")
+        raise _invalid(train, None, "no such file; a data folder must contain train.jsonl")
     if not rows["train.jsonl"]:
         raise _invalid(train, None, "is empty; add rows")
     if rows["train.jsonl"] < spec.batch_size:
         few = "1 row" if rows["train.jsonl"] == 1 else f"{rows['train.jsonl']} rows"
         raise _invalid(train, None, f"{few}, but batch_size is {spec.batch_size}: add rows or lower batch_size")
     if spec.test and not rows["test.jsonl"]:
-        raise _invalid(test, None, "no rows, but the job says 'test: true'; add rows or remove 'test'")
+        raise _invalid(test, None, "no rows, but the job file has 'test: true'; add rows or remove 'test'")
     notes = () if rows["valid.jsonl"] else ("no validation set",)
     return DataFacts(source="folder", name=str(folder), files=files, notes=notes)
 
@@ -108,9 +108,9 @@ def _scan(path: Path, spec: JobSpec) -> DataFileFacts:
                 size += len(line)
                 row = _row(path, rows, line)
                 row_format = row_format or _format(path, row, spec)
-                fault = fault_of(row, row_format)
-                if fault is not None:
-                    raise _invalid(path, rows, fault)
+                problem = row_problem(row, row_format)
+                if problem is not None:
+                    raise _invalid(path, rows, problem)
     except OSError as error:
         raise _invalid(path, None, f"cannot be read: {error.strerror}") from error
     name = None if row_format is None else row_format.name
@@ -121,13 +121,13 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line.decode())
         if rb"\ud" in line or rb"\uD" in line:
-            json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair, which no tokenizer takes
+            json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate, which no tokenizer accepts
     except UnicodeError as error:
-        raise _invalid(path, number, "not a text in UTF-8") from error
+        raise _invalid(path, number, "not UTF-8 text; convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
         raise _invalid(path, number, _not_json(line, error)) from error
     except (ValueError, RecursionError) as error:
-        raise _invalid(path, number, "not JSON that Python reads; remove the row") from error
+        raise _invalid(path, number, "not JSON that Python can read; remove the row") from error
     if not isinstance(row, dict):
         raise _invalid(path, number, 'must be a JSON object, {"key": value}')
     return row
@@ -137,7 +137,7 @@ def _not_json(line: bytes, error: json.JSONDecodeError) -> str:
     if not line.strip():
         return "blank line; remove it"
     if line.startswith(b"\xef\xbb\xbf"):
-        return "begins with a byte order mark; save the file as UTF-8 without one"
+        return "starts with a byte order mark; save the file as UTF-8 without it"
     return f"not JSON: {error.msg.removesuffix(' at')} in column {error.colno}"
 
 
@@ -145,8 +145,8 @@ def _format(path: Path, first: dict[str, Any], spec: JobSpec) -> RowFormat:
     row_format = format_of(first, spec)
     if row_format is None:
         pair = f"'{spec.prompt_feature}' and '{spec.completion_feature}'"
-        wanted = f"{pair}, '{spec.chat_feature}', or '{spec.text_feature}'"
-        raise _invalid(path, 1, f"no known format; a row has {wanted}")
+        keys = f"{pair}, '{spec.chat_feature}', or '{spec.text_feature}'"
+        raise _invalid(path, 1, f"unknown format; a row must have {keys}")
     if row_format.name == "text" and spec.mask_prompt:
         raise _invalid(path, 1, "text rows have no prompt to mask; remove 'mask_prompt' or use prompt and completion")
     return row_format

@@ -1,4 +1,4 @@
-"""What a row of a data file must hold, in the three formats MLX-LM knows. Values in, words out; no files."""
+"""The three row formats of MLX-LM, and what a row must contain. No file access."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ Row = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowFormat:
-    """The format of a file, decided by its first row."""
+    """The format of a file, determined by its first row."""
 
     name: str  # completions, chat or text
-    keys: tuple[str, ...]  # the keys every row has
+    keys: tuple[str, ...]  # the keys that every row must have
 
 
 def format_of(first: Row, spec: JobSpec) -> RowFormat | None:
-    """Decide the format by the first row, in the order mlx_lm/tuner/datasets.py has.
-
-    Args:
-        first: the first row.
-        spec: names the keys.
-    """
+    """Determine the format from the first row, in the order of mlx_lm/tuner/datasets.py; None if it is unknown."""
     completions = (spec.prompt_feature, spec.completion_feature)
     if all(key in first for key in completions):
         return RowFormat(name="completions", keys=completions)
@@ -36,47 +31,47 @@ def format_of(first: Row, spec: JobSpec) -> RowFormat | None:
     return None
 
 
-def fault_of(row: Row, row_format: RowFormat) -> str | None:
-    """Say what is wrong with a row, None where it can be trained on."""
+def row_problem(row: Row, row_format: RowFormat) -> str | None:
+    """Return what is wrong with a row; None if it is valid."""
     missing = [key for key in row_format.keys if key not in row]
     if missing:
-        return f"no '{missing[0]}', but the first row makes this a file of {row_format.name} rows"
+        return f"no '{missing[0]}', but the first row has the {row_format.name} format; add the key or remove the row"
     if row_format.name == "text":
-        return _text_fault(row[row_format.keys[0]], row_format.keys[0])
+        return _text_problem(row[row_format.keys[0]], row_format.keys[0])
     tools = row.get("tools")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         return "'tools' must be a list of mappings"
     if row_format.name == "chat":
-        return _chat_fault(row[row_format.keys[0]], row_format.keys[0])
-    return _completion_fault(row, *row_format.keys)
+        return _chat_problem(row[row_format.keys[0]], row_format.keys[0])
+    return _completion_problem(row, *row_format.keys)
 
 
-def _text_fault(text: object, key: str) -> str | None:
+def _text_problem(text: object, key: str) -> str | None:
     if not isinstance(text, str):
         return f"'{key}' must be text"
     return None if text.strip() else f"'{key}' is empty; remove the row"
 
 
-def _completion_fault(row: Row, prompt: str, completion: str) -> str | None:
+def _completion_problem(row: Row, prompt: str, completion: str) -> str | None:
     for key in (prompt, completion):
         if not isinstance(row[key], str | list):
             return f"'{key}' must be text"
     return f"'{completion}' is empty; remove the row" if _is_empty(row[completion]) else None
 
 
-def _chat_fault(messages: object, key: str) -> str | None:
+def _chat_problem(messages: object, key: str) -> str | None:
     if not isinstance(messages, list):
         return f"'{key}' must be a list of messages"
-    for place, message in enumerate(messages):
-        fault = _message_fault(message)
-        if fault is not None:
-            return f"{key}[{place}]: {fault}"
+    for position, message in enumerate(messages):
+        problem = _message_problem(message)
+        if problem is not None:
+            return f"{key}[{position}]: {problem}"
     if all(_is_empty(message.get("content")) and not message.get("tool_calls") for message in messages):
         return f"'{key}' is empty; remove the row"
     return None
 
 
-def _message_fault(message: object) -> str | None:
+def _message_problem(message: object) -> str | None:
     if not isinstance(message, dict):
         return "must be a mapping with 'role' and 'content'"
     if not isinstance(message.get("role"), str) or not message["role"]:

@@ -1,6 +1,6 @@
-"""How a mistake of the user is put into one line: FILE:LINE, what is wrong, what to write instead.
+"""Error messages for the user's files, one line each: FILE:LINE, what is wrong, what to write instead.
 
-Only wording and places live here; which keys and values are right is said by jobs/model/spec.py and its neighbours.
+This module only formats. jobs/model/spec.py and the other modules of this package decide what is valid.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from pathlib import Path
 
 from jobs.model.errors import ConfigInvalid, Line, located
 
-Where = tuple[str | int, ...]
-"""The way to a value: keys and list positions from the top of the file, `("lq", "notify", "on", 0)`."""
+KeyPath = tuple[str | int, ...]
+"""The path to a value: keys and list indexes from the top of the file, `("lq", "notify", "on", 0)`."""
 
-_LONGEST_SHOWN = 60  # characters of a user's value in a message
+_MAX_SHOWN = 60  # characters of a user's value in a message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One thing wrong in a file."""
+class Problem:
+    """One mistake in a file."""
 
-    where: Where
+    key_path: KeyPath
     line: Line | None
     text: str  # what is wrong and what to do
 
 
 def one_line(text: str) -> str:
-    """Return `text` with everything that would break the line, or hide in a terminal, escaped."""
+    """Return `text` with every line break and unprintable character escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def dotted(where: Where) -> str:
+def dotted(key_path: KeyPath) -> str:
     """Return `lq.notify.on[0]` for `("lq", "notify", "on", 0)`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key_path).removeprefix(".")
 
 
-def show(value: object) -> str:
-    """Return a value as the user wrote it, short enough for a message."""
+def as_written(value: object) -> str:
+    """Return a value as the user wrote it, shortened for a message."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -45,28 +45,23 @@ def show(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
     text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def invalid(source: Path, line: Line | None, text: str) -> ConfigInvalid:
-    """Return the error for one mistake, ready to raise."""
-    return ConfigInvalid(told(source, line, text))
+    """Return the error for one mistake."""
+    return ConfigInvalid(error_line(source, line, text))
 
 
-def told(source: Path, line: Line | None, text: str) -> str:
-    """Return the line for one mistake; a key that its place names already is not named twice."""
+def error_line(source: Path, line: Line | None, text: str) -> str:
+    """Return the message for one mistake. A key that `line` (`--set KEY`) contains is not repeated."""
     if isinstance(line, str):
         text = text.removeprefix(f"{line.rpartition(' ')[2]}: ")
     return one_line(located(source, line, text))
 
 
-def first_of(source: Path, faults: Sequence[Fault]) -> ConfigInvalid:
-    """Return the error for the fault that stands first in the file; the others are counted.
-
-    Args:
-        source: the file.
-        faults: at least one.
-    """
-    ordered = sorted(faults, key=lambda fault: fault.line if isinstance(fault.line, int) else 0)
+def first_problem(source: Path, problems: Sequence[Problem]) -> ConfigInvalid:
+    """Return the error for the first problem in the file, with the number of the others."""
+    ordered = sorted(problems, key=lambda problem: problem.line if isinstance(problem.line, int) else 0)
     others = f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else ""
     return invalid(source, ordered[0].line, ordered[0].text + others)

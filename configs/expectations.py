@@ -1,4 +1,4 @@
-"""What a key expects, in words, read from the annotations of jobs/model/spec.py so that the two cannot disagree."""
+"""What a key expects, in words, derived from the annotations of jobs/model/spec.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 
-from configs.errors import Where
+from configs.errors import KeyPath
 from jobs.model.spec import parse_duration, parse_size
 from jobs.model.text import listed
 
-_SPELLED: dict[Any, str] = {
+_PARSED: dict[Any, str] = {
     parse_duration: "a duration like 90s, 10min or 1h",
     parse_size: "a size like 512MB or 2GB",
 }
@@ -35,22 +35,22 @@ _LIMITS = {
 
 
 def item_type(annotation: Any) -> Any:
-    """Return what a list holds, or the annotation itself where it is no list."""
+    """Return the item type of a list, or the annotation itself if it is not a list."""
     plain, _ = bare(annotation)
     return get_args(plain)[0] if get_origin(plain) is tuple else plain
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model that a mapping at this place, or in a list at this place, is read into."""
+    """Return the model of a mapping, or of the mappings in a list; None for other annotations."""
     inner = item_type(annotation)
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
 def bare(annotation: Any) -> tuple[Any, list[Any]]:
-    """Strip `| None` and Annotated; return the type and the annotations found on the way."""
+    """Strip `| None` and Annotated; return the type and the metadata of Annotated."""
     if get_origin(annotation) is Annotated:
-        plain, found = bare(get_args(annotation)[0])
-        return plain, [*found, *annotation.__metadata__]
+        plain, metadata = bare(get_args(annotation)[0])
+        return plain, [*metadata, *annotation.__metadata__]
     if get_origin(annotation) in (Union, types.UnionType):
         members = [member for member in get_args(annotation) if member is not types.NoneType]
         if len(members) == 1:
@@ -58,19 +58,11 @@ def bare(annotation: Any) -> tuple[Any, list[Any]]:
     return annotation, []
 
 
-def expected(model: type[BaseModel], where: Where) -> str | None:
-    """Say what a place in a file expects.
-
-    Args:
-        model: what the file is read into.
-        where: the place.
-
-    Returns:
-        Such as `a whole number greater than 0`; None inside a mapping that is free.
-    """
+def expected(model: type[BaseModel], key_path: KeyPath) -> str | None:
+    """Return what a value of a file must be, such as `a whole number greater than 0`; None inside a free mapping."""
     annotation: Any = model
     limits: Sequence[Any] = ()
-    for part in where:
+    for part in key_path:
         if isinstance(part, int):
             annotation, limits = item_type(annotation), ()
             continue
@@ -88,8 +80,8 @@ def expected(model: type[BaseModel], where: Where) -> str | None:
 def _words(annotation: Any, limits: Sequence[Any]) -> str:
     plain, more = bare(annotation)
     limits = [*limits, *more]
-    spelled = [_SPELLED.get(limit.func) for limit in limits if isinstance(limit, BeforeValidator)]
-    return next(filter(None, spelled), _kind(plain)) + _range(limits)
+    parsed = [_PARSED.get(limit.func) for limit in limits if isinstance(limit, BeforeValidator)]
+    return next(filter(None, parsed), _kind(plain)) + _range(limits)
 
 
 def _kind(plain: Any) -> str:
@@ -105,10 +97,10 @@ def _kind(plain: Any) -> str:
 
 
 def _range(limits: Sequence[Any]) -> str:
-    found = [
+    parts = [
         words.format(getattr(limit, name))
         for limit in limits
         for name, words in _LIMITS.items()
         if getattr(limit, name, None) is not None
     ]
-    return " and".join(found)
+    return " and".join(parts)

@@ -1,4 +1,4 @@
-"""A job as a person edits it: what was asked for in plain sight, and every default beside it as a comment."""
+"""The text of a job for `lq edit`: a job file in which every default is a comment."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jobs.model.spec import FrozenModel, JobSpec
 
 
 def full_text(spec: JobSpec) -> str:
-    """Return a job file that makes this very job; what is a default stands there as a comment.
+    """Return a job file that makes this job; keys with their default value are comments.
 
-    `settings.yaml` has no part in it: what its defaults said when the job was submitted is spelled out.
+    The file does not depend on `settings.yaml`: it contains the defaults that applied when the job was submitted.
     """
-    return "\n".join([*_lines(spec, besides="lq"), "lq:", *(f"  {line}" for line in _lines(spec.lq)), ""])
+    return "\n".join([*_lines(spec, without="lq"), "lq:", *(f"  {line}" for line in _lines(spec.lq)), ""])
 
 
-def _lines(value: FrozenModel, *, besides: str | None = None) -> Iterator[str]:
-    told = value.model_dump(mode="json")
-    for key, field in type(value).model_fields.items():
-        if key == besides:
+def _lines(model: FrozenModel, *, without: str | None = None) -> Iterator[str]:
+    values = model.model_dump(mode="json")
+    for key, field in type(model).model_fields.items():
+        if key == without:
             continue
-        default = not field.is_required() and getattr(value, key) == field.get_default(call_default_factory=True)
-        text = yaml_text.dump({key: told[key]}).rstrip("\n")
+        default = not field.is_required() and getattr(model, key) == field.get_default(call_default_factory=True)
+        text = yaml_text.dump({key: values[key]}).rstrip("\n")
         yield from (textwrap.indent(text, "# ") if default else text).splitlines()

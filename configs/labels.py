@@ -1,4 +1,4 @@
-"""What the jobs of a sweep are called: `lr=1e-5 r=8`, short and never the same twice. Pure."""
+"""Labels of the jobs of a sweep: short and unique, such as `lr=1e-5 r=8`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 from configs.errors import one_line
 
-LONGEST_NAME = 80  # characters, as jobs/model/spec.py has it
-_LONGEST_LABEL = 60  # leaves the file's own name some place
-_LONGEST_VALUE = 24
+MAX_NAME = 80
+"""Characters of a job's name, as in jobs/model/spec.py."""
+
+_MAX_LABEL = 60  # leaves room for the name of the file
+_MAX_VALUE = 24
 
 _SHORT = {
     "learning_rate": "lr",
@@ -24,52 +26,49 @@ _SHORT = {
     "max_seq_length": "length",
     "lr_schedule.arguments[0]": "lr",
 }
-"""What people call these keys."""
+"""Common short names of keys."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelPart:
-    """A value of a key of the matrix."""
+    """A key of the matrix and one of its values."""
 
     key: str
     value: Any
-    place: int  # among the values, from 1
+    position: int  # of the value in its list, from 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Label:
-    """What tells a job of a sweep from the others."""
+class JobLabel:
+    """The label of a job, unique in its sweep."""
 
     text: str
-    folder: str  # the same as a folder's name
+    folder: str  # the label as the name of a folder
 
 
-def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[Label]:
-    """Return a label for each combination; where two would be alike, or one too long, all carry their numbers.
+def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[JobLabel]:
+    """Return a label for each combination. All labels get numbers if two are equal or one is too long.
 
     Args:
-        combinations: at least one; each has the same keys in the same order.
+        combinations: at least one; all have the same keys in the same order.
     """
-    words = short_keys([choice.key for choice in combinations[0]])
+    words = short_keys([part.key for part in combinations[0]])
     texts = [
-        " ".join(f"{word}={_word(choice)}" for word, choice in zip(words, one, strict=True)) for one in combinations
+        " ".join(f"{word}={_value_text(part)}" for word, part in zip(words, parts, strict=True))
+        for parts in combinations
     ]
-    return [
-        Label(text=text, folder=folder)
-        for text, folder in zip(
-            _told_apart(texts, " #"), _told_apart([_folder(text) for text in texts], "-"), strict=True
-        )
-    ]
+    folders = _distinct([_folder(text) for text in texts], "-")
+    return [JobLabel(text=text, folder=folder) for text, folder in zip(_distinct(texts, " #"), folders, strict=True)]
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:
-    """Return what dotted keys are called beside each other: short, and no two alike."""
+    """Return a short, unique name for each dotted key."""
     words = [_SHORT.get(key) or key.rpartition(".")[2] for key in keys]
     return [one_line(key if words.count(word) > 1 else word) for key, word in zip(keys, words, strict=True)]
 
 
 def short_number(value: float) -> str:
-    """Return a number as people write it: 1e-5, 0.05, 8."""
+    """Return the shortest usual notation of a number: 1e-5, 0.05, 8."""
     text = repr(value).removesuffix(".0")
     if not math.isfinite(value) or 1 <= abs(value) < 1e10 or value == 0:
         return text
@@ -77,24 +76,21 @@ def short_number(value: float) -> str:
     return power if len(power) < len(text) else text
 
 
-def named(base: str, label: str) -> str:
-    """Return the name of a job of a sweep: the sweep's and the label, the former cut where both are too long."""
-    room = LONGEST_NAME - len(label) - 1
-    return f"{base[:room].rstrip()} {label}"
+def job_name(sweep: str, label: str) -> str:
+    """Return the name of a job of a sweep: the sweep's name, cut if necessary, and the label."""
+    return f"{sweep[: MAX_NAME - len(label) - 1].rstrip()} {label}"
 
 
-def _told_apart(texts: Sequence[str], mark: str) -> list[str]:
-    alike = len({text.casefold() for text in texts}) < len(texts)  # file systems may not tell A from a
-    if not alike and all(len(text) <= _LONGEST_LABEL for text in texts):
+def _distinct(texts: Sequence[str], mark: str) -> list[str]:
+    unique = len({text.casefold() for text in texts}) == len(texts)  # some file systems ignore case
+    if unique and all(len(text) <= _MAX_LABEL for text in texts):
         return list(texts)
-    numbers = [f"{mark}{number}" for number in range(1, len(texts) + 1)]
-    return [
-        f"{text[: _LONGEST_LABEL - len(number)].rstrip()}{number}" for text, number in zip(texts, numbers, strict=True)
-    ]
+    suffixes = [f"{mark}{number}" for number in range(1, len(texts) + 1)]
+    return [f"{text[: _MAX_LABEL - len(end)].rstrip()}{end}" for text, end in zip(texts, suffixes, strict=True)]
 
 
-def _word(choice: LabelPart) -> str:
-    value = choice.value
+def _value_text(part: LabelPart) -> str:
+    value = part.value
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -103,9 +99,9 @@ def _word(choice: LabelPart) -> str:
         return short_number(value)
     text = ",".join(map(str, value)) if isinstance(value, list) else value
     if isinstance(text, dict) or not text:
-        return f"#{choice.place}"
+        return f"#{part.position}"
     word = one_line(str(text).rstrip("/").rpartition("/")[2]).strip()
-    return word if 0 < len(word) <= _LONGEST_VALUE else f"#{choice.place}"
+    return word if 0 < len(word) <= _MAX_VALUE else f"#{part.position}"
 
 
 def _folder(label: str) -> str:

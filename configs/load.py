@@ -1,6 +1,6 @@
-"""Job files: read with every check that needs no model in memory, and written back as the effective configuration.
+"""Job files: `load_jobs` reads and checks them, `dump_job` writes the effective configuration.
 
-Start reading at `load_jobs`. Nothing here writes a file or asks the network.
+The checks need no model in memory and no network. This module writes no file.
 """
 
 from __future__ import annotations
@@ -11,164 +11,167 @@ from pathlib import Path
 from typing import Any
 
 from configs import validation, yaml_text
-from configs.errors import dotted, first_of, invalid
-from configs.labels import LONGEST_NAME, named
+from configs.errors import dotted, first_problem, invalid
+from configs.labels import MAX_NAME, job_name
 from configs.matrix import Combination, combinations, overlap, without_matrix
-from configs.overrides import IN_MATRIX, Setting, lay, parse_set
-from configs.paths import place
-from configs.training_rules import training_faults
+from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_override
+from configs.paths import resolve_paths
+from configs.training_rules import training_problems
 from configs.yaml_text import Document
 from jobs.model.errors import Line
 from jobs.model.spec import JobSpec, LqSpec
 
 STDIN = Path("-")
-"""In the place of a file: what comes on standard input."""
+"""Instead of a file: read standard input."""
 
-_STDIN = "stdin"
+_STDIN_NAME = "stdin"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Sweep:
-    """A file whose matrix makes several jobs; each reading of one is a sweep of its own."""
+    """A file whose matrix makes several jobs. Each read of a file makes a new sweep."""
 
-    name: str  # the file's, or its lq.name
-    joins: str | None  # lq.group: the group its jobs join, whoever else is in it
+    name: str  # lq.name, or the name of the file
+    joins: str | None  # lq.group: the existing or new group that the jobs join
     jobs: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobText:
-    """A job file that lies nowhere; relative paths in it start from the current folder."""
+    """A job file that is not on disk. Relative paths in it start from the current folder."""
 
-    name: str  # what it is called in errors
+    name: str  # shown in errors
     content: bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedJob:
-    """A job file, read."""
+    """One job of a job file."""
 
-    spec: JobSpec  # every path absolute, lq.name filled in
-    notes: tuple[str, ...]  # one line each: what the user should be told
-    source: Path  # absolute; a bare name where it is no file
+    spec: JobSpec  # with absolute paths and a name
+    notes: tuple[str, ...]  # one line each, for the user
+    source: Path  # absolute; a bare name if there is no file
     content: bytes  # of the file
-    data_line: Line | None = None  # of the file, where it names its data
-    sweep: Sweep | None = None  # it is one of; None for a file without a matrix
-    label: str | None = None  # what tells it from the others of its sweep
-    varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what the matrix sets, by dotted key
-    sets: tuple[str, ...] = ()  # what was laid upon the file, as key=value
+    data_line: Line | None = None  # the line that names the data
+    sweep: Sweep | None = None  # None for a file without a matrix
+    label: str | None = None  # unique in the sweep
+    varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the values of the matrix, by dotted key
+    sets: tuple[str, ...] = ()  # the `--set` arguments
 
 
 def load_jobs(path: Path | JobText, sets: Sequence[str] = (), *, defaults: LqSpec | None = None) -> list[LoadedJob]:
-    """Read a job file, MLX-LM's LoRA YAML plus `lq:`; a matrix makes several jobs of it, each checked like a file.
+    """Read and check a job file: MLX-LM's LoRA YAML plus `lq:`. A matrix makes several jobs.
 
     Args:
         path: the file; relative paths in it start from its folder. `-` is standard input.
-        sets: `key=value` each, laid upon the file before anything is checked.
-        defaults: `defaults` of settings.yaml; the file's own `lq:` wins, key by key.
+        sets: `key=value` each; they replace values of the file before any check.
+        defaults: `defaults` of settings.yaml; keys of the file have priority.
 
     Raises:
-        ConfigInvalid: the file, or one of the jobs it makes, says something lq cannot follow.
-        ModelMissing: a model is named by a path and cannot be loaded from there.
-        InvalidInput: something of `sets` is not of the form key=value.
+        ConfigInvalid: the file, or a job that it makes, is invalid.
+        ModelMissing: a model is named by a path and cannot be loaded from it.
+        InvalidInput: an item of `sets` is not of the form key=value.
     """
-    given = [parse_set(text) for text in sets]
+    overrides = [parse_override(text) for text in sets]
     source, content = _read(path)
-    document = lay(yaml_text.require_document(source, content), given)
-    found = combinations(document)
+    document = apply_overrides(yaml_text.require_document(source, content), overrides)
+    matrix = combinations(document)
     base = without_matrix(document)
-    if found is None:
-        return [dataclasses.replace(_loaded(base, content, defaults), sets=tuple(sets))]
-    _require_not_varied(document, given, found)
-    jobs = [_loaded(lay(base, one.settings), content, defaults) for one in found]
+    if matrix is None:
+        return [dataclasses.replace(_load(base, content, defaults), sets=tuple(sets))]
+    _require_not_varied(document, overrides, matrix)
+    jobs = [_load(apply_overrides(base, each.overrides), content, defaults) for each in matrix]
     first = jobs[0].spec.lq
     sweep = Sweep(name=first.name or "job", joins=first.group, jobs=len(jobs))
-    _require_different(document, jobs, found)
-    return [_of_sweep(job, one, sweep, tuple(sets)) for job, one in zip(jobs, found, strict=True)]
+    _require_different(document, jobs, matrix)
+    return [_sweep_job(job, each, sweep, tuple(sets)) for job, each in zip(jobs, matrix, strict=True)]
 
 
 def _read(path: Path | JobText) -> tuple[Path, bytes]:
-    """Return what a job file is called in errors, and what it holds."""
+    """Return the name of a job file for errors, and its content."""
     if isinstance(path, JobText):
         return Path(path.name), path.content
     if path == STDIN:
-        return Path(f"<{_STDIN}>"), yaml_text.read_typed(Path(f"<{_STDIN}>"))
+        return Path(f"<{_STDIN_NAME}>"), yaml_text.read_stdin(Path(f"<{_STDIN_NAME}>"))
     return Path.cwd() / path, yaml_text.read(Path.cwd() / path)
 
 
-def _of_sweep(job: LoadedJob, one: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
-    """Give a job of a sweep its name, and a folder of its own to publish to."""
-    own = {"name": named(sweep.name, one.label), "group": sweep.joins or sweep.name}
+def _sweep_job(job: LoadedJob, combination: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
+    """Give a job of a sweep its name, its group, and its own folder for the published adapter."""
+    own = {"name": job_name(sweep.name, combination.label), "group": sweep.joins or sweep.name}
     changes: dict[str, Any] = {"lq": job.spec.lq.model_copy(update=own)}
-    if job.spec.adapter_path is not None and "adapter_path" not in one.varied:
-        changes["adapter_path"] = str(Path(job.spec.adapter_path) / one.folder)
-    return dataclasses.replace(
-        job, spec=job.spec.model_copy(update=changes), sweep=sweep, label=one.label, varied=one.varied, sets=sets
-    )
+    varied = combination.varied
+    if job.spec.adapter_path is not None and "adapter_path" not in varied:
+        changes["adapter_path"] = str(Path(job.spec.adapter_path) / combination.folder)
+    spec = job.spec.model_copy(update=changes)
+    return dataclasses.replace(job, spec=spec, sweep=sweep, label=combination.label, varied=varied, sets=sets)
 
 
-def _require_not_varied(document: Document, given: Sequence[Setting], found: Sequence[Combination]) -> None:
-    """Refuse a `--set` that the matrix would undo in every job."""
-    varied = {setting.where for one in found for setting in one.settings}
-    for setting in given:
-        if setting.where[: len(IN_MATRIX)] == IN_MATRIX[: len(setting.where)]:
+def _require_not_varied(document: Document, overrides: Sequence[Override], matrix: Sequence[Combination]) -> None:
+    """Refuse a `--set` whose key the matrix varies: it would have no effect."""
+    varied = {override.key_path for combination in matrix for override in combination.overrides}
+    for override in overrides:
+        key_path = override.key_path
+        if key_path[: len(IN_MATRIX)] == IN_MATRIX[: len(key_path)]:
             continue
-        if any(overlap(setting.where, where) for where in varied):
-            key = dotted(setting.where)
-            text = f"the matrix varies it; set its values with --set 'lq.matrix.{key}=[...]'"
-            raise invalid(document.source, setting.lines[setting.where], text)
+        if any(overlap(key_path, other) for other in varied):
+            text = f"the matrix varies this key; set its values with --set 'lq.matrix.{dotted(key_path)}=[...]'"
+            raise invalid(document.source, override.lines[key_path], text)
 
 
-def _require_different(document: Document, jobs: Sequence[LoadedJob], found: Sequence[Combination]) -> None:
-    """Refuse a sweep two of whose jobs would train the very same run."""
-    seen: dict[str, str] = {}
-    for job, one in zip(jobs, found, strict=True):
+def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Sequence[Combination]) -> None:
+    """Refuse a sweep in which two jobs would train the same run."""
+    labels: dict[str, str] = {}
+    for job, combination in zip(jobs, matrix, strict=True):
         spec = job.spec
         if spec.lr_schedule is not None:
             spec = spec.model_copy(update={"learning_rate": 0.0})  # not used
-        other = seen.setdefault(spec.model_dump_json(), one.label)
-        if other != one.label:
-            unused = "; learning_rate is not used where lr_schedule is given" if spec is not job.spec else ""
-            text = f"{dotted(IN_MATRIX)}: '{other}' and '{one.label}' are the same run{unused}"
+        other = labels.setdefault(spec.model_dump_json(), combination.label)
+        if other != combination.label:
+            unused = "; learning_rate has no effect with lr_schedule" if spec is not job.spec else ""
+            text = f"{dotted(IN_MATRIX)}: '{other}' and '{combination.label}' are the same run{unused}"
             raise invalid(document.source, document.line(IN_MATRIX), text)
 
 
-def _loaded(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
-    """Check what one job's file says."""
+def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
     spec = _checked(document, defaults=defaults)
-    faults = training_faults(document, spec)
-    if faults:
-        raise first_of(document.source, faults)
-    placed = place(document, spec, current=Path.cwd())
-    _require_text_paths(document, placed.spec)
-    named = _named(placed.spec, document.source)
-    notes, line = (*placed.notes, *_notes(spec)), document.line(("data",))
-    return LoadedJob(spec=named, notes=notes, source=document.source, content=content, data_line=line)
+    problems = training_problems(document, spec)
+    if problems:
+        raise first_problem(document.source, problems)
+    resolved = resolve_paths(document, spec, current=Path.cwd())
+    _require_utf8_paths(document, resolved.spec)
+    return LoadedJob(
+        spec=_with_name(resolved.spec, document.source),
+        notes=(*resolved.notes, *_notes(spec)),
+        source=document.source,
+        content=content,
+        data_line=document.line(("data",)),
+    )
 
 
 def load_frozen(path: Path) -> JobSpec:
     """Read the effective configuration that `dump_job` wrote.
 
     Raises:
-        ConfigInvalid: it was changed by hand into something else, or a newer lq wrote it.
+        ConfigInvalid: it was edited into an invalid file, or a newer lq wrote it.
     """
     return _checked(yaml_text.require_document(path), keep_nulls=True)
 
 
 def dump_job(spec: JobSpec) -> str:
-    """Return the effective configuration as YAML: every default filled in, MLX-LM's order, `lq:` last."""
+    """Return the effective configuration as YAML: all keys in MLX-LM's order, `lq:` last."""
     return yaml_text.dump(spec.model_dump(mode="json"))
 
 
 def _checked(document: Document, *, defaults: LqSpec | None = None, keep_nulls: bool = False) -> JobSpec:
     own = document.value.get("lq")
     validation.require_format(document, own.get("format") if isinstance(own, dict) else None)
-    tidied = validation.tidy(document, JobSpec, keep_nulls=keep_nulls)
-    value = tidied.value if defaults is None else _with_defaults(tidied.value, defaults)
-    spec, faults = validation.check(document, JobSpec, value)
-    faults = [*tidied.faults, *faults]
-    if spec is None or faults:
-        raise first_of(document.source, faults)
+    known = validation.known_keys(document, JobSpec, keep_nulls=keep_nulls)
+    value = known.value if defaults is None else _with_defaults(known.value, defaults)
+    spec, problems = validation.check(document, JobSpec, value)
+    problems = [*known.problems, *problems]
+    if spec is None or problems:
+        raise first_problem(document.source, problems)
     return spec
 
 
@@ -180,7 +183,7 @@ def _with_defaults(value: dict[str, Any], defaults: LqSpec) -> dict[str, Any]:
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `under` with the keys of `over` laid on it, mapping by mapping."""
+    """Return `under` with the keys of `over`, recursively for mappings."""
     merged = {**under, **over}
     for key in under.keys() & over.keys():
         if isinstance(under[key], dict) and isinstance(over[key], dict):
@@ -188,30 +191,30 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _named(spec: JobSpec, source: Path) -> JobSpec:
+def _with_name(spec: JobSpec, source: Path) -> JobSpec:
     if spec.lq.name is not None:
         return spec
-    stem = _STDIN if source.name == f"<{_STDIN}>" else source.stem
+    stem = _STDIN_NAME if source.name == f"<{_STDIN_NAME}>" else source.stem
     printable = "".join(char for char in stem if char.isprintable()).strip()
-    lq = spec.lq.model_copy(update={"name": printable[:LONGEST_NAME].strip() or "job"})
+    lq = spec.lq.model_copy(update={"name": printable[:MAX_NAME].strip() or "job"})
     return spec.model_copy(update={"lq": lq})
 
 
 def _notes(spec: JobSpec) -> list[str]:
     notes = []
     if spec.trust_remote_code:
-        notes.append("trust_remote_code is on: code that comes with the model will run")
+        notes.append("trust_remote_code is on: lq runs code that comes with the model")
     if spec.config is not None:
-        notes.append("config: is MLX-LM's own -c and is not read")
+        notes.append("config: is MLX-LM's own -c; lq ignores it")
     return notes
 
 
-def _require_text_paths(document: Document, spec: JobSpec) -> None:
-    """A folder whose name is no UTF-8 cannot be written into a YAML file."""
+def _require_utf8_paths(document: Document, spec: JobSpec) -> None:
+    """Refuse folder names that are not UTF-8: a YAML file cannot contain them."""
     paths = (spec.model, spec.data, spec.resume_adapter_file, spec.adapter_path, document.source.stem)
     try:
         for path in paths:
             (path or "").encode()
     except UnicodeEncodeError as error:
-        text = "the name of its folder, or of one it names, is not UTF-8; rename that folder"
+        text = "the name of the file, or of a folder that it names, is not UTF-8; rename it"
         raise invalid(document.source, None, text) from error

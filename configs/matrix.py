@@ -1,7 +1,7 @@
-"""`lq.matrix`: one file, many jobs. The lists of a matrix become combinations, each a list of settings with a label.
+"""`lq.matrix`: one file that makes several jobs. Turns the lists of a matrix into labelled combinations of overrides.
 
-A key of the matrix is a key of the job file with a list of values, or any other name with settings that belong
-together. The product is taken in the order written, the first key slowest. What the settings mean is not known here.
+A key of the matrix is a key of the job file with a list of values, or a free name with bundles of settings. The product
+is taken in the order of the file; the first key varies slowest. The checks of a job file validate the values later.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from configs.errors import Where, dotted, invalid, show
+from configs.errors import KeyPath, as_written, dotted, invalid
 from configs.labels import LabelPart, labels_of
-from configs.overrides import IN_MATRIX, Setting, where_of
+from configs.overrides import IN_MATRIX, Override, parse_key
 from configs.suggestions import unknown_key
 from configs.validation import levels
 from configs.yaml_text import Document
@@ -23,27 +23,27 @@ from jobs.model.errors import ConfigInvalid
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
-MOST = 1000
-"""Combinations of one file."""
+MAX_COMBINATIONS = 1000
+"""Jobs of one file."""
 
 EXCLUDE = "exclude"
-_MOST_LOOKED_AT = 100_000  # combinations before `exclude`
+_MAX_PRODUCT = 100_000  # combinations before `exclude`
 _NEVER = ("lq.format", "lq.name", "lq.group", "lq.matrix", "train", "config")
-"""Keys that no list may vary: what a sweep's jobs are called follows from what they vary."""
+"""Keys that a matrix cannot vary. The names of a sweep's jobs come from the values that vary."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisValue:
     """One value of an axis."""
 
-    settings: tuple[Setting, ...]
-    given: Any  # what `exclude` names it by
-    choices: tuple[LabelPart, ...]  # what labels are made of
+    overrides: tuple[Override, ...]
+    given: Any  # the value by which `exclude` refers to it
+    label_parts: tuple[LabelPart, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A key of the matrix, with its values."""
+    """A key of the matrix with its values."""
 
     key: str
     values: tuple[AxisValue, ...]
@@ -53,27 +53,27 @@ class Axis:
 class Combination:
     """One job of a sweep."""
 
-    settings: tuple[Setting, ...]  # to lay upon the file
+    overrides: tuple[Override, ...]
     varied: Mapping[str, Any]  # the values by dotted key
-    label: str  # `lr=1e-5 r=8`; no two of a sweep have the same
-    folder: str  # the label as a folder's name
+    label: str  # `lr=1e-5 r=8`, unique in the sweep
+    folder: str  # the label as the name of a folder
 
 
 def without_matrix(document: Document) -> Document:
-    """Return a document as each of its jobs begins: without the matrix."""
+    """Return the document without its matrix: the common part of its jobs."""
     own = document.value.get("lq")
     if not isinstance(own, dict) or IN_MATRIX[-1] not in own:
         return document
     rest = {key: value for key, value in own.items() if key != IN_MATRIX[-1]}
-    lines = {where: line for where, line in document.lines.items() if where[:2] != IN_MATRIX}
+    lines = {key_path: line for key_path, line in document.lines.items() if key_path[:2] != IN_MATRIX}
     return Document(source=document.source, value={**document.value, "lq": rest}, lines=lines)
 
 
 def combinations(document: Document) -> list[Combination] | None:
-    """Return the combinations of a file's matrix in their order; None where it has none.
+    """Return the combinations of the matrix in order; None if the file has no matrix.
 
     Raises:
-        ConfigInvalid: the matrix cannot be followed, or makes more than MOST combinations.
+        ConfigInvalid: the matrix is invalid or makes more than MAX_COMBINATIONS jobs.
     """
     own = document.value.get("lq")
     given = own.get(IN_MATRIX[-1]) if isinstance(own, dict) else None
@@ -90,167 +90,174 @@ class _Matrix:
 
     def combinations(self) -> list[Combination]:
         if not isinstance(self._given, dict):
-            raise self._wrong(IN_MATRIX, f"must be a mapping of keys and lists of values, not {show(self._given)}")
+            text = f"must be a mapping of keys and lists of values, not {as_written(self._given)}"
+            raise self._error(IN_MATRIX, text)
         axes = [self._axis(key) for key in self._given if key != EXCLUDE]
         if not axes:
-            raise self._wrong(IN_MATRIX, "has nothing to vary; write a key of the file with a list of values")
-        self._require_apart(axes)
-        excluded = self._excluded(axes)
-        product = math.prod(len(axis.values) for axis in axes)
-        if product <= _MOST_LOOKED_AT:
-            kept = [one for one in itertools.product(*(axis.values for axis in axes)) if not _is_out(one, excluded)]
-            product = len(kept)
-        if product > MOST:
-            raise self._wrong(IN_MATRIX, f"makes {product:,} combinations, and at most {MOST:,} are queued together")
-        if not kept:
-            raise self._wrong((*IN_MATRIX, EXCLUDE), "leaves no combination")
-        labels = labels_of([[choice for value in one for choice in value.choices] for one in kept])
+            raise self._error(IN_MATRIX, "has nothing to vary; write a key of the file with a list of values")
+        self._require_disjoint(axes)
+        rows = self._included(axes)
+        labels = labels_of([[part for value in row for part in value.label_parts] for row in rows])
         return [
             Combination(
-                settings=tuple(setting for value in one for setting in value.settings),
-                varied={dotted(setting.where): setting.value for value in one for setting in value.settings},
+                overrides=tuple(override for value in row for override in value.overrides),
+                varied={dotted(each.key_path): each.value for value in row for each in value.overrides},
                 label=label.text,
                 folder=label.folder,
             )
-            for one, label in zip(kept, labels, strict=True)
+            for row, label in zip(rows, labels, strict=True)
         ]
+
+    def _included(self, axes: Sequence[Axis]) -> list[tuple[AxisValue, ...]]:
+        """Return the product of the axes without the excluded combinations."""
+        excluded = self._excluded(axes)
+        rows: list[tuple[AxisValue, ...]] = []
+        count = math.prod(len(axis.values) for axis in axes)
+        if count <= _MAX_PRODUCT:
+            rows = [row for row in itertools.product(*(axis.values for axis in axes)) if not _matches(row, excluded)]
+            count = len(rows)
+        if count > MAX_COMBINATIONS:
+            text = f"makes {count:,} combinations; the maximum is {MAX_COMBINATIONS:,}: shorten a list"
+            raise self._error(IN_MATRIX, text)
+        if not rows:
+            raise self._error((*IN_MATRIX, EXCLUDE), "leaves no combination; remove an entry")
+        return rows
 
     # --- axes ---
 
     def _axis(self, key: str) -> Axis:
         at = (*IN_MATRIX, key)
         if key == "include":
-            text = "is not read; a further file with the same lq.group joins the sweep"
-            raise self._wrong(at, text)
+            raise self._error(at, "is not supported; add a job to the sweep with a second file of the same lq.group")
         if key in _NEVER or key.startswith("lq.matrix."):
-            raise self._wrong(at, "cannot be varied")
+            raise self._error(at, "cannot be varied; remove it from the matrix")
         given = self._given[key]
-        if _is_key(key):
-            return Axis(key=key, values=tuple(self._plain_values(key, given)))
-        return Axis(key=key, values=tuple(self._bundles(key, given)))
+        values = self._plain_values(key, given) if _is_job_key(key) else self._bundles(key, given)
+        return Axis(key=key, values=tuple(values))
 
     def _plain_values(self, key: str, given: Any) -> Iterator[AxisValue]:
-        at, where = (*IN_MATRIX, key), where_of(key) or (key,)
+        at, key_path = (*IN_MATRIX, key), parse_key(key) or (key,)
         if not isinstance(given, list) or not given:
-            raise self._wrong(at, f"must be a list of values, not {show(given) if given != [] else 'an empty one'}")
-        for place, value in enumerate(given):
-            setting = self._setting(where, value, (*at, place))
-            choice = LabelPart(key=key, value=value, place=place + 1)
-            yield AxisValue(settings=(setting,), given=value, choices=(choice,))
+            shown = as_written(given) if given != [] else "an empty list"
+            raise self._error(at, f"must be a list of values, not {shown}")
+        for index, value in enumerate(given):
+            override = self._override(key_path, value, (*at, index))
+            part = LabelPart(key=key, value=value, position=index + 1)
+            yield AxisValue(overrides=(override,), given=value, label_parts=(part,))
 
     def _bundles(self, key: str, given: Any) -> Iterator[AxisValue]:
-        """Yield settings that belong together, under a name of their own or one by one."""
+        """Yield bundles of settings, from a mapping of names or from a list."""
         at = (*IN_MATRIX, key)
         named = given if isinstance(given, dict) else dict(enumerate(given)) if isinstance(given, list) else {}
-        if not named or not all(isinstance(one, dict) for one in named.values()):
-            raise self._wrong_key(at, key, given)
-        for place, (name, bundle) in enumerate(named.items(), start=1):
+        if not named or not all(isinstance(bundle, dict) for bundle in named.values()):
+            raise self._unknown_key(at, key, given)
+        for position, (name, bundle) in enumerate(named.items(), start=1):
             inside = (*at, name)
-            settings = tuple(self._bundled(bundle, inside, ()))
-            if not settings:
-                raise self._wrong(inside, "holds no setting")
-            word = name if isinstance(name, str) else place
-            yield AxisValue(settings=settings, given=word, choices=(LabelPart(key=key, value=word, place=place),))
+            overrides = tuple(self._bundled(bundle, inside, ()))
+            if not overrides:
+                raise self._error(inside, "contains no setting; write keys of the job file with values")
+            word = name if isinstance(name, str) else position
+            part = LabelPart(key=key, value=word, position=position)
+            yield AxisValue(overrides=overrides, given=word, label_parts=(part,))
 
-    def _bundled(self, bundle: Mapping[str, Any], at: Where, under: Where) -> Iterator[Setting]:
-        """Yield the settings of a piece of a job file: laid upon the file key by key, as deep as it goes."""
+    def _bundled(self, bundle: Mapping[str, Any], at: KeyPath, under: KeyPath) -> Iterator[Override]:
+        """Yield an override for each value of a bundle, at any depth."""
         for key, value in bundle.items():
-            below = where_of(key)
-            if below is None or (not under and key in _NEVER):
-                raise self._wrong((*at, key), "cannot be varied" if below else "is no key of a job file")
-            where = (*under, *below)
+            below = parse_key(key)
+            if below is None:
+                raise self._error((*at, key), "is not a key of a job file")
+            key_path = (*under, *below)
+            if (not under and key in _NEVER) or dotted(key_path) in _NEVER:
+                raise self._error((*at, key), "cannot be varied; remove it from the matrix")
             if isinstance(value, dict) and value:
-                yield from self._bundled(value, (*at, key), where)
-            elif dotted(where) in _NEVER:
-                raise self._wrong((*at, key), "cannot be varied")
+                yield from self._bundled(value, (*at, key), key_path)
             else:
-                yield self._setting(where, value, (*at, key))
+                yield self._override(key_path, value, (*at, key))
 
-    def _setting(self, where: Where, value: Any, at: Where) -> Setting:
-        """Return a setting whose lines are those of its place in the matrix."""
+    def _override(self, key_path: KeyPath, value: Any, at: KeyPath) -> Override:
+        """Return an override with the lines of its place in the matrix."""
         inside = {
-            (*where, *place[len(at) :]): line for place, line in self._document.lines.items() if place[: len(at)] == at
+            (*key_path, *position[len(at) :]): line
+            for position, line in self._document.lines.items()
+            if position[: len(at)] == at
         }
         line = self._document.line(at)
-        return Setting(where=where, value=value, lines=({where: line} if line is not None else {}) | inside)
+        return Override(key_path=key_path, value=value, lines=({key_path: line} if line is not None else {}) | inside)
 
-    def _require_apart(self, axes: Sequence[Axis]) -> None:
-        """Refuse two keys of the matrix that set the same key of the file: one of them would do nothing."""
-        seen: dict[Where, str] = {}
+    def _require_disjoint(self, axes: Sequence[Axis]) -> None:
+        """Refuse two keys of the matrix that set the same key of the file: one of them would have no effect."""
+        setters: dict[KeyPath, str] = {}
         for axis in axes:
-            own = {setting.where for value in axis.values for setting in value.settings}
-            for where in own:
-                other = next((key for had, key in seen.items() if overlap(had, where)), None)
+            own = {override.key_path for value in axis.values for override in value.overrides}
+            for key_path in own:
+                other = next((key for earlier, key in setters.items() if overlap(earlier, key_path)), None)
                 if other is not None:
-                    raise self._wrong((*IN_MATRIX, axis.key), f"sets {dotted(where)}, and so does '{other}'")
-            seen |= dict.fromkeys(own, axis.key)
+                    text = f"sets {dotted(key_path)}, and so does '{other}'; remove one of them"
+                    raise self._error((*IN_MATRIX, axis.key), text)
+            setters |= dict.fromkeys(own, axis.key)
 
     # --- exclude ---
 
     def _excluded(self, axes: Sequence[Axis]) -> list[dict[int, Any]]:
-        """Return what is left out: by the place of an axis the value it has there."""
+        """Return the excluded combinations, each as values by the index of the axis."""
         at = (*IN_MATRIX, EXCLUDE)
         given = self._given.get(EXCLUDE)
         if given is None:
             return []
-        if not isinstance(given, list) or not all(isinstance(one, dict) and one for one in given):
-            raise self._wrong(at, "must be a list of mappings, each with keys of the matrix and a value of each")
-        places = {axis.key: place for place, axis in enumerate(axes)}
-        found = []
-        for number, one in enumerate(given):
-            for key, value in one.items():
-                self._require_value((*at, number, key), key, value, axes, places)
-            found.append({places[key]: value for key, value in one.items()})
-        return found
+        if not isinstance(given, list) or not all(isinstance(entry, dict) and entry for entry in given):
+            raise self._error(at, "must be a list of mappings, each with keys of the matrix and one value of each")
+        indexes = {axis.key: index for index, axis in enumerate(axes)}
+        for number, entry in enumerate(given):
+            for key, value in entry.items():
+                self._require_value((*at, number, key), key, value, axes, indexes)
+        return [{indexes[key]: value for key, value in entry.items()} for entry in given]
 
-    def _require_value(self, at: Where, key: str, value: Any, axes: Sequence[Axis], places: Mapping[str, int]) -> None:
-        if key not in places:
-            near = difflib.get_close_matches(key, places, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(places, 'or')}"
-            raise self._wrong(at, f"is no key of the matrix; {hint}")
-        values = [one.given for one in axes[places[key]].values]
-        if not any(_same(value, one) for one in values):
-            raise self._wrong(at, f"{show(value)} is not one of its values")
+    def _require_value(
+        self, at: KeyPath, key: str, value: Any, axes: Sequence[Axis], indexes: Mapping[str, int]
+    ) -> None:
+        if key not in indexes:
+            near = difflib.get_close_matches(key, indexes, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(indexes, 'or')}"
+            raise self._error(at, f"is not a key of the matrix; {hint}")
+        if not any(_same(value, each.given) for each in axes[indexes[key]].values):
+            raise self._error(at, f"{as_written(value)} is not one of its values")
 
-    # --- words ---
+    # --- errors ---
 
-    def _wrong(self, at: Where, text: str) -> ConfigInvalid:
+    def _error(self, at: KeyPath, text: str) -> ConfigInvalid:
         return invalid(self._document.source, self._document.line(at), f"{dotted(at)}: {text}")
 
-    def _wrong_key(self, at: Where, key: str, given: Any) -> ConfigInvalid:
-        """Say that a name is no key of a job file, and that its values are no mappings either."""
-        where = where_of(key) or (key,)
-        text = unknown_key(where, None, top={}, levels=levels(JobSpec))
-        line = self._document.line(at)
-        if not isinstance(given, dict | list):
-            return invalid(self._document.source, line, f"{dotted(at)}: {text}")
-        text += "; a name of your own holds mappings of settings that belong together"
-        return invalid(self._document.source, line, f"{dotted(at)}: {text}")
+    def _unknown_key(self, at: KeyPath, key: str, given: Any) -> ConfigInvalid:
+        """Return the error for a key that is not a key of a job file and whose values are not bundles."""
+        text = unknown_key(parse_key(key) or (key,), None, top={}, levels=levels(JobSpec))
+        if isinstance(given, dict | list):
+            text += "; a free name needs mappings of settings as values"
+        return self._error(at, text)
 
 
-def _is_key(key: str) -> bool:
-    """Say whether a dotted name is a key of a job file, or lies in a mapping whose keys are free."""
-    where = where_of(key)
-    if where is None:
+def _is_job_key(key: str) -> bool:
+    """Return whether a dotted name is a key of a job file, or lies in a free mapping."""
+    key_path = parse_key(key)
+    if key_path is None:
         return False
     known = levels(JobSpec)
-    for length, part in enumerate(where):
-        level = dotted(where[:length])
+    for length, part in enumerate(key_path):
+        level = dotted(key_path[:length])
         if level not in known:
-            return True  # below a list or a free mapping: the checks know
+            return True  # below a list or a free mapping, which the checks validate
         if part not in known[level]:
             return False
     return True
 
 
-def overlap(one: Where, other: Where) -> bool:
-    """Say whether two keys are the same, or one holds the other."""
+def overlap(one: KeyPath, other: KeyPath) -> bool:
+    """Return whether two keys are equal, or one contains the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]
 
 
-def _is_out(values: Sequence[AxisValue], excluded: Sequence[Mapping[int, Any]]) -> bool:
-    return any(all(_same(values[place].given, value) for place, value in one.items()) for one in excluded)
+def _matches(values: Sequence[AxisValue], excluded: Sequence[Mapping[int, Any]]) -> bool:
+    return any(all(_same(values[index].given, value) for index, value in entry.items()) for entry in excluded)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Values laid upon a job file before it is checked: those of `--set`, and those of one combination of a matrix.
+"""Values that replace those of a job file before it is checked: `--set`, and the values of one matrix combination.
 
-Each takes the place of what the file says and remembers where it was given, so that a mistake in it is told there.
-Whether a key exists and a value fits is the checks' to say.
+An override records where it was given, so that an error in its value names that place. The checks that follow decide
+whether the key exists and the value is valid.
 """
 
 from __future__ import annotations
@@ -12,88 +12,88 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import yaml_text
-from configs.errors import Where, dotted, invalid
+from configs.errors import KeyPath, dotted, invalid
 from configs.suggestions import MATRIX
 from configs.yaml_text import Document
 from jobs.model.errors import InvalidInput, Line
 
-IN_MATRIX: Where = ("lq", MATRIX)
+IN_MATRIX: KeyPath = ("lq", MATRIX)
 
 _PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One value to lay upon a file."""
+class Override:
+    """One value that replaces a value of the file."""
 
-    where: Where
+    key_path: KeyPath
     value: Any
-    lines: Mapping[Where, Line]  # where it and what it holds were given, by the way from the top of the file
+    lines: Mapping[KeyPath, Line]  # where the value and its parts were given, by key path from the top of the file
 
 
-def where_of(key: str) -> Where | None:
-    """Return `("lq", "notify", "on", 0)` for `lq.notify.on[0]`; None for what is no key.
+def parse_key(key: str) -> KeyPath | None:
+    """Return `("lq", "notify", "on", 0)` for `lq.notify.on[0]`; None if it is not a key.
 
-    What follows `lq.matrix.` is one key, since the keys of a matrix are dotted themselves.
+    Everything after `lq.matrix.` is one key, because the keys of a matrix contain dots themselves.
     """
     head = f"{dotted(IN_MATRIX)}."
     if key.startswith(head) and len(key) > len(head):
         return (*IN_MATRIX, key[len(head) :])
-    where: list[str | int] = []
+    key_path: list[str | int] = []
     for part in key.split("."):
-        found = _PART.fullmatch(part)
-        if found is None:
+        match = _PART.fullmatch(part)
+        if match is None:
             return None
-        where += [found[1], *(int(place) for place in re.findall(r"\d+", found[2]))]
-    return tuple(where)
+        key_path += [match[1], *(int(index) for index in re.findall(r"\d+", match[2]))]
+    return tuple(key_path)
 
 
-def parse_set(text: str) -> Setting:
-    """Read what stands after `--set`: `key=value`, the value as YAML.
+def parse_override(text: str) -> Override:
+    """Read the argument of `--set`: `key=value`, with the value as YAML.
 
     Raises:
-        InvalidInput: it is not of this form.
+        InvalidInput: it does not have this form.
     """
     key, equals, written = text.partition("=")
     key = key.strip()
-    where = where_of(key)
-    if not equals or where is None:
+    key_path = parse_key(key)
+    if not equals or key_path is None:
         raise InvalidInput(f"--set {text}: write key=value, such as learning_rate=1e-5 or lora_parameters.rank=16")
     try:
         value = yaml_text.parse_value(written)
     except ValueError as error:
         raise InvalidInput(f"--set {key}: {error}") from error
-    return Setting(where=where, value=value, lines={where: f"--set {key}"})
+    return Override(key_path=key_path, value=value, lines={key_path: f"--set {key}"})
 
 
-def lay(document: Document, settings: Sequence[Setting]) -> Document:
-    """Return a document that says what it said, but for some values; of one key's the last counts.
+def apply_overrides(document: Document, overrides: Sequence[Override]) -> Document:
+    """Return the document with some values replaced. If a key occurs twice, the last override counts.
 
     Raises:
-        ConfigInvalid: a key leads into something that holds no keys, or beyond a list.
+        ConfigInvalid: a key leads into a value that is not a mapping, or past the end of a list.
     """
     value, lines = document.value, dict(document.lines)
-    for setting in settings:
-        where = setting.where
+    for override in overrides:
+        key_path = override.key_path
         try:
-            value = _put(value, where, setting.value)
+            value = _replace(value, key_path, override.value)
         except LookupError as error:
-            raise invalid(document.source, setting.lines[where], f"{dotted(where)}: {error.args[0]}") from error
-        lines = {place: line for place, line in lines.items() if place[: len(where)] != where} | dict(setting.lines)
-        for length in range(1, len(where)):  # a mapping that came with it was given where it was
-            lines.setdefault(where[:length], setting.lines[where])
+            raise invalid(document.source, override.lines[key_path], f"{dotted(key_path)}: {error.args[0]}") from error
+        lines = {at: line for at, line in lines.items() if at[: len(key_path)] != key_path} | dict(override.lines)
+        for length in range(1, len(key_path)):  # a new mapping around the value has the line of the value
+            lines.setdefault(key_path[:length], override.lines[key_path])
     return Document(source=document.source, value=value, lines=lines)
 
 
-def _put(inside: Any, where: Where, new: Any) -> Any:
-    if not where:
+def _replace(inside: Any, key_path: KeyPath, new: Any) -> Any:
+    if not key_path:
         return new
-    head, rest = where[0], where[1:]
+    head, rest = key_path[0], key_path[1:]
     if isinstance(head, int):
         if not isinstance(inside, list) or head >= len(inside):
-            raise LookupError(f"there is no [{head}]; the list must be in the file, and long enough")
-        return [*inside[:head], _put(inside[head], rest, new), *inside[head + 1 :]]
+            raise LookupError(f"there is no [{head}]; the file must have a list with this index")
+        return [*inside[:head], _replace(inside[head], rest, new), *inside[head + 1 :]]
     if inside is not None and not isinstance(inside, dict):
-        raise LookupError(f"'{head}' cannot stand under what is not a mapping")
-    found = inside or {}
-    return {**found, head: _put(found.get(head), rest, new)}
+        raise LookupError(f"'{head}' cannot be set, because the value above it is not a mapping")
+    mapping = inside or {}
+    return {**mapping, head: _replace(mapping.get(head), rest, new)}

@@ -1,6 +1,6 @@
-"""Where the paths of a job file lead: beside the file first, then the current folder, as mlx_lm.lora reads them.
+"""The paths of a job file. A relative path starts from the file's folder, or else from the current folder.
 
-Looks at folders and at a model's config.json; reads no weights and no data.
+This module looks at folders and at a model's config.json, not at weights or data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs.errors import Where, dotted, invalid, one_line, show, told
+from configs.errors import KeyPath, as_written, dotted, error_line, invalid, one_line
 from configs.training_rules import hub_entries
 from configs.yaml_text import Document
 from jobs.model.errors import Line, ModelMissing
@@ -20,60 +20,60 @@ from jobs.model.spec import JobSpec
 
 _PATH_KEYS = ("model", "data", "adapter_path", "resume_adapter_file")
 _HUB_KEYS = ("model", "data", "path")
-"""Keys whose value may name something on the Hugging Face hub."""
+"""Keys whose value can also be a name on the Hugging Face hub."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def looks_like_path(value: str) -> bool:
-    """Say whether a value can only mean a path: it begins like one, or is not of the hub's form org/name."""
+    """Return whether a value can only be a path: it starts like one, or does not have the hub's form org/name."""
     return value.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(value)
 
 
 def require_absolute(document: Document) -> None:
-    """Refuse relative paths in a file that was moved away from where they start.
+    """Refuse relative paths in a file of the inbox, which lq moves.
 
     Raises:
-        ConfigInvalid: there is one.
+        ConfigInvalid: a path is relative.
     """
-    for where, key, value in _paths_named(document.value, ()):
+    for key_path, key, value in _path_values(document.value, ()):
         if value.startswith(("/", "~")) or (key in _HUB_KEYS and not looks_like_path(value)):
             continue
-        text = f"{dotted(where)}: {show(value)} is relative, and a dropped file has left the folder it starts from"
-        raise invalid(document.source, document.line(where), f"{text}; write the whole path, from / or ~")
+        text = f"{dotted(key_path)}: {as_written(value)} is relative, and lq moves files out of the inbox"
+        raise invalid(document.source, document.line(key_path), f"{text}; write an absolute path, from / or ~")
 
 
-def _paths_named(value: Any, where: Where) -> Iterator[tuple[Where, str, str]]:
-    """Yield every path of a job file with its place and its key; those of a sweep are lists below the same keys."""
+def _path_values(value: Any, key_path: KeyPath) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield key path, key and value of every path in a job file, those in the lists of a matrix included."""
     if isinstance(value, str):
-        keys = [part.rpartition(".")[2] for part in where if isinstance(part, str)]
+        keys = [part.rpartition(".")[2] for part in key_path if isinstance(part, str)]
         if keys and (keys[-1] in _PATH_KEYS or (keys[-1] == "path" and "hf_dataset" in keys)):
-            yield where, keys[-1], value
+            yield key_path, keys[-1], value
         return
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for part, item in parts:
-        yield from _paths_named(item, (*where, part))
+        yield from _path_values(item, (*key_path, part))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResolvedPaths:
-    """A spec whose paths are absolute, and what the user should be told about them."""
+    """A spec with absolute paths, and notes about them for the user."""
 
     spec: JobSpec
     notes: tuple[str, ...]
 
 
-def place(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
+def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
     """Make every path of a spec absolute and check the model.
 
     Args:
-        document: the job file; relative paths start from its folder, or from the current one where it is no file.
-        spec: what was read from it.
-        current: the current folder, where a path is looked for when it is not beside the file.
+        document: the job file; relative paths start from its folder.
+        spec: read from it.
+        current: the current folder, searched if a path does not exist next to the file.
 
     Raises:
-        ModelMissing: the model is named by a path and cannot be loaded from there.
-        ConfigInvalid: another named file is not there, or the model has fewer layers than asked for.
+        ModelMissing: the model is named by a path and cannot be loaded from it.
+        ConfigInvalid: another file does not exist, or the model has fewer layers than `num_layers`.
     """
     search = _Search(current / document.source.parent, current)
     changes: dict[str, Any] = {"model": _model(document, spec, search), "data": _data(spec, search)}
@@ -93,20 +93,20 @@ class _Search:
         self.notes: list[str] = []
 
     def find(self, key: str, value: str) -> Path:
-        """Return the path that exists, else the one beside the file."""
+        """Return the path that exists; by default the one next to the file."""
         beside = absolute(self.beside, value)
         here = absolute(self.current, value)
         if beside.exists() or not here.exists():
             return beside
-        self.notes.append(one_line(f"{key}: not beside the file; using {here} of the current folder"))
+        self.notes.append(one_line(f"{key}: not found next to the job file; using {here} in the current folder"))
         return here
 
 
 def absolute(folder: Path, value: str) -> Path:
-    """Return `value` as an absolute path, `~` and `..` resolved."""
+    """Return `value` as an absolute path, with `~` and `..` resolved."""
     try:
         path = folder / Path(value).expanduser()
-    except RuntimeError:  # ~name of nobody: a folder may be called so
+    except RuntimeError:  # no user has this name: the folder may be called ~name
         path = folder / value
     return path.resolve() if ".." in path.parts else path
 
@@ -129,9 +129,9 @@ def _model(document: Document, spec: JobSpec, search: _Search) -> str:
 
 
 def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
-    """Return the number of layers of a model folder, None where its config.json does not say."""
+    """Return the number of layers of a model folder; None if its config.json does not contain it."""
     if not folder.is_dir():
-        raise _missing(source, line, f"model: is a file, name the folder it is in: {folder}")
+        raise _missing(source, line, f"model: is a file; name the folder that contains it: {folder}")
     if not any(weights.exists() for weights in folder.glob("model*.safetensors")):
         raise _missing(source, line, f"model: no model*.safetensors in {folder}")
     try:
@@ -147,32 +147,32 @@ def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
 
 
 def _missing(source: Path, line: Line | None, text: str) -> ModelMissing:
-    return ModelMissing(told(source, line, text))
+    return ModelMissing(error_line(source, line, text))
 
 
 def _data(spec: JobSpec, search: _Search) -> str:
-    """Whether it can be trained on is configs/data_files.py's to say."""
+    """Return the data folder, which configs/data_files.py checks, or the name of a data set."""
     if spec.hf_dataset is not None:
-        return spec.data  # MLX-LM does not look at it
-    found = search.find("data", spec.data)
-    if found.exists() or looks_like_path(spec.data):
-        return str(found)
+        return spec.data  # MLX-LM ignores it
+    folder = search.find("data", spec.data)
+    if folder.exists() or looks_like_path(spec.data):
+        return str(folder)
     search.notes.append(f"data: {spec.data} will be downloaded from the Hugging Face hub unless cached")
     return spec.data
 
 
 def _resume_file(document: Document, value: str, search: _Search) -> str:
-    found = search.find("resume_adapter_file", value)
-    if not found.is_file():
+    path = search.find("resume_adapter_file", value)
+    if not path.is_file():
         line = document.line(("resume_adapter_file",))
-        raise invalid(document.source, line, f"resume_adapter_file: no such file: {found}")
-    return str(found)
+        raise invalid(document.source, line, f"resume_adapter_file: no such file: {path}")
+    return str(path)
 
 
 def _hub_data(spec: JobSpec, search: _Search) -> dict[str, Any] | tuple[dict[str, Any], ...]:
-    """A data set of the hub may be named by a local folder as well."""
-    placed = []
+    """Replace names that are local folders by their paths."""
+    resolved = []
     for _, entry in hub_entries(spec):
-        found = search.find("hf_dataset", entry["path"])
-        placed.append(entry | {"path": str(found)} if found.exists() else entry)
-    return placed[0] if isinstance(spec.hf_dataset, dict) else tuple(placed)
+        folder = search.find("hf_dataset", entry["path"])
+        resolved.append(entry | {"path": str(folder)} if folder.exists() else entry)
+    return resolved[0] if isinstance(spec.hf_dataset, dict) else tuple(resolved)

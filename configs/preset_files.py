@@ -1,4 +1,4 @@
-"""The presets that come with lq: job files with a comment on every key, ready to be copied. Read, never written."""
+"""The presets of lq: job files to copy, with a comment on every key."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from configs.errors import one_line
 from jobs.model.errors import InvalidInput
 
 DEFAULT = "small"
-"""What `lq config init` writes where no preset is named."""
+"""The preset that `lq config init` writes by default."""
 
 _FOLDER, _ENDING = "presets", ".yaml"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One of them."""
+    """One preset."""
 
-    name: str  # as one types it
+    name: str
     summary: str  # its first line, without the hash
     text: str  # the file
 
 
 def presets() -> list[Preset]:
-    """Return every preset, the default one first, the others by name."""
-    found = [entry for entry in files("configs").joinpath(_FOLDER).iterdir() if entry.name.endswith(_ENDING)]
-    read = [_preset(entry.name.removesuffix(_ENDING), entry.read_text(encoding="utf-8")) for entry in found]
-    return sorted(read, key=lambda one: (one.name != DEFAULT, one.name))
+    """Return every preset: the default first, the others by name."""
+    entries = [entry for entry in files("configs").joinpath(_FOLDER).iterdir() if entry.name.endswith(_ENDING)]
+    read = [_preset(entry.name.removesuffix(_ENDING), entry.read_text(encoding="utf-8")) for entry in entries]
+    return sorted(read, key=lambda preset: (preset.name != DEFAULT, preset.name))
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by its name, with or without its ending.
+    """Return a preset by its name, with or without `.yaml`.
 
     Raises:
-        InvalidInput: there is none; names the nearest.
+        InvalidInput: no preset has this name.
     """
-    known = {one.name: one for one in presets()}
+    known = {each.name: each for each in presets()}
     word = name.strip().lower().removesuffix(_ENDING)
     if word in known:
         return known[word]
-    near = difflib.get_close_matches(word, known, n=1) or [one for one in known if word and word in one]
-    advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    near = difflib.get_close_matches(word, known, n=1) or [name for name in known if word and word in name]
+    advice = f"did you mean {near[0]!r}?" if near else f"the presets are {', '.join(known)}"
     raise InvalidInput(one_line(f"no preset {name!r}; {advice}"))
 
 

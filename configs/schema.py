@@ -1,4 +1,4 @@
-"""The JSON Schema of a job file, for editors: they complete the keys and check the values while one writes."""
+"""The JSON Schema of a job file, with which editors complete keys and check values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXTS: dict[Any, dict[str, Any]] = {
 }
 _MATRIX: dict[str, Any] = {
     "type": "object",
-    "description": "makes several jobs of the file: keys of it with lists of values, every combination a job",
+    "description": "makes several jobs: keys of the file with lists of values; each combination is a job",
     "additionalProperties": {
         "anyOf": [
             {"type": "array", "minItems": 1},
@@ -27,7 +27,7 @@ _MATRIX: dict[str, Any] = {
     },
     "properties": {EXCLUDE: {"type": "array", "items": {"type": "object"}, "description": "combinations to leave out"}},
 }
-# behind a function that reads text, pydantic writes limits under its own names
+# after a BeforeValidator, pydantic writes limits under its own names
 _LIMITS = {"gt": "exclusiveMinimum", "ge": "minimum"}
 
 
@@ -40,24 +40,27 @@ def job_schema() -> dict[str, Any]:
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lq job file",
-        "description": "A LoRA YAML of MLX-LM, key for key, and what lq adds under 'lq'.",
+        "description": "MLX-LM's LoRA YAML, key for key, and the keys of lq under 'lq'.",
     }
     return head | {key: value for key, value in schema.items() if key not in head}
 
 
 def _allow_units(model: type[BaseModel], properties: dict[str, Any]) -> None:
-    """Let numbers that may be written with their unit be text too: pydantic's schema knows only the number."""
+    """Accept text for numbers that can have a unit; pydantic's schema only accepts the number."""
     for key, field in model.model_fields.items():
-        marks = [mark for mark in (*bare(field.annotation)[1], *field.metadata) if isinstance(mark, BeforeValidator)]
-        text = next((_TEXTS[mark.func] for mark in marks if mark.func in _TEXTS), None)
+        metadata = (*bare(field.annotation)[1], *field.metadata)
+        validators = [item.func for item in metadata if isinstance(item, BeforeValidator)]
+        text = next((_TEXTS[function] for function in validators if function in _TEXTS), None)
         if text is not None:
-            properties[key] = _also(properties[key], text)
+            properties[key] = _or_text(properties[key], text)
 
 
-def _also(said: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a number with text beside it."""
+def _or_text(number: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that accepts a number or a text."""
     outside = ("title", "description", "default")
-    around = {name: value for name, value in said.items() if name in outside}
-    inner = {name: value for name, value in said.items() if name not in outside}
-    plain = [{_LIMITS.get(name, name): value for name, value in one.items()} for one in inner.get("anyOf", [inner])]
-    return around | {"anyOf": [*plain[:1], text, *plain[1:]]}
+    around = {name: value for name, value in number.items() if name in outside}
+    inner = {name: value for name, value in number.items() if name not in outside}
+    options = [
+        {_LIMITS.get(name, name): value for name, value in option.items()} for option in inner.get("anyOf", [inner])
+    ]
+    return around | {"anyOf": [*options[:1], text, *options[1:]]}

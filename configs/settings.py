@@ -1,7 +1,7 @@
-"""What is true of the machine: $LQ_HOME/settings.yaml.
+"""Settings of the machine: $LQ_HOME/settings.yaml.
 
-The file may hold notification URLs, and those hold passwords. So nothing that stands under `notify` is ever quoted in
-an error, URLs are SecretStr, and a file that others can read is refused.
+Notification URLs contain passwords. Errors therefore quote nothing under `notify`, URLs are SecretStr, and a file with
+URLs that other users can read is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
 
 from configs import validation, yaml_text
-from configs.errors import Fault, Where, dotted, first_of, invalid
+from configs.errors import KeyPath, Problem, first_problem, invalid
 from configs.yaml_text import Document
 from jobs.model import time_windows
 from jobs.model.spec import Bytes, FrozenModel, LqSpec, NotifyEvent, check_window
@@ -27,7 +27,7 @@ _IN_KEYRING = "keyring:"
 _KEYRING_NAME = re.compile(r"keyring:[^{}]+/[^{}/]+")
 
 ServiceEvent = Literal[NotifyEvent, "digest"]
-"""What a service can hear: what jobs tell, and the digest, which is about all of them."""
+"""Events of jobs, and the digest of all jobs."""
 
 
 def _url(value: SecretStr) -> SecretStr:
@@ -39,18 +39,18 @@ def _url(value: SecretStr) -> SecretStr:
 def _ping(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if not url.lower().startswith(("http://", "https://", "://", f"${{{_IN_KEYRING}")):
-        raise ValueError("an address that begins with https://")
+        raise ValueError("a URL that starts with https://")
     return value
 
 
 def parse_hour(value: object) -> object:
-    """Check `07:00`; unquoted, YAML reads some of them as numbers."""
+    """Check `07:00`. Without quotes, YAML reads some times as numbers."""
     time_windows.parse_time(value if isinstance(value, str) else "")
     return value
 
 
 def _name(value: str) -> str:
-    # names are stored and shown, URLs never
+    # names are stored and shown; URLs are not
     if not value.strip() or len(value) > 80 or not value.isprintable() or ":/" in value:
         raise ValueError("a name of 1 to 80 printable characters, and no URL")
     return value.strip()
@@ -67,31 +67,31 @@ class Service(_Secretive):
         description="Apprise URL, or desktop://; ${NAME} is read from the environment, ${keyring:SERVICE/USER} from "
         "the keyring"
     )
-    name: Annotated[str, AfterValidator(_name)] | None = Field(None, description="how reports call it")
-    tags: tuple[str, ...] = Field((), description="a job that asks for tags reaches only services with one of them")
+    name: Annotated[str, AfterValidator(_name)] | None = Field(None, description="name of the service in lq's output")
+    tags: tuple[str, ...] = Field((), description="tags that jobs select services by (lq.notify.tags)")
     on: tuple[ServiceEvent, ...] | None = Field(
-        None, description="events it hears; all but submitted and started when absent"
+        None, description="events that it receives; default: all except submitted and started"
     )
 
 
 class NotifySettings(_Secretive):
     """`notify` of settings.yaml."""
 
-    services: tuple[Service, ...] = Field((), description="who is told")
-    desktop: bool = Field(False, description="one more service, named and tagged desktop: a banner on this screen")
+    services: tuple[Service, ...] = Field((), description="notification services")
+    desktop: bool = Field(False, description="add a service named and tagged desktop: a banner on this machine")
     digest: Annotated[str, BeforeValidator(parse_hour)] | None = Field(
-        None, description="hour of the morning digest, such as 07:00; none when absent"
+        None, description="time of the daily digest, such as 07:00; default: no digest"
     )
     quiet: Annotated[str, BeforeValidator(check_window)] | None = Field(
-        None, description="hours in which only what is urgent is sent, such as 23:00-07:00"
+        None, description="hours in which only urgent messages are sent, such as 23:00-07:00"
     )
     ping: Annotated[SecretStr, AfterValidator(_ping)] | None = Field(
-        None, description="address of a dead-man switch, fetched every minute in which the worker lives"
+        None, description="URL of a dead-man switch, requested every minute while the worker runs"
     )
 
     @property
     def everyone(self) -> tuple[Service, ...]:
-        """The services, and the desktop where it is asked for."""
+        """The services, and the desktop if it is on."""
         if not self.desktop:
             return self.services
         return (*self.services, Service(url=SecretStr("desktop://"), name="desktop", tags=("desktop",), on=None))
@@ -100,30 +100,32 @@ class NotifySettings(_Secretive):
 class DiskSettings(FrozenModel):
     """`disk` of settings.yaml."""
 
-    floor: Bytes = Field(5 << 30, description="below so much free space no job trains; 0 for three checkpoints alone")
+    floor: Bytes = Field(
+        5 << 30, description="minimum free space for training; lq also requires the space of three checkpoints"
+    )
 
 
 class Settings(_Secretive):
-    """What is true of the machine."""
+    """The content of settings.yaml."""
 
-    format: Literal[1] = Field(1, description="version of this file's format")
-    autostart: bool = Field(True, description="lq submit starts a worker when none runs")
-    slots: int = Field(1, ge=1, le=16, description="jobs at a time, as far as they fit into memory together")
+    format: Literal[1] = Field(1, description="version of the file format")
+    autostart: bool = Field(True, description="lq submit starts a worker if none runs")
+    slots: int = Field(1, ge=1, le=16, description="maximum number of jobs at a time, if they fit into memory together")
     notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
-    defaults: LqSpec = Field(LqSpec(), description="what a job file may say under lq; the job's own keys win")
+    defaults: LqSpec = Field(LqSpec(), description="defaults for the lq section of job files")
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read settings.yaml.
+    """Read settings.yaml; without a file, return the defaults.
 
     Args:
-        path: the file; where there is none, everything has its default.
-        environ: the variables that `${NAME}` in a URL is read from; the process's own when absent. What stands for
-            a secret of the keyring stays as it is: that is asked at the moment of sending.
+        path: the file.
+        environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
+            unresolved until a message is sent.
 
     Raises:
-        ConfigInvalid: it says something lq cannot follow, or holds URLs and others can read it.
+        ConfigInvalid: it is invalid, or it contains URLs and other users can read it.
     """
     if not path.exists():
         return Settings()
@@ -132,12 +134,12 @@ def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Se
         return Settings()
     validation.require_format(document, document.value.get("format"))
     _require_private(document)
-    tidied = validation.tidy(document, Settings)
-    unset = _expand(document, tidied.value, os.environ if environ is None else environ)
-    settings, faults = validation.check(document, Settings, tidied.value, may_show=_may_show)
-    faults = [*tidied.faults, *unset, *faults] or _same_names(document, settings)
-    if settings is None or faults:
-        raise first_of(path, faults)
+    known = validation.known_keys(document, Settings)
+    unset = _expand(document, known.value, os.environ if environ is None else environ)
+    settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
+    problems = [*known.problems, *unset, *problems] or _same_names(document, settings)
+    if settings is None or problems:
+        raise first_problem(path, problems)
     return settings
 
 
@@ -146,7 +148,7 @@ def _require_private(document: Document) -> None:
     if not (_services(document.value) or (isinstance(notify, dict) and notify.get("ping"))):
         return
     if stat.S_IMODE(document.source.stat().st_mode) & 0o077:
-        text = f"holds notification URLs but others can read it; run: chmod 600 {document.source}"
+        text = f"contains notification URLs, but other users can read it; run: chmod 600 {document.source}"
         raise invalid(document.source, None, text)
 
 
@@ -155,27 +157,27 @@ def _services(value: Mapping[str, Any]) -> Any:
     return notify.get("services") if isinstance(notify, dict) else notify
 
 
-def _expand(document: Document, value: dict[str, Any], environ: Mapping[str, str]) -> list[Fault]:
-    """Put the variables into the URLs of `value`; return a fault for each that cannot be."""
-    faults = []
-    for where, holder in _urls(value):
-        url = holder[str(where[-1])]
+def _expand(document: Document, value: dict[str, Any], environ: Mapping[str, str]) -> list[Problem]:
+    """Replace the variables in the URLs of `value`; return a problem for each that cannot be replaced."""
+    problems = []
+    for key_path, holder in _urls(value):
+        url = holder[str(key_path[-1])]
         text = _missing_variable(url, environ)
         if text is not None:
-            faults.append(Fault(where=where, line=document.line(where), text=f"{dotted(where)}: {text}"))
-        # "://" keeps a URL that is reported above from being reported twice
-        holder[str(where[-1])] = _VARIABLE.sub(
-            lambda found: found[0] if found[1].startswith(_IN_KEYRING) else environ.get(found[1], "://"), url
+            problems.append(document.problem(key_path, text))
+        # "://" prevents a second report of a URL that is reported above
+        holder[str(key_path[-1])] = _VARIABLE.sub(
+            lambda match: match[0] if match[1].startswith(_IN_KEYRING) else environ.get(match[1], "://"), url
         )
-    return faults
+    return problems
 
 
-def _urls(value: dict[str, Any]) -> Iterator[tuple[Where, dict[str, Any]]]:
-    """Give every place where a URL stands as text, and the mapping that holds it; the type check names the others."""
+def _urls(value: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """Yield the key path of every URL that is text, and the mapping that contains it."""
     services = _services(value)
-    for place, service in enumerate(services if isinstance(services, list) else ()):
+    for index, service in enumerate(services if isinstance(services, list) else ()):
         if isinstance(service, dict) and isinstance(service.get("url"), str):
-            yield ("notify", "services", place, "url"), service
+            yield ("notify", "services", index, "url"), service
     notify = value.get("notify")
     if isinstance(notify, dict) and isinstance(notify.get("ping"), str):
         yield ("notify", "ping"), notify
@@ -185,29 +187,28 @@ def _missing_variable(url: str, environ: Mapping[str, str]) -> str | None:
     for name, closed in _VARIABLE.findall(url):
         if name.startswith(_IN_KEYRING):
             if not closed or not _KEYRING_NAME.fullmatch(name):
-                return "holds a ${keyring: that does not go on as SERVICE/USER}"
+                return "has an incomplete ${keyring:; write ${keyring:SERVICE/USER}"
             continue
         if not closed or not _VARIABLE_NAME.fullmatch(name):
-            return "holds a ${ that is not the name of an environment variable in braces"
+            return "has an incomplete ${; write the name of an environment variable in braces, ${NAME}"
         if name not in environ:
-            return f"the environment variable {name} is not set"
+            return f"the environment variable {name} is not set; set it in the environment of lq"
     return None
 
 
-def _may_show(where: Where, value: object) -> bool:
-    return where[:1] not in ((), ("notify",)) and ":/" not in str(value)
+def _may_show(key_path: KeyPath, value: object) -> bool:
+    return key_path[:1] not in ((), ("notify",)) and ":/" not in str(value)
 
 
-def _same_names(document: Document, settings: Settings | None) -> list[Fault]:
-    """Results are recorded by the service's name, so no two may share one."""
-    seen: set[str] = set()
-    faults = []
-    for place, service in enumerate(settings.notify.services if settings else ()):
-        where: Where = ("notify", "services", place, "name")
-        if settings is not None and settings.notify.desktop:
-            seen.add("desktop")
-        if service.name is not None and service.name in seen:
-            text = f"{dotted(where)}: another service has this name"
-            faults.append(Fault(where=where, line=document.line(where), text=text))
-        seen.add(service.name or "")
-    return faults
+def _same_names(document: Document, settings: Settings | None) -> list[Problem]:
+    """Refuse two services with one name, because the store records deliveries by name."""
+    if settings is None:
+        return []
+    names = {"desktop"} if settings.notify.desktop else set()
+    problems = []
+    for index, service in enumerate(settings.notify.services):
+        if service.name is not None and service.name in names:
+            text = "another service has this name; write another one"
+            problems.append(document.problem(("notify", "services", index, "name"), text))
+        names.add(service.name or "")
+    return problems

@@ -1,7 +1,4 @@
-"""What to say about a key that lq does not know: the right key where the slip is a common one, else the nearest.
-
-Only words come out of here; whether a key is known is configs/validation.py's to say.
-"""
+"""Suggestions for unknown keys: the right key for a common mistake, otherwise the nearest key."""
 
 from __future__ import annotations
 
@@ -9,21 +6,16 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from configs.errors import Where, dotted, show
+from configs.errors import KeyPath, as_written, dotted
 from configs.yaml_text import quoted_key
 
 Levels = Mapping[str, tuple[str, ...]]
-"""The valid keys of a file by the dotted key they stand under; the top is ""."""
-
-NOT_BUILT: Mapping[str, str] = {
-    "": "database",
-}
-"""Keys that the design names and this version does not follow yet, by what they stand under."""
+"""The valid keys of a file by the dotted key above them; the top is ""."""
 
 MATRIX = "matrix"
-"""The key under `lq` that makes several jobs of one file (configs/matrix.py); no job has it."""
+"""The key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it."""
 
-# what the neighbours call it -> what MLX-LM calls it; the value stays the same
+# key of another tool -> MLX-LM's key with the same value
 _SAME_VALUE: Mapping[str, str] = {
     "lora_layers": "num_layers",
     "gradient_accumulation_steps": "grad_accumulation_steps",
@@ -45,41 +37,34 @@ _EPOCHS = ("epochs", "num_epochs", "num_train_epochs")
 _ALPHA = ("alpha", "lora_alpha")
 
 
-def is_not_built(where: Where) -> bool:
-    """Say whether the design knows this key and this version does not."""
-    return str(where[-1]) in NOT_BUILT.get(dotted(where[:-1]), "").split()
-
-
-def unknown_key(where: Where, value: object, *, top: Mapping[str, Any], levels: Levels) -> str:
-    """Say what is wrong with a key and what to write.
+def unknown_key(key_path: KeyPath, value: object, *, top: Mapping[str, Any], levels: Levels) -> str:
+    """Return what is wrong with a key and what to write.
 
     Args:
-        where: the key that is not known.
-        value: what stands there; shown only for keys of training, which hold no secrets.
-        top: the whole file, to look up what else is given.
+        key_path: the unknown key.
+        value: its value; shown only for keys of training, which contain no secrets.
+        top: the whole file.
         levels: the valid keys.
     """
-    under, key = dotted(_without_positions(where[:-1])), str(where[-1])
+    under, key = dotted(_without_positions(key_path[:-1])), str(key_path[-1])
     named = quoted_key(key if not under or ":/" in key else f"{under}.{key}")
-    if is_not_built(where):
-        return f"{named} is not built yet in this version; remove it"
     word = key.lower().replace("-", "_")
     if word == MATRIX and "lora_parameters" in levels:
         return f"unknown key {named}; it belongs under 'lq'"
-    slip = _slip(word, value, top) if "lora_parameters" in levels else None
-    return f"unknown key {named}; {slip or _placed(word, under, levels) or _nearest(word, under, levels)}"
+    hint = _common_mistake(word, value, top) if "lora_parameters" in levels else None
+    return f"unknown key {named}; {hint or _misplaced(word, under, levels) or _nearest(word, under, levels)}"
 
 
-def _without_positions(where: Where) -> Where:
-    return tuple(part for part in where if isinstance(part, str))
+def _without_positions(key_path: KeyPath) -> KeyPath:
+    return tuple(part for part in key_path if isinstance(part, str))
 
 
-def _slip(word: str, value: object, top: Mapping[str, Any]) -> str | None:
+def _common_mistake(word: str, value: object, top: Mapping[str, Any]) -> str | None:
     answers: dict[str, Callable[[], str | None]] = {
         **dict.fromkeys(_ALPHA, lambda: _scale(value, top)),
         **dict.fromkeys(_EPOCHS, lambda: _iters(value, top)),
         "target_modules": lambda: (
-            "write 'lora_parameters.keys' with MLX-LM's names of the modules, such as self_attn.q_proj"
+            "write 'lora_parameters.keys' with the module names of MLX-LM, such as self_attn.q_proj"
         ),
         "use_dora": lambda: "write 'fine_tune_type: dora'",
         "wandb": lambda: "write 'report_to: wandb', and 'project_name' for the project",
@@ -90,11 +75,11 @@ def _slip(word: str, value: object, top: Mapping[str, Any]) -> str | None:
 
 
 def _renamed(right: str, value: object, top: Mapping[str, Any]) -> str:
-    if right == "num_layers" and isinstance(value, list):  # the modules, under what was the number of layers once
+    if right == "num_layers" and isinstance(value, list):  # `lora_layers: [q_proj]` means the modules
         right = "lora_parameters.keys"
     if _given(right, top):
         return f"remove it, '{right}' is given"
-    written = value if isinstance(value, str) else show(value)
+    written = value if isinstance(value, str) else as_written(value)
     return f"write '{right}'" if isinstance(value, dict | list) else f"write '{right}: {written}'"
 
 
@@ -108,7 +93,7 @@ def _given(right: str, top: Mapping[str, Any]) -> bool:
 
 
 def _scale(alpha: object, top: Mapping[str, Any]) -> str:
-    """MLX-LM's scale multiplies directly; PEFT divides alpha by the rank first (field-notes.md, "MLX-LM")."""
+    """Suggest a scale. MLX-LM multiplies by it; PEFT multiplies by alpha / rank (docs/explanation/dependencies.md)."""
     if _given("lora_parameters.scale", top):
         return "remove it, 'lora_parameters.scale' is given"
     rank = _rank(top)
@@ -120,32 +105,32 @@ def _scale(alpha: object, top: Mapping[str, Any]) -> str:
 def _rank(top: Mapping[str, Any]) -> Any:
     inner = top.get("lora_parameters")
     inner = inner if isinstance(inner, dict) else {}
-    named = [level[key] for level in (inner, top) for key in ("rank", "r", "lora_rank") if level.get(key) is not None]
-    return named[0] if named else 8
+    given = [level[key] for level in (inner, top) for key in ("rank", "r", "lora_rank") if level.get(key) is not None]
+    return given[0] if given else 8
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """A number small enough to calculate with."""
+    """Return whether the value is a number small enough for the calculation."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
 def _iters(epochs: object, top: Mapping[str, Any]) -> str:
-    how = "write 'iters', which counts batches: epochs * rows / batch_size"
+    hint = "write 'iters', the number of batches: epochs * rows / batch_size"
     batch_size = top.get("batch_size", 4)
     if not _is_number(epochs) or not _is_number(batch_size):
-        return how
-    return f"{how}, here {epochs:g} * rows / {batch_size:g}"
+        return hint
+    return f"{hint}, here {epochs:g} * rows / {batch_size:g}"
 
 
-def _placed(word: str, under: str, levels: Levels) -> str | None:
-    """The key is right and stands in the wrong place."""
+def _misplaced(word: str, under: str, levels: Levels) -> str | None:
+    """Suggest the right place for a key that exists elsewhere in the file."""
     if word in levels.get(under, ()):
         return f"did you mean '{word}'?"
-    homes = [level for level, keys in levels.items() if word in keys and level != under]
-    if not homes:
+    places = [level for level, keys in levels.items() if word in keys and level != under]
+    if not places:
         return None
-    home = "lq" if "lq" in homes else homes[0]
-    return f"it belongs under '{home}'" if home else "it belongs at the top of the file"
+    place = "lq" if "lq" in places else places[0]
+    return f"it belongs under '{place}'" if place else "it belongs at the top of the file"
 
 
 def _nearest(word: str, under: str, levels: Levels) -> str:

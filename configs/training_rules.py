@@ -1,7 +1,7 @@
-"""What MLX's optimizers and schedules accept, so that a slip is found at submit and not after the model is loaded.
+"""The arguments of MLX's optimizers and schedules, checked at submit instead of after the model is loaded.
 
 The tables are copied from mlx/optimizers/optimizers.py and schedulers.py; tests/unit/configs compares them with the
-sources. No mlx in here.
+sources.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from configs.errors import Fault, Where, dotted, show
-from configs.suggestions import unknown_key
+from configs.errors import KeyPath, Problem, as_written
+from configs.suggestions import Levels, unknown_key
 from configs.yaml_text import Document
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
@@ -34,7 +34,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, str]] = {
         "warmup_init": "flag",
     },
 }
-"""The arguments of each optimizer, without the learning rate, and what each must be."""
+"""The arguments of each optimizer, without the learning rate, and their kinds."""
 
 SCHEDULES: Mapping[str, tuple[str, ...]] = {
     "exponential_decay": ("init", "decay_rate"),
@@ -42,8 +42,8 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {
     "cosine_decay": ("init", "decay_steps", "[end]"),
     "linear_schedule": ("init", "end", "steps"),
 }
-"""The schedules a file can name and their arguments in order, those in brackets optional. `join_schedules` takes
-functions, which no file can name."""
+"""The schedules and their arguments in order, optional ones in brackets. `join_schedules` needs functions, which a file
+cannot contain."""
 
 _STEPS = ("step_size", "decay_steps", "steps")
 _REPORTERS = ("wandb", "swanlab")
@@ -66,46 +66,48 @@ _KINDS = {
 }
 
 
-def training_faults(document: Document, spec: JobSpec) -> list[Fault]:
-    """Find what the types cannot say.
+def training_problems(document: Document, spec: JobSpec) -> list[Problem]:
+    """Return the mistakes that the types cannot express."""
+    return [
+        *_optimizer(document, spec),
+        *_schedule(document, spec),
+        *_reporters(document, spec),
+        *_hub_data(document, spec),
+    ]
 
-    Args:
-        document: the job file, for the lines.
-        spec: what was read from it.
-    """
-    found = [*_optimizer(document, spec), *_schedule(spec), *_reporters(spec), *_hub_data(document, spec)]
-    return [Fault(where=where, line=document.line(where), text=text) for where, text in found]
+
+def _unknown(document: Document, key_path: KeyPath, value: object, levels: Levels) -> Problem:
+    text = unknown_key(key_path, value, top=document.value, levels=levels)
+    return Problem(key_path=key_path, line=document.line(key_path), text=text)
 
 
-def _optimizer(document: Document, spec: JobSpec) -> list[tuple[Where, str]]:
-    top: Where = ("optimizer_config",)
+def _optimizer(document: Document, spec: JobSpec) -> list[Problem]:
+    top: KeyPath = ("optimizer_config",)
     known = OPTIMIZERS[spec.optimizer]
     levels = {"optimizer_config": tuple(OPTIMIZERS), f"optimizer_config.{spec.optimizer}": tuple(known)}
-    names = [(*top, name) for name in spec.optimizer_config if name not in OPTIMIZERS]
-    found = [(where, unknown_key(where, None, top=document.value, levels=levels)) for where in names]
+    problems = [_unknown(document, (*top, key), None, levels) for key in spec.optimizer_config if key not in OPTIMIZERS]
     arguments = spec.optimizer_config.get(spec.optimizer, {})
     for key, value in arguments.items():
-        where = (*top, spec.optimizer, key)
+        key_path = (*top, spec.optimizer, key)
         if key == "learning_rate":
-            found.append((where, "unknown key 'learning_rate'; it belongs at the top of the file"))
+            text = "unknown key 'learning_rate'; it belongs at the top of the file"
+            problems.append(Problem(key_path=key_path, line=document.line(key_path), text=text))
         elif key not in known:
-            found.append((where, unknown_key(where, value, top=document.value, levels=levels)))
+            problems.append(_unknown(document, key_path, value, levels))
         elif not _fits(value, known[key]):
-            found.append((where, f"{dotted(where)}: must be {_KINDS[known[key]]}, not {_shown(value)}"))
-    return found or _combinations(spec, arguments)
+            problems.append(document.problem(key_path, f"must be {_KINDS[known[key]]}, not {_shown(value)}"))
+    return problems or _argument_values(document, spec, arguments)
 
 
-def _combinations(spec: JobSpec, arguments: Mapping[str, Any]) -> list[tuple[Where, str]]:
-    top: Where = ("optimizer_config", spec.optimizer)
-    betas = arguments.get("betas", ())
-    if any(not 0 <= beta < 1 for beta in betas):
-        return [((*top, "betas"), f"{dotted((*top, 'betas'))}: both must be of 0 or more and less than 1")]
+def _argument_values(document: Document, spec: JobSpec, arguments: Mapping[str, Any]) -> list[Problem]:
+    top: KeyPath = ("optimizer_config", spec.optimizer)
+    if any(not 0 <= beta < 1 for beta in arguments.get("betas", ())):
+        return [document.problem((*top, "betas"), "both must be of 0 or more and less than 1")]
     if spec.optimizer in ("adam", "adamw") and arguments.get("eps", 0) < 0:
-        return [((*top, "eps"), f"{dotted((*top, 'eps'))}: must be of 0 or more")]
+        return [document.problem((*top, "eps"), "must be of 0 or more")]
     plain_momentum = arguments.get("momentum", 0) > 0 and arguments.get("dampening", 0) == 0
     if spec.optimizer == "sgd" and arguments.get("nesterov") and not plain_momentum:
-        where = (*top, "nesterov")
-        return [(where, f"{dotted(where)}: needs a momentum greater than 0 and no dampening")]
+        return [document.problem((*top, "nesterov"), "needs a momentum greater than 0 and no dampening")]
     return []
 
 
@@ -120,48 +122,48 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def _shown(value: object) -> str:
-    return str(value) if isinstance(value, list) and len(value) < 4 else show(value)
+    return str(value) if isinstance(value, list) and len(value) < 4 else as_written(value)
 
 
-def _schedule(spec: JobSpec) -> list[tuple[Where, str]]:
+def _schedule(document: Document, spec: JobSpec) -> list[Problem]:
     schedule = spec.lr_schedule
     if schedule is None:
         return []
     if schedule.name not in SCHEDULES:
-        name: Where = ("lr_schedule", "name")
-        return [(name, f"{dotted(name)}: must be {listed(SCHEDULES, 'or')}, not {schedule.name!r}")]
-    named = SCHEDULES[schedule.name]
-    where: Where = ("lr_schedule", "arguments")
-    required = sum(not argument.startswith("[") for argument in named)
-    if not required <= len(schedule.arguments) <= len(named):
-        text = f"{dotted(where)}: {schedule.name} takes {', '.join(named)}; {len(schedule.arguments)} given"
-        return [(where, text)]
-    for argument, value in zip(named, schedule.arguments, strict=False):
-        if argument in _STEPS and value < 1:
-            return [(where, f"{dotted(where)}: {argument} of {schedule.name} must be 1 or more, not {value:g}")]
+        text = f"must be {listed(SCHEDULES, 'or')}, not {schedule.name!r}"
+        return [document.problem(("lr_schedule", "name"), text)]
+    names = SCHEDULES[schedule.name]
+    key_path: KeyPath = ("lr_schedule", "arguments")
+    required = sum(not name.startswith("[") for name in names)
+    if not required <= len(schedule.arguments) <= len(names):
+        text = f"{schedule.name} takes {', '.join(names)}, but the list has {len(schedule.arguments)} values"
+        return [document.problem(key_path, text)]
+    for name, value in zip(names, schedule.arguments, strict=False):
+        if name in _STEPS and value < 1:
+            text = f"{name} of {schedule.name} must be 1 or more, not {value:g}"
+            return [document.problem(key_path, text)]
     return []
 
 
-def _reporters(spec: JobSpec) -> list[tuple[Where, str]]:
+def _reporters(document: Document, spec: JobSpec) -> list[Problem]:
     names = [name.strip().lower() for name in (spec.report_to or "").split(",") if name.strip()]
     if all(name in _REPORTERS for name in names):
         return []
-    return [(("report_to",), f"report_to: must be wandb, swanlab or wandb,swanlab, not {spec.report_to!r}")]
+    return [document.problem(("report_to",), f"must be wandb, swanlab or wandb,swanlab, not {spec.report_to!r}")]
 
 
-def _hub_data(document: Document, spec: JobSpec) -> list[tuple[Where, str]]:
-    levels = {"hf_dataset": _HUB_KEYS}
-    found = []
-    for where, item in hub_entries(spec):
+def _hub_data(document: Document, spec: JobSpec) -> list[Problem]:
+    problems = []
+    for key_path, item in hub_entries(spec):
         if not isinstance(item.get("path"), str) or not item["path"]:
-            found.append((where, f"{dotted(where)}: 'path' is missing, the name of the data set"))
-        names: list[Where] = [(*where, key) for key in item if key not in _HUB_KEYS]
-        found += [(name, unknown_key(name, None, top=document.value, levels=levels)) for name in names]
-    return found
+            problems.append(document.problem(key_path, "'path' is missing; write the name of the data set"))
+        levels = {"hf_dataset": _HUB_KEYS}
+        problems += [_unknown(document, (*key_path, key), None, levels) for key in item if key not in _HUB_KEYS]
+    return problems
 
 
-def hub_entries(spec: JobSpec) -> list[tuple[Where, dict[str, Any]]]:
-    """Return each data set of `hf_dataset` with its place in the file."""
+def hub_entries(spec: JobSpec) -> list[tuple[KeyPath, dict[str, Any]]]:
+    """Return each data set of `hf_dataset` with its key path."""
     if isinstance(spec.hf_dataset, dict):
         return [(("hf_dataset",), spec.hf_dataset)]
-    return [(("hf_dataset", place), item) for place, item in enumerate(spec.hf_dataset or ())]
+    return [(("hf_dataset", index), item) for index, item in enumerate(spec.hf_dataset or ())]

@@ -1,7 +1,4 @@
-"""From a Document to a checked model: nothing is guessed, nothing is passed over, every mistake has its line.
-
-Reads no file and knows no key; the keys are those of the model it is given.
-"""
+"""Strict validation of a Document with a pydantic model. Every mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -13,86 +10,83 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from configs.errors import Fault, Where, dotted, show
+from configs.errors import KeyPath, Problem, as_written, dotted
 from configs.expectations import expected, model_of
-from configs.suggestions import Levels, is_not_built, unknown_key
+from configs.suggestions import Levels, unknown_key
 from configs.yaml_text import Document
 from jobs.model.errors import ConfigInvalid, located
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_OWN_WORDS = {
-    ("train",): "must be true, lq queues training; to measure only, use mlx_lm.lora --test",
+_SPECIAL_TEXTS = {
+    ("train",): "must be true, because lq only queues training; to measure only, use mlx_lm.lora --test",
 }
 
 
-def _show_all(where: Where, value: object) -> bool:
+def _show_all(key_path: KeyPath, value: object) -> bool:
     return True
 
 
 def require_format(document: Document, given: object) -> None:
-    """Refuse a file that a newer lq wrote before anything else in it is judged.
+    """Refuse a file of a newer format before any other check.
 
     Raises:
-        ConfigInvalid: its format is a later one.
+        ConfigInvalid: the format is newer.
     """
     if isinstance(given, int) and given > 1:
-        text = f"has format {given}, this lq reads format 1: update lq"
+        text = f"has format {given}, but this lq reads format 1: update lq"
         raise ConfigInvalid(located(document.source, None, text))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tidied:
-    """What a file says, with the keys that are not known left out and reported."""
+class KnownKeys:
+    """The known keys of a file, and a problem for each unknown key."""
 
     value: dict[str, Any]
-    faults: list[Fault]
+    problems: list[Problem]
 
 
-def tidy(document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> Tidied:
-    """Leave out what is not known (a fault each) and what is null (it means the default, as in MLX-LM).
+def known_keys(document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> KnownKeys:
+    """Remove unknown keys, which are problems, and null values, which mean the default, as in MLX-LM.
 
     Args:
         document: the file.
         model: its keys.
-        keep_nulls: keep nulls in mappings whose keys are free; a file written by lq means them.
+        keep_nulls: keep nulls in free mappings, because lq wrote the file.
     """
-    tidying = _Tidying(document, model, keep_nulls=keep_nulls)
-    return Tidied(value=tidying.mapping(document.value, model, ()), faults=tidying.faults)
+    reader = _KeyReader(document, model, keep_nulls=keep_nulls)
+    return KnownKeys(value=reader.mapping(document.value, model, ()), problems=reader.problems)
 
 
-class _Tidying:
+class _KeyReader:
     def __init__(self, document: Document, model: type[BaseModel], *, keep_nulls: bool) -> None:
-        self.faults: list[Fault] = []
+        self.problems: list[Problem] = []
         self._document = document
         self._levels = levels(model)
         self._keep_nulls = keep_nulls
 
-    def mapping(self, given: dict[str, Any], model: type[BaseModel], where: Where) -> dict[str, Any]:
+    def mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
         kept = {}
         for key, value in given.items():
-            place = (*where, key)
             if key not in model.model_fields:
-                self._unknown(place, value)
+                self._unknown((*key_path, key), value)
             elif value is not None:
-                kept[key] = self._value(value, model.model_fields[key].annotation, place)
+                kept[key] = self._value(value, model.model_fields[key].annotation, (*key_path, key))
         return kept
 
-    def _value(self, value: Any, annotation: Any, where: Where) -> Any:
+    def _value(self, value: Any, annotation: Any, key_path: KeyPath) -> Any:
         model = model_of(annotation)
         if model is not None and isinstance(value, dict):
-            return self.mapping(value, model, where)
+            return self.mapping(value, model, key_path)
         if model is not None and isinstance(value, list):
-            return [self._value(item, model, (*where, place)) for place, item in enumerate(value)]
+            return [self._value(item, model, (*key_path, index)) for index, item in enumerate(value)]
         if isinstance(value, float) and value.is_integer():
             return int(value)  # `iters: 1e3`
         return value if self._keep_nulls else _without_nulls(value)
 
-    def _unknown(self, where: Where, value: object) -> None:
-        if value is None and is_not_built(where):
-            return
-        text = unknown_key(where, value, top=self._document.value, levels=self._levels)
-        self.faults.append(Fault(where=where, line=self._document.line(where), text=text))
+    def _unknown(self, key_path: KeyPath, value: object) -> None:
+        text = unknown_key(key_path, value, top=self._document.value, levels=self._levels)
+        self.problems.append(Problem(key_path=key_path, line=self._document.line(key_path), text=text))
 
 
 def _without_nulls(value: Any) -> Any:
@@ -104,13 +98,13 @@ def _without_nulls(value: Any) -> Any:
 
 
 def levels(model: type[BaseModel], under: str = "") -> Levels:
-    """Return the valid keys of a file by the dotted key they stand under."""
-    found = {under: tuple(model.model_fields)}
+    """Return the valid keys of a file by the dotted key above them."""
+    keys = {under: tuple(model.model_fields)}
     for key, field in model.model_fields.items():
         inner = model_of(field.annotation)
         if inner is not None:
-            found |= levels(inner, f"{under}.{key}" if under else key)
-    return found
+            keys |= levels(inner, f"{under}.{key}" if under else key)
+    return keys
 
 
 def check(
@@ -118,49 +112,50 @@ def check(
     model: type[Model],
     value: dict[str, Any],
     *,
-    may_show: Callable[[Where, object], bool] = _show_all,
-) -> tuple[Model | None, list[Fault]]:
-    """Check types and ranges.
+    may_show: Callable[[KeyPath, object], bool] = _show_all,
+) -> tuple[Model | None, list[Problem]]:
+    """Check types and ranges; return the model, or None and at least one problem.
 
     Args:
         document: for the lines.
-        model: what the values are read into.
-        value: a tidied value.
-        may_show: says which values a message may quote.
-
-    Returns:
-        The model, or None and at least one fault.
+        model: the model of the values.
+        value: from `known_keys`.
+        may_show: returns whether a message may quote a value.
     """
     try:
-        # as JSON, since pydantic's strictness otherwise wants tuples that no file has
+        # as JSON, because in strict mode pydantic otherwise requires tuples, which no file has
         return model.model_validate_json(json.dumps(value), strict=True), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    faults: dict[Where, Fault] = {}
+    problems: dict[KeyPath, Problem] = {}
     for detail in details:
-        where = _place(document, detail["loc"])
-        text = _text(model, where, detail, may_show)
-        faults.setdefault(where, Fault(where=where, line=document.line(where), text=text))
-    return None, list(faults.values())
+        key_path = _place(document, detail["loc"])
+        text = _text(model, key_path, detail, may_show)
+        problems.setdefault(key_path, Problem(key_path=key_path, line=document.line(key_path), text=text))
+    return None, list(problems.values())
 
 
-def _place(document: Document, loc: tuple[int | str, ...]) -> Where:
-    """Pydantic names members of unions on the way; the file does not have them."""
-    where: Where = ()
+def _place(document: Document, loc: tuple[int | str, ...]) -> KeyPath:
+    """Return the key path of an error; pydantic's location also contains the members of unions."""
+    key_path: KeyPath = ()
     for part in loc:
-        if (*where, part) in document.lines:
-            where = (*where, part)
-    return where
+        if (*key_path, part) in document.lines:
+            key_path = (*key_path, part)
+    return key_path
 
 
-def _text(model: type[BaseModel], where: Where, detail: ErrorDetails, may_show: Callable[[Where, object], bool]) -> str:
+def _text(
+    model: type[BaseModel], key_path: KeyPath, detail: ErrorDetails, may_show: Callable[[KeyPath, object], bool]
+) -> str:
     if detail["type"] == "missing":
-        return f"{dotted(where)}: '{detail['loc'][-1]}' is missing"
-    if where in _OWN_WORDS:
-        return f"{dotted(where)}: {_OWN_WORDS[where]}"
+        return f"{dotted(key_path)}: '{detail['loc'][-1]}' is missing"
+    if key_path in _SPECIAL_TEXTS:
+        return f"{dotted(key_path)}: {_SPECIAL_TEXTS[key_path]}"
     if detail["type"] == "value_error":
-        what = str(detail["ctx"]["error"])
+        requirement = str(detail["ctx"]["error"])
     else:
-        what = expected(model, where) or "something else"
+        requirement = expected(model, key_path) or "another kind of value"
     value = detail["input"]
-    return f"{dotted(where)}: must be {what}" + (f", not {show(value)}" if may_show(where, value) else "")
+    return f"{dotted(key_path)}: must be {requirement}" + (
+        f", not {as_written(value)}" if may_show(key_path, value) else ""
+    )

@@ -1,8 +1,8 @@
-"""YAML text into plain values that remember their lines, and back. The only file that knows PyYAML.
+"""YAML text to plain values with line numbers, and back. The only module that imports PyYAML.
 
-What MLX-LM reads from a text is read here: `1e-5` is a number, YAML 1.1 otherwise. Four things differ, each
-where PyYAML would go wrong in silence: a key is always its text (`on:` is not `true:`), a key given twice is an
-error, a date is text, and only plain values exist. PyYAML's own classes are left as they are.
+The rules are those of MLX-LM: YAML 1.1, in which `1e-5` is a number. Four rules differ, to avoid silent errors: a key
+is always text (`on:` is not `true:`), a duplicate key is an error, a date is text, and other tags are refused. PyYAML's
+own classes stay unchanged.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from configs.errors import Where, invalid, one_line
+from configs.errors import KeyPath, Problem, dotted, invalid, one_line
 from jobs.model.errors import ConfigInvalid, Line
 
-_LARGEST_FILE = 1024 * 1024  # bytes; a job file is a page of text
-_MOST_VALUES = 100_000  # aliases can make a small text very large
-_DEEPEST = 50  # mappings and lists inside each other
+_MAX_BYTES = 1024 * 1024
+_MAX_VALUES = 100_000  # aliases can make a small text very large
+_MAX_DEPTH = 50  # nested mappings and lists
 
-# mlx_lm/lora.py's: YAML 1.1 wants a dot in a number with an exponent, people do not
+# from mlx_lm/lora.py: YAML 1.1 requires a dot in a number with an exponent
 _FLOAT = re.compile(
     r"""^(?:
      [-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly what `_Loader` would take for something else than text."""
+    """Quotes exactly those texts that `_Loader` would not read as text."""
 
     yaml_implicit_resolvers = _without_dates(yaml.SafeDumper.yaml_implicit_resolvers)
 
@@ -55,7 +55,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # every other style lets a line separator such as U+0085 pass as a line break
+    # in any other style, a line separator such as U+0085 would be read as a line break
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
@@ -70,42 +70,45 @@ class Document:
 
     source: Path
     value: dict[str, Any]
-    lines: Mapping[Where, Line]  # where each key and list item was given
+    lines: Mapping[KeyPath, Line]  # of each key and list item
 
-    def line(self, where: Where) -> Line | None:
-        """Return the line of a value, or of the nearest mapping around it that the file has."""
-        for length in range(len(where), 0, -1):
-            if where[:length] in self.lines:
-                return self.lines[where[:length]]
+    def line(self, key_path: KeyPath) -> Line | None:
+        """Return the line of a value, or of the nearest value around it in the file."""
+        for length in range(len(key_path), 0, -1):
+            if key_path[:length] in self.lines:
+                return self.lines[key_path[:length]]
         return None
+
+    def problem(self, key_path: KeyPath, text: str) -> Problem:
+        """Return a problem with the line and the dotted key of a value."""
+        return Problem(key_path=key_path, line=self.line(key_path), text=f"{dotted(key_path)}: {text}")
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """Valid YAML that lq does not read; its text never holds a value of the file."""
+    """Valid YAML that lq does not accept. The text never contains a value of the file."""
 
 
-def read_typed(source: Path) -> bytes:
-    """Return what comes on standard input, to its end.
+def read_stdin(source: Path) -> bytes:
+    """Read standard input to its end.
 
     Args:
-        source: what it is called in errors.
+        source: its name in errors.
 
     Raises:
-        ConfigInvalid: it is far larger than any file people write.
+        ConfigInvalid: it is larger than 1 MB.
     """
-    content = sys.stdin.buffer.read(_LARGEST_FILE + 1)
-    return _not_too_large(source, content)
+    return _not_too_large(source, sys.stdin.buffer.read(_MAX_BYTES + 1))
 
 
 def read(source: Path) -> bytes:
     """Return the bytes of a small file.
 
     Raises:
-        ConfigInvalid: it is missing, a folder, unreadable, or far larger than any file people write.
+        ConfigInvalid: it is missing, a folder, unreadable, or larger than 1 MB.
     """
     try:
         with source.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise invalid(source, None, "no such file") from error
     except IsADirectoryError as error:
@@ -117,31 +120,28 @@ def read(source: Path) -> bytes:
 
 
 def _not_too_large(source: Path, content: bytes) -> bytes:
-    if len(content) > _LARGEST_FILE:
-        raise invalid(source, None, "is larger than 1 MB; this is not a YAML file people write")
+    if len(content) > _MAX_BYTES:
+        raise invalid(source, None, "is larger than 1 MB; name a YAML file, not a data or model file")
     return content
 
 
 def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | None:
-    """Read one YAML document whose top is a mapping.
+    """Read one YAML document with a mapping at the top; return None if it is empty.
 
     Args:
-        source: named in errors.
+        source: shown in errors.
         content: the file.
-        secret: the file may hold secrets, so no error may quote it.
-
-    Returns:
-        None where the file holds nothing.
+        secret: no error quotes the file, because it can contain secrets.
 
     Raises:
-        ConfigInvalid: it is anything else.
+        ConfigInvalid: it is not such a document.
     """
     line: int | None
     cause: Exception
     try:
         return _document(source, content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line, text, cause = _line_at(content, error.start), "not a text in UTF-8", error
+        line, text, cause = _line_at(content, error.start), "not UTF-8 text; convert the file to UTF-8", error
     except yaml.reader.ReaderError as error:
         before = content.decode("utf-8-sig")[: error.position]
         line, text, cause = before.count("\n") + 1, "a character that YAML does not allow", error
@@ -151,15 +151,15 @@ def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | N
         line, text, cause = None, "not valid YAML: nested too deeply", error
     except (ValueError, OverflowError) as error:
         line, text, cause = None, "an escape names a character that does not exist", error
-    # raised out here, so that no chained error carries a secret into a traceback
+    # raised outside the except clauses, so that no chained error shows a secret in a traceback
     raise invalid(source, line, text) from (None if secret else cause)
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as it would be read after a key of a file.
+    """Read one value, by the rules for a value in a file.
 
     Raises:
-        ValueError: it is no valid YAML; its text says why.
+        ValueError: it is not valid YAML; the text gives the reason.
     """
     try:
         loader = _Loader(text)
@@ -176,7 +176,7 @@ def parse_value(text: str) -> Any:
 
 
 def dump(value: Mapping[str, Any]) -> str:
-    """Return plain values as YAML that `parse` reads back equal; keys stay in their order."""
+    """Return plain values as YAML, with keys in their order. `parse` restores equal values."""
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
@@ -198,25 +198,25 @@ def _document(source: Path, text: str) -> Document | None:
 
 
 class _Reading:
-    """Turns nodes into values and notes the line of each."""
+    """Converts nodes to values and records their lines."""
 
     def __init__(self, loader: _Loader) -> None:
-        self.lines: dict[Where, Line] = {}
+        self.lines: dict[KeyPath, Line] = {}
         self._loader = loader
-        self._open: set[int] = set()  # the nodes around the present one: an alias to one of them never ends
-        self._known: set[int] = set()  # mappings whose keys are checked and merged
-        self._left = _MOST_VALUES
+        self._open: set[int] = set()  # the nodes around the current one: an alias to one of them is endless
+        self._merged: set[int] = set()  # mappings whose keys are checked and whose `<<` is merged
+        self._left = _MAX_VALUES
 
-    def value(self, node: yaml.Node, where: Where) -> Any:
+    def value(self, node: yaml.Node, key_path: KeyPath) -> Any:
         self._left -= 1
         if id(node) in self._open or self._left < 0:
-            raise _Refused(problem="an alias that makes the file endless", problem_mark=node.start_mark)
+            raise _Refused(problem="an alias that expands without end", problem_mark=node.start_mark)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
-        if len(self._open) >= _DEEPEST:
+        if len(self._open) >= _MAX_DEPTH:
             raise _Refused(problem="nested too deeply", problem_mark=node.start_mark)
         self._open.add(id(node))
-        value = self._mapping(node, where) if isinstance(node, yaml.MappingNode) else self._sequence(node, where)
+        value = self._mapping(node, key_path) if isinstance(node, yaml.MappingNode) else self._sequence(node, key_path)
         self._open.remove(id(node))
         return value
 
@@ -224,62 +224,62 @@ class _Reading:
         try:
             value = self._loader.construct_object(node)
         except (ValueError, LookupError) as error:
-            raise _Refused(problem="a value that is not what its tag says", problem_mark=node.start_mark) from error
+            raise _Refused(problem="a value that does not match its tag", problem_mark=node.start_mark) from error
         if isinstance(value, str):
             _require_characters(value, node)
         if value is None or isinstance(value, str | bool | int | float):
             return value
-        raise _Refused(problem="only text, numbers, true, false and null are read", problem_mark=node.start_mark)
+        raise _Refused(problem="a value must be text, a number, true, false or null", problem_mark=node.start_mark)
 
-    def _sequence(self, node: yaml.Node, where: Where) -> list[Any]:
+    def _sequence(self, node: yaml.Node, key_path: KeyPath) -> list[Any]:
         _require_tag(node, "tag:yaml.org,2002:seq")
         items = []
-        for place, item in enumerate(node.value):
-            self.lines[(*where, place)] = item.start_mark.line + 1
-            items.append(self.value(item, (*where, place)))
+        for index, item in enumerate(node.value):
+            self.lines[(*key_path, index)] = item.start_mark.line + 1
+            items.append(self.value(item, (*key_path, index)))
         return items
 
-    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, key_path: KeyPath) -> dict[str, Any]:
         _require_tag(node, "tag:yaml.org,2002:map")
-        if id(node) not in self._known:
+        if id(node) not in self._merged:
             _require_keys(node)
             self._loader.flatten_mapping(node)  # `<<`
-            self._known.add(id(node))
-        found: dict[str, Any] = {}
+            self._merged.add(id(node))
+        mapping: dict[str, Any] = {}
         for key, item in node.value:
-            place = (*where, key.value)
-            self.lines[place] = key.start_mark.line + 1
-            found[key.value] = self.value(item, place)
-        return found
+            below = (*key_path, key.value)
+            self.lines[below] = key.start_mark.line + 1
+            mapping[key.value] = self.value(item, below)
+        return mapping
 
 
 def _require_characters(text: str, node: yaml.Node) -> None:
-    """An escape can name half of a surrogate pair, which no file and no database takes."""
+    """Refuse an escape of a lone surrogate, which no file and no database accepts."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _Refused(problem="a character that does not exist", problem_mark=node.start_mark) from error
+        raise _Refused(problem="an escape of a character that does not exist", problem_mark=node.start_mark) from error
 
 
 def _require_tag(node: yaml.Node, tag: str) -> None:
     if node.tag != tag:
-        raise _Refused(problem="only plain lists and mappings are read, without a tag", problem_mark=node.start_mark)
+        raise _Refused(problem="a list or mapping must not have a tag", problem_mark=node.start_mark)
 
 
 def _require_keys(node: yaml.MappingNode) -> None:
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _Refused(problem="a key must be text", problem_mark=key.start_mark)
         _require_characters(key.value, key)
-        if key.value in seen:
-            problem = f"key {quoted_key(key.value)} is given twice, first in line {seen[key.value]}"
-            raise _Refused(problem=problem, problem_mark=key.start_mark)
-        seen[key.value] = key.start_mark.line + 1
+        if key.value in lines:
+            text = f"duplicate key {quoted_key(key.value)}, first in line {lines[key.value]}; remove one"
+            raise _Refused(problem=text, problem_mark=key.start_mark)
+        lines[key.value] = key.start_mark.line + 1
 
 
 def quoted_key(key: str) -> str:
-    """Return a key for a message; one that looks like a URL may hold a password and is not shown."""
+    """Return a key for a message. A key that looks like a URL can contain a password and is hidden."""
     return "'(hidden)'" if ":/" in key else f"'{one_line(key)}'"
 
 
@@ -299,16 +299,16 @@ def _problem(error: yaml.MarkedYAMLError, *, secret: bool) -> str:
 
 
 def require_document(source: Path, content: bytes | None = None) -> Document:
-    """Read a file that must hold a mapping with something in it.
+    """Read a file that must contain a mapping that is not empty.
 
     Args:
         source: the file.
-        content: what it holds, where that is known already.
+        content: its content; None reads the file.
 
     Raises:
-        ConfigInvalid: it does not.
+        ConfigInvalid: it does not contain one.
     """
     document = parse(source, read(source) if content is None else content)
     if document is None:
-        raise ConfigInvalid(one_line(f"{source}: is empty; a job file holds at least a model and data"))
+        raise ConfigInvalid(one_line(f"{source}: is empty; a job file needs at least a model and data"))
     return document

@@ -1,6 +1,6 @@
-"""The job files in wild/, beside a tiny model and data to rehearse them with, and what should become of each.
+"""The job files in wild/, a tiny model and data for dry runs of them, and the expected result of each.
 
-They are written anew in the style of public ones, which a comment in each names; the model is the tests' own.
+The files imitate public job files, which a comment in each names. The model is a test model.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ LAYERS = 16
 REFUSED = {
     "before_october_2024": "9: unknown key 'lora_layers'; write 'num_layers: 16'",
     "alpha_and_scale": "7: unknown key 'lora_parameters.alpha'; remove it, 'lora_parameters.scale' is given",
-    "alpha_alone": "15: unknown key 'lora_parameters.alpha'; "
-    "write 'lora_parameters.scale: 1', which is alpha / rank = 64 / 64",
+    "alpha_alone": "15: unknown key 'lora_parameters.alpha'; write 'lora_parameters.scale: 1'",
     "modules_as_layers": "13: unknown key 'lora_parameters.lora_layers'; write 'lora_parameters.keys'",
     "all_at_the_top": "8: unknown key 'rank'; it belongs under 'lora_parameters' (and 6 more)",
     "layers_of_another_model": "11: num_layers: 28, but the model has 16 layers; write 16 or less, or -1 for all",
     "resumed": "10: resume_adapter_file: no such file: ",
-    "old_hub_data": "8: hf_dataset: 'path' is missing, the name of the data set (and 1 more)",
+    "old_hub_data": "8: hf_dataset: 'path' is missing",
     "dpo": "6: unknown key 'training_mode'; ",
     "axolotl": "3: unknown key 'base_model'; ",
 }
-"""What is said after FILE: before anything is loaded; exit code 2."""
+"""Refused before the model is loaded, with exit code 2; the start of the error after FILE:."""
 
 FAILS = {
     "keys_of_another_model": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
     "short_keys": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
 }
-"""What only a rehearsal shows; exit code 6."""
+"""Refused by a dry run, with exit code 6; the reason and the start of the detail."""
 
 RUNS = {
     "mlx_lm_example": {"epochs"},
@@ -44,36 +43,29 @@ RUNS = {
     "thirty_five_examples": set[str](),
     "full_at_lora_rate": {"learning_rate"},
 }
-"""Those that would run, and what is told of them."""
+"""Files that run, and the cautions about them."""
 
 
 def laid_out(folder: Path) -> dict[str, Path]:
-    """Copy each file to a folder of its own, with model and data beside it.
-
-    Args:
-        folder: made if need be.
-
-    Returns:
-        The files by their names.
-    """
+    """Copy each file to its own folder, next to model and data; return the copies by name."""
     folder.mkdir(exist_ok=True)
     build_model(folder / "shallow")
     deepen(folder / "shallow", folder / "model")
     build_data(folder / "data", train=100, valid=60, test=0)
     _without_shared(folder / "data")
-    placed = {}
+    copies = {}
     for path in sorted(FOLDER.glob("*.yaml")):
         own = folder / path.stem
         own.mkdir()
         for name in ("model", "data"):
             (own / name).symlink_to(folder / name)
-        placed[path.stem] = own / "lora_config.yaml"
-        placed[path.stem].write_bytes(path.read_bytes())
-    return placed
+        copies[path.stem] = own / "lora_config.yaml"
+        copies[path.stem].write_bytes(path.read_bytes())
+    return copies
 
 
 def deepen(model: Path, target: Path) -> None:
-    """Copy a tiny model with its first layer as often as the models of public files have some."""
+    """Copy a tiny model with its first layer LAYERS times."""
     target.mkdir()
     for file in model.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
@@ -88,9 +80,9 @@ def deepen(model: Path, target: Path) -> None:
 
 
 def _without_shared(data: Path) -> None:
-    """Number the questions, so that no validation row is a training row too, or nearly."""
+    """Number the questions, so that no validation row equals or resembles a training row."""
     for count, name in enumerate(("train", "valid")):
         rows = [json.loads(line) for line in (data / f"{name}.jsonl").read_text().splitlines()]
-        for place, row in enumerate(rows):
-            row["messages"][0]["content"] = f"{count}{place} " * 6 + row["messages"][0]["content"]
+        for number, row in enumerate(rows):
+            row["messages"][0]["content"] = f"{count}{number} " * 6 + row["messages"][0]["content"]
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,1 +1,1 @@
-"""The loss detector and what it looks at."""
+"""The loss detector (docs/explanation/policies.md, section 1)."""

@@ -1,4 +1,4 @@
-"""What the loss detector is told, and what it says. Pure."""
+"""Input and output of the loss detector."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from enum import StrEnum
 
 
 class Alarm(StrEnum):
-    """What may be wrong with a run."""
+    """A kind of problem with the loss of a run (docs/explanation/policies.md, section 1)."""
 
-    SUSPECT = "suspect"  # validate now, prune nothing, call no checkpoint healthy
+    SUSPECT = "suspect"  # validate now, delete nothing, mark no checkpoint as healthy
     SPIKE = "spike"
     DRIFT = "drift"
     NOT_FINITE = "not_finite"
-    OVERFITTING = "overfitting"  # to be told, never a reason to go back
+    OVERFITTING = "overfitting"  # only reported; no rollback
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossReport:
     """One progress report."""
 
-    iteration: int  # the last one it covers
-    loss: float  # nats per token, mean over the iterations whose loss was finite; nan where none was
-    skipped: int = 0  # its iterations whose update was not applied
+    iteration: int  # the last one that it covers
+    loss: float  # nats per token, mean over the iterations with a finite loss; nan if there is none
+    skipped: int = 0  # iterations whose update was not applied
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationLoss:
     """One validation over the whole validation set."""
 
-    iteration: int  # with the weights after this one
+    iteration: int  # the weights are those after this iteration
     loss: float  # nats per token
-    standard_error: float | None  # of the loss, by example; None where it is not known
+    standard_error: float | None  # of the loss, by example; None if unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossFinding:
-    """What a report or a validation gave away."""
+    """An alarm and its evidence."""
 
     alarm: Alarm
-    iteration: int  # the last one of the report, or that of the validation, that raised it
+    iteration: int  # of the report (its last one) or validation that raised the alarm
     first_flag: int
-    """The last iteration of the first flagged report that led to it. DRIFT: of the first report after the lowest
-    stretch. NOT_FINITE: its own. From a validation: the iteration of the first one beyond the best."""
-    text: str  # one line for a person, with the numbers
-    evidence: Mapping[str, float | int | str]  # every number the rule saw; those not finite as words
+    """The last iteration of the first flagged report that led to the alarm. For a DRIFT: of the first report after the
+    lowest window. For NOT_FINITE: the own iteration. From a validation: the iteration of the first one beyond the
+    best."""
+    text: str  # one line for the user, with the numbers
+    evidence: Mapping[str, float | int | str]  # the numbers of the rule; non-finite ones as text
 
     def __post_init__(self) -> None:
         words = {
             name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in self.evidence.items()
-        }  # JSON has no numbers for them
+        }  # JSON has no non-finite numbers
         object.__setattr__(self, "evidence", words)

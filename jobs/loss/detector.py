@@ -1,7 +1,7 @@
-"""The loss detector (policies.md 1): told of reports and validations in turn, it says when a run is going wrong. Pure.
+"""The loss detector (docs/explanation/policies.md, section 1): raises alarms on reports and validations.
 
-It is a fold over the reports that lead to the present weights. After a resume or a rollback it is folded again over
-those, so there is no state to save. What is done about a finding is not decided here.
+It is a fold over the reports that lead to the current weights. After a resume or a rollback, lq folds these reports
+again, so there is no state to save. jobs/policies decides what lq does about an alarm.
 """
 
 from __future__ import annotations
@@ -11,156 +11,160 @@ from collections import deque
 from collections.abc import Sequence
 
 from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
-from jobs.loss.history import SKIPPED_SHARE, STRETCH, Reports, Rise, Skips, Stretch, Usual
-from jobs.loss.validations import Validations
+from jobs.loss.history import (
+    DRIFT_WINDOW,
+    SKIPPED_SHARE,
+    BaselineComparison,
+    Drift,
+    DriftWindow,
+    ReportHistory,
+    SkippedUpdates,
+)
+from jobs.loss.validations import ValidationHistory
 
-BASE_REPORTS = 40  # the unflagged reports that say what is usual
-LEAST_BASE = 15
-FLAGS_SEEN, FLAGS_WANTED = 4, 3
+BASELINE = 40  # unflagged reports
+MIN_BASELINE = 15
+SPIKE_WINDOW, SPIKE_FLAGS = 4, 3
 EARLY_RATIO, EARLY_RISE, EARLY_REPORTS = 1.5, 1.0, 5
-CLEARING = 2  # unflagged reports in a row that clear a suspicion
-REARMING = 20  # unflagged reports in a row that end an episode
+SUSPECT_ENDS_AFTER = 2  # consecutive unflagged reports
+EPISODE_ENDS_AFTER = 20  # consecutive unflagged reports
 
 
 class LossDetector:
     """The state of the fold.
 
-    SPIKE, DRIFT and NOT_FINITE are raised once an episode: a run that is left alone after one is a single incident, not
-    thousands. An episode ends with 20 unflagged reports in a row. A SUSPECT is raised once until two unflagged reports
-    clear it, OVERFITTING once a run.
+    SPIKE, DRIFT and NOT_FINITE are raised once per episode, which ends after 20 consecutive unflagged reports. A run
+    that continues after an alarm is thus one incident. SUSPECT is raised once until two unflagged reports end it,
+    OVERFITTING once per run.
     """
 
     def __init__(self, *, warm_up: int, steps_per_report: int) -> None:
         """Begin before the first report.
 
         Args:
-            warm_up: iterations in which the loss is not compared with what was usual before.
-            steps_per_report: iterations that a report covers.
+            warm_up: iterations whose loss is not compared with the baseline.
+            steps_per_report: iterations per report.
         """
         self._warm_up = warm_up
-        self._reports = Reports(steps_per_report)
-        self._base: deque[float] = deque(maxlen=BASE_REPORTS)
-        self._stretch = Stretch()
-        self._validations = Validations()
+        self._reports = ReportHistory(steps_per_report)
+        self._baseline: deque[float] = deque(maxlen=BASELINE)
+        self._drift_window = DriftWindow()
+        self._validations = ValidationHistory()
         self._suspicion: int | None = None
-        self._unsuspicious = 0  # unflagged reports in a row since it opened
-        self._skips_told = False
-        self._muted: set[Alarm] = set()  # what the present episode has had
-        self._calm = 0  # unflagged reports in a row
-        self._level = 0  # of them, those that were not risen above the lowest stretch either
+        self._unflagged_since_suspicion = 0  # consecutive reports
+        self._skips_raised = False
+        self._muted: set[Alarm] = set()  # alarms that the current episode does not raise again
+        self._unflagged = 0  # consecutive reports
+        self._without_drift = 0  # consecutive reports without flag and drift
 
     @property
     def suspicion(self) -> int | None:
-        """The first flag of the SUSPECT that is open; None where none is."""
+        """The first flag of the open SUSPECT; None if none is open."""
         return self._suspicion
 
     def was_flagged(self, iteration: int) -> bool:
-        """Whether the report that covers this iteration was flagged; False where none covers it."""
+        """Return whether the report that covers this iteration was flagged; False if there is none."""
         return self._reports.was_flagged(iteration)
 
-    def calm_after(self, iteration: int) -> int:
-        """Return how many reports in a row, directly after this iteration, were unflagged."""
-        return self._reports.calm_after(iteration)
+    def unflagged_after(self, iteration: int) -> int:
+        """Return the number of consecutive unflagged reports directly after this iteration."""
+        return self._reports.unflagged_after(iteration)
 
-    def tolerance_met(self, validated: ValidationLoss) -> bool:
-        """Whether a validation is no more than max(3 standard errors, 10 %, 0.05) beyond the best so far."""
-        return math.isfinite(validated.loss) and not self._validations.is_beyond(validated)
+    def within_tolerance(self, validation: ValidationLoss) -> bool:
+        """Return whether a validation is finite and not beyond the best so far."""
+        return math.isfinite(validation.loss) and not self._validations.is_beyond(validation)
 
     def report(self, report: LossReport) -> LossFinding | None:
-        """Fold one report in; reports come in the order of their iterations, each once.
-
-        Returns:
-            What it gave away; of several things the gravest.
-        """
-        usual, rise = self._usual(report), None
+        """Add one report, in the order of the iterations; return the most serious new finding."""
+        comparison, drift = self._compare(report), None
         if not math.isfinite(report.loss):
             flagged = True
-        elif usual is None:
+        elif comparison is None:
             flagged = self._far_above_first(report)
-            self._stretch.add(report.loss, len(self._reports), scale=None)
+            self._drift_window.add(report.loss, len(self._reports), scale=None)
         else:
-            flagged = usual.flagged
-            rise = self._stretch.add(report.loss, len(self._reports), scale=usual.scale)
-        self._remember(report, flagged=flagged, risen=rise is not None)
-        suspect = self._watch(report, usual, flagged=flagged)
+            flagged = comparison.flagged
+            drift = self._drift_window.add(report.loss, len(self._reports), scale=comparison.scale)
+        self._remember(report, flagged=flagged, drifted=drift is not None)
+        suspect = self._watch(report, comparison, flagged=flagged)
         if not math.isfinite(report.loss):
             return self._once(_not_finite(report, "loss"))
-        spike = self._spike(report, usual) if usual else self._early_spike(report)
-        drift = _drift(report, rise, self._reports.iterations[rise.begins]) if rise else None
-        return self._once(spike) or self._once(drift) or self._once(suspect)
+        spike = self._spike(report, comparison) if comparison else self._early_spike(report)
+        drifting = _drift(report, drift, self._reports.iterations[drift.begins]) if drift else None
+        return self._once(spike) or self._once(drifting) or self._once(suspect)
 
-    def validation(self, validated: ValidationLoss) -> LossFinding | None:
-        """Fold one validation in; it comes after the report that ends at its iteration.
+    def validation(self, validation: ValidationLoss) -> LossFinding | None:
+        """Add one validation, after the report that ends at its iteration.
 
         Returns:
-            NOT_FINITE, or what two validations in a row beyond the best mean: SPIKE where the training loss rose too,
-            else OVERFITTING.
+            NOT_FINITE; or, for two consecutive validations beyond the best, SPIKE if the training loss rose too, and
+            OVERFITTING otherwise.
         """
-        if not math.isfinite(validated.loss):
-            return self._once(_not_finite(validated, "validation loss"))
-        return self._once(self._validations.add(validated, self._reports, in_episode=Alarm.SPIKE in self._muted))
+        if not math.isfinite(validation.loss):
+            return self._once(_not_finite(validation, "validation loss"))
+        return self._once(self._validations.add(validation, self._reports, in_episode=Alarm.SPIKE in self._muted))
 
-    def _usual(self, report: LossReport) -> Usual | None:
-        """Return what is usual here; None while the main rule cannot speak."""
-        if len(self._base) < LEAST_BASE or report.iteration <= self._warm_up or not math.isfinite(report.loss):
+    def _compare(self, report: LossReport) -> BaselineComparison | None:
+        """Compare a report with the baseline; None while the main rule does not apply."""
+        if len(self._baseline) < MIN_BASELINE or report.iteration <= self._warm_up or not math.isfinite(report.loss):
             return None
-        return Usual.of(report.loss, self._base)
+        return BaselineComparison.of(report.loss, self._baseline)
 
     def _far_above_first(self, report: LossReport) -> bool:
         first = self._reports.first_loss
         return first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
 
-    def _remember(self, report: LossReport, *, flagged: bool, risen: bool) -> None:
+    def _remember(self, report: LossReport, *, flagged: bool, drifted: bool) -> None:
         self._reports.add(report, flagged=flagged)
         if not flagged:
-            self._base.append(report.loss)
-        self._calm = 0 if flagged else self._calm + 1
-        self._level = 0 if flagged or risen else self._level + 1
-        if self._calm >= REARMING:
+            self._baseline.append(report.loss)
+        self._unflagged = 0 if flagged else self._unflagged + 1
+        self._without_drift = 0 if flagged or drifted else self._without_drift + 1
+        if self._unflagged >= EPISODE_ENDS_AFTER:
             self._muted -= {Alarm.SPIKE, Alarm.NOT_FINITE, Alarm.SUSPECT}
-        if self._level >= REARMING:  # a loss that stays up without a flag is still the same drift
+        if self._without_drift >= EPISODE_ENDS_AFTER:  # a loss that stays high without a flag is the same drift
             self._muted.discard(Alarm.DRIFT)
 
     def _once(self, finding: LossFinding | None) -> LossFinding | None:
-        """Return a finding unless its episode has had it."""
+        """Return a finding unless the current episode has already raised its alarm."""
         if finding is None or finding.alarm in self._muted:
             return None
         if finding.alarm in (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE):
             self._muted |= {Alarm.SPIKE, Alarm.DRIFT, Alarm.SUSPECT}
-            self._calm = self._level = 0
+            self._unflagged = self._without_drift = 0
         if finding.alarm is Alarm.NOT_FINITE:
             self._muted.add(Alarm.NOT_FINITE)
         return finding
 
-    def _watch(self, report: LossReport, usual: Usual | None, *, flagged: bool) -> LossFinding | None:
-        """Clear the suspicion, or open one: on one enormous loss, or on many updates that were not applied."""
-        self._unsuspicious = 0 if flagged else self._unsuspicious + 1
-        if self._unsuspicious >= CLEARING:
+    def _watch(self, report: LossReport, comparison: BaselineComparison | None, *, flagged: bool) -> LossFinding | None:
+        """End the open SUSPECT, or raise one for an enormous loss or many updates that were not applied."""
+        self._unflagged_since_suspicion = 0 if flagged else self._unflagged_since_suspicion + 1
+        if self._unflagged_since_suspicion >= SUSPECT_ENDS_AFTER:
             self._suspicion = None
-        skips = self._reports.skips()
-        self._skips_told = self._skips_told and skips is not None
+        skips = self._reports.skipped_updates()
+        self._skips_raised = self._skips_raised and skips is not None
         if self._suspicion is not None:
             return None
-        if usual is not None and usual.suspect:
-            suspect = _suspect(report, usual)
-        elif skips is not None and not self._skips_told:
+        if comparison is not None and comparison.suspect:
+            suspect = _suspect(report, comparison)
+        elif skips is not None and not self._skips_raised:
             suspect = _many_skipped(report, skips)
-            self._skips_told = True
+            self._skips_raised = True
         else:
             return None
-        self._suspicion, self._unsuspicious = suspect.first_flag, 0
+        self._suspicion, self._unflagged_since_suspicion = suspect.first_flag, 0
         return suspect
 
-    def _spike(self, report: LossReport, usual: Usual) -> LossFinding | None:
-        flags = self._reports.flags_among_last(FLAGS_SEEN)
-        if not usual.flagged or len(flags) < FLAGS_WANTED:
+    def _spike(self, report: LossReport, comparison: BaselineComparison) -> LossFinding | None:
+        flags = self._reports.flags_among_last(SPIKE_WINDOW)
+        if not comparison.flagged or len(flags) < SPIKE_FLAGS:
             return None
         return LossFinding(
             alarm=Alarm.SPIKE,
             iteration=report.iteration,
             first_flag=flags[0],
-            text=f"{usual.text(report.iteration)}; {len(flags)} of the last {FLAGS_SEEN} reports flagged",
-            evidence={**usual.evidence(), "flags": len(flags)},
+            text=f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged",
+            evidence={**comparison.evidence(), "flags": len(flags)},
         )
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:
@@ -173,8 +177,8 @@ class LossDetector:
             alarm=Alarm.SPIKE,
             iteration=report.iteration,
             first_flag=flags[0],
-            text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} reports in a row above "
-            f"{limit:.3f}, where the run began at {first:.3f}",
+            text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} consecutive reports above "
+            f"{limit:.3f}; the first loss was {first:.3f}",
             evidence={"loss": report.loss, "first": first, "limit": limit, "flags": len(flags)},
         )
 
@@ -182,51 +186,51 @@ class LossDetector:
 def fold(
     reports: Sequence[LossReport], validations: Sequence[ValidationLoss], *, warm_up: int, steps_per_report: int
 ) -> tuple[LossDetector, list[LossFinding]]:
-    """Fold a whole run; a validation comes after the report that ends at its iteration.
+    """Fold a whole run, each validation after the report that ends at its iteration.
 
     Args:
-        reports: those that lead to the present weights, oldest first.
+        reports: those that lead to the current weights, oldest first.
         validations: likewise.
-        warm_up: iterations in which the loss is not compared with what was usual before.
-        steps_per_report: iterations that a report covers.
+        warm_up: iterations whose loss is not compared with the baseline.
+        steps_per_report: iterations per report.
 
     Returns:
-        The detector after the last of them, and all that it found, oldest first.
+        The detector at the end, and all findings, oldest first.
     """
     detector = LossDetector(warm_up=warm_up, steps_per_report=steps_per_report)
-    found: list[LossFinding | None] = []
+    findings: list[LossFinding | None] = []
     waiting = deque(validations)
     for report in reports:
         while waiting and waiting[0].iteration < report.iteration:
-            found.append(detector.validation(waiting.popleft()))
-        found.append(detector.report(report))
-    found += [detector.validation(each) for each in waiting]
-    return detector, [each for each in found if each is not None]
+            findings.append(detector.validation(waiting.popleft()))
+        findings.append(detector.report(report))
+    findings += [detector.validation(validation) for validation in waiting]
+    return detector, [finding for finding in findings if finding is not None]
 
 
-def _drift(report: LossReport, rise: Rise, first_flag: int) -> LossFinding:
+def _drift(report: LossReport, drift: Drift, first_flag: int) -> LossFinding:
     return LossFinding(
         alarm=Alarm.DRIFT,
         iteration=report.iteration,
         first_flag=first_flag,
-        text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {rise.cur:.3f} of the last "
-        f"{STRETCH} reports is {rise.cur - rise.lo:.3f} above the lowest there was, {rise.lo:.3f} "
-        f"({rise.margin:.3f} is tolerated); not that low again since iteration {first_flag:,}",
-        evidence={"loss": report.loss, "cur": rise.cur, "lo": rise.lo, "margin": rise.margin, "scale": rise.scale},
+        text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {drift.cur:.3f} of the last "
+        f"{DRIFT_WINDOW} reports is {drift.cur - drift.lo:.3f} above the lowest median {drift.lo:.3f} "
+        f"(tolerance {drift.margin:.3f}); the rise began at iteration {first_flag:,}",
+        evidence={"loss": report.loss, "cur": drift.cur, "lo": drift.lo, "margin": drift.margin, "scale": drift.scale},
     )
 
 
-def _suspect(report: LossReport, usual: Usual) -> LossFinding:
+def _suspect(report: LossReport, comparison: BaselineComparison) -> LossFinding:
     return LossFinding(
         alarm=Alarm.SUSPECT,
         iteration=report.iteration,
         first_flag=report.iteration,
-        text=usual.text(report.iteration),
-        evidence=usual.evidence(),
+        text=comparison.text(report.iteration),
+        evidence=comparison.evidence(),
     )
 
 
-def _many_skipped(report: LossReport, skips: Skips) -> LossFinding:
+def _many_skipped(report: LossReport, skips: SkippedUpdates) -> LossFinding:
     return LossFinding(
         alarm=Alarm.SUSPECT,
         iteration=report.iteration,
@@ -237,11 +241,11 @@ def _many_skipped(report: LossReport, skips: Skips) -> LossFinding:
     )
 
 
-def _not_finite(seen: LossReport | ValidationLoss, what: str) -> LossFinding:
+def _not_finite(measured: LossReport | ValidationLoss, what: str) -> LossFinding:
     return LossFinding(
         alarm=Alarm.NOT_FINITE,
-        iteration=seen.iteration,
-        first_flag=seen.iteration,
-        text=f"{what} {seen.loss} at iteration {seen.iteration:,}",
-        evidence={"loss": seen.loss},
+        iteration=measured.iteration,
+        first_flag=measured.iteration,
+        text=f"{what} {measured.loss} at iteration {measured.iteration:,}",
+        evidence={"loss": measured.loss},
     )

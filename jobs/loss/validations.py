@@ -1,4 +1,4 @@
-"""What validations beyond the best mean: the rule of the loss detector (policies.md 1). Pure."""
+"""The validation rules of the loss detector (docs/explanation/policies.md, section 1)."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ import dataclasses
 import math
 
 from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
-from jobs.loss.history import STRETCH, Reports, finite, median, median_and_scale
+from jobs.loss.history import DRIFT_WINDOW, ReportHistory, finite, median, median_and_scale
 
-WORSE_ERRORS, WORSE_SHARE, WORSE_RISE = 3.0, 0.10, 0.05
-WORSE_VALIDATIONS = 2
-UP_SCALES, UP_SHARE, UP_RISE = 6.0, 0.20, 0.10  # policies.md leaves open when the training loss is "up"
+BEYOND_ERRORS, BEYOND_SHARE, BEYOND_RISE = 3.0, 0.10, 0.05
+BEYOND_VALIDATIONS = 2
+TRAINING_SCALES, TRAINING_SHARE, TRAINING_RISE = 6.0, 0.20, 0.10
 
 
-class Validations:
-    """The best validation so far, and those in a row that were beyond it."""
+class ValidationHistory:
+    """The best validation so far, and the consecutive validations beyond it."""
 
     def __init__(self) -> None:
         self._best: ValidationLoss | None = None
-        self._good = 0  # iteration of the last one that was not beyond
+        self._good = 0  # iteration of the last one that was not beyond the best
         self._beyond: list[int] = []  # iterations of those since then
-        self._told: set[Alarm] = set()  # what need not be said of them (any more)
-        self._overfitting_told = False
+        self._raised: set[Alarm] = set()  # alarms that these validations do not raise again
+        self._overfitting_raised = False
 
-    def is_beyond(self, validated: ValidationLoss) -> bool:
-        """Whether one lies further above the best than is tolerated."""
-        return self._best is not None and validated.loss > self._best.loss + _tolerance(self._best, validated)
+    def is_beyond(self, validation: ValidationLoss) -> bool:
+        """Return whether a validation is above the best by more than the tolerance."""
+        return self._best is not None and validation.loss > self._best.loss + _tolerance(self._best, validation)
 
-    def add(self, validated: ValidationLoss, reports: Reports, *, in_episode: bool) -> LossFinding | None:
-        """Take in the next one, whose loss is finite.
+    def add(self, validation: ValidationLoss, reports: ReportHistory, *, in_episode: bool) -> LossFinding | None:
+        """Add the next validation.
 
         Args:
-            validated: the validation.
-            reports: those up to it.
-            in_episode: whether the training loss has raised an alarm that is not over.
+            validation: with a finite loss.
+            reports: the reports up to it.
+            in_episode: an alarm of the training loss is active; it explains validations beyond the best.
         """
-        if self._best is None or not self.is_beyond(validated):
-            self._good, self._beyond, self._told = validated.iteration, [], set()
-            if self._best is None or validated.loss < self._best.loss:
-                self._best = validated
+        if self._best is None or not self.is_beyond(validation):
+            self._good, self._beyond, self._raised = validation.iteration, [], set()
+            if self._best is None or validation.loss < self._best.loss:
+                self._best = validation
             return None
-        self._beyond.append(validated.iteration)
-        if in_episode:  # it explains them, until one is good again
-            self._told |= {Alarm.SPIKE, Alarm.OVERFITTING}
-        training = _training_since(self._best.iteration, self._good, reports)
-        if len(self._beyond) < WORSE_VALIDATIONS or training is None:
+        self._beyond.append(validation.iteration)
+        if in_episode:
+            self._raised |= {Alarm.SPIKE, Alarm.OVERFITTING}
+        training = _compare_training(self._best.iteration, self._good, reports)
+        if len(self._beyond) < BEYOND_VALIDATIONS or training is None:
             return None
-        alarm = Alarm.SPIKE if training.up else Alarm.OVERFITTING
-        if alarm in self._told or (alarm is Alarm.OVERFITTING and self._overfitting_told):
+        alarm = Alarm.SPIKE if training.rose else Alarm.OVERFITTING
+        if alarm in self._raised or (alarm is Alarm.OVERFITTING and self._overfitting_raised):
             return None
-        self._told.add(alarm)
-        self._overfitting_told = self._overfitting_told or alarm is Alarm.OVERFITTING
-        return self._finding(alarm, validated, self._best, training)
+        self._raised.add(alarm)
+        self._overfitting_raised = self._overfitting_raised or alarm is Alarm.OVERFITTING
+        return self._finding(alarm, validation, self._best, training)
 
     def _finding(
-        self, alarm: Alarm, validated: ValidationLoss, best: ValidationLoss, training: _Training
+        self, alarm: Alarm, validation: ValidationLoss, best: ValidationLoss, training: _TrainingComparison
     ) -> LossFinding:
-        tolerance = _tolerance(best, validated)
+        tolerance = _tolerance(best, validation)
         evidence: dict[str, float | int | str] = {
-            "loss": validated.loss,
+            "loss": validation.loss,
             "best": best.loss,
             "best_iteration": best.iteration,
             "tolerance": tolerance,
@@ -69,64 +69,65 @@ class Validations:
             "reports_then": training.reports_then,
             "reports_now": training.reports_now,
         }
-        if validated.standard_error is not None and math.isfinite(validated.standard_error):
-            evidence["standard_error"] = validated.standard_error
+        if validation.standard_error is not None and math.isfinite(validation.standard_error):
+            evidence["standard_error"] = validation.standard_error
+        rose = "rose too" if training.rose else "did not rise"
         return LossFinding(
             alarm=alarm,
-            iteration=validated.iteration,
+            iteration=validation.iteration,
             first_flag=self._beyond[0],
-            text=f"validation loss {validated.loss:.3f} at iteration {validated.iteration:,}: "
-            f"{validated.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
-            f"({tolerance:.3f} is tolerated), {len(self._beyond)} in a row; the training loss "
-            f"{'rose too' if training.up else 'did not rise'}: {training.then:.3f} -> {training.now:.3f}",
+            text=f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
+            f"{validation.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
+            f"(tolerance {tolerance:.3f}), {len(self._beyond)} consecutive validations beyond it; the training "
+            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}",
             evidence=evidence,
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Training:
-    """The training loss since validations are beyond the best, and around the best."""
+class _TrainingComparison:
+    """The training loss around the best validation, and since validations are beyond it."""
 
     then: float  # median of the reports around the best validation
-    now: float  # median of the last reports, none from before the first validation beyond
-    margin: float  # what the difference has to exceed to count as a rise
+    now: float  # median of the last reports after the last good validation
+    margin: float
     reports_then: int
     reports_now: int
 
     @property
-    def up(self) -> bool:
+    def rose(self) -> bool:
         return self.now - self.then > self.margin
 
 
-def _training_since(best: int, good: int, reports: Reports) -> _Training | None:
-    """Compare the training loss around the best validation with that since the last good one, in medians.
+def _compare_training(best: int, good: int, reports: ReportHistory) -> _TrainingComparison | None:
+    """Compare the training loss around the best validation with that since the last good one; None without reports.
 
-    A rise has to be twice what is tolerated of a validation, because a rollback hangs on it, and more than the noise.
+    The margin is twice the tolerance of a validation, because a rollback depends on it.
 
     Args:
         best: iteration of the best validation.
         good: iteration of the last validation that was not beyond it.
-        reports: all of them.
+        reports: all reports.
     """
     at_best, at_good = reports.count_until(best), reports.count_until(good)
-    around = reports.losses[max(0, at_best - STRETCH // 2) : min(at_best + STRETCH // 2, at_good)]
+    around = reports.losses[max(0, at_best - DRIFT_WINDOW // 2) : min(at_best + DRIFT_WINDOW // 2, at_good)]
     before = finite(around) or finite(reports.losses[at_best : at_best + 1])
-    after = finite(reports.losses[at_good:][-STRETCH:])
+    after = finite(reports.losses[at_good:][-DRIFT_WINDOW:])
     if not before or not after:
         return None
     then, scale = median_and_scale(before)
-    spread = UP_SCALES * scale / math.sqrt(min(len(before), len(after)))
-    return _Training(
+    noise = TRAINING_SCALES * scale / math.sqrt(min(len(before), len(after)))
+    return _TrainingComparison(
         then=then,
         now=median(after),
-        margin=max(spread, UP_SHARE * then, UP_RISE),
+        margin=max(noise, TRAINING_SHARE * then, TRAINING_RISE),
         reports_then=len(before),
         reports_now=len(after),
     )
 
 
-def _tolerance(best: ValidationLoss, validated: ValidationLoss) -> float:
-    """Return how far a validation may lie above the best; its own standard error counts, else that of the best."""
-    errors = (each.standard_error for each in (validated, best))
+def _tolerance(best: ValidationLoss, validation: ValidationLoss) -> float:
+    """Return the tolerance; the standard error is that of the validation, or else that of the best."""
+    errors = (each.standard_error for each in (validation, best))
     error = next((each for each in errors if each is not None and math.isfinite(each)), 0.0)
-    return max(WORSE_ERRORS * error, WORSE_SHARE * best.loss, WORSE_RISE)
+    return max(BEYOND_ERRORS * error, BEYOND_SHARE * best.loss, BEYOND_RISE)

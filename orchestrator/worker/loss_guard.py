@@ -165,8 +165,8 @@ class LossGuard:
         for checkpoint in storage.valid(folder, self._run_plan):
             state, iteration = checkpoint.state(), checkpoint.iteration
             one = losses.get(iteration)
-            calm = self._detector.calm_after(iteration) >= CALM_REPORTS
-            good = one is not None and self._detector.tolerance_met(
+            calm = self._detector.unflagged_after(iteration) >= CALM_REPORTS
+            good = one is not None and self._detector.within_tolerance(
                 ValidationLoss(iteration=iteration, loss=one.loss, standard_error=one.standard_error)
             )
             found.append(

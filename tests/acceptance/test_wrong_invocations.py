@@ -88,7 +88,7 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     ("lq submit lq_typo.yaml", 2, ("lq_typo.yaml:7", "did you mean 'priority'")),
     ("lq submit old.yaml", 2, ("old.yaml:7", "'lora_layers'", "remove it", "'num_layers'")),
     ("lq submit peft.yaml", 2, ("peft.yaml:7", "lora_parameters.scale: 2", "16 / 8")),
-    ("lq submit twice.yaml", 2, ("twice.yaml:7", "'iters' is given twice", "line 4")),
+    ("lq submit twice.yaml", 2, ("twice.yaml:7", "duplicate key 'iters'", "line 4")),
     ("lq submit window.yaml", 2, ("window.yaml:7", "lq.window", "23:00-07:00")),
     ("lq submit no_such_job.yaml", 2, ("lq.after", "77")),
     ("lq submit memory.yaml", 2, ("memory.yaml:7", "lq.memory.limit", "85%")),

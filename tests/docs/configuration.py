@@ -26,8 +26,8 @@ _FORMATS: dict[Any, str] = {
     spec.parse_limit: "a share such as `85%`, or a size such as `12GB`",
     spec.parse_share: "a share, `0%` to `100%`",
     spec.parse_delta: "nats such as `0.001`, or standard errors such as `1se`",
-    spec.check_window: "hours such as `22:00-07:30`",
-    parse_hour: "an hour such as `07:00`",
+    spec.check_window: "time window such as `22:00-07:30`",
+    parse_hour: "a time such as `07:00`",
 }
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", SecretStr: "URL", dict: "mapping"}
 _LIMITS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "max_length": "at most {}"}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.loss.alarms import LossReport, ValidationLoss
-from jobs.loss.history import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, GAUSSIAN, LEAST_SCALE_SHARE, STRETCH
+from jobs.loss.history import DRIFT_RATIO, DRIFT_RISE, DRIFT_SCALES, DRIFT_WINDOW, GAUSSIAN, MIN_SCALE_SHARE
 
 ITERATIONS = 15_000
 STEPS_PER_REPORT = 10
@@ -165,14 +165,14 @@ def _break(
     """From an onset on a run does not get better any more: the level stays what it was, and the break is added."""
     runs, reports = curves.levels.shape
     onsets = _log_uniform(rng, reports // 15, reports * 8 // 10, runs).astype(np.int64)
-    before = np.arange(runs)[:, None], onsets[:, None] - 1 - np.arange(STRETCH)[None, :]
+    before = np.arange(runs)[:, None], onsets[:, None] - 1 - np.arange(DRIFT_WINDOW)[None, :]
     at = np.median(curves.levels[before], axis=1)
     rise = times * at if rise is None else rise
     since = np.arange(reports)[None, :] - onsets[:, None]
     broken = at[:, None] + rise[:, None] * shape(np.maximum(since, 0).astype(np.float64))
     levels = np.where(since < 0, curves.levels, broken)
     scale = GAUSSIAN * np.median(abs(curves.noise - np.median(curves.noise, axis=1)[:, None]), axis=1)[:, None] * levels
-    margin = DRIFT_RISE + DRIFT_SCALES * np.maximum(scale, LEAST_SCALE_SHARE * levels) / np.sqrt(STRETCH)
+    margin = DRIFT_RISE + DRIFT_SCALES * np.maximum(scale, MIN_SCALE_SHARE * levels) / np.sqrt(DRIFT_WINDOW)
     tellable = (since >= 0) & (levels > np.maximum(DRIFT_RATIO * at[:, None], at[:, None] + margin))
     due = np.where(tellable.any(axis=1), tellable.argmax(axis=1), onsets)
     return Broken(curves=dataclasses.replace(curves, levels=levels), onsets=onsets, due=due, rises=rise)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from jobs.loss.alarms import Alarm, LossFinding
-from jobs.loss.detector import LEAST_BASE, fold
+from jobs.loss.detector import MIN_BASELINE, fold
 from tests.benchmarks.detectors.curves import STEPS_PER_REPORT, WARM_UP, Array, Curves, as_reports
 
 GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE})
 """Those that a rollback answers; SUSPECT asks for a validation, OVERFITTING is told."""
 QUIET = 20
 """Alarms of the other rules count as one until so many reports have raised none, as lq's do."""
-SILENT = max(LEAST_BASE, WARM_UP // STEPS_PER_REPORT)
+SILENT = max(MIN_BASELINE, WARM_UP // STEPS_PER_REPORT)
 """No rule speaks in the first reports."""
 
 Rule = Callable[[Array], list[list[int]]]

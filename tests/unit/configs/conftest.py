@@ -1,4 +1,4 @@
-"""A folder as a user has it: a model of four layers, a data folder, and a place for the job file."""
+"""A folder with a model of four layers and a data folder, for job files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frozen configuration of a job comes back as it was, whatever stands in it."""
+"""The frozen configuration of a job: round trip and checks."""
 
 from __future__ import annotations
 
@@ -59,29 +59,28 @@ _SPECS = _some(
 
 @given(spec=_SPECS)
 @settings(max_examples=150, deadline=None, database=None)
-def test_a_frozen_configuration_comes_back_equal(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_frozen_job_survives_round_trip(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "config.yaml"
     path.write_text(dump_job(spec), encoding="utf-8", newline="")
     assert load_frozen(path) == spec
 
 
-def test_every_default_is_written_out_in_mlx_lms_order() -> None:
+def test_frozen_job_has_every_default() -> None:
     written = yaml.safe_load(dump_job(JobSpec()))
     assert list(written) == list(JobSpec.model_fields)
     assert list(written)[-1] == "lq"
     assert written["lq"]["retry"] == {"max_restarts": 5, "crash_loop": 3}
 
 
-def test_a_newer_frozen_configuration_is_refused(tmp_path: Path) -> None:
+def test_newer_frozen_job_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(dump_job(JobSpec()).replace("format: 1", "format: 2") + "  later: 1\n")
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(ConfigInvalid, match=r"config\.yaml: has format 2"):
         load_frozen(path)
-    assert str(caught.value) == f"{path}: has format 2, this lq reads format 1: update lq"
 
 
-def test_a_frozen_configuration_changed_by_hand_is_checked(tmp_path: Path) -> None:
+def test_edited_frozen_job_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(dump_job(JobSpec()).replace("batch_size: 4", "batch_size: 0"))
-    with pytest.raises(ConfigInvalid, match="batch_size: must be a whole number greater than 0, not 0"):
+    with pytest.raises(ConfigInvalid, match="batch_size: must be"):
         load_frozen(path)

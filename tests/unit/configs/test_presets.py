@@ -1,4 +1,4 @@
-"""The presets that come with lq: each can be submitted as it is, says what every key means, and keeps its promise."""
+"""The presets: each can be submitted, explains every key, and has consistent numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobs.policies import early_stop
 from tests.benchmarks.detectors.curves import reference_run
 
 ROOT = Path(__file__).parents[3]
-ALL = [pytest.param(one, id=one.name) for one in presets()]
+ALL = [pytest.param(each, id=each.name) for each in presets()]
 HOURS_OF_THE_REFERENCE_RUN, ITERATIONS = 8.3, 15_000
 NAMES = {
     "small",
@@ -34,15 +34,15 @@ NAMES = {
 }
 
 
-def loaded(one: Preset, folder: Path) -> LoadedJob:
-    """Load a preset as `lq submit` would, of the sweep the first job; nothing of it is replaced."""
-    path = folder / f"{one.name}.yaml"
-    path.write_text(one.text)
+def loaded(chosen: Preset, folder: Path) -> LoadedJob:
+    """Load an unchanged preset; return its first job."""
+    path = folder / f"{chosen.name}.yaml"
+    path.write_text(chosen.text)
     return load_jobs(path)[0]
 
 
 def keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
-    """Yield every key of a file but those inside braces, which share a line and its comment."""
+    """Yield every key of a file except those in braces, which share one comment."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             assert isinstance(key, yaml.ScalarNode)
@@ -52,7 +52,7 @@ def keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
 
 
 def measurement(iteration: int, loss: float) -> Validation:
-    """A validation of 53 rows whose losses one by one are not known."""
+    """Return a validation of 53 rows without the losses of the rows."""
     return Validation(
         attempt=1,
         kind="validation",
@@ -66,69 +66,70 @@ def measurement(iteration: int, loss: float) -> Validation:
     )
 
 
-def test_there_is_a_preset_for_each_need_and_the_general_one_comes_first() -> None:
-    assert {one.name for one in presets()} == NAMES
+def test_default_preset_is_listed_first() -> None:
+    assert {each.name for each in presets()} == NAMES
     assert presets()[0].name == DEFAULT
 
 
-@pytest.mark.parametrize("one", ALL)
-def test_a_preset_can_be_submitted(one: Preset, tmp_path: Path) -> None:
-    spec = loaded(one, tmp_path).spec
-    assert (spec.lq.group or spec.lq.name) == one.name
+@pytest.mark.parametrize("chosen", ALL)
+def test_preset_can_be_loaded_unchanged(chosen: Preset, tmp_path: Path) -> None:
+    spec = loaded(chosen, tmp_path).spec
+    assert (spec.lq.group or spec.lq.name) == chosen.name
     assert spec.data == str(tmp_path / "data"), "the folder beside the file"
     assert "/" in spec.model
     assert not spec.model.startswith("/"), "a name on the hub"
 
 
-def test_the_sweep_makes_six_jobs_of_one_file(tmp_path: Path) -> None:
+def test_sweep_preset_makes_six_jobs(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(preset("sweep").text)
-    specs = [one.spec for one in load_jobs(path)]
+    specs = [job.spec for job in load_jobs(path)]
     assert [(spec.learning_rate, spec.lora_parameters.rank) for spec in specs] == [
         (rate, rank) for rate in (8e-5, 2e-4, 5e-4) for rank in (8, 32)
     ]
     assert len({spec.name for spec in specs}) == 6
 
 
-@pytest.mark.parametrize("one", ALL)
-def test_every_key_of_a_preset_is_explained(one: Preset) -> None:
-    lines = one.text.splitlines()
-    node = yaml.compose(one.text, Loader=yaml.SafeLoader)
+@pytest.mark.parametrize("chosen", ALL)
+def test_every_preset_key_has_a_comment(chosen: Preset) -> None:
+    lines = chosen.text.splitlines()
+    node = yaml.compose(chosen.text, Loader=yaml.SafeLoader)
     assert node is not None
-    found = list(keys(node))
-    assert len(found) >= 12
-    # a value of several lines has its comment on its first one
-    silent = [key.value for key in found if not re.search(r"\s#\s\S.{3}", lines[key.start_mark.line])]
+    nodes = list(keys(node))
+    assert len(nodes) >= 12
+    # a value of several lines has its comment on the first one
+    silent = [key.value for key in nodes if not re.search(r"\s#\s\S.{3}", lines[key.start_mark.line])]
     assert silent == []
 
 
-@pytest.mark.parametrize("one", ALL)
-def test_a_preset_is_listed_with_one_line_and_fits_a_screen(one: Preset) -> None:
-    assert 10 < len(one.summary) <= 58
-    assert one.text.startswith(f"# {one.summary}\n#\n"), "why these numbers stands below"
-    assert max(map(len, one.text.splitlines())) <= 120
-    assert one.text.endswith("\n")
+@pytest.mark.parametrize("chosen", ALL)
+def test_preset_fits_a_screen(chosen: Preset) -> None:
+    assert 10 < len(chosen.summary) <= 58
+    assert chosen.text.startswith(f"# {chosen.summary}\n#\n"), "the reasons for the numbers follow"
+    assert max(map(len, chosen.text.splitlines())) <= 120
+    assert chosen.text.endswith("\n")
 
 
-@pytest.mark.parametrize("one", ALL)
-def test_the_numbers_of_a_preset_agree_with_each_other(one: Preset, tmp_path: Path) -> None:
-    spec = loaded(one, tmp_path).spec
+@pytest.mark.parametrize("chosen", ALL)
+def test_preset_numbers_are_consistent(chosen: Preset, tmp_path: Path) -> None:
+    spec = loaded(chosen, tmp_path).spec
     updates = spec.iters / spec.grad_accumulation_steps
-    assert spec.iters // spec.steps_per_eval >= 5, "a verdict takes five validations"
+    assert spec.iters // spec.steps_per_eval >= 5, "a verdict needs five validations"
     if spec.lr_schedule is not None:
         assert spec.lr_schedule.arguments[1] + spec.lr_schedule.warmup == updates, "the schedule ends with the run"
     if spec.lq.early_stop is not None:
-        assert spec.lq.early_stop.patience * spec.steps_per_eval < spec.iters, "it can end before the run does"
+        assert spec.lq.early_stop.patience * spec.steps_per_eval < spec.iters, "it can end the run early"
     if spec.fine_tune_type != "full":
         rate = spec.lr_schedule.arguments[0] if spec.lr_schedule is not None else spec.learning_rate
-        assert 5e-5 <= rate <= 5e-4, "the field's rates for adapters"
+        assert 5e-5 <= rate <= 5e-4, "usual rates for adapters"
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_early_stop_would_have_saved_the_seven_hours_of_the_reference_run(seed: int, tmp_path: Path) -> None:
+def test_early_stop_saves_seven_hours(seed: int, tmp_path: Path) -> None:
     spec = loaded(preset("reference-early-stop"), tmp_path).spec
     _, validated = reference_run(np.random.default_rng(seed))
-    measured = [measurement(one.iteration, one.loss) for one in validated if one.iteration % spec.steps_per_eval == 0]
+    due = [each for each in validated if each.iteration % spec.steps_per_eval == 0]
+    measured = [measurement(each.iteration, each.loss) for each in due]
     stop = early_stop.stop(measured, spec.lq.early_stop)
     assert stop is not None
     saved = HOURS_OF_THE_REFERENCE_RUN * (1 - stop.iteration / ITERATIONS)
@@ -136,7 +137,7 @@ def test_early_stop_would_have_saved_the_seven_hours_of_the_reference_run(seed: 
     assert stop.best <= 970, "before the spike"
 
 
-def test_the_reference_preset_is_the_reference_run(tmp_path: Path) -> None:
+def test_reference_preset_is_reference_run(tmp_path: Path) -> None:
     spec = loaded(preset("reference"), tmp_path).spec
     shown = (spec.iters, spec.batch_size, spec.grad_accumulation_steps, spec.max_seq_length, spec.learning_rate)
     assert shown == (15_000, 4, 32, 2048, 2e-4)
@@ -145,11 +146,11 @@ def test_the_reference_preset_is_the_reference_run(tmp_path: Path) -> None:
     assert spec.grad_checkpoint
     with_end = loaded(preset("reference-early-stop"), tmp_path).spec
     differ = {key for key in type(spec).model_fields if getattr(spec, key) != getattr(with_end, key)}
-    assert differ == {"save_every", "lq"}, "nothing else was needed"
+    assert differ == {"save_every", "lq"}
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("quick", "quick"), ("quick.yaml", "quick"), (" QLoRA ", "qlora")])
-def test_a_preset_is_found_by_its_name(typed: str, meant: str) -> None:
+def test_preset_name_ignores_case_and_suffix(typed: str, meant: str) -> None:
     assert preset(typed).name == meant
 
 
@@ -159,19 +160,19 @@ def test_a_preset_is_found_by_its_name(typed: str, meant: str) -> None:
         ("quik", "did you mean 'quick'?"),
         ("night", "did you mean 'nightly'?"),
         ("early", "did you mean 'reference-early-stop'?"),
-        ("zzz", "there are small, "),
-        ("", "there are small, "),
-        ("../../etc/passwd", "there are small, "),
+        ("zzz", "the presets are small, "),
+        ("", "the presets are small, "),
+        ("../../etc/passwd", "the presets are small, "),
         ("a\nb", r"no preset 'a\nb'"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_nearest(typed: str, advice: str) -> None:
+def test_wrong_preset_suggests_nearest(typed: str, advice: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         preset(typed)
     assert advice in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_the_presets_are_part_of_the_package() -> None:
+def test_presets_are_part_of_the_package() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert "configs" in wheel["packages"], "hatch takes every file of the folders named here"
+    assert "configs" in wheel["packages"], "hatch packages every file of these folders"

@@ -1,4 +1,4 @@
-"""The schema editors read."""
+"""The JSON Schema of job files."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from jobs.model.spec import (
 )
 
 PARTS = (Retry, MemorySettings, StallLimits, Checkpointing, Keep, Notify, Power, Spike, EarlyStop)
-"""Of `lq:`."""
+"""The sections of `lq:`."""
 
 
 def objects(schema: Any) -> list[dict[str, Any]]:
     inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    found = [item for value in inner for item in objects(value)]
-    return [schema, *found] if isinstance(schema, dict) and "properties" in schema else found
+    nested = [item for value in inner for item in objects(value)]
+    return [schema, *nested] if isinstance(schema, dict) and "properties" in schema else nested
 
 
-def test_the_schema_knows_every_key_and_no_other() -> None:
+def test_schema_has_every_key_of_the_spec() -> None:
     schema = job_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "lq job file"
     assert list(schema["properties"]) == list(JobSpec.model_fields)
-    matrix = schema["$defs"]["LqSpec"]["properties"].pop("matrix")  # of a file, and of no job
+    matrix = schema["$defs"]["LqSpec"]["properties"].pop("matrix")  # a key of the file, not of a job
     assert list(matrix["properties"]) == ["exclude"]
     assert len(objects(schema)) == len([JobSpec, LrSchedule, LoraParameters, LqSpec, *PARTS])
     assert all(level["additionalProperties"] is False for level in objects(schema))
     assert json.loads(json.dumps(schema)) == schema
 
 
-def test_every_key_has_a_word_of_explanation() -> None:
+def test_every_schema_key_is_described() -> None:
     for level in objects(job_schema()):
         for key, field in level["properties"].items():
             assert "description" in field or "$ref" in field, key
 
 
-def test_durations_and_sizes_may_be_written_with_their_unit() -> None:
+def test_schema_accepts_units_as_text() -> None:
     schema = job_schema()
     number, text = schema["$defs"]["Checkpointing"]["properties"]["every"]["anyOf"]
     assert number == {"exclusiveMinimum": 0, "type": "number"}

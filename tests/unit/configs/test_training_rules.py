@@ -14,11 +14,11 @@ _CLASSES = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD", "ada
 def source(name: str) -> ast.Module:
     package = importlib.util.find_spec("mlx")
     assert package is not None and package.submodule_search_locations is not None
-    paths = [Path(place) / "optimizers" / name for place in package.submodule_search_locations]
+    paths = [Path(folder) / "optimizers" / name for folder in package.submodule_search_locations]
     return ast.parse(next(path for path in paths if path.exists()).read_text())
 
 
-def test_every_optimizer_takes_the_arguments_of_its_table() -> None:
+def test_optimizer_table_matches_mlx() -> None:
     classes = {node.name: node for node in source("optimizers.py").body if isinstance(node, ast.ClassDef)}
     for name, arguments in OPTIMIZERS.items():
         functions = [node for node in classes[_CLASSES[name]].body if isinstance(node, ast.FunctionDef)]
@@ -26,12 +26,12 @@ def test_every_optimizer_takes_the_arguments_of_its_table() -> None:
         assert {arg.arg for arg in init.args.args} - {"self", "learning_rate"} == set(arguments), name
 
 
-def test_every_schedule_takes_the_arguments_of_its_table() -> None:
-    found = {}
+def test_schedule_table_matches_mlx() -> None:
+    schedules = {}
     for node in source("schedulers.py").body:
         if isinstance(node, ast.FunctionDef):
             names = [argument.arg for argument in node.args.args]
             first_optional = len(names) - len(node.args.defaults)
-            found[node.name] = tuple(f"[{n}]" if i >= first_optional else n for i, n in enumerate(names))
-    del found["join_schedules"]
-    assert found == SCHEDULES
+            schedules[node.name] = tuple(f"[{n}]" if i >= first_optional else n for i, n in enumerate(names))
+    del schedules["join_schedules"]
+    assert schedules == SCHEDULES

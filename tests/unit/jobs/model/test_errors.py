@@ -1,4 +1,4 @@
-"""The exit code each error stands for (design.md, "Command line")."""
+"""The tree of errors and the exit codes (docs/reference/exit-codes.md)."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from orchestrator.schemas.comments import comments_of
         (errors.SecretMissing, 1),
     ],
 )
-def test_each_error_has_its_exit_code(error: type[errors.LqError], code: int) -> None:
+def test_error_has_its_exit_code(error: type[errors.LqError], code: int) -> None:
     assert error.exit_code == code
 
 
-def test_no_error_is_left_out_of_the_tree() -> None:
+def test_docstring_names_every_error() -> None:
     here = {value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__}
     assert all(issubclass(value, errors.LqError) for value in here)
     assert all(value.__name__ in (errors.__doc__ or "") for value in here)
 
 
-def test_every_error_of_the_tree_stands_here_with_its_code() -> None:
+def test_docstring_gives_every_exit_code() -> None:
     for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, errors.LqError):
             assert re.search(rf"\b{name}\b +{int(error.exit_code)}\b", errors.__doc__ or ""), name
 
 
-def test_every_exit_code_keeps_its_number() -> None:
-    """Scripts rely on them."""
+def test_exit_codes_keep_their_numbers() -> None:
+    """Scripts depend on these numbers."""
     assert {code.name: int(code) for code in ExitCode} == {
         "DONE": 0,
         "UNEXPECTED": 1,
@@ -68,11 +68,11 @@ def test_every_exit_code_keeps_its_number() -> None:
     }
 
 
-def test_every_exit_code_is_explained() -> None:
+def test_every_exit_code_has_a_comment() -> None:
     assert comments_of(ExitCode).keys() == ExitCode.__members__.keys()
 
 
-def test_what_lq_wait_ends_with_is_among_them() -> None:
+def test_wait_codes_are_exit_codes() -> None:
     assert wait.CODES == {
         Status.SUCCEEDED: ExitCode.DONE,
         Status.FAILED: ExitCode.JOB_FAILED,
@@ -80,9 +80,8 @@ def test_what_lq_wait_ends_with_is_among_them() -> None:
         Status.SKIPPED: ExitCode.JOB_SKIPPED,
     }
     assert (wait.TIMED_OUT, wait.NO_SUCH_JOB) == (ExitCode.TIMED_OUT, ExitCode.NOTHING_TO_WAIT_FOR)
-    assert ExitCode.INTERRUPTED == ExitCode.INTERRUPTED
 
 
-def test_a_place_is_written_as_editors_read_it() -> None:
+def test_located_has_editor_format() -> None:
     assert errors.located("a.yaml", 3, "wrong") == "a.yaml:3: wrong"
     assert errors.located("a.yaml", None, "wrong") == "a.yaml: wrong"

@@ -1,4 +1,4 @@
-"""What a job file may leave out: the values are MLX-LM's own, read from its source."""
+"""JobSpec: its defaults, compared with the source of MLX-LM, and its checks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pydantic import ValidationError
 from jobs.model.spec import JobSpec, parse_duration, parse_size
 
 OURS = {
-    "val_batches": -1,  # the whole set, so that checkpoints can be compared; MLX-LM draws 25 batches
+    "val_batches": -1,  # the whole set, so that checkpoints are comparable; MLX-LM draws 25 batches
     "test_batches": -1,
-    "train": True,  # lq queues training runs and nothing else
-    "adapter_path": None,  # every job has its own folder; MLX-LM writes over ./adapters
+    "train": True,  # lq only queues training
+    "adapter_path": None,  # every job has its own folder; MLX-LM overwrites ./adapters
 }
-"""Where lq's defaults are not MLX-LM's, and why."""
+"""Defaults that differ from those of MLX-LM."""
 
 DATA_KEYS = {"hf_dataset", "prompt_feature", "completion_feature", "chat_feature", "text_feature", "lq"}
-"""Keys that MLX-LM reads without a default in its table, and `lq`."""
+"""Keys without a default in the table of MLX-LM, and `lq`."""
 
 
 def mlx_lm_defaults() -> dict[str, Any]:
-    """CONFIG_DEFAULTS of mlx_lm/lora.py, without importing it."""
+    """Return CONFIG_DEFAULTS of mlx_lm/lora.py without importing it."""
     spec = importlib.util.find_spec("mlx_lm")
     assert spec is not None
     assert spec.origin is not None
@@ -35,13 +35,13 @@ def mlx_lm_defaults() -> dict[str, Any]:
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CONFIG_DEFAULTS"
     ]
-    found = ast.literal_eval(value)
-    assert isinstance(found, dict)
-    return found
+    defaults = ast.literal_eval(value)
+    assert isinstance(defaults, dict)
+    return defaults
 
 
 def ours(key: str) -> Any:
-    """The default of a key as plain data; what lq adds inside a mapping and leaves empty is left out."""
+    """Return the default of a key as plain data, without the empty keys that lq adds in a mapping."""
     value = JobSpec().model_dump(mode="json")[key]
     if key == "lora_parameters":
         return {name: item for name, item in value.items() if item is not None}
@@ -49,20 +49,20 @@ def ours(key: str) -> Any:
 
 
 @pytest.mark.parametrize("key", sorted(mlx_lm_defaults()))
-def test_a_key_left_out_means_what_it_means_in_mlx_lm(key: str) -> None:
+def test_default_is_that_of_mlx_lm(key: str) -> None:
     expected = mlx_lm_defaults()[key]
-    if key == "optimizer_config":  # no arguments for any optimizer, said in another way
+    if key == "optimizer_config":  # no arguments for any optimizer
         assert not any(expected.values())
         expected = {}
     assert ours(key) == OURS.get(key, expected)
 
 
-def test_the_exceptions_are_still_exceptions() -> None:
+def test_exceptions_still_differ() -> None:
     theirs = mlx_lm_defaults()
     assert {key for key in theirs if key in OURS and theirs[key] != OURS[key]} == set(OURS)
 
 
-def test_every_key_of_mlx_lm_is_known_and_no_other_one() -> None:
+def test_keys_are_those_of_mlx_lm_and_lq() -> None:
     assert set(JobSpec.model_fields) == set(mlx_lm_defaults()) | DATA_KEYS
 
 
@@ -70,7 +70,7 @@ def test_every_key_of_mlx_lm_is_known_and_no_other_one() -> None:
     ("text", "seconds"),
     [("90s", 90.0), ("10min", 600.0), ("10 m", 600.0), ("1.5h", 5400.0), ("45", 45.0), ("2 SEC", 2.0)],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_become_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
@@ -78,23 +78,23 @@ def test_durations(text: str, seconds: float) -> None:
     ("text", "size"),
     [("0", 0), ("512MB", 512 << 20), ("2G", 2 << 30), ("1.5kib", 1536), ("1 TB", 1 << 40), ("7b", 7)],
 )
-def test_sizes_count_as_mlx_lm_counts(text: str, size: int) -> None:
+def test_sizes_become_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["soon", "", "-5s", "1 fortnight", "1e3s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a duration like 90s"):
+def test_invalid_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["big", "", "-1", "1 EB", "2 GBs"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a size like 512MB"):
+def test_invalid_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a size"):
         parse_size(text)
 
 
-def test_values_that_are_no_text_are_left_to_the_type_check() -> None:
+def test_parsers_leave_other_types() -> None:
     assert parse_duration(5) == 5
     assert parse_size(None) is None
 
@@ -118,23 +118,23 @@ def test_values_that_are_no_text_are_left_to_the_type_check() -> None:
         {"unknown": 1},
     ],
 )
-def test_values_no_run_could_use_are_refused(wrong: dict[str, Any]) -> None:
+def test_unusable_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         JobSpec.model_validate(wrong)
 
 
-def test_a_spec_cannot_be_changed() -> None:
+def test_spec_is_frozen() -> None:
     spec = JobSpec()
     with pytest.raises(ValidationError):
         spec.iters = 5  # type: ignore[misc]
 
 
-def test_optimizers_and_kinds_are_read_in_any_case() -> None:
+def test_names_ignore_case() -> None:
     spec = JobSpec.model_validate({"optimizer": "AdamW", "fine_tune_type": "DoRA"})
     assert (spec.optimizer, spec.fine_tune_type) == ("adamw", "dora")
 
 
-def test_prompts_are_texts_and_few() -> None:
+def test_prompts_are_few_nonempty_texts() -> None:
     assert JobSpec(lq={"prompts": ["What is LoRA?"]}).lq.prompts == ("What is LoRA?",)
     for wrong in ("What is LoRA?", [""], [1], ["x"] * 21):
         with pytest.raises(ValidationError):
