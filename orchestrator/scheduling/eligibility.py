@@ -16,17 +16,17 @@ from jobs.scheduling.constraints import Constraints, constraints_of
 from jobs.scheduling.obstacles import Obstacle, Reading, Why
 
 if TYPE_CHECKING:
-    from orchestrator.store.queue import Waiting
+    from orchestrator.store.queue import WaitingJob
     from orchestrator.store.store import Store
 
 Read = Callable[[Constraints], Reading]
 """Returns what the machine says of itself, as far as these terms ask."""
 
-MemoryAdmission = Callable[["Waiting"], Obstacle | None]
+MemoryAdmission = Callable[["WaitingJob"], Obstacle | None]
 """Says whether a job fits beside those that run."""
 
 
-def anything_fits(_: Waiting) -> Obstacle | None:
+def anything_fits(_: WaitingJob) -> Obstacle | None:
     """Ask nothing of memory: one job at a time has all of it."""
     return None
 
@@ -71,7 +71,7 @@ def turns(
 
 
 def _turns(
-    line: Sequence[Waiting],
+    line: Sequence[WaitingJob],
     dependencies: dict[int, list[Dependency]],
     *,
     now: float,

@@ -15,7 +15,7 @@ from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.formatting.text import size
-from orchestrator.store.queue import Waiting
+from orchestrator.store.queue import WaitingJob
 from orchestrator.store.store import Store
 
 Reckoned = Callable[[JobSpec, Stage], int | None]
@@ -37,7 +37,7 @@ class MemoryAdmission:
         self._recommended = recommended
         self._running = [(job, self._takes(job)) for job in store.jobs.running()]
 
-    def __call__(self, waiting: Waiting) -> Obstacle | None:
+    def __call__(self, waiting: WaitingJob) -> Obstacle | None:
         """Say what keeps a job from running beside the others; None where nothing does."""
         if not self._running:
             return None

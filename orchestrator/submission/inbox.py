@@ -192,7 +192,7 @@ class Inbox:
             self._reject(file, f"{file.name}: {fault}")
             return
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        before = self._app.store.jobs.from_dropped_file(sha256)
+        before = self._app.store.jobs.from_inbox_file(sha256)
         if before and not recovered:
             self._reject(file, _submitted_already(file.name, before[-1]), tell=False)
             return
@@ -230,7 +230,7 @@ class Inbox:
                 log.info("%s: %s", one_line(file.name), _named(note, file))
         if self.over.is_set() or look_at(file) != looks:
             return []  # the next worker's, or written while it was checked
-        jobs = before or enqueue_all(self._app, checked, dropped_sha256=sha256)
+        jobs = before or enqueue_all(self._app, checked, inbox_sha256=sha256)
         self._app.wakeup.wake()
         return jobs
 

@@ -353,7 +353,7 @@ def test_killed_after_the_submit_the_file_is_not_submitted_again(place: Place, t
     assert names(place) == [(1, "night")]
     assert place.lying() == {"accepted/night.yaml"}
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    assert [job.id for job in place.home.store.jobs.from_dropped_file(sha256)] == [1]
+    assert [job.id for job in place.home.store.jobs.from_inbox_file(sha256)] == [1]
 
 
 def test_killed_after_the_error_was_written_it_is_told_once(place: Place) -> None:
