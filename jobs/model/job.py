@@ -46,7 +46,9 @@ class Job:
     child: ProcessIdentity | None  # the trainer of the attempt that has not ended
     cleaned_at: float | None = None  # when `lq clean` deleted its checkpoints and logs
     group_name: str | None = None
-    place: float | None = None  # position among jobs of the same priority after `lq move`; None: its id is the position
+    queue_position: float | None = (
+        None  # among jobs of its priority, after `lq move`; None: its id is the position
+    )
 
     @property
     def dir(self) -> JobDir:
@@ -56,7 +58,7 @@ class Job:
     @property
     def turn(self) -> tuple[int, float]:
         """Sort key of the queue: highest priority first, then in the order of submission or `lq move`."""
-        return -self.priority, self.place if self.place is not None else float(self.id)
+        return -self.priority, self.queue_position if self.queue_position is not None else float(self.id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The store: what is true about every job. The only room that speaks SQL; values from jobs/model/job.py come and go."""
+"""The store: the records of every job, in SQLite. The only package that speaks SQL; it takes and returns values."""

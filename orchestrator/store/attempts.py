@@ -18,7 +18,7 @@ from orchestrator.store.rows import from_identity, to_attempt
 from orchestrator.store.schema import attempts, incidents, jobs
 
 USER_WENT_BACK = "user_went_back"
-"""The code of the incident that tells of a `lq retry --fresh` or `--from`."""
+"""The code of the incident that `lq retry --fresh` and `lq retry --from` record."""
 
 
 class AttemptRecords(Records):
@@ -29,20 +29,19 @@ class AttemptRecords(Records):
 
         Raises:
             NoSuchJob: no job has this id.
-            NotAllowed: `owner` does not hold the lease, or an attempt of this job has not ended.
+            NotAllowed: `owner` does not have the lease, or an attempt of this job has not ended.
         """
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
-            living = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
-            if (number := db.execute(living).scalar()) is not None:
+            running = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
+            if (number := db.execute(running).scalar()) is not None:
                 raise NotAllowed(f"job {job_id}: attempt {number} has not ended, so no other may begin")
             change(db, job_id, {"attempts": job.attempts + 1})
             new = insert(attempts).values(job_id=job_id, number=job.attempts + 1, started_at=now)
-            row = db.execute(new.returning(*attempts.columns)).mappings().one()
-            return to_attempt(row)
+            return to_attempt(db.execute(new.returning(*attempts.columns)).mappings().one())
 
     def set_child(self, attempt_id: int, child: ProcessIdentity) -> None:
-        """Record which process an attempt is."""
+        """Record the trainer process of an attempt."""
         with self._database.writing() as db:
             db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**from_identity(child, "child")))
 
@@ -56,7 +55,7 @@ class AttemptRecords(Records):
         now: float,
         stderr_tail: str | None = None,
     ) -> None:
-        """Record how an attempt ended; one that has ended stays as it is."""
+        """Record how an attempt ended, unless it has ended already."""
         with self._database.writing() as db:
             db.execute(
                 update(attempts)
@@ -73,16 +72,16 @@ class AttemptRecords(Records):
             )
 
     def of(self, job_id: int) -> list[Attempt]:
-        """Return a job's attempts by number."""
+        """Return the attempts of a job by number."""
         query = select(*attempts.columns).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
         with self._database.reading() as db:
             return [to_attempt(row) for row in db.execute(query).mappings()]
 
     def crashes(self, job_id: int) -> list[Crash]:
-        """Return the deaths since the last retry, oldest first, each with its reason and the new iterations it brought.
+        """Return the crashes since the last retry, oldest first, each with its reason and its new iterations.
 
-        New are the iterations beyond the furthest of all attempts before it, those before the retry included; where
-        the user went back, what was given up is new once more.
+        An iteration is new if no earlier attempt reached it, including those before the retry. After a rewind by the
+        user, the iterations that it gave up are new again.
 
         Raises:
             NoSuchJob: no job has this id.
@@ -91,35 +90,28 @@ class AttemptRecords(Records):
             counted_from = db.execute(select(jobs.c.crashes_from).where(jobs.c.id == job_id)).scalar()
         if counted_from is None:
             raise no_such_job(job_id)
-        back = self._user_went_back(job_id)
+        rewinds = self._rewinds(job_id)
         crashes, furthest = [], 0
         for attempt in self.of(job_id):
-            furthest = min([furthest, *(to for after, to in back if after == attempt.number - 1)])
+            furthest = min([furthest, *(to for after, to in rewinds if after == attempt.number - 1)])
             reached = attempt.first_iteration or 0 if attempt.last_iteration is None else attempt.last_iteration
             if attempt.number > counted_from and attempt.outcome == Outcome.CRASHED:
                 crashes.append(Crash(gained=max(0, reached - furthest), reason=attempt.reason or Reason.LOST))
             furthest = max(furthest, reached)
         return crashes
 
-    def _user_went_back(self, job_id: int) -> list[tuple[int, int]]:
-        """Return after which attempt the user went back, and to which iteration, each time."""
-        seen = select(incidents.c.attempt, incidents.c.evidence).where(incidents.c.job_id == job_id)
-        with self._database.reading() as db:
-            rows = db.execute(seen.where(incidents.c.code == USER_WENT_BACK))
-            return [(row.attempt, int(row.evidence["back_to"])) for row in rows]
-
     def other_crashes(self, job_id: int, *, reason: str, since: float) -> list[int]:
-        """Return the other jobs of which an attempt died for this reason since then."""
+        """Return the ids of other jobs with an attempt that crashed for this reason since then (unix seconds)."""
         query = (
             select(attempts.c.job_id)
             .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
             .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
         )
         with self._database.reading() as db:
-            return sorted(set(db.execute(query).scalars()))  # in SQL it would read every attempt in their order
+            return sorted(set(db.execute(query).scalars()))  # a sort in SQL would read every attempt
 
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
-        """Return what the self-test after each resume said (equal, measured, recorded), by attempt number."""
+        """Return the self-test after each resume (equal, measured, recorded), by attempt number."""
         query = (
             select(attempts.c.number, attempts.c.self_test)
             .where(attempts.c.job_id == job_id, attempts.c.self_test.is_not(None))
@@ -127,3 +119,10 @@ class AttemptRecords(Records):
         )
         with self._database.reading() as db:
             return {row["number"]: row["self_test"] for row in db.execute(query).mappings()}
+
+    def _rewinds(self, job_id: int) -> list[tuple[int, int]]:
+        """Return, for each rewind by the user, the attempt before it and the iteration that it went back to."""
+        query = select(incidents.c.attempt, incidents.c.evidence).where(incidents.c.job_id == job_id)
+        with self._database.reading() as db:
+            rows = db.execute(query.where(incidents.c.code == USER_WENT_BACK))
+            return [(row.attempt, int(row.evidence["back_to"])) for row in rows]

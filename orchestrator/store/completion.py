@@ -1,7 +1,7 @@
-"""Ids, names and groups of jobs, for shells that complete a command line: read in a moment, and nothing is left behind.
+"""Ids, names and groups of jobs for shell completion.
 
-SQLAlchemy would take longer to import than a person waits for a key, and the store itself makes or migrates what it
-opens. So this looks with the standard library alone, into a store of any version that has these columns.
+This module reads the file with the standard library alone: the import of SQLAlchemy takes longer than a user waits
+after a key press, and `Store.open` creates or upgrades what it opens.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from contextlib import closing
 from pathlib import Path
 
 BUSY_S = 0.2
-"""Whoever waits for a completion waits no longer for a writer."""
+"""A completion does not wait longer than this for a writer."""
 
-MOST = 500
-"""Jobs, the newest ones."""
+LIMIT = 500
+"""Number of jobs, the newest ones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Named:
-    """A job, as far as one needs it to choose it."""
+class NamedJob:
+    """The fields that identify a job for a user."""
 
     id: int
     name: str
@@ -28,22 +28,19 @@ class Named:
     group: str | None
 
 
-def named_jobs(store: Path) -> list[Named]:
-    """Return the newest jobs, the newest one first; none where there is no store, or it cannot be read now.
-
-    Args:
-        store: the file.
-    """
+def named_jobs(store: Path) -> list[NamedJob]:
+    """Return the newest jobs, the newest first; none if the file does not exist or cannot be read now."""
     query = "SELECT id, name, status, group_name FROM jobs ORDER BY id DESC LIMIT ?"
     try:
         with closing(sqlite3.connect(read_only_uri(store), uri=True, timeout=BUSY_S)) as db:
-            return [Named(id=row[0], name=row[1], status=row[2], group=row[3]) for row in db.execute(query, [MOST])]
+            rows = db.execute(query, [LIMIT])
+            return [NamedJob(id=row[0], name=row[1], status=row[2], group=row[3]) for row in rows]
     except (sqlite3.Error, ValueError):
         return []
 
 
 def read_only_uri(store: Path) -> str:
-    """Return the URI that opens a store without leaving files beside it.
+    """Return the URI that opens a store and leaves no files next to it.
 
     A read-only connection creates the files of the write-ahead log, unless it treats the store as immutable. That is
     safe only if no other process has the store open.

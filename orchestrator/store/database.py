@@ -1,4 +1,4 @@
-"""The file lq.db: connections, transactions, and a library's errors turned into ours. No tables here."""
+"""The file lq.db: its connections, its transactions, and the errors of SQLite as errors of lq."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ BUSY_TIMEOUT_S = 30.0
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_NO_PLACE = frozenset(
+_UNUSABLE = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 )
 
 
 class Database:
-    """An open store file. Each question to the store is one transaction of it."""
+    """An open store file."""
 
     def __init__(self, path: Path, engine: Engine) -> None:
-        """Wrap an engine whose file is at the newest version."""
+        """Use an engine whose file has the newest version."""
         self.path = path
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
-        self._joined = threading.local()  # the transaction of this thread that the next ones are part of
+        self._open = threading.local()  # .connection: the transaction that this thread has begun
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Begin a transaction that sees one moment of the store and blocks nobody."""
-        if (joined := self._around()) is not None:
-            yield joined
+        """Begin a transaction that reads one state of the store and blocks no writer."""
+        if (connection := self._connection()) is not None:
+            yield connection
             return
         with translated(self.path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Begin a transaction that holds the write lock from its first moment; an exception undoes all of it."""
-        if (joined := self._around()) is not None:
-            yield joined
+        """Begin a transaction that has the write lock from the start. An exception undoes all of it."""
+        if (connection := self._connection()) is not None:
+            yield connection
             return
         with translated(self.path), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make one transaction of everything this thread asks and changes inside: all of it, or nothing.
+        """Make one transaction of everything that this thread reads and writes inside.
 
-        An exception undoes it all, so none may be caught inside; nobody else sees anything of it before its end.
+        An exception undoes all of it, so none may be caught inside. No other process sees any of it before the end.
         """
         with self.writing() as connection:
-            self._joined.connection = connection
+            self._open.connection = connection
             try:
                 yield
             finally:
-                self._joined.connection = None
+                self._open.connection = None
 
-    def _around(self) -> Connection | None:
-        found: Connection | None = getattr(self._joined, "connection", None)
-        return found
+    def _connection(self) -> Connection | None:
+        connection: Connection | None = getattr(self._open, "connection", None)
+        return connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -83,29 +83,29 @@ class Records:
 
 
 def engine_for(path: Path) -> Engine:
-    """Return an engine for a store file, which stays untouched until the first transaction."""
+    """Return an engine for a store file. The engine opens the file at the first transaction."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)), connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S}
     )
-    event.listen(engine, "connect", _settle_connection)
+    event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _settle_connection(connection: Any, _: object) -> None:
+def _set_pragmas(connection: Any, _: object) -> None:
     for pragma in ("foreign_keys=ON", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON"):
-        connection.execute(f"PRAGMA {pragma}")  # fullfsync acts on macOS, elsewhere it is ignored
+        connection.execute(f"PRAGMA {pragma}")  # fullfsync has an effect on macOS only
 
 
 def _begin(connection: Connection) -> None:
-    # a transaction that reads and then writes must hold the lock at once: SQLite answers a later upgrade of the
-    # lock with "database is locked" and does not wait (field-notes.md)
+    # a transaction that reads and then writes must take the write lock at its beginning: SQLite refuses a later
+    # upgrade of a read lock with "database is locked", without waiting for the busy timeout
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def create_file(path: Path) -> None:
-    """Make the store's file, 0600, where there is none.
+    """Create the store's file, 0600, if it does not exist.
 
     Raises:
         HomeUnusable: the folder is missing or cannot be written.
@@ -117,9 +117,9 @@ def create_file(path: Path) -> None:
         return
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
-    # an existing file is asked about, never opened and closed here: that would drop SQLite's locks in this process
+    # do not open an existing file here: closing it again would drop the locks that SQLite has in this process
     if not (path.is_file() and os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise unwritable(path, "not a file this user may write, or its folder is not")
+        raise unwritable(path, "you have no permission to write the file or its folder")
 
 
 def unwritable(path: Path, why: str) -> HomeUnusable:
@@ -129,17 +129,17 @@ def unwritable(path: Path, why: str) -> HomeUnusable:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite says about the file into an error of ours; let programming errors through.
+    """Raise the errors of SQLite about the file as errors of lq; let programming errors through.
 
     Raises:
         StoreUnusable: the file is damaged, or another program keeps it locked.
-        HomeUnusable: the file cannot be read or written where it is.
+        HomeUnusable: the file cannot be read or written.
     """
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest the detail
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
         if code in _DAMAGED:
             raise StoreUnusable(
                 f"{path}: the store is damaged ({cause}); move it away or put a copy of it (lq.db.v*.bak) in its place"
@@ -148,6 +148,6 @@ def translated(path: Path) -> Iterator[None]:
             raise StoreUnusable(
                 f"{path}: another program kept the store locked for {BUSY_TIMEOUT_S:.0f} s; close it and try again"
             ) from error
-        if code in _NO_PLACE:
+        if code in _UNUSABLE:
             raise unwritable(path, str(cause)) from error
         raise

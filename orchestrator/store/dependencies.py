@@ -1,8 +1,10 @@
-"""Dependencies: jobs that start only after other jobs have ended."""
+"""Dependencies: a job that starts only after other jobs have ended."""
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, insert, select
 
 from jobs.model.job import Dependency
 from jobs.model.states import LIVE, Status
@@ -14,12 +16,12 @@ class DependencyRecords(Records):
     """Dependencies between jobs."""
 
     def find(self, *, of: int | None = None) -> list[Dependency]:
-        """Return who waits for whom, of the jobs that may still start.
+        """Return the dependencies of every live job, or those of one job in any state.
 
         Args:
-            of: of this job only, in whatever state it is.
+            of: the id of that job; None for every live job.
         """
-        on, waits = jobs.alias("on_job"), jobs.alias("waits")
+        on, dependent = jobs.alias("on_job"), jobs.alias("dependent")
         query = (
             select(dependencies.c.job_id, dependencies.c.on_job_id, dependencies.c.any_end, on.c.status)
             .join(on, on.c.id == dependencies.c.on_job_id)
@@ -28,7 +30,7 @@ class DependencyRecords(Records):
         if of is not None:
             query = query.where(dependencies.c.job_id == of)
         else:
-            query = query.join(waits, waits.c.id == dependencies.c.job_id).where(waits.c.status.in_(LIVE))
+            query = query.join(dependent, dependent.c.id == dependencies.c.job_id).where(dependent.c.status.in_(LIVE))
         with self._database.reading() as db:
             return [
                 Dependency(job_id=row.job_id, on=row.on_job_id, any_end=row.any_end, status=Status(row.status))
@@ -36,8 +38,20 @@ class DependencyRecords(Records):
             ]
 
     def awaited(self) -> dict[int, tuple[int, ...]]:
-        """Return the jobs that each job waits for, by its id; a job that waits for nobody is not there."""
-        found: dict[int, tuple[int, ...]] = {}
-        for one in self.find():
-            found[one.job_id] = (*found.get(one.job_id, ()), one.on)
-        return found
+        """Return, by job id, the ids of the jobs that each live job with dependencies waits for."""
+        awaited: dict[int, tuple[int, ...]] = {}
+        for dependency in self.find():
+            awaited[dependency.job_id] = (*awaited.get(dependency.job_id, ()), dependency.on)
+        return awaited
+
+
+def insert_dependencies(db: Connection, job_id: int, after: Iterable[tuple[int, bool]]) -> None:
+    """Add dependencies of a job: the id of another job, and whether that may end in any state."""
+    for other, any_end in after:
+        db.execute(insert(dependencies).values(job_id=job_id, on_job_id=other, any_end=any_end))
+
+
+def replace_dependencies(db: Connection, job_id: int, after: Iterable[tuple[int, bool]]) -> None:
+    """Replace all dependencies of a job."""
+    db.execute(delete(dependencies).where(dependencies.c.job_id == job_id))
+    insert_dependencies(db, job_id, after)

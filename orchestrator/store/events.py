@@ -1,4 +1,4 @@
-"""Events: lines of events.jsonl, taken into the store once each."""
+"""Events: each line of events.jsonl enters the store once."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class EventRecords(Records):
         now: float,
         incidents: Sequence[Incident] = (),
     ) -> bool:
-        """Take events in, once: those already taken (by attempt and seq) are passed over.
+        """Add events to the store, except those that it has (by attempt and seq).
 
         Args:
-            job_id: whose events.
+            job_id: the job.
             events: in the order of the file.
-            offset_before: bytes of events.jsonl read before them.
-            offset_after: bytes read with them.
+            offset_before: bytes of events.jsonl before the first of them.
+            offset_after: bytes up to the end of the last of them.
             steps_per_report: iterations per report.
             now: unix seconds.
-            incidents: what reading the file brought up, recorded in the same transaction.
+            incidents: problems of reading the file; they are recorded in the same transaction.
 
         Returns:
-            False, with nothing written, where the store stands at another offset than `offset_before`.
+            False, without a change, if the store is at another offset than `offset_before`.
 
         Raises:
             NoSuchJob: no job has this id.
@@ -92,15 +92,15 @@ def _write(db: Connection, job_id: int, fold: Fold) -> None:
     for attempt, values in fold.attempts.items():
         db.execute(update(attempts).where(_is_attempt(job_id, attempt)).values(**values))
     for attempt, child in fold.children.items():
-        # the one who started the child may have said so already
+        # the supervisor may have recorded the child already
         unknown = and_(_is_attempt(job_id, attempt), attempts.c.child_pid.is_(None))
         db.execute(update(attempts).where(unknown).values(**child))
     for attempt, iteration in fold.rewound.items():
         for table in (points, validations, checkpoints):
-            _supersede(db, table, job_id, attempt, beyond=iteration)
+            _supersede(db, table, job_id, attempt, after=iteration)
     for attempt, first in fold.reported_from.items():
-        # a report cut short by the end of its attempt comes whole from the next one, with the losses of both
-        _supersede(db, points, job_id, attempt, beyond=first - 1)
+        # if an attempt ended within a report, the next attempt sends the whole report, with the losses of both
+        _supersede(db, points, job_id, attempt, after=first - 1)
     for table, rows in ((validations, fold.validations), (checkpoints, fold.checkpoints)):
         for row in rows:
             _supersede_same(db, table, row)
@@ -110,12 +110,12 @@ def _is_attempt(job_id: int, number: int) -> ColumnElement[bool]:
     return and_(attempts.c.job_id == job_id, attempts.c.number == number)
 
 
-def _supersede(db: Connection, table: Table[Any], job_id: int, attempt: int, *, beyond: int) -> None:
-    repeated = and_(table.c.job_id == job_id, table.c.attempt < attempt, table.c.iteration > beyond)
+def _supersede(db: Connection, table: Table[Any], job_id: int, attempt: int, *, after: int) -> None:
+    repeated = and_(table.c.job_id == job_id, table.c.attempt < attempt, table.c.iteration > after)
     db.execute(update(table).where(repeated).values(superseded=True))
 
 
 def _supersede_same(db: Connection, table: Table[Any], row: Mapping[str, Any]) -> None:
-    """Let a measurement or a checkpoint that an attempt repeats where it began take the place of the earlier one."""
+    """Supersede the measurement or checkpoint of an earlier attempt that this row repeats."""
     same = [table.c[name] == row[name] for name in ("job_id", "iteration", "kind") if name in row]
     db.execute(update(table).where(*same, table.c.attempt < row["attempt"]).values(superseded=True))

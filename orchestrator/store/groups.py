@@ -12,19 +12,18 @@ from jobs.model.events import Kind
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
 from orchestrator.store.database import Records
-from orchestrator.store.job_queries import select_jobs
-from orchestrator.store.rows import to_job
+from orchestrator.store.job_queries import read_jobs, select_jobs
 from orchestrator.store.schema import jobs, validations
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EndedGroup:
-    """A group of which no job is live."""
+    """A group without a live job."""
 
     name: str
     jobs: int
-    ended_at: float  # of its last job, unix seconds
-    last_job: int  # the id of one that ended then
+    ended_at: float  # when its last job ended, unix seconds
+    last_job: int  # the id of its newest job
 
 
 class GroupRecords(Records):
@@ -34,24 +33,23 @@ class GroupRecords(Records):
         """Return the names of all groups, the newest first."""
         query = select(jobs.c.group_name).where(jobs.c.group_name.is_not(None)).group_by(jobs.c.group_name)
         with self._database.reading() as db:
-            found = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
-            return [name for name in found if name is not None]
+            names = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
+            return [name for name in names if name is not None]
 
     def jobs(self, name: str) -> list[Job]:
-        """Return the jobs of a group by id; none where there is no such group."""
-        query = select_jobs().where(jobs.c.group_name == name).order_by(jobs.c.id)
+        """Return the jobs of a group by id; an unknown group has no jobs."""
         with self._database.reading() as db:
-            return [to_job(row) for row in db.execute(query).mappings()]
+            return read_jobs(db, select_jobs().where(jobs.c.group_name == name).order_by(jobs.c.id))
 
     def specs(self, name: str) -> dict[int, str]:
-        """Return the JobSpec of each job of a group, as JSON by id."""
+        """Return the JobSpec of each job of a group, as JSON by job id."""
         query = select(jobs.c.id, jobs.c.spec_json).where(jobs.c.group_name == name).order_by(jobs.c.id)
         with self._database.reading() as db:
             return {row.id: row.spec_json for row in db.execute(query)}
 
     def best_losses(self, name: str) -> dict[int, float]:
-        """Return by id the lowest finite validation loss of each job of a group that has one."""
-        # a loss that is no number is kept as text, which SQLite sorts behind every number
+        """Return, by job id, the lowest finite validation loss of each job of a group that has one."""
+        # a loss that is not finite is stored as text, which SQLite sorts after every number
         query = (
             select(validations.c.job_id, func.min(validations.c.loss).label("lowest"))
             .join(jobs, jobs.c.id == validations.c.job_id)
@@ -63,7 +61,7 @@ class GroupRecords(Records):
             return {row.job_id: row.lowest for row in db.execute(query) if math.isfinite(row.lowest)}
 
     def ended_since(self, since: float) -> list[EndedGroup]:
-        """Return the groups whose last job ended after `since`, unix seconds, and of which a job succeeded."""
+        """Return the groups with a successful job whose last job ended after `since` (unix seconds)."""
         query = (
             select(jobs.c.group_name, func.count(), func.max(jobs.c.ended_at), func.max(jobs.c.id))
             .where(jobs.c.group_name.is_not(None))
@@ -81,7 +79,7 @@ class GroupRecords(Records):
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
-    """Return a name that no group has: the one wanted, else `wanted 2`, `wanted 3` and so on."""
+    """Return a group name that is not taken: `wanted`, otherwise `wanted 2`, `wanted 3` and so on."""
     number, name = 1, wanted
     while name in taken:
         number += 1

@@ -1,11 +1,11 @@
-"""SQL that several classes of the store share: read a job, change one, the order of the queue."""
+"""SQL about jobs that several classes share. Each function works within the caller's transaction."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, update
 
@@ -14,10 +14,6 @@ from jobs.model.job import Job
 from jobs.model.states import LIVE, Status
 from orchestrator.store.rows import to_job
 from orchestrator.store.schema import attempts, jobs
-
-if TYPE_CHECKING:
-    pass
-
 
 QUEUED: dict[str, Any] = {
     "status": Status.QUEUED,
@@ -28,18 +24,24 @@ QUEUED: dict[str, Any] = {
     "stop_request": None,
     "resumes": None,
 }
+"""The columns of a job that enters the queue."""
 
 
 def select_jobs() -> Select[*tuple[Any, ...]]:
-    """Return the query for everything a Job says."""
-    living = and_(attempts.c.job_id == jobs.c.id, attempts.c.ended_at.is_(None))
+    """Return the query for every field of a Job."""
+    running = and_(attempts.c.job_id == jobs.c.id, attempts.c.ended_at.is_(None))
     child = (attempts.c.child_pid, attempts.c.child_create_time, attempts.c.child_boot_id)
-    own = [column for column in jobs.columns if column is not jobs.c.spec_json]  # long, and wanted by few
-    return select(*own, *child).select_from(jobs.outerjoin(attempts, living))
+    own = [column for column in jobs.columns if column is not jobs.c.spec_json]  # long, and few callers need it
+    return select(*own, *child).select_from(jobs.outerjoin(attempts, running))
+
+
+def read_jobs(db: Connection, query: Select[*tuple[Any, ...]]) -> list[Job]:
+    """Return the jobs of a query that `select_jobs` began."""
+    return [to_job(row) for row in db.execute(query).mappings()]
 
 
 def read_job(db: Connection, job_id: int) -> Job:
-    """Return a job as this transaction sees it.
+    """Return a job.
 
     Raises:
         NoSuchJob: no job has this id.
@@ -55,39 +57,39 @@ def change(db: Connection, job_id: int, values: dict[str, Any]) -> None:
     db.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
 
 
-def in_line() -> Sequence[ColumnElement[Any]]:
-    """Return the order in which jobs get their turn: highest priority first, then as submitted or moved."""
-    return jobs.c.priority.desc(), func.coalesce(jobs.c.place, jobs.c.id), jobs.c.id
+def queue_order() -> Sequence[ColumnElement[Any]]:
+    """Return the order in which jobs start: highest priority first, then as submitted or moved."""
+    return jobs.c.priority.desc(), func.coalesce(jobs.c.queue_position, jobs.c.id), jobs.c.id
 
 
 def queue_due(db: Connection, now: float) -> None:
-    """Queue the waiting jobs whose time has come."""
+    """Queue the waiting jobs whose `not_before` has passed."""
     due = and_(jobs.c.status == Status.WAITING, func.coalesce(jobs.c.not_before, 0.0) <= now)
     db.execute(update(jobs).where(due).values(**QUEUED))
 
 
-def requeue(db: Connection, job_id: int) -> None:
-    """Queue a job, with nothing left of why it was not."""
-    change(db, job_id, QUEUED)
-
-
 def require_free_paths(db: Connection, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
-    """Raise NotAllowed where a live job publishes to one of these folders, by whatever name it calls it.
+    """Check that no live job publishes to one of these folders, also if it names the folder differently.
 
     Args:
         db: the transaction.
         adapter_paths: the folders.
-        besides: the job they are for, where it is live already.
+        besides: a job that may publish there.
+
+    Raises:
+        NotAllowed: a live job publishes to one of them.
     """
     if not adapter_paths:
         return
-    wanted = {os.path.realpath(path): path for path in adapter_paths}
+    by_real_path = {os.path.realpath(path): path for path in adapter_paths}
     live = select(jobs.c.id, jobs.c.name, jobs.c.status, jobs.c.spec_json).where(jobs.c.status.in_(LIVE))
     for row in db.execute(live):
         other = json.loads(row.spec_json).get("adapter_path")
-        if other is not None and row.id != besides and (found := wanted.get(os.path.realpath(other))) is not None:
+        if other is None or row.id == besides:
+            continue
+        if (path := by_real_path.get(os.path.realpath(other))) is not None:
             raise NotAllowed(
-                f"adapter_path {found} is already taken by job {row.id} ({row.name}, {row.status}); name another one"
+                f"adapter_path {path} is already taken by job {row.id} ({row.name}, {row.status}); name another one"
             )
 
 

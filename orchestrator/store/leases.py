@@ -1,4 +1,4 @@
-"""Leases: which worker runs a job. One guarded UPDATE claims a job, a heartbeat keeps it, a Decision ends the lease."""
+"""Leases: which worker runs a job. One guarded UPDATE claims it, a heartbeat keeps it, a Decision ends the lease."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.database import Records
 from orchestrator.store.incidents import insert_incidents
-from orchestrator.store.job_queries import change, in_line, queue_due, read_job
+from orchestrator.store.job_queries import change, queue_due, queue_order, read_job
 from orchestrator.store.jobs import AT_WORKER_START
-from orchestrator.store.metrics import let_go
+from orchestrator.store.metrics import supersede_after
 from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import from_identity
 from orchestrator.store.run_plans import append_stage
@@ -30,28 +30,28 @@ class Leases(Records):
     """Leases of running jobs."""
 
     def claim(self, owner: ProcessIdentity, now: float, *, only: int | None = None) -> Job | None:
-        """Take the best queued job: highest priority, then lowest id. Waiting jobs whose time has come count as queued.
+        """Take the first queued job. A waiting job whose time has come counts as queued.
 
         Args:
             owner: the worker that takes it.
             now: unix seconds.
-            only: this job and no other; schedule.py knows which may run.
+            only: the only job to take; the caller has checked which jobs may start.
 
         Returns:
-            The job, now running and leased to `owner`; None where nothing is to do, or the queue is paused. No other
-            claim returns it.
+            The job, now running and leased to `owner`; None if no job is queued or the queue is paused. No other
+            claim returns the same job.
         """
         with self._database.writing() as db:
             if db.execute(select(queue.c.paused_at)).scalar() is not None:
                 return None
             queue_due(db, now)
             queued = jobs.c.status == Status.QUEUED
-            best = select(jobs.c.id).where(queued).order_by(*in_line()).limit(1)
+            first = select(jobs.c.id).where(queued).order_by(*queue_order()).limit(1)
             if only is not None:
-                best = best.where(jobs.c.id == only)
+                first = first.where(jobs.c.id == only)
             claimed = db.execute(
                 update(jobs)
-                .where(queued, jobs.c.id == best.scalar_subquery())
+                .where(queued, jobs.c.id == first.scalar_subquery())
                 .values(status=Status.RUNNING, heartbeat_at=now, **from_identity(owner, "owner"))
                 .returning(jobs.c.id, jobs.c.started_at)
             ).first()
@@ -62,7 +62,7 @@ class Leases(Records):
             return read_job(db, claimed.id)
 
     def take_over(self, job_id: int, *, old: ProcessIdentity | None, new: ProcessIdentity, now: float) -> bool:
-        """Move the lease of a running job to another worker, if `old` still holds it; say whether it moved."""
+        """Move the lease of a running job to another worker; return False if `old` does not have it."""
         with self._database.writing() as db:
             moved = db.execute(
                 update(jobs)
@@ -72,7 +72,7 @@ class Leases(Records):
             return moved.rowcount == 1
 
     def heartbeat(self, job_id: int, owner: ProcessIdentity, now: float) -> None:
-        """Say that `owner` still works on the job; nothing happens where it no longer holds the lease."""
+        """Record that `owner` still runs the job; do nothing if it does not have the lease."""
         with self._database.writing() as db:
             db.execute(update(jobs).where(jobs.c.id == job_id, _owned_by(owner)).values(heartbeat_at=now))
 
@@ -86,17 +86,17 @@ class Leases(Records):
         incidents: Sequence[Incident] = (),
         messages: Sequence[NewMessage] = (),
     ) -> Job:
-        """Carry out a Decision about a running job: its new state, incidents and messages, all or nothing.
+        """Carry out a Decision about a running job: write its new state, incidents and messages, all or nothing.
 
-        A wish that came after the decision was made is honoured: a cancelled job does not come back.
+        A stop request that is newer than the decision takes effect: a cancelled job is not queued again.
 
         Raises:
             NoSuchJob: no job has this id.
-            NotAllowed: `owner` does not hold the lease, or the change is not legal.
+            NotAllowed: `owner` does not have the lease, or the change is not legal.
         """
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
-            decision = _with_late_wish(decision, job.stop_request)
+            decision = _with_newer_stop_request(decision, job.stop_request)
             require_legal(job_id, job.status, decision.status)
             by_worker = decision.status is Status.PAUSED and job.stop_request == "worker_stop"
             values = {
@@ -114,22 +114,22 @@ class Leases(Records):
             if decision.stage is not None:
                 append_stage(db, job_id, decision.stage, now)
             if decision.back_to is not None:
-                let_go(db, job_id, decision.back_to)
+                supersede_after(db, job_id, decision.back_to)
             insert_incidents(db, incidents)
             insert_messages(db, messages, now)
             return read_job(db, job_id)
 
 
 def require_lease(db: Connection, job_id: int, owner: ProcessIdentity) -> Job:
-    """Return a job that runs under `owner`.
+    """Return a job that `owner` runs.
 
     Raises:
         NoSuchJob: no job has this id.
-        NotAllowed: it does not run, or under another worker.
+        NotAllowed: the job is not running, or another worker runs it.
     """
     job = read_job(db, job_id)
     if job.status is not Status.RUNNING or job.owner != owner:
-        raise NotAllowed(f"job {job_id} is {job.status} and not this worker's; see: lq show {job_id}")
+        raise NotAllowed(f"job {job_id} is {job.status}, and this worker does not run it; see: lq show {job_id}")
     return job
 
 
@@ -143,14 +143,14 @@ def _owned_by(owner: ProcessIdentity | None) -> ColumnElement[bool]:
     )
 
 
-def _with_late_wish(decision: Decision, stop_request: str | None) -> Decision:
-    # policy.decide leaves no job waiting that has a wish, nor paused that is to be cancelled: such a wish is newer
+def _with_newer_stop_request(decision: Decision, stop_request: str | None) -> Decision:
+    # a Decision that answers a stop request leaves the job neither waiting nor, after a cancel, paused
     if stop_request == "cancel" and decision.status in (Status.WAITING, Status.PAUSED):
         status, detail = Status.CANCELLED, "cancelled by the user"
     elif stop_request is not None and decision.status is Status.WAITING:
         status, detail = Status.PAUSED, f"paused by the user; before: {decision.detail}"
         if stop_request == "worker_stop":
-            detail = f"paused with the worker; goes on when a worker starts; before: {decision.detail}"
+            detail = f"paused with the worker; resumes when a worker starts; before: {decision.detail}"
     else:
         return decision
     return dataclasses.replace(decision, status=status, reason=Reason.STOPPED_BY_USER, detail=detail, not_before=None)

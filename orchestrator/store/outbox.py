@@ -1,11 +1,12 @@
-"""The outbox: messages are written with their cause, delivered later, and delivered at least once."""
+"""The outbox: messages are written with their cause, and delivered later, at least once."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from jobs.model.job import Message, NewMessage, ServiceResult
@@ -19,10 +20,10 @@ class Outbox(Records):
     """Messages."""
 
     def add(self, message: NewMessage, now: float) -> Message | None:
-        """Put a message into the outbox, due at once or when jobs.outbox.due_at lets it.
+        """Add a message that is due now or at the time that `due_at` gives.
 
         Returns:
-            The message; None where one with its key was there already.
+            The message; None if the outbox has one with its key.
         """
         with self._database.writing() as db:
             message_id = insert_message(db, message, now)
@@ -38,45 +39,36 @@ class Outbox(Records):
             return _read_message(db, message_id)
 
     def has(self, key: str) -> bool:
-        """Say whether a message with this key was ever written."""
+        """Return whether a message with this key was ever written."""
         with self._database.reading() as db:
             return db.execute(select(outbox.c.id).where(outbox.c.key == key)).first() is not None
 
     def messages(self, job_id: int | None = None) -> list[Message]:
-        """Return the messages of a job, or all of them, by id."""
-        query = select(*outbox.columns).order_by(outbox.c.id)
-        if job_id is not None:
-            query = query.where(outbox.c.job_id == job_id)
-        with self._database.reading() as db:
-            return [to_message(row) for row in db.execute(query).mappings()]
+        """Return the messages of a job by id; None for all messages."""
+        query = select(*outbox.columns)
+        return self._read(query if job_id is None else query.where(outbox.c.job_id == job_id))
 
     def related(self, message: Message) -> list[Message]:
-        """Return what may tell of a message or be told by it, by id: messages of its job, and later digests."""
+        """Return the messages that may repeat this one's content, by id: those of its job, and later digests."""
         digest = and_(outbox.c.event == DIGEST, outbox.c.id > message.id)
         own = outbox.c.job_id == message.job_id if message.job_id is not None else outbox.c.id == message.id
-        with self._database.reading() as db:
-            rows = db.execute(select(*outbox.columns).where(or_(own, digest)).order_by(outbox.c.id)).mappings()
-            return [to_message(row) for row in rows]
+        return self._read(select(*outbox.columns).where(or_(own, digest)))
 
     def last_digest(self) -> Message | None:
-        """Return the digest that was written last."""
+        """Return the newest digest."""
         last = select(*outbox.columns).where(outbox.c.event == DIGEST).order_by(outbox.c.id.desc()).limit(1)
         with self._database.reading() as db:
             row = db.execute(last).mappings().first()
             return None if row is None else to_message(row)
 
     def undelivered(self, since: float) -> list[Message]:
-        """Return the messages still to be delivered, and those given up that were written after `since`, by id."""
+        """Return the messages that are still to be delivered, and those written since then and given up, by id."""
         given_up = and_(outbox.c.settled == "gave_up", outbox.c.created_at >= since)
-        query = select(*outbox.columns).where(or_(outbox.c.settled.is_(None), given_up)).order_by(outbox.c.id)
-        with self._database.reading() as db:
-            return [to_message(row) for row in db.execute(query).mappings()]
+        return self._read(select(*outbox.columns).where(or_(outbox.c.settled.is_(None), given_up)))
 
     def due(self, now: float) -> list[Message]:
         """Return the messages that are not settled and whose next try is due, by id."""
-        due = select(*outbox.columns).where(outbox.c.settled.is_(None), outbox.c.next_try_at <= now)
-        with self._database.reading() as db:
-            return [to_message(row) for row in db.execute(due.order_by(outbox.c.id)).mappings()]
+        return self._read(select(*outbox.columns).where(outbox.c.settled.is_(None), outbox.c.next_try_at <= now))
 
     def record_delivery(
         self,
@@ -87,22 +79,26 @@ class Outbox(Records):
         settled: str | None,
         now: float,
     ) -> None:
-        """Record what happened with each service.
+        """Record the result of each service.
 
         Args:
             message_id: the message.
-            services: every service's result so far.
+            services: the result of every service so far.
             next_try_at: unix seconds; None once settled.
-            settled: delivered, gave_up, folded or nobody; None while there is more to try.
+            settled: delivered, gave_up, folded or nobody; None if another try follows.
             now: unix seconds.
         """
         values = {"services": [dataclasses.asdict(service) for service in services], "settled": settled}
         with self._database.writing() as db:
             db.execute(update(outbox).where(outbox.c.id == message_id).values(**values, next_try_at=next_try_at))
 
+    def _read(self, query: Select[*tuple[Any, ...]]) -> list[Message]:
+        with self._database.reading() as db:
+            return [to_message(row) for row in db.execute(query.order_by(outbox.c.id)).mappings()]
+
 
 def insert_message(db: Connection, message: NewMessage, now: float) -> int | None:
-    """Put a message into the outbox with its cause; return its id, None where its key was there already."""
+    """Add a message together with its cause; return its id, or None if the outbox has one with its key."""
     due = due_at(_previous(db, message), now)
     new = insert(outbox).values(**from_message(message, now, due)).on_conflict_do_nothing(index_elements=["key"])
     message_id: int | None = db.execute(new.returning(outbox.c.id)).scalar()
@@ -110,17 +106,17 @@ def insert_message(db: Connection, message: NewMessage, now: float) -> int | Non
 
 
 def insert_messages(db: Connection, new: Sequence[NewMessage], now: float) -> None:
-    """Put messages into the outbox with their cause."""
+    """Add messages together with their cause."""
     for message in new:
         insert_message(db, message, now)
 
 
 def _previous(db: Connection, message: NewMessage) -> float | None:
-    """Return when the last message of this event about this job was, or will be, due."""
+    """Return when the last message of the same event about the same job is or was due."""
     if message.job_id is None:
         return None
-    of_its_kind = and_(outbox.c.job_id == message.job_id, outbox.c.event == message.event)
-    last = select(func.max(func.coalesce(outbox.c.due_at, outbox.c.created_at))).where(of_its_kind)
+    same_kind = and_(outbox.c.job_id == message.job_id, outbox.c.event == message.event)
+    last = select(func.max(func.coalesce(outbox.c.due_at, outbox.c.created_at))).where(same_kind)
     due: float | None = db.execute(last).scalar()
     return due
 

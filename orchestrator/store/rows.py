@@ -1,4 +1,4 @@
-"""Between rows and the values of jobs/model/job.py. No transactions, no statements."""
+"""Conversions between rows and the values of jobs/model/job.py."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ from typing import Any
 from sqlalchemy import Column, RowMapping, Table
 
 from jobs.model.events import finite
-from jobs.model.job import (
-    Attempt,
-    CheckpointRecord,
-    Incident,
-    Job,
-    Message,
-    NewMessage,
-    ProcessIdentity,
-    ProgressPoint,
-    ServiceResult,
-    Validation,
-)
+from jobs.model.job import Attempt, Incident, Job, Message, NewMessage, ProcessIdentity, ServiceResult, Validation
 from jobs.model.states import Status
 
 
 def fields_of(table: Table[Any], value: type[Any]) -> list[Column[Any]]:
-    """Return the columns that are named like a value's fields."""
+    """Return the columns that have the name of a field of `value`."""
     names = {field.name for field in dataclasses.fields(value)}
     return [column for column in table.columns if column.name in names]
 
@@ -46,7 +35,7 @@ def from_identity(identity: ProcessIdentity | None, who: str) -> dict[str, Any]:
 
 
 def to_job(row: RowMapping) -> Job:
-    """Read a row of jobs, joined with the child of its living attempt."""
+    """Read a row of jobs, joined with the process of its running attempt."""
     plain = {name: row[name] for name in _PLAIN_JOB_FIELDS}
     return Job(
         **plain,
@@ -65,37 +54,16 @@ def to_attempt(row: RowMapping) -> Attempt:
     return Attempt(**plain, child=to_identity(row, "child"))
 
 
-def to_point(row: RowMapping) -> ProgressPoint:
-    """Read a row of progress_points."""
-    return ProgressPoint(**row)
-
-
-def to_validation(row: RowMapping) -> Validation:
+def to_validation(**row: Any) -> Validation:
     """Read a row of validations."""
     losses = row["row_losses"]
-    read = None if losses is None else tuple(float(item) for item in losses)
-    return Validation(**{**row, "row_losses": read})
-
-
-def to_checkpoint(row: RowMapping) -> CheckpointRecord:
-    """Read a row of checkpoints."""
-    return CheckpointRecord(**row)
-
-
-def to_incident(row: RowMapping) -> Incident:
-    """Read a row of incidents."""
-    return Incident(**row)
+    return Validation(**row | {"row_losses": None if losses is None else tuple(float(loss) for loss in losses)})
 
 
 def from_incident(incident: Incident) -> dict[str, Any]:
     """Return the columns of an incident."""
-    return {
-        "job_id": incident.job_id,
-        "attempt": incident.attempt,
-        "time": incident.time,
-        "code": incident.code,
-        "text": incident.text,
-        "evidence": finite(dict(incident.evidence)),
+    return {field.name: getattr(incident, field.name) for field in dataclasses.fields(incident)} | {
+        "evidence": finite(dict(incident.evidence))
     }
 
 
@@ -107,7 +75,7 @@ def to_message(row: RowMapping) -> Message:
 
 
 def from_message(message: NewMessage, now: float, due_at: float) -> dict[str, Any]:
-    """Return the columns of a message that is not tried before `due_at`."""
+    """Return the columns of a message whose first try is due at `due_at`."""
     tags = None if message.tags is None else list(message.tags)
     plain = dataclasses.asdict(message) | {"tags": tags}
     return plain | {"created_at": now, "next_try_at": due_at, "due_at": due_at, "services": []}

@@ -1,4 +1,4 @@
-"""Run plans: the stages that Decisions appended to the requested one of each job."""
+"""Run plans: the stages that Decisions appended to the requested stage of each job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.model.run_plan import RunPlan, Stage, stage_from
 from jobs.model.states import LIVE
 from orchestrator.store.database import Records
 from orchestrator.store.incidents import insert_incidents
-from orchestrator.store.metrics import let_go
+from orchestrator.store.metrics import supersede_after
 from orchestrator.store.schema import jobs, stages
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 class RunPlanRecords(Records):
     """Run plans of jobs."""
 
+    def get(self, job_id: int, spec: JobSpec) -> RunPlan:
+        """Return the run plan of a job: the stage that `spec` asks for, and those appended since."""
+        return RunPlan(stages=(*RunPlan.requested(spec).stages, *self.stages(job_id)))
+
     def stages(self, job_id: int) -> list[Stage]:
-        """Return the stages appended to a job's requested one, in the order in which they were decided."""
+        """Return the stages that were appended to the requested one, oldest first."""
         query = select(stages.c.content).where(stages.c.job_id == job_id).order_by(stages.c.id)
         with self._database.reading() as db:
             return [stage_from(content) for content in db.execute(query).scalars()]
@@ -35,33 +39,24 @@ class RunPlanRecords(Records):
         with self._database.reading() as db:
             return {row.job_id: stage_from(row.content) for row in db.execute(query)}
 
-    def get(self, job_id: int, spec: JobSpec) -> RunPlan:
-        """Return a job's run plan: the stage it asked for, and those appended since.
-
-        Args:
-            job_id: whose.
-            spec: what it asked for.
-        """
-        return RunPlan(stages=(*RunPlan.requested(spec).stages, *self.stages(job_id)))
-
     def append(self, job_id: int, stage: Stage, now: float) -> None:
-        """Append a stage to a job that does not run; a running one gets its stages with a Decision."""
+        """Append a stage to a job that is not running; a running one gets its stages with a Decision."""
         with self._database.writing() as db:
             append_stage(db, job_id, stage, now)
 
     def roll_back(self, job_id: int, stage: Stage, iteration: int, incident: Incident, *, now: float) -> None:
-        """Append a stage that goes back, before an attempt begins; what was seen beyond its beginning is let go.
+        """Append a stage that goes back, before an attempt begins; supersede the metrics after its beginning.
 
         Args:
-            job_id: whose run plan.
+            job_id: the job.
             stage: the stage.
-            iteration: where it begins.
-            incident: tells it.
+            iteration: where the stage begins.
+            incident: is recorded with it.
             now: unix seconds.
         """
         with self._database.writing() as db:
             append_stage(db, job_id, stage, now)
-            let_go(db, job_id, iteration)
+            supersede_after(db, job_id, iteration)
             insert_incidents(db, [incident])
 
 

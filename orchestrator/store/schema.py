@@ -31,7 +31,7 @@ from sqlalchemy.types import UserDefinedType
 
 
 class Number(UserDefinedType[float]):
-    """A float that keeps nan and the infinities: SQLite would turn nan into NULL, so these are kept as text."""
+    """A float that may be nan or infinite: SQLite turns nan into NULL, so such values are stored as text."""
 
     cache_ok = True
 
@@ -40,11 +40,11 @@ class Number(UserDefinedType[float]):
         return "DOUBLE PRECISION"
 
     def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | str | None]:
-        """Return what turns a float into what is stored."""
+        """Return the function that converts a float to the stored value."""
         return lambda value: value if value is None or math.isfinite(value) else str(float(value))
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], float | None]:
-        """Return what turns the stored into a float."""
+        """Return the function that converts the stored value to a float."""
         return lambda value: None if value is None else float(value)
 
 
@@ -61,7 +61,7 @@ metadata = MetaData()
 
 
 class JobColumns(TypedColumns):
-    """A job, and the last thing known about it, so that a status is one query."""
+    """A job, with its latest numbers, so that `lq status` is one query."""
 
     id = Column(Integer, primary_key=True)
     name: Named[str]
@@ -77,7 +77,7 @@ class JobColumns(TypedColumns):
     ended_at: Named[float | None] = Column(Number)
     not_before: Named[float | None] = Column(Number)
     stop_request: Named[str | None]
-    resumes: Named[str | None]  # at_worker_start, where the worker paused the job
+    resumes: Named[str | None]  # at_worker_start if the worker paused the job
     owner_pid: Named[int | None]
     owner_create_time: Named[float | None] = Column(Number)
     owner_boot_id: Named[str | None]
@@ -90,10 +90,10 @@ class JobColumns(TypedColumns):
     train_loss: Named[float | None] = Column(Number)
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
-    cleaned_at: Named[float | None] = Column(Number)  # since then its checkpoints and logs are gone
-    group_name: Named[str | None]  # of the sweep it belongs to
-    place: Named[float | None] = Column(Number)  # among jobs of its priority, where it was moved; else its id
-    dropped_sha256: Named[str | None]  # of the file in the drop folder that it came from
+    cleaned_at: Named[float | None] = Column(Number)  # when `lq clean` deleted its checkpoints and logs
+    group_name: Named[str | None]  # of the sweep that it belongs to
+    queue_position: Named[float | None] = Column(Number)  # among jobs of its priority, if it was moved; else its id
+    inbox_sha256: Named[str | None]  # of the file in the inbox that it comes from
 
 
 jobs = Table(
@@ -102,7 +102,7 @@ jobs = Table(
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
     Index("ix_jobs_group_name", "group_name"),
-    Index("ix_jobs_dropped_sha256", "dropped_sha256"),
+    Index("ix_jobs_inbox_sha256", "inbox_sha256"),
     Index("ix_jobs_name", "name"),
     Index("ix_jobs_ended_at", "ended_at"),
     sqlite_autoincrement=True,  # ids are never reused
@@ -110,7 +110,7 @@ jobs = Table(
 
 
 class AttemptColumns(TypedColumns):
-    """One life of one child process."""
+    """One run of a trainer process."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int] = Column(ForeignKey("jobs.id"))
@@ -132,9 +132,9 @@ class AttemptColumns(TypedColumns):
     outcome: Named[str | None]
     reason: Named[str | None]
     detail: Named[str | None]
-    stage: Named[int | None]  # index of the run plan's stage it began on
-    stderr_tail: Named[str | None]  # last lines of its own output, where it died
-    settled: Named[bool] = Column(server_default=false())  # a Decision about its end was carried out
+    stage: Named[int | None]  # index of the stage that it began with
+    stderr_tail: Named[str | None]  # last lines of its output, if it crashed
+    settled: Named[bool] = Column(server_default=false())  # a Decision about its end has been carried out
 
 
 attempts = Table(
@@ -142,26 +142,26 @@ attempts = Table(
     metadata,
     AttemptColumns,
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
-    # the promise "none runs twice", held by the database itself
-    Index("ix_attempts_living", "job_id", unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED),
+    # the database itself ensures that no job runs twice
+    Index("ix_attempts_running", "job_id", unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED),
     Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
 
 
-class SeenColumns(TypedColumns):
-    """What the rows seen in an attempt have in common."""
+class MetricColumns(TypedColumns):
+    """The columns that all metrics have."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int]
     attempt: Named[int]  # its number
     iteration: Named[int]
     time: Named[float] = Column(Number)
-    superseded: Named[bool] = Column(server_default=false())  # a later attempt began before this iteration
+    superseded: Named[bool] = Column(server_default=false())  # a later attempt repeated this iteration
 
 
-class PointColumns(SeenColumns):
-    """A progress report."""
+class PointColumns(MetricColumns):
+    """A progress point."""
 
     train_loss: Named[float] = Column(Number)
     learning_rate: Named[float | None] = Column(Number)
@@ -175,11 +175,11 @@ class PointColumns(SeenColumns):
     footprint_bytes: Named[int | None] = Column(Big)
     swap_bytes: Named[int | None] = Column(Big)
     limit_bytes: Named[int | None] = Column(Big)
-    skipped: Named[int | None]  # its iterations whose update was not applied
+    skipped: Named[int | None]  # iterations whose update was not applied
 
 
-class ValidationColumns(SeenColumns):
-    """A measurement of the validation or the test set."""
+class ValidationColumns(MetricColumns):
+    """A measurement on the validation set or the test set."""
 
     kind: Named[str]
     loss: Named[float] = Column(Number)
@@ -189,8 +189,8 @@ class ValidationColumns(SeenColumns):
     row_losses: Named[list[Any] | None] = Column(_json())
 
 
-class CheckpointColumns(SeenColumns):
-    """A checkpoint the child reported."""
+class CheckpointColumns(MetricColumns):
+    """A checkpoint that the trainer reported."""
 
     path: Named[str]
     size_bytes: Named[int] = Column(Big)
@@ -213,7 +213,7 @@ checkpoints = Table(
 
 
 class IncidentColumns(TypedColumns):
-    """Anything the report must mention, with what the rule saw."""
+    """Something that the report must mention, with the numbers that a rule used."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int] = Column(ForeignKey("jobs.id"))
@@ -228,7 +228,7 @@ incidents = Table("incidents", metadata, IncidentColumns, Index("ix_incidents_jo
 
 
 class FactColumns(TypedColumns):
-    """Something only the trainer could see; a later one of the same name has taken its place."""
+    """Something that only the trainer can measure. A later one of the same name replaces it."""
 
     job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
     name: Named[str] = Column(String(), primary_key=True)
@@ -241,7 +241,7 @@ facts = Table("facts", metadata, FactColumns)
 
 
 class OutboxColumns(TypedColumns):
-    """A message: written with its cause, delivered later."""
+    """A message that is delivered later."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int | None] = Column(ForeignKey("jobs.id"))
@@ -255,7 +255,7 @@ class OutboxColumns(TypedColumns):
     next_try_at: Named[float | None] = Column(Number)
     settled: Named[str | None]
     services: Named[list[dict[str, Any]]] = Column(_json())
-    due_at: Named[float | None] = Column(Number)  # when it is sent first
+    due_at: Named[float | None] = Column(Number)  # earliest time of its first try
 
 
 outbox = Table(
@@ -269,7 +269,7 @@ outbox = Table(
 
 
 class StageColumns(TypedColumns):
-    """A stage that a Decision appended to a job's run plan; the first, as requested, is in the spec."""
+    """A stage that a Decision appended to a job's run plan. The first stage comes from the spec."""
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int] = Column(ForeignKey("jobs.id"))
@@ -281,15 +281,15 @@ stages = Table("stages", metadata, StageColumns, Index("ix_stages_job_id", "job_
 
 
 class FitColumns(TypedColumns):
-    """What is known of a configuration's memory on this machine."""
+    """The measured memory and speed of a configuration on this machine."""
 
     key: Named[str] = Column(String(), primary_key=True)
     fits: Named[bool]
     peak_bytes: Named[int | None] = Column(Big)
-    job_id: Named[int]  # the job that showed it
-    seen_at: Named[float] = Column(Number)
+    job_id: Named[int]  # the job that measured it
+    measured_at: Named[float] = Column(Number)
     it_s: Named[float | None] = Column(Number)  # iterations per second
-    start_s: Named[float | None] = Column(Number)  # from a trainer's start to its first iteration
+    start_s: Named[float | None] = Column(Number)  # from the start of a trainer to its first iteration
     validation_s: Named[float | None] = Column(Number)  # one validation
 
 
@@ -297,18 +297,18 @@ fits = Table("fits", metadata, FitColumns)
 
 
 class DependencyColumns(TypedColumns):
-    """A job that must have ended before another one may start."""
+    """A job that must end before another one may start."""
 
     job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
     on_job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
-    any_end: Named[bool]  # however it ended; else it must have succeeded
+    any_end: Named[bool]  # true: it may end in any state; false: it must succeed
 
 
 dependencies = Table("dependencies", metadata, DependencyColumns)
 
 
 class QueueColumns(TypedColumns):
-    """The queue itself: one row."""
+    """The state of the queue, in one row."""
 
     id = Column(Integer, primary_key=True)
     paused_at: Named[float | None] = Column(Number)
@@ -316,7 +316,6 @@ class QueueColumns(TypedColumns):
 
 
 queue = Table("queue", metadata, QueueColumns)
-
 
 _version = Table(
     "alembic_version",

@@ -78,7 +78,7 @@ class Store:
     def transaction(self) -> AbstractContextManager[None]:
         """Make one transaction of everything that this thread reads and writes inside.
 
-        An exception undoes all of it, so none may be caught inside. Nobody else sees any of it before the end.
+        An exception undoes all of it, so none may be caught inside. No other process sees any of it before the end.
         """
         return self.database.transaction()
 

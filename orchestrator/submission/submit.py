@@ -148,7 +148,7 @@ def check_beside(
     return checked
 
 
-def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | None = None) -> list[Job]:
+def enqueue_all(app: App, checked: Sequence[Checked], *, inbox_sha256: str | None = None) -> list[Job]:
     """Queue checked jobs in one transaction: all of them appear, each with its folder, or none does.
 
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one named after the file.
@@ -156,7 +156,7 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
     Args:
         app: store, settings and wake-up queue.
         checked: the jobs, in their order.
-        dropped_sha256: of the file in the drop folder that they come from; recorded with them.
+        inbox_sha256: of the file in the drop folder that they come from; recorded with them.
     """
     store = app.store  # makes the home where there is none
     with staging.opened(app.home.jobs) as staging_folder:
@@ -167,9 +167,7 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, dropped_sha256: str | N
             with store.transaction():  # short: only what the folders are called is left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [one.loaded.spec for one in named])
-                    jobs = [
-                        _queued(app, one, folder, dropped_sha256) for one, folder in zip(named, folders, strict=True)
-                    ]
+                    jobs = [_queued(app, one, folder, inbox_sha256) for one, folder in zip(named, folders, strict=True)]
                     break
     for job in jobs:
         for message in store.outbox.messages(job.id):
@@ -194,14 +192,14 @@ def enqueue(app: App, checked: Checked) -> Job:
     return job
 
 
-def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None) -> Job:
+def _queued(app: App, checked: Checked, folder: Path, inbox_sha256: str | None) -> Job:
     """Queue a job within a transaction.
 
     Args:
         app: store and home.
         checked: the job.
         folder: its own, filled; it gets its name now.
-        dropped_sha256: of the dropped file that it comes from.
+        inbox_sha256: of the dropped file that it comes from.
     """
     from orchestrator.notify.job_notifications import JobNotifications
 
@@ -212,7 +210,7 @@ def _queued(app: App, checked: Checked, folder: Path, dropped_sha256: str | None
         priority=spec.lq.priority,
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
-        dropped_sha256=dropped_sha256,
+        inbox_sha256=inbox_sha256,
         prepare=lambda job_id: staging.moved(folder, app.home.jobs, f"{job_id}-{slug(spec.name)}"),
         now=time.time(),
         stage=smaller_stage(app.store, spec),

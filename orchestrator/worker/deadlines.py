@@ -17,7 +17,7 @@ from orchestrator.core.context import WorkerContext
 from orchestrator.estimation.history import RunHistory
 from orchestrator.formatting.text import short_time
 from orchestrator.notify.job_notifications import JobNotifications
-from orchestrator.store.queue import Waiting
+from orchestrator.store.queue import WaitingJob
 
 CODE = "deadline"
 PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0
@@ -88,7 +88,7 @@ class DeadlineWatch:
                 spec = JobSpec.model_validate_json(waiting.spec_json)
                 _tell(context, waiting.job, spec, due=at, expected=end)
 
-    def _due(self) -> Iterator[tuple[Waiting, float]]:
+    def _due(self) -> Iterator[tuple[WaitingJob, float]]:
         """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
         context = self._context
         for waiting in context.app.store.queue.waiting():

@@ -1,4 +1,4 @@
-"""An events.jsonl written by a released version is read for ever. events_v*.jsonl is never edited."""
+"""lq reads the events.jsonl of every released version. Never edit events_v*.jsonl."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWNER = ProcessIdentity(pid=1, create_time=1.0, boot_id="boot-a")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A store that has taken in the golden file as the job of two attempts that it is."""
+    """A store that has ingested the golden file, a job with two attempts."""
     path = tmp_path / "events.jsonl"
     shutil.copyfile(GOLDEN, path)
     with Store.open(tmp_path / "lq.db") as opened:
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def test_every_kind_of_event_is_in_it_and_is_read() -> None:
+def test_golden_file_has_every_kind() -> None:
     seen = read(GOLDEN, 0)
     assert Counter(event.kind for event in seen.events) == {
         Kind.STARTED: 2,
@@ -56,7 +56,7 @@ def test_every_kind_of_event_is_in_it_and_is_read() -> None:
     assert seen.offset == GOLDEN.stat().st_size
 
 
-def test_each_line_says_what_it_said() -> None:
+def test_golden_lines_are_read_unchanged() -> None:
     lines = [line for line in GOLDEN.read_text().splitlines() if line.endswith("}")]
     for line, event in zip(lines, read(GOLDEN, 0).events, strict=True):
         fields = json.loads(line)
@@ -72,19 +72,19 @@ def test_each_line_says_what_it_said() -> None:
         assert event.data == fields
 
 
-def test_what_lq_writes_today_is_still_version_1() -> None:
-    """Whoever changes how a line is written raises the version, keeps this file and adds the next one."""
+def test_writer_still_writes_version_1() -> None:
+    """To change the format of a line, raise the version, keep this file and add a new one."""
     lines = [line + b"\n" for line in GOLDEN.read_bytes().splitlines() if line.endswith(b"}")]
     again = [to_line(event) for event in read(GOLDEN, 0).events]
     assert [json.loads(line) for line in again] == [json.loads(line) for line in lines]
 
 
-def test_losses_that_are_no_numbers_are_still_told_apart() -> None:
+def test_non_finite_losses_stay_distinct() -> None:
     [losses] = [event.data["losses"] for event in read(GOLDEN, 0).events if event.data.get("grad_norm") == "nan"]
     assert [str(number(loss)) for loss in losses] == ["5.0", "nan", "inf", "-inf"]
 
 
-def test_how_its_attempts_ended_is_still_known() -> None:
+def test_endings_of_golden_attempts() -> None:
     def ending(attempt: int) -> tuple[Outcome, Reason]:
         words = last_words(GOLDEN, attempt)
         found = classify(
@@ -103,7 +103,7 @@ def test_how_its_attempts_ended_is_still_known() -> None:
     assert ending(2) == (Outcome.DONE, Reason.COMPLETED)
 
 
-def test_the_store_makes_of_it_what_it_made_of_it(store: Store) -> None:
+def test_store_of_golden_file(store: Store) -> None:
     job = store.jobs.get(1)
     assert (job.iteration, job.train_loss, job.it_s) == (8, 4.0, 4.0)
     assert [

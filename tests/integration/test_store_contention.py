@@ -1,6 +1,6 @@
-"""Many processes on one store: nobody is refused, nothing is claimed twice, a kill leaves no half of a change.
+"""Many processes write to one store: none is refused, no job is claimed twice, a kill leaves no partial change.
 
-The processes are this file, run with the name of a role: `python -m tests.integration.test_store_contention ROLE DB`.
+The processes run this file with the name of a role: `python -m tests.integration.test_store_contention ROLE DB`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUCCEEDED = Decision(status=Status.SUCCEEDED, reason=Reason.COMPLETED, detail="d
 
 
 def me() -> ProcessIdentity:
-    """Name the process that asks, as far as the store cares."""
+    """Return the identity of this process."""
     return ProcessIdentity(pid=os.getpid(), create_time=1.0, boot_id="b")
 
 
@@ -42,8 +42,8 @@ def submit(store: Store) -> int:
     ).id
 
 
-def whole_life(store: Store) -> int | None:
-    """Take a job from its claim to its end, telling about it; return its id."""
+def run_one_job(store: Store) -> int | None:
+    """Run a job from its claim to its end, with an event, an incident and a message; return its id."""
     job = store.leases.claim(me(), 2.0)
     if job is None:
         return None
@@ -53,40 +53,40 @@ def whole_life(store: Store) -> int | None:
     store.events.ingest(job.id, [event], offset_before=0, offset_after=9, steps_per_report=10, now=4.0)
     store.leases.heartbeat(job.id, me(), 5.0)
     store.attempts.end(attempt.id, ending=DONE, exit_code=0, signal=None, now=6.0)
-    told = NewMessage(job_id=job.id, event="finished", key=f"{job.id}", title="T", body="B")
-    seen = Incident(job_id=job.id, attempt=1, time=6.0, code="c", text="t", evidence={})
-    store.leases.settle(job.id, SUCCEEDED, owner=me(), now=6.0, incidents=[seen], messages=[told])
+    message = NewMessage(job_id=job.id, event="finished", key=f"{job.id}", title="T", body="B")
+    incident = Incident(job_id=job.id, attempt=1, time=6.0, code="c", text="t", evidence={})
+    store.leases.settle(job.id, SUCCEEDED, owner=me(), now=6.0, incidents=[incident], messages=[message])
     return job.id
 
 
 def claims(store: Store) -> None:
     """Claim until nothing is left; print each id."""
     while (job := store.leases.claim(me(), 2.0)) is not None:
-        print(job.id, flush=True)  # noqa: T201 (the answer to the test)
+        print(job.id, flush=True)  # noqa: T201 (the test reads it)
 
 
 def writes(store: Store) -> None:
-    """Submit, work and read for a while; print the ids of the jobs that were ended."""
+    """Submit, run and list jobs for some seconds; print the id of each ended job."""
     until = time.monotonic() + WRITING_S
     while time.monotonic() < until:
         submit(store)
-        print(whole_life(store), flush=True)  # noqa: T201
+        print(run_one_job(store), flush=True)  # noqa: T201
         store.jobs.overview()
 
 
-def writes_for_ever(store: Store) -> None:
-    """Submit and work; print the id of each job that was ended."""
+def writes_until_killed(store: Store) -> None:
+    """Submit and run jobs; print the id of each ended job."""
     while True:
         submit(store)
-        print(whole_life(store), flush=True)  # noqa: T201
+        print(run_one_job(store), flush=True)  # noqa: T201
 
 
-ROLES: dict[str, Callable[[Store], None]] = {role.__name__: role for role in (claims, writes, writes_for_ever)}
+ROLES: dict[str, Callable[[Store], None]] = {role.__name__: role for role in (claims, writes, writes_until_killed)}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A new store's file."""
+    """The file of a new store."""
     path = tmp_path / "lq.db"
     Store.open(path).close()
     return path
@@ -94,7 +94,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def playing(role: Callable[[Store], None], path: Path, number: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start processes that play a role, all from the same moment on; they are gone afterwards."""
+    """Start processes with a role, let them begin at the same moment, and kill them at the end."""
     command = [sys.executable, "-m", __name__, role.__name__, str(path)]
     with contextlib.ExitStack() as stack:
         processes = []
@@ -119,30 +119,30 @@ def playing(role: Callable[[Store], None], path: Path, number: int) -> Iterator[
         yield processes
 
 
-def answers(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
-    """Wait for the processes; return the ids each of them printed. None may have complained."""
-    found = []
+def printed_ids(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
+    """Wait for the processes to exit without an error; return the ids that each of them printed."""
+    ids = []
     for process in processes:
-        output, complaint = process.communicate(timeout=90)
-        assert (process.returncode, complaint) == (0, "")
-        found.append([int(line) for line in output.split() if line != "None"])
-    return found
+        output, errors = process.communicate(timeout=90)
+        assert (process.returncode, errors) == (0, "")
+        ids.append([int(line) for line in output.split() if line != "None"])
+    return ids
 
 
-def test_every_job_is_claimed_by_exactly_one_worker(path: Path) -> None:
+def test_each_job_is_claimed_once(path: Path) -> None:
     with Store.open(path) as store:
-        ids = [submit(store) for _ in range(40)]
+        submitted = [submit(store) for _ in range(40)]
     with playing(claims, path, PROCESSES) as processes:
-        claimed = {process.pid: found for process, found in zip(processes, answers(processes), strict=True)}
-    assert sorted(job_id for found in claimed.values() for job_id in found) == ids
+        claimed = {process.pid: ids for process, ids in zip(processes, printed_ids(processes), strict=True)}
+    assert sorted(job_id for ids in claimed.values() for job_id in ids) == submitted
     with Store.open(path) as store:
         owners = {job.id: job.owner.pid for job in store.jobs.running() if job.owner}
-    assert owners == {job_id: pid for pid, found in claimed.items() for job_id in found}
+    assert owners == {job_id: pid for pid, ids in claimed.items() for job_id in ids}
 
 
-def test_processes_that_write_at_once_are_never_refused(path: Path) -> None:
+def test_concurrent_writers_are_not_refused(path: Path) -> None:
     with playing(writes, path, PROCESSES) as processes:
-        ended = [job_id for found in answers(processes) for job_id in found]
+        ended = [job_id for ids in printed_ids(processes) for job_id in ids]
     assert len(ended) == len(set(ended)) > PROCESSES
     with Store.open(path) as store:
         store.check()
@@ -150,10 +150,10 @@ def test_processes_that_write_at_once_are_never_refused(path: Path) -> None:
         assert {message.job_id for message in store.outbox.messages()} == set(ended)
 
 
-def test_a_writer_killed_at_any_moment_leaves_no_half_of_a_change(path: Path) -> None:
+def test_killed_writer_leaves_no_half_change(path: Path) -> None:
     acknowledged: set[int] = set()
     for lines in range(1, 7):
-        with playing(writes_for_ever, path, 1) as [process]:
+        with playing(writes_until_killed, path, 1) as [process]:
             assert process.stdout is not None
             acknowledged |= {int(process.stdout.readline()) for _ in range(lines)}
             process.kill()
@@ -162,7 +162,7 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_of_a_change(path: Path) ->
         store.check()
         every = store.jobs.overview(all_jobs=True)
         succeeded = {job.id for job in every if job.status is Status.SUCCEEDED}
-        # the last job of each life may have been settled without a word about it
+        # each process may have settled its last job and been killed before it printed the id
         assert acknowledged <= succeeded
         assert len(succeeded - acknowledged) <= 6
         assert {message.job_id for message in store.outbox.messages()} == succeeded

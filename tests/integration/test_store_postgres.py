@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "facts": {"job_id": 1, "name": "dataset", "attempt": 1, "time": 4.0, "value": {"rows": LARGE}},
     "outbox": {"event": "e", "key": "k", "title": "t", "body": "b", "created_at": 5.0, "services": [], "tags": ["x"]},
     "stages": {"job_id": 1, "decided_at": 6.0, "content": {"first_example": 8}},
-    "fits": {"key": "k", "fits": True, "peak_bytes": LARGE, "job_id": 1, "seen_at": 7.0},
+    "fits": {"key": "k", "fits": True, "peak_bytes": LARGE, "job_id": 1, "measured_at": 7.0},
     "dependencies": {"job_id": 1, "on_job_id": 1, "any_end": False},
     "queue": {"id": 2, "paused_at": 8.0, "because": "b"},
 }
@@ -84,7 +84,7 @@ def test_only_one_attempt_of_a_job_lives(engine: Engine) -> None:
         ended = {"job_id": 1, "started_at": 1.0, "ended_at": 2.0}
         connection.execute(insert(attempts).values([ended | {"number": 1}, ended | {"number": 2}]))
         connection.execute(insert(attempts).values(job_id=1, number=3, started_at=3.0))
-    with pytest.raises(IntegrityError, match="ix_attempts_living"), engine.begin() as connection:
+    with pytest.raises(IntegrityError, match="ix_attempts_running"), engine.begin() as connection:
         connection.execute(insert(attempts).values(job_id=1, number=4, started_at=4.0))
 
 

@@ -18,7 +18,7 @@ from orchestrator.cli.verbs import COMPLETING
 from orchestrator.core.paths import Home
 
 if TYPE_CHECKING:
-    from orchestrator.store.completion import Named
+    from orchestrator.store.completion import NamedJob
 
 APPLIES: dict[str, frozenset[Status]] = {
     "pause": frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING}),
@@ -138,7 +138,7 @@ def schema_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [CompletionItem(name, help=of) for name, of in NAMES.items() if name.startswith(incomplete)]
 
 
-def _jobs() -> Sequence[Named]:
+def _jobs() -> Sequence[NamedJob]:
     """Return the newest jobs of this user's home."""
     from orchestrator.store.completion import named_jobs
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.core.app import App
     from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
-    from orchestrator.store.status_queries import Best, Life
+    from orchestrator.store.status_queries import BestValidation, RunningAttempt
 
 MOST_POINTS = 160
 """Reports that a curve shows at most: one a character."""
@@ -54,12 +54,12 @@ class MachineState:
 class JobDetails:
     """What is seen of a job beside what a Job says."""
 
-    best: Best | None = None
+    best: BestValidation | None = None
     incidents: int = 0
     verdict: str | None = None  # of its report, where it has ended
     recent: Sequence[ProgressPoint] = ()  # last reports of a running job, the oldest first
     newest: Incident | None = None  # of a running job
-    life: Life | None = None
+    life: RunningAttempt | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[i
             verdict=verdicts.of(job),
             recent=app.store.status.recent_points(job.id, MOST_POINTS) if running else (),
             newest=app.store.status.newest_incident(job.id) if running and job.id in counts else None,
-            life=app.store.status.live_attempt(job.id) if running else None,
+            life=app.store.status.running_attempt(job.id) if running else None,
         )
         for job in jobs
         for running in (job.status is Status.RUNNING,)

@@ -60,12 +60,12 @@ def _create_jobs() -> None:
         sa.Column("it_s", sa.DOUBLE_PRECISION),
         sa.Column("cleaned_at", sa.DOUBLE_PRECISION),
         sa.Column("group_name", sa.String),
-        sa.Column("place", sa.DOUBLE_PRECISION),
-        sa.Column("dropped_sha256", sa.String),
+        sa.Column("queue_position", sa.DOUBLE_PRECISION),
+        sa.Column("inbox_sha256", sa.String),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_jobs_status", "jobs", ["status", "priority", "id"])
-    for name in ("dropped_sha256", "ended_at", "group_name", "name"):
+    for name in ("ended_at", "group_name", "inbox_sha256", "name"):
         op.create_index(f"ix_jobs_{name}", "jobs", [name])
 
 
@@ -100,7 +100,7 @@ def _create_attempts() -> None:
     )
     op.create_index("ix_attempts_ended_at", "attempts", ["ended_at"])
     op.create_index(
-        "ix_attempts_living", "attempts", ["job_id"], unique=True, sqlite_where=NOT_ENDED, postgresql_where=NOT_ENDED
+        "ix_attempts_running", "attempts", ["job_id"], unique=True, sqlite_where=NOT_ENDED, postgresql_where=NOT_ENDED
     )
 
 
@@ -213,7 +213,7 @@ def _create_fits() -> None:
         sa.Column("fits", sa.Boolean, nullable=False),
         sa.Column("peak_bytes", BIG),
         sa.Column("job_id", sa.Integer, nullable=False),
-        sa.Column("seen_at", sa.DOUBLE_PRECISION, nullable=False),
+        sa.Column("measured_at", sa.DOUBLE_PRECISION, nullable=False),
         sa.Column("it_s", sa.DOUBLE_PRECISION),
         sa.Column("start_s", sa.DOUBLE_PRECISION),
         sa.Column("validation_s", sa.DOUBLE_PRECISION),

@@ -1,4 +1,4 @@
-"""Jobs in a real store: submitted, listed, claimed, asked, settled."""
+"""Jobs, attempts and leases in a real store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.model.errors import NoSuchJob, NotAllowed
 from jobs.model.job import Incident, Job, NewMessage, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.states import Status
-from jobs.policies.decision import Decision
+from jobs.policies.decision import Decision, StopRequest
 from orchestrator.store.store import Store
 
 OWNER = ProcessIdentity(pid=10, create_time=1700000000.123456, boot_id="boot-1")
@@ -42,13 +42,13 @@ def submit(store: Store, name: str = "job", *, priority: int = 0, now: float = 1
 
 
 def claimed(store: Store, owner: ProcessIdentity = OWNER, now: float = 200.0) -> Job:
-    """Claim a job that must be there."""
+    """Claim a job; fail if there is none."""
     job = store.leases.claim(owner, now)
     assert job is not None
     return job
 
 
-def test_a_submitted_job_is_queued_with_its_folder(store: Store) -> None:
+def test_submit_queues_job_with_folder(store: Store) -> None:
     job = submit(store, "first", priority=3)
     assert (job.id, job.name, job.status, job.priority, job.iters) == (1, "first", Status.QUEUED, 3, 1000)
     assert (job.job_dir, job.submitted_at, job.attempts, job.iteration) == ("/home/jobs/1", 100.0, 0, 0)
@@ -57,7 +57,7 @@ def test_a_submitted_job_is_queued_with_its_folder(store: Store) -> None:
     assert store.jobs.spec_json(1) == '{"model": "m"}'
 
 
-def test_a_job_whose_folder_cannot_be_made_is_not_there(store: Store) -> None:
+def test_submit_without_folder_adds_no_job(store: Store) -> None:
     def fails(_: int) -> Path:
         raise OSError("disk full")
 
@@ -68,12 +68,12 @@ def test_a_job_whose_folder_cannot_be_made_is_not_there(store: Store) -> None:
 
 
 @pytest.mark.parametrize("question", ["jobs.get", "jobs.spec_json", "events.offset", "attempts.crashes"])
-def test_an_unknown_id_is_named(store: Store, question: str) -> None:
+def test_unknown_id_raises_no_such_job(store: Store, question: str) -> None:
     with pytest.raises(NoSuchJob, match="no job 7"):
         operator.attrgetter(question)(store)(7)
 
 
-def test_the_claim_takes_priority_first_and_then_the_oldest(store: Store) -> None:
+def test_claim_order_is_priority_then_id(store: Store) -> None:
     for name, priority in [("a", 0), ("b", 5), ("c", 0), ("d", 5)]:
         submit(store, name, priority=priority)
     assert [claimed(store).name for _ in range(4)] == ["b", "d", "a", "c"]
@@ -81,7 +81,7 @@ def test_the_claim_takes_priority_first_and_then_the_oldest(store: Store) -> Non
     assert [job.name for job in store.jobs.running()] == ["a", "b", "c", "d"]
 
 
-def test_a_claimed_job_carries_its_owner_and_keeps_its_first_start(store: Store) -> None:
+def test_claim_keeps_first_start_time(store: Store) -> None:
     submit(store)
     job = claimed(store, now=200.0)
     assert (job.status, job.owner, job.started_at) == (Status.RUNNING, OWNER, 200.0)
@@ -89,7 +89,7 @@ def test_a_claimed_job_carries_its_owner_and_keeps_its_first_start(store: Store)
     assert claimed(store, OTHER, now=600.0).started_at == 200.0
 
 
-def test_a_waiting_job_is_claimed_when_its_time_has_come_and_not_before(store: Store) -> None:
+def test_claim_respects_not_before(store: Store) -> None:
     submit(store)
     claimed(store)
     waiting = store.leases.settle(1, BACK, owner=OWNER, now=300.0)
@@ -99,40 +99,41 @@ def test_a_waiting_job_is_claimed_when_its_time_has_come_and_not_before(store: S
     assert (again.id, again.reason, again.detail, again.not_before) == (1, None, None, None)
 
 
-def test_a_lease_moves_only_from_the_one_who_holds_it(store: Store) -> None:
+def test_take_over_needs_current_owner(store: Store) -> None:
     submit(store)
     claimed(store)
     assert not store.leases.take_over(1, old=OTHER, new=OTHER, now=300.0)
     assert not store.leases.take_over(1, old=None, new=OTHER, now=300.0)
     assert store.leases.take_over(1, old=OWNER, new=OTHER, now=300.0)
     assert store.jobs.get(1).owner == OTHER
-    store.leases.heartbeat(1, OWNER, 400.0)  # too late, and harmless
-    with pytest.raises(NotAllowed, match="not this worker's"):
+    store.leases.heartbeat(1, OWNER, 400.0)  # too late: it changes nothing
+    with pytest.raises(NotAllowed, match="job 1 is running"):
         store.leases.settle(1, DONE, owner=OWNER, now=400.0)
     with pytest.raises(NotAllowed):
         store.attempts.begin(1, owner=OWNER, now=400.0)
 
 
-def test_a_job_that_does_not_run_cannot_be_taken_over(store: Store) -> None:
+def test_take_over_needs_running_job(store: Store) -> None:
     submit(store)
     assert not store.leases.take_over(1, old=None, new=OWNER, now=1.0)
 
 
-def test_settling_writes_state_incidents_and_messages_together(store: Store) -> None:
+def test_settle_writes_everything_at_once(store: Store) -> None:
     submit(store)
     claimed(store)
-    incident = Incident(
-        job_id=1, attempt=None, time=5.0, code="restart", text="t", evidence={"n": 1, "x": float("nan")}
-    )
-    message = NewMessage(job_id=1, event="finished", key="1-finished", title="T", body="B", tags=("phone",))
-    job = store.leases.settle(1, DONE, owner=OWNER, now=300.0, incidents=[incident], messages=[message, message])
+    evidence = {"n": 1, "x": float("nan")}
+    restart = Incident(job_id=1, attempt=None, time=5.0, code="restart", text="t", evidence=evidence)
+    finished = NewMessage(job_id=1, event="finished", key="1-finished", title="T", body="B", tags=("phone",))
+    job = store.leases.settle(1, DONE, owner=OWNER, now=300.0, incidents=[restart], messages=[finished, finished])
     assert (job.status, job.reason, job.ended_at) == (Status.SUCCEEDED, "completed", 300.0)
     assert (job.owner, job.stop_request) == (None, None)
-    assert [(found.code, found.evidence) for found in store.incidents.of(1)] == [("restart", {"n": 1, "x": "nan"})]
-    assert [found.key for found in store.outbox.messages(1)] == ["1-finished"]
+    assert [(incident.code, incident.evidence) for incident in store.incidents.of(1)] == [
+        ("restart", {"n": 1, "x": "nan"})
+    ]
+    assert [message.key for message in store.outbox.messages(1)] == ["1-finished"]
 
 
-def test_settling_that_is_not_legal_changes_nothing(store: Store) -> None:
+def test_illegal_settle_changes_nothing(store: Store) -> None:
     submit(store)
     claimed(store)
     message = NewMessage(job_id=1, event="failed", key="k", title="T", body="B")
@@ -143,7 +144,7 @@ def test_settling_that_is_not_legal_changes_nothing(store: Store) -> None:
     assert store.outbox.messages() == []
 
 
-def test_cancelling_asks_a_running_job_and_ends_any_other_live_one(store: Store) -> None:
+def test_cancel_running_and_queued_jobs(store: Store) -> None:
     submit(store)
     submit(store)
     claimed(store)
@@ -155,7 +156,7 @@ def test_cancelling_asks_a_running_job_and_ends_any_other_live_one(store: Store)
         store.jobs.cancel(2, 301.0)
 
 
-def test_a_cancel_that_comes_while_the_worker_decides_is_not_lost(store: Store) -> None:
+def test_settle_honours_newer_cancel(store: Store) -> None:
     submit(store)
     claimed(store)
     store.jobs.cancel(1, 250.0)
@@ -163,7 +164,7 @@ def test_a_cancel_that_comes_while_the_worker_decides_is_not_lost(store: Store) 
     assert (job.status, job.not_before, job.ended_at) == (Status.CANCELLED, None, 300.0)
 
 
-def test_a_pause_that_comes_while_the_worker_decides_is_not_lost(store: Store) -> None:
+def test_settle_honours_newer_pause(store: Store) -> None:
     submit(store)
     claimed(store)
     store.jobs.request_stop(1, "pause", 250.0)
@@ -173,14 +174,14 @@ def test_a_pause_that_comes_while_the_worker_decides_is_not_lost(store: Store) -
     assert store.jobs.release_paused_by_worker(400.0) == []
 
 
-def test_a_finished_run_stays_finished_although_a_cancel_came(store: Store) -> None:
+def test_finished_run_ignores_late_cancel(store: Store) -> None:
     submit(store)
     claimed(store)
     store.jobs.cancel(1, 250.0)
     assert store.leases.settle(1, DONE, owner=OWNER, now=300.0).status is Status.SUCCEEDED
 
 
-def test_the_stronger_wish_stays(store: Store) -> None:
+def test_stronger_stop_request_stays(store: Store) -> None:
     submit(store)
     claimed(store)
     assert store.jobs.request_stop(1, "worker_stop", 1.0).stop_request == "worker_stop"
@@ -190,18 +191,19 @@ def test_the_stronger_wish_stays(store: Store) -> None:
     assert store.jobs.request_stop(1, "pause", 1.0).stop_request == "cancel"
 
 
-def test_only_a_running_job_can_be_asked(store: Store) -> None:
+def test_stop_request_needs_running_job(store: Store) -> None:
     submit(store)
     with pytest.raises(NotAllowed, match="job 1 is queued, not running"):
         store.jobs.request_stop(1, "pause", 1.0)
 
 
-def test_jobs_paused_by_their_worker_go_on_and_those_paused_by_the_user_do_not(store: Store) -> None:
+def test_worker_start_resumes_its_jobs_only(store: Store) -> None:
     paused = Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail="paused")
-    for stop_request in ("worker_stop", "pause"):
+    requests: tuple[StopRequest, ...] = ("worker_stop", "pause")
+    for stop_request in requests:
         job_id = submit(store).id
         claimed(store)
-        store.jobs.request_stop(job_id, "pause" if stop_request == "pause" else "worker_stop", 1.0)
+        store.jobs.request_stop(job_id, stop_request, 1.0)
         assert store.leases.settle(job_id, paused, owner=OWNER, now=2.0).status is Status.PAUSED
     released = store.jobs.release_paused_by_worker(3.0)
     assert [(job.id, job.status, job.reason) for job in released] == [(1, Status.QUEUED, None)]
@@ -209,7 +211,7 @@ def test_jobs_paused_by_their_worker_go_on_and_those_paused_by_the_user_do_not(s
     assert store.jobs.release_paused_by_worker(4.0) == []
 
 
-def test_a_failed_or_cancelled_job_is_retried_under_its_id(store: Store) -> None:
+def test_retry_keeps_id_of_failed_job(store: Store) -> None:
     submit(store)
     claimed(store)
     failed = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="gave up")
@@ -220,7 +222,7 @@ def test_a_failed_or_cancelled_job_is_retried_under_its_id(store: Store) -> None
         store.jobs.retry(1, 401.0)
 
 
-def test_the_list_shows_what_runs_then_what_comes_then_what_ended(store: Store) -> None:
+def test_overview_order_and_ended_limit(store: Store) -> None:
     for priority in (0, 0, 0, 0, 7, 0):
         submit(store, priority=priority)
     store.jobs.cancel(1, 10.0)
@@ -233,25 +235,25 @@ def test_the_list_shows_what_runs_then_what_comes_then_what_ended(store: Store) 
     assert [job.id for job in store.jobs.overview(ended=0, all_jobs=True)] == [3, 4, 6, 5, 1, 2]
 
 
-def test_the_job_shows_its_living_child_and_no_dead_one(store: Store) -> None:
+def test_job_shows_running_child_only(store: Store) -> None:
     submit(store)
     claimed(store)
     attempt = store.attempts.begin(1, owner=OWNER, now=300.0)
     assert (attempt.number, attempt.child, attempt.started_at) == (1, None, 300.0)
     store.attempts.set_child(attempt.id, OTHER)
     assert (store.jobs.get(1).child, store.jobs.get(1).attempts) == (OTHER, 1)
-    died = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
-    store.attempts.end(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
+    crashed = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
+    store.attempts.end(attempt.id, ending=crashed, exit_code=None, signal=9, now=310.0)
     assert store.jobs.get(1).child is None
     assert [job.attempts for job in store.jobs.overview()] == [1]
 
 
-def test_an_ended_attempt_stays_as_it_ended(store: Store) -> None:
+def test_second_end_of_attempt_is_ignored(store: Store) -> None:
     submit(store)
     claimed(store)
     attempt = store.attempts.begin(1, owner=OWNER, now=300.0)
-    died = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="first")
-    store.attempts.end(attempt.id, ending=died, exit_code=None, signal=9, now=310.0)
+    crashed = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="first")
+    store.attempts.end(attempt.id, ending=crashed, exit_code=None, signal=9, now=310.0)
     done = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="second")
     store.attempts.end(attempt.id, ending=done, exit_code=0, signal=None, now=320.0)
     [kept] = store.attempts.of(1)
@@ -264,7 +266,7 @@ def test_an_ended_attempt_stays_as_it_ended(store: Store) -> None:
     )
 
 
-def test_no_attempt_begins_while_another_lives(store: Store) -> None:
+def test_one_running_attempt_per_job(store: Store) -> None:
     submit(store)
     claimed(store)
     store.attempts.begin(1, owner=OWNER, now=300.0)
@@ -274,7 +276,7 @@ def test_no_attempt_begins_while_another_lives(store: Store) -> None:
 
 
 def publishing(store: Store, adapter_path: Path) -> Job:
-    """Queue a job that publishes there."""
+    """Queue a job that publishes to `adapter_path`."""
     return store.jobs.submit(
         name="job",
         priority=0,
@@ -294,9 +296,7 @@ def test_adapter_path_taken_by_live_job(store: Store, tmp_path: Path) -> None:
     store.jobs.require_free_paths([str(tmp_path / "link")], besides=1)
 
 
-def test_an_adapter_path_that_another_job_took_meanwhile_stands_in_the_way_of_a_retry(
-    store: Store, tmp_path: Path
-) -> None:
+def test_retry_needs_free_adapter_path(store: Store, tmp_path: Path) -> None:
     store.jobs.cancel(publishing(store, tmp_path / "adapters").id, 200.0)
     second = publishing(store, tmp_path / "adapters")
     with pytest.raises(NotAllowed, match=r"already taken by job 2"):

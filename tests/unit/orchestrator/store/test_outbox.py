@@ -1,4 +1,4 @@
-"""The outbox in a real store."""
+"""Messages in a real store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new(key: str) -> NewMessage:
     return NewMessage(job_id=None, event="finished", key=key, title="T", body="B", attachment="/a.png", tags=("x", "y"))
 
 
-def test_a_message_is_due_at_once_and_written_once(store: Store) -> None:
+def test_message_is_due_and_unique(store: Store) -> None:
     message = store.outbox.add(new("k"), 10.0)
     assert message is not None
     assert (message.title, message.body, message.attachment, message.tags) == ("T", "B", "/a.png", ("x", "y"))
@@ -34,19 +34,19 @@ def test_a_message_is_due_at_once_and_written_once(store: Store) -> None:
     assert store.outbox.messages(1) == []
 
 
-def test_a_delivery_is_tried_again_when_due_and_not_after_it_is_settled(store: Store) -> None:
+def test_delivery_is_retried_until_settled(store: Store) -> None:
     message = store.outbox.add(new("k"), 10.0)
     assert message is not None
     failed = ServiceResult(service="json 1", delivered=False, tries=1, last_result="failed")
     store.outbox.record_delivery(message.id, services=(failed,), next_try_at=40.0, settled=None, now=11.0)
     assert store.outbox.due(39.0) == []
     assert store.outbox.due(40.0)[0].services == (failed,)
-    there = ServiceResult(service="json 1", delivered=True, tries=2, last_result="delivered")
-    store.outbox.record_delivery(message.id, services=(there,), next_try_at=None, settled="delivered", now=41.0)
+    delivered = ServiceResult(service="json 1", delivered=True, tries=2, last_result="delivered")
+    store.outbox.record_delivery(message.id, services=(delivered,), next_try_at=None, settled="delivered", now=41.0)
     assert store.outbox.due(1e9) == []
-    assert (store.outbox.get(message.id).settled, store.outbox.get(message.id).services) == ("delivered", (there,))
+    assert (store.outbox.get(message.id).settled, store.outbox.get(message.id).services) == ("delivered", (delivered,))
 
 
-def test_an_unknown_message_is_named(store: Store) -> None:
+def test_unknown_message_raises(store: Store) -> None:
     with pytest.raises(LookupError, match="no message 3"):
         store.outbox.get(3)

@@ -1,4 +1,4 @@
-"""Opening the store: a new one, an older one, a newer one, a damaged one, one that cannot be read."""
+"""Opening a store: new, older, newer, damaged, unreadable."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from orchestrator.store.store import Store
 from orchestrator.store.versions import MIGRATIONS, Migrations, open_engine, upgrade, version_of
 
 NEXT = f"{int(MIGRATIONS.newest) + 1:04d}"
-"""The version after this one."""
+"""The version after the newest one."""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a store may be made."""
+    """Where a test creates its store."""
     return tmp_path / "lq.db"
 
 
@@ -41,7 +41,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_store_belongs_to_its_user_alone(path: Path) -> None:
+def test_new_store_is_private(path: Path) -> None:
     with Store.open(path) as store:
         submit(store)
         assert {entry.name: mode(entry) for entry in path.parent.iterdir()} == {
@@ -52,7 +52,7 @@ def test_a_new_store_belongs_to_its_user_alone(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
 
 
-def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
+def test_reopened_store_keeps_its_jobs(path: Path) -> None:
     with Store.open(path) as store:
         assert submit(store) == 1
     with Store.open(path) as store:
@@ -61,14 +61,14 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
         store.check()
 
 
-def test_connections_keep_the_promises_of_the_design(path: Path) -> None:
+def test_connection_pragmas(path: Path) -> None:
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
     with Store.open(path) as store, store.database.writing() as db:
         found = {name: db.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
     assert found == expected
 
 
-def test_opening_a_store_that_is_up_to_date_does_not_wait_for_alembic(path: Path) -> None:
+def test_open_imports_no_alembic(path: Path) -> None:
     Store.open(path).close()
     program = (
         "import sys, pathlib; from orchestrator.store.store import Store;"
@@ -90,7 +90,7 @@ def test_revision_equals_metadata(path: Path) -> None:
 
 
 def schema(path: Path) -> list[str]:
-    """Return every statement that would create a store anew, rows included."""
+    """Return every statement that would create an equal store, including its rows."""
     with closing(sqlite3.connect(path)) as database:
         return sorted(re.sub(r"\s+", " ", line) for line in database.iterdump())
 
@@ -106,13 +106,13 @@ def _truncated(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def _of_somebody_else(path: Path) -> None:
+def _of_another_program(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE music (title TEXT)")
 
 
 def _stamped(path: Path, version: str) -> None:
-    """Make a store that claims to be of some version."""
+    """Create a store and stamp it with a version."""
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE alembic_version SET version_num = ?", (version,))
@@ -132,14 +132,12 @@ def _of_another_alembic(path: Path) -> None:
     [
         (_garbage, "the store is damaged"),
         (_truncated, "the store is damaged"),
-        (_of_somebody_else, "not a store of lq"),
+        (_of_another_program, "not a store of lq"),
         (_of_another_alembic, "not a store of lq"),
         (_newer, f"written by a newer lq (version 0999, this one knows {MIGRATIONS.newest}); update lq"),
     ],
 )
-def test_a_store_that_cannot_be_used_is_refused_in_one_line_and_left_alone(
-    path: Path, spoil: Callable[[Path], None], message: str
-) -> None:
+def test_unusable_store_is_refused_unchanged(path: Path, spoil: Callable[[Path], None], message: str) -> None:
     spoil(path)
     before = path.read_bytes()
     with pytest.raises(StoreUnusable) as refused:
@@ -166,7 +164,7 @@ def test_unreleased_version_is_refused(path: Path, version: int) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["lq.db"]
 
 
-def test_damage_inside_the_file_is_found_by_the_check(path: Path) -> None:
+def test_check_finds_damaged_rows(path: Path) -> None:
     with Store.open(path) as store:
         submit(store)
     with closing(sqlite3.connect(path)) as database:
@@ -178,14 +176,14 @@ def test_damage_inside_the_file_is_found_by_the_check(path: Path) -> None:
         store.check()
 
 
-def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
+def test_home_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(HomeUnusable, match="set LQ_HOME"):
             Store.open(home / "lq.db")
 
 
-def test_a_folder_in_place_of_the_store_is_named(path: Path) -> None:
+def test_store_that_is_a_folder(path: Path) -> None:
     path.mkdir()
     with pytest.raises(HomeUnusable, match="set LQ_HOME"):
         Store.open(path)
@@ -193,7 +191,7 @@ def test_a_folder_in_place_of_the_store_is_named(path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_home_that_may_not_be_written_is_named(path: Path, exists: bool) -> None:
+def test_home_without_write_permission(path: Path, exists: bool) -> None:
     if exists:
         Store.open(path).close()
     path.parent.chmod(0o500)
@@ -206,7 +204,7 @@ def test_a_home_that_may_not_be_written_is_named(path: Path, exists: bool) -> No
 
 @pytest.fixture
 def next_version(tmp_path: Path) -> Migrations:
-    """The migrations of a program one version ahead, whose version adds a column."""
+    """The revisions of a program that is one version ahead; its revision adds a column."""
     here = tmp_path / "migrations"
     shutil.copytree(Path(orchestrator.store.__path__[0]) / "migrations", here)
     (here / "versions" / "vnext.py").write_text(
@@ -217,7 +215,7 @@ def next_version(tmp_path: Path) -> Migrations:
     return Migrations(location=str(here), revisions=(*MIGRATIONS.revisions, NEXT))
 
 
-def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Migrations) -> None:
+def test_older_store_is_copied_and_upgraded(path: Path, next_version: Migrations) -> None:
     with Store.open(path) as store:
         submit(store)
     engine = open_engine(path, next_version)
@@ -232,7 +230,7 @@ def test_an_older_store_is_copied_and_then_migrated(path: Path, next_version: Mi
         Store.open(path)
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, next_version: Migrations) -> None:
+def test_failed_upgrade_changes_nothing(path: Path, next_version: Migrations) -> None:
     with Store.open(path) as store:
         submit(store)
     broken = Path(next_version.location) / "versions" / "vnext.py"
@@ -244,7 +242,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(path: Path, next_vers
         store.check()
 
 
-def test_processes_that_open_a_new_home_at_once_all_succeed(path: Path) -> None:
+def test_concurrent_first_open(path: Path) -> None:
     program = (
         "import pathlib; from orchestrator.store.store import Store;"
         f"Store.open(pathlib.Path({str(path)!r})).close(); print('opened')"
@@ -253,5 +251,5 @@ def test_processes_that_open_a_new_home_at_once_all_succeed(path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    answers = [process.communicate(timeout=60) for process in several]
-    assert answers == [("opened\n", "")] * 4
+    outputs = [process.communicate(timeout=60) for process in several]
+    assert outputs == [("opened\n", "")] * 4

@@ -325,7 +325,12 @@ def test_killed_after_submit_is_not_repeated(place: Place, tmp_path: Path) -> No
     place.settle()
     assert names(place) == [(1, "night")]
     assert place.lying() == {"accepted/night.yaml"}
+<<<<<<< HEAD
     assert [job.id for job in place.home.store.jobs.from_dropped_file(sha256)] == [1]
+=======
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    assert [job.id for job in place.home.store.jobs.from_inbox_file(sha256)] == [1]
+>>>>>>> store
 
 
 def test_killed_after_the_error_notifies_once(place: Place) -> None:

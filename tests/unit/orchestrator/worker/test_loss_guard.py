@@ -55,7 +55,7 @@ def test_the_conclusion_does_not_depend_on_when_anybody_looked(context: Recorder
     eye, events = watching(context), exploding(context)
     for start in range(0, len(events), pieces):
         chunk = events[start : start + pieces]
-        context.take(*chunk)
+        context.ingest(*chunk)
         eye.look(chunk)
     assert isinstance(eye.conclusion, LossFinding)
     assert (eye.conclusion.alarm, eye.conclusion.iteration, eye.conclusion.first_flag) == (Alarm.SPIKE, 530, 510)
@@ -67,7 +67,7 @@ def test_the_conclusion_does_not_depend_on_when_anybody_looked(context: Recorder
 def test_what_does_not_tell_is_not_looked_at(context: Recorder) -> None:
     eye = watching(context)
     eye.look([])
-    context.take(*exploding(context))
+    context.ingest(*exploding(context))
     assert eye.look([context.event(Kind.PHASE, phase="save")]) == []
     assert eye.conclusion is None
     eye.look()
@@ -76,7 +76,7 @@ def test_what_does_not_tell_is_not_looked_at(context: Recorder) -> None:
 
 def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(context: Recorder) -> None:
     off = SPEC.model_copy(update={"lq": LqSpec(spike=Spike(enabled=False))})
-    context.take(*exploding(context))
+    context.ingest(*exploding(context))
     eye = watching(context, off)
     found = eye.look()
     assert eye.conclusion is None
@@ -90,7 +90,7 @@ def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(context: R
 def test_a_guard_that_is_off_keeps_nothing_from_being_deleted(context: Recorder) -> None:
     """A loss that stays up keeps a suspicion open for ever; a guard that never acts must not fill the disk with it."""
     off = SPEC.model_copy(update={"lq": LqSpec(spike=Spike(enabled=False))})
-    context.take(*exploding(context))
+    context.ingest(*exploding(context))
     eyes = {"on": watching(context), "off": watching(context, off)}
     for eye in eyes.values():
         eye.look()
@@ -99,7 +99,7 @@ def test_a_guard_that_is_off_keeps_nothing_from_being_deleted(context: Recorder)
 
 
 def test_after_going_back_the_reports_before_it_count_and_no_other(context: Recorder) -> None:
-    context.take(*exploding(context))
+    context.ingest(*exploding(context))
     stage = RunPlan.requested(SPEC).stages[0].continued(400 * 4, because="spike", rollback=1, first_flag=510, salt=1)
     told = loss_guard.incident(
         context.store.jobs.get(1),
@@ -130,10 +130,10 @@ def lost(context: Recorder, iteration: int, *rows: int) -> Event:
 def test_a_row_found_guilty_twice_ends_the_attempt_without_a_crash(context: Recorder) -> None:
     eye = watching(context)
     first, second = lost(context, 23, 16), lost(context, 96, 16)
-    context.take(first)
+    context.ingest(first)
     eye.look([first])
     assert eye.conclusion is None
-    context.take(second)
+    context.ingest(second)
     eye.look([second])
     assert isinstance(eye.conclusion, Quarantine)
     ending = loss_guard.ending(Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="-9"), eye.conclusion)
@@ -141,7 +141,7 @@ def test_a_row_found_guilty_twice_ends_the_attempt_without_a_crash(context: Reco
 
 
 def test_of_two_reasons_the_earlier_counts(context: Recorder) -> None:
-    context.take(*exploding(context), lost(context, 10, 3), lost(context, 20, 3))
+    context.ingest(*exploding(context), lost(context, 10, 3), lost(context, 20, 3))
     eye = watching(context)
     eye.look()
     assert isinstance(eye.conclusion, Quarantine)
@@ -149,7 +149,7 @@ def test_of_two_reasons_the_earlier_counts(context: Recorder) -> None:
 
 def test_a_run_that_is_to_end_early_ends_at_the_validation_that_decided_it(context: Recorder) -> None:
     asks = SPEC.model_copy(update={"lq": LqSpec(early_stop=EarlyStop(patience=2))})
-    context.take(*exploding(context, at=1000))
+    context.ingest(*exploding(context, at=1000))
     eye = watching(context, asks)
     eye.look()
     assert isinstance(eye.conclusion, Stop)
@@ -162,7 +162,7 @@ def test_a_run_that_is_to_end_early_ends_at_the_validation_that_decided_it(conte
 
 
 def test_what_the_trainer_refuses_stays_refused(context: Recorder) -> None:
-    context.take(*exploding(context))
+    context.ingest(*exploding(context))
     eye = watching(context)
     eye.look()
     refused = Ending(outcome=Outcome.REFUSED, reason=Reason.DATA_INVALID, detail="no")
