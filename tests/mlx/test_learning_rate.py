@@ -1,4 +1,4 @@
-"""The learning rates that lq warns of are those MLX-LM's own schedules give."""
+"""The learning rates that lq checks are those of MLX-LM's schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jobs.model.spec import JobSpec
         ("step_decay", [1e-4, 0.5, 30]),
     ],
 )
-def test_each_update_has_the_rate_of_mlx(name: str, arguments: list[float], warmup: int) -> None:
+def test_rates_equal_those_of_mlx(name: str, arguments: list[float], warmup: int) -> None:
     schedule: dict[str, Any] = {"name": name, "arguments": arguments, "warmup": warmup, "warmup_init": 1e-7}
     spec = JobSpec(iters=100, lr_schedule=schedule)
     mine, theirs = learning_rate.rate(spec), build_schedule(schedule)
