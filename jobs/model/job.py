@@ -136,14 +136,20 @@ class CheckpointRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Incident:
-    """An event that the report must mention, with its evidence."""
+    """An event that the report must mention, as fields. `orchestrator.formatting.incidents` makes its text."""
 
     job_id: int
     attempt: int | None
     time: float
-    code: str  # restart, self_test, warning, gave_up, ...
-    text: str  # one line for the user
-    evidence: Mapping[str, Any]
+    code: str  # a Reason code, the code of a warning, or slept, deadline, ...
+    text: str  # what was observed, in one line; not what happened (code) or what lq did (evidence)
+    evidence: Mapping[str, Any]  # the numbers that the rule used; `iteration`; `action`: what lq did, in words
+
+
+def crash_evidence(attempt: Attempt) -> dict[str, Any]:
+    """Return what a crashed attempt adds to the evidence of its incident."""
+    reached = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
+    return {"iteration": reached, "exit_code": attempt.exit_code, "phase": attempt.phase}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from jobs.model.events import Event, Kind, number
 from jobs.model.job import Incident
 from jobs.model.outcomes import Outcome, Reason
 from orchestrator.formatting import text as fmt
+from orchestrator.formatting.incidents import CRASHES, describe
 
 
 def line(event: Event) -> str | None:
@@ -31,19 +32,15 @@ def style_of(event: Event) -> str:
 
 def incident_line(incident: Incident) -> str:
     """Return what lq itself saw or decided, in the form of an event's line."""
-    text = f"{incident.code.replace('_', ' ')}: {incident.text}"
-    return f"{fmt.clock(incident.time)}  {incident.attempt or '-'}  lq        {fmt.printable(text)}"
+    text = describe(incident)
+    what = f"{text.what}: {text.detail}" if text.detail else text.what
+    return f"{fmt.clock(incident.time)}  {incident.attempt or '-'}  lq        {fmt.printable(what)}"
 
 
 def style_of_incident(incident: Incident) -> str:
     """Return the style of an incident's line: a death is bad, everything else asks for care."""
-    return "bad" if incident.code in _CRASHES else "careful"
-
-
-_CRASHES = frozenset({
-    Reason.KILLED, Reason.CRASHED, Reason.OUT_OF_MEMORY, Reason.GPU_WATCHDOG, Reason.GPU_TIMEOUT, Reason.DIVERGED,
-    Reason.DESCRIPTOR_LEAK, Reason.STALLED, Reason.LOST, Reason.HOST_REBOOTED, Reason.CRASH_LOOP,
-})  # fmt: skip
+    bad = incident.code in CRASHES or incident.code in (Reason.DIVERGED, Reason.CRASH_LOOP)
+    return "bad" if bad and incident.code != Reason.DISK_FULL else "careful"
 
 
 def _started(data: Mapping[str, Any]) -> str:

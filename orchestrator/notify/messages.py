@@ -14,6 +14,7 @@ from jobs.model.outcomes import Outcome, Reason
 from jobs.model.states import Status
 from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.decision import Decision
+from orchestrator.formatting.incidents import describe
 from orchestrator.formatting.text import duration, short_time
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def guarded(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
         incident: what the guard saw and did.
         spec: what was asked for.
     """
-    lines = [incident.text, f"it trains on; see: lq show {job.id}"]
+    lines = [describe(incident).detail, f"it trains on; see: lq show {job.id}"]
     key = f"spike_handled-{incident.attempt}-{incident.code}-{int(incident.time)}"
     return _about(job, "spike_handled", key, lines, spec, title="spike handled")
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jobs.model.events import number
 from jobs.model.job import Attempt, Incident, ProgressPoint
-from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import RunPlan, Stage
+from orchestrator.formatting.incidents import cost_of, describe, iteration_of
 from orchestrator.formatting.text import counted, duration
 from orchestrator.report import phases as rules
 from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
-from orchestrator.report.incidents import Cost, Told, cost, differences, guard_cost, told
 
 SEEN_SPIKE = "spike_in_losses"
 """The code of a spike that the losses show and no incident tells of."""
@@ -41,56 +40,24 @@ def happenings(
 
 
 def _recorded(incident: Incident, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]) -> Happening:
-    words = told(incident, attempts, points)
-    attempt = next((one for one in attempts if one.number == incident.attempt), None)
-    price = _price(incident, attempt, attempts, points)
+    text, cost = describe(incident, attempts, points), cost_of(incident, attempts, points)
     return Happening(
         time=incident.time,
-        iteration=_iteration(incident.evidence, attempt),
+        iteration=iteration_of(incident),
         attempt=incident.attempt,
         code=incident.code,
-        what=words.happened,
-        evidence=words.known_by,
-        action=_with_quality(words, incident, attempts),
-        cost_iterations=price.repeated,
-        cost_seconds=price.lost_s,
-        cost=words.cost,
+        what=text.what,
+        evidence=text.evidence,
+        action=text.action,
+        cost_iterations=cost.iterations,
+        cost_seconds=cost.seconds,
+        cost=text.cost,
         numbers=incident.evidence,
     )
 
 
-def _iteration(seen: Mapping[str, Any], attempt: Attempt | None) -> int | None:
-    place = seen.get("iteration", seen.get("first_flag"))
-    if isinstance(place, int):
-        return place
-    return attempt.last_iteration if attempt is not None and attempt.outcome == Outcome.CRASHED else None
-
-
-def _price(
-    incident: Incident, attempt: Attempt | None, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]
-) -> Cost:
-    back = guard_cost(incident, attempt, points)
-    if back.repeated is not None:
-        return back
-    slept = incident.evidence.get("slept_s")
-    if incident.code == "slept" and isinstance(slept, int | float):
-        return Cost(repeated=0, lost_s=float(slept))
-    if attempt is None or attempt.outcome != Outcome.CRASHED or incident.code != attempt.reason:
-        return Cost(repeated=None, lost_s=None)
-    return cost(attempt, attempts, points)
-
-
-def _with_quality(words: Told, incident: Incident, attempts: Sequence[Attempt]) -> str:
-    """Add to an answer that was a restart how faithful that restart was."""
-    if not words.answer or incident.attempt is None:
-        return words.answer
-    after = next((one for one in attempts if one.number > incident.attempt and one.quality), None)
-    died = any(one.number == incident.attempt and one.outcome == Outcome.CRASHED for one in attempts)
-    return f"{words.answer} Resume quality: {after.quality}." if died and after is not None else words.answer
-
-
 def _spikes(found: Sequence[Phase], points: Sequence[ProgressPoint], incidents: Sequence[Incident]) -> list[Happening]:
-    answered = [_iteration(one.evidence, None) for one in incidents if one.code in ROLLED_BACK]
+    answered = [iteration_of(one) for one in incidents if one.code in ROLLED_BACK]
     entries = []
     for place, spike in enumerate(found):
         after = found[place + 1] if place + 1 < len(found) else None
@@ -158,3 +125,44 @@ def changes(stages: Sequence[Stage]) -> tuple[Change, ...]:
         )
         for stage in stages[1:]
     )
+
+
+def differences(requested: Stage, stage: Stage) -> str:
+    """Return what a stage changes of what was asked for, as "requested -> run"."""
+    said = []
+    for field in dataclasses.fields(Stage):
+        asked, run = getattr(requested, field.name), getattr(stage, field.name)
+        if field.name not in _NO_SETTING and asked != run:
+            name = _SETTINGS.get(field.name, field.name.replace("_", " "))
+            shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
+            said.append(f"{name} {_setting(asked)} -> {_setting(shown)}")
+    return ", ".join(said) or "as requested"
+
+
+_NO_SETTING = {"first_example", "because", "rollback", "first_flag", "first_update"}
+"""Fields of a stage that say where and why it begins."""
+
+_SETTINGS = {
+    "batch_size": "batch",
+    "grad_accumulation_steps": "accumulation",
+    "grad_checkpoint": "gradient checkpointing",
+    "max_seq_length": "max_seq_length",
+    "learning_rate_factor": "learning rate x",
+    "salt": "salt of the data order",
+    "grad_clip": "gradient norm clipped to",
+    "warmup_updates": "warm-up updates",
+    "quarantined": "rows left out for good",
+    "skipped": "batches left out for an epoch",
+    "reset_moments": "moments forgotten",
+    "ends": "ends here",
+}
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

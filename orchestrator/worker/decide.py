@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
-from jobs.model.job import Attempt, Fit, Incident, Job
+from jobs.model.job import Attempt, Fit, Incident, Job, crash_evidence
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
@@ -164,16 +164,13 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
         return _stopped_for_now(job, attempt, decision, now)
     if attempt.outcome != Outcome.CRASHED:
         return None
-    at = attempt.last_iteration if attempt.last_iteration is not None else attempt.first_iteration
-    where = f"at iteration {at}" if at is not None else "before its first iteration"
-    answer = f"; {decision.answer}" if decision.answer else ""
     return Incident(
         job_id=job.id,
         attempt=attempt.number,
         time=now,
         code=str(decision.reason),
-        text=f"attempt {attempt.number} died {where}: {decision.detail}{answer}",
-        evidence=dict(decision.evidence),
+        text=decision.detail,
+        evidence={**decision.evidence, **crash_evidence(attempt), "action": decision.answer},
     )
 
 
@@ -184,22 +181,21 @@ def _stopped_for_now(job: Job, attempt: Attempt, decision: Decision, now: float)
         attempt=attempt.number,
         time=now,
         code=str(decision.reason),
-        text=f"stopped at iteration {attempt.last_iteration or attempt.first_iteration or 0:,}: {decision.detail}",
-        evidence=dict(decision.evidence),
+        text=decision.detail,
+        evidence={**decision.evidence, "iteration": attempt.last_iteration or attempt.first_iteration or 0},
     )
 
 
 def of_the_guard(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
     """Return the incident for what the loss guard concluded: what it saw, and what it did."""
-    answer = f"; {decision.answer}" if decision.answer and decision.status is Status.WAITING else ""
     quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
     return Incident(
         job_id=job.id,
         attempt=attempt.number,
         time=now,
         code="quarantined" if quarantined else str(decision.reason),
-        text=f"{decision.detail}{answer}",
-        evidence=dict(decision.evidence),
+        text=decision.detail,
+        evidence={**decision.evidence, "action": decision.answer},
     )
 
 

@@ -212,19 +212,19 @@ def incident(job: Job, attempt: int, finding: LossFinding, *, acts: bool, now: f
         acts: whether the guard is on.
         now: unix seconds.
     """
-    said = {
-        Alarm.SUSPECT: "; asked for a validation, and nothing is deleted until it clears",
-        Alarm.OVERFITTING: "; told only: more training does not help this validation set",
+    actions = {
+        Alarm.SUSPECT: "requested a validation; nothing is deleted until the suspicion is cleared",
+        Alarm.OVERFITTING: "none; more training does not help this validation set",
     }
-    answer = said.get(finding.alarm, "") if acts else "; lq.spike.enabled is false, so nothing is done"
-    evidence = {"iteration": finding.iteration, "first_flag": finding.first_flag, **finding.evidence}
+    action = actions.get(finding.alarm, "") if acts else "none; lq.spike.enabled is false"
+    place = {"iteration": finding.iteration, "first_flag": finding.first_flag, "action": action}
     return Incident(
         job_id=job.id,
         attempt=attempt,
         time=now,
         code=finding.alarm.value,
-        text=f"{finding.text}{answer}",
-        evidence=evidence,
+        text=finding.text,
+        evidence={**place, **finding.evidence},
     )
 
 

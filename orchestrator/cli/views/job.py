@@ -22,8 +22,9 @@ from orchestrator.cli.views.terminal import Paper, Piece, whole_curve
 from orchestrator.cli.views.waiting import goes_on, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
-from orchestrator.report.incidents import Told, differences, end, told
+from orchestrator.formatting.incidents import IncidentText, crash_of, describe
 from orchestrator.report.stored_verdict import ruling_of
+from orchestrator.report.timeline import differences
 
 COLUMNS = 80
 TAIL_LINES = 15
@@ -245,19 +246,15 @@ def _incidents(app: App, job: Job) -> None:
         _head("incidents")
     points = app.store.metrics.points(job.id, superseded=True) if incidents else []
     for incident in incidents:
-        _paragraph(incident.time, told(incident, attempts, points))
+        _paragraph(incident.time, describe(incident, attempts, points))
     if gave_up:
-        answer = f"gave up: {job.reason}: {job.detail}"
-        _paragraph(attempts[-1].ended_at, dataclasses.replace(end(attempts[-1]), answer=answer))
+        action = f"gave up: {job.reason}: {job.detail}"
+        _paragraph(attempts[-1].ended_at, dataclasses.replace(describe(crash_of(attempts[-1])), action=action))
 
 
-def _paragraph(moment: float | None, found: Told) -> None:
-    _pair(fmt.clock(moment), found.happened)
-    for question, text in (
-        ("How lq knows", found.known_by),
-        ("What it did", found.answer),
-        ("What it cost", found.cost),
-    ):
+def _paragraph(moment: float | None, incident: IncidentText) -> None:
+    _pair(fmt.clock(moment), incident.what)
+    for question, text in (("Evidence", incident.evidence), ("Action", incident.action), ("Cost", incident.cost)):
         if text:
             _pair("", f"{question}: {text}")
 

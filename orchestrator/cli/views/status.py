@@ -19,7 +19,7 @@ from orchestrator.cli.views.table import Column, grid
 from orchestrator.cli.views.terminal import Paper, Piece, bar, curve, cut, padded, shortened
 from orchestrator.cli.views.waiting import begins, reasons
 from orchestrator.formatting import text as fmt
-from orchestrator.report.incidents import title_of
+from orchestrator.formatting.incidents import title_of
 
 if TYPE_CHECKING:
     from jobs.scheduling.timeline import Placed

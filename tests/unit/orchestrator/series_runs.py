@@ -248,7 +248,7 @@ def _go_back(run: Run, attempt: int, number: int, back: Back, now: float) -> Non
     answer = f"went back to iteration {back.to:,} (rollback {number} of 3); gradients clipped to 1"
     seen = {"iteration": back.last, "first_flag": back.last - 50, "loss": 7.634, "back_to": back.to, "rollback": number}
     incident = Incident(
-        job_id=run.id, attempt=number, time=now, code="spike", text=f"{detail}; {answer}", evidence=seen
+        job_id=run.id, attempt=number, time=now, code="spike", text=detail, evidence=seen | {"action": answer}
     )
     decision = Decision(status=Status.WAITING, reason=Reason.SPIKE, detail=detail, not_before=now)
     run.store.leases.settle(run.id, decision, owner=WORKER, now=now, incidents=[incident])

@@ -40,7 +40,8 @@ LINES = [
     event(2, 1, Kind.STARTED, 100, pid=6, iteration=40, resumed_from="step-0000040", resume_quality="exact"),
     event(2, 2, Kind.ENDED, 200, outcome="done", reason="completed", detail="trained to its last iteration"),
 ]
-CRASHED = "attempt 1 died at iteration 40: ended by SIGKILL; resumed from its last checkpoint"
+KILLED = "ended by SIGKILL"
+CRASHED = f"The trainer was killed (attempt 1, iteration 40): {KILLED}; resumed from its last checkpoint"
 
 
 @pytest.fixture
@@ -48,9 +49,13 @@ def job(home: Home) -> Job:
     """Give a job with two attempts, of which one was killed, and the incidents of the store."""
     made = home.running("night")
     (Path(made.job_dir) / "events.jsonl").write_bytes(b"".join(LINES))
-    for attempt, after_s, code, text in ((1, 10.0, "slow", "it is slow"), (1, 90.0, Reason.KILLED.value, CRASHED)):
-        found = Incident(job_id=made.id, attempt=attempt, time=START + after_s, code=code, text=text, evidence={})
-        home.store.incidents.add(found)
+    crash = {"iteration": 40, "action": "resumed from its last checkpoint"}
+    for after_s, code, text, evidence in (
+        (10.0, "slow", "it is slow", {}),
+        (90.0, Reason.KILLED.value, KILLED, crash),
+    ):
+        incident = Incident(job_id=made.id, attempt=1, time=START + after_s, code=code, text=text, evidence=evidence)
+        home.store.incidents.add(incident)
     return made
 
 
@@ -76,7 +81,7 @@ def test_what_lq_decided_stands_between_the_attempts_and_nothing_is_told_twice(l
     assert words(logs()) == [
         "1  started   pid 5, from the beginning",
         "1  warning   it is slow",
-        f"1  lq        killed: {CRASHED}",
+        f"1  lq        {CRASHED}",
         "2  started   pid 6, resumes at iteration 40 (exact)",
         "2  ended     done: completed: trained to its last iteration",
     ]
@@ -88,8 +93,8 @@ def test_a_warning_that_the_store_knows_first_is_told_once(home: Home, job: Job,
     told = [*story.of(begun), *story.so_far(), *story.of(warned), *story.so_far()]
     assert words("\n".join(one.text for one in told)) == [
         "1  started   pid 5, from the beginning",
-        "1  lq        slow: it is slow",
-        f"1  lq        killed: {CRASHED}",
+        "1  lq        Slow (attempt 1): it is slow",
+        f"1  lq        {CRASHED}",
     ]
 
 
@@ -99,7 +104,10 @@ def test_what_was_decided_at_one_moment_is_all_told(home: Home, job: Job, app: A
             Incident(job_id=job.id, attempt=2, time=START + 150, code=code, text="so", evidence={})
         )
     told = [one.text for one in JobLog(app, job.id).so_far()]
-    assert words("\n".join(told))[-2:] == ["2  lq        spike: so", "2  lq        divergence: so"]
+    assert words("\n".join(told))[-2:] == [
+        "2  lq        The loss spiked (attempt 2): so",
+        "2  lq        Divergence (attempt 2): so",
+    ]
 
 
 def test_raw_lines_come_as_they_stand(logs: Say) -> None:
@@ -119,7 +127,7 @@ def test_an_attempt_alone(logs: Say) -> None:
 
 def test_the_last_lines_alone(logs: Say) -> None:
     assert words(logs("-n", "2")) == words(logs())[-2:]
-    assert words(logs("-n", "1", "--attempt", "1")) == [f"1  lq        killed: {CRASHED}"]
+    assert words(logs("-n", "1", "--attempt", "1")) == [f"1  lq        {CRASHED}"]
     assert logs("-n", "0") == ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from jobs.model.events import Event, Kind
-from jobs.model.job import Incident, Job
+from jobs.model.job import Incident, Job, crash_evidence
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -56,14 +56,17 @@ class WorkerContext:
         self.store.attempts.end(
             attempt.id, ending=ending, exit_code=None, signal=9, now=ended, stderr_tail=output or None
         )
-        text = f"attempt {attempt.number} died at iteration 20: {detail}; {decision.answer}"
         incident = Incident(
             job_id=self.job.id,
             attempt=attempt.number,
             time=ended,
             code=reason.value,
-            text=text,
-            evidence=decision.evidence,
+            text=detail,
+            evidence={
+                **decision.evidence,
+                **crash_evidence(self.store.attempts.of(self.job.id)[-1]),
+                "action": decision.answer,
+            },
         )
         incidents = [incident] if decision.status is Status.WAITING else []
         return self.store.leases.settle(self.job.id, decision, owner=WORKER, now=ended, incidents=incidents)
@@ -110,10 +113,10 @@ def test_a_crash_is_told_with_its_evidence_its_answer_and_its_price(home: Home) 
     number = context.goes_on(10, 15.0)
     context.trains(number, 20, 20.0)
     text = shown(home, 1)
-    assert "The trainer was killed (attempt 1, iteration 20)." in text
-    assert f"How lq knows: {KILLED}." in text
-    assert "What it did: resumed from its last checkpoint, at once (death 1 in a row, of 5 that are answered)." in text
-    assert "What it cost: 10 iterations trained twice; 8 s until it was back where it had been." in text
+    assert "The trainer was killed (attempt 1, iteration 20)" in text
+    assert f"Evidence: {KILLED}" in text
+    assert "Action: resumed from its last checkpoint, restarted immediately (consecutive crash 1 of at most 5)" in text
+    assert "Cost: 10 iterations trained twice; 8 s until the run was back at that iteration" in text
 
 
 def test_a_job_that_has_not_gone_on_does_not_know_its_price(home: Home) -> None:
@@ -122,12 +125,12 @@ def test_a_job_that_has_not_gone_on_does_not_know_its_price(home: Home) -> None:
     context.dies(
         Reason.KILLED, KILLED, 12.0, again("resumed from its last checkpoint", delay_s=40.0, consecutive_crashes=3)
     )
-    assert "after a pause of 40 s (death 3 in a row" in shown(home, 1)
-    assert "What it cost: not known yet: it has not gone on." in shown(home, 1)
+    assert "restarted after 40 s (consecutive crash 3 of" in shown(home, 1)
+    assert "Cost: unknown until the job resumes" in shown(home, 1)
     number = context.goes_on(10, 15.0)
-    assert "10 iterations trained twice; it is not back where it was yet." in shown(home, 1)
+    assert "10 iterations trained twice; the run is not back at that iteration yet" in shown(home, 1)
     context.trains(number, 20, 20.0)
-    assert "until it was back" in shown(home, 1)
+    assert "until the run was back" in shown(home, 1)
 
 
 def test_out_of_memory_shows_the_line_the_numbers_and_the_run_plan(home: Home) -> None:
@@ -145,9 +148,9 @@ def test_out_of_memory_shows_the_line_the_numbers_and_the_run_plan(home: Home) -
     )
     context.dies(Reason.OUT_OF_MEMORY, OUT, 12.0, rung)
     text = shown(home, 1)
-    assert "The trainer ran out of memory (attempt 1, iteration 0)." in text
-    assert f"How lq knows: {OUT}; its memory had peaked at 3.21 GB; free afterwards: 1.00 GB." in text
-    assert "What it did: batch 4 -> 2, accumulation 1 -> 2, at once" in text
+    assert "The trainer ran out of memory (attempt 1, iteration 0)" in text
+    assert f"Evidence: {OUT}; peak memory 3.21 GB; free memory afterwards 1 GB" in text
+    assert "Action: batch 4 -> 2, accumulation 1 -> 2, restarted immediately" in text
     assert "run plan: requested -> run, from iteration" in text
     asked_and_run = "batch 4 -> 2, accumulation 1 -> 2, gradient checkpointing off -> on"
     assert f"  10        {asked_and_run} (out_of_memory: batch 4 -> 2)" in text
@@ -158,8 +161,8 @@ def test_a_job_given_up_tells_its_last_crash(home: Home) -> None:
     decision = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="died 4 times in a row")
     context.dies(Reason.CRASHED, "exit code 1: boom", 12.0, decision)
     text = shown(home, 1)
-    assert "The trainer crashed (attempt 1, iteration 0)." in text
-    assert "What it did: gave up: crash_loop: died 4 times in a row" in text
+    assert "The trainer crashed (attempt 1, iteration 0)" in text
+    assert "Action: gave up: crash_loop: died 4 times in a row" in text
 
 
 def test_a_sleep_is_told_with_its_length(home: Home) -> None:
@@ -174,8 +177,8 @@ def test_a_sleep_is_told_with_its_length(home: Home) -> None:
     )
     home.store.incidents.add(slept)
     text = shown(home, 1)
-    assert "The machine slept 3 h 12 min." in text
-    assert "What it cost: 3 h 12 min of the night, no iteration." in text
+    assert "The machine slept (attempt 1)" in text
+    assert "Cost: 3 h 12 min without training, no iteration" in text
 
 
 def test_the_last_words_of_a_dead_trainer_are_shown_and_with_output_all_that_is_kept(home: Home) -> None:

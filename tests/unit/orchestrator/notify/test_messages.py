@@ -158,11 +158,11 @@ def test_bad_news_begins_with_why_and_says_what_to_do(event: str, reason: Reason
 
 
 def test_a_handled_spike_is_told_in_the_words_of_its_incident() -> None:
-    text = "loss 9.1 at iteration 1,240 against a median of 1.2; went back to iteration 1,000, learning rate x 0.5"
-    incident = Incident(job_id=3, attempt=2, time=100.5, code="spike", text=text, evidence={})
+    text, action = "loss 9.1 at iteration 1,240, median 1.2", "went back to iteration 1,000, learning rate x 0.5"
+    incident = Incident(job_id=3, attempt=2, time=100.5, code="spike", text=text, evidence={"action": action})
     told = messages.guarded(job(), incident, SPEC)
     assert (told.event, told.title) == ("spike_handled", "lq: qwen (job 3) spike handled")
-    assert told.body.splitlines() == [text, "it trains on; see: lq show 3"]
+    assert told.body.splitlines() == [f"{text}; {action}", "it trains on; see: lq show 3"]
     assert told.key != messages.guarded(job(), dataclasses.replace(incident, time=900.0), SPEC).key
 
 

@@ -304,7 +304,7 @@ def test_foreign_text_cannot_break_a_table(tmp_path: Path) -> None:
         run.settle(Status.FAILED, Reason.KILLED, "x", now=END)
         text = _text(_facts(run))
     assert text.startswith("# a\\|b \\<b\\> \\*x\\* (job 1)")
-    assert "| Restart (attempt 1): a \\| b \\`c\\`. " in text
+    assert "| a \\| b \\`c\\` " in text
     assert "reason killed, delay_s 0.0" in text
 
 

@@ -83,7 +83,7 @@ def test_a_guard_that_is_off_concludes_nothing_and_finds_all_the_same(context: R
     assert Alarm.SPIKE in [one.alarm for one in found]
     spike = next(one for one in found if one.alarm is Alarm.SPIKE)
     told = loss_guard.incident(context.store.jobs.get(1), 1, spike, acts=False, now=5.0)
-    assert told.text.endswith("lq.spike.enabled is false, so nothing is done")
+    assert told.evidence["action"] == "none; lq.spike.enabled is false"
     assert told.evidence["first_flag"] == 510
 
 
