@@ -38,7 +38,7 @@ def _turn(app: App, job: Job) -> None:
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         _pair("waits", turn.obstacle.text, "careful")
     if (when := goes_on(job, app.store.queue.state(), turn)) is not None:
-        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "goes on", when)
+        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
 
 
 def print_job(app: App, job: Job, *, whole_output: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,62 +41,76 @@ def forecast(app: App, turns: Mapping[int, Turn], *, slots: int) -> dict[int, Pl
     return starts(app.store, now=time.time(), slots=slots)
 
 
-def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
-    """Say when a job that does not run goes on; None where it runs, has ended, is simply the next, or nobody knows.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Why a job does not run, and when it will. Equal for jobs that wait for the same."""
 
-    Args:
-        job: the job.
-        queue: whether it hands out jobs.
-        turn: what keeps the job from training.
-    """
+    status: Status
+    because: str
+    first_start: bool  # it has not run yet
+    when: str | None  # None if unknown or if a command is needed
+    command: str | None  # the command that lets it run, without job ids
+
+
+def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
+    """Return when a job will run; None if it runs, has ended, is next, or if that is unknown."""
+    command = _command(job)
+    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn)
+
+
+def _command(job: Job) -> str | None:
+    return {Status.HELD: "lq release", Status.PAUSED: "lq resume"}.get(job.status)
+
+
+def _when(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
     if job.status is Status.WAITING:
         due = job.not_before or 0.0
         return fmt.upcoming(due) if due > time.time() else "as soon as it can"
-    if job.status is Status.HELD:
-        return f"with lq release {job.id}"
-    if job.status is Status.PAUSED:
-        return f"with lq resume {job.id}"
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
     return fmt.upcoming(until) if until is not None else None
 
 
-def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
-    """Say why a job does not run, in one line; None where its state says it all."""
+def wait_of(job: Job, queue: QueueState, turn: Turn | None) -> Wait | None:
+    """Return why a job does not run; None if its status says it all."""
     because = f"{job.reason}: {job.detail}" if job.status not in _SAY_IT_ALL and job.detail else None
     if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
         because = turn.obstacle.text
     if because is None:
         return None
-    when = goes_on(job, queue, turn)
-    verb = "starts" if job.status is Status.QUEUED and not job.attempts else "goes on"
-    goes = f", {verb} {when}" if when is not None else ""
-    return f"job {job.id} {job.status}{goes}: {because}"
+    return Wait(
+        status=job.status,
+        because=because,
+        first_start=job.status is Status.QUEUED and not job.attempts,
+        when=_when(job, queue, turn),
+        command=_command(job),
+    )
+
+
+def wait_line(wait: Wait, ids: Sequence[int]) -> str:
+    """Return one line for the jobs that wait for the same."""
+    several = len(ids) > 1
+    when = f"with {wait.command} {spans(ids)}" if wait.command is not None else wait.when
+    verb = "start" if wait.first_start else "resume"
+    goes = f", {verb}{'' if several else 's'} {when}" if when is not None else ""
+    return f"job{'s' if several else ''} {spans(ids)} {wait.status}{goes}: {wait.because}"
+
+
+def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
+    """Return the line of one job."""
+    wait = wait_of(job, queue, turn)
+    return None if wait is None else wait_line(wait, [job.id])
 
 
 def reasons(jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn]) -> list[tuple[Status, str]]:
-    """Say why jobs do not run, those of which the same is true together: the status, and a line."""
-    alike: dict[tuple[str, ...], list[int]] = {}
-    lines: dict[tuple[str, ...], tuple[Status, str]] = {}
+    """Return the status and a line for each group of jobs that wait for the same."""
+    alike: dict[Wait, list[int]] = {}
     for job in jobs:
-        text = waits(job, queue, turns.get(job.id))
-        if text is None:
-            continue
-        said, _, because = text.partition(": ")
-        key = (said.removeprefix(f"job {job.id} ").removesuffix(f" {job.id}"), because)
-        alike.setdefault(key, []).append(job.id)
-        lines[key] = (job.status, text)
-    return [(lines[key][0], _together(key, ids, lines[key][1])) for key, ids in alike.items()]
-
-
-def _together(key: tuple[str, ...], ids: Sequence[int], of_last: str) -> str:
-    if len(ids) == 1:
-        return of_last
-    said, because = key
-    said = said.replace(", goes on", ", go on", 1).replace(", starts", ", start", 1)
-    names = " " + spans(ids) if of_last.partition(": ")[0].endswith(f" {ids[-1]}") else ""
-    return f"jobs {spans(ids)} {said}{names}: {because}"
+        wait = wait_of(job, queue, turns.get(job.id))
+        if wait is not None:
+            alike.setdefault(wait, []).append(job.id)
+    return [(wait.status, wait_line(wait, ids)) for wait, ids in alike.items()]
 
 
 def spans(ids: Sequence[int]) -> str:

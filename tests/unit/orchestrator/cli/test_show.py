@@ -194,4 +194,4 @@ def test_the_last_words_of_a_dead_trainer_are_shown_and_with_output_all_that_is_
 
 def test_a_job_that_waits_says_until_when(home: Home) -> None:
     waiting = home.ended(Status.WAITING, Reason.DISK_FULL, "the disk is full")
-    assert re.search(r"goes on +on \w{3} \d+ \w{3} at \d\d:\d\d", shown(home, waiting.id))
+    assert re.search(r"resumes +on \w{3} \d+ \w{3} at \d\d:\d\d", shown(home, waiting.id))

@@ -88,10 +88,10 @@ def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
     assert "queue: paused since 1970-01-01" in text
     assert "jobs 3 and 4 both died of crashed within ten minutes\n" in text
     assert re.search(
-        rf"^job {ids[Status.WAITING]} waiting, goes on on \w+ \d.*: crashed: exit code 1$", text, re.MULTILINE
+        rf"^job {ids[Status.WAITING]} waiting, resumes on \w+ \d.*: crashed: exit code 1$", text, re.MULTILINE
     )
-    assert f"job {ids[Status.PAUSED]} paused, goes on with lq resume {ids[Status.PAUSED]}: stopped_by_user: " in text
-    assert f"job {held.id} held, goes on with lq release {held.id}: stopped_by_user: held by the user\n" in text
+    assert f"job {ids[Status.PAUSED]} paused, resumes with lq resume {ids[Status.PAUSED]}: stopped_by_user: " in text
+    assert f"job {held.id} held, resumes with lq release {held.id}: stopped_by_user: held by the user\n" in text
     lines = plain(on_a_terminal(home.path, "status", columns=80))
     assert [line for line in lines if cell_len(line) > 80] == []
 

@@ -305,7 +305,6 @@ def test_foreign_text_cannot_break_a_table(tmp_path: Path) -> None:
         text = _text(_facts(run))
     assert text.startswith("# a\\|b \\<b\\> \\*x\\* (job 1)")
     assert "| a \\| b \\`c\\` " in text
-    assert "reason killed, delay_s 0.0" in text
 
 
 def test_every_table_is_aligned_and_has_equal_rows(finished: Run) -> None:
