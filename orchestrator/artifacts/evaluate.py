@@ -12,8 +12,8 @@ from jobs.model.job import Job, Validation
 from jobs.policies import early_stop
 from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts.weights import Weights
-from orchestrator.report.evidence import Comparison
-from orchestrator.report.told import learned
+from orchestrator.report.analysis.verdict import Comparison
+from orchestrator.report.sources import learned
 from workers.data.loss_measurement import LossMeasurement
 
 if TYPE_CHECKING:

@@ -1,39 +1,40 @@
-"""Store rows and the job's folder -> Facts. Reads only: what was measured here, what rules say in conclude.py."""
+"""Collects the facts of one job from the store and its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from jobs.model.events import number
 from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
+from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
-from orchestrator.report.conclude import NOTHING_FOUND, Series, conclude
-from orchestrator.report.evidence import Comparison
+from orchestrator.report.analysis.verdict import NOTHING_FOUND, Comparison, Series, conclude
 from orchestrator.report.facts import (
     AttemptFacts,
     CheckpointFacts,
     DataFile,
     Facts,
+    Hardware,
     IncidentFacts,
     JobFacts,
     LossAt,
     Measurement,
     Progress,
+    SelfTest,
     Times,
     TrainLoss,
     TrajectoryRow,
     ValidationFacts,
     perplexity,
 )
-from orchestrator.report.folder import read_folder
-from orchestrator.report.lives import lives, self_test
-from orchestrator.report.machine import hardware
-from orchestrator.report.told import answers, dataset, learned, parameters
+from orchestrator.report.sources import answers, dataset, learned, parameters, read_folder
 from orchestrator.store.store import Store
 
 TRAJECTORY_ROWS = 12
@@ -288,3 +289,139 @@ def _trajectory_row(iteration: int, points: Sequence[ProgressPoint], validation:
         tokens=point.tokens if point else (0 if iteration == 0 else None),
         peak_bytes=point.peak_bytes if point else None,
     )
+
+
+_ANSWERED_BY_GOING_BACK = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+
+
+def lives(
+    attempts: Sequence[Attempt], points: Sequence[ProgressPoint], self_tests: Mapping[int, SelfTest], end: float
+) -> tuple[AttemptFacts, ...]:
+    """Return the attempts as the report tells them.
+
+    Args:
+        attempts: by number.
+        points: every progress report, in the order in which they came.
+        self_tests: by number of the attempt.
+        end: unix seconds; of an attempt that lives, or of the report.
+    """
+    facts: list[AttemptFacts] = []
+    before: Attempt | None = None
+    came_to: int | None = None
+    for attempt in attempts:
+        facts.append(
+            AttemptFacts(
+                number=attempt.number,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
+                first_iteration=attempt.first_iteration,
+                last_iteration=attempt.last_iteration,
+                resumed_from=attempt.resumed_from,
+                quality=attempt.quality,
+                outcome=attempt.outcome,
+                reason=attempt.reason,
+                detail=attempt.detail,
+                exit_code=attempt.exit_code,
+                signal=attempt.signal,
+                idle_seconds=_idle(before, attempt),
+                came_to=came_to,
+                repeated_iterations=0 if _went_back(before) else _repeated(came_to, attempt),
+                given_up_iterations=(_repeated(came_to, attempt) or 0) if _went_back(before) else 0,
+                catch_up_seconds=_catch_up(came_to, attempt, points),
+                self_test=self_tests.get(attempt.number),
+            )
+        )
+        before = attempt
+        # An attempt that died while loading has no position of its own: the one before it still counts.
+        came_to = attempt.last_iteration if attempt.last_iteration is not None else came_to
+    return tuple(facts)
+
+
+def self_test(said: Mapping[str, Any]) -> SelfTest:
+    """Read what a self-test said."""
+    iteration, equal = said.get("iteration"), said.get("equal")
+    return SelfTest(
+        iteration=iteration if isinstance(iteration, int) else None,
+        measured=number(said.get("measured")),
+        recorded=number(said.get("recorded")),
+        equal=equal if isinstance(equal, bool) else None,
+    )
+
+
+def _idle(before: Attempt | None, attempt: Attempt) -> float | None:
+    if before is None or before.ended_at is None:
+        return None
+    return max(0.0, attempt.started_at - before.ended_at)
+
+
+def _went_back(before: Attempt | None) -> bool:
+    """Say whether the loss guard ended the attempt before, so that the run goes another way from here."""
+    return before is not None and before.reason in _ANSWERED_BY_GOING_BACK
+
+
+def _repeated(came_to: int | None, attempt: Attempt) -> int | None:
+    if attempt.number == 1:
+        return 0
+    if came_to is None or attempt.first_iteration is None:
+        return None
+    return max(0, came_to - attempt.first_iteration)
+
+
+def _catch_up(came_to: int | None, attempt: Attempt, points: Sequence[ProgressPoint]) -> float | None:
+    """Return the seconds from the attempt's start until it stood at `came_to` again, None if it never did."""
+    if came_to is None:
+        return None
+    reached = (point for point in points if point.attempt == attempt.number and point.iteration >= came_to)
+    point = next(reached, None)
+    if point is None:
+        return None
+    beyond = (point.iteration - came_to) / point.it_s if point.it_s else 0.0
+    return max(0.0, point.time - beyond - attempt.started_at)
+
+
+FEWEST_REPORTS = 10
+"""Below which a tenth of the reports is none."""
+
+
+def hardware(points: Sequence[ProgressPoint], incidents: Sequence[Incident], facts: Mapping[str, Any]) -> Hardware:
+    """Return what is known.
+
+    Args:
+        points: every progress report, in the order in which they came.
+        incidents: of the job.
+        facts: what the trainer alone saw, by name.
+    """
+    limits = [point.limit_bytes for point in points if point.limit_bytes]
+    peak = _most(point.peak_bytes for point in points)
+    footprint = _most(point.footprint_bytes for point in points)
+    taken = _most((peak, footprint))
+    swap = [point.swap_bytes for point in points if point.swap_bytes is not None]
+    speeds = [point.it_s for point in points if point.it_s is not None and math.isfinite(point.it_s)]
+    tenth = len(speeds) // 10 if len(speeds) >= FEWEST_REPORTS else 0
+    slept = [one.evidence.get("slept_s") for one in incidents if one.code == "slept"]
+    return Hardware(
+        limit_bytes=limits[-1] if limits else None,
+        peak_bytes=peak,
+        footprint_bytes=footprint,
+        headroom_bytes=limits[-1] - taken if limits and taken is not None else None,
+        swap_first_bytes=swap[0] if swap else None,
+        swap_most_bytes=max(swap, default=None),
+        it_s_first=statistics.median(speeds[:tenth]) if tenth else None,
+        it_s_last=statistics.median(speeds[-tenth:]) if tenth else None,
+        sleeps=len(slept),
+        slept_seconds=sum(float(one) for one in slept if isinstance(one, int | float)),
+        battery_before=_charge(facts.get("battery.before")),
+        battery_after=_charge(facts.get("battery.after")),
+    )
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _charge(told: object) -> float | None:
+    """Read (charge, on mains)."""
+    if isinstance(told, list) and told and isinstance(told[0], int | float):
+        return float(told[0])
+    return None

@@ -1,7 +1,6 @@
-"""What a report knows about one job: measured values and nothing else. Frozen and plain.
+"""The values of a report: what was measured of one job, and what rules found. `asdict` makes report.json.
 
-`dataclasses.asdict` makes it JSON. None means "not measured". Times are unix seconds, losses nats per token.
-What rules found in it is in findings.py. No wording, no I/O may enter.
+Times are unix seconds, losses nats per token. None means that the value is not known.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from typing import Any
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
-from orchestrator.report.findings import Findings
-from orchestrator.report.measured import Answer, Dataset, Hardware, Parameters
+from jobs.policies.verdict import Difference, Verdict
 
 SCHEMA = 1
 """Version of report.json."""
@@ -299,3 +297,177 @@ def perplexity(loss: float) -> float:
         return math.exp(loss)
     except OverflowError:
         return math.inf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What the run took of the machine, and what the machine did meanwhile."""
+
+    limit_bytes: int | None  # what `lq.memory.limit` came to
+    peak_bytes: int | None  # the most that MLX held
+    footprint_bytes: int | None  # the most that the trainer took
+    headroom_bytes: int | None  # limit less the larger of the two
+    swap_first_bytes: int | None  # of the whole machine, at the first report
+    swap_most_bytes: int | None
+    it_s_first: float | None  # median of the first tenth of the reports
+    it_s_last: float | None  # of the last tenth
+    sleeps: int
+    slept_seconds: float
+    battery_before: float | None  # charge, 0..1
+    battery_after: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenisedFile:
+    """A data file as the trainer saw it."""
+
+    name: str  # train, valid or test
+    rows: int
+    tokens: int | None  # after long rows were cut
+    supervised_tokens: int | None  # that are learned
+    truncated: int | None  # rows that were cut
+    shortest: int | None  # tokens of a row, before it was cut; as all below
+    median: float | None
+    p95: float | None
+    longest: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Twin:
+    """A row that stands in the training set too."""
+
+    row: int  # in its own file, from 1
+    train_row: int
+    share: float  # of shingles in common; 1 where they are equal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What a file has in common with the training set."""
+
+    name: str  # valid or test
+    rows: int
+    exact: int
+    near: int | None  # None where it was not sought
+    examples: tuple[Twin, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The data set, tokenised."""
+
+    files: tuple[TokenisedFile, ...]
+    max_seq_length: int | None  # tokens; longer rows are cut
+    padding_share: float | None  # of all positions of the batches
+    repeated_inside: int | None  # training rows that repeat an earlier one
+    overlaps: tuple[Overlap, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What of the model was trained, counted as MLX-LM does."""
+
+    trained: int
+    total: int
+    targets: tuple[str, ...]  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
+    layers: int
+
+    @property
+    def share(self) -> float:
+        """Trained parameters in parts of all."""
+        return self.trained / self.total if self.total else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said to one of `lq.prompts`, before and after."""
+
+    prompt: str
+    before: str | None
+    after: str | None
+    iteration: int | None  # of the weights that answered after
+    max_tokens: int | None  # after which an answer was cut
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of the train loss (phases.py has the rules)."""
+
+    name: str  # initial learning, spike, recovery, convergence, or further training between them
+    first: int  # iteration
+    last: int
+    loss_first: float  # level at its beginning: the running median of the reports
+    loss_last: float
+    peak_iteration: int | None  # of a spike: its highest report
+    peak_loss: float | None
+    seconds: float  # between its reports, without what lay between attempts
+    back: bool | None  # of a recovery: whether the loss came back to where it had been
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Happening:
+    """An entry of the timeline."""
+
+    time: float | None  # unix seconds
+    iteration: int | None
+    attempt: int | None
+    code: str
+    what: str
+    evidence: str
+    action: str
+    cost_iterations: int | None  # None where there is none or it is not known
+    cost_seconds: float | None
+    cost: str  # in words
+    numbers: Mapping[str, Any]  # what the rule saw
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GuiltyRow:
+    """A row that the autopsy of a spike ranked."""
+
+    place: str  # file and line
+    loss: float  # its own, under the weights that were gone back to
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """Where the run departed from what was requested."""
+
+    first_iteration: int
+    changes: str  # setting asked -> run, ...
+    because: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A data file measured before training and with the weights to be used."""
+
+    name: str  # validation or test
+    before: float  # nats per token
+    after: float
+    iteration: int  # of the weights measured after
+    rows: int
+    difference: Difference | None  # after minus before
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """The verdict, and the numbers beside it."""
+
+    verdict: Verdict
+    advice: str
+    seconds_after_good: float | None  # of training, after the first checkpoint as good as the best
+    final_minus_best: Difference | None
+    train_after_best: Difference | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything that rules found."""
+
+    ruling: Ruling | None  # None while the job lives
+    phases: tuple[Phase, ...]
+    happenings: tuple[Happening, ...]  # by time
+    changes: tuple[Change, ...]
+    guilty: tuple[GuiltyRow, ...]  # worst first
+    gains: tuple[Gain, ...]  # over the model before training

@@ -11,12 +11,12 @@ from pathlib import Path
 from jobs.model.errors import HomeUnusable
 from jobs.model.events import finite
 from jobs.model.job_dir import JobDir
-from orchestrator.report.card import ours, render_card
+from orchestrator.report.analysis.verdict import Series
 from orchestrator.report.collect import collect_all
-from orchestrator.report.conclude import Series
 from orchestrator.report.facts import SCHEMA, Facts
-from orchestrator.report.html import Pictures, to_html
-from orchestrator.report.markdown import ANALYSIS, LOSS, render
+from orchestrator.report.render.html import Pictures, to_html
+from orchestrator.report.render.model_card import ours, render_card
+from orchestrator.report.render.report import ANALYSIS, LOSS, render
 from orchestrator.store.store import Store
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically

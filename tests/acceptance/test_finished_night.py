@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from orchestrator.report.card import MARK
+from orchestrator.report.render.model_card import MARK
 from tests.acceptance.undisturbed import PROMPT, SECRETS, Undisturbed
 from tests.harness import Workshop
 

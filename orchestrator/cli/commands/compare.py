@@ -20,7 +20,7 @@ MOST_CURVES = 8
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
-    from orchestrator.report.comparison import Compared, Entry
+    from orchestrator.report.analysis.comparison import Compared, Entry
 
 
 @click.command()
@@ -37,8 +37,8 @@ def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
         jobs = args.jobs_of(app, choice, none="no job{of} is there")
         if len(jobs) < 2 and group is None:
             raise click.UsageError("name two jobs or more, or --group NAME")
-        from orchestrator.report.best_of import best_of
-        from orchestrator.report.comparison import compare as compared
+        from orchestrator.report.analysis.comparison import best_of
+        from orchestrator.report.analysis.comparison import compare as compared
         from orchestrator.submission.submit import slug
 
         entries = [_entry(app, job.id) for job in jobs]
@@ -58,8 +58,8 @@ def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
 
 
 def _entry(app: App, job_id: int) -> Entry:
+    from orchestrator.report.analysis.comparison import Entry
     from orchestrator.report.collect import collect_all
-    from orchestrator.report.comparison import Entry
 
     facts, series = collect_all(app.store, job_id, now=time.time())
     spec = json.loads(app.store.jobs.spec_json(job_id))

@@ -14,8 +14,7 @@ from orchestrator.cli import output
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
-    from orchestrator.report.best_of import BestOf, Ranked
-    from orchestrator.report.comparison import Compared
+    from orchestrator.report.analysis.comparison import BestOf, Compared, Ranked
 
 MOST_NAMED = 4
 """Jobs named in a sentence; further ones are counted."""

@@ -13,7 +13,7 @@ from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
 from orchestrator.formatting import text as fmt
-from orchestrator.report.differing import differing, validated_alike
+from orchestrator.report.analysis.settings_diff import differing, validated_alike
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,8 +23,8 @@ from orchestrator.cli.views.waiting import goes_on, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
+from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.stored_verdict import ruling_of
-from orchestrator.report.timeline import differences
 
 COLUMNS = 80
 TAIL_LINES = 15

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jobs.model.job import ProgressPoint, Validation
-from orchestrator.report.curves import Floats, apart, outline, running_median
+from orchestrator.report.analysis.curves import Floats, apart, outline, running_median
+from orchestrator.report.analysis.phases import RECOVERY, SPIKE
 from orchestrator.report.facts import Facts, Measurement
-from orchestrator.report.phases import RECOVERY, SPIKE
 from orchestrator.report.plots import style
 from orchestrator.report.plots.series import Curves, given_up, rollbacks
 from orchestrator.report.plots.style import BUCKETS, FEWEST_TO_SMOOTH, LIGHT, Theme

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.report.curves import apart, outline, smoothed
+from orchestrator.report.analysis.curves import apart, outline, smoothed
 from orchestrator.report.plots import loss, style
 from orchestrator.report.plots.series import Curves
 from orchestrator.report.plots.style import BUCKETS, FEWEST_TO_SMOOTH, LIGHT, Theme

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from jobs.model.job import ProgressPoint, Validation
-from orchestrator.report.curves import Floats, outline, smoothed
+from orchestrator.report.analysis.curves import Floats, outline, smoothed
 from orchestrator.report.facts import Facts
 from orchestrator.report.plots import loss, style
 from orchestrator.report.plots.series import Curves, column, given_up

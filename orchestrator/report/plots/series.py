@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jobs.model.job import ProgressPoint, Validation
-from orchestrator.report.bootstrap import NORMAL
-from orchestrator.report.curves import Floats
-from orchestrator.report.facts import Facts
-from orchestrator.report.findings import Happening
+from orchestrator.report.analysis.bootstrap import NORMAL
+from orchestrator.report.analysis.curves import Floats
+from orchestrator.report.facts import Facts, Happening
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from orchestrator.report.curves import Floats, wants_log
+from orchestrator.report.analysis.curves import Floats, wants_log
 
 DPI = 160  # pixels per inch
 BUCKETS = 700

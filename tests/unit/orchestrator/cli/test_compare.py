@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.report.analysis.comparison import Entry, compare
 from orchestrator.report.collect import collect_all
-from orchestrator.report.comparison import Entry, compare
 from orchestrator.store.store import Store
 from tests.harness import InProcess
 from tests.unit.orchestrator.report_runs import START

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.views.best_of import best_of_facts, words
-from orchestrator.report.best_of import best_of
+from orchestrator.report.analysis.comparison import Entry, best_of, why_not_by_row
+from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.collect import collect_all
-from orchestrator.report.comparison import Entry, why_not_by_row
-from orchestrator.report.differing import differing, validated_alike
 from tests.unit.orchestrator.report_runs import START
 from tests.unit.orchestrator.series_runs import FACTS, WEIGHTS, facts, played, series, validation
 

@@ -17,13 +17,14 @@ from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.verdict import Code
-from orchestrator.report.bootstrap import Bootstrap
+from orchestrator.report.analysis.bootstrap import Bootstrap
+from orchestrator.report.analysis.phases import phases
+from orchestrator.report.analysis.settings_diff import differences
+from orchestrator.report.analysis.timeline import guilty
+from orchestrator.report.analysis.verdict import Comparison, trend
 from orchestrator.report.collect import collect
-from orchestrator.report.evidence import Comparison, trend
-from orchestrator.report.findings import Findings, Ruling
-from orchestrator.report.markdown import render
-from orchestrator.report.phases import phases
-from orchestrator.report.timeline import differences, guilty
+from orchestrator.report.facts import Findings, Ruling
+from orchestrator.report.render.report import render
 from tests.unit.orchestrator.report_runs import START, Run
 from tests.unit.orchestrator.series_runs import WEIGHTS, Told, facts, played, reference, series, validation, went_back
 

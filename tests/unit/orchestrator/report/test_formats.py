@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.formatting.markdown import cell, code, escaped, table
-from orchestrator.report.card import MARK, render_card
 from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
-from orchestrator.report.html import inline, to_html
 from orchestrator.report.make import make
-from orchestrator.report.markdown import render
+from orchestrator.report.render.html import inline, to_html
+from orchestrator.report.render.model_card import MARK, render_card
+from orchestrator.report.render.report import render
 from tests.unit.orchestrator.report_runs import START, Run
 from tests.unit.orchestrator.series_runs import facts as told
 from tests.unit.orchestrator.series_runs import played, series, validation

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jobs.model.job import ProgressPoint, Validation
+from orchestrator.report.analysis.curves import apart, outline, running_median, smoothed, wants_log
 from orchestrator.report.collect import collect
-from orchestrator.report.curves import apart, outline, running_median, smoothed, wants_log
 from orchestrator.report.facts import Facts
 from orchestrator.report.plots import DARK, LIGHT, Theme, analysis, overlay, panels
 from orchestrator.report.plots.loss import HEIGHT, WIDTH, loss_curve

@@ -26,8 +26,8 @@ from orchestrator.report.__main__ import main
 from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
 from orchestrator.report.make import make, to_json
-from orchestrator.report.markdown import render
-from orchestrator.report.story import planned_of
+from orchestrator.report.render.history import planned_of
+from orchestrator.report.render.report import render
 from tests.unit.orchestrator.report_runs import ERROR, START, TWO_RESTARTS, WORKER, Life, Run, killed, train_loss
 
 END = START + 405.0
@@ -364,6 +364,6 @@ def test_an_unknown_job_is_one_line_and_exit_code_3(fresh: Run, capsys: pytest.C
 
 
 def test_wording_a_report_never_loads_matplotlib() -> None:
-    program = "import sys, orchestrator.report.markdown, orchestrator.report.html, orchestrator.report.make; "
+    program = "import sys, orchestrator.report.make, orchestrator.report.render.html; "
     program += "sys.exit(any(name.split('.')[0] == 'matplotlib' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False).returncode == 0

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from jobs.policies.verdict import Code, Difference, interval
 from orchestrator.formatting.markdown import cell, code, escaped, table
 from orchestrator.formatting.text import NOT_MEASURED, duration, figure, loss, percent, whole
-from orchestrator.report.facts import Facts, perplexity
-from orchestrator.report.findings import Gain, Phase, Ruling
-from orchestrator.report.measured import Answer
+from orchestrator.report.facts import Answer, Facts, Gain, Phase, Ruling, perplexity
 
 RULES = (
     "By the running median of the train loss. Initial learning: nine tenths of the first fall. Spike: more than half "

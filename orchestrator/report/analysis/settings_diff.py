@@ -1,9 +1,12 @@
-"""Which settings of several jobs differ, and what they are. Pure; light enough for `lq status`."""
+"""Which settings differ, between jobs and between the stages of a run plan. Light enough for `lq status`."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jobs.model.run_plan import Stage
 
 _NO_SETTING = {"lq.name", "lq.format", "lq.group", "adapter_path", "config"}
 """Keys of a job file that say nothing of how it trains."""
@@ -59,3 +62,44 @@ def _word(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def differences(requested: Stage, stage: Stage) -> str:
+    """Return what a stage changes of what was asked for, as "requested -> run"."""
+    said = []
+    for field in dataclasses.fields(Stage):
+        asked, run = getattr(requested, field.name), getattr(stage, field.name)
+        if field.name not in _STAGE_POSITION and asked != run:
+            name = _SETTINGS.get(field.name, field.name.replace("_", " "))
+            shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
+            said.append(f"{name} {_setting(asked)} -> {_setting(shown)}")
+    return ", ".join(said) or "as requested"
+
+
+_STAGE_POSITION = {"first_example", "because", "rollback", "first_flag", "first_update"}
+"""Fields of a stage that say where and why it begins."""
+
+_SETTINGS = {
+    "batch_size": "batch",
+    "grad_accumulation_steps": "accumulation",
+    "grad_checkpoint": "gradient checkpointing",
+    "max_seq_length": "max_seq_length",
+    "learning_rate_factor": "learning rate x",
+    "salt": "salt of the data order",
+    "grad_clip": "gradient norm clipped to",
+    "warmup_updates": "warm-up updates",
+    "quarantined": "rows left out for good",
+    "skipped": "batches left out for an epoch",
+    "reset_moments": "moments forgotten",
+    "ends": "ends here",
+}
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -11,8 +10,9 @@ from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.run_plan import RunPlan, Stage
 from orchestrator.formatting.incidents import cost_of, describe, iteration_of
 from orchestrator.formatting.text import counted, duration
-from orchestrator.report import phases as rules
-from orchestrator.report.findings import Change, GuiltyRow, Happening, Phase
+from orchestrator.report.analysis import phases as rules
+from orchestrator.report.analysis.settings_diff import differences
+from orchestrator.report.facts import Change, GuiltyRow, Happening, Phase
 
 SEEN_SPIKE = "spike_in_losses"
 """The code of a spike that the losses show and no incident tells of."""
@@ -125,44 +125,3 @@ def changes(stages: Sequence[Stage]) -> tuple[Change, ...]:
         )
         for stage in stages[1:]
     )
-
-
-def differences(requested: Stage, stage: Stage) -> str:
-    """Return what a stage changes of what was asked for, as "requested -> run"."""
-    said = []
-    for field in dataclasses.fields(Stage):
-        asked, run = getattr(requested, field.name), getattr(stage, field.name)
-        if field.name not in _NO_SETTING and asked != run:
-            name = _SETTINGS.get(field.name, field.name.replace("_", " "))
-            shown = (f"{run[0] + 1} to {run[1]}",) if field.name == "skipped" and run else run
-            said.append(f"{name} {_setting(asked)} -> {_setting(shown)}")
-    return ", ".join(said) or "as requested"
-
-
-_NO_SETTING = {"first_example", "because", "rollback", "first_flag", "first_update"}
-"""Fields of a stage that say where and why it begins."""
-
-_SETTINGS = {
-    "batch_size": "batch",
-    "grad_accumulation_steps": "accumulation",
-    "grad_checkpoint": "gradient checkpointing",
-    "max_seq_length": "max_seq_length",
-    "learning_rate_factor": "learning rate x",
-    "salt": "salt of the data order",
-    "grad_clip": "gradient norm clipped to",
-    "warmup_updates": "warm-up updates",
-    "quarantined": "rows left out for good",
-    "skipped": "batches left out for an epoch",
-    "reset_moments": "moments forgotten",
-    "ends": "ends here",
-}
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)

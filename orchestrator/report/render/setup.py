@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.formatting.markdown import code, escaped, table
 from orchestrator.formatting.text import NOT_MEASURED, counted, duration, figure, loss, percent, size, whole
-from orchestrator.report.facts import CheckpointFacts, Facts, Settings
-from orchestrator.report.measured import Dataset, Overlap, TokenisedFile
+from orchestrator.report.facts import CheckpointFacts, Dataset, Facts, Overlap, Settings, TokenisedFile
 
 MOST_CHECKPOINTS = 20
 """Rows of the checkpoint table; report.json has them all."""

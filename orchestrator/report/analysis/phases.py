@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.model.job import ProgressPoint
-from orchestrator.report.curves import Floats, running_median
-from orchestrator.report.findings import Phase
+from orchestrator.report.analysis.curves import Floats, running_median
+from orchestrator.report.facts import Phase
 
 INITIAL, FURTHER, SPIKE, RECOVERY, CONVERGENCE = (
     "initial learning",

@@ -13,8 +13,8 @@ import yaml
 
 from orchestrator.formatting.markdown import code, escaped, table
 from orchestrator.formatting.text import NOT_MEASURED, figure, loss, loss_with_interval, whole
-from orchestrator.report.conclusions import difference
 from orchestrator.report.facts import Facts, Measurement, Settings
+from orchestrator.report.render.results import difference
 
 MARK = "<!-- written by lq; remove this line to keep your changes -->"
 """A README.md without it is not lq's, and is left alone."""

@@ -1,0 +1,1 @@
+"""The rules and statistics of a report. Values in, values out."""

@@ -1,0 +1,1 @@
+"""Facts to Markdown, HTML and the model card."""
