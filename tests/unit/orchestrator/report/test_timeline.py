@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,12 @@ from jobs.model.run_plan import Stage
 from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.analysis.timeline import guilty
 from orchestrator.report.collect import collect
-from orchestrator.report.facts import Findings, Ruling
+from orchestrator.report.facts import Findings
 from orchestrator.report.render.report import render
 from tests.unit.orchestrator.report_runs import START, Run
 from tests.unit.orchestrator.series_runs import (
-    MadeEvent,
-    facts,
-    played,
+    played_with_facts,
     rolled_back,
-    series,
-    validation,
 )
 
 LATER = START + 1e6
@@ -32,28 +27,6 @@ LATER = START + 1e6
 def _findings(run: Run, **changes: Any) -> Findings:
     with run.store:
         return collect(run.store, run.id, now=LATER, **changes).findings
-
-
-def _ruling(run: Run, **changes: Any) -> Ruling:
-    ruling = _findings(run, **changes).ruling
-    assert ruling is not None
-    return ruling
-
-
-def _run(home: Path, losses: list[float], *, falling: float = 0.0, told: bool = True, **changes: Any) -> Run:
-    """Return a run validated every 100 iterations with these losses, whose train loss falls by so much a report."""
-
-    def events(_: Run) -> Iterator[MadeEvent]:
-        train = {place: 1.0 - falling * place / 10 for place in range(10, 100 * (len(losses) - 1) + 1, 10)}
-        measured = {100 * place: validation(100 * place, loss, **changes) for place, loss in enumerate(losses)}
-        return series(train, measured, first_events=facts() if told else [])
-
-    return played(home, events, iters=100 * (len(losses) - 1), steps_per_eval=100)
-
-
-FALLING = [3.0, 2.5, 2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.9]
-RISING = [3.0, 2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
-FLAT = [3.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
 
 
 def test_rollback_has_evidence_and_cost(tmp_path: Path) -> None:
@@ -85,7 +58,7 @@ def _incident(code: str, text: str, **evidence: Any) -> Incident:
     "code", ["suspect", "drift", "not_finite", "overfitting", "quarantined", "early_stopped", "diverged", "a_new_one"]
 )
 def test_every_incident_is_in_the_timeline(tmp_path: Path, code: str) -> None:
-    run = _run(tmp_path, FLAT)
+    run = played_with_facts(tmp_path)
     run.store.incidents.add(_incident(code, "what | it saw", iteration=70, rows=["train.jsonl:3"]))
     with run.store:
         facts = collect(run.store, run.id, now=LATER)
