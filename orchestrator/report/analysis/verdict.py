@@ -11,7 +11,7 @@ from jobs.model.job import Attempt, Incident, ProgressPoint, Validation
 from jobs.model.outcomes import Reason
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
-from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point, Verdict, advice, judge
+from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point, RequestedRun, Verdict, advice, judge
 from orchestrator.report.analysis.bootstrap import Bootstrap, by_errors
 from orchestrator.report.analysis.phases import SPIKE, phases
 from orchestrator.report.analysis.timeline import ROLLED_BACK, changes, guilty, happenings
