@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from orchestrator.formatting.text import NONE
 
-_SPECIAL = re.compile(r"([\\`*|<>\[\]])")
+_SPECIAL = re.compile(r"([\\`*|<>\[\]]|&(?=#?\w+;))")
+_BARE_PIPE = re.compile(r"(?<!\\)\|")
 _OUTER_UNDERSCORE = re.compile(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 
 
@@ -18,8 +19,8 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as a code span on one line. A pipe is escaped, which GitHub requires in tables."""
-    line = " ".join(text.split()).replace("|", "\\|")
+    """Return text as a code span on one line."""
+    line = " ".join(text.split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{space}{line}{space}{fence}"
@@ -38,9 +39,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = 
 
     Args:
         header: the column titles.
-        rows: the cells, already escaped.
+        rows: the cells, already escaped; a pipe in a code span is escaped here.
         right: one letter for each column, `r` to align it right; columns without a letter are aligned left.
     """
+    rows = [[_BARE_PIPE.sub(r"\|", text) for text in row] for row in rows]
     widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
     sides = right.ljust(len(header), "l")
 

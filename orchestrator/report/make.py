@@ -15,7 +15,7 @@ from orchestrator.report.analysis.verdict import Series
 from orchestrator.report.collect import collect_all
 from orchestrator.report.facts import SCHEMA, Facts
 from orchestrator.report.render.html import Pictures, to_html
-from orchestrator.report.render.model_card import ours, render_card
+from orchestrator.report.render.model_card import is_written_by_lq, render_card
 from orchestrator.report.render.report import ANALYSIS, LOSS, render
 from orchestrator.store.store import Store
 from workers.checkpoints import publishing
@@ -120,7 +120,7 @@ def _write_cards(facts: Facts) -> None:
         places.append(Path(facts.settings.adapter_path))
     for place in places:
         card = place / CARD
-        if card.exists() and not ours(_text_of(card)):
+        if card.exists() and not is_written_by_lq(_text_of(card)):
             continue
         write_atomically(card, render_card(facts))
 

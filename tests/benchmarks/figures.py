@@ -41,7 +41,7 @@ from tests.benchmarks.memory_trials import TRIALS, job_of
 from tests.benchmarks.memory_trials import measure as measure_peak
 from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
-from tests.unit.orchestrator.report_runs import Life, Run
+from tests.unit.orchestrator.report_runs import PlayedAttempt, Run
 from workers.checkpoints import storage
 from workers.files.atomic import fsync_file
 
@@ -274,7 +274,7 @@ def long_report(bench: Bench) -> list[Figure]:
     home = bench.folder / "long"
     home.mkdir()
     run = Run(home, iters=LONG_RUN)
-    run.play(Life(first=0, last=LONG_RUN, begins=0.0))
+    run.play(PlayedAttempt(first=0, last=LONG_RUN, begins=0.0))
     run.settle(Status.SUCCEEDED, Reason.COMPLETED, "trained to its last iteration", 1_700_010_000.0)
     run.store.close()
     return [_report(bench, home, f"report of {LONG_RUN:,} iterations")]

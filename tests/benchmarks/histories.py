@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.finished_jobs import copy_job
 from tests.unit.orchestrator.report_runs import Run
-from tests.unit.orchestrator.series_runs import ROWS, Told, played, series, validation
+from tests.unit.orchestrator.series_runs import ROWS, MadeEvent, played, series, validation
 
 POINTS = 1_000_000
 ITERS, EVALUATED = 15_000, 100
@@ -53,7 +53,7 @@ def _context(home: Path, *, every: int) -> float:
     measured = {place: validation(place, 1.2) for place in range(0, ITERS + 1, EVALUATED)}
     empty = 0.0
 
-    def told(run: Run) -> Iterator[Told]:
+    def told(run: Run) -> Iterator[MadeEvent]:
         nonlocal empty
         empty = _size(run)
         return series(train, measured)

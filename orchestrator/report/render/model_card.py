@@ -1,114 +1,109 @@
-"""The model card: README.md beside the adapter, with the metadata block that model hubs read. Nothing is uploaded.
+"""Facts to the model card: README.md next to the adapter, with the metadata that model hubs read.
 
-The card may be published, so it names no folder and no machine of the user's.
+The card may be published, so it contains no folder and no name of the machine. lq uploads nothing.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from orchestrator.formatting.markdown import code, escaped, table
-from orchestrator.formatting.text import NOT_MEASURED, figure, loss, loss_with_interval, whole
+from orchestrator.formatting.text import NONE, NOT_MEASURED, figure, loss, loss_with_interval, whole
 from orchestrator.report.facts import Facts, Measurement, Settings
 from orchestrator.report.render.results import difference
 
 MARK = "<!-- written by lq; remove this line to keep your changes -->"
-"""A README.md without it is not lq's, and is left alone."""
+"""lq overwrites only a README.md that contains this line."""
 
 
-def ours(text: str) -> bool:
-    """Say whether a card was written by lq and nobody has taken it over."""
+def is_written_by_lq(text: str) -> bool:
+    """Return whether lq wrote a card and you have not taken it over."""
     return MARK in text
 
 
 def render_card(facts: Facts) -> str:
-    """Return the card.
-
-    Args:
-        facts: of a job with a published adapter and known settings.
-    """
+    """Return the card of a job that has a published adapter and known settings."""
     settings = facts.settings
     assert settings is not None
-    head = yaml.safe_dump(_metadata(facts, settings), sort_keys=False, allow_unicode=True, width=1000)
     sections = (
         [f"# {escaped(facts.job.name)}", "", MARK],
         _about(facts, settings),
         _results(facts),
         _training(facts, settings),
-        _use(facts, settings),
+        _use(settings),
     )
     body = "\n\n".join("\n".join(section) for section in sections)
-    return f"---\n{head}---\n\n{body}\n"
+    return f"---\n{_metadata(facts, settings).to_yaml()}\n---\n\n{body}\n"
 
 
 def _base(settings: Settings) -> str:
-    """Return the base model's name on the hub; of a folder its last part alone."""
+    """Return the name of the base model on the hub, or the last part of a local folder."""
     return PurePath(settings.model).name if PurePath(settings.model).is_absolute() else settings.model
 
 
-def _is_local(path: str) -> bool:
-    return PurePath(path).is_absolute()
-
-
-def _metadata(facts: Facts, settings: Settings) -> dict[str, Any]:
+def _metadata(facts: Facts, settings: Settings) -> ModelCardData:
     adapter = [] if settings.fine_tune_type == "full" else ["adapter"]
-    return {
-        "base_model": _base(settings),
-        "library_name": "mlx",
-        "pipeline_tag": "text-generation",
-        "tags": ["mlx", "mlx-lm", settings.fine_tune_type, *adapter, "lq"],
-        "datasets": [] if _is_local(settings.data) else [settings.data],
-        "metrics": ["loss", "perplexity"],
-        "model-index": [{"name": facts.job.name, "results": _index(facts, settings)}],
-    }
+    return ModelCardData(
+        base_model=_base(settings),
+        library_name="mlx",
+        pipeline_tag="text-generation",
+        tags=["mlx", "mlx-lm", settings.fine_tune_type, *adapter, "lq"],
+        datasets=None if PurePath(settings.data).is_absolute() else [settings.data],
+        metrics=["loss", "perplexity"],
+        model_name=facts.job.name,
+        eval_results=list(_eval_results(facts, settings)),
+    )
 
 
-def _index(facts: Facts, settings: Settings) -> list[dict[str, Any]]:
-    results = []
-    for name, found in _measured(facts):
-        results.append(
-            {
-                "task": {"type": "text-generation"},
-                "dataset": {"name": PurePath(settings.data).name, "type": "jsonl", "split": name},
-                "metrics": [
-                    _metric("loss", f"{name} loss, nats per token", found.loss, found.low, found.high, found.examples),
-                    {"type": "perplexity", "name": f"{name} perplexity", "value": _rounded(found.perplexity)},
-                ],
-            }
-        )
-    return results
+def _eval_results(facts: Facts, settings: Settings) -> Iterator[EvalResult]:
+    for split, measurement in _published(facts):
+        name = f"{split} loss, nats per token"
+        args: dict[str, object] = {"n": measurement.examples}
+        low, high = measurement.low, measurement.high
+        if low is not None and high is not None:
+            args["interval_95"] = [_rounded(low), _rounded(high)]
+            name += f" (n={measurement.examples}, 95 % interval {low:.4f} to {high:.4f})"
+        yield _result(settings, split, "loss", name, measurement.loss, args)
+        yield _result(settings, split, "perplexity", f"{split} perplexity", measurement.perplexity, None)
 
 
-def _metric(kind: str, name: str, value: float, low: float | None, high: float | None, rows: int) -> dict[str, Any]:
-    args: dict[str, Any] = {"n": rows}
-    if low is not None and high is not None:
-        args["interval_95"] = [_rounded(low), _rounded(high)]
-        name = f"{name} (n={rows}, 95 % interval {low:.4f} to {high:.4f})"
-    return {"type": kind, "name": name, "value": _rounded(value), "args": args}
+def _result(
+    settings: Settings, split: str, metric: str, name: str, value: float, args: dict[str, object] | None
+) -> EvalResult:
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type="jsonl",
+        dataset_name=PurePath(settings.data).name,
+        dataset_split=split,
+        metric_type=metric,
+        metric_name=name,
+        metric_value=_rounded(value),
+        metric_args=args,
+    )
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+    return float(f"{value:.6g}") if math.isfinite(value) else value
 
 
-def _measured(facts: Facts) -> list[tuple[str, Measurement]]:
-    """Return what was measured with the weights that are published."""
+def _published(facts: Facts) -> list[tuple[str, Measurement]]:
+    """Return the measurements of the published weights, by split."""
     best = facts.validation.best
     iteration = facts.adapter.best.iteration if facts.adapter.best else None
-    found = [] if best is None else [("validation", best)]
-    return found + [("test", test) for test in facts.tests if test.iteration and test.iteration == iteration]
+    validation = [] if best is None else [("validation", best)]
+    return validation + [("test", test) for test in facts.tests if test.iteration and test.iteration == iteration]
 
 
 def _about(facts: Facts, settings: Settings) -> list[str]:
-    best = facts.adapter.best
-    where = "an iteration that was not recorded" if best is None else f"iteration {whole(best.iteration)}"
+    best, ruling = facts.adapter.best, facts.findings.ruling
+    place = "an unknown iteration" if best is None else f"iteration {whole(best.iteration)}"
     kind = "weights" if settings.fine_tune_type == "full" else "adapter"
-    lines = [f"A {settings.fine_tune_type} {kind} for {code(_base(settings))}, of {where}: the best by validation."]
-    ruling = facts.findings.ruling
+    lines = [f"A {settings.fine_tune_type} {kind} for {code(_base(settings))}, the best by validation, of {place}."]
     if ruling is not None:
         lines += ["", f"Verdict of the run: {ruling.verdict.code}. {escaped(ruling.verdict.because)}"]
     return lines
@@ -116,27 +111,27 @@ def _about(facts: Facts, settings: Settings) -> list[str]:
 
 def _results(facts: Facts) -> list[str]:
     rows = [
-        (name, loss_with_interval(one.loss, one.low, one.high), figure(one.perplexity), whole(one.examples))
-        for name, one in _measured(facts)
+        (split, loss_with_interval(one.loss, one.low, one.high), figure(one.perplexity), whole(one.examples))
+        for split, one in _published(facts)
     ]
-    title = ["## Results", ""]
     if not rows:
-        return [*title, f"Validation and test loss: {NOT_MEASURED}."]
-    lines = [*title, *table(("Set", "Loss, nats per token (95 % interval)", "Perplexity", "Rows"), rows, right="lrrr")]
-    gains = facts.findings.gains
+        return ["## Results", "", f"Validation and test loss: {NOT_MEASURED}."]
+    lines = table(("Set", "Loss, nats per token (95 % interval)", "Perplexity", "Rows"), rows, right="lrrr")
+    gains = [
+        (gain.name, loss(gain.before), loss(gain.after), difference(gain.difference)) for gain in facts.findings.gains
+    ]
     if gains:
-        gained = [(one.name, loss(one.before), loss(one.after), difference(one.difference)) for one in gains]
-        lines += ["", *table(("Set", "Before training", "After", "After minus before"), gained, right="lrrl")]
-    return [*lines, "", "Nothing else was measured; these losses say nothing of other texts."]
+        lines += ["", *table(("Set", "Before training", "After", "After minus before"), gains, right="lrrl")]
+    return ["## Results", "", *lines, "", "These losses are for this data only. Nothing else was measured."]
 
 
 def _training(facts: Facts, settings: Settings) -> list[str]:
-    data = facts.dataset.files if facts.dataset else ()
-    train = next((one for one in data if one.name == "train"), None)
-    source = "local files, not published" if _is_local(settings.data) else escaped(settings.data)
-    parameters = facts.parameters
+    files = facts.dataset.files if facts.dataset else ()
+    train = next((file for file in files if file.name == "train"), None)
+    local = PurePath(settings.data).is_absolute()
+    lora = NONE if settings.rank is None else f"{settings.rank}, {settings.scale:g}, {settings.dropout:g}"
     rows = [
-        ("Data", source),
+        ("Data", "local files, not published" if local else escaped(settings.data)),
         ("Training rows", whole(train.rows if train else None)),
         ("Training tokens", whole(train.tokens if train else None)),
         ("Epochs", figure(facts.progress.epochs)),
@@ -144,8 +139,8 @@ def _training(facts: Facts, settings: Settings) -> list[str]:
         ("Effective batch", f"{whole(settings.effective_batch)} rows"),
         ("Learning rate", f"{settings.learning_rate:g}, {escaped(settings.lr_schedule or 'constant')}"),
         ("Optimizer", settings.optimizer),
-        ("Rank, scale, dropout", _lora(settings)),
-        ("Trained parameters", whole(parameters.trained if parameters else None)),
+        ("Rank, scale, dropout", lora),
+        ("Trained parameters", whole(facts.parameters.trained if facts.parameters else None)),
         ("Longest sequence", f"{whole(settings.max_seq_length)} tokens"),
         ("Seed", str(settings.seed)),
         *((name, escaped(facts.versions[name])) for name in ("mlx", "mlx-lm", "lq") if name in facts.versions),
@@ -153,12 +148,6 @@ def _training(facts: Facts, settings: Settings) -> list[str]:
     return ["## Training", "", *table(("What", "Value"), rows)]
 
 
-def _lora(settings: Settings) -> str:
-    return "–" if settings.rank is None else f"{settings.rank}, {settings.scale:g}, {settings.dropout:g}"
-
-
-def _use(facts: Facts, settings: Settings) -> list[str]:
-    prompt = "Write your question here"
-    where = ("--model", _base(settings), "--adapter-path", ".")
-    command = shlex.join(("mlx_lm.generate", *where, "--prompt", prompt))
-    return ["## Use", "", "```sh", "pip install mlx-lm", command, "```"]
+def _use(settings: Settings) -> list[str]:
+    options = ("--model", _base(settings), "--adapter-path", ".", "--prompt", "Write your question here")
+    return ["## Use", "", "```sh", "pip install mlx-lm", shlex.join(("mlx_lm.generate", *options)), "```"]

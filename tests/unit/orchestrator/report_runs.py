@@ -1,4 +1,4 @@
-"""Runs to report on: a real store and a real job folder, filled through their own API from made-up events."""
+"""Runs for tests of the report: a real store and a real job folder, filled with made-up events."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ERROR = 0.05  # standard error of every validation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Life:
-    """An attempt to play."""
+class PlayedAttempt:
+    """An attempt whose events are made up."""
 
     first: int
     last: int
@@ -43,10 +43,10 @@ class Life:
     losses: Mapping[int, str] = dataclasses.field(default_factory=dict)  # other than train_loss, by iteration
 
 
-def killed(*, first: int, last: int, begins: float, **more: Any) -> Life:
+def killed(*, first: int, last: int, begins: float, **more: Any) -> PlayedAttempt:
     """Return an attempt that is killed at `last`."""
     detail = "ended by SIGKILL, sent by something other than lq"
-    return Life(
+    return PlayedAttempt(
         first=first, last=last, begins=begins, outcome=Outcome.CRASHED, reason=Reason.KILLED, detail=detail, **more
     )
 
@@ -59,7 +59,7 @@ TWO_RESTARTS = (
         begins=200.0,
         self_test={"iteration": 300, "measured": 1.2345678901234567, "recorded": 1.2345678901234567, "equal": True},
     ),
-    Life(
+    PlayedAttempt(
         first=400,
         last=600,
         begins=300.0,
@@ -71,15 +71,15 @@ TWO_RESTARTS = (
 
 
 def train_loss(iteration: int) -> float:
-    """The train loss of the made-up run."""
+    """Return the train loss of the made-up run."""
     return 3.0 * math.exp(-iteration / 150) + 0.5
 
 
 class Run:
-    """One job in a store of its own, played attempt by attempt."""
+    """One job in its own store."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        """Submit the job and let a worker claim it; `settings` are keys of the job file."""
+        """Submit the job and claim it; `settings` are keys of the job file."""
         lq = {"name": "demo-lora"} | settings.pop("lq", {})
         given = {"model": "/models/tiny", "data": "/data/qa", "iters": 600, "batch_size": 4} | settings
         self.spec = JobSpec(**given, lq=lq)
@@ -108,27 +108,27 @@ class Run:
         (folder / "provenance.json").write_text(json.dumps(provenance))
         return folder
 
-    def play(self, *lives: Life) -> None:
-        """Let attempts live and end."""
-        for life in lives:
-            attempt = self.store.attempts.begin(self.id, owner=WORKER, now=START + life.begins)
-            self.tell(attempt.number, _events(life))
-            ended = START + life.begins + 5 + (life.last - life.first) / IT_S
-            ending = Ending(outcome=life.outcome, reason=life.reason, detail=life.detail)
+    def play(self, *attempts: PlayedAttempt) -> None:
+        """Store the events and the end of attempts."""
+        for played in attempts:
+            attempt = self.store.attempts.begin(self.id, owner=WORKER, now=START + played.begins)
+            self.ingest(attempt.number, _events(played))
+            ended = START + played.begins + 5 + (played.last - played.first) / IT_S
+            ending = Ending(outcome=played.outcome, reason=played.reason, detail=played.detail)
             self.store.attempts.end(attempt.id, ending=ending, exit_code=None, signal=None, now=ended)
 
-    def tell(self, attempt: int, events: Iterator[tuple[Kind, float, dict[str, Any]]]) -> None:
-        """Take events into the store as an ingest would."""
-        told = [
+    def ingest(self, attempt: int, events: Iterator[tuple[Kind, float, dict[str, Any]]]) -> None:
+        """Write events to events.jsonl and take them into the store."""
+        taken = [
             Event(seq=seq, time=time, awake=time, attempt=attempt, kind=kind, data=data)
             for seq, (kind, time, data) in enumerate(events, start=1)
         ]
         with (self.folder / "events.jsonl").open("ab") as file:
-            file.writelines(to_line(event) for event in told)
+            file.writelines(to_line(event) for event in taken)
         every = self.spec.steps_per_report
-        before, self._offset = self._offset, self._offset + len(told)
+        before, self._offset = self._offset, self._offset + len(taken)
         assert self.store.events.ingest(
-            self.id, told, offset_before=before, offset_after=self._offset, steps_per_report=every, now=START
+            self.id, taken, offset_before=before, offset_after=self._offset, steps_per_report=every, now=START
         )
 
     def settle(self, status: Status, reason: Reason, detail: str, now: float) -> None:
@@ -139,7 +139,7 @@ class Run:
             time=now,
             code="restart",
             text="a | b `c`",
-            evidence={"reason": "killed", "delay_s": 0.0},
+            evidence={},
         )
         decision = Decision(status=status, reason=reason, detail=detail)
         self.store.leases.settle(self.id, decision, owner=WORKER, now=now, incidents=[incident])
@@ -150,33 +150,33 @@ class Run:
         adapters.mkdir()
         (adapters / "adapters.safetensors").write_bytes(b"best")
         (adapters / "final_adapters.safetensors").write_bytes(b"final")
-        said = {"version": 1, "best": {"iteration": 500, "loss": 0.6}, "final": {"iteration": 600}}
-        (adapters / "lq.json").write_text(json.dumps(said))
+        origin = {"version": 1, "best": {"iteration": 500, "loss": 0.6}, "final": {"iteration": 600}}
+        (adapters / "lq.json").write_text(json.dumps(origin))
         for iteration in (500, 600):
             (self.folder / f"checkpoints/step-{iteration:07d}").mkdir(parents=True)
 
 
-def _events(life: Life) -> Iterator[tuple[Kind, float, dict[str, Any]]]:
-    begin = START + life.begins
-    resumed = f"step-{life.first:07d}" if life.first else None
-    started = {"iteration": life.first, "resumed_from": resumed, "resume_quality": life.quality}
+def _events(played: PlayedAttempt) -> Iterator[tuple[Kind, float, dict[str, Any]]]:
+    begin = START + played.begins
+    resumed = f"step-{played.first:07d}" if played.first else None
+    started = {"iteration": played.first, "resumed_from": resumed, "resume_quality": played.quality}
     yield Kind.STARTED, begin, started
-    if life.self_test:
-        yield Kind.SELF_TEST, begin + 4, dict(life.self_test)
-    if life.first == 0:
+    if played.self_test:
+        yield Kind.SELF_TEST, begin + 4, dict(played.self_test)
+    if played.first == 0:
         yield _validation(0, begin + 4)
     # 5 s of loading, then reports at the multiples of 10 and one where the attempt ends
-    marks = [life.first, *range(life.first // 10 * 10 + 10, life.last, 10), life.last]
+    marks = [played.first, *range(played.first // 10 * 10 + 10, played.last, 10), played.last]
     for before, iteration in itertools.pairwise(marks):
-        now = begin + 5 + (iteration - life.first) / IT_S
-        yield Kind.PROGRESS, now, _progress(before, iteration, life.losses.get(iteration, train_loss(iteration)))
+        now = begin + 5 + (iteration - played.first) / IT_S
+        yield Kind.PROGRESS, now, _progress(before, iteration, played.losses.get(iteration, train_loss(iteration)))
         if iteration % 100 == 0:
             yield _validation(iteration, now)
             path = f"checkpoints/step-{iteration:07d}"
             yield Kind.CHECKPOINT, now, {"iteration": iteration, "path": path, "bytes": 37_000_000, "seconds": 0.1}
-    if life.test_loss is not None:
-        test = {"loss": life.test_loss, "standard_error": 0.03, "examples": 20, "seconds": 1.0}
-        yield Kind.TEST, now, {"iteration": life.last, **test}
+    if played.test_loss is not None:
+        test = {"loss": played.test_loss, "standard_error": 0.03, "examples": 20, "seconds": 1.0}
+        yield Kind.TEST, now, {"iteration": played.last, **test}
 
 
 def _progress(before: int, iteration: int, loss: float | str) -> dict[str, Any]:

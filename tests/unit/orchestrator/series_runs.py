@@ -1,4 +1,4 @@
-"""Runs made of whole series: any losses, rows, facts; with a spike, with rollbacks, and the reference run itself."""
+"""Runs with given series of losses and facts, runs with rollbacks, and the reference run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobs.policies.decision import Decision
 from orchestrator.store.schema import checkpoints, points, validations
 from tests.unit.orchestrator.report_runs import START, WORKER, Run
 
-Told = tuple[Kind, float, dict[str, Any]]
+MadeEvent = tuple[Kind, float, dict[str, Any]]
 
 ROWS = 60
 WEIGHTS = [100 + 7 * row for row in range(ROWS)]
@@ -70,10 +70,10 @@ def validation(iteration: int, loss: float, *, noise: float = 0.02, rows: int = 
     losses = [loss * (0.5 + row / max(rows - 1, 1)) + chance.gauss(0, noise) for row in range(rows)]
     weights = [WEIGHTS[row % ROWS] for row in range(rows)]
     mean = sum(weight * one for weight, one in zip(weights, losses, strict=True)) / sum(weights)
-    return _told(iteration, mean, 0.3 * loss / math.sqrt(rows), rows) | {"row_losses": losses}
+    return _measured(iteration, mean, 0.3 * loss / math.sqrt(rows), rows) | {"row_losses": losses}
 
 
-def _told(iteration: int, loss: float, error: float, rows: int) -> dict[str, Any]:
+def _measured(iteration: int, loss: float, error: float, rows: int) -> dict[str, Any]:
     return {"iteration": iteration, "loss": loss, "standard_error": error, "examples": rows, "seconds": 2.0}
 
 
@@ -84,23 +84,23 @@ def series(
     first: int = 0,
     begins: float = 0.0,
     it_s: float = 2.0,
-    told: Sequence[Told] = (),
-) -> Iterator[Told]:
+    first_events: Sequence[MadeEvent] = (),
+) -> Iterator[MadeEvent]:
     """Yield the events of one attempt.
 
     Args:
         train: loss of each report by its last iteration, in order.
-        measured: what each validation tells, by iteration.
+        measured: what each validation measured, by iteration.
         first: iteration at which the attempt begins.
         begins: seconds after START.
         it_s: iterations per second.
-        told: events right after the start.
+        first_events: events right after the start.
     """
     begin = START + begins
     resumed = f"step-{first:07d}" if first else None
     quality = "exact" if first else "fresh"
     yield Kind.STARTED, begin, {"iteration": first, "resumed_from": resumed, "resume_quality": quality}
-    yield from told
+    yield from first_events
     if first == 0 and 0 in measured:
         yield Kind.VALIDATION, begin, measured[0]
     before = first
@@ -128,19 +128,27 @@ def _progress(iteration: int, losses: list[float | str], it_s: float) -> dict[st
     }
 
 
-def facts(now: float = START, **others: Any) -> list[Told]:
-    """Return the events that tell FACTS, `others` in their place."""
+def facts(now: float = START, **others: Any) -> list[MadeEvent]:
+    """Return events with FACTS; `others` replace some of them."""
     return [(Kind.FACT, now, {"name": name, "value": value}) for name, value in {**FACTS, **others}.items()]
 
 
-def played(home: Path, events: Callable[[Run], Iterator[Told]], **settings: Any) -> Run:
+def played(home: Path, events: Callable[[Run], Iterator[MadeEvent]], **settings: Any) -> Run:
     """Return a run of one attempt that reached its end, published and settled."""
     run = Run(home, **settings)
     attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START)
-    told = list(events(run))
-    run.tell(attempt.number, iter(told))
-    finish(run, attempt.id, told[-1][1] + 1)
+    made = list(events(run))
+    run.ingest(attempt.number, iter(made))
+    finish(run, attempt.id, made[-1][1] + 1)
     return run
+
+
+def played_with_facts(home: Path, **settings: Any) -> Run:
+    """Return a finished run of 600 iterations with FACTS and answers to one prompt."""
+    train = {place: 2.0 - place / 1000 for place in range(10, 601, 10)}
+    measured = {place: validation(place, 2.0 - place / 1000) for place in range(0, 601, 100)}
+    lq = {"prompts": ["Q: LoRA?\nA:"], **settings.pop("lq", {})}
+    return played(home, lambda _: series(train, measured, first_events=facts()), lq=lq, **settings)
 
 
 def finish(run: Run, attempt: int, now: float) -> None:
@@ -166,18 +174,15 @@ RELATIVE_ERROR = 0.12
 
 
 def reference(home: Path) -> Run:
-    """Return the reference run, rebuilt from its table (shared/data/reference_run.md) at 10 iterations a report.
-
-    Where the spike began, how high it went and the lowest loss are from the text below the table.
-    """
+    """Return the reference run, interpolated between the losses of its table."""
 
     def at(table: Mapping[int, float], iteration: int) -> float:
         return float(np.interp(iteration, list(table), list(table.values())))
 
-    def events(_: Run) -> Iterator[Told]:
+    def events(_: Run) -> Iterator[MadeEvent]:
         train = {iteration: at(TRAIN, iteration) for iteration in range(10, 15_001, 10)}
         losses = {iteration: at(VALID, iteration) for iteration in range(0, 15_001, 100)}
-        measured = {place: _told(place, loss, RELATIVE_ERROR * loss, 53) for place, loss in losses.items()}
+        measured = {place: _measured(place, loss, RELATIVE_ERROR * loss, 53) for place, loss in losses.items()}
         return series(train, measured, it_s=15_000 / SECONDS)
 
     return played(
@@ -193,40 +198,42 @@ def reference(home: Path) -> Run:
     )
 
 
-# --- a run that went back ---
+# --- a run with rollbacks ---
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Back:
-    """A spike that was answered."""
+class Rollback:
+    """A rollback."""
 
     first: int  # iteration at which the attempt began
     last: int  # and at which it was stopped
     to: int  # and to which the run went back
 
 
-BACKS = (Back(first=0, last=1030, to=600), Back(first=600, last=1260, to=900))
+ROLLBACKS = (Rollback(first=0, last=1030, to=600), Rollback(first=600, last=1260, to=900))
 
 
-def went_back(home: Path, backs: Sequence[Back] = BACKS, iters: int = 2400) -> Run:
-    """Return a run whose loss spiked and which went back, once for each of `backs`, and then reached its end."""
+def rolled_back(home: Path, backs: Sequence[Rollback] = ROLLBACKS, iters: int = 2400) -> Run:
+    """Return a run whose loss spiked once for each of `backs`, each followed by a rollback, and that then succeeded."""
     run = Run(home, iters=iters, lq={"name": "went back"})
     begins, first = 0.0, 0
     for number, back in enumerate(backs, start=1):
         attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START + begins)
-        told = facts(START) if number == 1 else [_autopsy(backs[number - 2], START + begins)]
-        run.tell(attempt.number, _stretch(back.first, back.last, begins, told, spike=True))
+        first_events = facts(START) if number == 1 else [_autopsy(backs[number - 2], START + begins)]
+        run.ingest(attempt.number, _stretch(back.first, back.last, begins, first_events, spike=True))
         begins += (back.last - back.first) / 2.0 + 2
         _go_back(run, attempt.id, number, back, START + begins)
         begins, first = begins + 2, back.to
     attempt = run.store.attempts.begin(run.id, owner=WORKER, now=START + begins)
-    run.tell(attempt.number, _stretch(first, iters, begins, [_autopsy(backs[-1], START + begins)], spike=False))
+    run.ingest(attempt.number, _stretch(first, iters, begins, [_autopsy(backs[-1], START + begins)], spike=False))
     _write_run_plan(run, backs)
     finish(run, attempt.id, START + begins + (iters - first) / 2.0 + 1)
     return run
 
 
-def _stretch(first: int, last: int, begins: float, told: Sequence[Told], *, spike: bool) -> Iterator[Told]:
+def _stretch(
+    first: int, last: int, begins: float, first_events: Sequence[MadeEvent], *, spike: bool
+) -> Iterator[MadeEvent]:
     def loss(iteration: int) -> float:
         rise = max(0, iteration - (last - 60)) / 60 * 7 if spike else 0.0
         return 2.6 * math.exp(-iteration / 300) + 0.6 + 0.05 * math.sin(iteration) + rise
@@ -238,10 +245,10 @@ def _stretch(first: int, last: int, begins: float, told: Sequence[Told], *, spik
         for place in range(first, calm + 1, 100)
         if place == 0 or place > first
     }
-    return series(train, measured, first=first, begins=begins, told=told)
+    return series(train, measured, first=first, begins=begins, first_events=first_events)
 
 
-def _go_back(run: Run, attempt: int, number: int, back: Back, now: float) -> None:
+def _go_back(run: Run, attempt: int, number: int, back: Rollback, now: float) -> None:
     detail = f"loss 7.634 at iteration {back.last:,}: 62.0 standard deviations above the median 0.812"
     ending = Ending(outcome=Outcome.CRASHED, reason=Reason.SPIKE, detail=detail)
     run.store.attempts.end(attempt, ending=ending, exit_code=None, signal=None, now=now)
@@ -258,14 +265,14 @@ def _go_back(run: Run, attempt: int, number: int, back: Back, now: float) -> Non
     assert run.store.leases.claim(WORKER, now + 1) is not None
 
 
-def _autopsy(back: Back, now: float) -> Told:
+def _autopsy(back: Rollback, now: float) -> MadeEvent:
     flag = back.last - 50
     rows = [{"line": f"train.jsonl:{flag + place}", "loss": 9.1 - place} for place in range(3)]
     text = f"the 96 rows around iteration {flag:,}, by their own loss at iteration {back.to:,}"
     return Kind.WARNING, now + 1, {"code": "autopsy", "text": text, "data": {"first_flag": flag, "rows": rows}}
 
 
-def _write_run_plan(run: Run, backs: Sequence[Back]) -> None:
+def _write_run_plan(run: Run, backs: Sequence[Rollback]) -> None:
     run_plan = RunPlan.requested(run.spec)
     for number, back in enumerate(backs, start=1):
         stage = dataclasses.replace(

@@ -21,7 +21,7 @@ def _entry(home: Path, name: str, *, better: float = 0.0, digest: str = "cd", **
     home.mkdir()
     train = {place: 2.0 - place / 1000 for place in range(10, 601, 10)}
     measured = {place: validation(place, 2.0 - better - place / 1000) for place in range(0, 601, 100)}
-    run = played(home, lambda _: series(train, measured, told=facts()), lq={"name": name}, **settings)
+    run = played(home, lambda _: series(train, measured, first_events=facts()), lq={"name": name}, **settings)
     provenance = json.loads((run.folder / "provenance.json").read_text())
     valid = {"path": "/data/qa/valid.jsonl", "rows": 60, "bytes": 9, "sha256": digest * 32, "format": "chat"}
     provenance["data"]["files"]["valid.jsonl"] = valid

@@ -1,4 +1,4 @@
-"""The pictures: they come out whatever the run was like, and say what they show."""
+"""The pictures of a report, and the arithmetic behind them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.report.plots import DARK, LIGHT, Theme, analysis, overlay, pan
 from orchestrator.report.plots.loss import HEIGHT, WIDTH, loss_curve
 from orchestrator.report.plots.series import Curves, given_up, rollbacks
 from tests.unit.orchestrator.report_runs import START, TWO_RESTARTS, Run, train_loss
-from tests.unit.orchestrator.series_runs import went_back
+from tests.unit.orchestrator.series_runs import rolled_back
 
 
 @pytest.fixture(scope="module")
@@ -88,27 +88,27 @@ CURVES = {
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_a_picture_of_the_promised_size_comes_out(facts: Facts, name: str) -> None:
+def test_loss_curve_has_fixed_size(facts: Facts, name: str) -> None:
     train, validation = CURVES[name]
     assert _size(loss_curve(facts, _points(train), _validations(validation))) == (WIDTH, HEIGHT) == (1600, 900)
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_the_four_panels_come_out_whatever_was_measured(facts: Facts, name: str) -> None:
+def test_panels_are_drawn_without_data(facts: Facts, name: str) -> None:
     train, validation = CURVES[name]
     drawn = analysis(facts, _points(train), _validations(validation))
     assert _size(drawn) == (panels.WIDTH, panels.HEIGHT) == (1800, 1340)
 
 
 @pytest.mark.parametrize("name", ["nothing", "ten reports", "NaN and infinite losses", "nothing finite"])
-def test_several_runs_make_one_picture(name: str) -> None:
+def test_overlay_draws_several_runs(name: str) -> None:
     train, validation = CURVES[name]
     curves = Curves.of(_points(train), _validations(validation))
     other = Curves.of(_points([2.0, 1.0]), _validations([2.0]))
     assert _size(overlay([("costs $5", curves), ("学習", other)])) == (WIDTH, HEIGHT)
 
 
-def test_a_dark_page_gets_a_dark_picture(facts: Facts) -> None:
+def test_dark_theme_changes_the_picture(facts: Facts) -> None:
     assert loss_curve(facts, _points([1.0, 0.5]), [], theme=DARK) != loss_curve(facts, _points([1.0, 0.5]), [])
 
 
@@ -125,14 +125,14 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_every_line_and_letter_stands_out_from_its_page(theme: Theme) -> None:
+def test_colours_have_enough_contrast(theme: Theme) -> None:
     letters = (theme.ink, theme.grey, theme.train, theme.validation, theme.restart, theme.bad)
     assert all(_contrast(colour, theme.paper) >= 4.5 for colour in letters)
     assert all(_contrast(colour, theme.paper) >= 3.0 for colour in (theme.rollback, *theme.others))
 
 
-def test_what_was_given_up_at_a_rollback_is_drawn_and_what_a_restart_repeated_is_not(tmp_path: Path) -> None:
-    run = went_back(tmp_path)
+def test_given_up_stretches_are_drawn(tmp_path: Path) -> None:
+    run = rolled_back(tmp_path)
     with run.store as store:
         facts = collect(store, run.id, now=START + 1e6)
         points, every = store.metrics.points(run.id), store.metrics.points(run.id, superseded=True)
@@ -143,7 +143,7 @@ def test_what_was_given_up_at_a_rollback_is_drawn_and_what_a_restart_repeated_is
     assert with_them != loss_curve(facts, points, [])
 
 
-def test_a_restart_gives_nothing_up(facts: Facts, tmp_path: Path) -> None:
+def test_restart_gives_up_nothing(facts: Facts, tmp_path: Path) -> None:
     run = Run(tmp_path)
     with run.store as store:
         run.play(*TWO_RESTARTS)
@@ -152,11 +152,11 @@ def test_a_restart_gives_nothing_up(facts: Facts, tmp_path: Path) -> None:
     assert given_up(facts, points, every) == []
 
 
-def test_a_run_with_reports_looks_unlike_one_without(facts: Facts) -> None:
+def test_reports_change_the_picture(facts: Facts) -> None:
     assert loss_curve(facts, _points([1.0, 0.5]), []) != loss_curve(facts, [], [])
 
 
-def test_a_spike_of_one_report_survives_the_thinning() -> None:
+def test_outline_keeps_single_spikes() -> None:
     x = np.arange(15_000.0)
     y = np.ones(15_000)
     y[7_777] = 9.0
@@ -166,13 +166,13 @@ def test_a_spike_of_one_report_survives_the_thinning() -> None:
     assert (np.diff(kept_x) > 0).all()
 
 
-def test_a_gap_survives_the_thinning() -> None:
+def test_outline_keeps_gaps() -> None:
     y = np.ones(10_000)
     y[4_000:6_000] = np.nan
     assert np.isnan(outline(np.arange(10_000.0), y, 100)[1]).any()
 
 
-def test_smoothing_leaves_a_straight_line_straight_and_passes_over_gaps() -> None:
+def test_smoothing_keeps_straight_lines() -> None:
     line = np.arange(50.0)
     assert np.allclose(smoothed(line, 5), line)
     line[20] = np.nan
@@ -180,7 +180,7 @@ def test_smoothing_leaves_a_straight_line_straight_and_passes_over_gaps() -> Non
     assert np.isfinite(np.delete(smoothed(line, 5), 20)).all()
 
 
-def test_the_running_median_keeps_an_edge_where_it_is_and_ends_in_no_single_report() -> None:
+def test_running_median_keeps_edges() -> None:
     step = np.concatenate((np.zeros(50), np.ones(50)))
     assert (running_median(step, 9) == step).all()
     step[-1] = 9.0
@@ -192,11 +192,11 @@ def test_the_running_median_keeps_an_edge_where_it_is_and_ends_in_no_single_repo
     ("values", "logarithmic"),
     [([3.0, 0.1], True), ([3.0, 1.0], False), ([3.0, 0.0], False), ([-1.0, 30.0], False), ([], False)],
 )
-def test_the_axis_is_logarithmic_where_the_loss_spans_much(values: list[float], logarithmic: bool) -> None:
+def test_axis_is_log_for_wide_ranges(values: list[float], logarithmic: bool) -> None:
     assert wants_log(np.array(values)) is logarithmic
 
 
-def test_labels_never_overlap() -> None:
+def test_labels_do_not_overlap() -> None:
     placed = apart([0.5, 0.5, 0.49, 0.99, 0.0], 0.125, 0.04, 0.96)
     ordered = sorted(placed)
     assert all(high - low >= 0.125 - 1e-9 for low, high in itertools.pairwise(ordered))

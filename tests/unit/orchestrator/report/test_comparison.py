@@ -32,7 +32,7 @@ def entry(
     train = {place: 2.0 - place / 1000 for place in range(10, 601, 10)}
     measured = {place: validation(place, 2.0 - better - place / 1000, noise=noise) for place in range(0, 601, 100)}
     told = facts() if learned is WEIGHTS else facts(dataset=FACTS["dataset"] | {"learned": {"valid": learned}})
-    run = played(home, lambda _: series(train, measured, told=told), lq={"name": name})
+    run = played(home, lambda _: series(train, measured, first_events=told), lq={"name": name})
     provenance = json.loads((run.folder / "provenance.json").read_text())
     valid = {"path": "/data/qa/valid.jsonl", "rows": 60, "bytes": 9, "sha256": digest * 32, "format": "chat"}
     provenance["data"]["files"]["valid.jsonl"] = valid
@@ -45,7 +45,7 @@ def entry(
         return Entry(facts=found, series=lines, spec=spec, told=run.store.metrics.facts(run.id))
 
 
-def test_the_lowest_validation_wins_and_its_lead_has_an_interval(tmp_path: Path) -> None:
+def test_lowest_validation_loss_wins(tmp_path: Path) -> None:
     found = best_of([entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", better=0.3)])
     assert found.winner is not None
     assert found.runner_up is not None
@@ -63,7 +63,7 @@ def test_the_lowest_validation_wins_and_its_lead_has_an_interval(tmp_path: Path)
     assert said[2] == f"adapter: {tmp_path}/b/jobs/1-run/adapters"
 
 
-def test_jobs_that_cannot_be_told_from_the_best_are_named(tmp_path: Path) -> None:
+def test_indistinguishable_jobs_are_named(tmp_path: Path) -> None:
     one, twin = entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", noise=0.025)
     found = best_of([entry(tmp_path / "c", "c", better=-1), one, twin])
     assert found.winner is not None
@@ -76,7 +76,7 @@ def test_jobs_that_cannot_be_told_from_the_best_are_named(tmp_path: Path) -> Non
     assert (told["not_told_apart"], told["jobs"]) == ([1], 3)
 
 
-def test_one_without_an_adapter_is_no_winner(tmp_path: Path) -> None:
+def test_winner_needs_an_adapter(tmp_path: Path) -> None:
     found = best_of([entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", better=0.3, adapter=False)])
     assert found.winner is not None
     assert found.winner.entry.facts.job.name == "a"
@@ -86,7 +86,7 @@ def test_one_without_an_adapter_is_no_winner(tmp_path: Path) -> None:
     assert words(nobody) == ["best: none yet; no job has ended with a validation and an adapter"]
 
 
-def test_other_rows_and_other_tokens_are_not_compared_and_it_says_why(tmp_path: Path) -> None:
+def test_other_rows_are_not_compared(tmp_path: Path) -> None:
     one = entry(tmp_path / "a", "a")
     other_rows = best_of([one, entry(tmp_path / "b", "b", digest="ef")])
     assert words(other_rows)[2] == (
@@ -97,7 +97,7 @@ def test_other_rows_and_other_tokens_are_not_compared_and_it_says_why(tmp_path: 
     assert why_not_by_row([one, other_tokens]) == why_not
 
 
-def test_what_differs_and_what_makes_losses_comparable() -> None:
+def test_differing_settings_are_listed() -> None:
     specs: list[dict[str, Any]] = [
         {"iters": 3, "lq": {"name": "a", "retry": {"max_restarts": 5}}, "max_seq_length": 512},
         {"iters": 4, "lq": {"name": "b", "retry": {"max_restarts": 6}}, "max_seq_length": 512},
