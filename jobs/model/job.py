@@ -46,9 +46,7 @@ class Job:
     child: ProcessIdentity | None  # the trainer of the attempt that has not ended
     cleaned_at: float | None = None  # when `lq clean` deleted its checkpoints and logs
     group_name: str | None = None
-    queue_position: float | None = (
-        None  # among jobs of its priority, after `lq move`; None: its id is the position
-    )
+    queue_position: float | None = None  # among jobs of its priority, after `lq move`; None: its id is the position
 
     @property
     def dir(self) -> JobDir:

@@ -23,27 +23,11 @@ from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.memory_admission import MemoryAdmission
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from orchestrator.core.app import App
     from orchestrator.estimation.memory import PeakEstimates
 
 ReadMachine = Callable[[Constraints], Reading]
 """Returns the state of the machine, as far as these constraints depend on it."""
-=======
-    from orchestrator.store.queue import WaitingJob
-    from orchestrator.store.store import Store
-
-Read = Callable[[Constraints], Reading]
-"""Returns what the machine says of itself, as far as these terms ask."""
-
-MemoryAdmission = Callable[["WaitingJob"], Obstacle | None]
-"""Says whether a job fits beside those that run."""
-
-
-def anything_fits(_: WaitingJob) -> Obstacle | None:
-    """Ask nothing of memory: one job at a time has all of it."""
-    return None
->>>>>>> store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,18 +73,7 @@ def turns(
 
 
 def _turns(
-<<<<<<< HEAD
     app: App, slots: int, read: ReadMachine, now: float, zone: tzinfo | None, estimates: PeakEstimates | None
-=======
-    line: Sequence[WaitingJob],
-    dependencies: dict[int, list[Dependency]],
-    *,
-    now: float,
-    zone: tzinfo | None,
-    read: Read,
-    room: MemoryAdmission,
-    device: Obstacle | None,
->>>>>>> store
 ) -> Iterator[Turn]:
     dependencies = _by_job(app.store.dependencies.find())
     paused, device = _paused_queue(app), device_lock.obstacle(app.home)

@@ -17,8 +17,6 @@ from jobs.model.memory_limit import limit_bytes, usable_bytes
 from jobs.scheduling.obstacles import Obstacle, Why
 from orchestrator.estimation.memory import PeakEstimates, recommended_memory
 from orchestrator.formatting.text import size
-from orchestrator.store.queue import WaitingJob
-from orchestrator.store.store import Store
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -44,17 +42,12 @@ class MemoryAdmission:
         self._stages = self._store.run_plans.latest_stages() if self._running else {}
         self._peaks = {job.id: self._peak_of_running(job) for job in self._running}
 
-<<<<<<< HEAD
     @cached_property
     def _recommended(self) -> int:
         return recommended_memory(self._store)[0]
 
     def obstacle(self, job: Job, spec: Spec) -> Obstacle | None:
         """Return what keeps a job from running beside the others; None if it fits."""
-=======
-    def __call__(self, waiting: WaitingJob) -> Obstacle | None:
-        """Say what keeps a job from running beside the others; None where nothing does."""
->>>>>>> store
         if not self._running:
             return None
         taken = 0

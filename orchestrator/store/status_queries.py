@@ -12,7 +12,7 @@ from jobs.model.events import Kind
 from jobs.model.job import Incident, ProgressPoint
 from orchestrator.store.database import Records
 from orchestrator.store.rows import fields_of
-from orchestrator.store.schema import attempts, incidents, points, validations
+from orchestrator.store.schema import attempts, checkpoints, incidents, points, validations
 
 _IDS_PER_QUERY = 500
 """SQLite accepts about 30,000 parameters."""
@@ -50,6 +50,18 @@ class StatusQueries(Records):
         query = query.order_by(points.c.iteration.desc(), points.c.id.desc()).limit(limit)
         with self._database.reading() as db:
             return [ProgressPoint(**row) for row in db.execute(query).mappings()][::-1]
+
+    def recent_seconds(self, job_id: int, most: int) -> tuple[list[float], list[float]]:
+        """Return the seconds that a job's last validations and last checkpoints took, at most `most` of each."""
+        measured = select(validations.c.seconds).where(
+            validations.c.job_id == job_id, validations.c.kind == Kind.VALIDATION.value
+        )
+        saved = select(checkpoints.c.seconds).where(checkpoints.c.job_id == job_id)
+        with self._database.reading() as db:
+            return (
+                list(db.execute(measured.order_by(validations.c.id.desc()).limit(most)).scalars()),
+                list(db.execute(saved.order_by(checkpoints.c.id.desc()).limit(most)).scalars()),
+            )
 
     def best_validations(self, job_ids: Collection[int]) -> dict[int, BestValidation]:
         """Return, by job id, the lowest finite validation loss of each of these jobs that has one."""

@@ -133,17 +133,10 @@ class Inbox:
         if fault is not None:
             self._reject(path, state, f"{path.name}: {fault}")
             return
-<<<<<<< HEAD
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        jobs: Sequence[Job] = self._app.store.jobs.from_dropped_file(sha256)
+        jobs: Sequence[Job] = self._app.store.jobs.from_inbox_file(sha256)
         if jobs and (sha256 in self._accepted or state.arrived > jobs[-1].submitted_at):
             self._reject(path, state, _repeated(path.name, jobs[-1]), notify=False)
-=======
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        before = self._app.store.jobs.from_inbox_file(sha256)
-        if before and not recovered:
-            self._reject(file, _submitted_already(file.name, before[-1]), tell=False)
->>>>>>> store
             return
         try:
             jobs = jobs or self._submit(path, state, sha256)
@@ -170,24 +163,13 @@ class Inbox:
         from configs.paths import require_absolute
         from orchestrator.submission.submit import check_all, enqueue_all
 
-<<<<<<< HEAD
         require_absolute(yaml_text.require_document(path))
         checked = check_all(self._app, [path])
         for note in (note for job in checked for note in job.notes):
             log.info("%s: %s", one_line(path.name), note)
         if self.stopping.is_set() or file_state(path) != state:
             return []  # the next worker submits it, or it was written during the check
-        jobs = enqueue_all(self._app, checked, dropped_sha256=sha256)
-=======
-        require_absolute(yaml_text.require_document(file))
-        checked = check_all(self._app, [file])
-        for one in checked:
-            for note in one.notes:
-                log.info("%s: %s", one_line(file.name), _named(note, file))
-        if self.over.is_set() or look_at(file) != looks:
-            return []  # the next worker's, or written while it was checked
-        jobs = before or enqueue_all(self._app, checked, inbox_sha256=sha256)
->>>>>>> store
+        jobs = enqueue_all(self._app, checked, inbox_sha256=sha256)
         self._app.wakeup.wake()
         return jobs
 

@@ -56,30 +56,11 @@ class Wait:
     command: str | None  # the command that lets it run, without job ids
 
 
-<<<<<<< HEAD
 def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
     """Return when a job will run; None if it runs, has ended, is next, or if that is unknown."""
     command = _command(job)
     return f"with {command} {job.id}" if command is not None else _when(job, queue, turn)
 
-=======
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wait:
-    """Why a job does not run, and when it will. Equal for jobs that wait for the same."""
-
-    status: Status
-    because: str
-    first_start: bool  # it has not run yet
-    when: str | None  # None if unknown or if a command is needed
-    command: str | None  # the command that lets it run, without job ids
-
-
-def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
-    """Return when a job will run; None if it runs, has ended, is next, or if that is unknown."""
-    command = _command(job)
-    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn)
-
->>>>>>> report
 
 def _command(job: Job) -> str | None:
     return {Status.HELD: "lq release", Status.PAUSED: "lq resume"}.get(job.status)

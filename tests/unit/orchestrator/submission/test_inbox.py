@@ -320,17 +320,12 @@ def test_killed_after_submit_is_not_repeated(place: Place, tmp_path: Path) -> No
     text = place.job(adapter_path=str(tmp_path / "out"))  # its own job would be in the way of a second one
     path = place.drop(text=text)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    enqueue_all(place.app, check_all(place.app, [path]), dropped_sha256=sha256)
+    enqueue_all(place.app, check_all(place.app, [path]), inbox_sha256=sha256)
     place.next_worker()
     place.settle()
     assert names(place) == [(1, "night")]
     assert place.lying() == {"accepted/night.yaml"}
-<<<<<<< HEAD
-    assert [job.id for job in place.home.store.jobs.from_dropped_file(sha256)] == [1]
-=======
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
     assert [job.id for job in place.home.store.jobs.from_inbox_file(sha256)] == [1]
->>>>>>> store
 
 
 def test_killed_after_the_error_notifies_once(place: Place) -> None:
