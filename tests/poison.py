@@ -1,4 +1,4 @@
-"""Data and models that go wrong for real: nothing injects a number into a training."""
+"""Data and models that cause non-finite losses and spikes, without any injected number."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ from tokenizers import Tokenizer
 
 
 def with_a_hole(model: Path, target: Path) -> None:
-    """Copy a model in which one token, a tilde, has no place: its embedding is not a number.
-
-    Args:
-        model: the folder of a tiny Qwen2.
-        target: made.
-    """
+    """Copy a tiny Qwen2 model into a new folder; the embedding of its token for a tilde is not a number."""
     target.mkdir()
     for file in model.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
     weights = load_file(target / "model.safetensors")
-    # untied, or the logit of the tilde would make every row's loss not a number
+    # untied, because the logit of the tilde would make the loss of every row not a number
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].copy()
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
     weights["model.embed_tokens.weight"][tokenizer.token_to_id("~")] = np.nan
@@ -33,12 +28,12 @@ def with_a_hole(model: Path, target: Path) -> None:
 
 
 def spoil(file: Path, rows: Iterable[int], more: str) -> None:
-    """Add something to the answers of some rows of chat."""
+    """Append text to the answers of some chat rows."""
     _rewrite(file, rows, lambda answer: answer + more)
 
 
 def rubbish(file: Path, rows: Iterable[int]) -> None:
-    """Put random characters in the place of the answers of some rows of chat."""
+    """Replace the answers of some chat rows by random characters."""
     chance = random.Random(1)  # noqa: S311 makes rubbish, guards nothing
     _rewrite(file, rows, lambda _: "".join(chr(chance.randint(33, 126)) for _ in range(60)))
 

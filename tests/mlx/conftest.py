@@ -1,4 +1,4 @@
-"""What every test here trains: a tiny Qwen2 whose chat template shows tools."""
+"""The model and the data that every test here trains: a tiny Qwen2 whose chat template shows tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Build = Callable[..., Training]
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model's folder."""
+    """Return the model's folder."""
     folder = tmp_path_factory.mktemp("model")
     build_model(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -29,13 +29,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of chat rows."""
+    """Return a folder of chat rows."""
     return rows.write(tmp_path_factory.mktemp("data") / "chat", rows.chat)
 
 
 @pytest.fixture(scope="session")
 def basics(model: Path, data: Path) -> dict[str, Any]:
-    """A configuration that trains in a second."""
+    """Return a configuration that trains in a second."""
     return {
         "model": str(model),
         "data": str(data),
@@ -52,9 +52,9 @@ def basics(model: Path, data: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def build(tmp_path: Path, basics: dict[str, Any]) -> Build:
-    """Lay out a job with some settings changed."""
+    """Return a function that creates a job with some settings changed."""
 
     def built(name: str = "job", **changes: Any) -> Training:
-        return Training.laid_out(tmp_path / name, basics | changes)
+        return Training.create(tmp_path / name, basics | changes)
 
     return built

@@ -1,4 +1,4 @@
-"""MLX-LM itself, as `mlx_lm.lora` runs it, told only which rows make which batch."""
+"""Trains with MLX-LM itself, as `mlx_lm.lora` does; only the order of the rows is replaced."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ OrderOf = Callable[[tuple[int, ...], tuple[int, ...]], BatchOrder]
 
 
 class Reference(TrainingCallback):
-    """What MLX-LM told, and what it left."""
+    """What MLX-LM reported, and the weights it wrote."""
 
     def __init__(self) -> None:
-        """Nothing is told yet."""
         self.losses: dict[int, float] = {}
         self.learning_rates: dict[int, float] = {}
         self.tokens: dict[int, int] = {}
@@ -38,14 +37,14 @@ class Reference(TrainingCallback):
         self.weights = b""
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Take the report of an iteration."""
+        """Record the report of an iteration."""
         iteration = train_info["iteration"]
         self.losses[iteration] = train_info["train_loss"]
         self.learning_rates[iteration] = train_info["learning_rate"]
         self.tokens[iteration] = int(train_info["trained_tokens"])
 
     def on_val_loss_report(self, val_info: dict[str, Any]) -> None:
-        """Take the validation before the first iteration."""
+        """Record the validation before the first iteration."""
         if val_info["iteration"] == 0:
             self.first_validation = val_info["val_loss"]
 
@@ -56,43 +55,42 @@ def trained_by_mlx_lm(
     """Train a configuration with mlx_lm.lora's own train_model.
 
     Args:
-        config: what a user writes, without `lq`.
-        order: from the lengths and sort keys of the rows, which of them make which batch; it is all that is changed
-            about MLX-LM.
-        folder: where it writes its adapter.
-        monkeypatch: puts MLX-LM back as it was.
+        config: a job file.
+        order: returns the order of batches for the lengths and sort keys of the rows.
+        folder: for the adapter.
+        monkeypatch: restores MLX-LM afterwards.
     """
     every_iteration = {"steps_per_report": 1, "save_every": 10**9, "steps_per_eval": 10**9, "val_batches": -1}
-    wanted = {key: value for key, value in config.items() if key != "lq"}
+    settings = {key: value for key, value in config.items() if key != "lq"}
     args = types.SimpleNamespace(
-        **(mlx_lm.lora.CONFIG_DEFAULTS | wanted | every_iteration | {"train": True, "adapter_path": str(folder)})
+        **(mlx_lm.lora.CONFIG_DEFAULTS | settings | every_iteration | {"train": True, "adapter_path": str(folder)})
     )
     loaded: Any = load(args.model)
     model, tokenizer = loaded[0], loaded[1]
     train_set, valid_set, _ = load_dataset(args, tokenizer)
     train_rows = CacheDataset(train_set)
-    places = range(len(train_rows))
+    indices = range(len(train_rows))
     rows_of = order(
-        tuple(len(train_rows[place][0]) for place in places), tuple(train_rows.itemlen(place) for place in places)
+        tuple(len(train_rows[index][0]) for index in indices), tuple(train_rows.itemlen(index) for index in indices)
     ).rows
-    told = Reference()
+    reference = Reference()
     layer = type(model.layers[0])
     monkeypatch.setattr(layer, "__call__", layer.__call__)  # gradient checkpointing replaces it for good
     monkeypatch.setattr(mlx_lm.lora, "train", functools.partial(train, iterate_batches=_in_order(rows_of)))
-    mlx_lm.lora.train_model(args, model, train_set, valid_set, told)
-    told.last_validation = evaluate(
+    mlx_lm.lora.train_model(args, model, train_set, valid_set, reference)
+    reference.last_validation = evaluate(
         model=model,
         dataset=CacheDataset(valid_set),
         batch_size=args.batch_size,
         num_batches=-1,
         max_seq_length=args.max_seq_length,
     )
-    told.weights = (folder / "adapters.safetensors").read_bytes()
-    return told
+    reference.weights = (folder / "adapters.safetensors").read_bytes()
+    return reference
 
 
 def _in_order(rows_of: RowsOf) -> Callable[..., Iterator[tuple[mx.array, mx.array]]]:
-    """Return iterate_batches with the order given: each batch is still made by MLX-LM's own."""
+    """Return iterate_batches with this order; MLX-LM still creates each batch."""
 
     def batches(dataset: Any, *, loop: bool = False, **more: Any) -> Iterator[tuple[mx.array, mx.array]]:
         if not loop:
@@ -100,16 +98,15 @@ def _in_order(rows_of: RowsOf) -> Callable[..., Iterator[tuple[mx.array, mx.arra
         position = 0
         while loop:
             rows = [dataset[row] for row in rows_of(position)]
-            yield next(iterate_batches(dataset=_AsTheyAre(rows), **more))
+            yield next(iterate_batches(dataset=FixedRows(rows), **more))
             position += 1
 
     return batches
 
 
-class _AsTheyAre(CacheDataset):
-    """Rows already tokenised; all of the same `itemlen`, so that they stay in order."""
+class FixedRows(CacheDataset):
+    """Tokenized rows with the same `itemlen`, so that MLX-LM keeps their order."""
 
     def __init__(self, rows: list[Any]) -> None:
-        """Hold the rows."""
         super().__init__([()] * len(rows))
         self._proc_data = rows

@@ -43,7 +43,7 @@ def tools(chance: random.Random) -> Row:
 def write(
     folder: Path, make: Callable[[random.Random], Row], *, train: int = 22, valid: int = 6, test: int = 0, seed: int = 0
 ) -> Path:
-    """Write a data folder and return it; 0 rows write no file."""
+    """Write a data folder and return it; a set of 0 rows has no file."""
     folder.mkdir(parents=True)
     chance = random.Random(seed)  # noqa: S311 makes exercises, guards nothing
     for name, rows in (("train", train), ("valid", valid), ("test", test)):

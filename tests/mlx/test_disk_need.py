@@ -1,4 +1,4 @@
-"""The disk a run will take, reckoned from file headers, against what MLX-LM makes of the very model."""
+"""The disk space of a run, estimated from file headers, compared with the arrays of MLX-LM."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ OPTIMIZERS = {
     "sgd": optim.SGD,
     "adafactor": optim.Adafactor,
 }
-ROOM = 8192
-"""Bytes of file headers and of the optimizer's step and rate, at most."""
+MARGIN = 8192
+"""Upper bound for file headers and the optimizer's step and rate, in bytes."""
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model as it is, and quantised as MLX-LM writes it."""
+    """Return a model as it is, and quantized as MLX-LM writes it."""
     folder = tmp_path_factory.mktemp("models")
     build_model(folder / "plain")
-    build_model(folder / "quantised")
-    model = cast("Any", load(str(folder / "quantised")))[0]
+    build_model(folder / "quantized")
+    model = cast("Any", load(str(folder / "quantized")))[0]
     layers = cast("Any", nn)  # its stubs lack both
-    layers.quantize(model, group_size=32, bits=4, class_predicate=lambda _, one: isinstance(one, layers.Linear))
-    model.save_weights(str(folder / "quantised" / "model.safetensors"))
-    path = folder / "quantised" / "config.json"
+    layers.quantize(model, group_size=32, bits=4, class_predicate=lambda _, layer: isinstance(layer, layers.Linear))
+    model.save_weights(str(folder / "quantized" / "model.safetensors"))
+    path = folder / "quantized" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization": {"group_size": 32, "bits": 4}}))
-    return {name: folder / name for name in ("plain", "quantised")}
+    return {name: folder / name for name in ("plain", "quantized")}
 
 
-def weight(tree: Any) -> int:
+def size_of(tree: Any) -> int:
     return sum(value.nbytes for _, value in cast("list[tuple[str, mx.array]]", tree_flatten(tree)))
 
 
 def trained(spec: JobSpec) -> tuple[int, int]:
-    """Return the bytes of the trained arrays and of the optimizer's state, as MLX has them."""
+    """Return the bytes of the trained arrays and of the optimizer's state in MLX."""
     model = cast("Any", load(spec.model))[0]
     model.freeze()
     if spec.fine_tune_type == "full":
@@ -62,10 +62,10 @@ def trained(spec: JobSpec) -> tuple[int, int]:
         linear_to_lora_layers(model, spec.num_layers, settings, use_dora=spec.fine_tune_type == "dora")
     optimizer = OPTIMIZERS[spec.optimizer](learning_rate=1e-5)
     optimizer.init(model.trainable_parameters())
-    return weight(model.trainable_parameters()), weight(optimizer.state)
+    return size_of(model.trainable_parameters()), size_of(optimizer.state)
 
 
-@pytest.mark.parametrize("model", ["plain", "quantised"])
+@pytest.mark.parametrize("model", ["plain", "quantized"])
 @pytest.mark.parametrize(
     "keys",
     [
@@ -78,13 +78,13 @@ def trained(spec: JobSpec) -> tuple[int, int]:
     ],
     ids=str,
 )
-def test_what_is_reckoned_is_what_mlx_lm_trains(models: dict[str, Path], model: str, keys: dict[str, Any]) -> None:
-    if model == "quantised" and keys.get("fine_tune_type") == "full":
-        pytest.skip("MLX-LM cannot train quantised weights")
+def test_estimate_equals_trained_bytes(models: dict[str, Path], model: str, keys: dict[str, Any]) -> None:
+    if model == "quantized" and keys.get("fine_tune_type") == "full":
+        pytest.skip("MLX-LM cannot train quantized weights")
     spec = JobSpec(model=str(models[model]), **{"num_layers": -1} | keys)
     adapter, optimizer = trained(spec)
     need = need_of(spec, valid_rows=0)
     assert need.adapter is not None
     assert need.optimizer is not None
-    assert adapter <= need.adapter <= adapter + ROOM
-    assert optimizer - 64 <= need.optimizer <= optimizer + 2 * ROOM
+    assert adapter <= need.adapter <= adapter + MARGIN
+    assert optimizer - 64 <= need.optimizer <= optimizer + 2 * MARGIN

@@ -1,6 +1,6 @@
-"""A run stopped half way ends like an undisturbed one, bit for bit, and both end like MLX-LM's own.
+"""A run stopped half way ends bit for bit like an uninterrupted one, and both end like MLX-LM's own.
 
-Five runs between them use every kind of adapter, optimizer, schedule and data format.
+Together, the five runs use every kind of adapter, optimizer, schedule and data format.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The same job twice: in one go, and stopped half way and resumed."""
+    """The same job twice: uninterrupted, and stopped half way and resumed."""
 
     config: dict[str, Any]
     undisturbed: Training
@@ -87,18 +87,18 @@ NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for
 
 @pytest.fixture(scope="module", params=NAMES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, basics: dict[str, Any]) -> Pair:
-    """Both, trained."""
+    """Train both."""
     folder = tmp_path_factory.mktemp("exact")
     config = dict(RUNS[request.param])
     make: Callable[..., rows.Row] = config.pop("rows")
     config = basics | {"iters": ITERS, "save_every": 7, "steps_per_eval": 20, "steps_per_report": 3} | config
     config["data"] = str(rows.write(folder / "data", make))
-    undisturbed = Training.laid_out(folder / "undisturbed", config).finish()
-    resumed = Training.laid_out(folder / "resumed", config).stopped_half_way().finish(2)
+    undisturbed = Training.create(folder / "undisturbed", config).finish()
+    resumed = Training.create(folder / "resumed", config).stop_half_way().finish(2)
     return Pair(config, undisturbed, resumed)
 
 
-def test_the_weights_are_the_same_bit_for_bit(pair: Pair) -> None:
+def test_weights_are_equal_bit_for_bit(pair: Pair) -> None:
     assert pair.undisturbed.newest.iteration == pair.resumed.newest.iteration == ITERS
     assert pair.resumed.weights() == pair.undisturbed.weights()
     for name in ("optimizer.safetensors", "adapters.safetensors"):
@@ -106,37 +106,34 @@ def test_the_weights_are_the_same_bit_for_bit(pair: Pair) -> None:
         assert left.read_bytes() == right.read_bytes()
 
 
-def test_every_loss_is_the_same_and_is_told_once(pair: Pair) -> None:
+def test_each_loss_is_equal_and_once(pair: Pair) -> None:
     losses = pair.undisturbed.losses()
     assert list(losses) == list(range(1, ITERS + 1))
     assert pair.resumed.losses() == losses
     assert pair.resumed.validations() == pair.undisturbed.validations()
     assert list(pair.undisturbed.validations()) == [0, 20, 40]
-    assert (
-        pair.resumed.events(Kind.PROGRESS)[-1].data["tokens"]
-        == pair.undisturbed.events(Kind.PROGRESS)[-1].data["tokens"]
-    )
+    assert pair.resumed.reports()[-1]["tokens"] == pair.undisturbed.reports()[-1]["tokens"]
 
 
-def test_the_resume_proves_itself(pair: Pair) -> None:
-    begun = pair.resumed.events(Kind.STARTED)[1].data
-    assert begun["resume_quality"] == "exact"
-    assert begun["resumed_from"] == f"step-{begun['iteration']:07d}"
-    assert begun["iteration"] % pair.resumed.spec.grad_accumulation_steps == 0
-    proof = pair.resumed.said(Kind.SELF_TEST)
-    assert proof["equal"] is True
-    assert proof["measured"] == proof["recorded"]
-    assert proof["iteration"] == begun["iteration"]
+def test_resume_passes_its_self_test(pair: Pair) -> None:
+    started = pair.resumed.only(Kind.STARTED, attempt=2)
+    assert started["resume_quality"] == "exact"
+    assert started["resumed_from"] == f"step-{started['iteration']:07d}"
+    assert started["iteration"] % pair.resumed.spec.grad_accumulation_steps == 0
+    test = pair.resumed.only(Kind.SELF_TEST)
+    assert test["equal"] is True
+    assert test["measured"] == test["recorded"]
+    assert test["iteration"] == started["iteration"]
 
 
-def test_the_first_attempt_says_where_it_stopped(pair: Pair) -> None:
+def test_ended_events_name_iterations(pair: Pair) -> None:
     stopped, done = pair.resumed.events(Kind.ENDED)
     assert (stopped.data["outcome"], stopped.data["reason"]) == ("stopped", "stopped_by_user")
-    assert stopped.data["iteration"] == pair.resumed.events(Kind.STARTED)[1].data["iteration"]
+    assert stopped.data["iteration"] == pair.resumed.only(Kind.STARTED, attempt=2)["iteration"]
     assert (done.data["outcome"], done.data["reason"], done.data["iteration"]) == ("done", "completed", ITERS)
 
 
-def test_checkpoints_come_as_asked_and_only_between_updates(pair: Pair) -> None:
+def test_checkpoints_fall_between_updates(pair: Pair) -> None:
     accumulation = pair.undisturbed.spec.grad_accumulation_steps
     due = {-(-iteration // accumulation) * accumulation for iteration in range(7, ITERS, 7)} | {20, ITERS}
     assert set(pair.undisturbed.checkpoints) <= due
@@ -144,9 +141,7 @@ def test_checkpoints_come_as_asked_and_only_between_updates(pair: Pair) -> None:
     assert not [iteration for iteration in pair.resumed.checkpoints[:-1] if iteration % accumulation]
 
 
-def test_it_is_what_mlx_lm_trains_from_the_same_batches(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlx_lm_trains_the_same_weights(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = pair.undisturbed.spec
 
     def order(lengths: tuple[int, ...], sort_keys: tuple[int, ...]) -> BatchOrder:
@@ -158,20 +153,19 @@ def test_it_is_what_mlx_lm_trains_from_the_same_batches(
             mode=spec.lq.batching,
         )
 
-    told = trained_by_mlx_lm(pair.config, order, tmp_path, monkeypatch)
+    reference = trained_by_mlx_lm(pair.config, order, tmp_path, monkeypatch)
     losses = pair.undisturbed.losses()
-    assert losses == told.losses
-    check_learning_rates(pair.undisturbed, told)
+    assert losses == reference.losses
+    check_learning_rates(pair.undisturbed, reference)
     validations = pair.undisturbed.validations()
-    assert validations[0][0] == pytest.approx(told.first_validation, rel=1e-5)
-    assert validations[ITERS][0] == pytest.approx(told.last_validation, rel=1e-5)
-    assert pair.undisturbed.weights() == told.weights
+    assert validations[0][0] == pytest.approx(reference.first_validation, rel=1e-5)
+    assert validations[ITERS][0] == pytest.approx(reference.last_validation, rel=1e-5)
+    assert pair.undisturbed.weights() == reference.weights
 
 
-def check_learning_rates(training: Training, told: Reference) -> None:
-    """The rate and the tokens at the end of each line are MLX-LM's."""
-    lines = [event.data for event in training.events(Kind.PROGRESS) if event.data["losses"]]
-    assert len(lines) > 1
-    for line in lines:
-        assert line["learning_rate"] == told.learning_rates[line["iteration"]]
-        assert line["tokens"] == told.tokens[line["iteration"]]
+def check_learning_rates(training: Training, reference: Reference) -> None:
+    """Compare the learning rate and the tokens at the end of each report."""
+    assert len(training.reports()) > 1
+    for report in training.reports():
+        assert report["learning_rate"] == reference.learning_rates[report["iteration"]]
+        assert report["tokens"] == reference.tokens[report["iteration"]]

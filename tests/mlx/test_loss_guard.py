@@ -1,20 +1,17 @@
-"""What the trainer itself does for the loss guard: updates that are not applied, stages that go back, rows left out."""
+"""What the trainer does for the loss guard: dropped updates, stages of a rollback, rows left out."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.numpy import load
 
-from jobs.model import run_plan
 from jobs.model.events import Kind
-from jobs.model.run_plan import RunPlan
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
@@ -28,7 +25,7 @@ HOLE = 4
 
 @pytest.fixture(scope="session")
 def holed(tmp_path_factory: pytest.TempPathFactory, model: Path, data: Path) -> dict[str, Any]:
-    """A model that cannot take one row of its data."""
+    """A model that gives no finite loss for one row of its data."""
     folder = tmp_path_factory.mktemp("holed")
     with_a_hole(model, folder / "model")
     spoiled = folder / "data"
@@ -39,103 +36,80 @@ def holed(tmp_path_factory: pytest.TempPathFactory, model: Path, data: Path) -> 
     return {"model": str(folder / "model"), "data": str(spoiled), "iters": 24, "steps_per_report": 1, "save_every": 1}
 
 
-def with_stage(training: Training, **changes: Any) -> Training:
-    """Append a stage to a job's run plan."""
-    before = training.run_plan
-    stage = dataclasses.replace(before.stages[-1], because="a test", **changes)
-    training.job_dir.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan(stages=(*before.stages, stage)))))
-    return training
+def dropped(training: Training) -> list[int]:
+    """Return the iterations whose update was dropped."""
+    return [iteration for report in training.reports() for iteration in report["skipped"]]
 
 
-def lost(training: Training) -> list[int]:
-    """The iterations whose update was not applied."""
-    return [one for event in training.events(Kind.PROGRESS) for one in event.data["skipped"]]
+def arrays_at(training: Training, iteration: int) -> tuple[bytes, bytes]:
+    checkpoint = training.checkpoint_at(iteration)
+    return checkpoint.adapters.read_bytes(), checkpoint.optimizer.read_bytes()
 
 
-def weights_at(training: Training, iteration: int) -> bytes:
-    return (training.job_dir.checkpoints / f"step-{iteration:07d}" / "adapters.safetensors").read_bytes()
-
-
-def moments_at(training: Training, iteration: int) -> bytes:
-    return (training.job_dir.checkpoints / f"step-{iteration:07d}" / "optimizer.safetensors").read_bytes()
-
-
-def test_an_update_that_is_not_finite_leaves_weights_moments_and_step_as_they_were(
-    build: Build, holed: dict[str, Any]
-) -> None:
+def test_dropped_update_changes_nothing(build: Build, holed: dict[str, Any]) -> None:
     training = build(**holed).finish()
-    told = [event.data for event in training.events(Kind.WARNING) if event.data["code"] == "not_applied"]
-    iterations = [one["data"]["iteration"] for one in told]
-    assert iterations == lost(training)
-    assert iterations, "the row came at least once"
+    warnings = training.warnings("not_applied")
+    iterations = [warning["data"]["iteration"] for warning in warnings]
+    assert iterations == dropped(training)
+    assert iterations, "the row was trained at least once"
     for iteration in iterations:
-        assert weights_at(training, iteration) == weights_at(training, iteration - 1)
-        assert moments_at(training, iteration) == moments_at(training, iteration - 1)
-    others = [one for one in range(2, 25) if one not in iterations]
-    assert all(weights_at(training, one) != weights_at(training, one - 1) for one in others)
-    assert all([row["line"] for row in one["data"]["rows"]] == [f"train.jsonl:{HOLE + 1}"] for one in told)
+        assert arrays_at(training, iteration) == arrays_at(training, iteration - 1)
+    for iteration in set(range(2, 25)) - set(iterations):
+        assert arrays_at(training, iteration)[0] != arrays_at(training, iteration - 1)[0]
+    lines = [[row["line"] for row in warning["data"]["rows"]] for warning in warnings]
+    assert lines == [[f"train.jsonl:{HOLE + 1}"]] * len(warnings)
     assert training.newest.state().updates == 24 - len(iterations)
 
 
-def test_accumulated_gradients_are_dropped_whole(build: Build, holed: dict[str, Any]) -> None:
-    training = build(**holed, grad_accumulation_steps=4).finish()
-    iterations = lost(training)
+def test_accumulated_gradients_drop_whole(build: Build, holed: dict[str, Any]) -> None:
+    iterations = dropped(build(**holed, grad_accumulation_steps=4).finish())
     assert iterations
     assert len(iterations) % 4 == 0
-    assert all(iterations[place] % 4 == 1 for place in range(0, len(iterations), 4))
+    assert all(iterations[start] % 4 == 1 for start in range(0, len(iterations), 4))
 
 
-def test_a_run_with_lost_updates_resumes_exactly(build: Build, holed: dict[str, Any]) -> None:
+def test_resume_after_dropped_updates(build: Build, holed: dict[str, Any]) -> None:
     whole = build("whole", **holed).finish()
-    stopped = build("stopped", **holed).stopped_half_way().finish(2)
+    stopped = build("stopped", **holed).stop_half_way().finish(2)
     assert stopped.weights() == whole.weights()
     assert stopped.newest.state().updates == whole.newest.state().updates
 
 
 @pytest.mark.slow
-def test_gradients_are_clipped_and_their_norm_is_told_as_it_was(build: Build) -> None:
+def test_clip_limits_the_update(build: Build) -> None:
     def first_step(name: str, **lq: float) -> tuple[float, float]:
-        """Return the gradient norm, and how far the weights went, of one step of plain descent."""
+        """Return the gradient norm, and the length of the change, of one step of plain descent."""
         training = build(name, iters=2, save_every=1, steps_per_report=1, optimizer="sgd", learning_rate=1.0, lq=lq)
         training.finish()
-        norm = training.events(Kind.PROGRESS)[0].data["grad_norm"]
-        moved = [load(weights_at(training, iteration)) for iteration in (1, 2)]
-        return norm, math.sqrt(sum(float(((moved[1][k] - moved[0][k]) ** 2).sum()) for k in moved[0]))
+        before, after = (load(arrays_at(training, iteration)[0]) for iteration in (1, 2))
+        change = math.sqrt(sum(float(((after[name] - before[name]) ** 2).sum()) for name in before))
+        return training.reports()[0]["grad_norm"], change
 
-    norm, moved = first_step("free")
+    norm, change = first_step("free")
     clipped_norm, clipped = first_step("clipped", grad_clip=0.01)
-    assert clipped_norm == norm
-    assert moved > 0.05
+    assert clipped_norm == norm, "reported before clipping"
+    assert change > 0.05
     assert clipped == pytest.approx(0.01, rel=1e-2)
-    assert first_step("loose", grad_clip=1e6) == (norm, moved)
+    assert first_step("loose", grad_clip=1e6) == (norm, change)
 
 
-def test_a_stage_scales_the_learning_rate_and_climbs_back_to_it(build: Build) -> None:
-    training = with_stage(
-        build(iters=12, steps_per_report=1),
-        first_example=12,
-        learning_rate_factor=0.5,
-        warmup_updates=4,
-        first_update=6,
-    ).finish()
-    rates = {
-        event.data["iteration"]: event.data["learning_rate"]
-        for event in training.events(Kind.PROGRESS)
-        if event.data["losses"]
+def test_stage_warms_up_and_scales_rate(build: Build) -> None:
+    training = build(iters=12, steps_per_report=1).append_stage(
+        first_example=12, learning_rate_factor=0.5, warmup_updates=4, first_update=6
+    )
+    rates = {report["iteration"]: report["learning_rate"] for report in training.finish().reports()}
+    expected = {6: 1e-3, 7: 1.25e-4, 8: 2.5e-4, 9: 3.75e-4, 10: 5e-4, 11: 5e-4, 12: 5e-4}
+    assert 12 in rates  # a fast machine writes a line for several iterations
+    assert {iteration: rate for iteration, rate in rates.items() if iteration >= 6} == {
+        iteration: pytest.approx(rate) for iteration, rate in expected.items() if iteration in rates
     }
-    expected = [1.25e-4, 2.5e-4, 3.75e-4, 5e-4, 5e-4, 5e-4]
-    told = {7 + place: rate for place, rate in enumerate(expected)} | {6: 1e-3}
-    assert {iteration: rates[iteration] for iteration in told if iteration in rates} == {
-        iteration: pytest.approx(rate) for iteration, rate in told.items() if iteration in rates
-    }
-    assert 12 in rates
 
 
 @pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_stage_that_goes_back_is_exact_across_interruptions(build: Build, reset: bool) -> None:
-    """Salt, rows left out, rate, warm-up, clip and moments: all at once, killed in its midst."""
+def test_rollback_survives_interruption(build: Build, reset: bool) -> None:
+    """Salt, skipped rows, rate, warm-up, clip and moments together, in a stage that is killed."""
     changes: dict[str, Any] = {
         "first_example": 12 * 2,
         "salt": 3,
@@ -149,32 +123,24 @@ def test_a_stage_that_goes_back_is_exact_across_interruptions(build: Build, rese
         "first_flag": 18,
     }
     settings: dict[str, Any] = {"iters": 40, "save_every": 4, "steps_per_eval": 12, "optimizer": "adamw"}
-    runs = {name: build(name, **settings) for name in ("whole", "killed")}
-    for training in runs.values():
-        with training.running(1) as child:
-            training.await_checkpoint(child)
-            while training.events(Kind.CHECKPOINT)[-1].data["iteration"] < 20:
-                assert child.poll() is None
-            child.kill()
-        with_stage(training, **changes)
-    whole = runs["whole"].finish(2)
-    killed = runs["killed"]
-    with killed.running(2) as child:
-        while not any(e.data["iteration"] >= 24 for e in killed.events(Kind.CHECKPOINT, attempt=2)):
-            assert child.poll() is None, killed.story()
-        child.send_signal(signal.SIGKILL)
+    whole, killed = (build(name, **settings) for name in ("whole", "killed"))
+    for training in (whole, killed):
+        training.signal_when(partial(training.checkpointed, 20), signal.SIGKILL)
+        training.append_stage(**changes)
+    whole.finish(2)
+    killed.signal_when(lambda: killed.checkpointed(24, attempt=2), signal.SIGKILL, attempt=2)
     killed.finish(3)
-    assert whole.events(Kind.STARTED, attempt=2)[0].data["iteration"] == 12
+    assert whole.only(Kind.STARTED, attempt=2)["iteration"] == 12
     assert killed.weights() == whole.weights()
     assert killed.losses() == whole.losses()
-    (autopsy,) = [e.data for e in whole.events(Kind.WARNING) if e.data["code"] == "autopsy"]
+    [autopsy] = whole.warnings("autopsy")
     assert autopsy["data"]["rows"]
 
 
-def test_a_run_plan_that_ends_early_ends_there_and_measures_the_test_set(build: Build, tmp_path: Path) -> None:
+def test_early_end_measures_the_test_set(build: Build, tmp_path: Path) -> None:
     data = rows.write(tmp_path / "data", rows.chat, test=4)
-    training = with_stage(build(data=str(data), iters=400, test=True), first_example=6 * 2, ends=True).finish()
-    ended = training.said(Kind.ENDED)
+    training = build(data=str(data), iters=400, test=True).append_stage(first_example=6 * 2, ends=True).finish()
+    ended = training.only(Kind.ENDED)
     assert (ended["outcome"], ended["reason"], ended["iteration"]) == ("done", "early_stopped", 6)
     assert training.newest.iteration == 6
     assert training.events(Kind.TEST)

@@ -1,4 +1,4 @@
-"""Rows counted without a model against MLX-LM's own data sets and tokenizer."""
+"""Token counts without a model, compared with MLX-LM's own data sets and tokenizer."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from workers.checkpoints.mlx_config import mlx_config
 from workers.data.token_lengths import lengths_of
 
 
-def test_rows_are_as_long_as_mlx_lm_makes_them(tmp_path: Path) -> None:
+def test_counts_equal_those_of_mlx_lm(tmp_path: Path) -> None:
     model, data = tmp_path / "model", tmp_path / "data"
     build_model(model)
     build_data(data, train=40)
     tokenizer: Any = load_tokenizer(model)
-    # transformers 5 gives a model of Qwen2's kind Qwen2's way to cut words; a real Qwen2 has it in its file already
+    # transformers 5 replaces the pre-tokenizer of a Qwen2 model; a real Qwen2 has the same one in its file
     tokenizer._tokenizer.backend_tokenizer.save(str(model / "tokenizer.json"))
     spec = JobSpec(model=str(model), data=str(data))
     config = types.SimpleNamespace(**mlx_config(spec, RunPlan.requested(spec).stages[0]))
     rows = cast("Any", load_dataset)(config, tokenizer)[0]
     expected = tuple(len(rows.process(rows[place])[0]) for place in range(len(rows)))
 
-    found = lengths_of(data / "train.jsonl", model, spec, cache=None)
+    lengths = lengths_of(data / "train.jsonl", model, spec, cache=None)
 
-    assert found.how == "tokenizer"
-    assert found.tokens == expected
+    assert lengths.how == "tokenizer"
+    assert lengths.tokens == expected

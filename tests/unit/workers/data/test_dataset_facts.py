@@ -1,4 +1,4 @@
-"""What the report says about the data: rows, lengths, padding, and validation rows that were trained on as well."""
+"""Facts about the data: rows, lengths, padding, and validation rows that are in the training set too."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def rows(tokens: Sequence[Sequence[int]], offset: int = 0) -> Rows:
     )
 
 
-def test_a_file_is_told_by_rows_tokens_and_lengths() -> None:
-    found = describe(rows([[1] * 4, [1] * 10, [1] * 40], offset=2), max_seq_length=20)
-    assert found == {
+def test_describe_counts_rows_and_tokens() -> None:
+    facts = describe(rows([[1] * 4, [1] * 10, [1] * 40], offset=2), max_seq_length=20)
+    assert facts == {
         "rows": 3,
         "tokens": 34,
         "supervised_tokens": 3 + 9 + 18,
@@ -39,7 +39,7 @@ def test_a_file_is_told_by_rows_tokens_and_lengths() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 30)), min_size=1, max_size=6), st.integers(2, 90))
-def test_the_tokens_learned_are_counted_as_the_loss_counts_them(shapes: list[tuple[int, int]], longest: int) -> None:
+def test_learned_tokens_equal_the_loss(shapes: list[tuple[int, int]], longest: int) -> None:
     tokens, offsets = [[1] * length for length, _ in shapes], [offset for _, offset in shapes]
     table, spans = padded(tokens, offsets, longest)
     counted = [  # mlx_lm/tuner/trainer.py, default_loss
@@ -49,17 +49,17 @@ def test_the_tokens_learned_are_counted_as_the_loss_counts_them(shapes: list[tup
 
 
 @pytest.mark.parametrize("mode", ["bucketed", "shuffled"])
-def test_the_padding_is_that_of_the_batches_that_are_trained(mode: str) -> None:
+def test_padding_is_that_of_the_batches(mode: str) -> None:
     chance = random.Random(1)  # noqa: S311 makes lengths, guards nothing
     lengths = tuple(chance.randint(1, 300) for _ in range(41))
     order = BatchOrder(lengths=lengths, sort_keys=(2,) * 41, batch_size=4, seed=3, mode=mode)  # type: ignore[arg-type]
-    places = held = 0
+    positions = tokens = 0
     for position in range(order.batches_per_epoch):
         batch = order.rows(position)
         table, spans = padded([[1] * lengths[row] for row in batch], [0] * 4, 200)
-        places += table.size
-        held += int(spans[:, 1].sum())
-    assert padding_share(order, 200) == pytest.approx(1 - held / places)
+        positions += table.size
+        tokens += int(spans[:, 1].sum())
+    assert padding_share(order, 200) == pytest.approx(1 - tokens / positions)
 
 
 def _row(seed: int, length: int = 60) -> list[int]:
@@ -68,29 +68,29 @@ def _row(seed: int, length: int = 60) -> list[int]:
 
 
 PROMPT = _row(-1, 40)
-"""What every row begins with."""
+"""The start of every row."""
 
 
-def test_rows_that_stand_in_both_files_are_found_word_for_word_and_nearly() -> None:
+def test_exact_and_near_duplicates_are_found() -> None:
     train = [PROMPT + _row(seed) for seed in range(200)] + [PROMPT + _row(3)]
     changed = list(train[7])
     changed[70] += 1
     valid = [train[5], changed, PROMPT + _row(999), PROMPT + _row(8)[:30] + _row(1000)[:30]]
-    found = duplicates(rows(train), rows(valid))
-    assert (found["exact"], found["near"], found["inside"]) == (1, 1, 1)
-    assert [(one["row"], one["train_row"]) for one in found["examples"]] == [(1, 6), (2, 8)]
-    assert found["examples"][0]["share"] == 1.0
-    assert 0.8 <= found["examples"][1]["share"] < 1.0
+    facts = duplicates(rows(train), rows(valid))
+    assert (facts["exact"], facts["near"], facts["inside"]) == (1, 1, 1)
+    assert [(pair["row"], pair["train_row"]) for pair in facts["examples"]] == [(1, 6), (2, 8)]
+    assert facts["examples"][0]["share"] == 1.0
+    assert 0.8 <= facts["examples"][1]["share"] < 1.0
 
 
 @pytest.mark.parametrize(("train", "valid"), [([[1, 2]], []), ([[1, 2], [3]], [[3], [], [1, 3]])])
-def test_few_and_short_rows_are_no_trouble(train: list[list[int]], valid: list[list[int]]) -> None:
-    found = duplicates(rows(train), rows(valid))
-    assert (found["exact"], found["near"]) == (len([row for row in valid if row in train]), 0)
+def test_few_and_short_rows_are_compared(train: list[list[int]], valid: list[list[int]]) -> None:
+    facts = duplicates(rows(train), rows(valid))
+    assert (facts["exact"], facts["near"]) == (len([row for row in valid if row in train]), 0)
 
 
-@pytest.mark.timeout(60)  # each row against each other one would take hours
-def test_half_a_million_tokens_are_searched_while_one_waits() -> None:
+@pytest.mark.timeout(60)  # comparing all pairs would take hours
+def test_large_sets_are_searched_quickly() -> None:
     train = rows([PROMPT + _row(seed) for seed in range(5_000)])
     valid = rows([PROMPT + _row(seed) for seed in range(4_900, 5_500)])
     assert duplicates(train, valid)["exact"] == 100

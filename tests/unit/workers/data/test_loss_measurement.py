@@ -1,4 +1,4 @@
-"""What a loss over rows says."""
+"""The loss of rows, its standard error, and its first rows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from workers.data.loss_measurement import LossMeasurement
 MEASURED = LossMeasurement(sums=(2.0, 6.0, 1.0), tokens=(2, 3, 1), seconds=6.0)
 
 
-def test_the_loss_is_per_token_and_not_per_row() -> None:
+def test_loss_is_per_token_not_per_row() -> None:
     assert MEASURED.loss == pytest.approx(9.0 / 6)
     assert MEASURED.row_losses == [1.0, 2.0, 1.0]
     assert MEASURED.examples == 3
 
 
-def test_the_standard_error_is_that_of_a_ratio() -> None:
+def test_standard_error_is_that_of_a_ratio() -> None:
     residuals = [2.0 - 1.5 * 2, 6.0 - 1.5 * 3, 1.0 - 1.5]
     expected = math.sqrt(3 / 2 * sum(residual**2 for residual in residuals)) / 6
     assert MEASURED.standard_error == pytest.approx(expected)
 
 
-def test_one_row_has_no_standard_error_and_no_token_no_loss() -> None:
+def test_too_little_data_gives_no_error() -> None:
     assert MEASURED.first(1).standard_error is None
     nothing = LossMeasurement(sums=(0.0, 0.0), tokens=(0, 0), seconds=1.0)
     assert math.isnan(nothing.loss)
@@ -32,14 +32,14 @@ def test_one_row_has_no_standard_error_and_no_token_no_loss() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "rows"), [(6.0, 3), (100.0, 3), (4.1, 2), (0.0, 1)])
-def test_a_resume_measures_no_more_rows_than_it_has_time_for(seconds: float, rows: int) -> None:
+def test_rows_within_the_time_are_counted(seconds: float, rows: int) -> None:
     assert MEASURED.rows_within(seconds, multiple=1) == rows
 
 
-def test_at_least_one_whole_batch_is_measured() -> None:
+def test_at_least_one_batch_is_counted() -> None:
     assert MEASURED.rows_within(0.1, multiple=2) == 2
     assert MEASURED.rows_within(0.1, multiple=8) == 3
 
 
-def test_the_first_rows_are_those_of_the_file() -> None:
+def test_first_takes_rows_in_file_order() -> None:
     assert MEASURED.first(2) == LossMeasurement(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)

@@ -1,4 +1,4 @@
-"""How long rows are in tokens: by the tokenizer, by a sample, by characters; and the template around a chat."""
+"""Token lengths of rows by the tokenizer, by a sample, and by characters; and chat templates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHAT: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model folder."""
+    """Return a model folder."""
     folder = tmp_path_factory.mktemp("model")
     build_model(folder)
     return folder
@@ -41,42 +41,42 @@ def counted(model: Path, text: str, *, specials: bool = False) -> int:
     return len(tokenizer.encode(text, add_special_tokens=specials).ids)
 
 
-def test_a_chat_is_counted_with_its_template(model: Path, tmp_path: Path) -> None:
-    found = lengths_of(written(tmp_path / "train.jsonl", CHAT), model, JobSpec(), cache=None)
+def test_chat_is_counted_with_its_template(model: Path, tmp_path: Path) -> None:
+    lengths = lengths_of(written(tmp_path / "train.jsonl", CHAT), model, JobSpec(), cache=None)
     text = "<|im_start|>user\nWhat is 1 plus 1?<|im_end|>\n<|im_start|>assistant\nMore. <|im_end|>\n"
-    assert found.how == "tokenizer"
-    assert found.tokens[0] == counted(model, text)
-    assert list(found.tokens) == sorted(found.tokens)
+    assert lengths.how == "tokenizer"
+    assert lengths.tokens[0] == counted(model, text)
+    assert list(lengths.tokens) == sorted(lengths.tokens)
 
 
-def test_completions_are_chats_of_two_messages(model: Path, tmp_path: Path) -> None:
+def test_completion_counts_like_a_chat(model: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "What is 1 plus 1?", "completion": "More. "}]
     pair = lengths_of(written(tmp_path / "a.jsonl", rows), model, JobSpec(), cache=None)
     assert pair == lengths_of(written(tmp_path / "b.jsonl", CHAT[:1]), model, JobSpec(), cache=None)
 
 
-def test_a_text_gets_the_token_that_ends_it_once(model: Path, tmp_path: Path) -> None:
+def test_text_has_its_end_token_once(model: Path, tmp_path: Path) -> None:
     rows = [{"text": "plus 1"}, {"text": "plus 1<|im_end|>"}]
-    found = lengths_of(written(tmp_path / "train.jsonl", rows), model, JobSpec(), cache=None)
-    assert found.tokens == (counted(model, "plus 1") + 1,) * 2
+    lengths = lengths_of(written(tmp_path / "train.jsonl", rows), model, JobSpec(), cache=None)
+    assert lengths.tokens == (counted(model, "plus 1") + 1,) * 2
 
 
-def test_texts_and_chats_in_one_file_keep_their_order(model: Path, tmp_path: Path) -> None:
+def test_texts_and_chats_keep_their_order(model: Path, tmp_path: Path) -> None:
     rows = [CHAT[0], {"text": "1"}, CHAT[20], {"text": "2"}]
-    found = lengths_of(written(tmp_path / "train.jsonl", rows), model, JobSpec(), cache=None).tokens
-    assert found[1] == found[3] == 2
-    assert found[0] < found[2]
+    lengths = lengths_of(written(tmp_path / "train.jsonl", rows), model, JobSpec(), cache=None).tokens
+    assert lengths[1] == lengths[3] == 2
+    assert lengths[0] < lengths[2]
 
 
-def test_without_a_tokenizer_characters_are_counted(tmp_path: Path) -> None:
-    found = lengths_of(written(tmp_path / "train.jsonl", [{"text": "x" * 350}, *CHAT[:1]]), None, JobSpec(), cache=None)
-    assert found.how == "characters"
-    assert found.tokens == (101, 10 + round(len("What is 1 plus 1?\nMore. ") / 3.5))
+def test_characters_without_a_tokenizer(tmp_path: Path) -> None:
+    lengths = lengths_of(
+        written(tmp_path / "train.jsonl", [{"text": "x" * 350}, *CHAT[:1]]), None, JobSpec(), cache=None
+    )
+    assert lengths.how == "characters"
+    assert lengths.tokens == (101, 10 + round(len("What is 1 plus 1?\nMore. ") / 3.5))
 
 
-def test_of_a_long_file_the_longest_rows_are_exact(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sample_counts_longest_rows_exactly(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = written(tmp_path / "train.jsonl", CHAT)
     exact = lengths_of(data, model, JobSpec(), cache=None)
     monkeypatch.setattr(token_lengths, "MAX_ROWS", 12)
@@ -86,20 +86,20 @@ def test_of_a_long_file_the_longest_rows_are_exact(
     assert statistics.mean(sample.tokens) == pytest.approx(statistics.mean(exact.tokens), rel=0.15)
 
 
-def test_what_was_counted_is_kept_until_something_changes(model: Path, tmp_path: Path) -> None:
+def test_counts_are_cached_until_a_change(model: Path, tmp_path: Path) -> None:
     data, cache = written(tmp_path / "train.jsonl", CHAT), tmp_path / "cache"
     first = lengths_of(data, model, JobSpec(), cache=cache)
     (kept,) = cache.iterdir()
     kept.write_text(kept.read_text().replace(f"[{first.tokens[0]},", "[7,"))
-    assert lengths_of(data, model, JobSpec(), cache=cache).tokens[0] == 7, "it is read, not counted"
+    assert lengths_of(data, model, JobSpec(), cache=cache).tokens[0] == 7, "read, not counted"
     kept.write_text("{")
-    assert lengths_of(data, model, JobSpec(), cache=cache) == first, "damaged: counted anew"
+    assert lengths_of(data, model, JobSpec(), cache=cache) == first, "damaged: counted again"
     written(data, [*CHAT, CHAT[0]])
     assert len(lengths_of(data, model, JobSpec(), cache=cache).tokens) == len(CHAT) + 1
     assert len(list(cache.iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(model: Path, tmp_path: Path) -> None:
+def test_unwritable_cache_is_ignored(model: Path, tmp_path: Path) -> None:
     data, cache = written(tmp_path / "train.jsonl", CHAT), tmp_path / "cache"
     cache.write_text("a file")
     assert lengths_of(data, model, JobSpec(), cache=cache).how == "tokenizer"
@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(model: Path, tmp_path: P
 # --- templates ---
 
 
-def test_a_template_lies_in_either_of_two_files(tmp_path: Path) -> None:
+def test_template_comes_from_either_file(tmp_path: Path) -> None:
     assert source_of(tmp_path) is None
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text(
@@ -119,7 +119,7 @@ def test_a_template_lies_in_either_of_two_files(tmp_path: Path) -> None:
     assert source_of(tmp_path) == "file"
 
 
-def test_what_templates_of_models_use_is_there() -> None:
+def test_renderer_has_what_templates_use() -> None:
     source = (
         "{{ bos_token }}{% for message in messages %}{% if loop.index0 > 1 %}{% break %}{% endif %}"
         "{% generation %}{{ message['content'] | trim }}{% endgeneration %}{% endfor %}"
@@ -137,15 +137,15 @@ def test_what_templates_of_models_use_is_there() -> None:
         "{{ ''.__class__.mro() }}",
     ],
 )
-def test_a_template_that_refuses_is_done_without(source: str, model: Path, tmp_path: Path) -> None:
+def test_refusing_template_is_replaced(source: str, model: Path, tmp_path: Path) -> None:
     with pytest.raises(TemplateUnusable):
         renderer(source, {})([{"role": "user", "content": "x"}], None)
     (tmp_path / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes())
     (tmp_path / "chat_template.jinja").write_text(source)
-    found = lengths_of(written(tmp_path / "train.jsonl", CHAT[:1]), tmp_path, JobSpec(), cache=None)
-    assert found.tokens == (2 * token_lengths.TOKENS_PER_MESSAGE + counted(model, "What is 1 plus 1?\nMore. "),)
+    lengths = lengths_of(written(tmp_path / "train.jsonl", CHAT[:1]), tmp_path, JobSpec(), cache=None)
+    assert lengths.tokens == (2 * token_lengths.TOKENS_PER_MESSAGE + counted(model, "What is 1 plus 1?\nMore. "),)
 
 
-def test_a_broken_template_is_done_without(tmp_path: Path) -> None:
+def test_broken_template_is_unusable(tmp_path: Path) -> None:
     with pytest.raises(TemplateUnusable):
         renderer("{% for %}", {})
