@@ -63,7 +63,7 @@ CATALOGUE: dict[str, Entry] = {
     "config-init": Entry(of="lq config init --json", form=f"{_ANSWERS}:InitAnswer"),
     "events": Entry(of="a line of events.jsonl", form=f"{_FILES}:EventLine"),
     "run_plan": Entry(of="run_plan.json", form=f"{_FILES}:RunPlanFile"),
-    "state": Entry(of="state.json of a checkpoint", form=f"{_FILES}:CheckpointState"),
+    "state": Entry(of="state.json of a checkpoint", form=f"{_FILES}:CheckpointStateFile"),
     "manifest": Entry(of="manifest.json of a checkpoint", form=f"{_FILES}:CheckpointManifest"),
     "provenance": Entry(of="provenance.json", form=f"{_FILES}:Provenance"),
 }

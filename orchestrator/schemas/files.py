@@ -295,7 +295,7 @@ class Fingerprint(TypedDict):
     batch_size: int  # rows of a batch
 
 
-class CheckpointState(TypedDict):
+class CheckpointStateFile(TypedDict):
     """Where a run stood, beside its weights and moments."""
 
     version: Literal[2]

@@ -77,9 +77,9 @@ class DeviceQuery:
 def main() -> None:
     """Print what MLX reports."""
     from workers.mlx import run  # noqa: F401 the trainer's imports are part of the check
-    from workers.mlx.machine import device_facts
+    from workers.mlx.machine import device
 
-    sys.stdout.write(json.dumps(device_facts()) + "\n")
+    sys.stdout.write(json.dumps(dataclasses.asdict(device())) + "\n")
 
 
 if __name__ == "__main__":

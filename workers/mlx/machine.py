@@ -12,6 +12,7 @@ import mlx.core as mx
 from jobs.model.errors import message_of
 from jobs.model.memory_limit import limit_bytes
 from jobs.model.spec import JobSpec
+from workers.mlx.device import Device
 from workers.system import sensors
 from workers.system.processes import address_space_share, footprint_bytes, swap_bytes
 
@@ -35,7 +36,7 @@ def recommended_memory() -> int:
     return sensors.allowed_memory()
 
 
-def device_facts() -> dict[str, Any]:
+def device() -> Device:
     """Return what `lq doctor` shows. Compiles a kernel to see whether that works."""
     fused = mx.compile(lambda x: mx.exp(x) * 2 + x)
     try:
@@ -43,14 +44,14 @@ def device_facts() -> dict[str, Any]:
         kernel_error = None
     except RuntimeError as error:
         kernel_error = message_of(error)
-    return {
-        "mlx": versions()["mlx"],
-        "mlx_lm": versions()["mlx-lm"],
-        "device": machine(),
-        "metal": bool(mx.metal.is_available()),
-        "recommended": recommended_memory(),
-        "kernel_error": kernel_error,
-    }
+    return Device(
+        mlx=versions()["mlx"],
+        mlx_lm=versions()["mlx-lm"],
+        device=machine(),
+        metal=bool(mx.metal.is_available()),
+        recommended=recommended_memory(),
+        kernel_error=kernel_error,
+    )
 
 
 class MemoryReader:
