@@ -1,4 +1,4 @@
-"""`python -P -m orchestrator.report HOME JOB_ID`: a process of its own, so that the worker's memory stays small."""
+"""`python -P -m orchestrator.report HOME JOB_ID`: write a report in a separate process, to keep the worker small."""
 
 from __future__ import annotations
 
@@ -11,31 +11,26 @@ from jobs.model.errors import LqError
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.core.paths import Home
+from orchestrator.report.facts import PendingStatus
 from orchestrator.report.make import make
 from orchestrator.store.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report of one job and print its path.
+    """Write the report of one job, print its path and return the exit code.
 
     Args:
-        arguments: of the command line; the process's own when None.
-
-    Returns:
-        The exit code (design.md, "Command line").
+        arguments: of the command line; None for those of the process.
     """
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    pending = None
+    if options.as_status is not None:
+        pending = PendingStatus(status=Status(options.as_status), reason=options.as_reason, detail=options.as_detail)
+    default_home = options.home.absolute() == Home.of({}).path
+    home = None if default_home else str(options.home.absolute())
     try:
-        with Store.open(Home(asked.home).store) as store:
-            path = make(
-                store,
-                asked.job_id,
-                as_status=asked.as_status,
-                as_reason=asked.as_reason,
-                as_detail=asked.as_detail,
-                now=time.time(),
-                home=_named(asked.home),
-            )
+        with Store.open(Home(options.home).store) as store:
+            path = make(store, options.job_id, now=time.time(), home=home, pending=pending)
     except LqError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -46,16 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m orchestrator.report", description=__doc__, allow_abbrev=False)
     parser.add_argument("home", type=Path, help="$LQ_HOME")
-    parser.add_argument("job_id", type=int, help="the job's id")
-    parser.add_argument("--as-status", choices=[*Status], default=None, help="status to report, not yet stored")
-    parser.add_argument("--as-reason", choices=[*Reason], default=None, help="reason code that goes with it")
-    parser.add_argument("--as-detail", default=None, help="line for a person that goes with it")
+    parser.add_argument("job_id", type=int, help="the id of the job")
+    parser.add_argument("--as-status", choices=[*Status], default=None, help="report this status, not the stored one")
+    parser.add_argument("--as-reason", choices=[*Reason], default=None, help="reason code of --as-status")
+    parser.add_argument("--as-detail", default=None, help="detail of --as-status")
     return parser
-
-
-def _named(home: Path) -> str | None:
-    """Return the home as the report's commands must name it; None where `lq` finds it by itself."""
-    return None if home.absolute() == Home.of({}).path else str(home.absolute())
 
 
 if __name__ == "__main__":

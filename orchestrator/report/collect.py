@@ -1,11 +1,11 @@
-"""Collects the facts of one job from the store and its folder."""
+"""Collects the facts of one job from the store and the job folder. Reads only."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from jobs.model.events import number
 from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
-from jobs.model.states import ENDED, Status
+from jobs.model.states import ENDED
 from jobs.policies import early_stop
+from orchestrator.report import sources
 from orchestrator.report.analysis.verdict import NOTHING_FOUND, Comparison, Series, conclude
 from orchestrator.report.facts import (
     AttemptFacts,
@@ -26,6 +27,7 @@ from orchestrator.report.facts import (
     JobFacts,
     LossAt,
     Measurement,
+    PendingStatus,
     Progress,
     SelfTest,
     Times,
@@ -34,139 +36,111 @@ from orchestrator.report.facts import (
     ValidationFacts,
     perplexity,
 )
-from orchestrator.report.sources import answers, dataset, learned, parameters, read_folder
 from orchestrator.store.store import Store
 
 TRAJECTORY_ROWS = 12
+FEWEST_SPEEDS = 10
+"""Reports needed to compare the speed of the first and the last tenth."""
+
+_ROLLBACKS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
 
 
 def collect(
-    store: Store,
-    job_id: int,
-    *,
-    as_status: str | None = None,
-    as_reason: str | None = None,
-    as_detail: str | None = None,
-    now: float,
-    home: str | None = None,
+    store: Store, job_id: int, *, now: float, home: str | None = None, pending: PendingStatus | None = None
 ) -> Facts:
-    """Collect what was measured of one job, and what rules found in it; as `collect_all`, without the series."""
-    facts, _ = collect_all(
-        store, job_id, as_status=as_status, as_reason=as_reason, as_detail=as_detail, now=now, home=home
-    )
-    return facts
+    """Return the facts of one job. Takes the arguments of `collect_all`."""
+    return collect_all(store, job_id, now=now, home=home, pending=pending)[0]
 
 
 def collect_all(
-    store: Store,
-    job_id: int,
-    *,
-    as_status: str | None = None,
-    as_reason: str | None = None,
-    as_detail: str | None = None,
-    now: float,
-    home: str | None = None,
+    store: Store, job_id: int, *, now: float, home: str | None = None, pending: PendingStatus | None = None
 ) -> tuple[Facts, Series]:
-    """Collect what was measured of one job, what rules found in it, and the series both come from.
+    """Return the facts of one job and the series that they come from.
 
     Args:
-        store: where the job is.
-        job_id: the job.
-        as_status: the status to report, where the decision is made but not yet stored.
-        as_reason: its reason code.
-        as_detail: its line for a person.
+        store: the store of the job.
+        job_id: id of the job.
         now: unix seconds.
-        home: $LQ_HOME to name in the commands; None for the default one.
+        home: $LQ_HOME to name in commands; None for the default home.
+        pending: the status to report if it is decided but not stored yet.
 
     Raises:
         NoSuchJob: the store has no such job.
     """
-    job, attempts = store.jobs.get(job_id), store.attempts.of(job_id)
-    validations, tests = store.metrics.validations(job_id), store.metrics.validations(job_id, kind="test")
-    incidents, told = store.incidents.of(job_id), store.metrics.facts(job_id)
-    folder = read_folder(job.dir)
-    points = store.metrics.points(job.id)
-    every = store.metrics.points(job.id, superseded=True) if job.attempts > 1 else points
-    job_facts = _job_facts(job, as_status, as_reason, as_detail, attempts, home)
-    self_tests = {number: self_test(said) for number, said in store.attempts.self_tests(job_id).items()}
-    told_lives = lives(attempts, every, self_tests, _end(job_facts.status, job, now))
-    compared, tested = (
-        Comparison(ones, learned(told, name)) for ones, name in ((validations, "valid"), (tests, "test"))
-    )
+    job, series, reported = store.jobs.get(job_id), _series(store, job_id), store.metrics.facts(job_id)
+    folder = sources.read_folder(job.dir)
+    status = pending.status if pending is not None else job.status
+    end = (job.ended_at or now) if status in ENDED else now
+    self_tests = {attempt: _self_test(event) for attempt, event in store.attempts.self_tests(job_id).items()}
+    attempts = tuple(_attempts(series.attempts, series.every, self_tests, end))
+    validated = Comparison(series.validations, sources.learned(reported, "valid"))
+    tested = Comparison(series.tests, sources.learned(reported, "test"))
     facts = Facts(
-        job=job_facts,
-        times=_times(job_facts.status, job, told_lives, now),
+        job=_job(job, series.attempts, home, pending),
+        times=_times(job, attempts, end=end if status in ENDED else None, now=now),
         settings=folder.settings,
         stages=folder.stages,
-        progress=_progress(job, points, folder.stages, folder.data),
-        train_loss=_train_loss(points),
-        validation=_validation(validations, compared),
-        tests=tuple(_measurement(test, tested) for test in tests),
-        attempts=told_lives,
-        checkpoints=_checkpoints(store.metrics.checkpoints(job_id), job.dir.path, validations),
-        incidents=tuple(_incident(incident) for incident in incidents),
+        progress=_progress(job, series.points, folder.stages, folder.data),
+        train_loss=_train_loss(series.points),
+        validation=_validation(series.validations, validated),
+        tests=tuple(_measurement(test, tested) for test in series.tests),
+        attempts=attempts,
+        checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), series.validations),
+        incidents=tuple(_incident(incident) for incident in series.incidents),
         adapter=folder.adapter,
         data=folder.data,
-        trajectory=_trajectory(points, validations, job.iteration),
-        hardware=hardware(every, incidents, told),
-        dataset=dataset(told),
-        parameters=parameters(told),
-        answers=answers(told),
+        trajectory=_trajectory(series.points, series.validations, job.iteration),
+        hardware=_hardware(series.every, series.incidents, reported),
+        dataset=sources.dataset(reported),
+        parameters=sources.parameters(reported),
+        answers=sources.answers(reported),
         findings=NOTHING_FOUND,
         versions=folder.versions,
         host=folder.host,
         unread=folder.unread,
     )
-    series = Series(
+    return dataclasses.replace(facts, findings=conclude(facts, series, validated, tested)), series
+
+
+def _series(store: Store, job_id: int) -> Series:
+    points, attempts = store.metrics.points(job_id), store.attempts.of(job_id)
+    return Series(
         points=points,
-        every=every,
-        validations=validations,
-        tests=tests,
+        every=store.metrics.points(job_id, superseded=True) if len(attempts) > 1 else points,
+        validations=store.metrics.validations(job_id),
+        tests=store.metrics.validations(job_id, kind="test"),
         attempts=attempts,
-        incidents=incidents,
+        incidents=store.incidents.of(job_id),
     )
-    return dataclasses.replace(facts, findings=conclude(facts, series, compared, tested)), series
 
 
-def _job_facts(
-    job: Job,
-    as_status: str | None,
-    as_reason: str | None,
-    as_detail: str | None,
-    attempts: Sequence[Attempt],
-    home: str | None,
-) -> JobFacts:
-    # The stored detail belongs to the stored status; of a status to come, the last attempt's end tells most.
-    detail = job.detail if as_status is None else as_detail or (attempts[-1].detail if attempts else None)
+# --- job, times, progress ---
+
+
+def _job(job: Job, attempts: Sequence[Attempt], home: str | None, pending: PendingStatus | None) -> JobFacts:
+    status, reason, detail = job.status, job.reason, job.detail
+    if pending is not None:  # the stored detail belongs to the stored status
+        last = attempts[-1].detail if attempts else None
+        status, reason, detail = pending.status, pending.reason, pending.detail or last
     return JobFacts(
-        id=job.id,
-        name=job.name,
-        status=Status(as_status) if as_status else job.status,
-        reason=job.reason if as_status is None else as_reason,
-        detail=detail,
-        job_dir=job.job_dir,
-        home=home,
+        id=job.id, name=job.name, status=status, reason=reason, detail=detail, job_dir=job.job_dir, home=home
     )
 
 
-def _end(status: Status, job: Job, now: float) -> float:
-    return (job.ended_at or now) if status in ENDED else now
-
-
-def _times(status: Status, job: Job, attempts: Sequence[AttemptFacts], now: float) -> Times:
-    end = _end(status, job, now)
+def _times(job: Job, attempts: Sequence[AttemptFacts], *, end: float | None, now: float) -> Times:
+    until = now if end is None else end
     return Times(
         submitted_at=job.submitted_at,
         started_at=job.started_at,
-        ended_at=end if status in ENDED else None,
+        ended_at=end,
         reported_at=now,
-        wall_seconds=None if job.started_at is None else max(0.0, end - job.started_at),
+        wall_seconds=None if job.started_at is None else max(0.0, until - job.started_at),
         trained_seconds=sum(attempt.seconds for attempt in attempts) if attempts else None,
     )
 
 
 def _progress(job: Job, points: Sequence[ProgressPoint], stages: Sequence[Stage], data: Sequence[DataFile]) -> Progress:
-    # An iteration is what the job file calls one, on every stage: a smaller batch cuts it into micro-batches.
+    # a smaller batch splits an iteration into micro-batches, so the requested batch size counts on every stage
     rows_seen = job.iteration * stages[0].batch_size if stages else None
     train_rows = next((file.rows for file in data if file.name in ("train", "train.jsonl")), None)
     return Progress(
@@ -177,7 +151,7 @@ def _progress(job: Job, points: Sequence[ProgressPoint], stages: Sequence[Stage]
         tokens=next((point.tokens for point in reversed(points) if point.tokens is not None), None),
         it_s=_median(point.it_s for point in points),
         tok_s=_median(point.tok_s for point in points),
-        peak_bytes=max((point.peak_bytes for point in points if point.peak_bytes is not None), default=None),
+        peak_bytes=_most(point.peak_bytes for point in points),
     )
 
 
@@ -186,32 +160,40 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+# --- losses ---
+
+
 def _train_loss(points: Sequence[ProgressPoint]) -> TrainLoss:
     losses = [LossAt(iteration=point.iteration, loss=point.train_loss) for point in points]
     finite = [loss for loss in losses if math.isfinite(loss.loss)]
-    counted = [point.skipped for point in points if point.skipped is not None]
+    skipped = [point.skipped for point in points if point.skipped is not None]
     return TrainLoss(
         first=losses[0] if losses else None,
         last=losses[-1] if losses else None,
-        lowest=min(finite, key=lambda found: found.loss, default=None),
+        lowest=min(finite, key=lambda loss: loss.loss, default=None),
         reports=len(losses),
         not_finite=len(losses) - len(finite),
-        not_applied=sum(counted) if counted else None,
+        not_applied=sum(skipped) if skipped else None,
     )
 
 
-def _validation(validations: Sequence[Validation], compared: Comparison) -> ValidationFacts:
-    base, best = next((one for one in validations if one.iteration == 0), None), early_stop.best(validations)
+def _validation(validations: Sequence[Validation], comparison: Comparison) -> ValidationFacts:
+    base = next((validation for validation in validations if validation.iteration == 0), None)
+    best = early_stop.best(validations)
     return ValidationFacts(
-        base=None if base is None else _measurement(base, compared),
-        best=None if best is None else _measurement(best, compared),
-        final=_measurement(validations[-1], compared) if validations else None,
+        base=None if base is None else _measurement(base, comparison),
+        best=None if best is None else _measurement(best, comparison),
+        final=_measurement(validations[-1], comparison) if validations else None,
         count=len(validations),
     )
 
 
-def _measurement(validation: Validation, compared: Comparison) -> Measurement:
-    low, high = compared.interval(validation) or (None, None)
+def _measurement(validation: Validation, comparison: Comparison) -> Measurement:
+    low, high = comparison.interval(validation) or (None, None)
     return Measurement(
         low=low,
         high=high,
@@ -224,60 +206,30 @@ def _measurement(validation: Validation, compared: Comparison) -> Measurement:
     )
 
 
-def _incident(incident: Incident) -> IncidentFacts:
-    return IncidentFacts(
-        time=incident.time,
-        attempt=incident.attempt,
-        code=incident.code,
-        text=incident.text,
-        evidence=dict(incident.evidence),
-    )
-
-
-def _checkpoints(
-    records: Sequence[CheckpointRecord], job_dir: Path, validations: Sequence[Validation]
-) -> tuple[CheckpointFacts, ...]:
-    losses = {validation.iteration: validation.loss for validation in validations}
-    newest = {record.iteration: record for record in records}  # written again after a resume: one folder
-    best = early_stop.best([one for one in validations if one.iteration in newest])
-    return tuple(
-        CheckpointFacts(
-            iteration=iteration,
-            path=newest[iteration].path,
-            size_bytes=newest[iteration].size_bytes,
-            on_disk=(job_dir / newest[iteration].path).is_dir(),
-            val_loss=losses.get(iteration),
-            recommended=best is not None and best.iteration == iteration,
-        )
-        for iteration in sorted(newest)
-    )
-
-
 def _trajectory(
     points: Sequence[ProgressPoint], validations: Sequence[Validation], last: int
 ) -> tuple[TrajectoryRow, ...]:
-    """Return about `TRAJECTORY_ROWS` rows from iteration 0 to the last one, preferring those with a validation."""
-    measured = {validation.iteration: validation for validation in validations}
-    candidates = sorted(measured.keys() | {point.iteration for point in points})
-    if not candidates:
+    """Return about `TRAJECTORY_ROWS` evenly spread rows, at validations if possible, with the best and the last."""
+    validated = {validation.iteration: validation for validation in validations}
+    iterations = sorted(validated.keys() | {point.iteration for point in points})
+    if not iterations:
         return ()
     step = max(1.0, last / (TRAJECTORY_ROWS - 1))
-    chosen = {_nearest(candidates, sorted(measured), row * step, step) for row in range(TRAJECTORY_ROWS)}
-    chosen.add(candidates[-1])
-    finite = [validation for validation in validations if math.isfinite(validation.loss)]
-    if finite:
-        chosen.add(min(finite, key=lambda validation: validation.loss).iteration)
-    return tuple(_trajectory_row(iteration, points, measured.get(iteration)) for iteration in sorted(chosen))
+    chosen = {_nearest(iterations, sorted(validated), row * step, step) for row in range(TRAJECTORY_ROWS)}
+    chosen.add(iterations[-1])
+    if (best := early_stop.best(validations)) is not None:
+        chosen.add(best.iteration)
+    return tuple(_trajectory_row(iteration, points, validated.get(iteration)) for iteration in sorted(chosen))
 
 
-def _nearest(candidates: Sequence[int], measured: Sequence[int], target: float, step: float) -> int:
+def _nearest(iterations: Sequence[int], validated: Sequence[int], target: float, step: float) -> int:
     def distance(iteration: int) -> float:
         return abs(iteration - target)
 
-    validated = min(measured, key=distance, default=None)
-    if validated is not None and distance(validated) <= step / 2:
-        return validated
-    return min(candidates, key=distance)
+    validation = min(validated, key=distance, default=None)
+    if validation is not None and distance(validation) <= step / 2:
+        return validation
+    return min(iterations, key=distance)
 
 
 def _trajectory_row(iteration: int, points: Sequence[ProgressPoint], validation: Validation | None) -> TrajectoryRow:
@@ -291,60 +243,50 @@ def _trajectory_row(iteration: int, points: Sequence[ProgressPoint], validation:
     )
 
 
-_ANSWERED_BY_GOING_BACK = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+# --- attempts ---
 
 
-def lives(
+def _attempts(
     attempts: Sequence[Attempt], points: Sequence[ProgressPoint], self_tests: Mapping[int, SelfTest], end: float
-) -> tuple[AttemptFacts, ...]:
-    """Return the attempts as the report tells them.
-
-    Args:
-        attempts: by number.
-        points: every progress report, in the order in which they came.
-        self_tests: by number of the attempt.
-        end: unix seconds; of an attempt that lives, or of the report.
-    """
-    facts: list[AttemptFacts] = []
+) -> Iterator[AttemptFacts]:
+    """Yield the attempts with the cost of each restart; `end` is the end of an attempt that has not ended."""
     before: Attempt | None = None
     came_to: int | None = None
     for attempt in attempts:
-        facts.append(
-            AttemptFacts(
-                number=attempt.number,
-                started_at=attempt.started_at,
-                ended_at=attempt.ended_at,
-                seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
-                first_iteration=attempt.first_iteration,
-                last_iteration=attempt.last_iteration,
-                resumed_from=attempt.resumed_from,
-                quality=attempt.quality,
-                outcome=attempt.outcome,
-                reason=attempt.reason,
-                detail=attempt.detail,
-                exit_code=attempt.exit_code,
-                signal=attempt.signal,
-                idle_seconds=_idle(before, attempt),
-                came_to=came_to,
-                repeated_iterations=0 if _went_back(before) else _repeated(came_to, attempt),
-                given_up_iterations=(_repeated(came_to, attempt) or 0) if _went_back(before) else 0,
-                catch_up_seconds=_catch_up(came_to, attempt, points),
-                self_test=self_tests.get(attempt.number),
-            )
+        repeated = _repeated(came_to, attempt)
+        rolled_back = before is not None and before.reason in _ROLLBACKS
+        yield AttemptFacts(
+            number=attempt.number,
+            started_at=attempt.started_at,
+            ended_at=attempt.ended_at,
+            seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
+            first_iteration=attempt.first_iteration,
+            last_iteration=attempt.last_iteration,
+            resumed_from=attempt.resumed_from,
+            quality=attempt.quality,
+            outcome=attempt.outcome,
+            reason=attempt.reason,
+            detail=attempt.detail,
+            exit_code=attempt.exit_code,
+            signal=attempt.signal,
+            idle_seconds=_idle(before, attempt),
+            came_to=came_to,
+            repeated_iterations=0 if rolled_back else repeated,
+            given_up_iterations=(repeated or 0) if rolled_back else 0,
+            catch_up_seconds=_catch_up(came_to, attempt, points),
+            self_test=self_tests.get(attempt.number),
         )
         before = attempt
-        # An attempt that died while loading has no position of its own: the one before it still counts.
+        # an attempt that crashed while loading reached no iteration
         came_to = attempt.last_iteration if attempt.last_iteration is not None else came_to
-    return tuple(facts)
 
 
-def self_test(said: Mapping[str, Any]) -> SelfTest:
-    """Read what a self-test said."""
-    iteration, equal = said.get("iteration"), said.get("equal")
+def _self_test(event: Mapping[str, Any]) -> SelfTest:
+    iteration, equal = event.get("iteration"), event.get("equal")
     return SelfTest(
         iteration=iteration if isinstance(iteration, int) else None,
-        measured=number(said.get("measured")),
-        recorded=number(said.get("recorded")),
+        measured=number(event.get("measured")),
+        recorded=number(event.get("recorded")),
         equal=equal if isinstance(equal, bool) else None,
     )
 
@@ -353,11 +295,6 @@ def _idle(before: Attempt | None, attempt: Attempt) -> float | None:
     if before is None or before.ended_at is None:
         return None
     return max(0.0, attempt.started_at - before.ended_at)
-
-
-def _went_back(before: Attempt | None) -> bool:
-    """Say whether the loss guard ended the attempt before, so that the run goes another way from here."""
-    return before is not None and before.reason in _ANSWERED_BY_GOING_BACK
 
 
 def _repeated(came_to: int | None, attempt: Attempt) -> int | None:
@@ -369,7 +306,7 @@ def _repeated(came_to: int | None, attempt: Attempt) -> int | None:
 
 
 def _catch_up(came_to: int | None, attempt: Attempt, points: Sequence[ProgressPoint]) -> float | None:
-    """Return the seconds from the attempt's start until it stood at `came_to` again, None if it never did."""
+    """Return the seconds from the start of the attempt until it reached `came_to`; None if it did not."""
     if came_to is None:
         return None
     reached = (point for point in points if point.attempt == attempt.number and point.iteration >= came_to)
@@ -380,48 +317,64 @@ def _catch_up(came_to: int | None, attempt: Attempt, points: Sequence[ProgressPo
     return max(0.0, point.time - beyond - attempt.started_at)
 
 
-FEWEST_REPORTS = 10
-"""Below which a tenth of the reports is none."""
+# --- checkpoints, incidents, hardware ---
 
 
-def hardware(points: Sequence[ProgressPoint], incidents: Sequence[Incident], facts: Mapping[str, Any]) -> Hardware:
-    """Return what is known.
+def _checkpoints(
+    records: Sequence[CheckpointRecord], job_dir: Path, validations: Sequence[Validation]
+) -> tuple[CheckpointFacts, ...]:
+    losses = {validation.iteration: validation.loss for validation in validations}
+    newest = {record.iteration: record for record in records}  # a resume overwrites checkpoints
+    best = early_stop.best([validation for validation in validations if validation.iteration in newest])
+    return tuple(
+        CheckpointFacts(
+            iteration=iteration,
+            path=record.path,
+            size_bytes=record.size_bytes,
+            on_disk=(job_dir / record.path).is_dir(),
+            val_loss=losses.get(iteration),
+            recommended=best is not None and best.iteration == iteration,
+        )
+        for iteration, record in sorted(newest.items())
+    )
 
-    Args:
-        points: every progress report, in the order in which they came.
-        incidents: of the job.
-        facts: what the trainer alone saw, by name.
-    """
-    limits = [point.limit_bytes for point in points if point.limit_bytes]
-    peak = _most(point.peak_bytes for point in points)
-    footprint = _most(point.footprint_bytes for point in points)
-    taken = _most((peak, footprint))
+
+def _incident(incident: Incident) -> IncidentFacts:
+    return IncidentFacts(
+        time=incident.time,
+        attempt=incident.attempt,
+        code=incident.code,
+        text=incident.text,
+        evidence=dict(incident.evidence),
+    )
+
+
+def _hardware(points: Sequence[ProgressPoint], incidents: Sequence[Incident], reported: Mapping[str, Any]) -> Hardware:
+    limit = next((point.limit_bytes for point in reversed(points) if point.limit_bytes), None)
+    peak, footprint = _most(point.peak_bytes for point in points), _most(point.footprint_bytes for point in points)
+    used = _most((peak, footprint))
     swap = [point.swap_bytes for point in points if point.swap_bytes is not None]
     speeds = [point.it_s for point in points if point.it_s is not None and math.isfinite(point.it_s)]
-    tenth = len(speeds) // 10 if len(speeds) >= FEWEST_REPORTS else 0
-    slept = [one.evidence.get("slept_s") for one in incidents if one.code == "slept"]
+    tenth = len(speeds) // 10 if len(speeds) >= FEWEST_SPEEDS else 0
+    slept = [incident.evidence.get("slept_s") for incident in incidents if incident.code == "slept"]
     return Hardware(
-        limit_bytes=limits[-1] if limits else None,
+        limit_bytes=limit,
         peak_bytes=peak,
         footprint_bytes=footprint,
-        headroom_bytes=limits[-1] - taken if limits and taken is not None else None,
+        headroom_bytes=limit - used if limit is not None and used is not None else None,
         swap_first_bytes=swap[0] if swap else None,
         swap_most_bytes=max(swap, default=None),
         it_s_first=statistics.median(speeds[:tenth]) if tenth else None,
         it_s_last=statistics.median(speeds[-tenth:]) if tenth else None,
         sleeps=len(slept),
-        slept_seconds=sum(float(one) for one in slept if isinstance(one, int | float)),
-        battery_before=_charge(facts.get("battery.before")),
-        battery_after=_charge(facts.get("battery.after")),
+        slept_seconds=sum(float(seconds) for seconds in slept if isinstance(seconds, int | float)),
+        battery_before=_charge(reported.get("battery.before")),
+        battery_after=_charge(reported.get("battery.after")),
     )
 
 
-def _most(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _charge(told: object) -> float | None:
-    """Read (charge, on mains)."""
-    if isinstance(told, list) and told and isinstance(told[0], int | float):
-        return float(told[0])
+def _charge(battery: object) -> float | None:
+    """Return the charge of a battery reading, which is (charge, on mains)."""
+    if isinstance(battery, list) and battery and isinstance(battery[0], int | float):
+        return float(battery[0])
     return None

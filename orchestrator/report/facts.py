@@ -20,43 +20,52 @@ SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PendingStatus:
+    """A status that is decided but not stored yet."""
+
+    status: Status
+    reason: str | None = None  # a Reason code
+    detail: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JobFacts:
-    """Which job, where it stands, where it lies."""
+    """The job and its status."""
 
     id: int
     name: str
     status: Status
     reason: str | None  # a Reason code
-    detail: str | None  # one line for a person
+    detail: str | None
     job_dir: str  # absolute
-    home: str | None  # $LQ_HOME to name in commands; None where it is the default one
+    home: str | None  # $LQ_HOME to name in commands; None for the default home
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Times:
-    """When, and for how long."""
+    """Times and durations of the job."""
 
     submitted_at: float
     started_at: float | None
-    ended_at: float | None  # None while the job lives
+    ended_at: float | None  # None if the job has not ended
     reported_at: float
     wall_seconds: float | None  # first start to end, or to the report
-    trained_seconds: float | None  # lives of all attempts together, loading included
+    trained_seconds: float | None  # all attempts together, loading included
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the user asked for, as frozen at submit."""
+    """The requested settings, as stored at submit."""
 
     model: str
     data: str
     fine_tune_type: str
-    rank: int | None  # None for a full fine-tune, as scale and dropout
+    rank: int | None  # None for a full fine-tune; as scale and dropout
     scale: float | None
     dropout: float | None
     num_layers: int  # -1 for all
     optimizer: str
-    learning_rate: float  # of the schedule's start where there is one
+    learning_rate: float  # the first one of a schedule
     lr_schedule: str | None
     batch_size: int  # rows per iteration
     grad_accumulation_steps: int  # iterations per update
@@ -76,7 +85,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far it came, and at what speed."""
+    """Iterations, tokens, speed and memory of the run."""
 
     iterations_done: int
     iterations_asked: int
@@ -90,7 +99,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossAt:
-    """A train loss and where it was reported."""
+    """The train loss of one report."""
 
     iteration: int
     loss: float
@@ -98,14 +107,14 @@ class LossAt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainLoss:
-    """The train loss, by report."""
+    """The train loss of the run."""
 
     first: LossAt | None
     last: LossAt | None
     lowest: LossAt | None  # of the finite ones
     reports: int
     not_finite: int  # reports whose loss is NaN or infinite
-    not_applied: int | None  # iterations whose update was not applied; None where that was not counted
+    not_applied: int | None  # iterations whose update was not applied; None if not counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +124,7 @@ class Measurement:
     iteration: int
     loss: float
     standard_error: float | None  # by row
-    low: float | None  # of its 95 % interval; None where neither rows nor an error are known
+    low: float | None  # of its 95 % interval; None if neither rows nor an error are known
     high: float | None
     perplexity: float  # exp(loss)
     examples: int  # rows
@@ -124,7 +133,7 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationFacts:
-    """The measurements of the validation set that matter most."""
+    """The first, the best and the last validation."""
 
     base: Measurement | None  # iteration 0: before training
     best: Measurement | None  # lowest finite loss, the earlier one of equals
@@ -134,7 +143,7 @@ class ValidationFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """The validation of a checkpoint, measured again after a resume: the proof of an exact one."""
+    """The validation loss of a checkpoint, measured again after a resume. Equality proves an exact resume."""
 
     iteration: int | None
     measured: float | None
@@ -144,32 +153,32 @@ class SelfTest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttemptFacts:
-    """One life of the child process, and what its beginning cost."""
+    """One attempt, and the cost of its restart."""
 
     number: int
     started_at: float
     ended_at: float | None
-    seconds: float  # its life, or so far
+    seconds: float  # until its end, or until the report
     first_iteration: int | None
     last_iteration: int | None
     resumed_from: str | None
     quality: str | None  # a Quality code
-    outcome: str | None  # an Outcome code, None while it lives
+    outcome: str | None  # an Outcome code; None if it has not ended
     reason: str | None
     detail: str | None
     exit_code: int | None
     signal: int | None
     idle_seconds: float | None  # from the end of the attempt before it; None for the first
-    came_to: int | None  # iteration at which the attempts before it had stopped; None for the first
-    repeated_iterations: int | None  # trained a second time because of this restart
-    given_up_iterations: int  # beyond where the loss guard went back to; the run went another way from there
-    catch_up_seconds: float | None  # from its start until it was at `came_to` again
+    came_to: int | None  # last iteration of the attempts before it; None for the first
+    repeated_iterations: int | None  # trained twice because of this restart
+    given_up_iterations: int  # iterations beyond the rollback point that this attempt started from
+    catch_up_seconds: float | None  # from its start until it reached `came_to` again
     self_test: SelfTest | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """A checkpoint that was reported."""
+    """A checkpoint that the trainer reported."""
 
     iteration: int
     path: str  # relative to the job's folder
@@ -181,7 +190,7 @@ class CheckpointFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IncidentFacts:
-    """Something the report must mention."""
+    """An incident, as it is stored."""
 
     time: float
     attempt: int | None
@@ -202,16 +211,16 @@ class AdapterFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdapterFacts:
-    """The folder MLX-LM loads."""
+    """The adapter folder, which MLX-LM can load."""
 
     path: str  # absolute
-    best: AdapterFile | None  # adapters.safetensors: best by validation; what --adapter-path loads
+    best: AdapterFile | None  # adapters.safetensors, the best by validation
     final: AdapterFile | None  # final_adapters.safetensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """One file of rows, as it was at submit."""
+    """A data file at the time of submit."""
 
     name: str
     rows: int | None
@@ -221,7 +230,7 @@ class DataFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrajectoryRow:
-    """Where the run stood at one iteration."""
+    """The run at one iteration."""
 
     iteration: int
     train_loss: float | None  # of the last report at or before it
@@ -232,12 +241,12 @@ class TrajectoryRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything the report says, before it is worded."""
+    """All values of a report."""
 
     job: JobFacts
     times: Times
-    settings: Settings | None  # None where config.yaml cannot be read
-    stages: tuple[Stage, ...]  # of the run plan; empty where run_plan.json cannot be read
+    settings: Settings | None  # None if config.yaml cannot be read
+    stages: tuple[Stage, ...]  # of the run plan; empty if run_plan.json cannot be read
     progress: Progress
     train_loss: TrainLoss
     validation: ValidationFacts
@@ -249,13 +258,13 @@ class Facts:
     data: tuple[DataFile, ...]
     trajectory: tuple[TrajectoryRow, ...]
     hardware: Hardware
-    dataset: Dataset | None  # None where the trainer did not say, as below
+    dataset: Dataset | None  # None if the trainer did not report it
     parameters: Parameters | None
     answers: tuple[Answer, ...]
     findings: Findings
     versions: Mapping[str, str]
     host: Mapping[str, str]
-    unread: tuple[str, ...]  # files the report would have used, and why it could not; one line each
+    unread: tuple[str, ...]  # files that could not be read, one line each
 
     @property
     def restarts(self) -> tuple[AttemptFacts, ...]:
@@ -264,22 +273,22 @@ class Facts:
 
     @property
     def planned_restarts(self) -> int:
-        """How many of them follow a stop that was asked for: a pause, a closed window, the end of a segment."""
+        """Restarts after a requested stop: a pause, a closed window, the end of a segment."""
         return sum(before.outcome == Outcome.STOPPED for before in self.attempts[:-1])
 
     @property
     def repeated_iterations(self) -> int:
-        """Iterations trained a second time, over all restarts that say so."""
+        """Iterations trained twice, over all restarts."""
         return sum(attempt.repeated_iterations or 0 for attempt in self.attempts)
 
     @property
     def given_up_iterations(self) -> int:
-        """Iterations whose weights the loss guard gave up."""
+        """Iterations that rollbacks gave up."""
         return sum(attempt.given_up_iterations for attempt in self.attempts)
 
     @property
     def test(self) -> Measurement | None:
-        """The test set under the weights that were published; else as it was measured last."""
+        """The test of the published weights, or the last one."""
         best = self.adapter.best
         trained = [test for test in self.tests if test.iteration]
         published = (test for test in trained if best is not None and test.iteration == best.iteration)
@@ -292,7 +301,7 @@ class Facts:
 
 
 def perplexity(loss: float) -> float:
-    """Return exp(loss), infinite where a float cannot hold it."""
+    """Return exp(loss), or infinity if that is too large for a float."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -301,12 +310,12 @@ def perplexity(loss: float) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """What the run took of the machine, and what the machine did meanwhile."""
+    """Memory, speed, sleep and battery during the run."""
 
-    limit_bytes: int | None  # what `lq.memory.limit` came to
-    peak_bytes: int | None  # the most that MLX held
-    footprint_bytes: int | None  # the most that the trainer took
-    headroom_bytes: int | None  # limit less the larger of the two
+    limit_bytes: int | None  # the value of `lq.memory.limit` in bytes
+    peak_bytes: int | None  # highest peak of MLX
+    footprint_bytes: int | None  # highest footprint of the trainer
+    headroom_bytes: int | None  # limit minus the larger of the two
     swap_first_bytes: int | None  # of the whole machine, at the first report
     swap_most_bytes: int | None
     it_s_first: float | None  # median of the first tenth of the reports
@@ -319,14 +328,14 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenisedFile:
-    """A data file as the trainer saw it."""
+    """A tokenised data file."""
 
     name: str  # train, valid or test
     rows: int
-    tokens: int | None  # after long rows were cut
-    supervised_tokens: int | None  # that are learned
-    truncated: int | None  # rows that were cut
-    shortest: int | None  # tokens of a row, before it was cut; as all below
+    tokens: int | None  # after truncation
+    supervised_tokens: int | None  # that count for the loss
+    truncated: int | None  # truncated rows
+    shortest: int | None  # tokens of a row before truncation; as median to longest
     median: float | None
     p95: float | None
     longest: int | None
@@ -334,30 +343,30 @@ class TokenisedFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Twin:
-    """A row that stands in the training set too."""
+    """A row that is in the training set too."""
 
     row: int  # in its own file, from 1
     train_row: int
-    share: float  # of shingles in common; 1 where they are equal
+    share: float  # of shingles in common; 1 if the rows are equal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """What a file has in common with the training set."""
+    """Rows that a file has in common with the training set."""
 
     name: str  # valid or test
     rows: int
     exact: int
-    near: int | None  # None where it was not sought
+    near: int | None  # None if not searched
     examples: tuple[Twin, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The data set, tokenised."""
+    """The tokenised data set."""
 
     files: tuple[TokenisedFile, ...]
-    max_seq_length: int | None  # tokens; longer rows are cut
+    max_seq_length: int | None  # tokens; longer rows are truncated
     padding_share: float | None  # of all positions of the batches
     repeated_inside: int | None  # training rows that repeat an earlier one
     overlaps: tuple[Overlap, ...]
@@ -365,7 +374,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What of the model was trained, counted as MLX-LM does."""
+    """The trained part of the model, counted as MLX-LM does."""
 
     trained: int
     total: int
@@ -374,24 +383,24 @@ class Parameters:
 
     @property
     def share(self) -> float:
-        """Trained parameters in parts of all."""
+        """Share of the parameters that are trained."""
         return self.trained / self.total if self.total else 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model said to one of `lq.prompts`, before and after."""
+    """The answers to one of `lq.prompts`, before and after training."""
 
     prompt: str
     before: str | None
     after: str | None
-    iteration: int | None  # of the weights that answered after
-    max_tokens: int | None  # after which an answer was cut
+    iteration: int | None  # of the weights of the second answer
+    max_tokens: int | None  # length limit of an answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of the train loss (phases.py has the rules)."""
+    """A phase of the train loss (rules: analysis/phases.py)."""
 
     name: str  # initial learning, spike, recovery, convergence, or further training between them
     first: int  # iteration
@@ -400,8 +409,8 @@ class Phase:
     loss_last: float
     peak_iteration: int | None  # of a spike: its highest report
     peak_loss: float | None
-    seconds: float  # between its reports, without what lay between attempts
-    back: bool | None  # of a recovery: whether the loss came back to where it had been
+    seconds: float  # between its reports, without the time between attempts
+    back: bool | None  # of a recovery: whether the loss returned to its level
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -415,59 +424,59 @@ class Happening:
     what: str
     evidence: str
     action: str
-    cost_iterations: int | None  # None where there is none or it is not known
+    cost_iterations: int | None  # None if unknown or not applicable
     cost_seconds: float | None
-    cost: str  # in words
-    numbers: Mapping[str, Any]  # what the rule saw
+    cost: str
+    numbers: Mapping[str, Any]  # the evidence of the incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuiltyRow:
-    """A row that the autopsy of a spike ranked."""
+    """A row that the autopsy of a spike measured."""
 
     place: str  # file and line
-    loss: float  # its own, under the weights that were gone back to
+    loss: float  # under the weights of the rollback point
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """Where the run departed from what was requested."""
+    """A change of the requested settings."""
 
     first_iteration: int
-    changes: str  # setting asked -> run, ...
+    changes: str  # setting requested -> run, ...
     because: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gain:
-    """A data file measured before training and with the weights to be used."""
+    """The loss of a data file before training and with the best weights."""
 
     name: str  # validation or test
     before: float  # nats per token
     after: float
-    iteration: int  # of the weights measured after
+    iteration: int  # of the best weights
     rows: int
     difference: Difference | None  # after minus before
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """The verdict, and the numbers beside it."""
+    """The verdict and its numbers."""
 
     verdict: Verdict
     advice: str
-    seconds_after_good: float | None  # of training, after the first checkpoint as good as the best
+    seconds_after_good: float | None  # of training after the first checkpoint that is as good as the best
     final_minus_best: Difference | None
     train_after_best: Difference | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Everything that rules found."""
+    """All conclusions of the rules."""
 
-    ruling: Ruling | None  # None while the job lives
+    ruling: Ruling | None  # None if the job has not ended
     phases: tuple[Phase, ...]
     happenings: tuple[Happening, ...]  # by time
     changes: tuple[Change, ...]
     guilty: tuple[GuiltyRow, ...]  # worst first
-    gains: tuple[Gain, ...]  # over the model before training
+    gains: tuple[Gain, ...]  # compared with the model before training

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobs.model.errors import NoSuchJob
+from jobs.model.states import Status
 from orchestrator.report.__main__ import main
+from orchestrator.report.facts import PendingStatus
 from orchestrator.report.make import make
 from tests.unit.orchestrator.report_runs import START, TWO_RESTARTS, Run
 
@@ -30,7 +32,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def test_report_is_private_to_its_owner(run: Run) -> None:
-    path = make(run.store, run.id, as_status="succeeded", as_reason="completed", now=END)
+    path = make(run.store, run.id, now=END, pending=PendingStatus(status=Status.SUCCEEDED))
     assert path == run.folder / "report/report.md"
     written = {"report.md", "report.html", "report.json", "loss_curve.png", "training_analysis.png"}
     assert {file.name for file in path.parent.iterdir()} == written

@@ -18,7 +18,7 @@ from jobs.policies.verdict import Code
 from orchestrator.report.analysis.bootstrap import Bootstrap
 from orchestrator.report.analysis.verdict import Comparison
 from orchestrator.report.collect import collect
-from orchestrator.report.facts import Findings, Ruling
+from orchestrator.report.facts import Findings, PendingStatus, Ruling
 from tests.unit.orchestrator.report_runs import START, Run
 from tests.unit.orchestrator.series_runs import (
     WEIGHTS,
@@ -103,7 +103,7 @@ def test_few_rows_are_inconclusive(tmp_path: Path) -> None:
 )
 def test_only_the_loss_guard_diverges(tmp_path: Path, reason: Reason, code: Code) -> None:
     run = _run(tmp_path, FLAT)
-    found = _findings(run, as_status=Status.FAILED, as_reason=reason, as_detail="went back 3 times before")
+    found = _findings(run, pending=PendingStatus(status=Status.FAILED, reason=reason, detail="3 rollbacks before"))
     assert found.ruling is not None
     assert found.ruling.verdict.code is code
     assert [one.code for one in found.happenings] == ([reason] if code is Code.DIVERGED else [])
@@ -114,7 +114,7 @@ def test_unfinished_run_has_no_verdict(tmp_path: Path) -> None:
     assert _findings(run).ruling is None
     other = tmp_path / "other"
     other.mkdir()
-    assert _findings(Run(other), as_status=Status.CANCELLED, as_reason=Reason.STOPPED_BY_USER).ruling is None
+    assert _findings(Run(other), pending=PendingStatus(status=Status.CANCELLED)).ruling is None
 
 
 def test_bootstrap_interval_covers_truth() -> None:
