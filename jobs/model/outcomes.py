@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The closed list of reason codes (design.md, "Job states")."""
+    """The closed list of reason codes (docs/reference/failures.md#reasons)."""
 
     COMPLETED = "completed"
     EARLY_STOPPED = "early_stopped"
@@ -16,7 +16,7 @@ class Reason(StrEnum):
     WINDOW_CLOSED = "window_closed"
     ON_BATTERY = "on_battery"
     TOO_HOT = "too_hot"
-    IN_USE = "in_use"  # somebody works on the machine
+    IN_USE = "in_use"  # a user works on the machine
     OUT_OF_MEMORY = "out_of_memory"
     GPU_WATCHDOG = "gpu_watchdog"
     GPU_TIMEOUT = "gpu_timeout"
@@ -42,46 +42,46 @@ class Reason(StrEnum):
 class Outcome(StrEnum):
     """How an attempt ended."""
 
-    DONE = "done"  # the run is at its end
+    DONE = "done"  # the run is complete
     STOPPED = "stopped"  # on request, with a checkpoint
-    CRASHED = "crashed"  # anything a new attempt may cure
-    REFUSED = "refused"  # the same would happen again
+    CRASHED = "crashed"  # a new attempt can succeed
+    REFUSED = "refused"  # a new attempt would fail in the same way
 
 
 class Quality(StrEnum):
-    """How faithful a resume is."""
+    """How exact a resume is."""
 
-    EXACT = "exact"  # every bit as if never interrupted
-    STATE = "state"  # weights, moments, position; but other versions or another device
+    EXACT = "exact"  # bit for bit as without an interruption
+    STATE = "state"  # weights, moments and position, but with other versions or on another device
     WEIGHTS = "weights"  # weights only
     FRESH = "fresh"  # from the beginning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExitReport:
-    """What the supervisor knows about a child that is gone; evidence, not yet a judgement."""
+    """The evidence about a trainer process that is gone."""
 
-    exit_code: int | None  # None where the child was adopted, or died by a signal
-    signal: int | None  # the signal that ended it, None where none or unknown
-    ended: Mapping[str, object] | None  # what its `ended` event carries, None where it wrote none
-    stop_asked: bool  # lq had asked it to stop
-    killed_by_lq: bool  # lq itself sent the KILL
-    same_boot: bool  # the machine has not been restarted since
-    stderr_tail: str = ""  # the last lines of its own output
-    phase: str | None = None  # what it was doing, as far as it said
-    pressure_high: bool = False  # the machine was short of memory at the last sample
-    memory_share: float | None = None  # the most it took, in parts of its limit, as far as it said
-    kernel_oom_kills: int = 0  # processes the kernel ended for memory while this one lived (Linux)
-    stall: str | None = None  # why lq ended it as stalled; None where it did not
-    guarded: str | None = None  # why the memory guard had it stop; None where it did not
-    disk_low: str | None = None  # why lq had it stop for want of space; None where it did not
+    exit_code: int | None  # None after a signal, or if another worker started the process
+    signal: int | None  # the signal that ended it; None if there is none or it is unknown
+    ended: Mapping[str, object] | None  # the data of its `ended` event, if it wrote one
+    stop_asked: bool  # lq requested a stop
+    killed_by_lq: bool  # lq sent KILL
+    same_boot: bool  # the machine has not rebooted since
+    stderr_tail: str = ""  # the last lines of its output
+    phase: str | None = None  # its last reported phase
+    pressure_high: bool = False  # memory pressure at the last sample
+    memory_share: float | None = None  # reported peak memory as a share of the limit
+    kernel_oom_kills: int = 0  # processes that the kernel killed for memory while this one ran (Linux)
+    stall: str | None = None  # why lq stopped it as stalled
+    guarded: str | None = None  # why the memory guard stopped it
+    disk_low: str | None = None  # why the disk watch stopped it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ending:
-    """An attempt's end as lq judges it."""
+    """The classified end of an attempt."""
 
     outcome: Outcome
     reason: Reason
-    detail: str  # one line for a person, with the evidence
-    sign: str | None = None  # the very line or number that decided, where there is one
+    detail: str  # one line for the user, with the evidence
+    sign: str | None = None  # the matched text that decided, if any

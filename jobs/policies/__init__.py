@@ -1,1 +1,1 @@
-"""Rules that decide what lq does. Pure functions: values in, decision out."""
+"""Rules that decide what lq does: pure functions that take values and return a decision."""

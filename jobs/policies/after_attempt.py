@@ -1,4 +1,4 @@
-"""What to do after an attempt has ended: a Decision with its evidence. Does nothing itself."""
+"""The Decision after the end of an attempt (docs/explanation/policies.md, sections 2 to 4)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
+from jobs.model.text import counted
 from jobs.policies import after_loss_alarm, oom
 from jobs.policies.decision import Decision, History
 from jobs.policies.early_stop import Stop
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 
-REBOOTS_A_DAY = 2
-DISK_LOOK_S = 60.0
+REBOOTS_PER_DAY = 2
+"""After so many reboots within a day, the job is held."""
+
+DISK_CHECK_S = 60.0
 GPU_REST_S = 60.0
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
-    """Say what becomes of a job whose attempt has ended.
+    """Decide what happens to a job whose attempt has ended.
 
     Args:
-        ending: how it ended.
-        spec: what was asked for.
-        history: what led there.
+        ending: how the attempt ended.
+        spec: the job.
+        history: what led to the end.
         now: unix seconds.
-        jitter: 0..1.
+        jitter: random number from 0 to 1.
     """
     if ending.outcome is Outcome.DONE:
         return Decision(status=Status.SUCCEEDED, reason=ending.reason, detail=ending.detail)
@@ -42,22 +45,22 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
     if ending.outcome is Outcome.REFUSED:
         return Decision(status=Status.FAILED, reason=ending.reason, detail=ending.detail)
     if history.stop_request is not None:
-        who = "by the user" if history.stop_request == "pause" else "with the worker; goes on when a worker starts"
-        return Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail=f"paused {who}")
+        by = "by the user" if history.stop_request == "pause" else "with the worker; resumes when a worker starts"
+        return Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail=f"paused {by}")
     if isinstance(history.conclusion, Quarantine):
-        return after_loss_alarm.without_rows(ending, spec, history, history.conclusion, now)
+        return after_loss_alarm.leave_rows_out(ending, spec, history, history.conclusion, now)
     if isinstance(history.conclusion, Stop):
-        return after_loss_alarm.ended_early(ending, spec, history, history.conclusion, now)
+        return after_loss_alarm.end_early(ending, spec, history, history.conclusion, now)
     if ending.outcome is Outcome.STOPPED and history.obstacle is not None:
-        return _until_it_may(history.obstacle, now)
+        return _wait_for(history.obstacle, now)
     if ending.outcome is Outcome.STOPPED:
-        # A segment is over, or somebody else sent TERM: a checkpoint was written and nothing is wrong. Go on.
+        # the end of a segment, or a TERM from outside: there is a checkpoint and no problem
         return Decision(status=Status.WAITING, reason=ending.reason, detail=ending.detail, not_before=now)
     return _after_crash(ending, spec, history, now=now, jitter=jitter)
 
 
-def _until_it_may(obstacle: Obstacle, now: float) -> Decision:
-    """Wait until what lq stopped a job for is over, as far as that is known; then the schedule looks again."""
+def _wait_for(obstacle: Obstacle, now: float) -> Decision:
+    """Wait for the end of the obstacle, if it is known; otherwise until the next check of the schedule."""
     return Decision(
         status=Status.WAITING,
         reason=Reason(obstacle.why.value),
@@ -68,54 +71,55 @@ def _until_it_may(obstacle: Obstacle, now: float) -> Decision:
 
 
 def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float, jitter: float) -> Decision:
+    retry = spec.lq.retry
     answer = backoff(
         history.crashes,
-        max_restarts=spec.lq.retry.max_restarts,
-        crash_loop=spec.lq.retry.crash_loop,
+        max_restarts=retry.max_restarts,
+        crash_loop=retry.crash_loop,
         iters=spec.iters,
         jitter=jitter,
     )
     evidence: dict[str, object] = {
         "reason": ending.reason.value,
         "consecutive_crashes": answer.consecutive_crashes,
-        "max_restarts": spec.lq.retry.max_restarts,
+        "max_restarts": retry.max_restarts,
         "new_iterations": history.crashes[-1].gained if history.crashes else 0,
         "delay_s": round(answer.delay_s, 3),
     }
     if ending.sign is not None:
         evidence["sign"] = ending.sign
     if isinstance(history.conclusion, LossFinding):
-        return after_loss_alarm.gone_back(ending, spec, history, history.conclusion, answer, evidence, now)
+        return after_loss_alarm.roll_back_or_fail(ending, spec, history, history.conclusion, answer, evidence, now)
     if ending.reason is Reason.DISK_FULL:
         return _disk_full(ending, evidence, now)
-    if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_A_DAY:
-        return _held(ending, evidence | {"reboots_in_24_h": history.reboots})
+    if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_PER_DAY:
+        return _hold(ending, evidence | {"reboots_in_24_h": history.reboots})
     if ending.reason is Reason.OUT_OF_MEMORY and history.stage is not None:
         return _out_of_memory(ending, spec, history, evidence, now)
     if not answer.may_retry:
-        return _given_up(ending, answer, spec, evidence)
-    return _again(ending, answer, history, evidence, now)
+        return _fail(ending, answer, spec, evidence)
+    return _restart(ending, answer, history, evidence, now)
 
 
-def _again(ending: Ending, answer: Backoff, history: History, evidence: dict[str, object], now: float) -> Decision:
-    """Resume, after the pause and under the stage that the reason asks for."""
-    delay, stage = answer.delay_s, None
-    words = "resumed from its last checkpoint" if history.next_example else "begun again: it had no checkpoint yet"
-    if ending.reason is Reason.GPU_TIMEOUT:
-        delay, words = max(delay, GPU_REST_S), f"resumed after {GPU_REST_S:.0f} s of rest for the GPU"
+def _restart(ending: Ending, answer: Backoff, history: History, evidence: dict[str, object], now: float) -> Decision:
+    """Restart after a delay; some reasons need a longer delay or another stage."""
+    delay, stage, action = answer.delay_s, None, ""
+    if ending.reason in (Reason.GPU_TIMEOUT, Reason.GPU_WATCHDOG):
+        delay = max(delay, GPU_REST_S)
     if ending.reason is Reason.GPU_WATCHDOG:
-        delay, words = max(delay, GPU_REST_S), "resumed; let the display sleep at night: a lit one takes the GPU away"
-    again_by_watchdog = ending.reason is Reason.GPU_WATCHDOG and answer.consecutive_same_reason > 1
-    if history.stage is not None and (ending.reason is Reason.DESCRIPTOR_LEAK or again_by_watchdog):
+        action = "let the display sleep at night, because an active display takes the GPU away; "
+    watchdog_again = ending.reason is Reason.GPU_WATCHDOG and answer.consecutive_same_reason > 1
+    if history.stage is not None and (ending.reason is Reason.DESCRIPTOR_LEAK or watchdog_again):
         stage = _shorter_segments(history)
-        words = f"resumed in a fresh process, and from now on in one every {stage.segment} iterations"
+        action = f"from now on a new trainer every {stage.segment:,} iterations; "
+    start = "resumed from its last checkpoint" if history.next_example else "started again, without a checkpoint"
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
         not_before=now + delay,
         stage=stage,
-        answer=words,
+        answer=f"{action}{start}",
         evidence=evidence | {"delay_s": round(delay, 3)},
     )
 
@@ -123,8 +127,9 @@ def _again(ending: Ending, answer: Backoff, history: History, evidence: dict[str
 def _shorter_segments(history: History) -> Stage:
     assert history.stage is not None
     segment = max(1, history.survived // 2)
-    because = f"segments of {segment} iterations"
-    return history.stage.continued(history.next_example, segment=segment, because=because)
+    return history.stage.continued(
+        history.next_example, segment=segment, because=f"segments of {counted(segment, 'iteration')}"
+    )
 
 
 def _out_of_memory(
@@ -140,10 +145,10 @@ def _out_of_memory(
         allow_truncation=spec.lq.memory.allow_truncation,
         lengths=history.lengths,
     )
-    seen = evidence | {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
+    evidence |= {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
     if rung.stage is None:
         detail = f"{ending.detail}; {rung.text}"
-        return Decision(status=Status.FAILED, reason=ending.reason, detail=detail, evidence=seen)
+        return Decision(status=Status.FAILED, reason=ending.reason, detail=detail, evidence=evidence)
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
@@ -151,7 +156,7 @@ def _out_of_memory(
         not_before=now,
         stage=None if rung.again else rung.stage,
         answer=rung.text,
-        evidence=seen,
+        evidence=evidence,
     )
 
 
@@ -160,30 +165,31 @@ def _disk_full(ending: Ending, evidence: dict[str, object], now: float) -> Decis
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
-        not_before=now + DISK_LOOK_S,
-        answer="waits until there is space again",
+        not_before=now + DISK_CHECK_S,
+        answer="waits for free disk space",
         evidence=evidence,
     )
 
 
-def _held(ending: Ending, evidence: dict[str, object]) -> Decision:
+def _hold(ending: Ending, evidence: dict[str, object]) -> Decision:
     return Decision(
         status=Status.HELD,
         reason=ending.reason,
-        detail=f"the machine was restarted {evidence['reboots_in_24_h']} times within a day while this job ran",
-        answer="held; if the job is not the cause, let it go on with lq release",
+        detail=f"the machine rebooted {evidence['reboots_in_24_h']} times within 24 hours while this job ran",
+        answer="held; if the job is not the cause, continue it with lq resume",
         evidence=evidence,
     )
 
 
-def _given_up(ending: Ending, answer: Backoff, spec: JobSpec, evidence: dict[str, object]) -> Decision:
-    if answer.looping and answer.consecutive_crashes <= spec.lq.retry.max_restarts:
-        reason, rule = Reason.CRASH_LOOP, f"retry.crash_loop: {spec.lq.retry.crash_loop}"
+def _fail(ending: Ending, answer: Backoff, spec: JobSpec, evidence: dict[str, object]) -> Decision:
+    retry = spec.lq.retry
+    if answer.looping and answer.consecutive_crashes <= retry.max_restarts:
+        reason, rule = Reason.CRASH_LOOP, f"lq.retry.crash_loop: {retry.crash_loop}"
     else:
-        reason, rule = ending.reason, f"retry.max_restarts: {spec.lq.retry.max_restarts}"
+        reason, rule = ending.reason, f"lq.retry.max_restarts: {retry.max_restarts}"
     return Decision(
         status=Status.FAILED,
         reason=reason,
-        detail=f"{ending.detail}; died {answer.consecutive_crashes} times in a row without new progress ({rule})",
+        detail=f"{ending.detail}; consecutive crash {answer.consecutive_crashes} without new progress ({rule})",
         evidence=evidence,
     )

@@ -1,6 +1,6 @@
-"""What is done after the loss guard has concluded something (policies.md 1, 2, 7): go back, leave rows out, end early.
+"""The Decision after a conclusion of the loss guard (docs/explanation/policies.md, sections 1, 2 and 7).
 
-Each takes the history and returns the Decision; where to go back to is chosen in rollback.py. Pure.
+The conclusion is a rollback, rows to leave out, or an early end. rollback.py chooses the target of a rollback.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Ending, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.states import Status
+from jobs.model.text import counted
 from jobs.policies import quarantine, rollback
 from jobs.policies.decision import Decision, History
 from jobs.policies.early_stop import Stop
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 GUARD_REASONS = frozenset({Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE})
-"""Reasons of deaths that are answered by going back."""
+"""Reasons that cause a rollback."""
 
 
-def gone_back(
+def roll_back_or_fail(
     ending: Ending,
     spec: JobSpec,
     history: History,
@@ -33,11 +34,11 @@ def gone_back(
     evidence: dict[str, object],
     now: float,
 ) -> Decision:
-    """Answer a spike: go back, or give up and show the best there is."""
+    """Roll the run back after a loss alarm; after too many rollbacks, fail and publish the best adapter."""
     before = sum(crash.reason in GUARD_REASONS for crash in history.crashes[:-1])
-    seen = evidence | {"iteration": finding.iteration, "first_flag": finding.first_flag} | dict(finding.evidence)
+    evidence |= {"iteration": finding.iteration, "first_flag": finding.first_flag} | dict(finding.evidence)
     if before >= spec.lq.spike.max_rollbacks or not answer.may_retry:
-        return _diverged(ending, spec, history, finding, answer, seen, before=before)
+        return _fail(ending, spec, history, finding, answer, evidence, before=before)
     back = rollback.roll_back(
         finding,
         spec=spec,
@@ -56,11 +57,11 @@ def gone_back(
         stage=back.stage,
         back_to=back.target,
         answer=back.text,
-        evidence=seen | more,
+        evidence=evidence | more,
     )
 
 
-def _diverged(
+def _fail(
     ending: Ending,
     spec: JobSpec,
     history: History,
@@ -70,40 +71,47 @@ def _diverged(
     *,
     before: int,
 ) -> Decision:
-    shown = rollback.healthy_target(finding, spec, history.candidates)
+    published = rollback.healthy_target(finding, spec, history.candidates)
     kept = (
-        f"the best before it, of iteration {shown.iteration:,}, is published" if shown else "nothing before it is kept"
+        f"lq publishes the best adapter before the alarm, of iteration {published.iteration:,}"
+        if published
+        else "no adapter from before the alarm was kept"
     )
     if before >= spec.lq.spike.max_rollbacks:
         reason = Reason.DIVERGED
-        rule = f"went back {before} times before (lq.spike.max_rollbacks: {spec.lq.spike.max_rollbacks})"
+        rule = f"{counted(before, 'earlier rollback')} (lq.spike.max_rollbacks: {spec.lq.spike.max_rollbacks})"
     else:
         reason = Reason.CRASH_LOOP
-        rule = f"{answer.consecutive_crashes} restarts in a row without new progress"
+        rule = f"{counted(answer.consecutive_crashes, 'consecutive restart')} without new progress"
     return Decision(
         status=Status.FAILED,
         reason=reason,
         detail=f"{ending.detail}; {rule}; {kept}",
-        publish_until=shown.iteration if shown else 0,
+        publish_until=published.iteration if published else 0,
         answer=f"gave up: {rule}; {kept}",
-        evidence=evidence | {"rollbacks": before, "published": shown.iteration if shown else None},
+        evidence=evidence | {"rollbacks": before, "published": published.iteration if published else None},
     )
 
 
-def without_rows(ending: Ending, spec: JobSpec, history: History, found: Quarantine, now: float) -> Decision:
-    """Go on without rows that made the loss non-finite twice, from the last rollback point before the second time."""
-    evidence = {"rows": list(found.lines), "iteration": found.iteration}
-    if found.too_many:
-        detail = f"{ending.detail}: more than {quarantine.MOST_SHARE:.0%} of the training rows; mend or remove them"
+def leave_rows_out(ending: Ending, spec: JobSpec, history: History, quarantined: Quarantine, now: float) -> Decision:
+    """Leave out rows that made the loss non-finite twice, from the last rollback point before the second time."""
+    evidence = {"rows": list(quarantined.lines), "iteration": quarantined.iteration}
+    if quarantined.too_many:
+        detail = f"{ending.detail}: more than {quarantine.MAX_SHARE:.0%} of the training rows; correct or remove them"
         return Decision(status=Status.FAILED, reason=Reason.DATA_INVALID, detail=detail, evidence=evidence)
     points = [
-        one for one in history.candidates if one.iteration < found.iteration and rollback.is_point(one.iteration, spec)
+        candidate
+        for candidate in history.candidates
+        if candidate.iteration < quarantined.iteration and rollback.is_point(candidate.iteration, spec)
     ]
-    back = max(points, key=lambda one: one.iteration, default=None)
-    target, updates = (back.iteration, back.updates) if back is not None else (0, 0)
-    first = RunPlan(stages=tuple(history.stages)).example_of(target)
+    point = max(points, key=lambda candidate: candidate.iteration, default=None)
+    target, updates = (point.iteration, point.updates) if point is not None else (0, 0)
     stage = quarantine.stage_without(
-        found, history.stages[-1], stages=history.stages, first_example=first, updates=updates
+        quarantined,
+        history.stages[-1],
+        stages=history.stages,
+        first_example=RunPlan(stages=tuple(history.stages)).example_of(target),
+        updates=updates,
     )
     return Decision(
         status=Status.WAITING,
@@ -112,24 +120,24 @@ def without_rows(ending: Ending, spec: JobSpec, history: History, found: Quarant
         not_before=now,
         stage=stage,
         back_to=target,
-        answer=f"left out from iteration {target:,} on",
+        answer=f"the rows are left out from iteration {target:,}",
         evidence=evidence | {"back_to": target},
     )
 
 
-def ended_early(ending: Ending, spec: JobSpec, history: History, found: Stop, now: float) -> Decision:
-    """Let the run end at the validation that decided it, however far the trainer came before it heard of it.
+def end_early(ending: Ending, spec: JobSpec, history: History, stop: Stop, now: float) -> Decision:
+    """End the run at the validation that decided, regardless of how far the trainer got in the meantime.
 
-    One more attempt finds itself at the end there, and does what is done at an end: the test set, the last word.
+    One more attempt starts at this end: it evaluates the test set and writes the last event.
     """
-    first = RunPlan(stages=tuple(history.stages)).example_of(found.iteration)
+    first = RunPlan(stages=tuple(history.stages)).example_of(stop.iteration)
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
         not_before=now,
-        stage=history.stages[-1].continued(first, because=f"early stop: {found.text}", ends=True),
-        back_to=found.iteration,
-        answer=f"the run ends at iteration {found.iteration:,}",
-        evidence={"iteration": found.iteration, "best": found.best, "iterations_saved": spec.iters - found.iteration},
+        stage=history.stages[-1].continued(first, because=f"early stop: {stop.text}", ends=True),
+        back_to=stop.iteration,
+        answer=f"the run ends at iteration {stop.iteration:,}",
+        evidence={"iteration": stop.iteration, "best": stop.best, "iterations_saved": spec.iters - stop.iteration},
     )

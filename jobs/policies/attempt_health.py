@@ -1,7 +1,7 @@
-"""What an attempt's events say about the life of its child: phase, speed, memory. A fold over events; no I/O, no clock.
+"""The phase, speed and memory of an attempt: a fold over its events.
 
-The stall watch, the memory guard and the judgement of its end look here. An adopted child's vitals are folded anew
-from its events, so there is no state to save.
+The stall watch, the memory guard and the classification of its end use it. For an adopted trainer, lq folds the events
+again, so there is no state to save.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ _SPEEDS_KEPT = 200
 
 
 class AttemptHealth:
-    """The signs of life of one attempt."""
+    """What the events of one attempt show about its trainer."""
 
     def __init__(self, attempt: int, spec: JobSpec) -> None:
         """Begin before the first event.
 
         Args:
-            attempt: its number; events of others are passed over.
-            spec: limits of the stall watch, and how many rows a batch has.
+            attempt: its number; events of other attempts are ignored.
+            spec: has the limits of the stall watch.
         """
         self._attempt, self._spec = attempt, spec
-        self._seq = 0  # of the last event folded in
+        self._seq = 0  # of the last event
         self.phase = "load"
         self.first_iteration: int | None = None
         self.iteration: int | None = None
-        self.trained = False  # it has reported a loss
+        self.trained = False  # whether it has reported a loss
         self.peak_bytes: int | None = None
-        self.memory_share: float | None = None  # the most it took, in parts of its limit
+        self.memory_share: float | None = None  # peak memory as a share of the limit
         self.train_rows: int | None = None  # rows of the training set
         self.batches_per_epoch: int | None = None
-        self.lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
-        self._moved_at: float | None = None  # awake clock of the last progress
+        self.lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the tokens of a row
+        self._progress_at: float | None = None  # awake clock of the last progress
         self._intervals: list[float] = []  # awake seconds between reports
-        self._speeds: list[float] = []  # iterations per second, one a report
+        self._speeds: list[float] = []  # iterations per second of each report
         self._samples: list[MemorySample] = []
         self._swap_at_start: int | None = None
         self._slowest_row_s: float | None = None  # seconds per row of the slowest validation
-        self._started_at: float | None = None  # awake clock of the process's own start
-        self.start_s: float | None = None  # from the process's start until it trained, in awake seconds
-        self._validations: list[float] = []  # seconds of each whole validation
+        self._started_at: float | None = None  # awake clock of the start of the process
+        self.start_s: float | None = None  # awake seconds from the start of the process to training
+        self._validations: list[float] = []  # seconds of each validation
         self._rows: int | None = None  # rows of a validation
 
     def take(self, events: Iterable[Event]) -> None:
-        """Fold events in, in their order; those that were folded before are passed over."""
+        """Fold events in order; events that were folded before are ignored."""
         for event in events:
             if event.attempt == self._attempt and event.seq > self._seq:
                 self._seq = event.seq
@@ -61,7 +61,7 @@ class AttemptHealth:
         if event.kind is Kind.PROGRESS:
             self._take_memory(event)
             if not event.data.get("losses"):
-                return  # a sign of life, but no progress
+                return  # no progress
             self._take_report(event)
         elif event.kind is Kind.PHASE:
             self.phase = str(event.data["phase"])
@@ -79,7 +79,7 @@ class AttemptHealth:
             self._slowest_row_s = max(self._slowest_row_s or 0.0, float(event.data["seconds"]) / self._rows)
             if event.kind is Kind.VALIDATION:
                 self._validations.append(float(event.data["seconds"]))
-        self._moved_at = event.awake
+        self._progress_at = event.awake
 
     def _take_epoch(self, event: Event) -> None:
         if event.data.get("batches_per_epoch") is not None:
@@ -87,8 +87,8 @@ class AttemptHealth:
 
     def _take_report(self, event: Event) -> None:
         self.iteration = int(event.data["iteration"])
-        if self.trained and self._moved_at is not None:
-            self._intervals = [*self._intervals, event.awake - self._moved_at][-stall.INTERVALS :]
+        if self.trained and self._progress_at is not None:
+            self._intervals = [*self._intervals, event.awake - self._progress_at][-stall.INTERVALS :]
         self.trained = True
         if event.data.get("it_s") is not None:
             self._speeds = [*self._speeds, float(event.data["it_s"])][-_SPEEDS_KEPT:]
@@ -114,17 +114,17 @@ class AttemptHealth:
 
     @property
     def pressure_high(self) -> bool:
-        """Whether memory was short at the last sample."""
+        """Whether the system reported memory pressure at the last sample."""
         return bool(self._samples) and self._samples[-1].pressure_high
 
     @property
     def median_it_s(self) -> float | None:
-        """Iterations per second, the median of its last reports; None where it told none."""
+        """Median speed of the last reports in iterations per second; None without reports."""
         return statistics.median(self._speeds) if self._speeds else None
 
     @property
     def validation_s(self) -> float | None:
-        """Seconds of a validation, the median; None where it made none."""
+        """Median duration of a validation in seconds; None without validations."""
         return statistics.median(self._validations) if self._validations else None
 
     @property
@@ -133,12 +133,8 @@ class AttemptHealth:
         return (self.iteration or 0) - (self.first_iteration or 0)
 
     def stall(self, awake: float) -> Stall | None:
-        """Judge the present silence.
-
-        Args:
-            awake: now, on the clock that stops in sleep.
-        """
-        if self._moved_at is None:
+        """Return a stall if the phase has gone without progress for too long; `awake` is the awake clock now."""
+        if self._progress_at is None:
             return None
         allowed = stall.deadline(
             self.phase,
@@ -147,10 +143,10 @@ class AttemptHealth:
             slowest_row_s=self._slowest_row_s,
             rows=self._rows,
         )
-        return stall.stalled(self.phase, silent_s=awake - self._moved_at, deadline_s=allowed)
+        return stall.stalled(self.phase, silent_s=awake - self._progress_at, deadline_s=allowed)
 
     def short_of_memory(self) -> str | None:
-        """Say why the attempt should make room, None where memory is no concern."""
+        """Return why the attempt should continue with less memory; None if it need not."""
         if not self.trained:
             return None
         median = statistics.median(self._speeds) if len(self._speeds) > SLOW_REPORTS else None

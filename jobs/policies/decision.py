@@ -1,4 +1,4 @@
-"""A Decision, and what the rules look at to make one: values only. The rules are in policy.py and going_back.py."""
+"""A Decision, and the history that the rules in after_attempt.py and after_loss_alarm.py use."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from jobs.policies.rollback import RollbackCandidate
 from jobs.scheduling.obstacles import Obstacle
 
 StopRequest = Literal["cancel", "pause", "worker_stop"]
-"""What was asked of a running job: by `lq cancel`, by `lq pause`, by the worker going home."""
+"""A request to stop a running job: by `lq cancel`, by `lq pause`, by the worker that shuts down."""
 
 STOP_REQUESTS: tuple[StopRequest, ...] = ("cancel", "pause", "worker_stop")
 
 
 def stop_request_from(text: str | None) -> StopRequest | None:
-    """Read a wish as the store keeps it."""
+    """Read a stop request from the store; None for other text."""
     return next((stop_request for stop_request in STOP_REQUESTS if stop_request == text), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What happens to the job next, and the numbers the rule saw."""
+    """What happens to a job after an attempt, and the numbers that the rule used."""
 
     status: Status
     reason: Reason | None
-    detail: str  # one line for a person
-    not_before: float | None = None  # unix seconds; set where status is waiting
-    stage: Stage | None = None  # appended to the run plan
-    back_to: int | None = None  # iteration whose weights are gone back to; what was seen beyond it is let go
-    publish_until: int | None = None  # what is published lies at or before this iteration; None for no limit
-    answer: str = ""  # what is done about it, in words
+    detail: str  # one line for the user
+    not_before: float | None = None  # unix seconds; set if the status is waiting
+    stage: Stage | None = None  # to append to the run plan
+    back_to: int | None = None  # iteration of a rollback; later reports are discarded
+    publish_until: int | None = None  # lq publishes a checkpoint at or before this iteration; None: no limit
+    answer: str = ""  # what lq does, in words
     evidence: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class History:
-    """What led to this end; everything a rule may look at beside the end itself."""
+    """What led to the end of an attempt."""
 
-    stop_request: StopRequest | None = None  # what had been asked of the running job
-    crashes: Sequence[Crash] = ()  # since the user last asked for the job, oldest first, this one included
-    reboots: int = 0  # attempts that ended by a restart of the machine in the last 24 hours, this one included
-    stage: Stage | None = None  # the stage it ran under
-    next_example: int = 0  # examples seen where the next attempt will begin
-    survived: int = 0  # iterations the attempt trained
-    repeated_stage: bool = False  # the stage was tried once more already
-    at_its_own_limit: bool = False  # it had come near what it may take, so no other program was the cause
-    peak_bytes: int | None = None  # the most it took
-    free_bytes: int | None = None  # what is free now
-    lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the rows' tokens
-    obstacle: Obstacle | None = None  # why lq had it stop for now: its window, power, heat, or its user
+    stop_request: StopRequest | None = None  # made while the job ran
+    crashes: Sequence[Crash] = ()  # since the last submit or retry, oldest first, including this one
+    reboots: int = 0  # attempts ended by a reboot in the last 24 hours, including this one
+    stage: Stage | None = None  # the stage of the attempt
+    next_example: int = 0  # examples seen at the start of the next attempt
+    survived: int = 0  # iterations trained in the attempt
+    repeated_stage: bool = False  # an attempt on this stage was already repeated without change
+    at_its_own_limit: bool = False  # it came close to its own memory limit, so that no other program was the cause
+    peak_bytes: int | None = None  # peak memory of the attempt
+    free_bytes: int | None = None  # memory free now
+    lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the tokens of a row
+    obstacle: Obstacle | None = None  # why lq stopped it for now: window, power, heat, use of the machine
     conclusion: LossFinding | Quarantine | Stop | None = None  # of the loss guard
     stages: Sequence[Stage] = ()  # of the run plan
-    candidates: Sequence[RollbackCandidate] = ()  # checkpoints to go back to, where the guard concluded so
-    batches_per_epoch: int = 0  # of the job file
+    candidates: Sequence[RollbackCandidate] = ()  # set if the conclusion needs a rollback
+    batches_per_epoch: int = 0  # with the batch size of the job file

@@ -1,4 +1,4 @@
-"""When a message of the outbox is sent, tried again, told by another one, and done with. Pure: time is an argument."""
+"""When a message of the outbox is sent, tried again, included in another message, or given up."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ FIRST_DELAY_S = 30.0
 LONGEST_DELAY_S = 1800.0
 GIVE_UP_AFTER_S = 24 * 3600.0
 
-ONE_OF_A_KIND_S = 900.0
-"""At most one message of an event about a job in so long; those that come meanwhile are told together after it."""
+MIN_INTERVAL_S = 900.0
+"""Minimum time between two messages of one event about one job; the next message includes those in between."""
 
 DIGEST = "digest"
 DIGEST_LATE_S = 4 * 3600.0
-"""A digest whose hour the worker missed is still sent so much later; after that the next one tells of both days."""
+"""A digest that was not sent on time is still sent within this time; later, the next digest covers both days."""
 
 URGENT = frozenset({"needs_you", "deadline"})
-"""What quiet hours do not hold back: each asks for something that only a person can do, and every hour costs."""
+"""Events that are sent in quiet hours too, because only you can do something about them."""
 
 _ENDS = frozenset({"failed", "finished"})
 _ON_THE_WAY = frozenset({"submitted", "started", "recovered", "spike_handled"})
 
 NO_LONGER_CONFIGURED = "no longer configured"
-"""The last result of a service that has left settings.yaml, or does not want the message any more."""
+"""The last result of a service that was removed from settings.yaml or no longer receives the event."""
 
-TOLD_LATER = "told with a later one"
-TOLD_BY_END = "told with the job's end"
-TOLD_BY_DIGEST = "told in the digest"
-_TOLD = frozenset({TOLD_LATER, TOLD_BY_END, TOLD_BY_DIGEST})
-"""The last result of a service that heard of it in another message."""
+INCLUDED_LATER = "included in a later message"
+INCLUDED_AT_END = "included in the message about the end"
+INCLUDED_IN_DIGEST = "included in the digest"
+_INCLUDED = frozenset({INCLUDED_LATER, INCLUDED_AT_END, INCLUDED_IN_DIGEST})
+"""Last results of services to which another message brings the content."""
 
 Settled = Literal["delivered", "gave_up", "folded", "nobody"]
-"""Why no service is tried any more."""
+"""Why the message is not tried again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NextTry:
-    """The answer: a time, or the reason why there is none."""
+    """The time of the next try, or the reason why there is none."""
 
     at: float | None  # unix seconds; None once settled
-    settled: Settled | None  # None while a service is still to be tried
+    settled: Settled | None  # None while a try is pending
 
 
 def due_at(previous: float | None, now: float) -> float:
-    """Return when a new message is sent first: now, or when the quarter of an hour after its predecessor is over.
+    """Return when a new message is first sent: now, or MIN_INTERVAL_S after its predecessor.
 
     Args:
-        previous: when the last message of this event about this job was, or will be, due; None where there is none.
+        previous: due time of the last message of this event about this job; None if there is none.
         now: unix seconds.
     """
-    if previous is None or previous + ONE_OF_A_KIND_S <= now:
+    if previous is None or previous + MIN_INTERVAL_S <= now:
         return now
-    # one that waits itself takes the new one along; no clock that was set back makes it wait longer
-    return min(previous if previous > now else previous + ONE_OF_A_KIND_S, now + ONE_OF_A_KIND_S)
+    # a predecessor that still waits includes the new one; a clock that was set back does not prolong the wait
+    return min(previous if previous > now else previous + MIN_INTERVAL_S, now + MIN_INTERVAL_S)
 
 
-def held_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo | None) -> float | None:
-    """Return until when quiet hours hold a message back, None where they do not.
+def quiet_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo | None) -> float | None:
+    """Return the end of the quiet hours that delay a message; None if it is not delayed.
 
     Args:
-        event: what it tells; `URGENT` ones pass, and so does the digest, whose hour the user has set.
+        event: urgent events are not delayed, nor is the digest, whose time the user has set.
         now: unix seconds.
-        quiet: the quiet hours, None where there are none.
-        zone: whose hours; None for the machine's own zone.
+        quiet: the quiet hours, if any.
+        zone: None for the zone of the machine.
     """
     if quiet is None or event in URGENT or event == DIGEST:
         return None
@@ -77,16 +77,15 @@ def held_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo | 
 
 
 def next_try(services: Sequence[ServiceResult], *, first_try: float, now: float, jitter: float) -> NextTry:
-    """Decide what becomes of a message after its services were tried.
+    """Decide when a message is tried again.
 
-    The delay is 30 s * 2^n, at most 30 min. The last try falls at 24 hours; a machine that slept past them makes
-    it when it wakes.
+    The delay is 30 s * 2^n, at most 30 min. The last try is 24 hours after the first, or when a sleeping machine wakes.
 
     Args:
-        services: every service that was to hear it, with the results so far; empty where nobody listens.
-        first_try: when it could first be sent, unix seconds.
+        services: the results of all its services; empty if no service receives it.
+        first_try: unix seconds.
         now: unix seconds.
-        jitter: 0..1, spreads the delay by up to a tenth.
+        jitter: random number from 0 to 1; adds up to a tenth of the delay.
     """
     pending = [service for service in services if is_pending(service)]
     if not pending:
@@ -98,57 +97,54 @@ def next_try(services: Sequence[ServiceResult], *, first_try: float, now: float,
 
 
 def is_pending(service: ServiceResult) -> bool:
-    """Return whether this service is still owed the message."""
-    return not service.delivered and service.last_result != NO_LONGER_CONFIGURED and service.last_result not in _TOLD
+    """Return whether the message must still be delivered to this service."""
+    return (
+        not service.delivered and service.last_result != NO_LONGER_CONFIGURED and service.last_result not in _INCLUDED
+    )
 
 
-def told_by(message: Message, other: Message, now: float) -> str | None:
-    """Return how another message tells what this one would, as a service's last result; None where it does not.
+def included_in(message: Message, other: Message, now: float) -> str | None:
+    """Return how another message includes this one, as the last result of a service; None if it does not.
 
-    One of the same event about the same job, once it is due itself, tells of both where nobody has heard this one yet.
-    The job's end tells of what was on the way to it, the digest of everything that is not urgent.
-
-    Args:
-        message: not yet delivered.
-        other: any message.
-        now: unix seconds.
+    A later message of the same event about the same job includes this one once it is due, unless a service already
+    received this one. The end of the job includes earlier events, and the digest everything that is not urgent.
     """
     if other.id <= message.id or other.settled == "gave_up" or message.event == DIGEST:
         return None
     if other.event == DIGEST:
-        return None if message.event in URGENT else TOLD_BY_DIGEST
+        return None if message.event in URGENT else INCLUDED_IN_DIGEST
     if message.job_id is None or other.job_id != message.job_id:
         return None
     if other.event == message.event:
-        told_already = any(service.delivered for service in message.services)  # then no later one counts it
-        return TOLD_LATER if not told_already and (other.due_at or other.created_at) <= now else None
-    return TOLD_BY_END if message.event in _ON_THE_WAY and other.event in _ENDS else None
+        delivered = any(service.delivered for service in message.services)
+        return INCLUDED_LATER if not delivered and (other.due_at or other.created_at) <= now else None
+    return INCLUDED_AT_END if message.event in _ON_THE_WAY and other.event in _ENDS else None
 
 
 def occurrences(message: Message, earlier: Sequence[Message]) -> list[Message]:
-    """Return the messages that one message counts, itself last: those it tells of, and the told one it had to wait for.
+    """Return the messages that a message includes, itself last, and the delivered one that it waited for.
 
     Args:
         message: about to be sent.
         earlier: of the same event about the same job, oldest first.
     """
-    found = [message]
+    included = [message]
     for before in reversed(earlier):
         results = {service.last_result for service in before.services}
-        if any(service.delivered for service in before.services) or results & {TOLD_BY_END, TOLD_BY_DIGEST}:
-            if (found[-1].due_at or 0.0) > found[-1].created_at:
-                found.append(before)
+        if any(service.delivered for service in before.services) or results & {INCLUDED_AT_END, INCLUDED_IN_DIGEST}:
+            if (included[-1].due_at or 0.0) > included[-1].created_at:
+                included.append(before)
             break
-        found.append(before)
-    return found[::-1]
+        included.append(before)
+    return included[::-1]
 
 
 def _end(services: Sequence[ServiceResult]) -> Settled:
     if any(service.delivered for service in services):
         return "delivered"
-    return "folded" if any(service.last_result in _TOLD for service in services) else "nobody"
+    return "folded" if any(service.last_result in _INCLUDED for service in services) else "nobody"
 
 
 def _delay(tries: int, jitter: float) -> float:
-    doublings = min(max(tries - 1, 0), 16)  # far past the longest delay, far below what a float can hold
+    doublings = min(max(tries - 1, 0), 16)  # beyond the longest delay, and no overflow
     return min(FIRST_DELAY_S * 2.0**doublings, LONGEST_DELAY_S) * (1 + 0.1 * jitter)

@@ -1,7 +1,7 @@
-"""When validation has stopped getting better (policies.md 7). Pure.
+"""Early stopping (docs/explanation/policies.md, section 7).
 
-Every validation measures the same rows in the same order, so two of them are compared in pairs, row by row: what
-makes a row hard or easy falls out, and the error of the difference is far smaller than that of either loss.
+Every validation measures the same rows in the same order, so that two of them are compared row by row. The standard
+error of the paired difference is much smaller than that of either loss.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.model.job import Validation
+from jobs.model.text import counted
 
 if TYPE_CHECKING:
     from jobs.model.spec import EarlyStop
@@ -21,102 +22,90 @@ if TYPE_CHECKING:
 class PairedGain:
     """How much lower a later loss is than an earlier one, in nats per token."""
 
-    gain: float  # above 0 where the later one is better
-    standard_error: float | None  # of the gain, paired by row; None where the rows are not known
+    gain: float  # above 0 if the later one is better
+    standard_error: float | None  # of the gain, paired by row; None if the rows are unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stop:
-    """The run should end, and why."""
+    """The early end of a run."""
 
-    iteration: int  # of the validation that decided it
+    iteration: int  # of the validation that decided
     best: int  # iteration of the best validation
-    text: str  # one line for a person
+    text: str  # one line for the user
 
 
 def difference(earlier: Validation, later: Validation) -> PairedGain:
-    """Compare two measurements of the same rows.
+    """Compare two validations of the same rows.
 
-    Args:
-        earlier: one measurement.
-        later: the other.
-
-    Returns:
-        The gain in the loss, and the standard error of the mean of the row differences,
-        sqrt(sum((d - mean d)^2) / (n (n - 1))).
+    The standard error is that of the mean of the row differences d, sqrt(sum((d - mean d)^2) / (n (n - 1))).
     """
     gain = earlier.loss - later.loss
     if earlier.row_losses is None or later.row_losses is None or len(earlier.row_losses) != len(later.row_losses):
         return PairedGain(gain=gain, standard_error=None)
     pairs = zip(earlier.row_losses, later.row_losses, strict=True)
-    rows = [one - other for one, other in pairs if math.isfinite(one - other)]
+    rows = [before - after for before, after in pairs if math.isfinite(before - after)]
     if len(rows) < 2:
         return PairedGain(gain=gain, standard_error=None)
     mean = sum(rows) / len(rows)
-    spread = sum((row - mean) ** 2 for row in rows)
-    return PairedGain(gain=gain, standard_error=math.sqrt(spread / (len(rows) * (len(rows) - 1))))
+    squares = sum((row - mean) ** 2 for row in rows)
+    return PairedGain(gain=gain, standard_error=math.sqrt(squares / (len(rows) * (len(rows) - 1))))
 
 
 def best(validations: Sequence[Validation]) -> Validation | None:
-    """Return the validation with the lowest loss, the earliest of equals; None where none is finite."""
-    finite = [one for one in validations if math.isfinite(one.loss)]
-    return min(finite, key=lambda one: (one.loss, one.iteration), default=None)
+    """Return the first validation with the lowest finite loss; None if there is none."""
+    finite = [validation for validation in validations if math.isfinite(validation.loss)]
+    return min(finite, key=lambda validation: (validation.loss, validation.iteration), default=None)
 
 
 def stop(validations: Sequence[Validation], rule: EarlyStop | None) -> Stop | None:
-    """Say whether and where a run should have ended; None where it may go on.
+    """Return the early end of a run; None if it continues. Later validations do not change it.
 
     Args:
-        validations: those that lead to the present weights, by iteration.
-        rule: `lq.early_stop`; None where it is not asked for.
-
-    Returns:
-        The first validation after which `patience` of them in a row had brought nothing. Later ones do not change it.
+        validations: those that lead to the current weights, by iteration.
+        rule: `lq.early_stop`; None if it is off.
     """
     if rule is None:
         return None
     patience = Patience(rule)
-    return next((found for one in validations if (found := patience.add(one)) is not None), None)
+    return next((end for validation in validations if (end := patience.add(validation)) is not None), None)
 
 
 class Patience:
-    """The same as a fold: of all validations only the best one is remembered with its rows."""
+    """`stop` as a fold, which keeps the rows of the best validation only."""
 
     def __init__(self, rule: EarlyStop) -> None:
-        """Begin before the first validation."""
         self._rule = rule
-        self._leader: Validation | None = None
-        self._waited = 0  # validations in a row that brought nothing
-        self._found: Stop | None = None
+        self._best: Validation | None = None
+        self._waited = 0  # consecutive validations without an improvement
+        self._stop: Stop | None = None
 
-    def add(self, one: Validation) -> Stop | None:
-        """Take in the next validation; return where the run should have ended, from then on for ever."""
-        if self._found is not None:
-            return self._found
-        if self._leader is None or _better(self._leader, one, self._rule):
-            self._leader, self._waited = one, 0
+    def add(self, validation: Validation) -> Stop | None:
+        """Add the next validation; return the early end once it is decided."""
+        if self._stop is not None:
+            return self._stop
+        if self._best is None or _improves(self._best, validation, self._rule):
+            self._best, self._waited = validation, 0
             return None
         self._waited += 1
         if self._waited >= self._rule.patience:
-            text = _text(self._leader, one, self._waited, self._rule)
-            self._found = Stop(iteration=one.iteration, best=self._leader.iteration, text=text)
-        return self._found
+            text = _text(self._best, validation, self._waited, self._rule)
+            self._stop = Stop(iteration=validation.iteration, best=self._best.iteration, text=text)
+        return self._stop
 
 
-def _better(leader: Validation, one: Validation, rule: EarlyStop) -> bool:
-    if not math.isfinite(one.loss):
+def _improves(best_so_far: Validation, validation: Validation, rule: EarlyStop) -> bool:
+    if not math.isfinite(validation.loss):
         return False
-    if not math.isfinite(leader.loss):
+    if not math.isfinite(best_so_far.loss):
         return True
-    found = difference(leader, one)
-    least = rule.nats + rule.standard_errors * (found.standard_error or 0.0)
-    return found.gain > least
+    paired = difference(best_so_far, validation)
+    return paired.gain > rule.nats + rule.standard_errors * (paired.standard_error or 0.0)
 
 
-def _text(leader: Validation, last: Validation, waited: int, rule: EarlyStop) -> str:
+def _text(best_so_far: Validation, last: Validation, waited: int, rule: EarlyStop) -> str:
     least = f"{rule.min_delta} nats" if rule.nats or not rule.standard_errors else f"{rule.min_delta}"
-    unit = "validation" if waited == 1 else "validations"
     return (
-        f"{waited} {unit} in a row brought less than {least} over that of iteration {leader.iteration:,} "
-        f"({leader.loss:.4f}; now {last.loss:.4f} at {last.iteration:,})"
+        f"{counted(waited, 'consecutive validation')} improved by less than {least} on that of iteration "
+        f"{best_so_far.iteration:,} ({best_so_far.loss:.4f}; now {last.loss:.4f} at {last.iteration:,})"
     )

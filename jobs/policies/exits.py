@@ -1,7 +1,7 @@
-"""From the evidence a dead child leaves to an Ending (policies.md 3). Pure; the table is the law.
+"""Classifies the end of an attempt (docs/explanation/policies.md, section 3).
 
-The child's own `ended` event comes first where it says that everything was done, then what lq itself did (a stall, a
-restart of the machine), then the messages of Metal, the allocators and the system, then signals, then exit codes.
+The order of the evidence: the trainer's own `ended` event, what lq itself did, messages of Metal, the allocators and
+the system, the memory, signals, exit codes.
 """
 
 from __future__ import annotations
@@ -13,89 +13,80 @@ import signal
 from jobs.model.outcomes import Ending, ExitReport, Outcome, Reason
 
 DONE, RESUMABLE, NEVER_RETRY, DISK_FULL = 0, 75, 78, 74
-"""The child's exit codes: at the end; stopped on request; the same would happen again; no space to say anything."""
+"""Exit codes of the trainer: finished; stopped on request; would fail again; no disk space even for an event."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sign:
-    """A message that tells why a process died."""
+class ErrorPattern:
+    """An error message in the output of a trainer, and its reason."""
 
     pattern: re.Pattern[str]
     reason: Reason
-    means: str  # in words a tired person understands
+    meaning: str  # for the user
 
 
-def _sign(pattern: str, reason: Reason, means: str) -> Sign:
-    return Sign(pattern=re.compile(pattern), reason=reason, means=means)
+def _pattern(pattern: str, reason: Reason, meaning: str) -> ErrorPattern:
+    return ErrorPattern(pattern=re.compile(pattern), reason=reason, meaning=meaning)
 
 
-TOO_LARGE_BUFFER = "one buffer would be larger than the device allows"
+TOO_LARGE_BUFFER = "a buffer would exceed the maximum of the device"
 
-SIGNS: tuple[Sign, ...] = (
-    _sign(r"greater than the maximum allowed buffer size", Reason.OUT_OF_MEMORY, TOO_LARGE_BUFFER),
-    _sign(r"Insufficient Memory|kIOGPU\w*OutOfMemory", Reason.OUT_OF_MEMORY, "the GPU ran out of memory"),
-    _sign(
+ERROR_PATTERNS: tuple[ErrorPattern, ...] = (
+    _pattern(r"greater than the maximum allowed buffer size", Reason.OUT_OF_MEMORY, TOO_LARGE_BUFFER),
+    _pattern(r"Insufficient Memory|kIOGPU\w*OutOfMemory", Reason.OUT_OF_MEMORY, "the GPU ran out of memory"),
+    _pattern(
         r"Unable to allocate|std::bad_alloc|\bMemoryError\b|[Cc]annot allocate memory|CUDA out of memory",
         Reason.OUT_OF_MEMORY,
         "the machine ran out of memory",
     ),
-    _sign(r"ImpactingInteractivity", Reason.GPU_WATCHDOG, "macOS took the GPU away because the display needed it"),
-    _sign(r"kIOGPU\w*(?:Timeout|ErrorHang|PageFault)", Reason.GPU_TIMEOUT, "the GPU hung"),
-    _sign(
-        r"kIOGPU\w*(?:SubmissionsIgnored|InnocentVictim)", Reason.GPU_TIMEOUT, "the GPU was reset under this program"
+    _pattern(r"ImpactingInteractivity", Reason.GPU_WATCHDOG, "macOS took the GPU away because the display needed it"),
+    _pattern(r"kIOGPU\w*(?:Timeout|ErrorHang|PageFault)", Reason.GPU_TIMEOUT, "the GPU hung"),
+    _pattern(
+        r"kIOGPU\w*(?:SubmissionsIgnored|InnocentVictim)", Reason.GPU_TIMEOUT, "the GPU was reset by another program"
     ),
-    _sign(r"Resource limit \(\d+\) exceeded", Reason.DESCRIPTOR_LEAK, "MLX ran out of handles"),
-    _sign(
+    _pattern(r"Resource limit \(\d+\) exceeded", Reason.DESCRIPTOR_LEAK, "MLX ran out of handles"),
+    _pattern(
         r"No space left on device|\[Errno 28\]|Disk quota exceeded|database or disk is full|\[write\] Unable to write",
         Reason.DISK_FULL,
         "the disk is full",
     ),
-    _sign(
+    _pattern(
         r"RepositoryNotFoundError|GatedRepoError|RevisionNotFoundError|HfHubHTTPError: 40[13]\b",
         Reason.MODEL_MISSING,
-        "the hub has no such model, or does not let this user have it",
+        "the hub does not have this model, or your account has no access to it",
     ),
 )
-"""The first that is found in the last lines of a dead child decides."""
+"""The first pattern that occurs in the last lines of the output decides."""
 
 _OFTEN_MEMORY = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
-"""How a process dies that is refused memory: the kernel's KILL, or a native crash on the pointer it did not get."""
+"""Signals after a refused allocation: KILL from the kernel, or a native crash on a null pointer."""
 
 _NATIVE = _OFTEN_MEMORY - {signal.SIGKILL}
 
 NEAR_THE_LIMIT = 0.8
-"""A native crash of a process that had taken this share of its limit is taken for a refusal of more."""
+"""Above this share of the memory limit, a native crash counts as a refused allocation."""
 
-_FROM_SOMEBODY = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""What a person, a shell or a shutdown sends; no program ends itself by them. TERM and INT only work on a trainer that
-does not listen yet, in its first instants."""
+_EXTERNAL = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that a user, a shell or a shutdown sends. TERM and INT end a trainer only before it installs its handlers."""
 
 _PERMANENT = frozenset({Reason.MODEL_MISSING})
 
 
 def classify(exit_report: ExitReport) -> Ending:
-    """Judge how an attempt ended.
+    """Classify the end of an attempt by the first row of the table that matches.
 
-    Args:
-        exit_report: what the supervisor found.
-
-    Returns:
-        The first row of the table that fits. An `ended` event that says done, stopped or refused counts more than the
-        exit code: it is the child's last line, and an adopted child leaves no code behind.
+    An `ended` event has priority over the exit code, because lq does not see the exit code of an adopted trainer.
     """
-    said = _said(exit_report)
-    if said is not None:
-        return said
-    for judge in (_by_lq, _by_message, _by_memory, _by_signal):
-        ending = judge(exit_report)
+    for classifier in (_by_event, _by_lq, _by_message, _by_memory, _by_signal):
+        ending = classifier(exit_report)
         if ending is not None:
             return ending
     return _by_code(exit_report)
 
 
-def _said(exit_report: ExitReport) -> Ending | None:
-    """Judge by the child's own last words, or by the exit code that stands for them."""
-    reason, detail = _reason_said(exit_report), str((exit_report.ended or {}).get("detail") or "")
+def _by_event(exit_report: ExitReport) -> Ending | None:
+    """Classify by the `ended` event, or by the exit code that replaces it."""
+    reason, detail = _event_reason(exit_report), _event_detail(exit_report)
     outcome = (exit_report.ended or {}).get("outcome")
     code = exit_report.exit_code if exit_report.ended is None else None
     if outcome == Outcome.DONE and reason is not None:
@@ -110,14 +101,8 @@ def _said(exit_report: ExitReport) -> Ending | None:
 
 
 def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> Ending:
-    """A stop that lq itself asked for, for want of memory, progress or space, is a death with a checkpoint."""
-    if exit_report.guarded is not None:
-        return _crashed(Reason.OUT_OF_MEMORY, exit_report.guarded)
-    if exit_report.stall is not None:
-        return _crashed(Reason.STALLED, exit_report.stall)
-    if exit_report.disk_low is not None:
-        return _crashed(Reason.DISK_FULL, exit_report.disk_low)
-    return Ending(
+    """Classify a stop. If lq requested it for lack of memory, progress or space, it counts as a crash."""
+    return _stopped_by_lq(exit_report) or Ending(
         outcome=Outcome.STOPPED,
         reason=reason or Reason.STOPPED_BY_USER,
         detail=detail or "stopped on request after a checkpoint",
@@ -126,7 +111,11 @@ def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> End
 
 def _by_lq(exit_report: ExitReport) -> Ending | None:
     if not exit_report.same_boot:
-        return _crashed(Reason.HOST_REBOOTED, "the machine was restarted (another boot id)")
+        return _crashed(Reason.HOST_REBOOTED, "the machine rebooted (another boot id)")
+    return _stopped_by_lq(exit_report)
+
+
+def _stopped_by_lq(exit_report: ExitReport) -> Ending | None:
     if exit_report.guarded is not None:
         return _crashed(Reason.OUT_OF_MEMORY, exit_report.guarded)
     if exit_report.stall is not None:
@@ -137,31 +126,31 @@ def _by_lq(exit_report: ExitReport) -> Ending | None:
 
 
 def _by_message(exit_report: ExitReport) -> Ending | None:
-    text = "\n".join((exit_report.stderr_tail, str((exit_report.ended or {}).get("detail") or "")))
-    for sign in SIGNS:
-        found = sign.pattern.search(text)
-        if found is None:
+    text = f"{exit_report.stderr_tail}\n{_event_detail(exit_report)}"
+    for error in ERROR_PATTERNS:
+        match = error.pattern.search(text)
+        if match is None:
             continue
-        line = _line_with(text, found.start())
-        outcome = Outcome.REFUSED if sign.reason in _PERMANENT else Outcome.CRASHED
-        return Ending(outcome=outcome, reason=sign.reason, detail=f"{sign.means}: {line}", sign=found[0])
-    if _reason_said(exit_report) is Reason.OUT_OF_MEMORY:
+        detail = f"{error.meaning}: {_line_with(text, match.start())}"
+        outcome = Outcome.REFUSED if error.reason in _PERMANENT else Outcome.CRASHED
+        return Ending(outcome=outcome, reason=error.reason, detail=detail, sign=match[0])
+    if _event_reason(exit_report) is Reason.OUT_OF_MEMORY:
         return _crashed(Reason.OUT_OF_MEMORY, "the machine ran out of memory")
     return None
 
 
 def _by_memory(exit_report: ExitReport) -> Ending | None:
-    """Judge a silent death by the memory around it: a process that is refused memory often leaves no message."""
+    """Classify a crash without a message by the memory: after a refused allocation there often is no message."""
     if exit_report.killed_by_lq or exit_report.signal not in _OFTEN_MEMORY:
         return None
     name = _signal_name(exit_report.signal or 0)
     if exit_report.signal == signal.SIGKILL and exit_report.kernel_oom_kills:
-        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} while the kernel was ending processes for memory")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} while the kernel killed processes for memory")
     if exit_report.pressure_high:
-        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} while the machine was short of memory")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} under memory pressure")
     share = exit_report.memory_share
     if exit_report.signal in _NATIVE and share is not None and share >= NEAR_THE_LIMIT:
-        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} after it had taken {share:.0%} of what it may")
+        return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} at {share:.0%} of its memory limit")
     if exit_report.phase == "probe":
         return _crashed(Reason.OUT_OF_MEMORY, f"ended by {name} in the probe: the longest batch does not fit")
     return None
@@ -171,22 +160,23 @@ def _by_signal(exit_report: ExitReport) -> Ending | None:
     if exit_report.signal is None:
         return None
     if exit_report.stop_asked and exit_report.signal == signal.SIGTERM:
-        detail = "stopped on request before it could listen"  # its first half second; nothing was trained
+        detail = "stopped on request before it installed its signal handler"  # in its first half second
         return Ending(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail=detail)
     by = "lq" if exit_report.killed_by_lq else "something other than lq"
-    reason = Reason.KILLED if exit_report.signal in _FROM_SOMEBODY else Reason.CRASHED
+    reason = Reason.KILLED if exit_report.signal in _EXTERNAL else Reason.CRASHED
     return _crashed(reason, f"ended by {_signal_name(exit_report.signal)}, sent by {by}")
 
 
 def _by_code(exit_report: ExitReport) -> Ending:
-    said, detail = _reason_said(exit_report), str((exit_report.ended or {}).get("detail") or "")
+    reason, detail = _event_reason(exit_report), _event_detail(exit_report)
     if exit_report.exit_code is None and exit_report.ended is None:
-        return _crashed(Reason.LOST, "the process is gone; it was adopted, so its exit code is unknown")
+        return _crashed(Reason.LOST, "the process is gone; its exit code is unknown, because another worker started it")
     line = _last_line(exit_report)
     if exit_report.exit_code == DISK_FULL:
         return _crashed(Reason.DISK_FULL, detail or "the disk is full")
     code = f"exit code {exit_report.exit_code}" + (f": {line}" if line else "")
-    reason = Reason.CRASHED if said is None or said is Reason.COMPLETED else said
+    if reason is None or reason is Reason.COMPLETED:
+        reason = Reason.CRASHED
     return _crashed(reason, detail or code)
 
 
@@ -194,9 +184,13 @@ def _crashed(reason: Reason, detail: str) -> Ending:
     return Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
 
 
-def _reason_said(exit_report: ExitReport) -> Reason | None:
-    said = (exit_report.ended or {}).get("reason")
-    return Reason(said) if isinstance(said, str) and said in set(Reason) else None
+def _event_reason(exit_report: ExitReport) -> Reason | None:
+    reason = (exit_report.ended or {}).get("reason")
+    return Reason(reason) if isinstance(reason, str) and reason in set(Reason) else None
+
+
+def _event_detail(exit_report: ExitReport) -> str:
+    return str((exit_report.ended or {}).get("detail") or "")
 
 
 def _signal_name(number: int) -> str:
@@ -206,9 +200,9 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _line_with(text: str, place: int) -> str:
-    start = text.rfind("\n", 0, place) + 1
-    end = text.find("\n", place)
+def _line_with(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
     return text[start : end if end >= 0 else None].strip()[:300]
 
 

@@ -1,4 +1,4 @@
-"""The memory guard (policies.md 4): ends an attempt in good order before the kernel ends it in its own. Pure."""
+"""The memory guard (docs/explanation/policies.md, section 4): ends an attempt before the kernel kills it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ SLOW_REPORTS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MemorySample:
-    """What the machine and the child take, at one moment; None where unknown."""
+    """Memory of the machine and the trainer at one moment; None for unknown values."""
 
-    footprint_bytes: int | None  # the child's whole share, device memory included where it is shared
-    limit_bytes: int | None  # what the child may take
-    swap_bytes: int | None  # the machine's swap in use
-    pressure_high: bool  # the system itself says that memory is short
+    footprint_bytes: int | None  # memory of the trainer, including shared device memory
+    limit_bytes: int | None  # limit of the trainer
+    swap_bytes: int | None  # swap in use on the machine
+    pressure_high: bool  # the system reports memory pressure
     it_s: float | None  # speed of the last report
 
 
 def guard(samples: Sequence[MemorySample], *, swap_at_start: int | None, median_it_s: float | None) -> str | None:
-    """Say why an attempt should checkpoint and go on smaller; None where memory is no concern.
+    """Return why an attempt should write a checkpoint and continue with less memory; None if it need not.
 
     Args:
-        samples: of this attempt, oldest first, one a report.
-        swap_at_start: the machine's swap in use when it began, in bytes.
-        median_it_s: median speed of its reports so far, iterations per second.
+        samples: of this attempt, one per report, oldest first.
+        swap_at_start: swap in use at its start, in bytes.
+        median_it_s: median speed of its reports, in iterations per second.
     """
     if not samples:
         return None
@@ -43,14 +43,14 @@ def _over_limit(sample: MemorySample) -> str | None:
         return None
     if fits(sample.footprint_bytes, sample.limit_bytes):
         return None
-    taken, limit = sample.footprint_bytes / 1e9, sample.limit_bytes / 1e9
-    return f"it took {taken:.2f} GB, more than {GUARD_SHARE:.0%} of its limit of {limit:.2f} GB"
+    used, limit = sample.footprint_bytes / 1e9, sample.limit_bytes / 1e9
+    return f"the trainer used {used:.2f} GB, more than {GUARD_SHARE:.0%} of its limit of {limit:.2f} GB"
 
 
 def _swapping(sample: MemorySample, at_start: int | None) -> str | None:
     if sample.swap_bytes is None or at_start is None or sample.swap_bytes - at_start <= SWAP_GROWTH_BYTES:
         return None
-    return f"swap grew by {(sample.swap_bytes - at_start) / 1e9:.2f} GB since it began"
+    return f"swap grew by {(sample.swap_bytes - at_start) / 1e9:.2f} GB since the start of the attempt"
 
 
 def _slow(last: Sequence[MemorySample], median_it_s: float | None) -> str | None:
@@ -60,6 +60,6 @@ def _slow(last: Sequence[MemorySample], median_it_s: float | None) -> str | None
     if not slow or not all(sample.pressure_high for sample in last):
         return None
     return (
-        f"{SLOW_REPORTS} reports ran at under {SLOW_SHARE:.0%} of its median speed ({median_it_s:.3g} it/s) "
-        "while the machine was short of memory"
+        f"{SLOW_REPORTS} consecutive reports were below {SLOW_SHARE:.0%} of the median speed ({median_it_s:.3g} it/s) "
+        "under memory pressure"
     )

@@ -1,5 +1,6 @@
-"""Which checkpoints stay (policies.md 6). Pure: facts in, a plan out; the newest, the best and where to go back to
-always stay.
+"""Which checkpoints lq keeps (docs/explanation/policies.md, section 6).
+
+The newest and the best checkpoint and the targets of possible rollbacks are always kept.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from jobs.model.spec import JobSpec
 from jobs.policies.rollback import is_point, reach
 
 CLEAN_ITERATIONS = 1000
-"""What a rollback went back to stays until so many iterations after the spike."""
+"""The target of a rollback is kept until so many iterations after the spike."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointFact:
-    """What retention looks at; only checkpoints that lie on the run plan."""
+    """A checkpoint that belongs to the run plan."""
 
     iteration: int
-    validation_loss: float | None  # nats per token; None where none was measured there
+    validation_loss: float | None  # nats per token; None if not measured there
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetentionDecision:
-    """What becomes of one checkpoint."""
+    """Whether one checkpoint is kept."""
 
     iteration: int
     kept: bool
-    adapter_kept: bool  # where it goes: its adapter alone stays, as a milestone
+    adapter_kept: bool  # as a milestone, also if the checkpoint is deleted
     because: str
 
 
@@ -43,18 +44,15 @@ def plan(
     suspicion: bool = False,
     ended: bool = False,
 ) -> list[RetentionDecision]:
-    """Decide about every checkpoint; deciding again about what was kept changes nothing.
+    """Decide about every checkpoint, oldest first. The function is idempotent.
 
     Args:
         facts: complete, verified checkpoints, in any order.
-        spec: what is to be kept, and where the run may have to go back to.
-        run_plan: the stages; what a rollback went back to stays for a while.
-        adapters: iterations whose adapter was kept as a milestone already.
-        suspicion: the loss is under suspicion; nothing goes.
-        ended: the run is at its end; nobody goes back any more.
-
-    Returns:
-        One fate a checkpoint, oldest first.
+        spec: has the retention settings and the distance of rollbacks.
+        run_plan: has the targets of rollbacks.
+        adapters: iterations whose adapter was already kept as a milestone.
+        suspicion: a `suspect` alarm is open; all are kept.
+        ended: the run has ended; there are no more rollbacks.
     """
     ordered = sorted(facts, key=lambda fact: fact.iteration)
     keep = spec.lq.keep
@@ -63,16 +61,16 @@ def plan(
         ("best by validation", _best(ordered, keep.best)),
     ]
     if not ended:
-        reasons += [("a place to go back to", _points(ordered, spec, run_plan))]
+        reasons += [("rollback point", _rollback_points(ordered, spec, run_plan))]
     if suspicion:
-        reasons += [("the loss is under suspicion", {fact.iteration for fact in ordered})]
-    seen = {*adapters, *(fact.iteration for fact in ordered)}
-    milestones = milestones_among(seen, share=keep.milestone_share, iters=spec.iters)
-    return [_fate(fact.iteration, reasons, milestones) for fact in ordered]
+        reasons += [("open loss suspicion", {fact.iteration for fact in ordered})]
+    existing = {*adapters, *(fact.iteration for fact in ordered)}
+    milestones = milestones_among(existing, share=keep.milestone_share, iters=spec.iters)
+    return [_decision(fact.iteration, reasons, milestones) for fact in ordered]
 
 
-def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan) -> set[int]:
-    """Return the rollback points within reach, and what the last rollbacks went back to, until that proved good."""
+def _rollback_points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan) -> set[int]:
+    """Return the rollback points within reach and the targets of recent rollbacks."""
     if not ordered:
         return set()
     now = ordered[-1].iteration
@@ -86,10 +84,10 @@ def _points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan)
 
 
 def milestones_among(iterations: Collection[int], *, share: float, iters: int) -> set[int]:
-    """Return the first checkpoint at or after each tenth (or other share) of the run.
+    """Return the first checkpoint at or after each milestone.
 
     Args:
-        iterations: of the checkpoints there are and were, in any order.
+        iterations: of all existing and deleted checkpoints, in any order.
         share: of the run between two milestones, 0..1; 0 for none.
         iters: iterations of the whole run.
     """
@@ -103,7 +101,7 @@ def milestones_among(iterations: Collection[int], *, share: float, iters: int) -
 
 
 def _best(facts: Sequence[CheckpointFact], count: int) -> set[int]:
-    """Return the checkpoints with the lowest validation losses, the earliest of equals."""
+    """Return the checkpoints with the lowest validation losses, the earlier one of equals."""
     scored = [
         (fact.validation_loss, fact.iteration)
         for fact in facts
@@ -112,10 +110,8 @@ def _best(facts: Sequence[CheckpointFact], count: int) -> set[int]:
     return {iteration for _, iteration in sorted(scored)[:count]}
 
 
-def _fate(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> RetentionDecision:
-    words = [word for word, those in reasons if iteration in those]
+def _decision(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> RetentionDecision:
+    applying = [reason for reason, iterations in reasons if iteration in iterations]
     milestone = iteration in milestones
-    if words:
-        return RetentionDecision(iteration=iteration, kept=True, adapter_kept=milestone, because=" and ".join(words))
-    because = "a milestone: its adapter stays" if milestone else "newer ones verify"
-    return RetentionDecision(iteration=iteration, kept=False, adapter_kept=milestone, because=because)
+    because = " and ".join(applying) or ("milestone: its adapter is kept" if milestone else "newer checkpoints verify")
+    return RetentionDecision(iteration=iteration, kept=bool(applying), adapter_kept=milestone, because=because)

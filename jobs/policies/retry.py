@@ -1,4 +1,4 @@
-"""When to try again: backoff and the crash-loop breaker (policies.md 2 and 3). Pure: time and chance are arguments."""
+"""Backoff and the crash-loop limit (docs/explanation/policies.md, section 3)."""
 
 from __future__ import annotations
 
@@ -7,50 +7,46 @@ from collections.abc import Sequence
 
 FIRST_DELAY_S = 10.0
 LONGEST_DELAY_S = 600.0
-MOST_DOUBLINGS = 16  # far past the longest delay, far below what a float can hold
+MAX_DOUBLINGS = 16  # beyond the longest delay, and no overflow
 NEW_PROGRESS_ITERATIONS = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Crash:
-    """An attempt that died."""
+    """An attempt that crashed."""
 
-    gained: int  # iterations beyond every earlier attempt's
+    gained: int  # iterations beyond every earlier attempt
     reason: str  # a Reason code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """The answer: how often in a row it died, whether it may try again, and after how long."""
+    """Whether a crashed job is restarted, and after which delay."""
 
-    consecutive_crashes: int  # this death included, counted since the last new progress
-    consecutive_same_reason: int  # of them, the last ones that had this reason
+    consecutive_crashes: int  # since the last new progress, including this one
+    consecutive_same_reason: int  # of them, the last ones with the same reason
     may_retry: bool
-    looping: bool  # it may not, because restarts have stopped bringing it any further
+    looping: bool  # no restart, because restarts bring no progress
     delay_s: float
 
 
 def new_progress(iters: int) -> int:
-    """Return how many new iterations count as progress: 200, or a tenth of a run too short for that to mean anything.
-
-    Args:
-        iters: iterations of the whole run.
-    """
+    """Return how many new iterations are new progress in a run of `iters`: 200, or a tenth of a shorter run."""
     return max(1, min(NEW_PROGRESS_ITERATIONS, iters // 10))
 
 
 def backoff(crashes: Sequence[Crash], *, max_restarts: int, crash_loop: int, iters: int, jitter: float) -> Backoff:
-    """Decide whether and when a job that died tries again.
+    """Decide whether and when a crashed job is restarted.
 
-    A death after new progress starts the count anew. The first death in a row is answered at once; then 10 s * 2^n,
-    at most 10 min.
+    New progress resets the count. The first consecutive crash is answered immediately, later ones after 10 s * 2^n, at
+    most 10 min.
 
     Args:
-        crashes: since the user last asked for the job, oldest first; the last is the attempt that just died.
-        max_restarts: deaths in a row that are answered by a restart.
-        crash_loop: restarts of any kind in a row after which the run is taken to die at the same place for ever.
+        crashes: since the last submit or retry, oldest first, including the current one.
+        max_restarts: consecutive crashes that are answered by a restart.
+        crash_loop: restarts of any kind without new progress.
         iters: iterations of the whole run.
-        jitter: 0..1, spreads the delay by up to a tenth.
+        jitter: random number from 0 to 1; adds up to a tenth of the delay.
     """
     enough = new_progress(iters)
     count = same = 0
@@ -73,5 +69,5 @@ def backoff(crashes: Sequence[Crash], *, max_restarts: int, crash_loop: int, ite
 def _delay(crashes: int, jitter: float) -> float:
     if crashes <= 1:
         return 0.0
-    doubled = FIRST_DELAY_S * 2.0 ** min(crashes - 2, MOST_DOUBLINGS)
+    doubled = FIRST_DELAY_S * 2.0 ** min(crashes - 2, MAX_DOUBLINGS)
     return min(doubled, LONGEST_DELAY_S) * (1 + 0.1 * jitter)

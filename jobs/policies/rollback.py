@@ -1,8 +1,8 @@
-"""Going back after a spike (policies.md 2): to which checkpoint, under which stage, and when to give up. Pure.
+"""The target of a rollback and the stage that it appends (docs/explanation/policies.md, section 2).
 
-A rollback that is interrupted must end as if it had not been. So nothing here looks at what depends on the moment:
-candidates are only the checkpoints at rollback points, which every run of the same job writes at the same iterations,
-and never those that a pause, a kill or the clock happened to leave.
+An interrupted rollback must end like one that was not interrupted. The decision therefore uses nothing that depends on
+the time: candidates are only the checkpoints at rollback points, which every run of a job writes at the same
+iterations, and no checkpoints left by a pause, a kill or the clock.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 LEAST_DISTANCE, LEAST_REPORTS = 100, 10
-"""A target lies at least so many iterations, and so many reports, before the first flag."""
+"""Minimum distance of the target from the first flag, in iterations and in reports."""
 
 CALM_REPORTS = 5
-"""So many unflagged reports after a checkpoint make it a healthy one."""
+"""A checkpoint followed by so many unflagged reports is healthy."""
 
 NEAR_ITERATIONS, NEAR_SHARE = 1000, 0.1
-"""A spike within so many iterations of the one before it, or that share of the run, is answered one step harder."""
+"""A spike within so many iterations of the previous one, or this share of the run, escalates the rollback."""
 
-SKIP_BEYOND, MOST_SKIPPED, MOST_SKIPPED_SHARE = 50, 500, 0.1
-"""Rows are left out up to so many iterations after the detection; at most so many batches, and that share of an epoch.
+SKIP_BEYOND, MAX_SKIPPED, MAX_SKIPPED_SHARE = 50, 500, 0.1
+"""Rows are left out up to so many iterations after the detection; at most so many batches, and this share of an epoch.
 """
 
 CLIP = 1.0
-FLAGS = 4  # reports the detector looks at (spikes.py)
-HARDEST = 3
+FLAGS = 4  # reports in which jobs/loss/detector.py counts flags
+LAST_STEP = 3
 WARM_UP = {2: 50, 3: 150}
-"""Updates over which the learning rate climbs back, by escalation."""
+"""Updates over which the learning rate returns to its schedule, by escalation step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RollbackCandidate:
-    """A checkpoint the run could go back to; it verifies and lies on the run plan."""
+    """A checkpoint that verifies and belongs to the run plan."""
 
     iteration: int
     updates: int  # made by then
-    best: bool  # of all that were validated before the alarm; always there, and so no matter of when anybody looked
+    best: bool  # the best by validation before the alarm; it always exists, so it does not depend on the time
     healthy: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollback:
-    """Where to go back to, and how to go on from there."""
+    """The target of a rollback and the new stage."""
 
     stage: Stage
     target: int  # iteration of the checkpoint; 0 for the beginning
-    text: str  # one line for a person
+    text: str  # one line for the user
 
 
 def distance(spec: JobSpec) -> int:
-    """Return how many iterations a target lies before the first flag, at least."""
+    """Return the minimum distance of a target from the first flag, in iterations."""
     return max(LEAST_DISTANCE, LEAST_REPORTS * spec.steps_per_report)
 
 
@@ -69,41 +69,41 @@ def spacing(spec: JobSpec) -> int:
 
 
 def reach(spec: JobSpec) -> int:
-    """Return how many iterations back from the present rollback points are kept.
+    """Return how many iterations back rollback points are kept.
 
-    Enough for one step further back than the target of a spike that is flagged for as long as it takes to be sure.
+    It covers one more step back than the target of a spike that is detected as late as possible.
     """
     return distance(spec) + FLAGS * spec.steps_per_report + 2 * spacing(spec)
 
 
 def most_points(spec: JobSpec) -> int:
-    """Return how many checkpoints stay at most because the run may have to go back to them: points, and a target."""
+    """Return the maximum number of checkpoints kept for rollbacks: the points, and one target."""
     return math.ceil(reach(spec) / spacing(spec)) + 1
 
 
 def is_point(iteration: int, spec: JobSpec) -> bool:
-    """Say whether a checkpoint at this iteration is one that every run of this job writes, and may go back to.
+    """Return whether an iteration is a rollback point, where every run of a job writes a checkpoint.
 
-    Those are the first ends of an update at or after each multiple of the spacing.
+    These are the first ends of an update at or after each multiple of the spacing.
     """
     accumulation, every = spec.grad_accumulation_steps, spacing(spec)
     return iteration > 0 and iteration % accumulation == 0 and iteration // every > (iteration - accumulation) // every
 
 
 def escalation(finding: LossFinding, stages: Sequence[Stage], spec: JobSpec, *, before: int) -> int:
-    """Return how hard a spike is answered: 1, or one step harder than the one near before it.
+    """Return the escalation step: 1, or one more than that of a rollback near this one.
 
     Args:
-        finding: what was seen.
-        stages: of the run plan, in the order of their decisions.
-        spec: how long the run is.
-        before: rollbacks since the user last asked for the job.
+        finding: the alarm.
+        stages: of the run plan, in order.
+        spec: the job.
+        before: rollbacks since the last submit or retry.
     """
     last = next((stage for stage in reversed(stages) if stage.rollback), None)
     if before == 0 or last is None or last.first_flag is None:
         return 1
     near = max(NEAR_ITERATIONS, NEAR_SHARE * spec.iters)
-    return min(last.rollback + 1, HARDEST) if abs(finding.first_flag - last.first_flag) <= near else 1
+    return min(last.rollback + 1, LAST_STEP) if abs(finding.first_flag - last.first_flag) <= near else 1
 
 
 def roll_back(
@@ -115,100 +115,91 @@ def roll_back(
     batches_per_epoch: int,
     before: int,
 ) -> Rollback:
-    """Decide where to go back to after a spike, and under which stage.
+    """Choose the target of a rollback and make its stage.
 
     Args:
-        finding: what was seen.
-        spec: what was asked for.
-        stages: of the run plan; the last is what the run goes on from.
+        finding: the alarm.
+        spec: the job.
+        stages: of the run plan; the run continues with the settings of the last one.
         candidates: checkpoints at rollback points, and the best one, in any order.
-        batches_per_epoch: batches of the job file in an epoch.
-        before: rollbacks since the user last asked for the job.
+        batches_per_epoch: with the batch size of the job file.
+        before: rollbacks since the last submit or retry.
     """
     step = escalation(finding, stages, spec, before=before)
-    found = _target(step, finding, spec, stages, candidates)
-    target = found.iteration if found is not None else 0
-    first = RunPlan(stages=tuple(stages)).example_of(target)
-    updates = found.updates if found is not None else 0
+    checkpoint = _target(step, finding, spec, stages, candidates)
+    target, updates = (checkpoint.iteration, checkpoint.updates) if checkpoint is not None else (0, 0)
     skipped = window(target, finding, batches_per_epoch)
     now = stages[-1]
-    clip = CLIP if now.grad_clip is None else min(now.grad_clip, CLIP)
     factor = now.learning_rate_factor * (1.0 if step == 1 else 0.5)
-    place = f"iteration {target:,}" if target else "the beginning"
-    text = f"went back to {place} (rollback {step} of {HARDEST}); {_harder(step, factor, skipped)}"
     stage = now.continued(
-        first,
+        RunPlan(stages=tuple(stages)).example_of(target),
         because=f"{finding.alarm} at iteration {finding.iteration}",
         salt=max(stage.salt for stage in stages) + 1,
         skipped=skipped,
-        grad_clip=clip,
+        grad_clip=CLIP if now.grad_clip is None else min(now.grad_clip, CLIP),
         learning_rate_factor=factor,
         warmup_updates=WARM_UP.get(step, now.warmup_updates),
-        first_update=updates,  # a climb that an earlier rollback asked for begins again from here
-        reset_moments=step == HARDEST,
+        first_update=updates,  # the warm-up of an earlier rollback starts again here
+        reset_moments=step == LAST_STEP,
         rollback=step,
         first_flag=finding.first_flag,
     )
-    return Rollback(stage=stage, target=target, text=text)
+    return Rollback(stage=stage, target=target, text=_text(step, target, factor, skipped))
 
 
-def _harder(step: int, factor: float, skipped: tuple[int, int]) -> str:
-    batches = skipped[1] - skipped[0]
-    words = [
-        f"the rows of {batches:,} batches are left out for the rest of the epoch",
+def _text(step: int, target: int, factor: float, skipped: tuple[int, int]) -> str:
+    to = f"iteration {target:,}" if target else "the beginning"
+    changes = [
+        f"the rows of {skipped[1] - skipped[0]:,} batches are left out for the rest of the epoch",
         f"gradients clipped to {CLIP:g}",
     ]
     if step in WARM_UP:
-        words.append(f"learning rate x{factor:g} after {WARM_UP[step]} updates of warm-up")
-    if step == HARDEST:
-        words.append("moments reset")
-    return ", ".join(words)
+        changes.append(f"learning rate x{factor:g} after {WARM_UP[step]} updates of warm-up")
+    if step == LAST_STEP:
+        changes.append("moments reset")
+    return f"rolled back to {to} (rollback step {step} of {LAST_STEP}); {', '.join(changes)}"
 
 
 def _target(
     step: int, finding: LossFinding, spec: JobSpec, stages: Sequence[Stage], candidates: Sequence[RollbackCandidate]
 ) -> RollbackCandidate | None:
-    """Choose the checkpoint; None for the beginning, where none is healthy and early enough.
+    """Choose the checkpoint; None for the beginning, if none is healthy and early enough.
 
-    A point that retention lets go is none, even where it happens to be there still: whether it is depends on when the
-    worker last looked.
+    A point beyond the reach is not a candidate even if it still exists, because that depends on the time.
     """
     points = _points(finding, spec, candidates)
     best = _best(finding, candidates)
-    if step == HARDEST and best is not None:
+    if step == LAST_STEP and best is not None:
         return best
     if step > 1:
         run_plan = RunPlan(stages=tuple(stages))
         last = next(stage for stage in reversed(stages) if stage.rollback)
-        further = [one for one in points if run_plan.example_of(one.iteration) < last.first_example]
+        further = [point for point in points if run_plan.example_of(point.iteration) < last.first_example]
         points = further or points
     return points[-1] if points else best
 
 
 def _points(finding: LossFinding, spec: JobSpec, candidates: Sequence[RollbackCandidate]) -> list[RollbackCandidate]:
-    """Return the healthy rollback points early enough before the first flag, oldest first."""
+    """Return the healthy rollback points far enough before the first flag, oldest first."""
     latest, oldest = finding.first_flag - distance(spec), finding.iteration - reach(spec)
-    points = [one for one in candidates if one.healthy and oldest < one.iteration <= latest]
-    return sorted((one for one in points if is_point(one.iteration, spec)), key=lambda one: one.iteration)
+    points = [each for each in candidates if each.healthy and oldest < each.iteration <= latest]
+    return sorted((each for each in points if is_point(each.iteration, spec)), key=lambda each: each.iteration)
 
 
 def _best(finding: LossFinding, candidates: Sequence[RollbackCandidate]) -> RollbackCandidate | None:
-    """Return the best by validation, where it lies before the first flag."""
-    return next((one for one in candidates if one.best and one.healthy and one.iteration < finding.first_flag), None)
+    """Return the best checkpoint by validation, if it is before the first flag."""
+    return next(
+        (each for each in candidates if each.best and each.healthy and each.iteration < finding.first_flag), None
+    )
 
 
 def window(target: int, finding: LossFinding, batches_per_epoch: int) -> tuple[int, int]:
     """Return the iterations (after, up to) whose rows are left out.
 
-    From the target to `SKIP_BEYOND` after the detection; where that is too much, those up to the first flag: what
-    made it lies before it.
-
-    Args:
-        target: iteration of the checkpoint.
-        finding: what was seen.
-        batches_per_epoch: batches in an epoch.
+    They reach from the target to `SKIP_BEYOND` after the detection. If these are too many, they are those before the
+    first flag, which caused the alarm.
     """
-    most = max(1, min(MOST_SKIPPED, int(MOST_SKIPPED_SHARE * batches_per_epoch)))
+    most = max(1, min(MAX_SKIPPED, int(MAX_SKIPPED_SHARE * batches_per_epoch)))
     until = finding.iteration + SKIP_BEYOND
     if until - target <= most:
         return target, until
@@ -219,6 +210,6 @@ def window(target: int, finding: LossFinding, batches_per_epoch: int) -> tuple[i
 def healthy_target(
     finding: LossFinding, spec: JobSpec, candidates: Sequence[RollbackCandidate]
 ) -> RollbackCandidate | None:
-    """Return what a run that is given up shows: the best by validation before the spike, else the newest point."""
+    """Return the checkpoint to publish when the run fails: the best before the spike, or else the newest point."""
     points = _points(finding, spec, candidates)
     return _best(finding, candidates) or (points[-1] if points else None)

@@ -1,4 +1,4 @@
-"""The stall watch (policies.md 5): how long each phase may be silent, on the clock that stops in sleep. Pure."""
+"""The stall watch (docs/explanation/policies.md, section 5). All times are on the clock that stops during sleep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KNOWN_INTERVALS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stall:
-    """A child that should have said something by now."""
+    """A trainer that has made no progress for longer than allowed."""
 
     phase: str
     silent_s: float  # awake seconds
@@ -23,10 +23,10 @@ class Stall:
 
     @property
     def text(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         return (
             f"no progress in phase {self.phase} for {self.silent_s:.0f} s while the machine was awake "
-            f"(allowed: {self.deadline_s:.0f} s)"
+            f"(limit: {self.deadline_s:.0f} s)"
         )
 
 
@@ -38,14 +38,14 @@ def deadline(
     slowest_row_s: float | None,
     rows: int | None,
 ) -> float:
-    """Return how long a phase may go without progress, in awake seconds.
+    """Return how long a phase can go without progress, in awake seconds.
 
     Args:
-        phase: the child's phase.
+        phase: of the trainer.
         limits: `lq.stall`.
-        intervals: seconds between the last reports, newest last; only the last `INTERVALS` count.
-        slowest_row_s: seconds per row of the slowest validation so far; None where none was measured.
-        rows: rows of a validation; None where unknown.
+        intervals: seconds between reports, newest last; only the last `INTERVALS` count.
+        slowest_row_s: seconds per row of the slowest validation so far; None without validations.
+        rows: rows of a validation; None if unknown.
     """
     if phase in ("load", "tokenize"):
         return limits.load
@@ -64,13 +64,7 @@ def deadline(
 
 
 def stalled(phase: str, *, silent_s: float, deadline_s: float) -> Stall | None:
-    """Judge a silence.
-
-    Args:
-        phase: the child's phase.
-        silent_s: awake seconds since its last progress.
-        deadline_s: from `deadline`.
-    """
+    """Return a stall if the time without progress exceeds the limit, both in awake seconds."""
     if silent_s <= deadline_s:
         return None
     return Stall(phase=phase, silent_s=silent_s, deadline_s=deadline_s)

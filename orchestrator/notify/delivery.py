@@ -46,7 +46,7 @@ def deliver(message_id: int, *, store: Store, notifier: Notifier, when: Moment) 
         message = store.outbox.get(message_id)
         if message.settled is not None or (message.next_try_at or when.now) > when.now:
             return message
-        held = delivery.held_until(message.event, when.now, when.quiet, when.zone)
+        held = delivery.quiet_until(message.event, when.now, when.quiet, when.zone)
         if held is not None:
             _record(store, message, message.services, at=held, settled=None, now=when.now)
             return store.outbox.get(message_id)
@@ -70,7 +70,7 @@ def _record(
 
 def _first_try(message: Message, when: Moment) -> float:
     due = message.due_at or message.created_at
-    return delivery.held_until(message.event, due, when.quiet, when.zone) or due
+    return delivery.quiet_until(message.event, due, when.quiet, when.zone) or due
 
 
 def _try(message: Message, store: Store, notifier: Notifier, when: Moment) -> tuple[ServiceResult, ...]:
@@ -112,7 +112,7 @@ def _told_elsewhere(
     """Return the services that hear of a message in another one, and how."""
     found: dict[str, str] = {}
     for other in kin:
-        how = delivery.told_by(message, other, now)
+        how = delivery.included_in(message, other, now)
         if how is not None:
             found |= {name: how for name in _audience(other, store, notifier) if name in owed and name not in found}
     return found

@@ -10,7 +10,7 @@ from jobs.model.errors import LqError
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from jobs.policies.after_attempt import DISK_LOOK_S
+from jobs.policies.after_attempt import DISK_CHECK_S
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
 from orchestrator.estimation.memory import PeakEstimates
@@ -177,8 +177,8 @@ class Dispatcher:
             floor = floor_of(self._context.app) if floor is None else floor
             space = disk.space_for(job.dir, floor=floor)
             if space is not None and not space.enough_to_begin:
-                store.jobs.postpone(job.id, now + DISK_LOOK_S)
-                self._context.app.wakeup.wake(after_s=DISK_LOOK_S)
+                store.jobs.postpone(job.id, now + DISK_CHECK_S)
+                self._context.app.wakeup.wake(after_s=DISK_CHECK_S)
 
     def _look_after(self, job: Job) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import DISK_LOOK_S
+from jobs.policies.after_attempt import DISK_CHECK_S
 from jobs.policies.decision import Decision
 from orchestrator.core.paths import Home
 from workers.checkpoints import adapters
@@ -57,7 +57,7 @@ def publish(
 def _not_yet(now: float) -> tuple[Decision, list[Note]]:
     """Wait for space; the next attempt finds the run at its end, and is published."""
     text = "trained to the end, but the disk is too full to publish the adapter; goes on when there is space"
-    waiting = Decision(status=Status.WAITING, reason=Reason.DISK_FULL, detail=text, not_before=now + DISK_LOOK_S)
+    waiting = Decision(status=Status.WAITING, reason=Reason.DISK_FULL, detail=text, not_before=now + DISK_CHECK_S)
     return waiting, [(Reason.DISK_FULL.value, text)]
 
 

@@ -1,4 +1,4 @@
-"""Rows that make the loss non-finite: once is an accident, twice is the row."""
+"""Quarantine of rows that make the loss non-finite twice."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from jobs.policies.rollback import RollbackCandidate
 SPEC = JobSpec(iters=1000, batch_size=4)
 
 
-def seen(*told: tuple[int, tuple[int, ...]]) -> list[NonFiniteRows]:
+def reported(*reports: tuple[int, tuple[int, ...]]) -> list[NonFiniteRows]:
     return [
         NonFiniteRows(iteration=iteration, rows=rows, lines=tuple(f"train.jsonl:{row + 1}" for row in rows))
-        for iteration, rows in told
+        for iteration, rows in reports
     ]
 
 
-def test_the_second_time_a_row_is_left_out() -> None:
-    assert quarantine(seen((23, (16,))), already=(), train_rows=200) is None
-    found = quarantine(seen((23, (16,)), (96, (16,))), already=(), train_rows=200)
+def test_row_is_left_out_the_second_time() -> None:
+    assert quarantine(reported((23, (16,))), already=(), train_rows=200) is None
+    found = quarantine(reported((23, (16,)), (96, (16,))), already=(), train_rows=200)
     assert found == Quarantine(rows=(16,), lines=("train.jsonl:17",), iteration=96, too_many=False)
 
 
-def test_an_iteration_that_a_resume_repeats_is_the_same_accident() -> None:
-    assert quarantine(seen((23, (16,)), (23, (16,))), already=(), train_rows=200) is None
+def test_repeated_iteration_counts_once() -> None:
+    assert quarantine(reported((23, (16,)), (23, (16,))), already=(), train_rows=200) is None
 
 
-def test_rows_that_are_left_out_already_are_accused_no_more() -> None:
-    assert quarantine(seen((23, (16,)), (96, (16,))), already={16}, train_rows=200) is None
+def test_quarantined_rows_are_ignored() -> None:
+    assert quarantine(reported((23, (16,)), (96, (16,))), already={16}, train_rows=200) is None
 
 
 @pytest.mark.parametrize(("rows", "of", "too_many"), [(1, 10, False), (2, 199, True), (2, 200, False), (3, 200, True)])
-def test_more_than_a_hundredth_of_the_rows_is_no_accident(rows: int, of: int, too_many: bool) -> None:
-    guilty = tuple(range(rows))
-    found = quarantine(seen((1, guilty), (2, guilty)), already=(), train_rows=of)
+def test_more_than_one_percent_is_too_many(rows: int, of: int, too_many: bool) -> None:
+    bad = tuple(range(rows))
+    found = quarantine(reported((1, bad), (2, bad)), already=(), train_rows=of)
     assert found is not None
     assert found.too_many is too_many
 
@@ -50,28 +50,28 @@ def decided(found: Quarantine) -> Decision:
         conclusion=found,
         stages=RunPlan.requested(SPEC).stages,
         candidates=[
-            RollbackCandidate(iteration=one, updates=one, best=False, healthy=False) for one in (100, 200, 231, 300)
+            RollbackCandidate(iteration=at, updates=at, best=False, healthy=False) for at in (100, 200, 231, 300)
         ],
     )
     ending = Ending(outcome=Outcome.STOPPED, reason=Reason.NOT_FINITE, detail="train.jsonl:17: made the loss nan twice")
     return after_attempt.decide(ending, spec=SPEC, history=history, now=5.0, jitter=0.0)
 
 
-def test_the_run_goes_on_without_them_from_the_last_point_before() -> None:
+def test_run_continues_from_rollback_point() -> None:
     decision = decided(Quarantine(rows=(16,), lines=("train.jsonl:17",), iteration=250, too_many=False))
     assert (decision.status, decision.back_to) == (Status.WAITING, 200)
     assert decision.stage is not None
     assert (decision.stage.quarantined, decision.stage.first_example, decision.stage.rollback) == ((16,), 800, 0)
 
 
-def test_data_with_too_many_of_them_is_refused_with_their_lines() -> None:
+def test_too_many_rows_fail_the_job() -> None:
     lines = ("train.jsonl:17", "train.jsonl:18")
     decision = decided(Quarantine(rows=(16, 17), lines=lines, iteration=250, too_many=True))
     assert (decision.status, decision.reason) == (Status.FAILED, Reason.DATA_INVALID)
     assert decision.evidence["rows"] == ["train.jsonl:17", "train.jsonl:18"]
 
 
-def test_what_was_left_out_before_stays_out() -> None:
+def test_earlier_quarantine_is_kept() -> None:
     first = stage_without(
         Quarantine(rows=(9,), lines=("a:10",), iteration=5, too_many=False),
         RunPlan.requested(SPEC).stages[0],
