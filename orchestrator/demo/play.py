@@ -1,6 +1,6 @@
-"""The demo: the real thing in small. A tiny model is trained twice; the second time its trainer is killed half way.
+"""`lq demo`: train a tiny model twice, kill the second trainer halfway, and compare the adapters.
 
-Everything is typed as a user would type it, into a home of its own, and what is shown is what the commands print.
+The demo runs the commands that a user would type, in a home of its own, and prints their output.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workers.events import log as event_log
 
 ITERATIONS = 240
 JOB = """\
-# What mlx_lm.lora -c takes, as it is ...
+# The keys of mlx_lm.lora -c ...
 model: model
 train: true
 data: data
@@ -45,44 +45,46 @@ steps_per_report: 20
 steps_per_eval: 40
 save_every: 40
 test: true
-# ... and what lq adds
+# ... and those of lq
 lq:
   name: {name}
   prompts: ["What is 2 plus 3?"]
 """
 _MARK = ".lq-demo"
-_PATIENCE_S = 600.0
+_TIMEOUT_S = 600.0
+_POLL_S = 0.05
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
+"""Prints a line."""
 
 
-def play(home: Path, say: Say) -> None:
-    """Play the demo.
+def run_demo(home: Path, echo: Print) -> None:
+    """Run the demo.
 
     Args:
-        home: $LQ_HOME of the demo; made anew.
-        say: prints a line.
+        home: the demo's home; one of an earlier demo is deleted.
+        echo: prints a line.
 
     Raises:
-        LqError: a step did not do what it promises.
+        LqError: a step failed.
     """
-    _prepare(home, say)
-    with _inbox() as (port, received):
+    _prepare(home, echo)
+    with _http_endpoint() as (port, received):
         _write_settings(home, port)
         try:
-            undisturbed = _undisturbed(home, say)
-            killed = _killed(home, say)
-            _prove(undisturbed, killed, say)
-            _show_message(received, killed, say)
-            _farewell(home, killed, say)
+            uninterrupted = _train(home, echo)
+            killed = _train_and_kill(home, echo)
+            _compare(uninterrupted, killed, echo)
+            _show_messages(received, killed, echo)
+            _show_status(home, killed, echo)
         finally:
             _lq(home, "worker", "stop", check=False)
 
 
-def _prepare(home: Path, say: Say) -> None:
+def _prepare(home: Path, echo: Print) -> None:
     if home.exists():
         if not (home / _MARK).exists():
-            raise NotAllowed(f"{home} exists and is not of an earlier demo; name another folder with --home")
+            raise NotAllowed(f"{home} exists and was not made by lq demo; name another folder with --home")
         _lq(home, "worker", "stop", check=False)
         shutil.rmtree(home)
     try:
@@ -90,103 +92,101 @@ def _prepare(home: Path, say: Say) -> None:
         (home / _MARK).write_text("lq demo may remove this folder\n")
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
-        raise HomeUnusable(f"{home}: cannot be made: {why}; name another folder with --home") from error
-    say("1. A tiny random Qwen2, its tokenizer and 96 questions with answers, made on the spot; nothing is downloaded.")
+        raise HomeUnusable(f"{home}: cannot be created: {why}; name another folder with --home") from error
+    echo("1. Make a tiny random Qwen2, its tokenizer and 96 questions with answers. Nothing is downloaded.")
     build_model(home / "model")
-    build_data(home / "data", valid=60)  # as many as a verdict asks for
-    for name in ("undisturbed", "killed"):
+    build_data(home / "data", valid=60)  # a verdict needs as many
+    for name in ("uninterrupted", "killed"):
         (home / f"{name}.yaml").write_text(JOB.format(iterations=ITERATIONS, name=name))
-    say(f"   {home}")
+    echo(f"   {home}")
 
 
-def _undisturbed(home: Path, say: Say) -> dict[str, Any]:
-    say("\n2. The job runs through once, undisturbed: this is what the result must be.")
-    say("   (On the first run ever MLX compiles its CPU kernels; allow it half a minute.)")
-    job = _submit(home, "undisturbed.yaml", say)
-    for _ in _events(home, job, say, show={Kind.STARTED, Kind.VALIDATION, Kind.ENDED}):
+def _train(home: Path, echo: Print) -> dict[str, Any]:
+    echo("\n2. Train without interruption. This is the expected result.")
+    echo("   (On the first run MLX compiles its kernels for the CPU, which takes up to half a minute.)")
+    job = _submit(home, "uninterrupted.yaml", echo)
+    for _ in _events(home, job, echo, show={Kind.STARTED, Kind.VALIDATION, Kind.ENDED}):
         pass
     return _ended(home, job)
 
 
-def _killed(home: Path, say: Say) -> dict[str, Any]:
-    say("\n3. The same job again. Half way its trainer is killed with -9.")
-    job = _submit(home, "killed.yaml", say)
+def _train_and_kill(home: Path, echo: Print) -> dict[str, Any]:
+    echo("\n3. Train the same job again, and kill the trainer halfway.")
+    job = _submit(home, "killed.yaml", echo)
     alive, pid = True, 0
-    for event in _events(home, job, say, show={*Kind}):
+    for event in _events(home, job, echo, show={*Kind}):
         if event.kind is Kind.STARTED:
-            pid = int(
-                event.data["pid"]
-            )  # asking lq status for it would take as long as the other half on a busy machine
+            pid = int(event.data["pid"])  # on a busy machine lq status would take as long as the second half
         if alive and int(event.data.get("iteration", 0)) >= ITERATIONS // 2:
             alive = False
-            say(f"$ kill -9 {pid}")
+            echo(f"$ kill -9 {pid}")
             os.kill(pid, signal.SIGKILL)
     return _ended(home, job)
 
 
-def _prove(undisturbed: dict[str, Any], killed: dict[str, Any], say: Say) -> None:
-    say("\n4. The proof: SHA-256 of the finished adapters.")
+def _compare(uninterrupted: dict[str, Any], killed: dict[str, Any], echo: Print) -> None:
+    echo("\n4. Compare the SHA-256 of the two adapters.")
     hashes = []
-    for job in (undisturbed, killed):
+    for job in (uninterrupted, killed):
         path = JobDir(Path(job["job_dir"])).adapters / "adapters.safetensors"
         hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
-        say(f"   {hashes[-1]}  {job['name']} ({job['attempts']} attempt{'s' if job['attempts'] > 1 else ''})")
+        echo(f"   {hashes[-1]}  {job['name']} ({job['attempts']} attempt{'s' if job['attempts'] > 1 else ''})")
     if killed["attempts"] < 2:
-        raise LqError("the second run was too quick to be killed; run the demo again")
+        raise LqError("the second job ended before it could be killed; run the demo again")
     if len(set(hashes)) != 1:
-        raise LqError("the two adapters differ: this resume was not exact; please report it")
-    say("   Equal to the last bit.")
+        raise LqError("the adapters differ, so this resume was not exact; please report this")
+    echo("   They are identical.")
 
 
-def _show_message(received: list[dict[str, Any]], job: dict[str, Any], say: Say) -> None:
-    say("\n5. What the phone would have shown (here: a loopback endpoint):")
+def _show_messages(received: list[dict[str, Any]], job: dict[str, Any], echo: Print) -> None:
+    echo("\n5. Notifications, sent to a local endpoint instead of a phone:")
     title = f"lq: {job['name']} (job {job['id']}) finished"
-    _until(lambda: any(message.get("title") == title for message in received), "the notification")
+    _wait_until(lambda: any(message.get("title") == title for message in received), "the notification")
     for message in received:
         pictures = len(message.get("attachments") or [])
-        say(f"   {message['title']}" + (f"  [{pictures} picture]" if pictures else ""))
+        echo(f"   {message['title']}" + (f"  [{pictures} picture]" if pictures else ""))
         if message.get("title") == title:
             for text in str(message["message"]).splitlines():
-                say(f"     {text}")
+                echo(f"     {text}")
 
 
-def _farewell(home: Path, job: dict[str, Any], say: Say) -> None:
-    say("\n6. The night at a glance:")
-    say("$ lq status")
-    say(_lq(home, "status").rstrip("\n"))
-    say(f"\nThe report: {JobDir(Path(job['job_dir'])).report / 'report.md'}")
-    say("Look around:")
-    say(f"  export LQ_HOME={home}")
-    say(f"  lq show {job['id']}")
-    say(f"  lq logs {job['id']}")
-    say("Then your own: lq submit config.yaml (any file that mlx_lm.lora -c trains from)")
+def _show_status(home: Path, job: dict[str, Any], echo: Print) -> None:
+    echo("\n6. Status of the queue:")
+    echo("$ lq status")
+    echo(_lq(home, "status").rstrip("\n"))
+    echo(f"\nReport: {JobDir(Path(job['job_dir'])).report / 'report.md'}")
+    echo("Explore:")
+    echo(f"  export LQ_HOME={home}")
+    echo(f"  lq show {job['id']}")
+    echo(f"  lq logs {job['id']}")
+    echo("Train your own model: lq submit config.yaml (any config file of mlx_lm.lora -c)")
 
 
-def _submit(home: Path, name: str, say: Say) -> dict[str, Any]:
-    say(f"$ lq submit {name}")
+def _submit(home: Path, name: str, echo: Print) -> dict[str, Any]:
+    echo(f"$ lq submit {name}")
     answer = json.loads(_lq(home, "submit", "--json", str(home / name)))
     job: dict[str, Any] = answer["jobs"][0]
-    say(f"job {job['id']} {job['status']}: {job['name']}")
+    echo(f"job {job['id']} {job['status']}: {job['name']}")
     return job
 
 
-def _events(home: Path, job: dict[str, Any], say: Say, *, show: set[Kind]) -> Iterator[Event]:
-    """Show a job's events as they come, and yield them, until the job has ended."""
+def _events(home: Path, job: dict[str, Any], echo: Print, *, show: set[Kind]) -> Iterator[Event]:
+    """Print and yield the events of a job until it has ended."""
     path = JobDir(Path(job["job_dir"])).events
-    offset, deadline, next_look = 0, time.monotonic() + _PATIENCE_S, 0.0
+    offset, deadline, next_check = 0, time.monotonic() + _TIMEOUT_S, 0.0
     while time.monotonic() < deadline:
         events, _, offset = event_log.read(path, offset)
         for event in events:
             text = line(event) if event.kind in show else None
             if text is not None:
-                say(f"   {text}")
+                echo(f"   {text}")
             yield event
-        if not events and time.monotonic() >= next_look:
+        if not events and time.monotonic() >= next_check:
             if _job(home, job["id"])["status"] in ENDED:
                 return
-            next_look = time.monotonic() + 1.0
-        time.sleep(0.05)
-    raise LqError(f"the demo waited {_PATIENCE_S:.0f} s for job {job['id']}; see: LQ_HOME={home} lq show {job['id']}")
+            next_check = time.monotonic() + 1.0
+        time.sleep(_POLL_S)
+    raise LqError(f"job {job['id']} did not end within {_TIMEOUT_S:.0f} s; see: LQ_HOME={home} lq show {job['id']}")
 
 
 def _ended(home: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _job(home: Path, job_id: int) -> dict[str, Any]:
 
 
 def _lq(home: Path, *arguments: str, check: bool = True) -> str:
-    """Run a verb as a user would, and return what it prints."""
+    """Run an lq command and return its output."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "orchestrator.cli", *arguments],
         capture_output=True,
@@ -217,11 +217,11 @@ def _lq(home: Path, *arguments: str, check: bool = True) -> str:
 
 
 @contextmanager
-def _inbox() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Serve an endpoint on the loopback that keeps what it is sent."""
+def _http_endpoint() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Serve an endpoint on the loopback interface; yield its port and the messages it receives."""
     received: list[dict[str, Any]] = []
 
-    class Inbox(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
@@ -230,8 +230,8 @@ def _inbox() -> Iterator[tuple[int, list[dict[str, Any]]]]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name http.server gives it
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
-    thread = threading.Thread(target=server.serve_forever, name="inbox", daemon=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, name="demo-endpoint", daemon=True)
     thread.start()
     try:
         yield server.server_address[1], received
@@ -248,9 +248,9 @@ def _write_settings(home: Path, port: int) -> None:
     settings.chmod(0o600)
 
 
-def _until(happened: Callable[[], bool], what: str) -> None:
+def _wait_until(is_done: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 60
-    while not happened():
+    while not is_done():
         if time.monotonic() > deadline:
-            raise LqError(f"the demo waited a minute for {what}")
-        time.sleep(0.05)
+            raise LqError(f"{what} did not arrive within a minute")
+        time.sleep(_POLL_S)

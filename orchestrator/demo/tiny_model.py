@@ -1,7 +1,4 @@
-"""A tiny random Qwen2 with its own BPE tokenizer, and a small question-and-answer data set: made here, not downloaded.
-
-The trainer loads it as it loads any model. Also what the tests train.
-"""
+"""A tiny random Qwen2 with its own BPE tokenizer, and a small set of questions and answers. Tests train it, too."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def build_model(folder: Path, *, seed: int = 0) -> None:
     """Write a model folder that mlx_lm loads: config.json, model.safetensors, tokenizer files.
 
     Args:
-        folder: made if need be.
+        folder: created if it does not exist.
         seed: of the random weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,29 +57,29 @@ def build_data(folder: Path, *, train: int = 96, valid: int = 16, test: int = 16
     """Write train.jsonl, valid.jsonl and test.jsonl: sums, as chat rows of different lengths.
 
     Args:
-        folder: made if need be.
-        train: rows.
-        valid: rows; 0 writes no file.
-        test: rows; 0 writes no file.
+        folder: created if it does not exist.
+        train: number of rows.
+        valid: number of rows; 0 writes no file.
+        test: number of rows; 0 writes no file.
         seed: of the questions.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    chance = random.Random(seed)  # noqa: S311 makes exercises, guards nothing
+    rng = random.Random(seed)  # noqa: S311 not for security
     for name, rows in (("train", train), ("valid", valid), ("test", test)):
         if rows:
-            lines = [json.dumps({"messages": _exercise(chance)}) for _ in range(rows)]
+            lines = [json.dumps({"messages": _exercise(rng)}) for _ in range(rows)]
             (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def _exercise(chance: random.Random) -> list[dict[str, str]]:
-    a, b = chance.randint(1, 50), chance.randint(1, 50)
-    answers = chance.sample(_ANSWERS, chance.randint(1, 2))
+def _exercise(rng: random.Random) -> list[dict[str, str]]:
+    a, b = rng.randint(1, 50), rng.randint(1, 50)
+    answers = rng.sample(_ANSWERS, rng.randint(1, 2))
     answer = " ".join(answers).format(a=a, b=b, c=a + b)
     return [{"role": "user", "content": f"What is {a} plus {b}?"}, {"role": "assistant", "content": answer}]
 
 
 def _build_tokenizer(folder: Path) -> tuple[int, int]:
-    """Train a byte-level BPE on the exercises; return the vocabulary's size and the id that ends a turn."""
+    """Train a byte-level BPE; return the size of its vocabulary and the id that ends a turn."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer: Any = Tokenizer(models.BPE())
@@ -94,8 +91,8 @@ def _build_tokenizer(folder: Path) -> tuple[int, int]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    chance = random.Random(0)  # noqa: S311 the same tokenizer every time
-    corpus = [message["content"] for _ in range(400) for message in _exercise(chance)]
+    rng = random.Random(0)  # noqa: S311 the same tokenizer every time
+    corpus = [message["content"] for _ in range(400) for message in _exercise(rng)]
     tokenizer.train_from_iterator(["user\nassistant\n", *corpus], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
@@ -109,8 +106,8 @@ def _build_tokenizer(folder: Path) -> tuple[int, int]:
     return int(tokenizer.get_vocab_size()), int(tokenizer.token_to_id("<|im_end|>"))
 
 
-def _weights(vocabulary: int, chance: np.random.Generator) -> dict[str, Any]:
-    """Return random weights under Qwen2's names; linear weights are (out, in)."""
+def _weights(vocabulary: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return random weights by Qwen2's names. Linear weights have shape (out, in)."""
     width = HIDDEN // HEADS * KEY_VALUE_HEADS
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, HIDDEN)}
     for layer in range(LAYERS):
@@ -126,9 +123,7 @@ def _weights(vocabulary: int, chance: np.random.Generator) -> dict[str, Any]:
             f"{at}.mlp.up_proj.weight": (FEED_FORWARD, HIDDEN),
             f"{at}.mlp.down_proj.weight": (HIDDEN, FEED_FORWARD),
         }
-    weights = {
-        name: chance.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32) for name, shape in shapes.items()
-    }
+    weights = {name: rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32) for name, shape in shapes.items()}
     norms = [f"model.layers.{layer}.{name}" for layer in range(LAYERS) for name in ("input", "post_attention")]
     ones = {f"{name}_layernorm.weight": np.ones(HIDDEN, np.float32) for name in norms}
     return weights | ones | {"model.norm.weight": np.ones(HIDDEN, np.float32)}

@@ -109,10 +109,10 @@ def short_time(moment: float | None, now: float | None = None, zone: tzinfo | No
     return f"{local.day} {local:%b %H:%M}" if local.year == today.year else f"{local:%Y-%m-%d}"
 
 
-def upcoming(moment: float) -> str:
+def upcoming(moment: float, now: float | None = None) -> str:
     """Return a future time for a sentence: at 22:00, tomorrow at 07:30, on Fri 27 Nov at 22:00."""
     local = _local(moment)
-    days = (local.date() - _local(time.time()).date()).days
+    days = (local.date() - _local(time.time() if now is None else now).date()).days
     if days not in (0, 1):
         return f"on {local:%a} {local.day} {local:%b} at {local:%H:%M}"
     return f"{'tomorrow ' if days else ''}at {local:%H:%M}" + (f":{local:%S}" if local.second else "")

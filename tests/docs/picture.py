@@ -26,7 +26,7 @@ COLUMNS = 114
 OMITTED = re.compile(
     r"   \d\d:\d\d:\d\d  \d  (phase|data|adapter|answer|test|train)\b"
     r"|   \(On the first run|   ~/|     (report:|test loss|train loss)"
-    r"|The report:|Look around:|  export |  lq |Then your own"
+    r"|Report:|Explore:|  export |  lq |Train your own"
 )
 """Details of the run, and what to do after the demo."""
 

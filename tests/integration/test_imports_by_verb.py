@@ -56,7 +56,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "retry": (["retry", "3"], BELL),
     "worker": (["worker", "status"], PROCESSES),
     "plan": (["plan", "file.yaml"], FILES | {"numpy", "rich", "tokenizers"}),
-    "check": (["check", "no-data.yaml"], FILES),
+    "check": (["check", "no-data.yaml"], FILES | {"rich"}),
     "service": (["service", "print"], PROCESSES),
     "doctor": (["doctor"], FILES | {"rich"}),
     "report": (["report", "1"], PICTURES),

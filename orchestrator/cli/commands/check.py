@@ -13,7 +13,8 @@ from jobs.model.errors import CheckFailed
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.check import announce, cautions_of, print_if_moved, print_result, print_total
+from orchestrator.cli.views.check import announce, cautions_of, print_if_moved, print_total, render
+from orchestrator.cli.views.terminal import print_view
 
 if TYPE_CHECKING:
     from jobs.estimates.estimate import TimeEstimate
@@ -60,6 +61,7 @@ def check(
     """
     if bool(files) == whole_queue:
         raise click.UsageError("name a job file, or --queue")
+    from orchestrator.estimation import disk as budget
     from orchestrator.planning import dry_run
 
     with home_access.opened() as app, dry_run.exclusive_device(app, anyway=anyway):
@@ -74,7 +76,8 @@ def check(
             results.append(dry_run.checked(app, request, timeout_s=timeout_s))
             if not as_json:
                 running, now = dry_run.running_jobs(app), time.time()
-                print_result(app, results[-1], dry_run.timetables(results, now=now, slots=slots, running=running)[-1])
+                times = dry_run.timetables(results, now=now, slots=slots, running=running)
+                print_view(render(results[-1], times[-1], disk_free=budget.free_for(app), now=now))
         running, now = dry_run.running_jobs(app), time.time()
         times = dry_run.timetables(results, now=now, slots=slots, running=running)
         if as_json:

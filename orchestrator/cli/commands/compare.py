@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.policies.verdict import interval
 from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import GROUP, Choice, takes_jobs
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.best_of import best_of_facts, tell_group
+from orchestrator.cli.views.comparison import best_of_facts, render, render_group
+from orchestrator.cli.views.terminal import print_view
 
 MOST_CURVES = 8
 """In one picture; of a larger group the best ones."""
@@ -52,9 +52,9 @@ def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
             chosen = {} if group is None else {"group": group, "best_of": best_of_facts(best)}
             output.print_json(chosen | _facts(found, entries, picture))
         elif group is not None:
-            tell_group(group, best, found, picture)
+            print_view(render_group(group, best, found, picture))
         else:
-            _tell(found, picture)
+            print_view(render(found, picture))
 
 
 def _entry(app: App, job_id: int) -> Entry:
@@ -82,29 +82,6 @@ def _drawn(entries: list[Entry], path: Path) -> Path:
     except OSError as error:
         raise HomeUnusable(f"{path}: the picture cannot be written ({error.strerror})") from error
     return path
-
-
-def _tell(found: Compared, picture: Path) -> None:
-    from rich.table import Table
-
-    console = output.console()
-    for title, rows in (("settings that differ", found.settings), ("results", found.results)):
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), title_justify="left", header_style="bold")
-        for name in (title, *found.titles):
-            table.add_column(name, overflow="fold")
-        for key, values in rows:
-            table.add_row(key, *values)
-        if not rows:
-            table.add_row("none", *[""] * len(found.titles))
-        console.print(table)
-        console.print()
-    if found.why_not:
-        click.echo(f"best validation, row by row: not compared, because {found.why_not}")
-    else:
-        click.echo(f"best validation minus that of {found.titles[0]}, row by row:")
-        for title, gap in zip(found.titles[1:], found.against_first[1:], strict=True):
-            click.echo(f"  {title}: {interval(gap) if gap else 'not measured'}")
-    click.echo(f"picture: {picture}")
 
 
 def _facts(found: Compared, entries: list[Entry], picture: Path) -> dict[str, Any]:

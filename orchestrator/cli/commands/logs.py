@@ -8,7 +8,7 @@ from jobs.model.job_dir import JobDir
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import TIME_FORMATS, JobRef, Since
-from orchestrator.cli.views.job_log import LogFilter, as_it_stands, as_told, batches, print_all
+from orchestrator.cli.views.job_log import LogFilter, json_lines, print_log, read_batches, text_lines
 from workers.files.atomic import older_log
 
 
@@ -32,8 +32,8 @@ def logs(
     as_json: bool,
 ) -> None:
     """Show what the trainer of job ID says, attempt after attempt; --json prints the events as they are."""
-    wanted = LogFilter(since=since, attempt=attempt)
-    if own_output and (follow or raw or as_json or not wanted.all):
+    log_filter = LogFilter(since=since, attempt=attempt)
+    if own_output and (follow or raw or as_json or not log_filter.shows_all):
         raise click.UsageError("--output is text of the trainer's, without times; of the others it takes only --tail")
     with home_access.opened() as app:
         job = home_access.one_job(app, job_id)
@@ -42,8 +42,9 @@ def logs(
         if own_output:
             _echo_output(job.dir, tail)
             return
-        told = as_told(app, job.id, wanted) if not raw and not as_json else as_it_stands(wanted, raw=raw)
-        print_all(batches(app, job.id, follow=follow), told, tail)
+        as_text = not raw and not as_json
+        formatter = text_lines(app, job.id, log_filter) if as_text else json_lines(log_filter, raw=raw)
+        print_log(read_batches(app, job.id, follow=follow), formatter, tail)
 
 
 def _echo_output(job_dir: JobDir, tail: int | None) -> None:

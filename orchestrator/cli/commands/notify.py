@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.messages import missed_line, undelivered
+from orchestrator.cli.views.messages import undelivered, undelivered_line
 from orchestrator.core.app import App
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def list_(as_json: bool) -> None:
             click.echo(f"{entry['name']}: hears {', '.join(entry['on'])}; tags: {tags}")
         if not entries:
             click.echo(_nobody(app))
-        for line in (*_hours(settings), *map(missed_line, missed)):
+        for line in (*_hours(settings), *map(undelivered_line, missed)):
             click.echo(line)
 
 

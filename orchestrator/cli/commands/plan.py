@@ -11,7 +11,7 @@ import click
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.submit import set_option
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.plan import print_plan
+from orchestrator.cli.views.terminal import print_view
 
 if TYPE_CHECKING:
     from jobs.estimates.estimate import MemoryEstimate
@@ -34,7 +34,9 @@ def plan(files: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
     if as_json:
         output.print_json(_content(found))
     else:
-        print_plan(found)
+        from orchestrator.cli.views.plan import render
+
+        print_view(render(found))
 
 
 def _content(plan: QueuePlan) -> dict[str, Any]:

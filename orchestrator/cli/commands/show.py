@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from typing import Any
 
 import click
@@ -13,7 +14,8 @@ from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.status import details_of, entry
 from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
-from orchestrator.cli.views.job import print_job
+from orchestrator.cli.views.job import render
+from orchestrator.cli.views.terminal import print_view
 from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.core.app import App
 
@@ -29,7 +31,7 @@ def show(job_id: JobRef, whole_output: bool, as_json: bool) -> None:
         if as_json:
             output.print_json(_facts(app, job))
             return
-        print_job(app, job, whole_output=whole_output)
+        print_view(render(app, job, now=time.time(), whole_output=whole_output))
 
 
 def _facts(app: App, job: Job) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +12,8 @@ from jobs.model.states import Status
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.cli.views.snapshot import JobDetails, Snapshot, VerdictCache, job_details, take_snapshot
-from orchestrator.cli.views.status import page, still_tried
-from orchestrator.cli.views.terminal import Paper
+from orchestrator.cli.views.status import render, still_tried
+from orchestrator.cli.views.terminal import print_view
 from workers.system.processes import is_alive
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def status(every: bool, group_name: str | None, watched: bool, as_json: bool) ->
         if as_json:
             output.print_json(content_of(snapshot))
         else:
-            click.echo("\n".join(page(snapshot, Paper.of(sys.stdout))), color=True)
+            print_view(render(snapshot))
     return 0
 
 

@@ -173,10 +173,10 @@ def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int
     """Return what keeps jobs from starting at once, by id; looked at only where one asks for something."""
     if not any(one.loaded.spec.lq.waits_for_something for one in checked):
         return {}
-    from orchestrator.cli.views.waiting import waiting_turns, waits
+    from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 
     turns, queue = waiting_turns(app, jobs), app.store.queue.state()
-    return {job.id: text for job in jobs if (text := waits(job, queue, turns.get(job.id))) is not None}
+    return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns.get(job.id))) is not None}
 
 
 def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str | None, *, hint: bool = True) -> None:

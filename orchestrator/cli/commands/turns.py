@@ -15,7 +15,7 @@ from orchestrator.cli import args, home_access
 from orchestrator.cli.args import ALL, GROUP, Choice, takes_jobs
 from orchestrator.cli.output import Voice, takes_voice
 from orchestrator.cli.param_types import ONE_JOB, JobRef
-from orchestrator.cli.views.waiting import waiting_turns, waits
+from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 from orchestrator.core.app import App
 
 PAUSE_WAIT_S = 60.0
@@ -153,7 +153,7 @@ def _let_go_on(app: App, job: Job, voice: Voice) -> None:
     else:
         after = app.store.jobs.release(job.id)
         turn = waiting_turns(app, [after]).get(job.id)
-        voice.say(waits(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
+        voice.say(waiting_line(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
     voice.done(job.id)
 
 

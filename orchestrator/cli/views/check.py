@@ -1,182 +1,168 @@
-"""What dry runs found, for a person."""
+"""`lq check`: the result of each dry run, and when all jobs are done."""
 
 from __future__ import annotations
 
-import re
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Group
+from rich.padding import Padding
+from rich.text import Text
 
 from jobs.model.states import Status
+from orchestrator.cli.views.terminal import labelled
 from orchestrator.formatting import text as fmt
-from orchestrator.formatting.text import duration
 
 if TYPE_CHECKING:
-    from orchestrator.core.app import App
+    from rich.console import RenderableType
+
+    from jobs.estimates.estimate import TimeEstimate
     from orchestrator.planning.dry_run import DryRunRequest, DryRunResult, Timetable
 
-WIDTH = 80
-_LABEL = 9
-_UNIT, _KEPT = re.compile(r"(?<=\d) (?=(?:s|min|h|d|[kMG]?B|it/s)\b)"), "\N{NO-BREAK SPACE}"
+_LABEL_WIDTH = 8
 
 
 def announce(request: DryRunRequest) -> None:
-    """Say what is being waited for, to a person only."""
+    """Print on a terminal which job is checked now."""
     if sys.stderr.isatty():
         click.echo(f"checking {request.name} …", err=True)
 
 
-def print_result(app: App, result: DryRunResult, times: Timetable) -> None:
-    """Print the result of one dry run."""
-    request = result.request
-    held = ", held" if request.job is not None and request.job.status is Status.HELD else ""
-    click.echo(f"{_who(request)}: {'would run' if result.ok else 'WOULD FAIL'}{held}")
-    for label, text in _lines(app, result, times):
-        _print(label, text)
-    click.echo()
+def render(result: DryRunResult, times: Timetable, *, disk_free: int, now: float) -> RenderableType:
+    """Return the view of one dry run.
+
+    Args:
+        result: the dry run.
+        times: when the job would train.
+        disk_free: bytes.
+        now: unix seconds.
+    """
+    job = result.request.job
+    held = ", held" if job is not None and job.status is Status.HELD else ""
+    verdict = ("would run", "good") if result.ok else ("WOULD FAIL", "bad")
+    title = Text.assemble(f"{_name(result.request)}: ", verdict, held)
+    rows = (
+        labelled(label, text, style, width=_LABEL_WIDTH, label_style="dim")
+        for label, text, style in _rows(result, times, disk_free, now)
+    )
+    return Group(title, *(Padding.indent(row, 2) for row in rows), "")
 
 
-def _who(request: DryRunRequest) -> str:
+def _name(request: DryRunRequest) -> str:
     return f"job {request.job.id} {request.name}" if request.job is not None else request.name
 
 
-def _print(label: str, text: str) -> None:
-    """Print a line with its label, wrapped below itself; a number stays with its unit."""
-    indent = " " * (2 + _LABEL)
-    text = _UNIT.sub(_KEPT, text)
-    lines = textwrap.wrap(text, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
-    for place, line in enumerate(lines):
-        click.echo(f"  {label if place == 0 else '':<{_LABEL}}{line.replace(_KEPT, ' ')}")
-
-
-def _lines(app: App, result: DryRunResult, times: Timetable) -> Iterator[tuple[str, str]]:
+def _rows(result: DryRunResult, times: Timetable, disk_free: int, now: float) -> Iterator[tuple[str, str, str]]:
     for failure in result.failures:
-        yield "FAILS", failure.text
+        yield "FAILS", failure.text, "bad"
     if result.peak_bytes is not None:
-        yield "memory", _memory(result)
+        yield "memory", _memory(result, result.peak_bytes), ""
     if result.measured is not None and result.time is not None:
-        yield "speed", _speed(result)
-        yield "time", _time(result)
-        yield "done", _done(times, result)
-    yield "disk", _disk(app, result)
+        measured = result.measured
+        yield (
+            "speed",
+            (
+                f"{fmt.figure(measured.it_s)} it/s, from {fmt.counted(measured.updates - 1, 'update')}; the first one, "
+                f"which includes compiling, took {fmt.duration(measured.first_update_s)}"
+            ),
+            "",
+        )
+        yield "time", _time(result.time), ""
+        yield "done", _done(result, times, now), ""
+    yield "disk", _disk(result, disk_free), ""
     if result.data is not None:
-        yield "data", _data(result)
-    for text in result.request.notes:
-        if text != "no validation set":  # one of the warnings too
-            yield "note", text
+        yield "data", _data(result), ""
+    for note in result.request.notes:
+        if note != "no validation set":  # it is a warning, too
+            yield "note", note, ""
     for caution in cautions_of(result, times):
-        yield "warning", caution["text"]
+        yield "warning", caution["text"], "careful"
 
 
-def _memory(result: DryRunResult) -> str:
-    assert result.peak_bytes is not None
+def _memory(result: DryRunResult, peak_bytes: int) -> str:
     if not result.limit_bytes:
-        return f"{fmt.size(result.peak_bytes)} at its peak"
-    share, limit = result.peak_bytes / result.limit_bytes, result.request.spec.lq.memory.limit
-    of = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
-    return f"{fmt.size(result.peak_bytes)} at its peak, {share:.0%} of {fmt.size(result.limit_bytes)} ({of})"
+        return f"peak {fmt.size(peak_bytes)}"
+    limit = result.request.spec.lq.memory.limit
+    setting = f"lq.memory.limit {limit}" if isinstance(limit, str) else "lq.memory.limit"
+    share = peak_bytes / result.limit_bytes
+    return f"peak {fmt.size(peak_bytes)}, {share:.0%} of {fmt.size(result.limit_bytes)} ({setting})"
 
 
-def _speed(result: DryRunResult) -> str:
-    assert result.measured is not None
-    measured = result.measured
-    timed = measured.updates - 1
-    timed_words = "1 update" if timed == 1 else f"{timed} updates"
-    return (
-        f"{fmt.figure(measured.it_s)} it/s, from {timed_words}; the first one, which compiles, took "
-        f"{duration(measured.first_update_s)}"
-    )
-
-
-def _time(result: DryRunResult) -> str:
-    assert result.time is not None
-    estimate = result.time
+def _time(estimate: TimeEstimate) -> str:
     parts = [
-        f"{estimate.iterations:,} iterations {duration(estimate.train_s)}",
-        f"{estimate.validations:,} validations {duration(estimate.validation_s)}",
-        f"{estimate.checkpoints:,} checkpoints {duration(estimate.checkpoint_s)}",
-        f"{'start' if estimate.starts == 1 else f'{estimate.starts:,} starts'} {duration(estimate.start_s)}",
-        *([f"tests {duration(estimate.test_s)}"] if estimate.test_s else []),
+        f"{fmt.counted(estimate.iterations, 'iteration')} {fmt.duration(estimate.train_s)}",
+        f"{fmt.counted(estimate.validations, 'validation')} {fmt.duration(estimate.validation_s)}",
+        f"{fmt.counted(estimate.checkpoints, 'checkpoint')} {fmt.duration(estimate.checkpoint_s)}",
+        f"{fmt.counted(estimate.starts, 'start')} {fmt.duration(estimate.start_s)}",
+        *([f"tests {fmt.duration(estimate.test_s)}"] if estimate.test_s else []),
     ]
-    return f"{duration(estimate.expected_s)}: {', '.join(parts)}"
+    return f"{fmt.duration(estimate.expected_s)}: {', '.join(parts)}"
 
 
-def _done(times: Timetable, result: DryRunResult) -> str:
+def _done(result: DryRunResult, times: Timetable, now: float) -> str:
     if times.ends_at is None or times.begins_at is None:
-        return "unknown, or not within a year"
-    begins = "if it begins now" if times.begins_at - time.time() < 60 else f"if it begins {_hour(times.begins_at)}"
-    window = f", in its window {result.request.spec.lq.window}" if result.request.spec.lq.window else ""
-    due = f"; due {_hour(times.due_at)}" if times.due_at is not None else ""
-    return f"{_hour(times.ends_at)}, {begins}{window}{due}"
+        return "not within a year"
+    begins = "now" if times.begins_at - now < 60 else fmt.short_time(times.begins_at, now)
+    window = result.request.spec.lq.window
+    window_text = f", within its window {window}" if window else ""
+    due = f"; deadline {fmt.short_time(times.due_at, now)}" if times.due_at is not None else ""
+    return f"{fmt.short_time(times.ends_at, now)} if it starts {begins}{window_text}{due}"
 
 
-def _disk(app: App, result: DryRunResult) -> str:
-    from orchestrator.estimation import disk as budget
-
-    need = result.request.need
-    whole = f"{fmt.size(need.total)} at most of {fmt.size(budget.free_for(app))} that are free"
+def _disk(result: DryRunResult, disk_free: int) -> str:
+    need = f"at most {fmt.size(result.request.need.total)} of {fmt.size(disk_free)} free"
     written = result.measured.checkpoint_bytes if result.measured is not None else None
-    if written is None:
-        return whole
-    return f"{whole}; a checkpoint of {fmt.size(written)} was written and verified"
+    return need if written is None else f"{need}; a checkpoint of {fmt.size(written)} was written and verified"
 
 
 def _data(result: DryRunResult) -> str:
     assert result.data is not None
     data = result.data
     padding = f", padding {data.padding_share:.0%}" if data.padding_share is not None else ""
-    cut = f"{data.truncated:,} cut" if data.truncated else "none cut"
-    return (
-        f"{data.rows:,} rows, {cut}{padding}; {data.valid_rows:,} to validate; "
-        f"{data.epochs(result.request.spec):.3g} epochs"
-    )
+    truncated = f"{data.truncated:,} truncated" if data.truncated else "none truncated"
+    epochs = f"{data.epochs(result.request.spec):.3g} epochs"
+    return f"{data.rows:,} rows, {truncated}{padding}; {data.valid_rows:,} validation rows; {epochs}"
 
 
-def print_if_moved(result: DryRunResult, before: Timetable, now: Timetable) -> None:
-    """Say if a job ends later than printed before, because a job behind it may start first."""
-    if before.ends_at is not None and now.ends_at is not None and now.ends_at > before.ends_at:
-        hour = _hour(now.ends_at)
-        click.echo(f"{_who(result.request)}: done {hour}, later than printed above: a job behind it may begin sooner")
+def print_if_moved(result: DryRunResult, before: Timetable, after: Timetable) -> None:
+    """Print a later end, if a job that was checked later would start first."""
+    if before.ends_at is not None and after.ends_at is not None and after.ends_at > before.ends_at:
+        moment = fmt.short_time(after.ends_at)
+        click.echo(f"{_name(result.request)}: done {moment}, later than shown above: another job may start first")
 
 
 def print_total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, whole_queue: bool) -> None:
-    """Print when all of them are done."""
+    """Print when all jobs are done."""
     if not results:
-        click.echo("nothing waits in the queue")
-        return
-    if len(results) < 2 and not whole_queue:
-        return
-    counted = [hour for one, hour in zip(results, times, strict=True) if one.counts and hour.ends_at is not None]
-    ends = max((hour.ends_at for hour in counted if hour.ends_at is not None), default=None)
-    total = sum(one.time.expected_s for one in results if one.counts and one.time is not None)
-    left_out = len(results) - len(counted)
-    without = f"; without {left_out} that would fail or {'is' if left_out == 1 else 'are'} held" if left_out else ""
-    if ends is None:
-        click.echo("none of them would run")
-        return
-    order = "one after the other" if slots == 1 else f"up to {slots} at a time"
-    jobs = "1 job" if len(counted) == 1 else f"{len(counted)} jobs, {order}"
-    click.echo(f"{jobs}: {duration(total)}, all done {_hour(ends)}{without}")
+        click.echo("the queue is empty")
+    elif len(results) > 1 or whole_queue:
+        click.echo(total(results, times, slots=slots, now=time.time()))
 
 
-def _hour(moment: float) -> str:
-    """Return an hour, with the day where it is not today."""
-    local = time.localtime(moment)
-    today = time.localtime()[:3] == local[:3]
-    return time.strftime("%H:%M" if today else "%a %d %b %H:%M", local)
+def total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, now: float) -> str:
+    """Return when all jobs that would run are done."""
+    ends = [
+        one.ends_at for result, one in zip(results, times, strict=True) if result.counts and one.ends_at is not None
+    ]
+    if not ends:
+        return "none of them would run"
+    seconds = sum(result.time.expected_s for result in results if result.counts and result.time is not None)
+    left_out = len(results) - len(ends)
+    order = "" if len(ends) == 1 else ", one after the other" if slots == 1 else f", up to {slots} at a time"
+    without = f"; without {fmt.counted(left_out, 'job')} that would fail or that is held" if left_out else ""
+    jobs = f"{fmt.counted(len(ends), 'job')}{order}"
+    return f"{jobs}: {fmt.duration(seconds)}, all done {fmt.short_time(max(ends), now)}{without}"
 
 
 def cautions_of(result: DryRunResult, times: Timetable) -> list[dict[str, str]]:
     """Return the warnings about one job."""
     from jobs.estimates import cautions
 
-    late = (
-        cautions.of_time(times.ends_at, times.due_at, ends=_hour(times.ends_at), due=_hour(times.due_at or 0.0))
-        if times.ends_at is not None
-        else []
-    )
+    late: list[cautions.Caution] = []
+    if times.ends_at is not None:
+        ends, due = fmt.short_time(times.ends_at), fmt.short_time(times.due_at)
+        late = cautions.of_time(times.ends_at, times.due_at, ends=ends, due=due)
     return [{"code": one.code, "text": one.text} for one in (*result.cautions, *late)]

@@ -1,10 +1,9 @@
-"""How `lq status --group` tells of a group: the jobs to come, then those that ended by their best validation."""
+"""`lq status --group`: live jobs first, then ended jobs by their best validation, with the settings that differ."""
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,113 +15,106 @@ from orchestrator.formatting import text as fmt
 from orchestrator.report.analysis.settings_diff import differing, validated_alike
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Group, RenderableType
+    from rich.table import Table
 
-    from orchestrator.cli.views.terminal import Paper
     from orchestrator.core.app import App
 
-PIPED = 200
-"""Columns where no terminal says how many there are: values of settings may be long."""
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupSnapshot:
+    """The jobs of a group at one moment."""
 
-class Group:
-    """A group as it stands."""
-
-    def __init__(self, app: App, name: str) -> None:
-        """Read it.
-
-        Raises:
-            NoSuchJob: there is no such group.
-        """
-        self.name = name
-        jobs = home_access.jobs_of_group(app, name)
-        specs = app.store.groups.specs(name)
-        self.losses: Mapping[int, float] = app.store.groups.best_losses(name)
-        read = {job.id: json.loads(specs[job.id]) for job in jobs}
-        self.jobs = sorted(jobs, key=self._rank)
-        ordered = [read[job.id] for job in self.jobs]
-        self.varied: Sequence[tuple[str, tuple[str, ...]]] = differing(ordered)
-        self.alike = validated_alike(ordered)
-
-    def _rank(self, job: Job) -> tuple[bool, int, float, int]:
-        """Live ones in the order of a status, ended ones by their best validation, those without one last."""
-        if job.status not in ENDED:
-            return (False, _LIVE_FIRST.get(job.status, 1), 0.0, job.id)
-        loss = self.losses.get(job.id)
-        return (True, int(loss is None), loss or 0.0, job.id)
+    name: str
+    jobs: Sequence[Job]  # in the order of the view
+    losses: Mapping[int, float]  # the best validation, by job id
+    settings: Sequence[tuple[str, tuple[str, ...]]]  # keys that differ, and their value in each job
+    is_comparable: bool  # all jobs validate on the same tokens
 
     @property
     def best(self) -> int | None:
-        """The id of the job of the lowest validation that succeeded; None where losses are not of the same tokens."""
-        able = [job.id for job in self.jobs if job.status is Status.SUCCEEDED and job.id in self.losses]
-        return min(able, key=lambda job_id: (self.losses[job_id], job_id), default=None) if self.alike else None
+        """The id of the succeeded job with the lowest validation loss; None if the losses cannot be compared."""
+        ranked = [job.id for job in self.jobs if job.status is Status.SUCCEEDED and job.id in self.losses]
+        return (
+            min(ranked, key=lambda job_id: (self.losses[job_id], job_id), default=None) if self.is_comparable else None
+        )
 
     def entry(self, place: int) -> dict[str, Any]:
-        """Return what `lq status --group NAME --json` says of a job beside what every status says."""
+        """Return what `lq status --group NAME --json` adds to a job."""
         job = self.jobs[place]
         return {
-            "settings": {key: values[place] for key, values in self.varied},
+            "settings": {key: values[place] for key, values in self.settings},
             "best_val_loss": self.losses.get(job.id),
             "best": job.id == self.best,
         }
 
 
-_LIVE_FIRST = {Status.RUNNING: 0}
+def group_snapshot(app: App, name: str) -> GroupSnapshot:
+    """Return a group as it is now.
 
-
-def lines(group: Group, paper: Paper) -> list[str]:
-    """Return what is told of a group."""
-    from rich.console import Console
-
-    written = io.StringIO()
-    width = PIPED if paper.endless and "COLUMNS" not in os.environ else paper.width
-    console = Console(
-        file=written,
-        width=width,
-        force_terminal=paper.colours,
-        color_system="standard" if paper.colours else None,
-        highlight=False,
-        soft_wrap=paper.endless,
+    Raises:
+        NoSuchJob: there is no such group.
+    """
+    jobs = home_access.jobs_of_group(app, name)
+    losses = app.store.groups.best_losses(name)
+    jobs.sort(key=lambda job: _rank(job, losses.get(job.id)))
+    by_id = app.store.groups.specs(name)
+    specs = [json.loads(by_id[job.id]) for job in jobs]
+    return GroupSnapshot(
+        name=name, jobs=jobs, losses=losses, settings=differing(specs), is_comparable=validated_alike(specs)
     )
-    tell(console, group)
-    return [paper.printable(line.rstrip()) for line in written.getvalue().splitlines()]
 
 
-def tell(console: Console, group: Group) -> None:
-    """Print a group, a job a line, with the settings that differ as columns."""
+def _rank(job: Job, loss: float | None) -> tuple[bool, int, float, int]:
+    if job.status not in ENDED:
+        return (False, job.status is not Status.RUNNING, 0.0, job.id)
+    return (True, loss is None, loss or 0.0, job.id)
+
+
+def render(group: GroupSnapshot) -> Group:
+    """Return the view of a group."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(f"group {group.name}: {_counts(group.jobs)}"), _table(group)]
+    if not group.is_comparable:
+        parts.append(Text("no best job: the jobs do not validate on the same tokens"))
+    elif group.best is not None:
+        parts.append(
+            Text(f"differences between the jobs, and the best adapter: lq compare --group {shlex.quote(group.name)}")
+        )
+    return Group(*parts)
+
+
+def _table(group: GroupSnapshot) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     from configs.labels import short_keys
 
-    console.print(Text(f"group {group.name}: {_counted(group.jobs)}"))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("id", justify="right")
-    for word in short_keys([key for key, _ in group.varied]):
-        table.add_column(word, justify="right", overflow="fold")
+    for key in short_keys([key for key, _ in group.settings]):
+        table.add_column(key, justify="right", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for title in ("progress", "loss", "val", "best val", ""):
+    for title in ("done", "loss", "val", "best val", ""):
         table.add_column(title, justify="right", no_wrap=True)
-    best = group.best
     for place, job in enumerate(group.jobs):
+        is_best = job.id == group.best
         table.add_row(
             str(job.id),
-            *(Text(values[place]) for _, values in group.varied),
+            *(Text(values[place]) for _, values in group.settings),
             job.status,
             f"{100 * job.iteration // job.iters:3}%",
             fmt.short_loss(job.train_loss),
             fmt.short_loss(job.val_loss),
             fmt.short_loss(group.losses.get(job.id)),
-            "best" if job.id == best else "",
-            style="bold" if job.id == best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
+            "best" if is_best else "",
+            style="bold" if is_best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
         )
-    console.print(table)
-    if not group.alike:
-        console.print("no best: the jobs are not validated on the same tokens")
-    elif best is not None:
-        console.print(Text(f"by how much, and the adapter: lq compare --group {shlex.quote(group.name)}"))
+    return table
 
 
-def _counted(jobs: Sequence[Job]) -> str:
+def _counts(jobs: Sequence[Job]) -> str:
     counts = {status: sum(job.status is status for job in jobs) for status in Status}
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)

@@ -1,4 +1,4 @@
-"""What is told of a job, in lines: what its trainer says, and between that what lq saw and decided, each once."""
+"""`lq logs`: the events of a job's trainer, and between them the incidents that lq recorded, each once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from itertools import chain, takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,7 @@ from jobs.model.errors import EventInvalid
 from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident
 from jobs.model.states import LIVE
-from orchestrator.cli.views.terminal import Paper
+from orchestrator.cli.views.terminal import LineStyler
 from orchestrator.core.app import App
 from orchestrator.formatting.events import incident_line, line, style_of, style_of_incident
 from workers.events import log as event_log
@@ -25,7 +24,7 @@ from workers.events import log as event_log
 if TYPE_CHECKING:
     from orchestrator.core.file_watch import FileWatch
 
-LOOK_S = 1.0
+POLL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,165 +32,159 @@ class LogLine:
     """A line of events.jsonl."""
 
     raw: bytes
-    event: Event | None  # None where it is none
+    event: Event | None  # None if the line is not a valid event
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogFilter:
-    """Which lines of a log are wanted."""
+    """Which events and incidents to show."""
 
-    since: float | None  # unix seconds
-    attempt: int | None
+    since: float | None = None  # unix seconds
+    attempt: int | None = None
 
     @property
-    def all(self) -> bool:
-        """Whether every one is."""
+    def shows_all(self) -> bool:
+        """Whether nothing is left out."""
         return self.since is None and self.attempt is None
 
-    def takes(self, one: Event | Incident) -> bool:
-        """Say whether this one is wanted."""
-        soon = self.since is None or one.time >= self.since
-        return soon and (self.attempt is None or one.attempt == self.attempt)
-
-
-EVERYTHING = LogFilter(since=None, attempt=None)
+    def matches(self, source: Event | Incident) -> bool:
+        """Return whether to show an event or an incident."""
+        is_recent = self.since is None or source.time >= self.since
+        return is_recent and (self.attempt is None or source.attempt == self.attempt)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Told:
-    """A line, and what it tells of."""
+class LogEntry:
+    """A line of text and its source."""
 
-    of: Event | Incident
+    source: Event | Incident
     text: str
-    style: str  # orchestrator/cli/views/terminal.py
+    style: str
 
 
 class JobLog:
-    """A job's story from its beginning.
+    """The events and incidents of a job as text.
 
-    What a trainer warns of is an event of its own and, as soon as the worker has read that, an incident of the same
-    time; whichever is found first is told, and the other is not.
+    A warning of the trainer is an event, and becomes an incident of the same time when the worker reads it. JobLog
+    yields whichever it reads first and leaves out the other.
     """
 
     def __init__(self, app: App, job_id: int) -> None:
-        """Begin with the job's first incident.
-
-        Args:
-            app: where the job is.
-            job_id: the job.
-        """
+        """Begin with the first incident of a job."""
         self._app, self._job_id = app, job_id
-        self._incidents_at: list[float] = []  # times of the incidents that were read
-        self._warned_at: set[float] = set()  # times of the events that may come as incidents too
+        self._incident_times: list[float] = []  # of the incidents read so far
+        self._warning_times: set[float] = set()  # of events that may be incidents, too
 
-    def of(self, event: Event) -> Iterator[Told]:
-        """Yield what an event tells, after what was decided before the attempt that it begins."""
+    def entries(self, event: Event) -> Iterator[LogEntry]:
+        """Yield the entry of an event, after the incidents before the attempt that it begins."""
         if event.kind is Kind.STARTED:
             yield from self._incidents(event.time)
         if event.kind in (Kind.WARNING, Kind.SELF_TEST):
-            if event.time in self._incidents_at:
+            if event.time in self._incident_times:
                 return
-            self._warned_at.add(event.time)
+            self._warning_times.add(event.time)
         text = line(event)
         if text is not None:
-            yield Told(of=event, text=text, style=style_of(event))
+            yield LogEntry(source=event, text=text, style=style_of(event))
 
-    def so_far(self) -> Iterator[Told]:
-        """Yield what lq saw and decided since, once all that the trainer has said is told."""
+    def new_incidents(self) -> Iterator[LogEntry]:
+        """Yield the incidents since the last call, once all events have been read."""
         return self._incidents(None)
 
-    def _incidents(self, before: float | None) -> Iterator[Told]:
-        found = self._app.store.incidents.of(self._job_id)[len(self._incidents_at) :]
-        due = list(takewhile(lambda one: before is None or one.time < before, found))
-        self._incidents_at += [one.time for one in due]
-        for one in due:
-            if one.time not in self._warned_at:
-                yield Told(of=one, text=incident_line(one), style=style_of_incident(one))
+    def _incidents(self, before: float | None) -> Iterator[LogEntry]:
+        unread = self._app.store.incidents.of(self._job_id)[len(self._incident_times) :]
+        due = list(takewhile(lambda incident: before is None or incident.time < before, unread))
+        self._incident_times += [incident.time for incident in due]
+        for incident in due:
+            if incident.time not in self._warning_times:
+                yield LogEntry(source=incident, text=incident_line(incident), style=style_of_incident(incident))
 
 
-Tell = Callable[[Sequence[LogLine]], Iterator[str]]
-"""Makes of lines, in order, what is printed; of no lines what there is to say when all are read."""
+Formatter = Callable[[Sequence[LogLine]], Iterator[str]]
+"""Turns lines into text; called with no lines each time all lines have been read."""
 
 
-def print_all(found: Iterator[list[LogLine]], tell: Tell, tail: int | None = None) -> None:
-    """Print what is told; of what is there already the last lines only.
+def print_log(batches: Iterator[list[LogLine]], formatter: Formatter, tail: int | None = None) -> None:
+    """Print lines as they are read.
 
     Args:
-        found: lines, none where all that is there was found.
-        tell: makes them what is printed.
-        tail: how many lines of what is there already; None for all.
+        batches: lines; an empty batch each time all present lines have been read.
+        formatter: of the lines.
+        tail: how many of the lines that are present at first to print; None for all.
     """
     last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
-    for batch in found:
-        texts = tell(batch)
-        if last is None:
-            for text in texts:
-                click.echo(text, color=True)
-            continue
-        last.extend(texts)
-        if not batch:  # all that was there is read
-            for text in last:
-                click.echo(text, color=True)
-            last = None
+    for batch in batches:
+        texts: Iterator[str] | deque[str] = formatter(batch)
+        if last is not None:
+            last.extend(texts)
+            if batch:
+                continue
+            texts, last = last, None
+        for text in texts:
+            click.echo(text, color=True)
 
 
-def as_it_stands(wanted: LogFilter, *, raw: bool) -> Tell:
-    """Tell the lines as they are; raw ones even where they are no events."""
-
-    def tell(lines: Sequence[LogLine]) -> Iterator[str]:
-        for one in lines:
-            if one.event is None:
-                if raw and wanted.all:
-                    yield one.raw.decode(errors="replace")
-            elif wanted.takes(one.event):
-                yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
-
-    return tell
-
-
-def as_told(app: App, job_id: int, wanted: LogFilter = EVERYTHING) -> Tell:
-    """Tell in words, and between what the trainer says what lq saw and decided."""
-    paper, story = Paper.of(sys.stdout), JobLog(app, job_id)
-
-    def tell(lines: Sequence[LogLine]) -> Iterator[str]:
-        events = (one.event for one in lines if one.event is not None)
-        for told in chain.from_iterable(map(story.of, events)) if lines else story.so_far():
-            if wanted.takes(told.of):
-                yield paper.printable(paper.dyed(told.text, told.style))
-
-    return tell
-
-
-def batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
-    """Yield the lines of a job's log as they are read, none each time all that is there was read.
+def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
+    """Return a formatter that keeps the events as JSON.
 
     Args:
-        app: where the job is.
-        job_id: the job.
-        follow: go on until it has ended and everything is read.
+        log_filter: which events to print.
+        raw: print the lines exactly as they are in the file, invalid ones included.
     """
-    path, offset = app.store.jobs.get(job_id).dir.events, 0
-    with _bell_of(path) if follow else nullcontext() as bell:
+
+    def texts(lines: Sequence[LogLine]) -> Iterator[str]:
+        for one in lines:
+            if one.event is None:
+                if raw and log_filter.shows_all:
+                    yield one.raw.decode(errors="replace")
+            elif log_filter.matches(one.event):
+                yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
+
+    return texts
+
+
+def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
+    """Return a formatter for people: events and incidents as text."""
+    styled, job_log = LineStyler(sys.stdout), JobLog(app, job_id)
+
+    def texts(lines: Sequence[LogLine]) -> Iterator[str]:
+        events = (one.event for one in lines if one.event is not None)
+        for entry in chain.from_iterable(map(job_log.entries, events)) if lines else job_log.new_incidents():
+            if log_filter.matches(entry.source):
+                yield styled(entry.text, entry.style)
+
+    return texts
+
+
+def read_batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
+    """Yield the lines of a job's log as they are read, and an empty batch each time all lines have been read.
+
+    Args:
+        app: the app whose store holds the job.
+        job_id: the job.
+        follow: continue until the job has ended.
+    """
+    offset = 0
+    with _file_watch(app, job_id) if follow else nullcontext() as watch:
         while True:
-            job = app.store.jobs.get(job_id)  # before the look: what it said last is read
-            alive = job.status in LIVE
-            found, offset = event_log.lines(job.dir.events, offset)  # an edit gives it another one
-            if found:
-                yield [_line(one) for one in found]
+            job = app.store.jobs.get(job_id)  # before the lines, so that the last ones of a job that ends are read
+            # an edit gives the job another folder
+            raw_lines, offset = event_log.lines(job.dir.events, offset)
+            yield [_parsed(raw) for raw in raw_lines]
+            if raw_lines:
                 continue
-            yield []
-            if bell is None or not alive:
+            if watch is None or job.status not in LIVE:
                 return
-            bell.wait(LOOK_S)
+            watch.wait(POLL_S)
 
 
-def _line(raw: bytes) -> LogLine:
+def _parsed(raw: bytes) -> LogLine:
     with suppress(EventInvalid):
         return LogLine(raw=raw, event=from_line(raw))
     return LogLine(raw=raw, event=None)
 
 
-def _bell_of(path: Path) -> FileWatch:
+def _file_watch(app: App, job_id: int) -> FileWatch:
     from orchestrator.core.file_watch import FileWatch
 
-    return FileWatch(path)
+    return FileWatch(app.store.jobs.get(job_id).dir.events)

@@ -1,4 +1,4 @@
-"""The live view of `lq run`: one bar on a terminal, one line an event elsewhere."""
+"""`lq run`: a progress bar on a terminal, one line per event in a pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from orchestrator.cli.commands.cancel import cancel_jobs
 from orchestrator.cli.commands.turns import pause_jobs
 from orchestrator.cli.commands.wait import TIMED_OUT, code_of
 from orchestrator.cli.output import Voice
-from orchestrator.cli.views.job_log import EVERYTHING, JobLog, as_it_stands, as_told, batches, print_all
+from orchestrator.cli.views.job_log import JobLog, LogFilter, json_lines, print_log, read_batches, text_lines
+from orchestrator.cli.views.terminal import console_for
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 
@@ -24,44 +25,43 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DETACHED = 0
-LOOK_S = 0.1
-"""Between two looks at whether an answer was interrupted."""
+POLL_S = 0.1
 
 
 def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
-    """Show a job until it has ended; return the exit code it stands for. Ctrl-C asks, and never stops it by itself.
+    """Show a job until it has ended, and return its exit code. Ctrl-C asks what to do and never stops the job itself.
 
     Args:
-        app: where the job is.
+        app: the app whose store holds the job.
         job_id: the job.
-        as_json: print the events as they are, and all else, a question too, to stderr.
+        as_json: print the events as JSON, and everything else to stderr.
     """
     try:
         if as_json:
-            print_all(batches(app, job_id, follow=True), as_it_stands(EVERYTHING, raw=False))
+            print_log(read_batches(app, job_id, follow=True), json_lines(LogFilter(), raw=False))
         elif sys.stdout.isatty():
-            _with_bar(app, job_id)
+            _show_progress(app, job_id)
         else:
-            print_all(batches(app, job_id, follow=True), as_told(app, job_id))
+            print_log(read_batches(app, job_id, follow=True), text_lines(app, job_id, LogFilter()))
     except KeyboardInterrupt:
         with output.to_people(as_json=as_json):
             click.echo()
             return _interrupted(app, job_id)
     with output.to_people(as_json=as_json):
-        return _told_end(app, job_id)
+        return _print_end(app, job_id)
 
 
 def _interrupted(app: App, job_id: int) -> int:
-    """Do with the job what the user says; nothing, where nobody can be asked or the answer is another Ctrl-C."""
+    """Detach from, pause or cancel the job, as the user answers; detach if nobody can be asked."""
     can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.jobs.get(job_id).status in LIVE
-    stop_request = _asked() if can_ask else "d"
+    answer = _ask() if can_ask else "d"
     job, voice = app.store.jobs.get(job_id), Voice()
-    if job.status in ENDED:  # while nobody watched
-        return _told_end(app, job_id)
-    if stop_request == "d":
-        click.echo(f"job {job_id} goes on without you: lq status · lq logs {job_id} -f · lq cancel {job_id}")
+    if job.status in ENDED:  # meanwhile
+        return _print_end(app, job_id)
+    if answer == "d":
+        click.echo(f"job {job_id} continues in the background: lq status · lq logs {job_id} -f · lq cancel {job_id}")
         return DETACHED
-    if stop_request == "p":
+    if answer == "p":
         home_access.require_bell(app)
         pause_jobs(app, [job], voice)
     else:
@@ -70,11 +70,11 @@ def _interrupted(app: App, job_id: int) -> int:
     return code_of(after) if after.status in ENDED else TIMED_OUT
 
 
-def _asked() -> str:
-    """Ask what becomes of the job: d, p or c. Whatever is no answer leaves it training."""
+def _ask() -> str:
+    """Return d, p or c; d if the user answers nothing or presses Ctrl-C again."""
     try:
         while True:
-            answer = _line("The job goes on. [d]etach, [p]ause, [c]ancel? [d] ").strip().lower() or "d"
+            answer = _read_line("The job is still running. [d]etach, [p]ause, [c]ancel? [d] ").strip().lower() or "d"
             if any(word.startswith(answer) for word in ("detach", "pause", "cancel")):
                 return answer[0]
     except (EOFError, KeyboardInterrupt):
@@ -82,16 +82,16 @@ def _asked() -> str:
         return "d"
 
 
-def _line(question: str) -> str:
-    """Return the line that is typed.
+def _read_line(question: str) -> str:
+    """Return the line that the user types.
 
-    `input` would miss a Ctrl-C that comes right before it begins to read, and wait for the next one.
+    `input` would miss a Ctrl-C right before it begins to read, and wait for the next one.
 
     Raises:
-        EOFError: there is no more to come.
+        EOFError: standard input is closed.
     """
     click.echo(question, nl=False)
-    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+    while not select.select([sys.stdin], [], [], POLL_S)[0]:
         pass
     typed = sys.stdin.readline()
     if not typed:
@@ -99,8 +99,7 @@ def _line(question: str) -> str:
     return typed
 
 
-def _told_end(app: App, job_id: int) -> int:
-
+def _print_end(app: App, job_id: int) -> int:
     job = app.store.jobs.get(job_id)
     report = job.dir.report / "report.md"
     click.echo(f"job {job.id} {job.status}: {job.detail}")
@@ -109,26 +108,25 @@ def _told_end(app: App, job_id: int) -> int:
     return code_of(job)
 
 
-def _with_bar(app: App, job_id: int) -> None:
+def _show_progress(app: App, job_id: int) -> None:
     job = app.store.jobs.get(job_id)
     with _progress() as progress:
-        task = progress.add_task("waiting", total=job.iters, loss="", speed="", left="")
-        story = JobLog(app, job_id)
-        for batch in batches(app, job_id, follow=True):
+        task, job_log = progress.add_task("waiting", total=job.iters, loss="", speed="", left=""), JobLog(app, job_id)
+        for batch in read_batches(app, job_id, follow=True):
             for event in (one.event for one in batch if one.event is not None):
-                for told in story.of(event):
-                    if told.of is not event or event.kind not in (Kind.PROGRESS, Kind.PHASE):
-                        progress.console.print(told.text, markup=False, highlight=False)
+                for entry in job_log.entries(event):
+                    if entry.source is not event or event.kind not in (Kind.PROGRESS, Kind.PHASE):
+                        progress.console.print(entry.text)
                 if event.kind is Kind.PROGRESS:
-                    figures = _figures(event) | {"left": _left(app, job_id)}
+                    figures = _figures(event) | {"left": _time_left(app, job_id)}
                     progress.update(task, description="train", completed=event.data["iteration"], **figures)
                 elif event.kind is Kind.PHASE:
                     progress.update(task, description=str(event.data["phase"]))
-            for told in story.so_far() if not batch else ():
-                progress.console.print(told.text, markup=False, highlight=False)
+            for entry in job_log.new_incidents() if not batch else ():
+                progress.console.print(entry.text)
 
 
-def _left(app: App, job_id: int) -> str:
+def _time_left(app: App, job_id: int) -> str:
     from orchestrator.estimation.history import RunHistory
 
     left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
@@ -144,7 +142,7 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]} {task.fields[speed]}"),
         TextColumn("{task.fields[left]}"),
-        console=output.console(),
+        console=console_for(sys.stdout),
     )
 
 

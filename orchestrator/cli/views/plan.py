@@ -1,167 +1,169 @@
-"""The plan of the queue: memory, disk, a table, a chart, and what to change."""
+"""`lq plan`: memory, disk, a table and a chart of the queue, and what to change."""
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-from orchestrator.cli import output
 from orchestrator.cli.views import queue_chart
+from orchestrator.cli.views.queue_chart import label_of
+from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, fitted_table, labelled
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
+    from jobs.estimates.estimate import MemoryEstimate
     from orchestrator.planning.plan import FitStep, JobPlan, QueuePlan
 
 _GB = 1e9
-_COLOURS = {"fits": "green", "tight": "yellow", "does not fit": "red"}
-
-_LET_GO_ON = {"held": "release", "paused": "resume"}
-"""The verb that lets a job go on, by its status."""
-
-_BY = {"lq": "lq: ", "user": "you: "}
-"""Who makes a change: the worker after an out-of-memory, or only the user."""
-
-_SHORT = {"fits": "fits", "tight": "tight", "does not fit": "no"}
-
-_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-"""How a sentence is cut where a line ends."""
+_STYLES = {"fits": "good", "tight": "careful", "does not fit": "bad"}
+_SHORT_VERDICTS = {"fits": "fits", "tight": "tight", "does not fit": "no"}
+_RELEASED_BY = {"held": "release", "paused": "resume"}
+_MADE_BY = {"lq": "lq", "user": "you"}
 
 
-def print_plan(plan: QueuePlan) -> None:
-    """Print a plan: memory, disk, a table, a chart, and what to change."""
-    console = output.console()
-    limits = sorted({one.limit for one in plan.jobs})
-    shown = " to ".join(_gb(limit) for limit in dict.fromkeys((*limits[:1], *limits[-1:])))
-    limit = f"limit {shown} GB, of " if limits else ""
-    click.echo(f"memory: {limit}{_gb(plan.recommended)} GB ({plan.recommended_by})")
-    click.echo(_disk(plan))
-    if plan.queue_paused:
-        click.echo("queue:  paused; the times hold if it goes on now: lq resume --queue")
-    if not plan.jobs:
-        click.echo("nothing is queued; plan a file: lq plan config.yaml")
-        return
-    console.print(_table(plan, wide=console.width >= 100))
-    width = console.width if console.is_terminal else min(console.width, 80)
-    for line in queue_chart.chart(plan.jobs, now=plan.now, width=width, plain=not sys.stdout.isatty()):
-        click.echo(line)
-    for one in plan.jobs:
-        for line in _about(one):
-            click.echo(line if len(line) <= width else textwrap.fill(line, width, subsequent_indent="    ", **_WORDS))
+def render(plan: QueuePlan) -> RenderableType:
+    """Return the view of a plan."""
+    return Fitted(lambda width: Group(*_head(plan), *_body(plan, width)))
 
 
-def _disk(plan: QueuePlan) -> str:
-    enough = plan.disk_need + plan.disk_floor <= plan.disk_free
-    return (
-        f"disk:   these jobs may take {fmt.size(plan.disk_need)} and {fmt.size(plan.disk_floor)} stay free, "
-        f"of {fmt.size(plan.disk_free)}: {'enough' if enough else 'too little; make room: lq prune --all'}"
+def _head(plan: QueuePlan) -> Iterator[RenderableType]:
+    limits = sorted({job.limit for job in plan.jobs})
+    limit = " to ".join(dict.fromkeys(_gb(limit) for limit in (*limits[:1], *limits[-1:])))
+    yield _fact(
+        "memory", f"{f'limit {limit} GB of ' if limits else ''}{_gb(plan.recommended)} GB ({plan.recommended_by})"
     )
+    is_enough = plan.disk_need + plan.disk_floor <= plan.disk_free
+    need = f"these jobs may write {fmt.size(plan.disk_need)}, and {fmt.size(plan.disk_floor)} must stay free"
+    verdict = "enough" if is_enough else "too little; free space with: lq prune --all"
+    yield _fact("disk", f"{need}; {fmt.size(plan.disk_free)} free: {verdict}", "" if is_enough else "bad")
+    if plan.queue_paused:
+        yield _fact("queue", "paused; the times assume that it is resumed now: lq resume --queue", "careful")
 
 
-def _table(plan: QueuePlan, *, wide: bool) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
-    table.add_column("id", justify="right")
-    table.add_column("name", min_width=6)  # the only one that gives way where the terminal is narrow
-    table.add_column("GB", justify="right", no_wrap=True)
-    table.add_column("range", no_wrap=True)
-    table.add_column("memory", no_wrap=True)
-    for title in ("time", "start", "end", "deadline"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for one in plan.jobs:
-        memory = one.memory
-        table.add_row(
-            str(one.id) if one.id is not None else fmt.NONE,
-            Text(one.name, no_wrap=True, overflow="ellipsis"),
-            _gb(memory.expected) if memory is not None else fmt.NONE,
-            f"{_gb(memory.low)}-{_gb(memory.high)}" if memory is not None else "",
-            Text(one.verdict or "not known", style=_COLOURS.get(one.verdict or "", "")),
-            fmt.short_duration(one.time.expected_s) if one.time is not None else fmt.NONE,
-            "runs" if one.status == "running" and one.times.start == plan.now else _hour(one.times.start, plan.now),
-            _hour(one.times.end, plan.now),
-            _deadline(one),
-        )
-    return table
+def _fact(label: str, text: str, style: str = "") -> RenderableType:
+    return labelled(f"{label}:", text, style, width=7)
 
 
-def _about(one: JobPlan) -> Iterator[str]:
-    """Yield what stands below the table about a job: what is not known, what is tight and how to change that."""
-    name = queue_chart.name_of(one)
-    behind = one.times.behind
-    if one.time is None:
-        yield f"{name}: its time is unknown; measure it: lq check {_typed(one)}"
-    if behind is not None and behind == one.id and one.status in _LET_GO_ON:
-        yield f"{name}: does not start by itself; let it go on: lq {_LET_GO_ON[one.status]} {one.id}"
-    elif behind is not None and behind == one.id:
-        yield f"{name}: is not done within a year, or waits for jobs that wait for it"
-    elif behind is not None and one.time is not None:
-        what = "starts" if one.times.start is None else "ends"
-        yield f"{name}: when it {what} is not known, after {f'job {behind}' if behind > 0 else 'a file before it'}"
-    if one.times.late_s is not None and one.times.late_s > 0:
-        yield f"{name}: ends {fmt.short_duration(one.times.late_s)} after its deadline"
-    for note in one.notes:
-        yield f"{name}: {note}"
-    if one.verdict in ("tight", "does not fit"):
-        yield from _steps(name, one)
+def _body(plan: QueuePlan, width: int) -> Iterator[RenderableType]:
+    if not plan.jobs:
+        yield "nothing is queued; plan a file: lq plan config.yaml"
+        return
+    yield fitted_table(_columns(plan), width)
+    is_pipe = width >= UNCUT
+    for line in queue_chart.chart(plan.jobs, now=plan.now, width=80 if is_pipe else width, plain=is_pipe):
+        yield Text(line, no_wrap=True)
+    for job in plan.jobs:
+        for text in _remarks(job, plan.now):
+            yield labelled(f"{label_of(job)}:", text)
+        if job.verdict in ("tight", "does not fit"):
+            yield from _fit(job)
 
 
-def _typed(one: JobPlan) -> str:
-    """Return what one types to have a job checked."""
-    if one.source is None:
-        return "--queue"
-    if not one.source.is_absolute():
-        return "-"  # it came on standard input
-    here = Path.cwd()
-    return str(one.source.relative_to(here) if one.source.is_relative_to(here) else one.source)
+def _columns(plan: QueuePlan) -> list[Column]:
+    jobs = plan.jobs
+    memory = [job.memory for job in jobs]
+    verdicts = [Text(job.verdict or "unknown", _STYLES.get(job.verdict or "", "")) for job in jobs]
+    durations = [fmt.short_duration(job.time.expected_s if job.time is not None else None) for job in jobs]
+    return [
+        Column(title="id", cells=[str(job.id) if job.id is not None else fmt.NONE for job in jobs]),
+        Column(title="name", cells=[job.name for job in jobs], right=False, is_name=True),
+        Column(title="GB", cells=[_gb(one.expected) if one is not None else fmt.NONE for one in memory], drop=1),
+        Column(title="range", cells=[_range(one) if one is not None else "" for one in memory], right=False, drop=3),
+        Column(
+            title="memory",
+            cells=verdicts,
+            right=False,
+        ),
+        Column(title="time", cells=durations, drop=2),
+        Column(title="start", cells=[_start(job, plan.now) for job in jobs]),
+        Column(title="end", cells=[_time(job.times.end, plan.now) for job in jobs]),
+        Column(title="deadline", cells=[_deadline(job) for job in jobs]),
+    ]
 
 
-def _steps(name: str, one: JobPlan) -> Iterator[str]:
-    memory = one.memory
-    if memory is not None:
-        needed = f"{_gb(memory.expected)} ({_gb(memory.low)}-{_gb(memory.high)})"
-        yield f"{name}: {one.verdict}: {needed} of {_gb(one.usable)} GB"
-        yield f"    {memory.because}"
-    for step in one.steps:
-        sign = "->" if step.first else "  "
-        yield f" {sign} {_range(step):<18} {_SHORT[step.verdict]:<5}  {_BY[step.by]}{step.text}"
-    if not any(step.first for step in one.steps):
-        yield "    none of these fits for sure: use a smaller or a quantized model, or shorter rows"
+def _start(job: JobPlan, now: float) -> str:
+    return "running" if job.status == "running" and job.times.start == now else _time(job.times.start, now)
 
 
-def _range(step: FitStep) -> str:
-    memory = step.memory
-    return f"{_gb(memory.expected)} ({_gb(memory.low)}-{_gb(memory.high)})"
+def _time(moment: float | None, now: float) -> str:
+    return "unknown" if moment is None else fmt.short_time(moment, now)
 
 
-def _deadline(one: JobPlan) -> str:
-    if one.deadline is None:
+def _deadline(job: JobPlan) -> str:
+    if job.deadline is None:
         return ""
-    if one.times.late_s is None:
-        return "not known"
-    late = one.times.late_s
+    late = job.times.late_s
+    if late is None:
+        return "unknown"
     return f"missed by {fmt.short_duration(late)}" if late > 0 else f"met by {fmt.short_duration(-late)}"
 
 
-def _hour(moment: float | None, now: float) -> str:
-    """Return an hour, with its day where that is not today."""
-    if moment is None:
-        return "not known"
-    local, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)  # noqa: DTZ006 the wall's own hours
-    if local.date() == today.date():
-        return f"{local:%H:%M}"
-    return f"{local:%a %H:%M}" if (local.date() - today.date()).days < 7 else f"{local:%d %b %H:%M}"
+def _remarks(job: JobPlan, now: float) -> Iterator[str]:
+    """Yield what is unknown about a job, and what the user should do."""
+    times = job.times
+    if job.time is None:
+        yield f"its duration is unknown; measure it: lq check {_argument(job)}"
+    if times.behind is not None and times.behind == job.id:
+        if job.status in _RELEASED_BY:
+            yield f"{job.status}; let it run: lq {_RELEASED_BY[job.status]} {job.id}"
+        else:
+            yield "does not end within a year, or waits for a job that waits for it"
+    elif times.behind is not None and job.time is not None:
+        which = f"job {times.behind}" if times.behind > 0 else "a file before it"
+        yield f"its {'start' if times.start is None else 'end'} is unknown, because the duration of {which} is"
+    if job.deadline is not None and times.late_s is not None and times.late_s > 0:
+        eta = f"ETA {fmt.short_time(times.end, now)} " if times.end is not None else ""
+        yield f"deadline {fmt.short_time(job.deadline, now)} will be missed: {eta}({fmt.duration(times.late_s)} late)"
+    yield from job.notes
+
+
+def _argument(job: JobPlan) -> str:
+    """Return the argument with which `lq check` checks a job."""
+    if job.source is None:
+        return "--queue"
+    if not job.source.is_absolute():
+        return "-"  # from standard input
+    here = Path.cwd()
+    return str(job.source.relative_to(here) if job.source.is_relative_to(here) else job.source)
+
+
+def _fit(job: JobPlan) -> Iterator[RenderableType]:
+    """Yield how much memory a job needs, and the steps that make it fit."""
+    if job.memory is not None:
+        needed = f"{_expected(job.memory)} of {_gb(job.usable)} GB"
+        yield labelled(f"{label_of(job)}:", f"{job.verdict}: {needed}, {job.memory.because}")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for column in range(4):
+        table.add_column(no_wrap=column < 3)
+    for step in job.steps:
+        table.add_row("->" if step.first else "  ", *_step(step))
+    if job.steps:
+        yield Padding.indent(table, 1)
+    if not any(step.first for step in job.steps):
+        yield "    none of these is sure to fit: use a smaller or a quantized model, or shorter rows"
+
+
+def _step(step: FitStep) -> tuple[str, str, str]:
+    return _expected(step.memory), _SHORT_VERDICTS[step.verdict], f"{_MADE_BY[step.by]}: {step.text}"
+
+
+def _expected(memory: MemoryEstimate) -> str:
+    return f"{_gb(memory.expected)} ({_range(memory)})"
+
+
+def _range(memory: MemoryEstimate) -> str:
+    return f"{_gb(memory.low)}-{_gb(memory.high)}"
 
 
 def _gb(size: int) -> str:
-    """Return gigabytes to three digits, two at least after the point where there are few."""
+    """Return gigabytes with three digits, or with two decimals below 1 GB."""
     value = size / _GB
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

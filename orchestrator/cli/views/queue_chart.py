@@ -1,4 +1,4 @@
-"""The night as a chart of plain characters: hours as its axis, one bar a job."""
+"""The queue as a bar chart: a time axis, and one bar for each job."""
 
 from __future__ import annotations
 
@@ -11,72 +11,75 @@ if TYPE_CHECKING:
 
 SHORTEST_S, LONGEST_S = 3600.0, 14 * 24 * 3600.0
 MOST_BARS = 30
-_NAME = 12
+_NAME_WIDTH = 12
 _STEPS_H = (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 96)
-_LABEL = 7  # an hour and the space after it
+_LABEL_WIDTH = 7  # a time and the space after it
 
 
 def chart(jobs: Sequence[JobPlan], *, now: float, width: int, plain: bool) -> Iterator[str]:
-    """Yield the lines of the chart; none where nothing starts at a time that is known.
+    """Yield the lines of the chart; none if no start is known.
 
     Args:
         jobs: in the order of their bars.
-        now: unix seconds: the left end of the axis.
-        width: characters of a line, at most.
-        plain: bars of ASCII characters, for a pipe.
+        now: unix seconds; the left end of the axis.
+        width: columns, at most.
+        plain: draw ASCII characters, for a pipe.
     """
-    drawn = [one for one in jobs if one.times.start is not None]
+    drawn = [job for job in jobs if job.times.start is not None]
     if not drawn:
         return
-    cells = width - _NAME - 1
-    ends = [one.times.end or one.times.start or now for one in drawn]
-    ends += [one.deadline for one in drawn if one.deadline is not None]
+    cells = width - _NAME_WIDTH - 1
+    ends = [job.times.end or job.times.start or now for job in drawn]
+    ends += [job.deadline for job in drawn if job.deadline is not None]
     seconds = min(max(max(ends) - now, SHORTEST_S) * 1.02, LONGEST_S)
     yield ""
-    yield f"{'':<{_NAME}} {_axis(now, seconds, cells)}".rstrip()
-    for one in drawn[:MOST_BARS]:
-        yield f"{name_of(one):<{_NAME}.{_NAME}} {_bar(one, now, seconds, cells, plain=plain)}".rstrip()
+    yield f"{'':<{_NAME_WIDTH}} {_axis(now, seconds, cells)}".rstrip()
+    for job in drawn[:MOST_BARS]:
+        bar = _bar(job, now, seconds, cells, plain=plain)
+        yield f"{label_of(job):<{_NAME_WIDTH}.{_NAME_WIDTH}} {bar}".rstrip()
     if len(drawn) > MOST_BARS:
-        yield f"{'':<{_NAME}} and {len(drawn) - MOST_BARS} more"
-    if any(one.deadline is not None for one in drawn):
-        yield f"{'':<{_NAME}} | is a deadline"
+        yield f"{'':<{_NAME_WIDTH}} and {len(drawn) - MOST_BARS} more"
+    if any(job.deadline is not None for job in drawn):
+        yield f"{'':<{_NAME_WIDTH}} | is a deadline"
     yield ""
 
 
-def name_of(one: JobPlan) -> str:
-    """Return what a job is called in the chart and below it."""
-    return f"job {one.id}" if one.id is not None else one.source.name if one.source is not None else one.name
+def label_of(job: JobPlan) -> str:
+    """Return `job 4`, or the name of a file that is not queued."""
+    if job.id is not None:
+        return f"job {job.id}"
+    return job.source.name if job.source is not None else job.name
 
 
 def _axis(now: float, seconds: float, cells: int) -> str:
-    """Return whole hours at their places, as many as there is space for."""
-    wanted = seconds / max(1, cells // _LABEL) / 3600
-    step = next((step for step in _STEPS_H if step >= wanted), _STEPS_H[-1])
+    """Return round times at their places, as many as fit."""
+    hours_per_label = seconds / max(1, cells // _LABEL_WIDTH) / 3600
+    step = next((step for step in _STEPS_H if step >= hours_per_label), _STEPS_H[-1])
     line = [" "] * cells
     moment = _next_mark(now, step)
-    while (place := int((moment.timestamp() - now) / seconds * cells)) + _LABEL - 2 < cells:
+    while (place := int((moment.timestamp() - now) / seconds * cells)) + _LABEL_WIDTH - 2 < cells:
         label = f"{moment:%H:%M}" if step < 24 else f"{moment:%d %b}"
         line[place : place + len(label)] = label
-        moment = datetime.fromtimestamp(moment.timestamp() + step * 3600)  # noqa: DTZ006 the wall's own hours
+        moment = datetime.fromtimestamp(moment.timestamp() + step * 3600)  # noqa: DTZ006 local time on purpose
     return "".join(line)
 
 
 def _next_mark(now: float, step: float) -> datetime:
-    local = datetime.fromtimestamp(now)  # noqa: DTZ006 the wall's own hours
+    local = datetime.fromtimestamp(now)  # noqa: DTZ006 local time on purpose
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
     passed = (local - midnight).total_seconds() / 3600
     return midnight + timedelta(hours=(int(passed / step) + 1) * step)
 
 
-def _bar(one: JobPlan, now: float, seconds: float, cells: int, *, plain: bool) -> str:
+def _bar(job: JobPlan, now: float, seconds: float, cells: int, *, plain: bool) -> str:
     full, open_end = ("=", "?") if plain else ("█", "░")
     line = [" "] * cells
-    for start, end in one.times.stints:
+    for start, end in job.times.stints:
         first = _cell(start, now, seconds, cells)
         last = cells - 1 if end is None else max(first, _cell(end, now, seconds, cells) - 1)
         line[first : last + 1] = (full if end is not None else open_end) * (last + 1 - first)
-    if one.deadline is not None and now <= one.deadline <= now + seconds:
-        line[_cell(one.deadline, now, seconds, cells)] = "|"
+    if job.deadline is not None and now <= job.deadline <= now + seconds:
+        line[_cell(job.deadline, now, seconds, cells)] = "|"
     return "".join(line)
 
 

@@ -1,4 +1,4 @@
-"""What a glance at the night sees: the store at one moment, and what the machine says. Nothing is rendered."""
+"""What the status view shows: the store at one moment, and what the machine reports. Nothing is rendered here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.views.group import Group
+from orchestrator.cli.views.group import GroupSnapshot, group_snapshot
 from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from orchestrator.store.status_queries import BestValidation, RunningAttempt
 
 MOST_POINTS = 160
-"""Reports that a curve shows at most: one a character."""
+"""Progress points of a sparkline, one for each character."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineState:
-    """What the machine says of itself; None where it does not."""
+    """What the machine reports; None for what it does not."""
 
-    kept_awake: bool | None  # by the worker; None where no job runs, too
+    kept_awake: bool | None  # by the worker; None if no job runs, too
     mains: bool | None
-    charge: int | None  # of the battery, in percent; None where there is none
+    charge: int | None  # of the battery, in percent
     free_bytes: int | None  # memory that a new process could take
     all_bytes: int | None
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What `lq status --json` says of it."""
+        """The `machine` object of `lq status --json`."""
         return {
             "kept_awake": self.kept_awake,
             "mains": self.mains,
@@ -52,96 +52,107 @@ class MachineState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobDetails:
-    """What is seen of a job beside what a Job says."""
+    """What the status view shows of a job beside the fields of `Job`."""
 
     best: BestValidation | None = None
     incidents: int = 0
-    verdict: str | None = None  # of its report, where it has ended
-    recent: Sequence[ProgressPoint] = ()  # last reports of a running job, the oldest first
+    verdict: str | None = None  # of the report of an ended job
+    recent: Sequence[ProgressPoint] = ()  # of a running job, the oldest first
     newest: Incident | None = None  # of a running job
+<<<<<<< HEAD
     life: RunningAttempt | None = None
+=======
+    life: Life | None = None  # the present attempt of a running job
+>>>>>>> views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The night at one moment."""
+    """The queue at one moment."""
 
     now: float  # unix seconds
     home: str
-    worker: Mapping[str, Any] | None  # what the living one says of itself
+    worker: Mapping[str, Any] | None  # what the running worker wrote about itself
     machine: MachineState
     jobs: Sequence[Job]
     queue: QueueState
     turns: Mapping[int, Turn]
     forecast: QueueForecast
     details: Mapping[int, JobDetails]
-    undelivered: Sequence[Message]  # that services did not get
+    undelivered: Sequence[Message]
     inbox: InboxState
-    group: Group | None = None  # where only that is looked at
+    group: GroupSnapshot | None = None  # if the snapshot is of one group
 
     @property
     def pid(self) -> int | None:
-        """Of the worker."""
+        """The worker's process id."""
         return None if self.worker is None else int(self.worker["pid"])
 
 
 class VerdictCache:
-    """The verdicts of reports, each read once for as long as its job does not run again."""
+    """The verdicts of reports. Each is read once for as long as its job does not run again."""
 
     def __init__(self) -> None:
-        """Nothing is read yet."""
-        self._known: dict[tuple[int, float | None], str | None] = {}
+        """Begin empty."""
+        self._verdicts: dict[tuple[int, float | None], str | None] = {}
 
     def of(self, job: Job) -> str | None:
-        """Return the verdict on a job; None where it has not ended, or has no report."""
+        """Return the verdict on a job; None if it has not ended or has no report."""
         if job.status not in ENDED:
             return None
         key = job.id, job.ended_at
-        if self._known.get(key) is None:  # a report may yet be written
-            self._known[key] = verdict_of(job)
-        return self._known[key]
+        if self._verdicts.get(key) is None:  # the report may be written later
+            self._verdicts[key] = verdict_of(job)
+        return self._verdicts[key]
 
 
 def take_snapshot(
-    app: App, *, every: bool = False, group: str | None = None, verdicts: VerdictCache | None = None
+    app: App,
+    *,
+    every: bool = False,
+    group: str | None = None,
+    verdicts: VerdictCache | None = None,
+    now: float | None = None,
 ) -> Snapshot:
-    """Look at the night; makes nothing, and changes nothing.
+    """Read the queue, without changing or creating anything.
 
     Args:
-        app: where it is.
-        every: every job, not only the last 20 that ended.
-        group: only the jobs of this group.
-        verdicts: those read before.
+        app: the app of a home.
+        every: include every job, not only the last 20 that ended.
+        group: include only the jobs of this group.
+        verdicts: the cache of an earlier snapshot.
+        now: unix seconds; None for the present time.
 
     Raises:
         NoSuchJob: there is no such group.
     """
     worker = control.running(app.home)
-    of_group = Group(app, group) if group is not None else None
-    jobs = of_group.jobs if of_group is not None else home_access.all_jobs(app, every=every)
-    turns = waiting_turns(app, jobs)
+    jobs_of_group = group_snapshot(app, group) if group is not None else None
+    jobs = jobs_of_group.jobs if jobs_of_group is not None else home_access.all_jobs(app, every=every)
+    now = time.time() if now is None else now
+    turns = waiting_turns(app, jobs, now=now)
     return Snapshot(
-        now=time.time(),
+        now=now,
         home=str(app.home.path),
         worker=worker,
         machine=machine_state(worker, jobs),
         jobs=jobs,
         queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
         turns=turns,
-        forecast=forecast_of(app, jobs),
+        forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),
         inbox=state_of_inbox(app.home.inbox),
-        group=of_group,
+        group=jobs_of_group,
     )
 
 
 def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> MachineState:
-    """Ask the machine, as far as that is done in an instant."""
+    """Return what the machine reports within a few milliseconds."""
     battery, memory = processes.battery(), processes.memory()
-    runs = any(job.status is Status.RUNNING for job in jobs)
+    is_training = any(job.status is Status.RUNNING for job in jobs)
     return MachineState(
-        kept_awake=processes.has_child(int(worker["pid"]), awake.TOOL) if worker is not None and runs else None,
+        kept_awake=processes.has_child(int(worker["pid"]), awake.TOOL) if worker is not None and is_training else None,
         mains=None if battery is None else battery[1],
         charge=None if battery is None else round(100 * battery[0]),
         free_bytes=memory[0],
@@ -150,20 +161,26 @@ def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> Mach
 
 
 def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[int, JobDetails]:
-    """Return what is seen of each job, by id."""
+    """Return the details of each job, by id."""
     if not jobs:
         return {}
-    begun = [job.id for job in jobs if job.attempts]
-    best, counts = app.store.status.best_validations(begun), app.store.status.incident_counts(begun)
+    attempted = [job.id for job in jobs if job.attempts]
+    queries = app.store.status
+    best, counts = queries.best_validations(attempted), queries.incident_counts(attempted)
     return {
         job.id: JobDetails(
             best=best.get(job.id),
             incidents=counts.get(job.id, 0),
             verdict=verdicts.of(job),
+<<<<<<< HEAD
             recent=app.store.status.recent_points(job.id, MOST_POINTS) if running else (),
             newest=app.store.status.newest_incident(job.id) if running and job.id in counts else None,
             life=app.store.status.running_attempt(job.id) if running else None,
+=======
+            recent=queries.recent_points(job.id, MOST_POINTS) if (running := job.status is Status.RUNNING) else (),
+            newest=queries.newest_incident(job.id) if running and job.id in counts else None,
+            life=queries.live_attempt(job.id) if running else None,
+>>>>>>> views
         )
         for job in jobs
-        for running in (job.status is Status.RUNNING,)
     }

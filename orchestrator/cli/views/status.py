@@ -1,34 +1,35 @@
-"""The night as a page: who watches, what runs, what is to come, what has ended. Lines in, nothing is asked."""
+"""`lq status`: the worker, running, pending and finished jobs."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
+from rich.console import Group
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from jobs.model.job import Job, Message
 from jobs.model.memory_limit import fits
 from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
-from orchestrator.cli.views.table import Column, grid
-from orchestrator.cli.views.terminal import Paper, Piece, bar, curve, cut, padded, shortened
-from orchestrator.cli.views.waiting import begins, reasons
+from orchestrator.cli.views.sparkline import Sparkline
+from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, fitted_table, labelled, shortened
+from orchestrator.cli.views.waiting import forecast_start, id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import JobTimes
+    from rich.console import RenderableType
+
+    from orchestrator.planning.queue_forecast import QueueForecast
 
 WIDE = 130
-"""From so many columns on there are two beside each other."""
-
-MOST_EXPLAINED = 5
-"""Jobs of a group of which it is said why they do not run: mostly it is the same of all."""
+"""Columns of a terminal that shows the figures of a running job in two columns."""
 
 STYLE_OF = {
     Status.RUNNING: "good",
@@ -39,341 +40,342 @@ STYLE_OF = {
     Status.SKIPPED: "bad",
 }
 STYLE_OF_VERDICT: Mapping[str, str] = {Code.OK: "good", Code.DIVERGED: "bad", Code.INCONCLUSIVE: "dim"}
-"""Of the others something can be done."""
+"""Verdicts without a style here are `careful`."""
 
-_INDENT = 5
-_LABEL = 12
-_FIGURE = 9
-_BAR = 24  # of memory
-_SHORTEST_BAR = 5
+_EXPLAINED_OF_GROUP = 5
 _LONGEST_BAR = 72
-_MUCH = 0.8
-"""Of the memory a job may take."""
+_MEMORY_BAR = 24
+_SHORTEST_BAR = 5
+_LABEL_WIDTH = 23  # label and value of a figure, with the space after each
+_MUCH_MEMORY = 0.8  # share of the limit
 
 _PHASES = {
-    "load": "loads the model",
-    "tokenize": "tokenises the data",
-    "probe": "tries the first updates",
-    "validate": "validates",
-    "save": "saves",
-    "test": "measures the test set",
+    "load": "loading the model",
+    "tokenize": "tokenizing the data",
+    "probe": "probing memory",
+    "validate": "validating",
+    "save": "saving a checkpoint",
+    "test": "evaluating the test set",
 }
-_WISHES = {
-    "cancel": "is cancelled after its checkpoint",
-    "pause": "pauses after its checkpoint",
-    "worker_stop": "pauses after its checkpoint: the worker goes home",
+_STOP_REQUESTS = {
+    "cancel": "stops after its next checkpoint: cancelled",
+    "pause": "pauses after its next checkpoint",
+    "worker_stop": "pauses after its next checkpoint: the worker shuts down",
 }
 
-
-def page(snapshot: Snapshot, paper: Paper) -> list[str]:
-    """Return the lines of a glance.
-
-    Args:
-        snapshot: the night.
-        paper: what they are for.
-    """
-    return [*_head(snapshot, paper), *_jobs(snapshot, paper), *_foot(snapshot, paper)]
+Row = tuple[str, Text, "RenderableType"]
+"""A figure of a running job: label, value, and what is shown beside it."""
 
 
-def _jobs(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
+def render(snapshot: Snapshot) -> RenderableType:
+    """Return the view of a snapshot."""
+    return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width), *_foot(snapshot)))
+
+
+def _jobs(snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
     if not snapshot.jobs:
-        yield paper.line("no jobs yet; queue one: lq submit config.yaml, or see the whole story: lq demo")
+        yield Text("no jobs yet; queue one: lq submit config.yaml, or run the demonstration: lq demo")
         return
     if snapshot.group is not None:
         from orchestrator.cli.views import group
 
-        yield from ("", *group.lines(snapshot.group, paper))
-        yield from _reasons([job for job in snapshot.jobs if job.status in LIVE][:MOST_EXPLAINED], snapshot, paper)
+        yield from ("", group.render(snapshot.group))
+        live = [job for job in snapshot.jobs if job.status in LIVE]
+        yield from _reasons(live[:_EXPLAINED_OF_GROUP], snapshot)
         return
     running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
-    to_come = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
+    pending = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
     finished = [job for job in snapshot.jobs if job.status in ENDED]
     if running:
-        yield from ("", paper.line(("running", "bold")))
+        yield from ("", Text("running", style="bold"))
         for job in running:
-            yield from _running(job, snapshot, paper)
-    if to_come:
-        yield from ("", paper.line(("to come", "bold")))
-        yield from grid(_columns_to_come(to_come, snapshot, paper), paper)
-        yield from _reasons(to_come, snapshot, paper)
-    if finished:
-        yield from ("", paper.line(("finished", "bold")))
-        yield from grid(_columns_of_finished(finished, snapshot, paper), paper)
-        yield from _reasons(finished, snapshot, paper)
+            yield from _running(job, snapshot, width)
+    for title, jobs, columns in (("pending", pending, _pending_columns), ("finished", finished, _finished_columns)):
+        if jobs:
+            yield from ("", Text(title, style="bold"))
+            yield fitted_table(columns(jobs, snapshot, is_wide(width)), width)
+            yield from _reasons(jobs, snapshot)
 
 
-# --- who watches ---
+def is_wide(width: int) -> bool:
+    """Return whether this is a wide terminal, which a pipe is not."""
+    return WIDE <= width < UNCUT
 
 
-def _head(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
+# --- worker, machine, queue ---
+
+
+def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
     if snapshot.worker is not None:
         since = fmt.short_time(snapshot.worker.get("started_at"), snapshot.now)
-        kept = {True: ", keeps the machine awake", False: "; the machine may fall asleep: lq doctor", None: ""}
-        awake, style = kept[snapshot.machine.kept_awake], "careful" if snapshot.machine.kept_awake is False else ""
-        yield from _told(paper, f"worker: running since {since}, pid {snapshot.pid}{awake}", style)
+        awake = {True: ", keeps the machine awake", False: "; the machine may go to sleep: lq doctor", None: ""}
+        style = "careful" if snapshot.machine.kept_awake is False else ""
+        yield labelled(
+            "worker:", f"running since {since}, pid {snapshot.pid}{awake[snapshot.machine.kept_awake]}", style
+        )
     elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in snapshot.jobs):
-        yield paper.line(("worker: none runs; start one: lq worker --detach", "careful"))
+        yield labelled("worker:", "not running; start one: lq worker --detach", "careful")
     else:
-        yield paper.line("worker: none runs, and nothing waits for one")
-    yield from _machine(snapshot.machine, paper)
+        yield labelled("worker:", "not running; no job needs one")
+    if facts := _machine(snapshot.machine):
+        yield labelled("machine:", "; ".join(facts))
     if snapshot.queue.paused_at is not None:
-        since = fmt.clock(snapshot.queue.paused_at)
-        yield from _told(paper, f"queue: paused since {since}; no job starts before: lq resume --queue", "careful")
-        yield from _told(paper, f"       {snapshot.queue.because}", "careful", indent=7)
+        since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
+        text = f"paused since {since}, starts no job: {snapshot.queue.because}; resume it: lq resume --queue"
+        yield labelled("queue:", text, "careful")
 
 
-def _machine(machine: MachineState, paper: Paper) -> Iterator[str]:
-    charge = f", battery {machine.charge}%" if machine.charge is not None else ""
-    power = {True: f"on mains{charge}", False: f"on battery{charge.replace(', battery', ',')}"}
-    said = [power[machine.mains]] if machine.mains is not None else []
+def _machine(machine: MachineState) -> list[str]:
+    facts = []
+    if machine.mains is not None:
+        charge = f", battery {machine.charge}%" if machine.charge is not None else ""
+        facts.append(f"on mains{charge}" if machine.mains else f"on battery{charge.replace(', battery', ',')}")
     if machine.free_bytes is not None and machine.all_bytes is not None:
-        said.append(f"{fmt.size(machine.free_bytes)} of {fmt.size(machine.all_bytes)} memory free")
-    if said:
-        yield paper.line(f"machine: {'; '.join(said)}")
+        facts.append(f"{fmt.size(machine.free_bytes)} of {fmt.size(machine.all_bytes)} memory free")
+    return facts
 
 
-def _foot(snapshot: Snapshot, paper: Paper) -> Iterator[str]:
-    """Say what else somebody who looks at the night may be waiting for."""
-    said = _missed(snapshot.undelivered)
-    dropped = snapshot.inbox
-    some = "1 file waits" if dropped.files == 1 else f"{dropped.files} files wait"
-    if dropped.because is not None:
-        said.append(f"inbox: nothing is taken from it: it {dropped.because}")
-    elif dropped.files and snapshot.worker is None:
-        said.append(f"inbox: {some} for a worker; start one: lq worker --detach")
-    if said:
+def _foot(snapshot: Snapshot) -> Iterator[RenderableType]:
+    lines = [*_messages(snapshot.undelivered), *_inbox(snapshot)]
+    if lines:
         yield ""
-    for text in said:
-        yield from _told(paper, text, "careful")
+    yield from lines
 
 
-def _missed(missed: Sequence[Message]) -> list[str]:
-    waiting = still_tried(missed)
-    gave_up = len(missed) - waiting
-    said = [
-        *([f"{waiting} not delivered yet, tried again"] if waiting else []),
-        *([f"{gave_up} given up after a day"] if gave_up else []),
-    ]
-    return [f"messages: {', '.join(said)}; see: lq notify list"] if said else []
+def _messages(undelivered: Sequence[Message]) -> Iterator[RenderableType]:
+    retried = still_tried(undelivered)
+    gave_up = len(undelivered) - retried
+    counts = [f"{retried} not delivered yet, retrying"] * bool(retried) + [f"{gave_up} given up after a day"] * bool(
+        gave_up
+    )
+    if counts:
+        yield labelled("messages:", f"{', '.join(counts)}; see: lq notify list", "careful")
 
 
-def still_tried(missed: Sequence[Message]) -> int:
-    """Return how many of the messages that services did not get are tried again."""
-    return sum(message.settled is None for message in missed)
+def still_tried(undelivered: Sequence[Message]) -> int:
+    """Return how many undelivered messages lq still tries to send."""
+    return sum(message.settled is None for message in undelivered)
 
 
-# --- what runs ---
+def _inbox(snapshot: Snapshot) -> Iterator[RenderableType]:
+    inbox = snapshot.inbox
+    if inbox.because is not None:
+        yield labelled("inbox:", f"lq does not read it: it {inbox.because}", "careful")
+    elif inbox.files and snapshot.worker is None:
+        files = "1 file waits" if inbox.files == 1 else f"{inbox.files} files wait"
+        yield labelled("inbox:", f"{files} for a worker; start one: lq worker --detach", "careful")
 
 
-def _running(job: Job, snapshot: Snapshot, paper: Paper) -> Iterator[str]:
-    """Tell of a job that runs: its name, and below it figures, where there is room in two columns."""
+def _reasons(jobs: Sequence[Job], snapshot: Snapshot) -> Iterator[RenderableType]:
+    for wait, ids in waits_of(jobs, snapshot.queue, snapshot.turns, now=snapshot.now).items():
+        label = f"{'job' if len(ids) == 1 else 'jobs'} {id_ranges(ids)}"
+        yield labelled(label, wait.text(ids), STYLE_OF.get(wait.status, ""))
+
+
+# --- running jobs ---
+
+
+def _running(job: Job, snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
     details = snapshot.details.get(job.id, JobDetails())
-    yield _name_line(job, details, snapshot, paper)
-    columns = 2 if paper.width >= WIDE and not paper.endless else 1
-    width = (min(paper.width, 240) - _INDENT - 4 * (columns - 1)) // columns
-    rows = [row for row in (_progress(job, width), *_losses(job, details, width), _speed(job, snapshot)) if row]
-    more = [row for row in (_memory(details, width), _incidents(details, snapshot, width)) if row]
-    if columns == 1:
-        for row in [*rows, *more]:
-            yield paper.line(" " * _INDENT, *row)
-        return
-    right = [rows.pop(), *more]
-    for one, other in zip_longest(rows, right):
-        taken = sum(cell_len(piece if isinstance(piece, str) else piece[0]) for piece in one or ())
-        yield paper.line(" " * _INDENT, *(one or ()), " " * (width - taken + 4), *(other or ()))
+    yield _name_line(job, details, snapshot, width)
+    half = (width - 9) // 2 if is_wide(width) else (80 if width >= UNCUT else width) - 5
+    rows = [*_losses(job, details), *_speed(job, snapshot)]
+    more = [*_memory(details, half - _LABEL_WIDTH), *_incidents(details, snapshot)]
+    if is_wide(width):
+        two = Table.grid(expand=True, padding=(0, 4, 0, 0))
+        two.add_column(ratio=1)
+        two.add_column(ratio=1)
+        two.add_row(Group(_progress(job, half), _grid(rows[:-1])), _grid([*rows[-1:], *more]))
+        yield Padding.indent(two, 5)
+    else:
+        yield Padding.indent(Group(_progress(job, half), _grid([*rows, *more])), 5)
 
 
-def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, paper: Paper) -> str:
-    said = []
-    if details.life is not None:
-        said.append(f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}")
-        if details.life.phase in _PHASES:
-            said.append(_PHASES[details.life.phase])
-    if job.stop_request is not None:
-        said = [_WISHES.get(job.stop_request, job.stop_request)]
-    right = ", ".join(said)
-    name = fmt.printable(job.name)
-    room = max(8, paper.width - _INDENT - cell_len(right) - 2 * bool(right))
+def _grid(rows: Iterable[Row]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=10)
+    table.add_column(justify="right", no_wrap=True, min_width=9)
+    table.add_column()
+    for label, value, rest in rows:
+        table.add_row(label, value, Text(rest, no_wrap=True, overflow="ellipsis") if isinstance(rest, str) else rest)
+    return table
+
+
+def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) -> Text:
+    note = ", ".join(_notes(job, details, snapshot))
     style = "careful" if job.stop_request else "dim"
-    if paper.endless:  # what is looked for by its name is found with what matters
+    if width >= UNCUT:
         left = snapshot.forecast.time_left.get(job.id)
-        span = fmt.short_duration(left.expected_s if left is not None else None)
-        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {span} left"
-        return paper.line(f"{job.id:>3}  {name}  {job.status}: {done}", (f"; {right}" if right else "", style))
-    return paper.line(f"{job.id:>3}  ", (padded(shortened(name, room), room), "bold"), "  ", (right, style))
+        time_left = fmt.short_duration(left.expected_s if left is not None else None)
+        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {time_left} left"
+        return Text.assemble(f"{job.id:>3}  {job.name}  {job.status}: {done}", (f"; {note}" if note else "", style))
+    name = Text(shortened(job.name, max(8, width - 7 - Text(note).cell_len)), style="bold")
+    name.pad_right(max(0, width - 7 - Text(note).cell_len - name.cell_len))
+    return Text.assemble(f"{job.id:>3}  ", name, "  ", (note, style))
 
 
-def _progress(job: Job, width: int) -> list[Piece]:
-    figures = f"  {100 * job.iteration // job.iters:>3}%  {job.iteration:,} of {job.iters:,}"
-    full, rest = bar(job.iteration / job.iters, max(10, min(_LONGEST_BAR, width - len(figures))))
-    return [(full, "good"), (rest, "dim"), figures]
+def _notes(job: Job, details: JobDetails, snapshot: Snapshot) -> Iterator[str]:
+    if job.stop_request is not None:
+        yield _STOP_REQUESTS.get(job.stop_request, job.stop_request)
+    elif details.life is not None:
+        yield f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
+        if details.life.phase in _PHASES:
+            yield _PHASES[details.life.phase]
 
 
-def _losses(job: Job, details: JobDetails, width: int) -> Iterator[list[Piece]]:
+def _progress(job: Job, width: int) -> RenderableType:
+    figures = f"{_share(job):>4}  {job.iteration:,} of {job.iters:,}"
+    bar = _bar(job.iteration, job.iters, "good", max(10, min(_LONGEST_BAR, width - len(figures) - 2)))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row(bar, Text(figures, no_wrap=True))
+    return table
+
+
+def _bar(completed: float, total: float, style: str, width: int) -> ProgressBar:
+    return ProgressBar(total, completed, width=width, style="dim", complete_style=style, finished_style=style)
+
+
+def _losses(job: Job, details: JobDetails) -> Iterator[Row]:
     values = [point.train_loss for point in details.recent]
     loss = values[-1] if values else job.train_loss
     if loss is not None:
-        drawn = curve(values, width - _LABEL - _FIGURE - 2)
-        yield [*_figure("loss", fmt.short_loss(loss), loss), (drawn, "good" if _fine(values) else "careful")]
+        style = "good" if all(map(math.isfinite, values)) else "careful"
+        yield "loss", _loss(loss), Sparkline(values, style)
     if job.val_loss is not None:
-        best = (
-            f"best {fmt.short_loss(details.best.loss)} at {details.best.iteration:,}"
-            if details.best is not None
-            else ""
-        )
-        yield [*_figure("validation", fmt.short_loss(job.val_loss), job.val_loss), best]
+        best = details.best
+        text = f"best {fmt.short_loss(best.loss)} at {best.iteration:,}" if best is not None else ""
+        yield "validation", _loss(job.val_loss), text
 
 
-def _fine(values: Sequence[float]) -> bool:
-    return all(map(math.isfinite, values))
-
-
-def _speed(job: Job, snapshot: Snapshot) -> list[Piece]:
+def _speed(job: Job, snapshot: Snapshot) -> Iterator[Row]:
     if job.it_s is None:
-        return []
-    done = ""
+        return
+    end = ""
     if job.iteration >= job.iters:
-        done = "trained to its end; adapter and report are made"
-    elif (left := snapshot.forecast.time_left.get(job.id)) is not None:
-        end = snapshot.forecast.times[job.id].end
-        done = f"{fmt.short_duration(left.expected_s)} left"
-        done += f", done {fmt.upcoming(round(end / 60) * 60)}" if end is not None else ""
-    return [*_figure("speed", f"{fmt.figure(job.it_s)} it/s"), done]
+        end = "training complete, writing the adapter and the report"
+    else:
+        end = time_left(job, snapshot.forecast, snapshot.now)
+    yield "speed", Text(f"{fmt.figure(job.it_s)} it/s"), end
 
 
-def _memory(details: JobDetails, width: int) -> list[Piece]:
+def time_left(job: Job, forecast: QueueForecast, now: float) -> str:
+    """Return how long a running job still takes and when it will be done; empty if unknown."""
+    left, times = forecast.time_left.get(job.id), forecast.times.get(job.id)
+    if left is None:
+        return ""
+    end = round(times.end / 60) * 60 if times is not None and times.end is not None else None
+    return f"{fmt.short_duration(left.expected_s)} left" + (f", done {fmt.upcoming(end, now)}" if end else "")
+
+
+def _memory(details: JobDetails, width: int) -> Iterator[Row]:
     last = next((point for point in reversed(details.recent) if point.footprint_bytes or point.peak_bytes), None)
     if last is None:
-        return []
-    taken = last.footprint_bytes or last.peak_bytes or 0
+        return
+    used = last.footprint_bytes or last.peak_bytes or 0
     peak = f"peak {fmt.size(last.peak_bytes)}" if last.peak_bytes and last.footprint_bytes else ""
-    row = _figure("memory", fmt.size(taken))
     if not last.limit_bytes:
-        return [*row, peak]
-    share = taken / last.limit_bytes
-    said = f"  {100 * share:.0f}% of {fmt.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
-    room = width - _LABEL - _FIGURE - 2 - len(said)
-    if room < _SHORTEST_BAR:
-        return [*row, said.lstrip()]
-    full, rest = bar(share, min(_BAR, room))
-    style = "bad" if not fits(taken, last.limit_bytes) else "careful" if share > _MUCH else "good"
-    return [*row, (full, style), (rest, "dim"), said]
+        yield "memory", Text(fmt.size(used)), peak
+        return
+    share = used / last.limit_bytes
+    style = "bad" if not fits(used, last.limit_bytes) else "careful" if share > _MUCH_MEMORY else "good"
+    figures = f"{share:.0%} of {fmt.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
+    space = min(_MEMORY_BAR, width - len(figures) - 2)
+    bar = Table.grid(padding=(0, 2, 0, 0))
+    bar.add_row(*([_bar(used, last.limit_bytes, style, space)] if space >= _SHORTEST_BAR else []), figures)
+    yield "memory", Text(fmt.size(used)), bar
 
 
-def _incidents(details: JobDetails, snapshot: Snapshot, width: int) -> list[Piece]:
-    if details.newest is None:
-        return []
-    when = fmt.short_time(details.newest.time, snapshot.now)
-    newest = f"newest {when}: {title_of(details.newest.code)}"
-    return [*_figure("incidents", str(details.incidents)), (cut(newest, width - _LABEL - _FIGURE - 2), "careful")]
+def _incidents(details: JobDetails, snapshot: Snapshot) -> Iterator[Row]:
+    if details.newest is not None:
+        last = f"last {fmt.short_time(details.newest.time, snapshot.now)}: {title_of(details.newest.code)}"
+        yield (
+            "incidents",
+            Text(str(details.incidents)),
+            Text(last, "careful", no_wrap=True, overflow="ellipsis"),
+        )
 
 
-def _figure(label: str, figure: str, value: float = 0.0) -> list[Piece]:
-    style = "" if math.isfinite(value) else "bad"
-    return [(f"{label:<{_LABEL}}", "dim"), (f"{figure:>{_FIGURE}}", style), "  "]
+# --- tables ---
 
 
-# --- what is to come, and what has ended ---
-
-
-def _columns_to_come(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> list[Column]:
+def _pending_columns(jobs: Sequence[Job], snapshot: Snapshot, wide: bool) -> list[Column]:
     return [
-        *_naming(jobs),
-        Column(title="done", cells=[_share(job) if job.iteration else "" for job in jobs], goes=2),
-        Column(title="best val", cells=[_best(snapshot.details.get(job.id)) for job in jobs], goes=4),
-        Column(title="attempts", cells=[str(job.attempts) if job.attempts else "" for job in jobs], goes=5),
-        Column(title="priority", cells=[str(job.priority) if job.priority else "" for job in jobs], goes=3),
-        *_grouped(jobs, paper),
+        *_identity(jobs),
+        Column(title="done", cells=[_share(job) if job.iteration else "" for job in jobs], drop=2),
+        Column(title="best val", cells=[_best(snapshot.details.get(job.id)) for job in jobs], drop=4),
+        Column(title="attempts", cells=[str(job.attempts or "") for job in jobs], drop=5),
+        Column(title="priority", cells=[str(job.priority or "") for job in jobs], drop=3),
+        *_group(jobs, wide),
         Column(title="starts", cells=[_starts(job, snapshot) for job in jobs]),
-        Column(title="ends", cells=[_ends(snapshot.forecast.times.get(job.id)) for job in jobs], goes=1),
+        Column(title="ends", cells=[_ends(job, snapshot) for job in jobs], drop=1),
     ]
 
 
-def _columns_of_finished(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> list[Column]:
+def _finished_columns(jobs: Sequence[Job], snapshot: Snapshot, wide: bool) -> list[Column]:
     details = [snapshot.details.get(job.id, JobDetails()) for job in jobs]
-    wide = paper.width >= WIDE and not paper.endless
+    best = [one.best for one in details]
+    for_wide = [
+        Column(title="at", cells=[f"{one.iteration:,}" if one else "" for one in best]),
+        Column(title="last val", cells=[_loss(job.val_loss) for job in jobs]),
+        Column(title="iterations", cells=[f"{job.iteration:,}" for job in jobs]),
+        Column(title="attempts", cells=[str(job.attempts) for job in jobs]),
+    ]
     return [
-        *_naming(jobs),
-        Column(title="verdict", cells=[_verdict(details.verdict) for details in details], right=False),
-        Column(title="done", cells=[_share(job) for job in jobs], goes=4),
-        *([Column(title="iterations", cells=[f"{job.iteration:,}" for job in jobs])] if wide else []),
-        Column(title="loss", cells=[_loss(job.train_loss) for job in jobs], goes=5),
-        Column(title="best val", cells=[_best(details) for details in details], goes=1),
-        *(
-            [Column(title="at", cells=[f"{one.best.iteration:,}" if one.best else "" for one in details])]
-            if wide
-            else []
-        ),
-        *([Column(title="last val", cells=[_loss(job.val_loss) for job in jobs])] if wide else []),
-        *([Column(title="attempts", cells=[str(job.attempts) for job in jobs])] if wide else []),
-        Column(title="incidents", cells=[str(details.incidents or "") for details in details], goes=7),
-        *_grouped(jobs, paper),
-        Column(title="took", cells=[_took(job) for job in jobs], goes=6),
-        Column(title="ended", cells=[fmt.short_time(job.ended_at, snapshot.now) for job in jobs], goes=3),
+        *_identity(jobs),
+        Column(title="verdict", cells=[_verdict(one.verdict) for one in details], right=False),
+        Column(title="done", cells=[_share(job) for job in jobs], drop=4),
+        Column(title="loss", cells=[_loss(job.train_loss) for job in jobs], drop=5),
+        Column(title="best val", cells=[_best(one) for one in details], drop=1),
+        *(for_wide if wide else ()),
+        Column(title="incidents", cells=[str(one.incidents or "") for one in details], drop=7),
+        *_group(jobs, wide),
+        Column(title="took", cells=[_took(job) for job in jobs], drop=6),
+        Column(title="ended", cells=[fmt.short_time(job.ended_at, snapshot.now) for job in jobs], drop=3),
     ]
 
 
-def _naming(jobs: Sequence[Job]) -> list[Column]:
+def _identity(jobs: Sequence[Job]) -> list[Column]:
     return [
         Column(title="id", cells=[f"{job.id:>3}" for job in jobs]),
-        Column(title="name", cells=[job.name for job in jobs], right=False, name=True),
-        Column(title="state", cells=[(job.status.value, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+        Column(title="name", cells=[job.name for job in jobs], right=False, is_name=True),
+        Column(title="state", cells=[Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
     ]
 
 
-def _grouped(jobs: Sequence[Job], paper: Paper) -> list[Column]:
-    if paper.width < WIDE or paper.endless:
-        return []
-    return [Column(title="group", cells=[job.group_name or "" for job in jobs], right=False, goes=8)]
+def _group(jobs: Sequence[Job], wide: bool) -> list[Column]:
+    return [Column(title="group", cells=[job.group_name or "" for job in jobs], right=False, drop=8)] if wide else []
 
 
 def _share(job: Job) -> str:
     return f"{100 * job.iteration // job.iters}%"
 
 
-def _loss(value: float | None) -> Piece:
-    return fmt.short_loss(value), "bad" if value is not None and not math.isfinite(value) else ""
+def _loss(value: float | None) -> Text:
+    return Text(fmt.short_loss(value), "bad" if value is not None and not math.isfinite(value) else "")
 
 
-def _best(details: JobDetails | None) -> Piece:
-    return _loss(details.best.loss) if details is not None and details.best is not None else fmt.NONE
+def _best(details: JobDetails | None) -> Text:
+    return _loss(details.best.loss if details is not None and details.best is not None else None)
 
 
-def _verdict(code: str | None) -> Piece:
-    if code is None:
-        return fmt.NONE
-    return code, STYLE_OF_VERDICT.get(code, "careful")
+def _verdict(code: str | None) -> Text:
+    return Text(code or fmt.NONE, STYLE_OF_VERDICT.get(code, "careful") if code else "")
 
 
 def _took(job: Job) -> str:
-    return fmt.short_duration(job.ended_at - job.started_at) if job.ended_at and job.started_at else fmt.NONE
+    return fmt.short_duration(job.ended_at - job.started_at if job.ended_at and job.started_at else None)
 
 
 def _starts(job: Job, snapshot: Snapshot) -> str:
-    """Return when a job goes on: `~` says that it is a forecast."""
+    """Return when a job starts or resumes; `~` marks a forecast."""
     if job.status is Status.WAITING and job.not_before is not None:
         return fmt.short_time(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
+    forecast = forecast_start(snapshot.forecast.times.get(job.id), snapshot.now)
     turn = snapshot.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    forecast = begins(snapshot.forecast.times.get(job.id))
     return f"~{fmt.short_time(until, snapshot.now)}" if forecast == fmt.NONE and until is not None else forecast
 
 
-def _ends(times: JobTimes | None) -> str:
-    return f"~{fmt.short_time(times.end)}" if times is not None and times.end is not None else fmt.NONE
-
-
-def _reasons(jobs: Sequence[Job], snapshot: Snapshot, paper: Paper) -> Iterator[str]:
-    for status, text in reasons(jobs, snapshot.queue, snapshot.turns):
-        yield from _told(paper, text, STYLE_OF.get(status, ""))
-
-
-def _told(paper: Paper, text: str, style: str, *, indent: int = 4) -> Iterator[str]:
-    """Yield a text in as many lines as it needs."""
-    if paper.endless or cell_len(text) <= paper.width:
-        yield paper.line((text, style))
-        return
-    for line in textwrap.wrap(
-        text, paper.width, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True
-    ):
-        yield paper.line((line, style))
+def _ends(job: Job, snapshot: Snapshot) -> str:
+    placed = snapshot.forecast.times.get(job.id)
+    return fmt.NONE if placed is None or placed.end is None else f"~{fmt.short_time(placed.end, snapshot.now)}"

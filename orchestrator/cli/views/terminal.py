@@ -1,129 +1,79 @@
-"""What the verbs write on: how wide it is, what colours and characters it takes. Bars and curves in characters.
+"""The terminal or pipe that views are printed on, and the parts that views share.
 
-Everything is laid out with the characters people like to see; where they cannot be printed, the last step puts one of
-ASCII in the place of each. Of rich only the width of characters is used, so that `lq status` is quick.
+A view is a function from a snapshot or a result to a rich renderable. On a terminal it is cut and wrapped to the
+terminal's width. In a pipe or a file nothing is cut, wrapped or coloured.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
 
-import click
 from rich.cells import cell_len
+from rich.console import Console
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
 
-from orchestrator.formatting.text import printable
+from orchestrator.cli.views.sparkline import LEVELS, NOT_FINITE
+from orchestrator.formatting.text import NONE, printable
 
-LEVELS = "▁▂▃▄▅▆▇█"
-BROKEN = "×"
-"""In the place of a number that is not finite."""
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-_FULL, _HALF, _EMPTY, _CUT = "━", "╸", "─", "…"
+UNCUT = 100_000
+"""Columns of a pipe."""
+
+NARROWEST_NAME = 20
+"""Columns. Before a name gets narrower, a table drops columns."""
+
+_THEME = Theme({"good": "green", "careful": "yellow", "bad": "red"})
+_ELLIPSIS = "…"
 _ASCII = str.maketrans(
-    {**dict(zip(LEVELS, "_.-~=+*#", strict=True)), _FULL: "#", _HALF: "+", _EMPTY: ".", BROKEN: "!", _CUT: "~"}
-    | {"–": "-", "·": "-", "±": "~", "→": ">"}
+    {**dict(zip(LEVELS, "_.-~=+*#", strict=True)), NOT_FINITE: "!", _ELLIPSIS: "~"}
+    | {"━": "#", "╸": "+", "╺": ".", "█": "=", "░": "?", "–": "-", "·": "-", "±": "~", "→": ">"}
 )
-_FEW_POINTS = 20
-"""With fewer, no point is taken for a spike."""
-
-Piece = str | tuple[str, str]
-"""Some text, or text and its style."""
-
-STYLES: Mapping[str, Mapping[str, object]] = {
-    "": {},
-    "dim": {"dim": True},
-    "bold": {"bold": True},
-    "good": {"fg": "green"},
-    "careful": {"fg": "yellow"},
-    "bad": {"fg": "red"},
-}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Paper:
-    """A terminal, a pipe or a file, as far as writing on it is concerned."""
-
-    width: int  # columns
-    colours: bool = False
-    ascii: bool = False  # prints nothing else
-    endless: bool = False  # a pipe or a file: lines may be as long as they like, so nothing is cut
-
-    @classmethod
-    def of(cls, stream: TextIO, environment: Mapping[str, str] = os.environ) -> Paper:
-        """Look at a stream.
-
-        Args:
-            stream: such as sys.stdout.
-            environment: such as os.environ.
-        """
-        terminal = stream.isatty()
-        return cls(
-            width=_columns(stream, environment) if terminal else _said(environment) or 80,
-            colours=_takes_colours(environment, terminal=terminal),
-            ascii=_is_ascii(stream, environment),
-            endless=not terminal,
-        )
-
-    def line(self, *pieces: Piece) -> str:
-        """Return a line as it is to be written; it ends where the paper does."""
-        found, left = [], math.inf if self.endless else self.width
-        for piece in pieces:
-            text, style = (piece, "") if isinstance(piece, str) else piece
-            text = printable(text)
-            if left <= 0:
-                break
-            shown = text if cell_len(text) <= left else cut(text, int(left))
-            left -= cell_len(shown) if shown == text else left
-            found.append(self.dyed(shown, style))
-        return self.printable("".join(found).rstrip())
-
-    def dyed(self, text: str, style: str) -> str:
-        """Return text in a style, where the paper takes colours."""
-        if not self.colours or not style or not text:
-            return text
-        return click.style(text, **STYLES[style])  # type: ignore[arg-type] # the names of its arguments
-
-    def printable(self, text: str) -> str:
-        """Return text in characters that the paper can print, as far as they are ours."""
-        return text.translate(_ASCII) if self.ascii else text
+def console_for(stream: TextIO, environment: Mapping[str, str] = os.environ) -> Console:
+    """Return the console of a stream."""
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else UNCUT,
+        theme=_THEME,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ=environment,
+    )
 
 
-def _columns(stream: TextIO, environment: Mapping[str, str]) -> int:
-    said = _said(environment)
-    if said:
-        return said
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
+def print_view(view: RenderableType) -> None:
+    """Print a view on standard output."""
+    import click
+
+    console = console_for(sys.stdout)
+    with console.capture() as capture:
+        console.print(Printable(view, ascii_only=is_ascii_only(sys.stdout)), crop=False)
+    text = capture.get()
+    if not sys.stdout.isatty():
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    click.echo(text, nl=False, color=True)
 
 
-def _said(environment: Mapping[str, str]) -> int:
-    said = environment.get("COLUMNS", "")
-    return int(said) if said.isdigit() else 0
-
-
-def _takes_colours(environment: Mapping[str, str], *, terminal: bool) -> bool:
-    if environment.get("NO_COLOR"):
-        return False
-    if environment.get("FORCE_COLOR"):
-        return True
-    return terminal and is_able(environment)
-
-
-def is_able(environment: Mapping[str, str]) -> bool:
-    """Say whether the terminal understands more than text."""
+def is_capable(environment: Mapping[str, str]) -> bool:
+    """Return whether the terminal understands more than text."""
     return environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
-def _is_ascii(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Say whether only ASCII comes out. In the C locale Python writes UTF-8, and the terminal need not show it."""
-    named = next((said for name in ("LC_ALL", "LC_CTYPE", "LANG") if (said := environment.get(name))), "")
-    if named in ("C", "POSIX"):
+def is_ascii_only(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether to print ASCII only. In the C locale Python writes UTF-8, which the terminal may not show."""
+    locale = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")
+    if locale in ("C", "POSIX"):
         return True
     try:
         "".join(map(chr, _ASCII)).encode(stream.encoding or "ascii")
@@ -132,90 +82,131 @@ def _is_ascii(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return False
 
 
-def cut(text: str, cells: int) -> str:
-    """Return the beginning of a text, in so many columns, and a mark that it goes on."""
-    if cell_len(text) <= cells:
-        return text
-    return f"{_head(text, cells - 1)}{_CUT}" if cells > 0 else ""
+class Printable:
+    """A view in characters that the terminal can print, without the control characters of foreign text."""
+
+    def __init__(self, view: RenderableType, *, ascii_only: bool) -> None:
+        """Wrap a view."""
+        self._view, self._ascii_only = view, ascii_only
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the view and replace characters."""
+        for segment in console.render(self._view, options):
+            text = "\n".join(map(printable, segment.text.split("\n")))
+            yield segment if segment.control else Segment(self._translated(text), segment.style)
+
+    def _translated(self, text: str) -> str:
+        return text.translate(_ASCII) if self._ascii_only else text
 
 
-def shortened(name: str, cells: int) -> str:
-    """Return a name in so many columns: its middle goes, because names of a kind differ at their ends."""
-    if cell_len(name) <= cells:
+class LineStyler:
+    """Styles single lines, many times faster than a view is printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Take the stream that the lines are written to."""
+        self._console, self._ascii_only = console_for(stream), is_ascii_only(stream)
+        self._codes: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, text: str, style: str) -> str:
+        """Return a line with the codes of its style around it."""
+        if style not in self._codes:
+            with self._console.capture() as capture:
+                self._console.print(Text("x", style), end="")
+            before, _, after = capture.get().partition("x")
+            self._codes[style] = before, after
+        before, after = self._codes[style]
+        return f"{before}{text.translate(_ASCII) if self._ascii_only else text}{after}"
+
+
+class Fitted:
+    """A view that is laid out for the columns it gets; UNCUT in a pipe."""
+
+    def __init__(self, layout: Callable[[int], RenderableType]) -> None:
+        """Take the function that lays the view out."""
+        self._layout = layout
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay the view out."""
+        yield self._layout(options.max_width)
+
+
+def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_style: str = "") -> Table:
+    """Return a label and a text that wraps beside it.
+
+    Args:
+        label: of one line.
+        text: of any length.
+        style: of both, unless the label has its own.
+        width: columns of the label; 0 for as many as it needs.
+        label_style: of the label.
+    """
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    table.add_row(Text(label, style=label_style or style), Text(text, style=style))
+    return table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table."""
+
+    title: str
+    cells: Sequence[str | Text]  # one for each row
+    right: bool = True  # aligned as numbers are
+    is_name: bool = False  # may be shortened
+    drop: int = 0  # if the table is too wide, the column with the highest number is left out first; 0: never
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether any cell has a value."""
+        return any(str(cell) not in ("", NONE) for cell in self.cells)
+
+    @property
+    def width(self) -> int:
+        """Columns of the widest cell or the title."""
+        return max(cell_len(self.title), *(cell_len(str(cell)) for cell in self.cells))
+
+    @property
+    def least_width(self) -> int:
+        """Columns that the table gives it at least."""
+        return min(self.width, NARROWEST_NAME) if self.is_name else self.width
+
+
+def fitted_table(columns: Sequence[Column], width: int) -> Table:
+    """Return a table that leaves out empty columns, and as many others as needed to fit into a width."""
+    shown = [column for column in columns if column.is_filled]
+    while _spare(shown, width, gap=1) < 0 and (last := max(shown, key=lambda column: column.drop)).drop:
+        shown.remove(last)
+    gap = 2 if width - sum(column.width for column in shown) >= 2 * (len(shown) - 1) else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+    for column in shown:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
+    spare = _spare(shown, width, gap=gap)  # negative if no further column may be left out
+    for row in zip(*(_shortened(column, max(1, column.least_width + spare)) for column in shown), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _spare(columns: Sequence[Column], width: int, *, gap: int) -> int:
+    return width - sum(column.least_width for column in columns) - gap * (len(columns) - 1)
+
+
+def _shortened(column: Column, width: int) -> Sequence[str | Text]:
+    return [shortened(str(cell), width) for cell in column.cells] if column.is_name else column.cells
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name in at most `width` columns. The middle is left out, because similar names differ at their ends."""
+    name = printable(name)
+    if cell_len(name) <= width:
         return name
-    tail = _head(name[::-1], (cells - 1) // 2)[::-1]
-    return f"{_head(name, cells - 1 - cell_len(tail))}{_CUT}{tail}" if cells > 0 else ""
+    tail = _head(name[::-1], (width - 1) // 2)[::-1]
+    return f"{_head(name, width - 1 - cell_len(tail))}{_ELLIPSIS}{tail}" if width > 0 else ""
 
 
-def _head(text: str, cells: int) -> str:
-    found, width = [], 0
-    for char in text:
-        width += cell_len(char)
-        if width > cells:
-            break
-        found.append(char)
-    return "".join(found)
-
-
-def padded(text: str, cells: int, *, right: bool = False) -> str:
-    """Return a text with spaces up to so many columns.
-
-    Args:
-        text: of one line.
-        cells: columns.
-        right: the spaces come first, as before a number.
-    """
-    space = " " * (cells - cell_len(text))
-    return f"{space}{text}" if right else f"{text}{space}"
-
-
-def bar(share: float, cells: int) -> tuple[str, str]:
-    """Return the full part of a bar and the empty one.
-
-    Args:
-        share: 0..1; more is full.
-        cells: columns.
-    """
-    halves = int(min(max(share, 0.0), 1.0) * cells * 2) if math.isfinite(share) else 0
-    full = _FULL * (halves // 2) + _HALF * (halves % 2)
-    return full, _EMPTY * (cells - len(full))
-
-
-def curve(values: Sequence[float], cells: int) -> str:
-    """Return the last values as columns of different height, one a character; a spike does not flatten the others.
-
-    Args:
-        values: the oldest first.
-        cells: columns, at most.
-    """
-    shown = values[-cells:] if cells > 0 else []
-    finite = sorted(value for value in shown if math.isfinite(value))
-    if not finite:
-        return BROKEN * len(shown)
-    low, high = finite[0], finite[-1]
-    usual = finite[int(0.95 * (len(finite) - 1))]
-    late = list(shown).index(high) > len(shown) // 10  # a loss that begins high and falls is no spike
-    if late and len(finite) >= _FEW_POINTS and high - low > 3 * (usual - low):
-        high = usual
-    return "".join(_level(value, low, high) for value in shown)
-
-
-def whole_curve(values: Sequence[float], cells: int) -> str:
-    """Return all values as a curve of so many characters at most, each the mean of a stretch.
-
-    Args:
-        values: the oldest first.
-        cells: columns, at most.
-    """
-    count = min(cells, len(values))
-    edges = [place * len(values) // count for place in range(count + 1)] if count else [0]
-    stretches = [values[start:end] for start, end in itertools.pairwise(edges)]
-    return curve([sum(one) / len(one) for one in stretches], cells)
-
-
-def _level(value: float, low: float, high: float) -> str:
-    if not math.isfinite(value):
-        return BROKEN
-    if high <= low:
-        return LEVELS[len(LEVELS) // 2 if value <= low else -1]
-    return LEVELS[min(int((value - low) / (high - low) * len(LEVELS)), len(LEVELS) - 1)]
+def _head(text: str, width: int) -> str:
+    end = 0
+    while end < len(text) and cell_len(text[: end + 1]) <= width:
+        end += 1
+    return text[:end]

@@ -1,4 +1,4 @@
-"""Why a job does not run now, and when it will, in words: for every verb that shows jobs."""
+"""Why a job does not run, and when it will: for every verb that shows jobs."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
 
-_SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
-"""States that leave no question open; the others have their reason told."""
+_COMMANDS = {Status.HELD: "lq release", Status.PAUSED: "lq resume"}
+_SELF_EXPLANATORY = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
 
 
-def waiting_turns(app: App, jobs: Sequence[Job]) -> dict[int, Turn]:
-    """Return what keeps the jobs that wait for their turn from training, by id."""
+def waiting_turns(app: App, jobs: Sequence[Job], *, now: float | None = None) -> dict[int, Turn]:
+    """Return what keeps each queued or waiting job from starting, by id."""
     if not any(job.status in (Status.QUEUED, Status.WAITING) for job in jobs):
         return {}
     from orchestrator.scheduling import eligibility
 
-    return {turn.job.id: turn for turn in eligibility.turns(app, slots=_slots(app))}
+    return {turn.job.id: turn for turn in eligibility.turns(app, slots=_slots(app), now=now)}
 
 
-def forecast_of(app: App, jobs: Sequence[Job]) -> QueueForecast:
+def forecast_of(app: App, jobs: Sequence[Job], *, now: float | None = None) -> QueueForecast:
     """Return when the jobs of the queue will start and end, and how long each will take, as far as that is known."""
     from orchestrator.planning.queue_forecast import QueueForecast, forecast
 
     if not any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in jobs):
         return QueueForecast()
-    return forecast(app.store, now=time.time(), slots=_slots(app))
+    return forecast(app.store, now=time.time() if now is None else now, slots=_slots(app))
 
 
 def _slots(app: App) -> int:
@@ -47,38 +47,44 @@ def _slots(app: App) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wait:
-    """Why a job does not run, and when it will. Equal for jobs that wait for the same."""
+    """Why jobs do not run, and when they will. Equal for jobs that wait for the same."""
 
     status: Status
     because: str
-    first_start: bool  # it has not run yet
-    when: str | None  # None if unknown or if a command is needed
-    command: str | None  # the command that lets it run, without job ids
+    first_start: bool  # they have not run yet
+    when: str | None  # None if unknown, or if a command is needed
+    command: str | None  # the command that lets them run, without job ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text for the jobs that wait for the same, without their ids."""
+        when = f"with {self.command} {id_ranges(ids)}" if self.command is not None else self.when
+        verb = ("start" if self.first_start else "resume") + ("s" if len(ids) == 1 else "")
+        return f"{self.status}{f', {verb} {when}' if when is not None else ''}: {self.because}"
 
 
-def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
-    """Return when a job will run; None if it runs, has ended, is next, or if that is unknown."""
-    command = _command(job)
-    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn)
+def resumes(job: Job, queue: QueueState, turn: Turn | None = None, *, now: float | None = None) -> str | None:
+    """Return when or with which command a job will run.
+
+    None if it runs, has ended, is next in the queue, or if the time is unknown.
+    """
+    command = _COMMANDS.get(job.status)
+    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn, now)
 
 
-def _command(job: Job) -> str | None:
-    return {Status.HELD: "lq release", Status.PAUSED: "lq resume"}.get(job.status)
-
-
-def _when(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
+def _when(job: Job, queue: QueueState, turn: Turn | None, now: float | None) -> str | None:
+    now = time.time() if now is None else now
     if job.status is Status.WAITING:
         due = job.not_before or 0.0
-        return fmt.upcoming(due) if due > time.time() else "as soon as it can"
+        return fmt.upcoming(due, now) if due > now else "as soon as possible"
     if job.status is Status.QUEUED and queue.paused_at is not None:
         return "with lq resume --queue"
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return fmt.upcoming(until) if until is not None else None
+    return fmt.upcoming(until, now) if until is not None else None
 
 
-def wait_of(job: Job, queue: QueueState, turn: Turn | None) -> Wait | None:
-    """Return why a job does not run; None if its status says it all."""
-    because = f"{job.reason}: {job.detail}" if job.status not in _SAY_IT_ALL and job.detail else None
+def wait_of(job: Job, queue: QueueState, turn: Turn | None, *, now: float | None = None) -> Wait | None:
+    """Return why a job does not run; None if its status needs no explanation."""
+    because = f"{job.reason}: {job.detail}" if job.status not in _SELF_EXPLANATORY and job.detail else None
     if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
         because = turn.obstacle.text
     if because is None:
@@ -87,48 +93,38 @@ def wait_of(job: Job, queue: QueueState, turn: Turn | None) -> Wait | None:
         status=job.status,
         because=because,
         first_start=job.status is Status.QUEUED and not job.attempts,
-        when=_when(job, queue, turn),
-        command=_command(job),
+        when=_when(job, queue, turn, now),
+        command=_COMMANDS.get(job.status),
     )
 
 
-def wait_line(wait: Wait, ids: Sequence[int]) -> str:
-    """Return one line for the jobs that wait for the same."""
-    several = len(ids) > 1
-    when = f"with {wait.command} {spans(ids)}" if wait.command is not None else wait.when
-    verb = "start" if wait.first_start else "resume"
-    goes = f", {verb}{'' if several else 's'} {when}" if when is not None else ""
-    return f"job{'s' if several else ''} {spans(ids)} {wait.status}{goes}: {wait.because}"
-
-
-def waits(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
-    """Return the line of one job."""
+def waiting_line(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
+    """Return one line on why a job does not run; None if its status needs no explanation."""
     wait = wait_of(job, queue, turn)
-    return None if wait is None else wait_line(wait, [job.id])
+    return None if wait is None else f"job {job.id} {wait.text([job.id])}"
 
 
-def reasons(jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn]) -> list[tuple[Status, str]]:
-    """Return the status and a line for each group of jobs that wait for the same."""
-    alike: dict[Wait, list[int]] = {}
+def waits_of(jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn], *, now: float) -> dict[Wait, list[int]]:
+    """Return why jobs do not run, and the ids of the jobs that wait for the same."""
+    waits: dict[Wait, list[int]] = {}
     for job in jobs:
-        wait = wait_of(job, queue, turns.get(job.id))
+        wait = wait_of(job, queue, turns.get(job.id), now=now)
         if wait is not None:
-            alike.setdefault(wait, []).append(job.id)
-    return [(wait.status, wait_line(wait, ids)) for wait, ids in alike.items()]
+            waits.setdefault(wait, []).append(job.id)
+    return waits
 
 
-def spans(ids: Sequence[int]) -> str:
-    """Return ids as one types them: 3 5-7."""
-    found: list[list[int]] = []
-    for one in sorted(ids):
-        if found and one == found[-1][1] + 1:
-            found[-1][1] = one
+def id_ranges(ids: Sequence[int]) -> str:
+    """Return ids as they are typed on the command line: 3 5-7."""
+    ranges: list[list[int]] = []
+    for job_id in sorted(ids):
+        if ranges and job_id == ranges[-1][1] + 1:
+            ranges[-1][1] = job_id
         else:
-            found.append([one, one])
-    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+            ranges.append([job_id, job_id])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def begins(times: JobTimes | None) -> str:
-    """Return when a job will start; `~` marks a forecast."""
-    start = times.start if times is not None else None
-    return fmt.NONE if start is None else f"~{fmt.short_time(start)}"
+def forecast_start(times: JobTimes | None, now: float) -> str:
+    """Return when a job is forecast to start; `~` marks a forecast."""
+    return fmt.NONE if times is None or times.start is None else f"~{fmt.short_time(times.start, now)}"

@@ -1,4 +1,4 @@
-"""Homes to look at and to spoil: a store with a job in every state, put there through the store's own API."""
+"""Homes for tests: a store with a job in every state, written through the store's own API."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import dataclasses
 import hashlib
 import sqlite3
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from configs.load import dump_job
 from jobs.model.events import Event, Kind
-from jobs.model.job import Job, ProcessIdentity
+from jobs.model.job import Incident, Job, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
+from orchestrator.cli.views.snapshot import MachineState
 from orchestrator.store.store import Store
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="another boot")
-"""Long gone."""
+"""A worker that does not run any more."""
+
+NOW = 1_767_650_400.0
+"""The present of golden files: Mon 2026-01-05 22:00 UTC."""
+
+MACHINE = MachineState(kept_awake=None, mains=True, charge=81, free_bytes=4_000_000_000, all_bytes=16_000_000_000)
+"""The machine of golden files."""
 
 FAR_OFF_S = 1e6
 LONG_DETAIL = (
@@ -31,7 +40,7 @@ LONG_DETAIL = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a job's trainer has told."""
+    """What a job's trainer has reported."""
 
     iteration: int
     train_loss: float
@@ -40,15 +49,16 @@ class Seen:
 
 
 class Home:
-    """$LQ_HOME, whose jobs are wherever a test wants them; no worker starts by itself."""
+    """A home whose jobs are in the states that a test needs. No worker starts by itself."""
 
     def __init__(self, path: Path) -> None:
-        """Make it, with the settings that keep workers away."""
+        """Create the home."""
         path.mkdir(mode=0o700)
         self.path = path
         self.jobs = path / "jobs"
         self.jobs.mkdir(mode=0o700)
         (path / "inbox").mkdir(mode=0o700)
+        self.clock: Callable[[], float] = time.time
         self.write_settings("autostart: false\n")
         self.store = Store.open(path / "lq.db")
 
@@ -71,7 +81,7 @@ class Home:
             return folder
 
         text = spec.model_dump_json()
-        now = time.time()
+        now = self.clock()
         return self.store.jobs.submit(
             name=name, priority=0, iters=spec.iters, spec_json=text, prepare=prepare, now=now, group=group
         )
@@ -79,16 +89,16 @@ class Home:
     def running(
         self, name: str = "job", *, seen: Seen | None = None, child: ProcessIdentity | None = None, **keys: Any
     ) -> Job:
-        """Submit a job, claim it, and let its trainer tell; no other job may be queued."""
+        """Submit and claim a job, and record its trainer's reports. No other job may be queued."""
         job = self.queued(name, **keys)
-        claimed = self.store.leases.claim(WORKER, time.time())
+        claimed = self.store.leases.claim(WORKER, self.clock())
         assert claimed is not None
         assert claimed.id == job.id
-        attempt = self.store.attempts.begin(job.id, owner=WORKER, now=time.time())
+        attempt = self.store.attempts.begin(job.id, owner=WORKER, now=self.clock())
         if child is not None:
             self.store.attempts.set_child(attempt.id, child)
         if seen is not None:
-            self._tell(job.id, seen)
+            self._report(job.id, seen)
         return self.store.jobs.get(job.id)
 
     def ended(
@@ -101,21 +111,21 @@ class Home:
         seen: Seen | None = None,
         **keys: Any,
     ) -> Job:
-        """Run a job into a state that an attempt's end leads to."""
+        """Submit a job, and end its first attempt so that the job gets a status."""
         job = self.running(name, seen=seen, **keys)
         outcome = Outcome.DONE if status is Status.SUCCEEDED else Outcome.CRASHED
         ending = Ending(outcome=outcome, reason=reason, detail=detail)
         attempt = self.store.attempts.of(job.id)[-1]
-        self.store.attempts.end(attempt.id, ending=ending, exit_code=None, signal=None, now=time.time())
-        not_before = time.time() + FAR_OFF_S if status is Status.WAITING else None
+        self.store.attempts.end(attempt.id, ending=ending, exit_code=None, signal=None, now=self.clock())
+        not_before = self.clock() + FAR_OFF_S if status is Status.WAITING else None
         decision = Decision(status=status, reason=reason, detail=detail, not_before=not_before)
-        return self.store.leases.settle(job.id, decision, owner=WORKER, now=time.time())
+        return self.store.leases.settle(job.id, decision, owner=WORKER, now=self.clock())
 
     def cancelled(self, name: str = "job") -> Job:
-        """Cancel a job before it ran; no other job may be queued."""
-        return self.store.jobs.cancel(self.queued(name).id, time.time())
+        """Submit a job and cancel it before it runs. No other job may be queued."""
+        return self.store.jobs.cancel(self.queued(name).id, self.clock())
 
-    def _tell(self, job_id: int, seen: Seen) -> None:
+    def _report(self, job_id: int, seen: Seen) -> None:
         progress: dict[str, Any] = {
             "iteration": seen.iteration,
             "losses": [seen.train_loss] * 10,
@@ -128,18 +138,18 @@ class Home:
             "standard_error": 0.1,
             "examples": 8,
         }
-        told = [(Kind.PROGRESS, progress), (Kind.VALIDATION, measured | {"seconds": 0.5, "row_losses": None})]
+        reports = [(Kind.PROGRESS, progress), (Kind.VALIDATION, measured | {"seconds": 0.5, "row_losses": None})]
         events = [
-            Event(seq=seq, time=time.time(), awake=1.0, attempt=1, kind=kind, data=data)
-            for seq, (kind, data) in enumerate(told, start=1)
+            Event(seq=seq, time=self.clock(), awake=1.0, attempt=1, kind=kind, data=data)
+            for seq, (kind, data) in enumerate(reports, start=1)
         ]
         assert self.store.events.ingest(
-            job_id, events, offset_before=0, offset_after=1, steps_per_report=10, now=time.time()
+            job_id, events, offset_before=0, offset_after=1, steps_per_report=10, now=self.clock()
         )
 
 
 def one_of_each(home: Home) -> dict[Status, int]:
-    """Put a job into every state that this version leads to; return the ids."""
+    """Add a job in every status that lq sets; return the ids."""
     seen = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
     made = [
         home.cancelled("cancelled"),
@@ -153,8 +163,45 @@ def one_of_each(home: Home) -> dict[Status, int]:
     return {job.status: job.id for job in made}
 
 
+def report(store: Store, job_id: int, losses: Sequence[float], **memory: int) -> None:
+    """Record ten iterations for each of these losses."""
+    events = [
+        Event(
+            seq=seq + 10,
+            time=NOW,
+            awake=1.0,
+            attempt=1,
+            kind=Kind.PROGRESS,
+            data={"iteration": 500 + 10 * seq, "losses": [loss] * 10, "it_s": 2.0, "tokens": 1, "memory": memory},
+        )
+        for seq, loss in enumerate(losses, start=1)
+    ]
+    ingest(store, job_id, events)
+
+
+def ingest(store: Store, job_id: int, events: Sequence[Event]) -> None:
+    before = store.events.offset(job_id)
+    assert store.events.ingest(
+        job_id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=NOW
+    )
+
+
+def fill(home: Home) -> None:
+    """Add a job in every status at NOW, memory figures, an incident and a paused queue."""
+    home.clock = count(NOW - 7200, 60).__next__
+    ids = one_of_each(home)
+    losses = [2 - number / 40 for number in range(40)]
+    report(home.store, ids[Status.RUNNING], losses, footprint=7 * 10**9, peak=6 * 10**9, limit=10**10)
+    incident = Incident(
+        job_id=ids[Status.RUNNING], attempt=1, time=NOW - 60, code=Reason.KILLED.value, text="x", evidence={}
+    )
+    home.store.incidents.add(incident)
+    home.store.jobs.hold(home.queued("held").id, "held by the user", NOW)
+    home.store.queue.pause("jobs 3 and 4 crashed within ten minutes", NOW - 300)
+
+
 def contents(folder: Path) -> dict[str, object]:
-    """Return what lies in a folder, of databases their rows: equal before and after means that nothing changed."""
+    """Return the contents of a folder, databases as their rows, to compare before and after."""
     return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*"))}
 
 

@@ -1,7 +1,8 @@
-"""What most tests of the orchestrator begin with: an empty home, and the app of it. A file may have its own instead."""
+"""Fixtures of most tests of the orchestrator: a home, its app, and `lq` in this process."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from orchestrator.core.app import App
 from tests.harness import InProcess
-from tests.unit.orchestrator.cli_homes import Home
+from tests.unit.orchestrator.cli_homes import Home, fill
 from tests.unit.orchestrator.job_files import app_of
 
 
@@ -22,6 +23,23 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 @pytest.fixture
+def full_home(home: Home) -> Home:
+    """Give a home at NOW with a job in every status."""
+    fill(home)
+    return home
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the zone of this process to UTC, for golden files with times."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
 def app(home: Home) -> Iterator[App]:
     """Give the app of that home."""
     with app_of(home) as opened:
@@ -30,5 +48,5 @@ def app(home: Home) -> Iterator[App]:
 
 @pytest.fixture
 def here(home: Home) -> InProcess:
-    """Give `lq` within this process: a table of commands would else wait for Python to start a hundred times."""
+    """Give `lq` in this process, which is much faster than a process for each call."""
     return InProcess(home.path)

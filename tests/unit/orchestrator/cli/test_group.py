@@ -10,8 +10,11 @@ import pytest
 
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from orchestrator.cli.views.group import group_snapshot, render
+from orchestrator.core.app import App
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
+from tests.unit.orchestrator.rendering import assert_view, text_of
 
 VERBS = ("status", "cancel", "compare", "hold", "release", "pause", "resume", "retry")
 
@@ -30,7 +33,7 @@ def states(home: Home) -> dict[int, Status]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: InProcess, verb: str) -> None:
+def test_unknown_group_suggests_the_nearest(home: Home, here: InProcess, verb: str) -> None:
     home.queued()
     assert here(verb, "--group", "nigt", expect=3).err == (
         "lq: no group 'nigt'; there is none yet; a matrix in a job file makes one\n"
@@ -42,16 +45,16 @@ def test_an_unknown_group_is_named_with_the_nearest(home: Home, here: InProcess,
     assert states(home) == {1: Status.QUEUED}
 
 
-def test_wait_for_an_unknown_group_exits_as_for_an_unknown_job(home: Home, here: InProcess) -> None:
+def test_wait_for_unknown_group_exits_102(home: Home, here: InProcess) -> None:
     assert "no group 'night'" in here("wait", "--group", "night", expect=102).err
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "status"])
-def test_a_verb_wants_an_id_or_a_group(home: Home, here: InProcess, verb: str) -> None:
+def test_verbs_need_an_id_or_a_group(home: Home, here: InProcess, verb: str) -> None:
     assert "--group NAME" in here(verb, expect=2).err
 
 
-def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: InProcess) -> None:
+def test_cancel_leaves_ended_and_other_jobs(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     before = states(home)
     said = here("cancel", "--group", "night").out
@@ -66,7 +69,7 @@ def test_cancel_leaves_what_has_ended_and_what_is_outside(home: Home, here: InPr
     }
 
 
-def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here: InProcess) -> None:
+def test_ended_group_cannot_be_cancelled(home: Home, here: InProcess) -> None:
     home.cancelled()
     with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
@@ -78,7 +81,7 @@ def test_a_group_that_has_ended_has_nothing_to_cancel_or_pause(home: Home, here:
     assert "there is nothing to retry" in here("retry", "--group", "night", expect=5).err
 
 
-def test_hold_and_release_touch_those_that_wait_for_their_turn(home: Home, here: InProcess) -> None:
+def test_hold_and_release_waiting_jobs(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     before = states(home)
     here("hold", "--group", "night")
@@ -89,9 +92,7 @@ def test_hold_and_release_touch_those_that_wait_for_their_turn(home: Home, here:
     assert states(home)[ids["paused"]] is Status.QUEUED
 
 
-def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
-    home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pause_holds_before_it_stops(home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = grouped(home)
     monkeypatch.setattr("orchestrator.cli.commands.turns.PAUSE_WAIT_S", 0.0)
     said = here("pause", "--group", "night").out
@@ -101,7 +102,7 @@ def test_pause_holds_those_that_wait_before_it_stops_the_one_that_runs(
     assert said.index(f"job {ids['queued']} held") < said.index(f"job {ids['running']}: asked to pause")
 
 
-def test_retry_takes_those_that_failed_or_were_cancelled(home: Home, here: InProcess) -> None:
+def test_retry_takes_failed_and_cancelled(home: Home, here: InProcess) -> None:
     ids = grouped(home)
     here("retry", "--group", "night")
     assert {states(home)[ids[name]] for name in ("failed", "cancelled")} == {Status.QUEUED}
@@ -133,21 +134,18 @@ def _settings(number: int) -> dict[str, Any]:
     }
 
 
-def test_status_of_a_group_shows_what_varies_and_marks_the_best(
-    home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_group_status_matches_golden(home: Home, app: App) -> None:
     sweep(home)
-    monkeypatch.setenv("COLUMNS", "80")
-    said = here("status", "--group", "night").out.splitlines()
-    said = said[said.index("group night: 1 queued, 3 succeeded, 1 failed") - 1 :]
-    assert said[2].split() == ["id", "lr", "r", "state", "progress", "loss", "val", "best", "val"]
-    assert [line.split()[0] for line in said[3:8]] == ["5", "2", "1", "3", "4"]
-    assert said[4].split() == ["2", "0.0001", "8", "succeeded", "100%", "1.000", "1.250", "1.250", "best"]
-    assert all(len(line) <= 80 for line in said)
-    assert said[-1] == "by how much, and the adapter: lq compare --group night"
+    group = group_snapshot(app, "night")
+    assert group.best == 2
+    assert dict(group.settings) == {
+        "learning_rate": ("0.001", "0.0001", "1e-05", "0.0001", "0.001"),
+        "lora_parameters.rank": ("16", "8", "8", "16", "8"),
+    }
+    assert_view(render(group), "group_80", 80)
 
 
-def test_status_of_a_group_as_json_has_its_settings_and_its_best(home: Home, here: InProcess) -> None:
+def test_group_status_json_marks_the_best(home: Home, here: InProcess) -> None:
     sweep(home)
     jobs = json.loads(here("status", "--group", "night", "--json").out)["jobs"]
     assert [job["id"] for job in jobs if job["best"]] == [2]
@@ -156,16 +154,17 @@ def test_status_of_a_group_as_json_has_its_settings_and_its_best(home: Home, her
     assert {job["group"] for job in jobs} == {"night"}
 
 
-def test_no_best_is_marked_where_losses_are_not_of_the_same_tokens(home: Home, here: InProcess) -> None:
+def test_no_best_if_tokens_differ(home: Home, app: App) -> None:
     for number, length in enumerate((512, 1024)):
         seen = Seen(iteration=1000, train_loss=1.0, val_loss=1.0 + number, it_s=2.0)
         home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=seen, group="night", max_seq_length=length)
-    said = here("status", "--group", "night").out
-    assert "no best: the jobs are not validated on the same tokens" in said
-    assert " best\n" not in said
+    group = group_snapshot(app, "night")
+    assert not group.is_comparable
+    assert group.best is None
+    assert "best\n" not in text_of(render(group))
 
 
-def test_the_picture_of_a_group_is_named_after_it(home: Home, here: InProcess) -> None:
+def test_group_picture_has_the_group_name(home: Home, here: InProcess) -> None:
     sweep(home)
     said = here("compare", "--group", "night").out
     assert "best: none yet; no job has ended with a validation and an adapter" in said

@@ -1,4 +1,4 @@
-"""The night as a page: at 60, 80 and 200 columns, in a pipe, in ASCII, with strange names and numbers that are none."""
+"""The status view: golden files for four widths, foreign text, and numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -6,207 +6,155 @@ import dataclasses
 import io
 import json
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Group
 
 from jobs.model.events import Event, Kind
-from jobs.model.job import Incident
+from jobs.model.job import QueueState
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from orchestrator.cli.views.snapshot import MachineState, Snapshot, VerdictCache, take_snapshot
-from orchestrator.cli.views.status import page
-from orchestrator.cli.views.terminal import BROKEN, LEVELS, Paper, bar, curve, cut, shortened, whole_curve
-from orchestrator.core.app import App
-from orchestrator.store.store import Store
-from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
+from orchestrator.cli.views.snapshot import Snapshot, VerdictCache, take_snapshot
+from orchestrator.cli.views.sparkline import LEVELS, NOT_FINITE, averaged, sparkline
+from orchestrator.cli.views.status import render
+from orchestrator.cli.views.terminal import UNCUT, console_for, is_ascii_only, shortened
+from tests.unit.orchestrator.cli_homes import MACHINE, NOW, Home, Seen, ingest, report
+from tests.unit.orchestrator.job_files import app_of
+from tests.unit.orchestrator.rendering import assert_view, text_of
 
 STRANGE = "[red]qwen[/] :smile: 日本語 " + "x" * 40 + "-rank16"
 NAN = float("nan")
 SEEN = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
 
 
-def told(
-    home: Home, width: int = 80, *, change: Callable[[Snapshot], Snapshot] = lambda it: it, **paper: bool
-) -> list[str]:
-    """Return the page of a home."""
-    with App(home=dataclasses.replace(App.of_this_user().home, path=home.path)) as app:
-        return page(change(take_snapshot(app)), Paper(width=width, **paper))
+def snapshot_of(home: Home, now: float | None = None) -> Snapshot:
+    """Return a snapshot of a home on a machine that is the same everywhere."""
+    with app_of(home) as app:
+        return dataclasses.replace(take_snapshot(app, now=now), machine=MACHINE)
 
 
-def reports(store: Store, job_id: int, losses: Sequence[float], **memory: int) -> None:
-    """Let a job's trainer report ten iterations for each of these losses."""
-    events = [
-        Event(
-            seq=seq + 10,
-            time=time.time(),
-            awake=1.0,
-            attempt=1,
-            kind=Kind.PROGRESS,
-            data={"iteration": 500 + 10 * seq, "losses": [loss] * 10, "it_s": 2.0, "tokens": 1, "memory": memory},
-        )
-        for seq, loss in enumerate(losses, start=1)
+def lines_of(home: Home, width: int = 80) -> list[str]:
+    return text_of(render(snapshot_of(home)), width).splitlines()
+
+
+def row(lines: Sequence[str], word: str) -> list[str]:
+    """Return the words of the one line that contains a word."""
+    (line,) = [line for line in lines if word in line]
+    return line.split()
+
+
+@pytest.mark.parametrize("width", [60, 80, 160, UNCUT])
+def test_status_view_matches_golden(full_home: Home, utc: None, width: int) -> None:
+    name = "pipe" if width == UNCUT else str(width)
+    assert_view(render(snapshot_of(full_home, NOW)), f"status_{name}", width)
+
+
+def test_status_heads_match_golden(home: Home, utc: None) -> None:
+    snapshot = snapshot_of(home, NOW)
+    worker = {"pid": 7, "started_at": NOW - 3600}
+    heads = [
+        snapshot,
+        dataclasses.replace(snapshot, worker=worker, machine=dataclasses.replace(MACHINE, kept_awake=True)),
+        dataclasses.replace(snapshot, worker=worker, machine=dataclasses.replace(MACHINE, kept_awake=False)),
+        dataclasses.replace(snapshot, machine=dataclasses.replace(MACHINE, mains=False, charge=43)),
+        dataclasses.replace(snapshot, machine=dataclasses.replace(MACHINE, mains=None, charge=None)),
+        dataclasses.replace(snapshot, queue=QueueState(paused_at=NOW - 60, because="paused by the user")),
     ]
-    before = store.events.offset(job_id)
-    assert store.events.ingest(
-        job_id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0
-    )
-
-
-def incident(job_id: int) -> Incident:
-    """Return a death."""
-    return Incident(job_id=job_id, attempt=1, time=time.time(), code=Reason.KILLED.value, text="x", evidence={})
-
-
-def row(lines: Sequence[str], word: str) -> str:
-    """Return the one line with a word, its spaces made one."""
-    (found,) = [line for line in lines if word in line]
-    return " ".join(found.split())
-
-
-def test_a_running_job_is_told_with_everything_that_a_glance_is_for(home: Home) -> None:
-    job = home.running("night", seen=SEEN)
-    reports(home.store, job.id, [1.2, 1.1], footprint=7_000_000_000, peak=6_000_000_000, limit=10_000_000_000)
-    home.store.incidents.add(incident(job.id))
-    lines = told(home)
-    assert row(lines, "of 1,000").endswith("52% 520 of 1,000")
-    assert row(lines, "loss ").startswith("loss 1.100 ")
-    assert row(lines, "validation") == "validation 1.500 best 1.500 at 500"
-    assert row(lines, "speed").startswith("speed 2 it/s 4m01 left, done ")
-    assert "70% of 10 GB, peak 6 GB" in row(lines, "memory  ")
-    assert row(lines, "incidents").startswith("incidents 1 newest ")
-    assert row(lines, "incidents").endswith("The trainer was killed")
+    assert_view(Group(*map(render, heads)), "status_heads", 80)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_no_line_is_wider_than_the_terminal_and_strange_names_come_as_they_are(home: Home, width: int) -> None:
-    one_of_each(home)
-    home.queued(STRANGE)
-    job = home.store.jobs.running()[0]
-    reports(home.store, job.id, [1.0] * 200, footprint=7_000_000_000, peak=6_000_000_000, limit=10_000_000_000)
+def test_no_line_exceeds_the_terminal(full_home: Home, width: int) -> None:
+    full_home.queued(STRANGE)
     for number in range(30):
-        home.store.jobs.hold(home.queued(f"held-{number}").id, "held by the user", 1.0)
-    lines = told(home, width)
+        full_home.store.jobs.hold(full_home.queued(f"held-{number}").id, "held by the user", 1.0)
+    lines = lines_of(full_home, width)
     assert [line for line in lines if cell_len(line) > width] == []
-    named = next(line for line in lines if "[red]q" in line)
-    assert "rank16" in named, "names that begin alike differ at their ends"
-    assert (STRANGE in named) == (width == 200)
-    assert sum("held by the" in line for line in lines) == 1, "what is true of many is said once"
+    name = next(line for line in lines if "[red]q" in line)
+    assert "rank16" in name
+    assert sum("held by the" in line for line in lines) == 1
 
 
-def test_two_columns_use_the_room_of_a_wide_terminal(home: Home) -> None:
-    job = home.running("night", seen=SEEN)
-    reports(home.store, job.id, [2.0 - number / 100 for number in range(120)])
-    narrow, wide = told(home, 80), told(home, 200)
-    assert len(wide) < len(narrow)
-    assert sum(char in LEVELS for char in "".join(wide)) > sum(char in LEVELS for char in "".join(narrow))
+def test_wide_terminal_uses_two_columns(full_home: Home) -> None:
+    assert len(lines_of(full_home, 160)) < len(lines_of(full_home, 120))
 
 
-def test_a_pipe_gets_no_colours_and_whole_names(home: Home) -> None:
-    one_of_each(home)
-    home.queued(STRANGE)
-    text = "\n".join(told(home, endless=True))
-    assert "\x1b" not in text
+def test_pipe_keeps_names_and_no_escapes(full_home: Home) -> None:
+    full_home.store.jobs.hold(full_home.queued(STRANGE).id, "held \x1b[2J", NOW)
+    text = "\n".join(lines_of(full_home, UNCUT))
     assert STRANGE in text
+    assert "held  [2J" in text
+    assert "\x1b" not in text
 
 
-def test_ascii_is_all_that_is_printed_where_nothing_else_can_be(home: Home) -> None:
-    one_of_each(home)
-    reports(home.store, home.store.jobs.running()[0].id, [1.0, NAN, 0.5], footprint=7, peak=6, limit=10)
-    assert "\n".join(told(home, ascii=True)).isascii()
+def test_ascii_view_has_only_ascii(full_home: Home) -> None:
+    (job,) = full_home.store.jobs.running()
+    report(full_home.store, job.id, [1.0, NAN, 0.5])
+    assert text_of(render(snapshot_of(full_home)), 80, ascii_only=True).isascii()
 
 
-def test_a_loss_that_is_no_number_is_seen(home: Home) -> None:
+def test_nan_losses_are_marked(home: Home) -> None:
+    report(home.store, home.running("night", seen=SEEN).id, [1.0, NAN, 0.5, NAN])
+    lines = lines_of(home)
+    assert row(lines, "loss ")[1] == "nan"
+    assert "".join(lines).count(NOT_FINITE) == 2
+
+
+def test_best_validation_ignores_nan(home: Home) -> None:
     job = home.running("night", seen=SEEN)
-    reports(home.store, job.id, [1.0, NAN, 0.5, NAN])
-    lines = told(home)
-    assert row(lines, "loss ").startswith("loss nan ")
-    assert row(lines, "loss ").count(BROKEN) == 2
-
-
-def test_the_best_validation_is_the_lowest_that_is_a_number(home: Home) -> None:
-    job = home.running("night", seen=SEEN)
-    told_of = [(510, 1.4), (520, NAN), (530, 1.2), (540, 1.3)]
     events = [
         Event(
             seq=seq, time=1.0, awake=1.0, attempt=1, kind=Kind.VALIDATION,
             data={"iteration": iteration, "loss": loss, "examples": 8, "seconds": 0.1},
         )
-        for seq, (iteration, loss) in enumerate(told_of, start=10)
+        for seq, (iteration, loss) in enumerate([(510, 1.4), (520, NAN), (530, 1.2), (540, 1.3)], start=10)
     ]  # fmt: skip
-    before = home.store.events.offset(job.id)
-    home.store.events.ingest(
-        job.id, events, offset_before=before, offset_after=before + 1, steps_per_report=10, now=1.0
-    )
-    assert row(told(home), "validation") == "validation 1.300 best 1.200 at 530"
+    ingest(home.store, job.id, events)
+    best = snapshot_of(home).details[job.id].best
+    assert best is not None
+    assert (best.loss, best.iteration) == (1.2, 530)
     assert home.store.status.best_validations([job.id, 99]).keys() == {job.id}
 
 
-def test_a_job_that_has_said_nothing_yet_is_a_name_and_an_empty_bar(home: Home) -> None:
+def test_job_without_reports_has_no_figures(home: Home) -> None:
     home.running("silent")
-    lines = told(home)
-    assert row(lines, "silent").startswith("1 silent attempt 1, since ")
+    lines = lines_of(home)
+    assert row(lines, "silent")[:4] == ["1", "silent", "attempt", "1,"]
     assert not [line for line in lines if "loss" in line or "speed" in line]
 
 
-def test_a_finished_job_has_the_verdict_of_its_report(home: Home) -> None:
+def test_finished_job_shows_its_verdict(home: Home) -> None:
     job = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="over", seen=SEEN)
-    assert "UNDERTRAINED" not in "\n".join(told(home))
-    verdict_written(job.job_dir, "UNDERTRAINED")
-    assert row(told(home), " over ").startswith("1 over succeeded UNDERTRAINED")
+    assert snapshot_of(home).details[job.id].verdict is None
+    write_verdict(job.job_dir, "UNDERTRAINED")
+    assert row(lines_of(home), " over ")[:4] == ["1", "over", "succeeded", "UNDERTRAINED"]
 
 
-def test_a_verdict_is_read_once(home: Home) -> None:
+def test_verdict_cache_reads_a_verdict_once(home: Home) -> None:
     job = home.ended(Status.SUCCEEDED, Reason.COMPLETED, seen=SEEN)
     verdicts = VerdictCache()
     assert verdicts.of(job) is None
-    verdict_written(job.job_dir, "OK")
+    write_verdict(job.job_dir, "OK")
     assert verdicts.of(job) == "OK"
-    verdict_written(job.job_dir, "WASTED")
+    write_verdict(job.job_dir, "WASTED")
     assert verdicts.of(job) == "OK"
 
 
-def verdict_written(job_dir: str, code: str) -> None:
-    """Write as much of a report as holds a verdict."""
-    report = Path(job_dir) / "report"
-    report.mkdir(exist_ok=True)
-    (report / "report.json").write_text(json.dumps({"findings": {"ruling": {"verdict": {"code": code}}}}))
+def write_verdict(job_dir: str, code: str) -> None:
+    """Write the part of a report that holds the verdict."""
+    folder = Path(job_dir) / "report"
+    folder.mkdir(exist_ok=True)
+    (folder / "report.json").write_text(json.dumps({"findings": {"ruling": {"verdict": {"code": code}}}}))
 
 
-@pytest.mark.parametrize(
-    ("machine", "line"),
-    [
-        ({"mains": False, "charge": 43}, "machine: on battery, 43%; 4 GB of 16 GB memory free"),
-        ({"mains": True, "charge": 81}, "machine: on mains, battery 81%; 4 GB of 16 GB memory free"),
-        ({"mains": None, "charge": None}, "machine: 4 GB of 16 GB memory free"),
-    ],
-)
-def test_the_machine_is_told_as_far_as_it_is_known(home: Home, machine: dict[str, Any], line: str) -> None:
-    known = MachineState(kept_awake=None, free_bytes=4_000_000_000, all_bytes=16_000_000_000, **machine)
-    assert line in told(home, change=lambda seen: dataclasses.replace(seen, machine=known))
-
-
-@pytest.mark.parametrize(
-    ("kept", "words"), [(True, ", keeps the machine awake"), (False, "; the machine may fall asleep: lq doctor")]
-)
-def test_the_worker_says_whether_the_machine_stays_awake(home: Home, kept: bool, words: str) -> None:
-    worker = {"pid": 7, "started_at": time.time()}
-
-    def with_worker(seen: Snapshot) -> Snapshot:
-        return dataclasses.replace(seen, worker=worker, machine=dataclasses.replace(seen.machine, kept_awake=kept))
-
-    assert told(home, change=with_worker)[0].endswith(f", pid 7{words}")
-
-
-# --- paper ---
+# --- terminal ---
 
 
 class Stream(io.StringIO):
-    """A terminal, or none, of some encoding."""
+    """A terminal or a pipe with an encoding."""
 
     def __init__(self, encoding: str, *, terminal: bool) -> None:
         super().__init__()
@@ -221,7 +169,7 @@ class Stream(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "environment", "only"),
+    ("encoding", "environment", "expected"),
     [
         ("utf-8", {}, False),
         ("utf-8", {"LC_ALL": "C"}, True),
@@ -230,45 +178,38 @@ class Stream(io.StringIO):
         ("latin-1", {}, True),
     ],
 )
-def test_ascii_where_bars_cannot_be_printed(encoding: str, environment: dict[str, str], only: bool) -> None:
-    assert Paper.of(Stream(encoding, terminal=False), environment).ascii is only
+def test_ascii_follows_locale_and_encoding(encoding: str, environment: dict[str, str], expected: bool) -> None:
+    assert is_ascii_only(Stream(encoding, terminal=False), environment) is expected
 
 
 @pytest.mark.parametrize(
-    ("environment", "terminal", "colours"),
+    ("environment", "terminal", "coloured"),
     [
         ({"TERM": "xterm"}, True, True),
         ({"TERM": "xterm"}, False, False),
         ({"TERM": "dumb"}, True, False),
-        ({}, True, False),
         ({"TERM": "xterm", "NO_COLOR": "1"}, True, False),
-        ({"FORCE_COLOR": "1"}, False, True),
+        ({"TERM": "xterm", "FORCE_COLOR": "1"}, False, True),
     ],
 )
-def test_colours_where_they_are_wanted(environment: dict[str, str], terminal: bool, colours: bool) -> None:
-    assert Paper.of(Stream("utf-8", terminal=terminal), environment).colours is colours
+def test_colour_follows_the_environment(environment: dict[str, str], terminal: bool, coloured: bool) -> None:
+    console = console_for(Stream("utf-8", terminal=terminal), environment)
+    assert (console.color_system is not None and not console.no_color) is coloured
 
 
-def test_a_bar_is_as_long_as_its_share() -> None:
-    assert [len(bar(share, 10)[0]) for share in (-1.0, 0.0, 0.5, 1.0, 7.0)] == [0, 0, 5, 10, 10]
-    assert all(len("".join(bar(share / 100, 10))) == 10 for share in range(101))
-    assert bar(math.inf, 4)[0] == ""
-
-
-def test_a_curve_shows_the_last_values_and_no_spike_flattens_it() -> None:
-    assert curve([], 5) == ""
-    assert curve([1.0, 1.0], 5) == LEVELS[4] * 2
-    assert curve([3.0, 2.0, 1.0], 2) == LEVELS[-1] + LEVELS[0]
-    assert curve([NAN, math.inf], 5) == BROKEN * 2
-    spiked = curve([1.0 + number % 2 for number in range(30)] + [1000.0] + [1.0, 2.0] * 5, 60)
+def test_sparkline_scale_ignores_a_spike() -> None:
+    assert sparkline([], 5) == ""
+    assert sparkline([1.0, 1.0], 5) == LEVELS[4] * 2
+    assert sparkline([3.0, 2.0, 1.0], 2) == LEVELS[-1] + LEVELS[0]
+    assert sparkline([NAN, math.inf], 5) == NOT_FINITE * 2
+    spiked = sparkline([1.0 + number % 2 for number in range(30)] + [1000.0] + [1.0, 2.0] * 5, 60)
     assert LEVELS[0] + LEVELS[-1] in spiked
-    falling = curve([8.0, *[1.0, 1.1] * 20], 60)
-    assert set(falling[1:]) == {LEVELS[0]}, "a loss that begins high and falls is no spike"
-    assert len(whole_curve([float(number) for number in range(1000)], 40)) == 40
+    falling = sparkline([8.0, *[1.0, 1.1] * 20], 60)
+    assert set(falling[1:]) == {LEVELS[0]}
+    assert len(averaged([float(number) for number in range(1000)], 40)) == 40
 
 
-def test_wide_characters_are_cut_at_whole_ones() -> None:
-    assert cut("日本語", 4) == "日…"
+def test_names_are_shortened_in_the_middle() -> None:
     assert shortened("日本語日本語", 8) == "日本…語"
     assert shortened("short", 8) == "short"
     assert all(cell_len(shortened(STRANGE, width)) <= width for width in range(40))

@@ -88,7 +88,7 @@ def test_a_cleaned_job_is_told_of_as_ever_and_cannot_be_retried(home: Home) -> N
     lq("clean", job.id)
     told = lq.json("show", job.id)["job"]
     assert told["cleaned_at"] == pytest.approx(time.time(), abs=60)
-    assert "its report stays" in lq("show", job.id).out
+    assert "its report is kept" in lq("show", job.id).out
     assert "its log is gone" in lq("logs", job.id).err
     assert lq("retry", job.id, expect=5).err.endswith(f"begin it anew: lq submit {job.job_dir}/config.yaml\n")
     assert "report.md" in lq("report", job.id).out

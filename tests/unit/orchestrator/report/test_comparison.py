@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.views.best_of import best_of_facts, words
+from orchestrator.cli.views.comparison import best_lines, best_of_facts
 from orchestrator.report.analysis.comparison import Entry, best_of, why_not_by_row
 from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.collect import collect_all
@@ -56,10 +56,10 @@ def test_lowest_validation_loss_wins(tmp_path: Path) -> None:
     assert lead.low > 0.25
     assert lead.value == pytest.approx(0.3, abs=0.1)
     assert found.not_apart == ()
-    said = words(found)
+    said = best_lines(found)
     assert said[0] == f"best: b (job 1), validation loss {found.winner.loss:.4f} at iteration 600"
-    assert said[1].startswith("then: a (job 1), +0.")
-    assert said[1].endswith("against it, row by row")
+    assert said[1].startswith("second: a (job 1), difference +0.")
+    assert said[1].endswith(", row by row")
     assert said[2] == f"adapter: {tmp_path}/b/jobs/1-run/adapters"
 
 
@@ -70,7 +70,7 @@ def test_indistinguishable_jobs_are_named(tmp_path: Path) -> None:
     (near,) = found.not_apart
     assert {found.winner.entry.title, near.entry.title} == {"a (job 1)", "b (job 1)"}
     assert found.ranked[-1].entry.title == "c (job 1)"
-    assert f"not to be told from it on these rows: {near.entry.title}" in words(found)
+    assert f"not significantly worse on these rows: {near.entry.title}" in best_lines(found)
     told = best_of_facts(found)
     assert told is not None
     assert (told["not_told_apart"], told["jobs"]) == ([1], 3)
@@ -83,13 +83,13 @@ def test_winner_needs_an_adapter(tmp_path: Path) -> None:
     assert (found.runner_up, len(found.others)) == (None, 1)
     nobody = best_of([entry(tmp_path / "c", "c", adapter=False)])
     assert best_of_facts(nobody) is None
-    assert words(nobody) == ["best: none yet; no job has ended with a validation and an adapter"]
+    assert best_lines(nobody) == ["best: none yet; no job has ended with a validation and an adapter"]
 
 
 def test_other_rows_are_not_compared(tmp_path: Path) -> None:
     one = entry(tmp_path / "a", "a")
     other_rows = best_of([one, entry(tmp_path / "b", "b", digest="ef")])
-    assert words(other_rows)[2] == (
+    assert best_lines(other_rows)[2] == (
         "not compared row by row, because the jobs were not validated on the same valid.jsonl"
     )
     other_tokens = entry(tmp_path / "c", "c", learned=[weight + 1 for weight in WEIGHTS])
