@@ -59,11 +59,7 @@ class JobDetails:
     verdict: str | None = None  # of the report of an ended job
     recent: Sequence[ProgressPoint] = ()  # of a running job, the oldest first
     newest: Incident | None = None  # of a running job
-<<<<<<< HEAD
-    life: RunningAttempt | None = None
-=======
-    life: Life | None = None  # the present attempt of a running job
->>>>>>> views
+    life: RunningAttempt | None = None  # the present attempt of a running job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,15 +168,9 @@ def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[i
             best=best.get(job.id),
             incidents=counts.get(job.id, 0),
             verdict=verdicts.of(job),
-<<<<<<< HEAD
-            recent=app.store.status.recent_points(job.id, MOST_POINTS) if running else (),
-            newest=app.store.status.newest_incident(job.id) if running and job.id in counts else None,
-            life=app.store.status.running_attempt(job.id) if running else None,
-=======
             recent=queries.recent_points(job.id, MOST_POINTS) if (running := job.status is Status.RUNNING) else (),
             newest=queries.newest_incident(job.id) if running and job.id in counts else None,
-            life=queries.live_attempt(job.id) if running else None,
->>>>>>> views
+            life=queries.running_attempt(job.id) if running else None,
         )
         for job in jobs
     }
