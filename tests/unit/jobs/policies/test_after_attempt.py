@@ -12,8 +12,9 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import LEGAL, Status
-from jobs.policies.after_attempt import DISK_LOOK_S, GPU_REST_S, decide
+from jobs.policies.after_attempt import GPU_REST_S, decide
 from jobs.policies.decision import STOP_REQUESTS, Decision, History, StopRequest, stop_request_from
+from jobs.policies.disk import RETRY_EVERY_S
 from jobs.policies.exits import TOO_LARGE_BUFFER
 from jobs.policies.retry import Crash
 
@@ -206,7 +207,7 @@ def test_other_crashes_on_a_day_of_restarts_hold_nothing() -> None:
 def test_a_full_disk_is_waited_for_and_never_given_up() -> None:
     crashes = times(50, Reason.DISK_FULL)
     found = crash(Reason.DISK_FULL, crashes=crashes, lq={"retry": {"max_restarts": 0, "crash_loop": 1}})
-    assert (found.status, found.reason, found.not_before) == (Status.WAITING, Reason.DISK_FULL, NOW + DISK_LOOK_S)
+    assert (found.status, found.reason, found.not_before) == (Status.WAITING, Reason.DISK_FULL, NOW + RETRY_EVERY_S)
     assert "space" in found.answer
 
 

@@ -24,7 +24,7 @@ from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.estimation.memory import MAC_SHARE, recommended_memory
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, contents
-from workers.system import sensors
+from workers.system import memory
 
 LARGE = {
     "hidden_size": 2048,
@@ -171,7 +171,7 @@ def test_a_model_that_is_not_here_is_no_number(home: Home, shop: Path) -> None:
 
 
 def test_the_limit_of_a_mac_is_what_an_earlier_trainer_told(home: Home) -> None:
-    allowed = sensors.allowed_memory()
+    allowed = memory.allowed_memory()
     assert recommended_memory(None, "linux") == (allowed, "what the system allows")
     assert recommended_memory(home.store, "darwin")[0] == int(MAC_SHARE * allowed)
     job = home.running(seen=Seen(iteration=10, train_loss=1.0, val_loss=1.0, it_s=1.0))
