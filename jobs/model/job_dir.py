@@ -1,4 +1,4 @@
-"""Where the files of a job lie (design.md, "Files"). Names only; whoever owns a file reads and writes it."""
+"""The paths of a job's files (docs/file-formats.md). Paths only: each file is read and written by its owner."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ class JobDir:
     """The folder of one job."""
 
     path: Path
-    cache: Path | None = None  # where tokenised data is kept for every job; None for nowhere
+    cache: Path | None = None  # folder for tokenized data of all jobs; None without one
 
     @property
     def config(self) -> Path:
-        """The effective configuration, frozen at submit."""
+        """The effective configuration, fixed at submit."""
         return self.path / "config.yaml"
 
     @property
     def edited(self) -> Path:
-        """What an edit of the job made of its file, as long as it was not taken."""
+        """The file of `lq edit`, until its changes are applied."""
         return self.path / "edited.yaml"
 
     @property
     def provenance(self) -> Path:
-        """Versions, host, hashes of the data."""
+        """Versions, host and hashes of the data."""
         return self.path / "provenance.json"
 
     @property
     def run_plan(self) -> Path:
-        """The stages so far."""
+        """The stages of the run plan."""
         return self.path / "run_plan.json"
 
     @property
     def events(self) -> Path:
-        """What the child says."""
+        """The event log that the trainer writes."""
         return self.path / "events.jsonl"
 
     @property
     def log(self) -> Path:
-        """The child's own stdout and stderr, every attempt."""
+        """The stdout and stderr of the trainer, of all attempts."""
         return self.path / "train.log"
 
     @property
     def lock(self) -> Path:
-        """Held by the living child; holds its identity."""
+        """The lock of the running trainer, with its identity."""
         return self.path / "trainer.lock"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder a checkpoint."""
+        """One folder for each checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def tokens(self) -> Path:
-        """Tokenised data that is this job's alone."""
+        """Tokenized data of this job only."""
         return self.path / "tokens"
 
     @property
@@ -65,5 +65,5 @@ class JobDir:
 
     @property
     def report(self) -> Path:
-        """The report and its pictures."""
+        """The report and its figures."""
         return self.path / "report"

@@ -9,7 +9,7 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.model.text import counted
-from jobs.policies import after_loss_alarm, oom
+from jobs.policies import after_loss_alarm, disk, oom
 from jobs.policies.decision import Decision, History
 from jobs.policies.early_stop import Stop
 from jobs.policies.exits import TOO_LARGE_BUFFER
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 REBOOTS_PER_DAY = 2
 """After so many reboots within a day, the job is held."""
 
-DISK_CHECK_S = 60.0
 GPU_REST_S = 60.0
 
 
@@ -91,7 +90,7 @@ def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float,
     if isinstance(history.conclusion, LossFinding):
         return after_loss_alarm.roll_back_or_fail(ending, spec, history, history.conclusion, answer, evidence, now)
     if ending.reason is Reason.DISK_FULL:
-        return _disk_full(ending, evidence, now)
+        return disk.wait_for_space(ending.detail, evidence, now=now)
     if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_PER_DAY:
         return _hold(ending, evidence | {"reboots_in_24_h": history.reboots})
     if ending.reason is Reason.OUT_OF_MEMORY and history.stage is not None:
@@ -156,17 +155,6 @@ def _out_of_memory(
         not_before=now,
         stage=None if rung.again else rung.stage,
         answer=rung.text,
-        evidence=evidence,
-    )
-
-
-def _disk_full(ending: Ending, evidence: dict[str, object], now: float) -> Decision:
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
-        not_before=now + DISK_CHECK_S,
-        answer="waits for free disk space",
         evidence=evidence,
     )
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from jobs.model.errors import InvalidInput, LqError
-from workers.process.supervisor import QUIET
+from workers.process.supervisor import CHILD_ENVIRONMENT
 from workers.process.tethered import INTERRUPTED, TETHER
 
 MLX_LM = "mlx_lm"
@@ -37,7 +37,7 @@ def started(module: str, arguments: Sequence[str], **streams: Any) -> Iterator[s
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.process.tethered", module, *arguments],
             pass_fds=(tether,),
-            env=os.environ | QUIET | {TETHER: str(tether)},
+            env=os.environ | CHILD_ENVIRONMENT | {TETHER: str(tether)},
             **streams,
         )
     except BaseException:

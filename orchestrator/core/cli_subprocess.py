@@ -1,4 +1,4 @@
-"""Has lq itself answer, in a process of its own: what reads models, data or all curves must not grow the worker."""
+"""Runs a verb of lq in a child process: reading models, data or all curves must not use the worker's memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 
 from orchestrator.core.paths import Home
 
-log = logging.getLogger("lq.own_process")
+log = logging.getLogger("lq.cli_subprocess")
 
 
-def answer(home: Home, *words: str, timeout_s: float) -> dict[str, Any] | None:
-    """Return what `lq WORDS --json` answers; None, and a line in the log, where it does not.
+def json_of(home: Home, *words: str, timeout_s: float) -> dict[str, Any] | None:
+    """Return the output of `lq WORDS --json`; if that fails, log the error and return None.
 
     Args:
-        home: whose jobs it is about.
-        words: a reading verb and its arguments.
+        words: a verb that only reads, and its arguments.
         timeout_s: seconds to wait.
     """
     try:
@@ -32,8 +31,8 @@ def answer(home: Home, *words: str, timeout_s: float) -> dict[str, Any] | None:
             env=os.environ | {"LQ_HOME": str(home.path)},
             check=False,
         )
-        found: dict[str, Any] = json.loads(done.stdout)
+        content: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        log.error("lq %s did not answer: %s", " ".join(words), type(error).__name__)
+        log.error("lq %s failed: %s", " ".join(words), type(error).__name__)
         return None
-    return found
+    return content

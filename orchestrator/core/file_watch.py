@@ -1,6 +1,6 @@
-"""Hints that a file has changed. The only file that imports watchdog.
+"""Waits for changes of a file or a folder. The only module that imports watchdog.
 
-A hint may be late, doubled or missing (field-notes.md), so whoever waits here also looks by itself every now and then.
+A hint may be late, doubled or missing (docs/explanation/policies.md), so callers also check after a timeout.
 """
 
 from __future__ import annotations
@@ -16,51 +16,52 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-_TOUCHED = ("created", "modified", "moved", "deleted", "closed")
-"""Linux closes the files of a process that dies, so a death is heard at once; elsewhere it is seen a little later."""
+_FILE_CHANGED = ("created", "modified", "moved", "deleted", "closed")
+"""On Linux a process that exits closes its files, so its exit causes a hint; other systems need the timeout."""
 
-_NONE_LEFT = (OSError, RuntimeError)
-"""No watch, no descriptor or no such folder; no thread."""
+_FOLDER_REMOVED = ("moved", "deleted")
+_FILE_ADDED = ("created", "modified", "moved", "closed")
 
-_GONE = ("moved", "deleted")
-_CAME = ("created", "modified", "moved", "closed")
+_UNAVAILABLE = (OSError, RuntimeError)
+"""The folder does not exist, or the system has no watches, descriptors or threads left."""
 
-
-# an observer that is stopped while it hears something calls that an error, on the terminal of whoever stopped it
-logging.getLogger("watchdog.observers.inotify").addFilter(lambda one: "thread is inactive" not in one.getMessage())
+# watchdog logs an error if an observer is stopped while it handles an event
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: "thread is inactive" not in record.getMessage()
+)
 
 
 class _Watch(FileSystemEventHandler):
-    """Rings when something happens in a folder; what, says `on_any_event`."""
+    """Watches a folder; subclasses choose the events in `on_any_event`."""
 
     def __init__(self, folder: Path) -> None:
-        self._woken = threading.Event()
+        self._hint = threading.Event()
         self._watched = folder
         self._observer: BaseObserver | None = None
 
     def wake(self) -> None:
-        """Wake whoever waits."""
-        self._woken.set()
+        """End the present wait, or the next one."""
+        self._hint.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a hint, at most so long; say whether there was one."""
-        heard = self._woken.wait(timeout_s)
-        self._woken.clear()
-        return heard
+        """Wait for a hint; return False after the timeout."""
+        hinted = self._hint.wait(timeout_s)
+        self._hint.clear()
+        return hinted
 
     def __enter__(self) -> Self:
-        """Start watching. Where the system has no watches, descriptors or threads left, waiting simply times out."""
-        with suppress(*_NONE_LEFT):
-            self._observer = self._watching()
+        """Start to watch. If the system has no watches, descriptors or threads left, every wait times out."""
+        with suppress(*_UNAVAILABLE):
+            self._observer = self._start()
         return self
 
-    def _watching(self) -> BaseObserver:
-        observer = Observer()  # of inotify it takes an instance and a thread already
+    def _start(self) -> BaseObserver:
+        observer = Observer()  # takes an inotify instance and a thread
         try:
             observer.schedule(self, str(self._watched), recursive=False)
             observer.start()
-        except _NONE_LEFT:
-            observer.stop()  # lets go what it has taken
+        except _UNAVAILABLE:
+            observer.stop()  # frees both
             raise
         return observer
 
@@ -74,33 +75,29 @@ class _Watch(FileSystemEventHandler):
 
 
 class FileWatch(_Watch):
-    """Rings when one file is written or deleted, or its folder is deleted or moved."""
+    """Hints when a file is written or deleted, or its folder is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
-        """Watch a file; its folder must exist.
-
-        Args:
-            path: the file, which may not exist yet.
-        """
-        folder = path.parent.resolve()  # macOS tells of /private/tmp where /tmp was asked for
+        """Watch a file in an existing folder; the file itself may be missing."""
+        folder = path.parent.resolve()  # macOS reports /private/tmp for /tmp
         self._folder, self._path = str(folder), str(folder / path.name)
         super().__init__(folder)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Ring if it was this file, and it was not just looked at; or the folder, and it is gone."""
-        touched = self._path in (event.src_path, event.dest_path) and event.event_type in _TOUCHED
-        if touched or (event.src_path == self._folder and event.event_type in _GONE):
+        """Hint if the file was changed, not only read, or if the folder was removed."""
+        changed = self._path in (event.src_path, event.dest_path) and event.event_type in _FILE_CHANGED
+        if changed or (event.src_path == self._folder and event.event_type in _FOLDER_REMOVED):
             self.wake()
 
 
 class FolderWatch(_Watch):
-    """Rings when a file comes into a folder or is written there."""
+    """Hints when a file is added to a folder or written there."""
 
     def __init__(self, folder: Path) -> None:
-        """Watch a folder; where it does not exist, waiting simply times out."""
+        """Watch a folder; if it does not exist, every wait times out."""
         super().__init__(folder.resolve())
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Ring unless something was only looked at or taken away."""
-        if event.event_type in _CAME:
+        """Hint unless a file was only read or removed."""
+        if event.event_type in _FILE_ADDED:
             self.wake()

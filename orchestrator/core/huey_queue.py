@@ -1,8 +1,8 @@
-"""The wake-up queue: Huey says that there is work, never which. The only file that imports huey.
+"""The wake-up queue: signals that there is work, without naming it. The only module that imports huey.
 
-Huey deletes a message before it runs it, so any of them may be lost; they may also be doubled. The store is the truth,
-whoever hears a bell looks there, and a tick every minute rings for what was lost (design.md, "The six decisions").
-Messages carry integers in JSON: reading one can never run code.
+Huey deletes a message before it runs it, so a signal may be lost; it may also arrive twice. The store is the source of
+truth: the worker reads there what to do, and a tick every minute makes up for lost signals (docs/architecture.md).
+Messages are JSON with integers only, so that reading one cannot run code.
 """
 
 from __future__ import annotations
@@ -24,88 +24,88 @@ from huey.serializer import Serializer
 from jobs.model.errors import StoreUnusable
 
 POLL_S = 0.5
-"""The longest an idle worker takes to hear the bell; Huey's own default backs off to 10 s."""
+"""The longest time until an idle worker receives a signal; Huey's default backs off to 10 s."""
 
 _FIELDS = ("id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs", "expires", "expires_resolved")
 
 
 class Handlers(Protocol):
-    """Whoever answers the bell."""
+    """Handles the signals in the worker."""
 
-    def answer(self) -> None:
-        """There may be work in the store."""
+    def handle(self) -> None:
+        """Start the jobs in the store that may start."""
 
     def deliver(self, message_id: int) -> None:
-        """A message in the outbox may be due."""
+        """Deliver a message of the outbox if it is due."""
 
     def tick(self) -> None:
-        """A minute has passed."""
+        """Do what is due every minute."""
 
 
 class IntegerJson(Serializer):
-    """Messages as JSON, their arguments integers; anything else is refused, on both ends."""
+    """Serializes messages as JSON with integer arguments; refuses all others, in both directions."""
 
     def __init__(self) -> None:
-        """Neither compress nor sign: a message is a few bytes, and nothing in it can be executed."""
+        """Neither compress nor sign: a message has a few bytes and cannot run code."""
         Serializer.__init__(self)
 
     def _serialize(self, data: Message) -> bytes:
         fields = {name: getattr(data, name) for name in _FIELDS}
         if fields["kwargs"] or not all(type(argument) is int for argument in fields["args"] or ()):
-            raise TypeError(f"a wake-up queue message carries integers only: {data.name}")
+            raise TypeError(f"a message of the wake-up queue accepts integers only: {data.name}")
         eta = fields["eta"]
         return json.dumps(fields | {"eta": eta.isoformat() if eta is not None else None}).encode()
 
     def _deserialize(self, data: bytes) -> Message:
         fields = json.loads(bytes(data))
         if not all(type(argument) is int for argument in fields["args"] or ()):
-            raise TypeError("a wake-up queue message carries integers only")
+            raise TypeError("a message of the wake-up queue accepts integers only")
         if fields["eta"] is not None:
             fields["eta"] = datetime.datetime.fromisoformat(fields["eta"])
         return Message(**{name: fields[name] for name in _FIELDS})
 
 
 class WakeupQueue:
-    """Both ends of the bell: anyone may ring, the worker answers."""
+    """Both ends of the queue: any process sends, the worker handles."""
 
-    def __init__(self, path: Path, answers: Handlers | None = None) -> None:
-        """Open the bell's file.
+    def __init__(self, path: Path, handlers: Handlers | None = None) -> None:
+        """Open the queue's file.
 
         Args:
             path: queue.db.
-            answers: who answers; None where this process only rings.
+            handlers: None in a process that only sends.
 
         Raises:
             StoreUnusable: the file is damaged, or cannot be written.
         """
         self._path = path
         serializer: Serializer = IntegerJson()
-        with _translated(path):
+        with _wrapped_errors(path):
             self._huey = SqliteHuey("lq", filename=str(path), results=False, serializer=serializer, timeout=30)
-        self._answer = self._huey.task(name="answer")(_call(answers, "answer"))
-        self._deliver = self._huey.task(name="deliver")(_call(answers, "deliver"))
-        self._huey.periodic_task(crontab(minute="*"), name="tick")(_call(answers, "tick"))
+        self._handle = self._huey.task(name="handle")(_task(handlers, "handle"))
+        self._deliver = self._huey.task(name="deliver")(_task(handlers, "deliver"))
+        self._huey.periodic_task(crontab(minute="*"), name="tick")(_task(handlers, "tick"))
 
     def wake(self, *, after_s: float = 0.0) -> None:
-        """Say that there is work, now or in a while."""
-        with _translated(self._path):
+        """Signal that there may be work, now or after some seconds."""
+        with _wrapped_errors(self._path):
             if after_s > 0:
-                self._answer.schedule(delay=after_s)
+                self._handle.schedule(delay=after_s)
             else:
-                self._answer()
+                self._handle()
 
     def wake_for_delivery(self, message_id: int, *, after_s: float = 0.0) -> None:
-        """Say that a message is due, now or in a while."""
+        """Signal that a message of the outbox is due, now or after some seconds."""
         if after_s > 0:
             self._deliver.schedule(args=(message_id,), delay=after_s)
         else:
             self._deliver(message_id)
 
     def consumer(self, threads: int) -> Consumer:
-        """Return the answering end, to be started by the worker.
+        """Return the handling end, for the worker to start.
 
         Args:
-            threads: of which each may be busy for a whole night.
+            threads: each may be busy with one job for many hours.
         """
         logging.getLogger("huey").setLevel(logging.WARNING)
         consumer: Consumer = self._huey.create_consumer(
@@ -124,20 +124,20 @@ class WakeupQueue:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _wrapped_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         raise StoreUnusable(
-            f"{path}: the wake-up queue cannot be used ({error}). It holds no jobs: "
+            f"{path}: the wake-up queue cannot be used ({error}). It contains no jobs: "
             "stop the worker, remove the file and try again"
         ) from error
 
 
-def _call(answers: Handlers | None, name: str) -> Callable[..., None]:
-    def called(*arguments: int) -> None:
-        assert answers is not None, "this process rings; it does not answer"
-        method: Callable[..., Any] = getattr(answers, name)
+def _task(handlers: Handlers | None, name: str) -> Callable[..., None]:
+    def run(*arguments: int) -> None:
+        assert handlers is not None, "this process has no handlers"
+        method: Callable[..., Any] = getattr(handlers, name)
         method(*arguments)
 
-    return called
+    return run

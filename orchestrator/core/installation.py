@@ -1,4 +1,4 @@
-"""Whether lq's own packages are the ones that Python imports."""
+"""Checks that Python imports lq's own packages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ PACKAGES = ("orchestrator", "workers", "configs", "jobs")
 
 
 def shadowed(home: Path) -> tuple[str, Path] | None:
-    """Return the first of lq's packages that Python would take from elsewhere, and from where.
+    """Return the first package of lq that Python imports from another folder, and its path.
 
     Args:
-        home: the folder the packages belong in.
+        home: the folder that should contain the packages.
     """
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
-        place = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if place is None or place.parent.parent != home:
-            return name, place or Path("nowhere")
+        path = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if path is None or path.parent.parent != home:
+            return name, path or Path("nowhere")
     return None

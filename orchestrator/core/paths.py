@@ -1,4 +1,4 @@
-"""$LQ_HOME: where everything of this user's lq lies (design.md, "Files")."""
+"""The files of $LQ_HOME (docs/file-formats.md)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ VARIABLE = "LQ_HOME"
 
 @dataclasses.dataclass(frozen=True)
 class Home:
-    """The folder and the names in it."""
+    """The home folder."""
 
     path: Path
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Home:
-        """Return the home the environment names, else the platform's user data folder.
+        """Return the home of LQ_HOME, otherwise the platform's user data folder.
 
         Args:
-            environment: such as os.environ.
+            environment: environment variables, such as os.environ.
         """
         named = environment.get(VARIABLE)
         if named:
@@ -35,76 +35,76 @@ class Home:
 
     @property
     def settings(self) -> Path:
-        """Settings of this machine."""
+        """The settings of this machine."""
         return self.path / "settings.yaml"
 
     @property
     def store(self) -> Path:
-        """The truth."""
+        """The database: the source of truth."""
         return self.path / "lq.db"
 
     @property
     def wakeup(self) -> Path:
-        """Huey's own file."""
+        """Huey's database, the wake-up queue."""
         return self.path / "queue.db"
 
     @property
     def worker_lock(self) -> Path:
-        """Held by the one worker of this home."""
+        """The lock of the one worker of this home."""
         return self.path / "worker.lock"
 
     @property
     def device_lock(self) -> Path:
-        """Held by the verb that uses the device, such as `lq chat`; while it is, no job starts."""
+        """The lock of a verb that uses the device, such as `lq chat`; while it is locked, no job starts."""
         return self.path / "device.lock"
 
     @property
     def worker_log(self) -> Path:
-        """What the worker did."""
+        """The worker's log."""
         return self.path / "worker.log"
 
     @property
     def start_log(self) -> Path:
-        """What a detached worker wrote to stderr; it has little to say there."""
+        """The stderr of a detached worker."""
         return self.path / "worker.start.log"
 
     @property
     def jobs(self) -> Path:
-        """One folder a job."""
+        """One folder for each job."""
         return self.path / "jobs"
 
     @property
     def inbox(self) -> Path:
-        """Where job files are dropped."""
+        """The inbox folder: lq submits job files that you put here."""
         return self.path / "inbox"
 
     @property
     def lengths(self) -> Path:
-        """How long the rows of data files are in tokens; may be deleted."""
+        """Token counts of the rows of data files; may be deleted."""
         return self.path / "cache" / "lengths"
 
     @property
     def cache(self) -> Path:
-        """Tokenised data, for every job; may be deleted at any time."""
+        """Tokenized data for all jobs; may be deleted at any time."""
         return self.path / "cache"
 
     def ensure(self) -> None:
-        """Make the folders, for this user only.
+        """Create the folders, readable by this user only.
 
         Raises:
-            HomeUnusable: it cannot be made or written.
+            HomeUnusable: the home cannot be created or written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.jobs.mkdir(exist_ok=True, mode=0o700)
-            with suppress(FileExistsError):  # what else may lie there is the drop folder's own trouble
+            with suppress(FileExistsError):  # a file of this name is reported by the inbox
                 self.inbox.mkdir(mode=0o700)
             if self.path.stat().st_mode & 0o077:
                 self.path.chmod(0o700)
         except OSError as error:
-            raise HomeUnusable(f"{self.path}: {_reason(error)}; name another folder with {VARIABLE}") from error
+            raise HomeUnusable(f"{self.path}: {_reason(error)}; choose another folder with {VARIABLE}") from error
         if not os.access(self.path, os.W_OK | os.X_OK):
-            raise HomeUnusable(f"{self.path}: not writable; name another folder with {VARIABLE}")
+            raise HomeUnusable(f"{self.path}: not writable; choose another folder with {VARIABLE}")
 
 
 def _reason(error: OSError) -> str:

@@ -11,7 +11,7 @@ from packaging.version import Version
 from orchestrator.doctor.check import Check, fail, ok, warn
 from orchestrator.doctor.readings import Readings
 from orchestrator.formatting.text import size
-from workers.system.awake import TOOL
+from workers.system.keep_awake import TOOL
 
 OLDEST_PYTHON = (3, 11)
 GIB = 1 << 30

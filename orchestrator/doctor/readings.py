@@ -23,8 +23,8 @@ from orchestrator.core.paths import Home
 from orchestrator.service.units import ServiceFile, read_service_file
 from orchestrator.worker import control
 from workers.mlx.device import Device, DeviceQuery
-from workers.system import machine_readings, mounts, power, processes, sensors
-from workers.system.mounts import Mount
+from workers.system import clock, disk, keep_awake, memory, processes, processor, thermal, user_activity
+from workers.system.disk import Mount
 
 if TYPE_CHECKING:
     from configs.settings import Settings
@@ -50,7 +50,7 @@ class Readings:
     @cached_property
     def python(self) -> tuple[tuple[int, ...], bool, str]:
         """Version, whether an x86 Python runs on Apple silicon, and the path of the interpreter."""
-        return sys.version_info[:3], machine_readings.is_translated(), sys.executable
+        return sys.version_info[:3], processor.is_translated(), sys.executable
 
     @cached_property
     def device(self) -> Device | str:
@@ -60,7 +60,7 @@ class Readings:
     @cached_property
     def apple(self) -> bool:
         """Whether this is Apple silicon, where MLX should use Metal."""
-        return machine_readings.is_apple_silicon()
+        return processor.is_apple_silicon()
 
     @cached_property
     def macos(self) -> bool:
@@ -82,7 +82,7 @@ class Readings:
     @cached_property
     def memory_limits(self) -> Mapping[str, int]:
         """Bytes by source of the limit: machine, cgroup, RLIMIT_AS."""
-        return sensors.memory_limits()
+        return memory.memory_limits()
 
     @cached_property
     def recommended_memory(self) -> int:
@@ -124,7 +124,7 @@ class Readings:
         path = self.home.path
         try:
             path, folder = path.resolve(), self.existing_folder
-            mount = mounts.mount_of(path)
+            mount = disk.mount_of(path)
         except (OSError, RuntimeError) as error:  # no permission, or links in a circle
             return path, None, f"{path} cannot be reached: {error}"
         if not folder.is_dir():
@@ -163,7 +163,7 @@ class Readings:
     @cached_property
     def sleep_inhibitor(self) -> tuple[str | None, str | None]:
         """Path of the command that keeps the machine awake, and how it failed when it was tried."""
-        return machine_readings.awake_tool()
+        return keep_awake.try_tool()
 
     @cached_property
     def battery(self) -> tuple[float, bool] | None:
@@ -173,17 +173,17 @@ class Readings:
     @cached_property
     def thermal_level(self) -> str | None:
         """One of jobs.scheduling.obstacles.THERMAL; None if the machine does not report it."""
-        return power.thermal_level()
+        return thermal.thermal_level()
 
     @cached_property
     def idle_s(self) -> float | None:
         """Seconds since the machine was last used; None if the machine does not report it."""
-        return power.idle_s()
+        return user_activity.idle_s()
 
     @cached_property
     def display(self) -> tuple[int | None, bool]:
         """Minutes until the display sleeps (0: never, None: unknown), and whether a program keeps it on."""
-        return machine_readings.display()
+        return keep_awake.display()
 
     @cached_property
     def open_files(self) -> tuple[int, int]:
@@ -201,17 +201,17 @@ class Readings:
     @cached_property
     def detects_sleep(self) -> bool:
         """Whether the machine has a clock that stops during sleep and one that does not."""
-        return machine_readings.tells_sleep()
+        return clock.can_measure_sleep()
 
     @cached_property
     def synchronised(self) -> bool | None:
         """Whether the clock is synchronised over the network; None if the system does not report it."""
-        return machine_readings.is_synchronised()
+        return clock.is_synchronized()
 
     @cached_property
     def zone_name(self) -> str | None:
         """Name of the time zone; None if none is set."""
-        return machine_readings.zone_name(self.environment)
+        return clock.zone_name(self.environment)
 
     # --- lq ---
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from jobs.estimates.disk import SpaceNeed, disk_need
 from jobs.model.errors import InvalidInput
 from jobs.model.spec import JobSpec
+from jobs.policies.disk import required_free
 from orchestrator.core.app import App
 from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
@@ -57,7 +58,7 @@ def shortages(app: App, needs: Sequence[SpaceNeed], *, queued: Collection[int] =
     floor = app.settings().disk.floor
     texts = []
     for need in needs:
-        reserve = max(floor, disk.CHECKPOINTS_AHEAD * need.checkpoint)
+        reserve = required_free(checkpoint=need.checkpoint, floor=floor)
         enough = need.total + reserve <= free - sum(others)
         texts.append(None if enough else _shortage(need, reserve, free, others))
         others.append(need.total)

@@ -12,7 +12,7 @@ from jobs.model.configuration import fit_key, key_of
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.policies import oom
 from orchestrator.estimation.history import shown_by
-from workers.system import sensors
+from workers.system import memory
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
@@ -32,7 +32,7 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
         store: None if nothing was ever submitted.
         platform: the operating system, as `sys.platform` names it.
     """
-    allowed = sensors.allowed_memory()
+    allowed = memory.allowed_memory()
     if platform != "darwin":
         return allowed, "what the system allows"
     for job in reversed(store.jobs.overview(ended=20)) if store is not None else ():

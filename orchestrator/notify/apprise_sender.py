@@ -1,8 +1,8 @@
-"""Sends a message to the services of settings.yaml, each on a thread of its own, and says what came of it.
+"""Sends a message to the services of settings.yaml, one thread for each, and returns the results.
 
-The only room that may import apprise, and it does so inside functions: it costs half a second.
-A service's URL is a secret from end to end. It may not enter a log, a result, a row or an error, and neither may a
-host, a user or a topic taken from it; a service is called by its name in settings.yaml, or by its kind and place.
+The only module that imports apprise, inside functions, because the import takes half a second.
+A service's URL is a secret. Neither the URL nor a host, user or topic of it may appear in a log, a result, a row or an
+error; lq refers to a service by its name in settings.yaml, or by its scheme and position.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.model.job import Message, ServiceResult
 from jobs.policies.delivery import URGENT
 from orchestrator.notify import desktop
 from orchestrator.notify.routing import DESKTOP, kind, service_names
-from orchestrator.notify.secrets import filled
+from orchestrator.notify.secrets import fill_in
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseAttachment
@@ -44,30 +44,30 @@ _SEVERITY = {
 
 
 class Notifier:
-    """Sends messages to services. Never raises for what a service does or a URL holds."""
+    """Sends messages to services. Does not raise for the failure of a service or an invalid URL."""
 
     def __init__(self, services: Sequence[Service], *, timeout_s: float = TIMEOUT_S) -> None:
-        """Take the services as they are; nothing is opened before a message is sent.
+        """Keep the services; connections are opened when a message is sent.
 
         Args:
             services: of settings.yaml.
-            timeout_s: seconds after which a service that has not answered is left behind.
+            timeout_s: seconds after which the result of a service is `timed out`.
         """
         self.services = tuple(services)
-        self.turn = threading.Lock()  # one delivery at a time, so that two tasks never send one row twice
+        self.turn = threading.Lock()  # one delivery at a time, so that two tasks do not send one row twice
         self._named = dict(zip(service_names(self.services), self.services, strict=True))
         self._timeout_s = timeout_s
 
     def send(self, message: Message, only: Collection[str]) -> tuple[ServiceResult, ...]:
-        """Send a message to the named services at the same time, and return what came of it, in their order.
+        """Send a message to several services at the same time, and return their results in the order of settings.yaml.
 
         Args:
-            message: its `services` tell how often each was tried before.
-            only: names of services; unknown ones are left out.
+            message: its `services` hold the number of earlier tries.
+            only: names of services; unknown names are ignored.
         """
         tries = {result.service: result.tries + 1 for result in message.services}
-        told = {name: service for name, service in self._named.items() if name in set(only)}
-        outcomes = _run({name: _Call(service, message, self._timeout_s) for name, service in told.items()})
+        chosen = {name: service for name, service in self._named.items() if name in set(only)}
+        outcomes = _run({name: _Call(service, message, self._timeout_s) for name, service in chosen.items()})
         return tuple(
             ServiceResult(
                 service=name,
@@ -75,19 +75,19 @@ class Notifier:
                 tries=tries.get(name, 1),
                 last_result=outcomes[name],
             )
-            for name in told
+            for name in chosen
         )
 
 
-def test_services(notifier: Notifier) -> tuple[ServiceResult, ...]:
-    """Send a test message to every service, whatever it listens to (`lq notify test`)."""
+def send_test(notifier: Notifier) -> tuple[ServiceResult, ...]:
+    """Send a test message to every service, without routing (`lq notify test`)."""
     message = Message(
         id=0,
         job_id=None,
         event="test",
         key="test",
         title="lq: test",
-        body="This is what a notification from lq looks like. Nothing has happened.",
+        body="This is a test notification from lq. No action is needed.",
         attachment=None,
         tags=None,
         created_at=0.0,
@@ -99,9 +99,9 @@ def test_services(notifier: Notifier) -> tuple[ServiceResult, ...]:
 
 
 class _Call(threading.Thread):
-    """One service told about one message, on a thread that can be left behind: no exit waits for a dead server.
+    """Sends one message to one service, in a daemon thread: the process can exit while a server does not answer.
 
-    Apprise's own time limit would leave the call in a thread pool that the interpreter joins at its exit.
+    With Apprise's own time limit the call would stay in a thread pool, which the interpreter joins at its exit.
     """
 
     def __init__(self, service: Service, message: Message, timeout_s: float) -> None:
@@ -112,11 +112,11 @@ class _Call(threading.Thread):
         self._message = message
 
     def run(self) -> None:
-        """Send, and keep what came of it."""
+        """Send, and keep the result."""
         if kind(self._service) == DESKTOP:
             urgent = self._message.event in URGENT
-            refusal = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self.timeout_s)
-            self.outcome = refusal or DELIVERED
+            error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self.timeout_s)
+            self.outcome = error or DELIVERED
             return
         try:
             target = _target(self._service, self.timeout_s)
@@ -151,37 +151,37 @@ def _sent(target: Apprise, message: Message) -> str:
             attach=attachment,
         ) as outcome,
     ):
-        # An attempt, not the service's status: with `?optional=yes` in its URL that says success for a failure.
+        # The result of the attempt, not of the service: with `?optional=yes` in its URL a failed service is True.
         return DELIVERED if any(attempt for service in outcome for attempt in service) else FAILED
 
 
 def _target(service: Service, timeout_s: float) -> Apprise | None:
-    """Return an Apprise object that holds this one service, or None where its URL is not understood.
+    """Return an Apprise object with only this service; None if Apprise does not accept its URL.
 
     Raises:
-        SecretMissing: the keyring does not give what the URL asks for.
+        SecretMissing: the keyring does not have a secret of the URL.
     """
-    url = filled(service.url.get_secret_value())
-    _silence()
+    url = fill_in(service.url.get_secret_value())
+    _silence_libraries()
     from apprise import Apprise, AppriseAsset
 
-    # No limit of Apprise's own: it then calls in our thread (see _Call).
+    # Without a limit of its own Apprise calls in this thread (see _Call).
     asset = AppriseAsset(app_id="lq", app_desc="lq", service_timeout=0)
     try:
         plugin = Apprise.instantiate(url, asset=asset)
     except (TypeError, ValueError, LookupError, AttributeError):
-        return None  # each plugin parses for itself, and some trip: macosx://%]
+        return None  # some plugins raise for an invalid URL, such as macosx://%]
     if plugin is None:
         return None
-    plugin.retry = 0  # the outbox tries again, and remembers over a restart
-    # A call that was left behind must end some day; later than the limit, so that it counts as timed out.
+    plugin.retry = 0  # the outbox retries, also after a restart
+    # Ends a call that timed out; later than the limit, so that its result is `timed out`.
     plugin.socket_connect_timeout = plugin.socket_read_timeout = timeout_s + 1.0
     return Apprise(plugin, asset=asset)
 
 
 @contextmanager
 def _attached(path: str | None) -> Iterator[AppriseAttachment]:
-    """Give the file to Apprise where it may go along, and close it afterwards: some plugins leave it open."""
+    """Attach a file if its size allows it, and close it afterwards, which some plugins do not do."""
     from apprise import AppriseAttachment
 
     attachment = AppriseAttachment()
@@ -201,8 +201,8 @@ def _fits(path: Path) -> bool:
         return False
 
 
-def _silence() -> None:
-    """Shut the mouths of Apprise and the HTTP library under it: their records and warnings name hosts and topics."""
+def _silence_libraries() -> None:
+    """Turn off the log records and warnings of Apprise and its HTTP library: they contain hosts and topics."""
     for name in ("apprise", "urllib3", "requests"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
@@ -210,6 +210,4 @@ def _silence() -> None:
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
-    warnings.filterwarnings(
-        "ignore", message="'imghdr' is deprecated"
-    )  # Apprise's mail plugin, on Python 3.11 and 3.12
+    warnings.filterwarnings("ignore", message="'imghdr' is deprecated")  # Apprise's mail plugin, Python 3.11 and 3.12

@@ -1,6 +1,6 @@
-"""A banner on this machine's own screen: osascript on macOS, notify-send elsewhere.
+"""Shows a banner on this machine's screen: osascript on macOS, notify-send on other systems.
 
-The text goes as arguments, never into a script or through a shell: a job's name cannot become a command.
+The text is passed as arguments, never in a script or through a shell, so that a job's name cannot be run as a command.
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ import subprocess
 import sys
 
 LONGEST_TEXT = 400
-"""Characters; a banner shows a few lines, and a large argument could be refused."""
+"""Characters. A banner shows only a few lines, and the system may refuse a large argument."""
 
 _SCRIPT = ("on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run")
 
 
 def show(title: str, body: str, *, urgent: bool, timeout_s: float, system: str = sys.platform) -> str | None:
-    """Show a banner.
+    """Show a banner; return None if the desktop accepted it, else the error.
 
     Args:
-        title: one line, beginning with a letter.
-        body: some lines.
-        urgent: stays on the screen where the desktop has such a thing.
-        timeout_s: seconds after which the command is killed.
-        system: as sys.platform has it.
-
-    Returns:
-        None where the desktop took it, else why not.
+        title: one line that starts with a letter.
+        urgent: keep the banner on the screen, if the desktop supports that.
+        system: value of sys.platform.
     """
     text = body if len(body) <= LONGEST_TEXT else f"{body[: LONGEST_TEXT - 1]}…"
-    command = banner(title, text) if system == "darwin" else bubble(title, text, urgent=urgent)
+    command = mac_command(title, text) if system == "darwin" else linux_command(title, text, urgent=urgent)
     try:
         done = subprocess.run(
             command,
@@ -48,13 +43,13 @@ def show(title: str, body: str, *, urgent: bool, timeout_s: float, system: str =
     return None if done.returncode == 0 else f"{command[0]} failed (no desktop?)"
 
 
-def banner(title: str, body: str) -> list[str]:
-    """Return the macOS command; what follows the script reaches it as `argv`."""
+def mac_command(title: str, body: str) -> list[str]:
+    """Return the macOS command; the script receives title and body as `argv`."""
     script = [word for line in _SCRIPT for word in ("-e", line)]
     return ["osascript", *script, title, body]
 
 
-def bubble(title: str, body: str, *, urgent: bool) -> list[str]:
-    """Return the command of freedesktop's notifications, whose body is read as markup."""
+def linux_command(title: str, body: str, *, urgent: bool) -> list[str]:
+    """Return the freedesktop command; freedesktop reads the body as markup, so it is escaped."""
     urgency = "critical" if urgent else "normal"
     return ["notify-send", "--app-name=lq", f"--urgency={urgency}", "--", title, html.escape(body, quote=False)]

@@ -1,6 +1,6 @@
-"""The dead-man switch: a GET every minute in which the worker lives; a service elsewhere notices when they stop.
+"""The dead-man switch: the worker sends a GET every minute, and an external service reports when they stop.
 
-The URL is a secret as those of notify.py are: no word of it, and no error that may hold one, leaves this room.
+The URL is a secret, as in apprise_sender.py: no part of it, and no error text that may contain it, leaves this module.
 """
 
 from __future__ import annotations
@@ -11,36 +11,32 @@ import time
 from typing import TYPE_CHECKING
 
 from jobs.model.errors import SecretMissing
-from orchestrator.notify.secrets import filled
+from orchestrator.notify.secrets import fill_in
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
 TIMEOUT_S = 10.0
 LEAST_PAUSE_S = 50.0
-"""Ticks come a minute apart and once at the worker's start; none of them pings twice in a minute."""
+"""Ticks come once a minute and once at the worker's start; two pings have at least this distance."""
 
 ANSWERED = "answered"
 
-log = logging.getLogger("lq.ping")
+log = logging.getLogger("lq.heartbeat")
 
 
 class Pinger:
-    """Pings from a thread of its own, at most one at a time: a slow or dead service holds nothing up."""
+    """Sends pings in a thread, one at a time, so that a slow service does not block the worker."""
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Begin without having pinged.
-
-        Args:
-            timeout_s: seconds after which a service that has not answered is left behind.
-        """
+        """Start without a ping."""
         self._last_result = ANSWERED
         self._timeout_s = timeout_s
         self._pinged_at = float("-inf")
         self._thread: threading.Thread | None = None
 
     def beat(self, url: SecretStr) -> None:
-        """Ping, unless the last one was less than a minute ago or is still under way; returns at once."""
+        """Start a ping unless one runs or started less than `LEAST_PAUSE_S` ago; return immediately."""
         busy = self._thread is not None and self._thread.is_alive()
         if busy or time.monotonic() - self._pinged_at < LEAST_PAUSE_S:
             return
@@ -50,29 +46,24 @@ class Pinger:
 
     def _ping(self, url: SecretStr) -> None:
         result = ping(url, timeout_s=self._timeout_s)
-        if result != self._last_result:  # a line a minute would bury the rest of the log
+        if result != self._last_result:  # only changes are logged, not one line a minute
             log.log(logging.INFO if result == ANSWERED else logging.WARNING, "the ping: %s", result)
         self._last_result = result
 
 
 def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
-    """GET a URL once, and return `answered` or why not, in words that hold nothing of it.
-
-    Args:
-        url: http or https.
-        timeout_s: seconds.
-    """
+    """GET an http or https URL once; return `answered`, or an error text without any part of the URL."""
     import http.client
     import ssl
     import urllib.error
     import urllib.request
 
     try:
-        place, headers = _addressed(filled(url.get_secret_value()))
-        if not place.lower().startswith(("http://", "https://")):
+        address, headers = _split_credentials(fill_in(url.get_secret_value()))
+        if not address.lower().startswith(("http://", "https://")):
             return "not understood"
-        request = urllib.request.Request(place, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 looked at above
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310 checked above
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 checked above
             answer.read(1)
     except SecretMissing as error:
         return str(error)
@@ -90,16 +81,16 @@ def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
     return ANSWERED
 
 
-def _addressed(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without its user and password, and the headers that carry them: urllib takes none in a URL."""
+def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without user and password, and headers with them: urllib does not accept them in a URL."""
     import base64
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     parts = urlsplit(url)
     headers = {"User-Agent": "lq"}
     if parts.username is not None:
-        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(words.encode()).decode()}"
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), headers
 
 

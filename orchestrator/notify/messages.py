@@ -1,4 +1,4 @@
-"""What a notification says: numbers, the place of the report, the next command. Pure; no judgement, no secrets."""
+"""The text of every message: numbers, the path of the report, the next command. Pure functions without secrets."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 EARLIER = 3
-"""Of the messages that one stands for, so many of the earlier ones are told with a line of their own."""
+"""A message that stands for several shows this many of the earlier ones, one line each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the store knows of a job that has ended."""
+class JobFacts:
+    """What the store holds about a job, as far as messages use it."""
 
     job: Job
     attempts: Sequence[Attempt]
@@ -36,15 +36,26 @@ class Facts:
     verdict: str | None = None  # of its report
 
 
-def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
-    """Return the message for a job that succeeded, failed, or needs a person.
+def submitted(job: Job, spec: JobSpec) -> NewMessage:
+    """Return the message for a queued job."""
+    return _about(job, "submitted", "submitted", [_run(job, spec)], spec, title="submitted")
+
+
+def started(job: Job, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that trains for the first time."""
+    return _about(job, "started", "started", [_run(job, spec)], spec, title="started")
+
+
+def _run(job: Job, spec: JobSpec) -> str:
+    return f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"
+
+
+def decided(facts: JobFacts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
+    """Return the message for a job that succeeded, failed, or needs the user.
 
     Args:
-        facts: what was measured.
         event: finished, failed or needs_you.
-        decision: what became of the job.
-        spec: what was asked for.
-        attempt: the number of its last attempt; makes the key, so that a job retried later can tell again.
+        attempt: number of its last attempt; part of the key, so that a retry sends its own message.
     """
     job = facts.job
     folder = job.dir
@@ -56,17 +67,87 @@ def decided(facts: Facts, event: str, decision: Decision, spec: JobSpec, attempt
         lines = [f"why: {decision.reason}: {decision.detail}", *lines]
     if event == "failed":
         lines.append(f"next: lq show {job.id}, then lq retry {job.id}")
-    lines.append(_wanted(job, decision) if event == "needs_you" else f"report: {folder.report / 'report.md'}")
+    lines.append(_next_step(job, decision) if event == "needs_you" else f"report: {folder.report / 'report.md'}")
     picture = None if event == "needs_you" else str(folder.report / "loss_curve.png")
     return _about(job, event, f"{event}-{attempt}", lines, spec, title=event.replace("_", " "), attachment=picture)
 
 
-def _wanted(job: Job, decision: Decision) -> str:
-    """Return what a person is to do."""
+def _next_step(job: Job, decision: Decision) -> str:
     if decision.reason is Reason.DISK_FULL:
-        return "next: make room on the disk; lq looks every minute, and the job goes on by itself"
+        return "next: free disk space; lq checks every minute and then resumes the job"
     answer = f"{decision.answer}; " if decision.answer else ""
-    return f"{answer}next: lq show {job.id}, then lq release {job.id}"
+    return f"{answer}next: lq show {job.id}, then lq resume {job.id}"
+
+
+def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that trains again after a crash.
+
+    Args:
+        before: the attempt that crashed.
+        now: the attempt that continues.
+    """
+    repeated = max(0, (before.last_iteration or 0) - (now.first_iteration or 0))
+    lines = [
+        f"attempt {before.number} crashed: {before.detail}",
+        f"resumed from iteration {now.first_iteration} ({now.quality}), {repeated} iterations repeated",
+    ]
+    return _about(job, "recovered", f"recovered-{now.number}", lines, spec, title="recovered")
+
+
+def spike_handled(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
+    """Return the message for a rollback of the loss guard."""
+    lines = [describe(incident).detail, f"training continues; see: lq show {job.id}"]
+    key = f"spike_handled-{incident.attempt}-{incident.code}-{int(incident.time)}"
+    return _about(job, "spike_handled", key, lines, spec, title="spike handled")
+
+
+def late(job: Job, spec: JobSpec, *, deadline: float, expected: float | None, zone: tzinfo | None) -> NewMessage:
+    """Return the message for a job that will miss its deadline.
+
+    Args:
+        deadline: unix seconds; makes the key.
+        expected: estimated end, unix seconds; None if it is unknown.
+        zone: time zone of the text; None for the machine's own.
+    """
+    lines = [
+        missed_deadline(deadline, expected, beside=deadline, zone=zone),
+        f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
+        f"next: lq show {job.id}",
+    ]
+    return _about(job, "deadline", f"deadline-{int(deadline)}", lines, spec, title="will miss its deadline")
+
+
+def missed_deadline(deadline: float, expected: float | None, *, beside: float, zone: tzinfo | None) -> str:
+    """Return one line about a deadline that will be missed.
+
+    Args:
+        deadline: unix seconds.
+        expected: estimated end, unix seconds; None if it is unknown.
+        beside: unix seconds; times of another day than this one are shown with their day.
+        zone: time zone of the text; None for the machine's own.
+    """
+    missed = f"deadline {short_time(deadline, beside, zone)} will be missed"
+    if expected is None:
+        return f"{missed}: ETA unknown"
+    return f"{missed}: ETA {short_time(expected, beside, zone)} ({duration(expected - deadline)} late)"
+
+
+def skipped(job: Job, because: str, spec: JobSpec) -> NewMessage:
+    """Return the message for a job that will not run because a job that it waits for failed."""
+    lines = [because, f"next: fix that job, then submit this one again: lq submit {job.job_dir}/config.yaml"]
+    return _about(job, "failed", "skipped", lines, spec, title="skipped")
+
+
+def queue_paused(job: Job, because: str, spec: JobSpec, now: float) -> NewMessage:
+    """Return the message for a queue that lq paused.
+
+    Args:
+        job: the job whose crash paused it.
+        now: unix seconds; makes the key.
+    """
+    lines = [because, f"next: lq show {job.id}, then lq resume --queue"]
+    about = _about(job, "needs_you", "", lines, spec, title="")
+    return dataclasses.replace(about, key=f"queue-paused-{int(now)}", title="lq: the queue is paused and needs you")
 
 
 def _about(
@@ -90,104 +171,8 @@ def _about(
     )
 
 
-def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMessage:
-    """Return the message for a job that died and trains again.
-
-    Args:
-        job: the job.
-        before: the attempt that died.
-        now: the attempt that goes on.
-        spec: what was asked for.
-    """
-    repeated = max(0, (before.last_iteration or 0) - (now.first_iteration or 0))
-    lines = [
-        f"attempt {before.number} died: {before.detail}",
-        f"resumed from iteration {now.first_iteration} ({now.quality}), {repeated} iterations repeated",
-    ]
-    return _about(job, "recovered", f"recovered-{now.number}", lines, spec, title="recovered")
-
-
-def submitted(job: Job, spec: JobSpec) -> NewMessage:
-    """Return the message for a job that was queued."""
-    lines = [f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"]
-    return _about(job, "submitted", "submitted", lines, spec, title="submitted")
-
-
-def started(job: Job, spec: JobSpec) -> NewMessage:
-    """Return the message for a job that trains for the first time."""
-    lines = [f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"]
-    return _about(job, "started", "started", lines, spec, title="started")
-
-
-def guarded(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
-    """Return the message for a run whose loss the guard put right.
-
-    Args:
-        job: the job.
-        incident: what the guard saw and did.
-        spec: what was asked for.
-    """
-    lines = [describe(incident).detail, f"it trains on; see: lq show {job.id}"]
-    key = f"spike_handled-{incident.attempt}-{incident.code}-{int(incident.time)}"
-    return _about(job, "spike_handled", key, lines, spec, title="spike handled")
-
-
-def late(job: Job, spec: JobSpec, *, deadline: float, expected: float | None, zone: tzinfo | None) -> NewMessage:
-    """Return the message for a job that will miss its deadline; one a deadline.
-
-    Args:
-        job: the job.
-        spec: what was asked for.
-        deadline: when it was to be done, unix seconds.
-        expected: when it will be done at its present speed, unix seconds; None where nobody knows.
-        zone: whose hours; None for the machine's own zone.
-    """
-    done = "not done, and when it will be is not known"
-    if expected is not None:
-        by = f"{duration(expected - deadline)} late"
-        done = f"at its speed done at {short_time(expected, deadline, zone)}, {by}"
-    lines = [
-        f"wanted by {short_time(deadline, deadline, zone)}; {done}",
-        f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
-        f"next: lq show {job.id}",
-    ]
-    return _about(job, "deadline", f"deadline-{int(deadline)}", lines, spec, title="will miss its deadline")
-
-
-def skipped(job: Job, because: str, spec: JobSpec) -> NewMessage:
-    """Return the message for a job that will not run, because one that it comes after failed.
-
-    Args:
-        job: the job.
-        because: why, in one line.
-        spec: what was asked for.
-    """
-    lines = [because, f"next: put that right, then submit again: lq submit {job.job_dir}/config.yaml"]
-    return _about(job, "failed", "skipped", lines, spec, title="skipped")
-
-
-def queue_paused(job: Job, because: str, spec: JobSpec, moment: float) -> NewMessage:
-    """Return the message for a queue that was paused.
-
-    Args:
-        job: the job whose death paused it.
-        because: why, in one line.
-        spec: of that job.
-        moment: unix seconds; makes the key.
-    """
-    return NewMessage(
-        job_id=job.id,
-        event="needs_you",
-        key=f"queue-paused-{int(moment)}",
-        title="lq: the queue is paused and needs you",
-        body=f"{because}\nnext: lq show {job.id}, then lq resume --queue",
-        attachment=None,
-        tags=spec.lq.notify.tags,
-    )
-
-
 def group_key(name: str, ended_at: float) -> str:
-    """Return the key of the message of a group whose last job ended then."""
+    """Return the key of the message about a group whose last job ended at this time, in unix seconds."""
     return f"group-{name}-{int(ended_at)}"
 
 
@@ -197,94 +182,84 @@ def group_ended(
     """Return the message for a group whose last job has ended.
 
     Args:
-        name: of the group.
-        jobs: all of it.
-        best: the best of it, one line each.
-        ended_at: when the last one ended, unix seconds; makes the key, so that one that goes on later can tell again.
-        picture: of the curves.
-        spec: of one of its jobs.
+        jobs: all jobs of the group.
+        best: lines about the best of them.
+        ended_at: end of the last job, unix seconds; part of the key, so that a group that continues is reported again.
+        picture: path of the picture of the curves.
+        spec: spec of one of the jobs.
     """
     counts = {status: sum(job.status is status for job in jobs) for status in Status}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return NewMessage(
         job_id=None,
         event="finished",
         key=group_key(name, ended_at),
         title=f"lq: {name} (group of {len(jobs)}) finished",
-        body="\n".join([told, *best, f"next: lq compare --group {shlex.quote(name)}"]),
+        body="\n".join([summary, *best, f"next: lq compare --group {shlex.quote(name)}"]),
         attachment=picture,
         tags=spec.lq.notify.tags,
     )
 
 
-def file_rejected(name: str, because: str, *, lies_at: Path, key: str) -> NewMessage:
-    """Return the message for a dropped file that could not be submitted.
+def file_rejected(name: str, because: str, *, folder: Path, key: str) -> NewMessage:
+    """Return the message for an inbox file that could not be submitted.
 
     Args:
-        name: of the file.
-        because: why, in one line.
-        lies_at: where it is now.
-        key: the same for this file however often it is looked at, and for no other.
+        folder: the folder that lq moved the file to.
+        key: unique to this file.
     """
     return NewMessage(
         job_id=None,
         event="needs_you",
         key=f"inbox-rejected-{key}",
         title=f"lq: {name} was not submitted",
-        body=f"{because}\nit lies in {lies_at}\nnext: mend it and drop it again",
-        attachment=None,
-        tags=None,
+        body=f"{because}\nmoved to {folder}\nnext: correct the file and put it into the inbox again",
     )
 
 
-def inbox_shut(folder: Path, because: str, *, key: str) -> NewMessage:
-    """Return the message for a drop folder that nothing is taken from.
+def inbox_unusable(folder: Path, because: str, *, key: str) -> NewMessage:
+    """Return the message for an inbox folder that lq does not read.
 
     Args:
-        folder: the drop folder.
-        because: why, in one line.
-        key: the same for this finding.
+        key: unique to this problem and day.
     """
     return NewMessage(
         job_id=None,
         event="needs_you",
         key=f"inbox-shut-{key}",
-        title="lq: nothing is taken from the drop folder",
+        title="lq: the inbox folder is not read",
         body=f"{folder} {because}",
-        attachment=None,
-        tags=None,
     )
 
 
-def counted(rows: Sequence[Message], zone: tzinfo | None) -> Message:
-    """Return the last of several messages of a kind as one that tells of all.
+def merged(rows: Sequence[Message], zone: tzinfo | None) -> Message:
+    """Return the last of several messages of one kind as one message about all of them.
 
     Args:
-        rows: of the same event about the same job, oldest first; a single one is returned as it is.
-        zone: whose hours; None for the machine's own zone.
+        rows: messages of one event and one job, oldest first; a single one is returned unchanged.
+        zone: time zone of the text; None for the machine's own.
     """
     *earlier, last = rows
     if not earlier:
         return last
     since = short_time(rows[0].created_at, last.created_at, zone)
-    told = earlier[::-1][:EARLIER]
-    lines = [f"{short_time(row.created_at, last.created_at, zone)} {row.body.partition(chr(10))[0]}" for row in told]
-    more = [f"and {len(earlier) - len(told)} before"] if len(earlier) > len(told) else []
+    shown = earlier[::-1][:EARLIER]
+    lines = [f"{short_time(row.created_at, last.created_at, zone)} {row.body.partition(chr(10))[0]}" for row in shown]
+    more = [f"and {len(earlier) - len(shown)} before"] if len(earlier) > len(shown) else []
     body = "\n".join([last.body, "before that:", *lines, *more])
     alike = len({row.title for row in rows}) == 1
     count = f"{len(rows)} times since {since}" if alike else f"and {len(earlier)} more since {since}"
     return dataclasses.replace(last, title=f"{last.title} ({count})", body=body)
 
 
-def losses(facts: Facts) -> list[str]:
-    """Return a line each for what was measured of training, validation and test."""
+def losses(facts: JobFacts) -> list[str]:
+    """Return a line for each of training, validation and test loss that was measured."""
     lines = []
     if facts.points:
         lines.append(f"train loss {facts.points[0].train_loss:.3f} -> {facts.points[-1].train_loss:.3f}")
     if facts.validations:
         best = min(facts.validations, key=lambda validation: validation.loss)
-        last = facts.validations[-1]
-        first = facts.validations[0]
+        first, last = facts.validations[0], facts.validations[-1]
         lines.append(
             f"validation loss {first.loss:.3f} -> {last.loss:.3f}, best {best.loss:.3f} at iteration {best.iteration}"
         )
@@ -297,15 +272,15 @@ def _restarts(attempts: Sequence[Attempt]) -> list[str]:
     if not resumed:
         return []
     qualities = ", ".join(sorted({attempt.quality or "unknown" for attempt in resumed}))
-    back = sum(attempt.reason in GUARD_REASONS for attempt in attempts)
-    stopped = f", {back} stopped by the loss guard" if back else ""
-    return [f"{len(attempts)} attempts, {crashes(attempts)} died{stopped}; resumes: {qualities}"]
+    by_guard = sum(attempt.reason in GUARD_REASONS for attempt in attempts)
+    stopped = f", {by_guard} stopped by the loss guard" if by_guard else ""
+    return [f"{len(attempts)} attempts, {crashes(attempts)} crashed{stopped}; resumes: {qualities}"]
 
 
 def crashes(attempts: Sequence[Attempt]) -> int:
-    """Return how many attempts died of themselves; one that the loss guard stopped is told as what that did."""
+    """Return how many attempts crashed, without those that the loss guard stopped."""
     return sum(attempt.outcome == Outcome.CRASHED and attempt.reason not in GUARD_REASONS for attempt in attempts)
 
 
-def _trained_for(facts: Facts) -> str:
+def _trained_for(facts: JobFacts) -> str:
     return duration(sum((attempt.ended_at or attempt.started_at) - attempt.started_at for attempt in facts.attempts))

@@ -1,4 +1,4 @@
-"""Who hears what: the services of settings.yaml by name, and the events that reach each. Sends nothing."""
+"""Which services receive which event: the services of settings.yaml by name, and the routing rule. Sends nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from configs.settings import Service
 
 DEFAULT_EVENTS = frozenset({"recovered", "spike_handled", "needs_you", "deadline", "failed", "finished", DIGEST})
-"""What a service hears where neither it nor the job says; `submitted` and `started` must be asked for."""
+"""Events of a service if neither it nor the job has `on`; `submitted` and `started` must be listed."""
 
 DESKTOP = "desktop"
-"""Scheme, name and tag of the banner on this machine's own screen."""
+"""URL scheme, default name and tag of the banner on this machine's screen."""
 
 _KIND = re.compile(r"\s*([A-Za-z][A-Za-z0-9]{0,19})://")
 
 
 def service_names(services: Sequence[Service]) -> tuple[str, ...]:
-    """Return what each service is called wherever a person or the store sees it; no two are the same.
+    """Return a unique name for each service, the only name that users and the store see.
 
-    Its `name`, else kind and place such as `ntfy 2`, of which the kind is the URL's scheme and nothing else is.
+    The name is `name` of settings.yaml, otherwise scheme and position, such as `ntfy 2`: nothing else of the URL.
     """
     taken: list[str] = []
     for place, service in enumerate(services, start=1):
@@ -35,29 +35,27 @@ def service_names(services: Sequence[Service]) -> tuple[str, ...]:
 
 
 def kind(service: Service) -> str:
-    """Return a service's scheme in small letters, `service` where its URL has none."""
+    """Return the scheme of a service's URL in lower case, or `service` if the URL has none."""
     scheme = _KIND.match(service.url.get_secret_value())
     return scheme[1].lower() if scheme else "service"
 
 
-def wants(
+def audience(
     services: Sequence[Service],
     event: str,
     *,
     job_on: Collection[str] | None,
     job_tags: Collection[str] | None,
 ) -> list[str]:
-    """Return the names of the services that hear about an event.
+    """Return the names of the services that receive an event, in the order of settings.yaml.
+
+    A service receives the event if its own `on` and the job's `on` both list it. If one of them is missing, the other
+    one decides; without both, `DEFAULT_EVENTS` applies.
 
     Args:
-        services: of settings.yaml, in its order.
-        event: jobs.spec.Event, or digest.
-        job_on: `lq.notify.on` of the job; None leaves it to the services.
-        job_tags: `lq.notify.tags` of the job; None means every service, else one tag must be in common.
-
-    Returns:
-        Those whose own `on` and the job's both hold the event. One that is silent leaves it to the other; where
-        both are, `DEFAULT_EVENTS` holds.
+        event: event of jobs.model.spec, or digest.
+        job_on: `lq.notify.on` of the job; None if the services decide.
+        job_tags: `lq.notify.tags` of the job: a service must have one of these tags. None for every service.
     """
     return [
         name

@@ -1,6 +1,6 @@
-"""Secrets out of the system's keyring, for ${keyring:SERVICE/USER} in a URL. The only file that imports keyring.
+"""Reads secrets from the system's keyring for ${keyring:SERVICE/USER} in a URL. The only file that imports keyring.
 
-It is asked at the moment of sending, in the thread that sends: a keyring may be locked, and may ask a person.
+lq reads a secret in the thread that sends, right before it sends: a keyring may be locked and ask the user.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from jobs.model.errors import SecretMissing
 _REFERENCE = re.compile(r"\$\{keyring:([^{}]+)/([^{}/]+)\}")
 
 
-def filled(url: str) -> str:
-    """Return a URL with what the keyring has put in for its references; one without any is returned as it is.
+def fill_in(url: str) -> str:
+    """Return a URL with the keyring's secrets in place of its references.
 
     Args:
-        url: from settings.yaml, its ${NAME} of the environment already put in.
+        url: from settings.yaml; its ${NAME} of the environment are filled in already.
 
     Raises:
-        SecretMissing: the keyring cannot be asked, or does not have it.
+        SecretMissing: the keyring cannot be opened, or has no such secret.
     """
-    return _REFERENCE.sub(lambda found: _password(found[1], found[2]), url)
+    return _REFERENCE.sub(lambda match: _password(match[1], match[2]), url)
 
 
 def _password(service: str, user: str) -> str:

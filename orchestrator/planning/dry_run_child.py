@@ -30,7 +30,7 @@ from workers.files.atomic import write_atomically, write_json
 from workers.process import supervisor
 from workers.process.lock import Held, LockFile, holder
 from workers.process.supervisor import Child
-from workers.system import sensors
+from workers.system import memory
 
 PREFIX = ".check-"
 LOOK_S = 0.05
@@ -102,7 +102,7 @@ def _remove_stale(parent: Path) -> None:
 
 def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> ChildRun:
     """Run the child and classify its end; no process of it is left, whatever happens here."""
-    killed_before, began = sensors.kernel_oom_kills() or 0, time.monotonic()
+    killed_before, began = memory.kernel_oom_kills() or 0, time.monotonic()
     health, stall = AttemptHealth(1, spec), None
     events: list[Event] = []
     offset = 0
@@ -121,7 +121,7 @@ def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, tim
         phase=health.phase,
         pressure_high=health.pressure_high,
         memory_share=health.memory_share,
-        kernel_oom_kills=(sensors.kernel_oom_kills() or 0) - killed_before,
+        kernel_oom_kills=(memory.kernel_oom_kills() or 0) - killed_before,
         stall=stall,
     )
     return ChildRun(began=began, events=events, ending=exits.classify(report))
@@ -140,7 +140,7 @@ def _end(child: Child) -> None:
     """Ask the child to stop, kill its session if it does not, and wait until it is gone."""
     asked = time.monotonic()
     while child.lives() and time.monotonic() - asked < 2 * STOP_GRACE_S:
-        child.ask_to_stop()
+        child.request_stop()
         child.kill_after(STOP_GRACE_S)
         time.sleep(LOOK_S)
-    child.let_go()
+    child.close_stdin()

@@ -66,9 +66,9 @@ def turns(
         estimates: peaks that were estimated before; None to estimate them anew.
     """
     if read is None:
-        from workers.system.power import Gauge
+        from workers.system.power import ConditionReader
 
-        read = Gauge().read
+        read = ConditionReader().read
     return list(_turns(app, slots, read, time.time() if now is None else now, zone, estimates))
 
 

@@ -12,7 +12,7 @@ from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import Why
 from orchestrator.core.context import WorkerContext
 from orchestrator.scheduling.eligibility import Turn
-from workers.system.awake import Awake
+from workers.system.keep_awake import KeepAwake
 
 LONGEST_S = 4 * 3600.0
 """For a window that opens later, the machine may sleep first."""
@@ -24,7 +24,7 @@ class SleepInhibitor:
     def __init__(self, context: WorkerContext) -> None:
         """Begin without keeping the machine awake."""
         self._context = context
-        self._awake: Awake | None = None
+        self._awake: KeepAwake | None = None
 
     @property
     def active(self) -> bool:
@@ -40,7 +40,7 @@ class SleepInhibitor:
         if not any(self._opens_soon(turn) for turn in turns) or self._on_battery():
             self.end()
         elif self._awake is None:
-            self._awake = Awake(os.getpid())
+            self._awake = KeepAwake(os.getpid())
             self._awake.__enter__()
 
     def end(self) -> None:

@@ -26,7 +26,7 @@ from jobs.policies import inbox
 from jobs.policies.inbox import FileState, Sighting
 from orchestrator.core.app import App
 from orchestrator.notify import messages
-from orchestrator.notify.routing import wants
+from orchestrator.notify.publisher import Publisher
 from orchestrator.submission.inbox_files import ERROR, candidates, fault_of_folder, file_state, free_name
 from workers.files.atomic import fsync_file, write_atomically
 
@@ -96,7 +96,7 @@ class Inbox:
         if fault is not None and fault != self._fault:
             log.error("nothing is taken from %s: it %s", self.folder, fault)
             key = hashlib.sha256(fault.encode()).hexdigest()[:12]
-            self._notify(messages.inbox_shut(self.folder, fault, key=f"{key}-{int(self._clock()) // 86400}"))
+            self._notify(messages.inbox_unusable(self.folder, fault, key=f"{key}-{int(self._clock()) // 86400}"))
         self._fault = fault
         return fault is not None
 
@@ -183,7 +183,7 @@ class Inbox:
         write_atomically(target.with_name(target.name + ERROR), f"{line}\nrejected {when}\nnext: {remedy}\n")
         if notify:
             key = f"{state.identity[1]}-{state.modified_ns}"
-            self._notify(messages.file_rejected(name, line, lies_at=target.parent, key=key))
+            self._notify(messages.file_rejected(name, line, folder=target.parent, key=key))
         self._put(path, target)
 
     def _put(self, path: Path, target: Path) -> None:
@@ -192,14 +192,7 @@ class Inbox:
         fsync_file(final.parent)
 
     def _notify(self, message: NewMessage) -> None:
-        """Add a message if a service receives it; if settings.yaml is invalid, the message waits until it is not."""
-        try:
-            receivers = wants(self._app.settings().notify.everyone, message.event, job_on=None, job_tags=None)
-        except LqError:
-            receivers = ["unknown yet"]
-        added = self._app.store.outbox.add(message, self._clock()) if receivers else None
-        if added is not None:
-            self._app.wakeup.wake_for_delivery(added.id)
+        Publisher(self._app).publish(message.event, lambda: message, now=self._clock())
 
 
 class InboxThread(threading.Thread):

@@ -25,7 +25,7 @@ from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically, write_json
-from workers.system import sensors
+from workers.system import processor
 
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
@@ -201,7 +201,7 @@ def _queued(app: App, checked: Checked, folder: Path, inbox_sha256: str | None) 
         folder: its own, filled; it gets its name now.
         inbox_sha256: of the dropped file that it comes from.
     """
-    from orchestrator.notify.job_notifications import JobNotifications
+    from orchestrator.notify.publisher import JobNotifications
 
     spec = checked.loaded.spec
     return app.store.jobs.submit(
@@ -312,7 +312,7 @@ def provenance(checked: Checked) -> dict[str, Any]:
             "set": list(checked.loaded.sets),
             "matrix": dict(checked.loaded.varied),
         },
-        "host": {"name": platform.node(), "platform": platform.platform(), "machine": sensors.machine()},
+        "host": {"name": platform.node(), "platform": platform.platform(), "machine": processor.machine()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "model": _model(checked.loaded.spec.model),
         "data": dataclasses.asdict(checked.facts),

@@ -1,4 +1,4 @@
-"""Who is on duty: whether a worker runs, starting one, sending it home. Light; being the worker is worker.py's."""
+"""Controls the worker from other processes: whether it runs, start, stop. The worker itself is in main.py."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from workers.process.lock import holder, named_in
 from workers.system import processes
 
 LEAVE = signal.SIGUSR2
-"""Goes home and leaves the children running; TERM has them checkpoint and pause first."""
+"""Shuts the worker down and leaves the trainers running; after TERM they write a checkpoint and pause first."""
 
 START_TIMEOUT_S = 20.0
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """Return what the living worker says of itself (pid, create_time, boot_id, started_at), None where none lives."""
+    """Return what the running worker wrote about itself (pid, create_time, boot_id, started_at); None without one."""
     content = holder(home.worker_lock)
     who = named_in(content) if content is not None else None
-    # Between taking the lock and writing its name, a new worker still stands behind the name of the last one.
+    # A new worker takes the lock before it writes its name; until then the file has the name of the last one.
     return content if who is not None and processes.is_alive(who) else None
 
 
 def start_detached(home: Home) -> int:
-    """Start a worker that outlives this terminal; return its pid. One that runs already is as good.
+    """Start a worker that survives this terminal, if none runs; return the worker's pid.
 
     Raises:
-        LqError: it did not start; says why.
+        LqError: the worker did not start.
     """
     present = running(home)
     if present is not None:
@@ -54,31 +54,30 @@ def start_detached(home: Home) -> int:
     while time.monotonic() < deadline:
         present = running(home)
         if present is not None:
-            popen.returncode = 0  # it is not ours to wait for; without this Popen would warn when it is forgotten
+            popen.returncode = 0  # prevents Popen's warning about a child that was not waited for
             return int(present["pid"])
         if popen.poll() is not None:
             break
         time.sleep(0.02)
     lines = errors.read_text(errors="replace").strip().splitlines()
-    raise LqError(f"the worker did not start: {lines[-1] if lines else 'no answer'}; try it in front of you: lq worker")
+    raise LqError(f"the worker did not start: {lines[-1] if lines else 'no output'}; to see more, run: lq worker")
 
 
 def stop(home: Home, *, leave_running: bool, timeout_s: float) -> ProcessIdentity:
-    """Send the worker home and wait until it is gone.
+    """Shut the worker down and wait until its process has exited.
 
     Args:
-        home: whose worker.
-        leave_running: leave the children running instead of pausing them.
-        timeout_s: how long to wait.
+        leave_running: leave the trainers running instead of pausing their jobs.
+        timeout_s: seconds to wait.
 
     Raises:
-        NoWorker: none runs.
-        LqError: it is still there after the time; nothing is lost by waiting longer.
+        NoWorker: no worker runs.
+        LqError: the worker still runs after the time; it is safe to wait longer.
     """
     present = running(home)
     who = named_in(present) if present is not None else None
     if who is None:
-        raise NoWorker(f"no worker runs for {home.path}, so none has to be stopped; see: lq status")
+        raise NoWorker(f"no worker runs for {home.path}; see: lq status")
     processes.signal_one(who, LEAVE if leave_running else signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while processes.is_alive(who):

@@ -1,4 +1,4 @@
-"""Tells, once and as soon as it is known, that a job will miss its deadline."""
+"""Reports, once and as early as possible, that a job will miss its deadline."""
 
 from __future__ import annotations
 
@@ -15,34 +15,27 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.estimation.history import RunHistory
-from orchestrator.formatting.text import short_time
-from orchestrator.notify.job_notifications import JobNotifications
+from orchestrator.notify.messages import missed_deadline
+from orchestrator.notify.publisher import JobNotifications
 from orchestrator.store.queue import WaitingJob
 
 CODE = "deadline"
 PLAN_EVERY_S, PLAN_TIMEOUT_S = 600.0, 120.0
 
-log = logging.getLogger("lq.lateness")
+log = logging.getLogger("lq.deadlines")
 
 
-class Forecast:
-    """Of a job that trains."""
+class DeadlineForecast:
+    """Compares the pace of a job that trains with its deadline."""
 
     def __init__(self, context: WorkerContext, job: Job, spec: JobSpec, constraints: Constraints) -> None:
-        """Begin with an attempt.
-
-        Args:
-            context: store and clocks.
-            job: the job.
-            spec: what was asked for.
-            constraints: of the job.
-        """
+        """Start with an attempt."""
         self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
         self._due = constraints.due(job.submitted_at, context.zone)
         self._reports = 0
 
     def take(self, events: Iterable[Event]) -> None:
-        """Count the trainer's reports; report once the deadline will be missed."""
+        """Count the trainer's reports, and report if the deadline will be missed."""
         new = sum(event.kind is Kind.PROGRESS and bool(event.data.get("losses")) for event in events)
         self._reports += new
         if self._due is None or not new or self._reports < FEWEST_REPORTS:
@@ -51,30 +44,26 @@ class Forecast:
         left = RunHistory(store).time_left(store.jobs.get(self._job.id), self._spec.model_dump(mode="json"))
         if left is None:
             return
-        left_s = left.expected_s
         now, zone = self._context.clock(), self._context.zone
-        found = late(self._due, now=now, left_s=left_s, window=self._constraints.window, zone=zone)
-        if found is not None:
+        missed = late(self._due, now=now, left_s=left.expected_s, window=self._constraints.window, zone=zone)
+        if missed is not None:
             self._due = None
-            _tell(self._context, self._job, self._spec, due=found.due, expected=found.expected)
+            _report(self._context, self._job, self._spec, due=missed.due, expected=missed.expected)
 
 
 class DeadlineWatch:
-    """Over the jobs that wait for their turn: the plan of the queue is made anew every ten minutes, where one has a
-    deadline that is not lost yet. A process of its own makes it: it reads models and data.
+    """Compares the planned ends of queued jobs with their deadlines, every ten minutes.
+
+    A child process plans the queue, because planning reads models and data.
     """
 
     def __init__(self, context: WorkerContext) -> None:
-        """Begin with nothing known.
-
-        Args:
-            context: store and clocks.
-        """
+        """Start without a plan."""
         self._context = context
         self._planned_at = float("-inf")
 
-    def look(self) -> None:
-        """Tell of the jobs in the line whose deadline is lost."""
+    def check(self) -> None:
+        """Report the queued jobs that will miss their deadline."""
         context = self._context
         due = list(self._due())
         if not due or context.awake() - self._planned_at < PLAN_EVERY_S:
@@ -86,51 +75,47 @@ class DeadlineWatch:
             left_s = max(0.0, (end or now) - now)
             if late(at, now=now, left_s=left_s, window=None, zone=context.zone) is not None:
                 spec = JobSpec.model_validate_json(waiting.spec_json)
-                _tell(context, waiting.job, spec, due=at, expected=end)
+                _report(context, waiting.job, spec, due=at, expected=end)
 
     def _due(self) -> Iterator[tuple[WaitingJob, float]]:
-        """Yield the jobs of the line whose deadline is not told as lost yet, and when that is, in unix seconds."""
+        """Yield the queued jobs with a deadline that is not reported yet, and the deadline in unix seconds."""
         context = self._context
         for waiting in context.app.store.queue.waiting():
             at = constraints_of(json.loads(waiting.spec_json)).due(waiting.job.submitted_at, context.zone)
-            if at is not None and not _told(context, waiting.job.id, at):
+            if at is not None and not _is_reported(context, waiting.job.id, at):
                 yield waiting, at
 
 
 def planned_ends(app: App) -> dict[int, float]:
-    """Return when each job of the queue will end, by id, where that is known; unix seconds."""
-    plan = cli_subprocess.answer(app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
+    """Return the planned end of each queued job by id, in unix seconds; jobs with an unknown end are missing."""
+    plan = cli_subprocess.json_of(app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
     jobs = plan["jobs"] if plan is not None else ()
     return {int(job["id"]): float(job["end"]) for job in jobs if job["end"] is not None}
 
 
-def _told(context: WorkerContext, job_id: int, due: float) -> bool:
+def _is_reported(context: WorkerContext, job_id: int, due: float) -> bool:
     incidents = context.app.store.incidents.of(job_id)
-    return any(one.code == CODE and one.evidence.get("due") == due for one in incidents)
+    return any(incident.code == CODE and incident.evidence.get("due") == due for incident in incidents)
 
 
-def _tell(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
-    """Put the message into the outbox and record it; in this order, so that a death between the two loses neither.
+def _report(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
+    """Publish the message, then add the incident: in this order a crash between the two loses neither.
 
     Args:
-        context: store and clocks.
-        job: the job.
-        spec: what was asked for.
-        due: its deadline, in unix seconds.
-        expected: when it will be done, in unix seconds; None where nobody knows.
+        due: the deadline, unix seconds.
+        expected: estimated end, unix seconds; None if it is unknown.
     """
-    if _told(context, job.id, due):
+    if _is_reported(context, job.id, due):
         return
-    JobNotifications(context.app, job, spec).tell_late(deadline=due, expected=expected, zone=context.zone)
-    by, now = short_time(due, context.clock(), context.zone), context.clock()
-    then = f"at its speed done at {short_time(expected, now, context.zone)}" if expected is not None else "not done"
-    told = Incident(
+    now, zone = context.clock(), context.zone
+    JobNotifications(context.app, job, spec).publish_late(deadline=due, expected=expected, now=now, zone=zone)
+    incident = Incident(
         job_id=job.id,
         attempt=job.attempts or None,
         time=now,
         code=CODE,
-        text=f"wanted by {by}, and {then}",
+        text=missed_deadline(due, expected, beside=now, zone=zone),
         evidence={"due": due, "expected": expected},
     )
-    context.app.store.incidents.add(told)
-    log.warning("job %d: %s", job.id, told.text)
+    context.app.store.incidents.add(incident)
+    log.warning("job %d: %s", job.id, incident.text)

@@ -1,4 +1,4 @@
-"""From an ended attempt to a Decision: gathers what the rules look at, asks them, and remembers what it showed."""
+"""Decides what happens to a job after an attempt: collects what the policies need, and calls them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from jobs.policies.rollback import RollbackCandidate
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
 from orchestrator.submission.provenance import train_rows
-from orchestrator.worker import loss_guard as guard
-from orchestrator.worker.loss_guard import LossGuard
+from orchestrator.worker.loss_guard import LossGuard, ending_of
 from workers.checkpoints import storage
 from workers.system import processes
 
@@ -34,209 +33,177 @@ DAY_S = 24 * 3600.0
 SAME_CAUSE_S = 600.0
 
 _OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
-"""Deaths that say nothing about what the next job will meet: somebody sent a signal, or the machine went."""
+"""Crashes that do not predict the next job's: a signal from outside, or a restart of the machine."""
 
 
-def proven(ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, run_plan: RunPlan) -> Ending:
-    """Return an ending as it is; a run that says it is done, but whose last checkpoint is not what was written, died.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttemptResult:
+    """An attempt, and what was observed while it ran."""
+
+    job: Job
+    spec: JobSpec
+    attempt: Attempt
+    health: AttemptHealth
+    losses: LossGuard
+    obstacle: Obstacle | None = None  # why lq stopped it for now; None if it did not
+
+
+def require_last_checkpoint(
+    ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, run_plan: RunPlan
+) -> Ending:
+    """Return an ending unchanged, or as a crash if the run is done but its last checkpoint is not valid.
 
     Args:
-        ending: as the evidence has it.
-        ended: the trainer's last words.
-        folder: the job's.
-        run_plan: the stages.
+        ended: the data of the trainer's `ended` event.
     """
     if ending.outcome is not Outcome.DONE:
         return ending
-    last, bad = storage.newest_valid(folder.checkpoints, run_plan)
+    last, errors = storage.newest_valid(folder.checkpoints, run_plan)
     if last is not None and last.iteration >= int((ended or {}).get("iteration") or 0):
         return ending
-    what = bad[0] if bad else f"{folder.checkpoints} lacks its last checkpoint"
-    return Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {what}")
+    error = errors[0] if errors else f"{folder.checkpoints} lacks its last checkpoint"
+    return Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {error}")
 
 
-def decide(
-    context: WorkerContext,
-    job: Job,
-    spec: JobSpec,
-    attempt: Attempt,
-    health: AttemptHealth,
-    loss_guard: LossGuard,
-    *,
-    obstacle: Obstacle | None = None,
-) -> Decision:
-    """Say what becomes of a job whose last attempt has ended.
-
-    Args:
-        context: store and clocks.
-        job: the job.
-        spec: what was asked for.
-        attempt: the attempt, ended.
-        health: what its events said.
-        loss_guard: what its losses said.
-        obstacle: why lq had it stop for now; None where it did not.
-    """
+def decide(context: WorkerContext, result: AttemptResult) -> Decision:
+    """Return what happens to a job whose attempt has ended."""
+    attempt = result.attempt
     ending = Ending(
         outcome=Outcome(attempt.outcome or Outcome.CRASHED),
         reason=Reason(attempt.reason or Reason.LOST),
         detail=attempt.detail or "",
     )
     now = context.clock()
+    jitter = random.random()  # noqa: S311 spreads restarts, no secret
     return after_attempt.decide(
-        ending,
-        spec=spec,
-        history=dataclasses.replace(_history(context, job, spec, attempt, health, loss_guard, now), obstacle=obstacle),
-        now=now,
-        jitter=random.random(),  # noqa: S311 spreads restarts, guards nothing
+        ending, spec=result.spec, history=_history(context, result, now), now=now, jitter=jitter
     )
 
 
-def before_start(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attempt, loss_guard: LossGuard) -> Decision:
-    """Say what the loss guard's conclusion asks for before a new attempt has begun.
-
-    Args:
-        context: store and clocks.
-        job: the job.
-        spec: what was asked for.
-        attempt: the last one.
-        loss_guard: has concluded.
-    """
-    assert loss_guard.conclusion is not None
-    found = guard.concluded(loss_guard.conclusion)
-    now, health = context.clock(), AttemptHealth(attempt.number, spec)
-    history = _history(context, job, spec, attempt, health, loss_guard, now)
-    return after_attempt.decide(found, spec=spec, history=history, now=now, jitter=0.0)
+def before_start(context: WorkerContext, result: AttemptResult) -> Decision:
+    """Return what the conclusion of the loss guard requires before a new attempt."""
+    assert result.losses.conclusion is not None
+    ending, now = ending_of(result.losses.conclusion), context.clock()
+    return after_attempt.decide(ending, spec=result.spec, history=_history(context, result, now), now=now, jitter=0.0)
 
 
-def _history(
-    context: WorkerContext,
-    job: Job,
-    spec: JobSpec,
-    attempt: Attempt,
-    health: AttemptHealth,
-    loss_guard: LossGuard,
-    now: float,
-) -> History:
-    store = context.app.store
+def _history(context: WorkerContext, result: AttemptResult, now: float) -> History:
+    store, job, spec, attempt, health = context.app.store, result.job, result.spec, result.attempt, result.health
     attempts = store.attempts.of(job.id)
     run_plan = store.run_plans.get(job.id, spec)
     stage = attempt.stage if attempt.stage is not None else len(run_plan.stages) - 1
-    before = [one for one in attempts[:-1] if one.stage == stage]
+    earlier = [other for other in attempts[:-1] if other.stage == stage]
     return History(
         stop_request=stop_request_from(store.jobs.get(job.id).stop_request),
         crashes=store.attempts.crashes(job.id),
-        reboots=sum(one.reason == Reason.HOST_REBOOTED and now - (one.ended_at or now) < DAY_S for one in attempts),
+        reboots=sum(
+            other.reason == Reason.HOST_REBOOTED and now - (other.ended_at or now) < DAY_S for other in attempts
+        ),
         stage=run_plan.stages[stage],
         next_example=_next_example(job, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
         survived=health.survived,
-        repeated_stage=any(one.reason == Reason.OUT_OF_MEMORY for one in before),
+        repeated_stage=any(other.reason == Reason.OUT_OF_MEMORY for other in earlier),
         at_its_own_limit=(health.memory_share or 0.0) >= NEAR_THE_LIMIT,
         peak_bytes=health.peak_bytes,
         free_bytes=processes.free_bytes(),
         lengths=health.lengths,
-        conclusion=loss_guard.conclusion,
+        obstacle=result.obstacle,
+        conclusion=result.losses.conclusion,
         stages=run_plan.stages,
-        candidates=_candidates(loss_guard),
+        candidates=_candidates(result.losses),
         batches_per_epoch=health.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
     )
 
 
-def _candidates(loss_guard: LossGuard) -> list[RollbackCandidate]:
-    """Return what the run could go back to. Reads the checkpoints whole, so only a conclusion asks."""
-    if not isinstance(loss_guard.conclusion, LossFinding | Quarantine):
+def _candidates(losses: LossGuard) -> list[RollbackCandidate]:
+    """Return the checkpoints for a rollback. Reads them completely, so only if the guard's conclusion needs them."""
+    if not isinstance(losses.conclusion, LossFinding | Quarantine):
         return []
-    return loss_guard.candidates()
+    return losses.candidates()
 
 
 def _next_example(job: Job, run_plan: RunPlan) -> int:
-    """Return the examples seen where the next attempt will begin. Reads the whole checkpoint, so only a death asks."""
+    """Return how many examples the next attempt starts after. Reads a complete checkpoint, so only after a crash."""
     checkpoint, _ = storage.newest_valid(job.dir.checkpoints, run_plan)
     return run_plan.example_of(checkpoint.iteration) if checkpoint is not None else 0
 
 
 def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:
-    """Return what the report must mention about a decision; None where all went as asked."""
+    """Return the incident for a decision; None if the attempt ended as planned."""
     if decision.back_to is not None or decision.publish_until is not None:
-        return of_the_guard(job, attempt, decision, now)
-    if decision.status is not Status.WAITING and decision.status is not Status.HELD:
+        return guard_incident(job, attempt, decision, now)
+    if decision.status not in (Status.WAITING, Status.HELD):
         return None
     if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
-        return _stopped_for_now(job, attempt, decision, now)
-    if attempt.outcome != Outcome.CRASHED:
+        more: dict[str, object] = {"iteration": attempt.last_iteration or attempt.first_iteration or 0}
+    elif attempt.outcome == Outcome.CRASHED:
+        more = {**crash_evidence(attempt), "action": decision.answer}
+    else:
         return None
-    return Incident(
-        job_id=job.id,
-        attempt=attempt.number,
-        time=now,
-        code=str(decision.reason),
-        text=decision.detail,
-        evidence={**decision.evidence, **crash_evidence(attempt), "action": decision.answer},
-    )
+    return _incident(job, attempt, str(decision.reason), decision, more, now)
 
 
-def _stopped_for_now(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
-    """Return the incident for a job that may not train for a while."""
-    return Incident(
-        job_id=job.id,
-        attempt=attempt.number,
-        time=now,
-        code=str(decision.reason),
-        text=decision.detail,
-        evidence={**decision.evidence, "iteration": attempt.last_iteration or attempt.first_iteration or 0},
-    )
-
-
-def of_the_guard(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
-    """Return the incident for what the loss guard concluded: what it saw, and what it did."""
+def guard_incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
+    """Return the incident for a conclusion of the loss guard and its consequence."""
     quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
+    code = "quarantined" if quarantined else str(decision.reason)
+    return _incident(job, attempt, code, decision, {"action": decision.answer}, now)
+
+
+def _incident(
+    job: Job, attempt: Attempt, code: str, decision: Decision, more: Mapping[str, object], now: float
+) -> Incident:
     return Incident(
         job_id=job.id,
         attempt=attempt.number,
         time=now,
-        code="quarantined" if quarantined else str(decision.reason),
+        code=code,
         text=decision.detail,
-        evidence={**decision.evidence, "action": decision.answer},
+        evidence={**decision.evidence, **more},
     )
 
 
 def is_handled(decision: Decision) -> bool:
-    """Say whether the loss guard has answered losses gone wrong: by going back. Ending early is neither."""
+    """Report whether the decision is a rollback of the loss guard. An early stop is not."""
     return decision.back_to is not None and decision.reason in GUARD_REASONS
 
 
-def has_its_own_answer(decision: Decision) -> bool:
-    """Say whether the job itself goes on with a remedy: on a smaller rung, or as soon as there is space.
+def has_its_own_remedy(decision: Decision) -> bool:
+    """Report whether the job continues with a remedy: with less memory, when there is disk space, or after a rollback.
 
-    Another job that met the same is no reason to pause the queue then, and to keep this one from its remedy.
+    Another job with the same crash does not pause the queue then, because the pause would delay the remedy.
     """
     remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL, *GUARD_REASONS)
     return decision.status is Status.WAITING and decision.reason in remedied
 
 
-def same_cause(context: WorkerContext, job: Job, attempt: Attempt, health: AttemptHealth) -> str | None:
-    """Say why the queue should be paused: two jobs died of the same cause within ten minutes; None where none did."""
-    reason = Reason(attempt.reason or Reason.LOST)
-    if attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or health.trained:
+def same_cause(context: WorkerContext, result: AttemptResult) -> str | None:
+    """Return why the queue should be paused: two jobs crashed for the same reason within ten minutes; else None."""
+    reason = Reason(result.attempt.reason or Reason.LOST)
+    if result.attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or result.health.trained:
         return None
-    others = context.app.store.attempts.other_crashes(job.id, reason=reason, since=context.clock() - SAME_CAUSE_S)
+    others = context.app.store.attempts.other_crashes(
+        result.job.id, reason=reason, since=context.clock() - SAME_CAUSE_S
+    )
     if not others:
         return None
-    both = f"jobs {others[-1]} and {job.id} both died of {reason} within ten minutes, before they trained"
-    return f"{both}: {attempt.detail}"
+    both = f"jobs {others[-1]} and {result.job.id} crashed for the same reason ({reason}) within ten minutes"
+    return f"{both}, before they trained: {result.attempt.detail}"
 
 
-def remember_fit(context: WorkerContext, job: Job, spec: JobSpec, attempt: Attempt, health: AttemptHealth) -> None:
-    """Keep whether the configuration of an attempt fitted and how fast it was, for the next submit and for plans."""
-    stages = context.app.store.run_plans.get(job.id, spec).stages
+def remember_fit(context: WorkerContext, result: AttemptResult) -> None:
+    """Store whether the configuration of an attempt fitted into memory and its speed, for later submits and plans."""
+    attempt, health, store = result.attempt, result.health, context.app.store
+    stages = store.run_plans.get(result.job.id, result.spec).stages
     stage = stages[attempt.stage if attempt.stage is not None else -1]
     failed = attempt.outcome == Outcome.CRASHED and attempt.reason == Reason.OUT_OF_MEMORY
     if failed or health.trained:
         fit = Fit(
             fits=not failed,
             peak_bytes=health.peak_bytes,
-            job_id=job.id,
+            job_id=result.job.id,
             it_s=health.median_it_s,
             start_s=health.start_s,
             validation_s=health.validation_s,
         )
-        context.app.store.fits.record(fit_key(spec, stage), fit, context.clock())
+        store.fits.record(fit_key(result.spec, stage), fit, context.clock())

@@ -1,70 +1,87 @@
-"""What a finished job gets: its adapter laid out, its report written. Doing it twice changes nothing."""
+"""Publishes the adapter of a finished job and writes its report. Running it twice changes nothing."""
 
 from __future__ import annotations
 
 import logging
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.job import Job
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.policies.after_attempt import DISK_CHECK_S
 from jobs.policies.decision import Decision
+from jobs.policies.disk import wait_for_space
 from orchestrator.core.paths import Home
 from workers.checkpoints import adapters
 from workers.system import disk
 
 REPORT_TIMEOUT_S = 300.0
 
-log = logging.getLogger("lq.finish")
+log = logging.getLogger("lq.finalize")
 
-Note = tuple[str, str]
-"""Code and text of an incident."""
+
+class Note(NamedTuple):
+    """Something that becomes an incident."""
+
+    code: str
+    text: str
+    evidence: dict[str, object]
 
 
 def publish(
     job: Job, spec: JobSpec, run_plan: RunPlan, decision: Decision, *, now: float
 ) -> tuple[Decision, list[Note]]:
-    """Lay out the adapter; a run whose checkpoints do not verify has not succeeded, one without space for it not yet.
+    """Publish the adapter.
+
+    Args:
+        decision: succeeded, or failed with an iteration to publish until.
+        now: unix seconds.
 
     Returns:
-        The decision, changed where nothing could be published, and what the report must mention.
+        The decision and notes. A run without a valid checkpoint fails; one without disk space for its adapter waits.
     """
     folder = job.dir
     try:
         published = adapters.publish(folder, spec, run_plan, job_id=job.id, until=decision.publish_until)
     except CheckpointInvalid as error:
-        if decision.status is Status.FAILED:
-            return decision, [("not_published", str(error))]
-        failed = Decision(status=Status.FAILED, reason=Reason.CRASHED, detail=str(error))
-        return failed, [("not_published", str(error))]
+        if decision.status is not Status.FAILED:
+            decision = Decision(status=Status.FAILED, reason=Reason.CRASHED, detail=str(error))
+        return decision, [_not_published(folder, str(error))]
     except OSError as error:
-        if not disk.has_space_for(folder):
-            return _not_yet(now)
-        text = f"the adapter could not be published ({error.strerror}: {error.filename}); see {folder.checkpoints}"
-        return decision, [("not_published", text)]
-    notes = [("checkpoint_invalid", text) for text in published.bad]
+        space = disk.space_for(folder, floor=0)
+        if space is not None and not space.enough:
+            return _wait(space.evidence, now)
+        return decision, [_not_published(folder, f"{error.strerror}: {error.filename}")]
+    notes = [Note("checkpoint_invalid", error, {"error": error}) for error in published.bad]
     if published.set_aside is not None:
-        text = f"{published.copied_to} held an adapter that is not this job's; it was moved to {published.set_aside}"
-        notes.append(("adapter_set_aside", text))
+        text = f"{published.copied_to} contained the adapter of another run; lq moved it to {published.set_aside}"
+        evidence: dict[str, object] = {"path": str(published.copied_to), "moved_to": str(published.set_aside)}
+        notes.append(Note("adapter_set_aside", text, evidence))
     return decision, notes
 
 
-def _not_yet(now: float) -> tuple[Decision, list[Note]]:
-    """Wait for space; the next attempt finds the run at its end, and is published."""
-    text = "trained to the end, but the disk is too full to publish the adapter; goes on when there is space"
-    waiting = Decision(status=Status.WAITING, reason=Reason.DISK_FULL, detail=text, not_before=now + DISK_CHECK_S)
-    return waiting, [(Reason.DISK_FULL.value, text)]
+def _not_published(folder: JobDir, error: str) -> Note:
+    text = f"the adapter could not be published ({error}); the checkpoints are in {folder.checkpoints}"
+    return Note("not_published", text, {"error": error, "checkpoints": str(folder.checkpoints)})
+
+
+def _wait(evidence: dict[str, int], now: float) -> tuple[Decision, list[Note]]:
+    """Wait for space. The next attempt starts at the end of the run and publishes."""
+    text = "training is complete, but the disk has no space for the adapter; lq publishes it when there is space"
+    decision = wait_for_space(text, evidence, now=now)
+    return decision, [Note(Reason.DISK_FULL.value, text, dict(decision.evidence))]
 
 
 def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
-    """Have the report written by a process of its own, so that its memory is not the worker's."""
-    if not job.dir.path.is_dir():
-        return []  # the user took it away, and the decision says so
+    """Write the report in a child process, so that it does not use the worker's memory."""
+    if not Path(job.job_dir).is_dir():
+        return []  # the user deleted the folder; the decision reports it
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
     command += ["--as-status", decision.status.value]
     command += ["--as-reason", decision.reason.value] if decision.reason else []
@@ -80,4 +97,5 @@ def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
             return []
         problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     log.error("job %d: no report: %s", job.id, problem)
-    return [("no_report", f"the report could not be written: {problem}; try: lq report {job.id}")]
+    text = f"the report could not be written: {problem}; try: lq report {job.id}"
+    return [Note("no_report", text, {"error": problem})]

@@ -1,4 +1,4 @@
-"""From events.jsonl into the store. Whoever calls, however often: every event is taken in once."""
+"""Copies events from events.jsonl into the store; each event exactly once, even if several processes call this."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from orchestrator.store.store import Store
 from workers.events.log import Read, read
 
 BATCH = 2000
-"""Events in one transaction, so that other writers get their turn."""
+"""Events in one transaction, so that other writers are not blocked for long."""
 
 
 def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, now: float) -> list[Event]:
-    """Take in what the child has written since the last time.
+    """Ingest what the trainer has written since the last call, and return the new events.
+
+    An incomplete last line is left for the next call. Complete lines that are not events are skipped and recorded as
+    an incident `events_unreadable` for each read. A file that is shorter than what was already read of it is a new
+    file: it is read from its start, with an incident `events_lost`.
 
     Args:
-        store: knows how far the file was read.
-        job_id: whose events.
-        events_path: the job's events.jsonl; absent means nothing to do.
+        store: has the offset of the last read.
+        events_path: the job's events.jsonl, which may be missing.
         steps_per_report: iterations per report.
         now: unix seconds.
-
-    Returns:
-        The events this call took in. A line torn off at the end is left for the next call; complete lines that are no
-        events are passed over and recorded as one incident `events_unreadable` a read. A file that is shorter than
-        what was read of it is another one: it is read from its beginning, with an incident `events_lost`.
 
     Raises:
         NoSuchJob: no job has this id.
     """
     taken: list[Event] = []
     offset = _offset(store, job_id, events_path, now)
-    while (found := read(events_path, offset)).offset > offset:
-        for events, before, after, incidents in _batches(job_id, found, offset, now):
+    while (chunk := read(events_path, offset)).offset > offset:
+        for events, before, after, incidents in _batches(job_id, chunk, offset, now):
             if not store.events.ingest(
                 job_id,
                 events,
@@ -45,50 +43,53 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
                 now=now,
                 incidents=incidents,
             ):
-                break  # another process took them in; go on from where it stands
+                break  # another process ingested these events; continue from its offset
             taken += events
         offset = store.events.offset(job_id)
     return taken
 
 
 def _offset(store: Store, job_id: int, events_path: Path, now: float) -> int:
-    """Return where to go on. By attempt and seq the store tells what it has from what is new in another file."""
+    """Return the offset to continue from. For a new file the store skips known events by attempt and seq."""
     offset = store.events.offset(job_id)
     size = events_path.stat().st_size if events_path.exists() else offset
     if size >= offset:
         return offset
-    text = (
-        f"events.jsonl was deleted or cut: {offset} bytes had been read of it, {size} are there; what was read is kept"
-    )
     lost = Incident(
-        job_id=job_id, attempt=None, time=now, code="events_lost", text=text, evidence={"read": offset, "there": size}
+        job_id=job_id,
+        attempt=None,
+        time=now,
+        code="events_lost",
+        text=f"events.jsonl was deleted or cut after {offset} bytes of it were read; {size} bytes are left of it; "
+        "the events that were read are kept",
+        evidence={"read": offset, "there": size},
     )
     store.events.ingest(job_id, [], offset_before=offset, offset_after=0, steps_per_report=1, now=now, incidents=[lost])
     return store.events.offset(job_id)
 
 
 def _batches(
-    job_id: int, found: Read, offset: int, now: float
+    job_id: int, chunk: Read, offset: int, now: float
 ) -> Iterator[tuple[list[Event], int, int, list[Incident]]]:
     """Split a read into (events, offset before, offset after, incidents).
 
-    Only the last batch moves the offset: the reader says where the lines end, not where each one does. If this stops
-    half way, the events are read again, and the store passes over those it has.
+    Only the last batch moves the offset, because the reader returns one offset for all lines. If the worker stops
+    between two batches, the events are read again, and the store skips those that it has.
     """
-    starts = range(0, max(1, len(found.events)), BATCH)
+    starts = range(0, max(1, len(chunk.events)), BATCH)
     for start in starts:
         last = start == starts[-1]
-        incidents = [_incident(job_id, found, offset, now)] if last and found.unreadable else []
-        yield found.events[start : start + BATCH], offset, found.offset if last else offset, incidents
+        incidents = [_unreadable(job_id, chunk, offset, now)] if last and chunk.unreadable else []
+        yield chunk.events[start : start + BATCH], offset, chunk.offset if last else offset, incidents
 
 
-def _incident(job_id: int, found: Read, offset: int, now: float) -> Incident:
-    lines = found.unreadable
+def _unreadable(job_id: int, chunk: Read, offset: int, now: float) -> Incident:
+    lines = chunk.unreadable
     return Incident(
         job_id=job_id,
         attempt=None,
         time=now,
         code="events_unreadable",
-        text=f"{len(lines)} line{'s' * (len(lines) != 1)} of events.jsonl passed over; the first: {lines[0]}",
-        evidence={"lines": len(lines), "between_bytes": [offset, found.offset]},
+        text=f"{len(lines)} line{'s' * (len(lines) != 1)} of events.jsonl skipped; the first: {lines[0]}",
+        evidence={"lines": len(lines), "first": lines[0], "between_bytes": [offset, chunk.offset]},
     )

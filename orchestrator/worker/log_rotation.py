@@ -1,4 +1,4 @@
-"""A job's logs: compressed when it has ended, plain again before it goes on, and never longer than their cap."""
+"""Rotates the logs of jobs: compresses them at the end, unpacks them before a restart, and limits their size."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from workers.files.atomic import cap_log
 from workers.process.lock import holder
 
 TRAIN_LOG_BYTES = 4 << 20
-"""What the trainer's own output may take; as much again is kept of what came before."""
+"""Limit of the trainer's own output; the same amount of older output is kept in a second file."""
 
 START_LOG_BYTES = 256 << 10
 
-log = logging.getLogger("lq.upkeep")
+log = logging.getLogger("lq.logs")
 
 
 def pack_log(job_dir: JobDir) -> None:
-    """Compress what a job that has ended said; where that fails it stays as it is, and is tried again some time."""
+    """Compress the event log of a job that has ended; if that fails, the next start of a worker tries again."""
     if holder(job_dir.lock) is not None:
-        return  # a trainer that nobody knows of writes there
+        return  # a trainer without a worker writes there
     try:
         event_log.pack(job_dir.events)
     except OSError as error:
@@ -32,18 +32,14 @@ def pack_log(job_dir: JobDir) -> None:
 
 
 def pack_ended(app: App) -> None:
-    """Compress the logs of the jobs that ended while nobody was there to do it. Only where no job is started meanwhile.
-
-    Args:
-        app: the store.
-    """
+    """Compress the event logs of all jobs that have ended. Call it only while no job can start."""
     for job in app.store.jobs.overview():
         if job.status in ENDED:
             pack_log(job.dir)
 
 
 def open_log(job_dir: JobDir) -> None:
-    """Make a job's log ready for a trainer to go on with. One that is damaged is put beside, and begun anew."""
+    """Unpack the event log for a trainer. A damaged log is renamed, and the trainer starts a new one."""
     try:
         event_log.unpack(job_dir.events)
     except EventInvalid as error:
@@ -53,6 +49,6 @@ def open_log(job_dir: JobDir) -> None:
 
 
 def cap_logs(job_dir: JobDir) -> None:
-    """Keep the trainer's own output within its bounds while it writes."""
+    """Limit the size of the trainer's own output while it writes."""
     with suppress(OSError):
         cap_log(job_dir.log, TRAIN_LOG_BYTES)

@@ -1,7 +1,7 @@
-"""The loss guard's eye on one job: folds what its trainer has reported, and says what the rules conclude.
+"""The loss guard of one job: folds the reported losses, and returns what the policies conclude from them.
 
-Nothing is saved: whoever looks after a job folds the reports that lead to its present weights anew. So the successor
-of a killed worker comes to the same conclusion, at the same iteration, whatever the trainer has done meanwhile.
+It stores nothing: a new worker folds all reports that lead to the present weights again. It therefore reaches the same
+conclusion at the same iteration, even if the trainer has continued meanwhile.
 """
 
 from __future__ import annotations
@@ -25,151 +25,146 @@ from orchestrator.store.store import Store
 from workers.checkpoints import storage
 
 NOT_APPLIED = "not_applied"
-"""The code under which the trainer tells of an iteration whose update was not applied."""
+"""Code of the trainer's warning that it did not apply an update."""
 
-ANSWERED = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
-"""Alarms that are answered by going back; the others are told."""
+ROLLBACK_ALARMS = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
+"""Alarms that trigger a rollback; the others are only reported."""
 
-TELLING = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
-"""Events that may change what the guard concludes."""
+RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
+"""Events that may change the conclusion."""
 
 Conclusion = LossFinding | Quarantine | Stop
-"""Why an attempt ends: the loss has gone wrong, rows are to be left out, nothing gets better any more."""
+"""Why an attempt ends: an alarm, rows to leave out, or an early stop."""
 
 
 class LossGuard:
-    """What the reports of one job say about its loss, and what follows."""
+    """Folds the losses of one job into a conclusion."""
 
     def __init__(self, store: Store, job: Job, spec: JobSpec, run_plan: RunPlan, *, train_rows: int | None) -> None:
-        """Begin before the first report.
+        """Start before the first report.
 
         Args:
-            store: what was reported.
-            job: the job.
-            spec: its rules.
-            run_plan: the stages; the rows they leave out are accused no more.
-            train_rows: rows of the training set; None where that is not known.
+            run_plan: the rows that its stages leave out are not accused again.
+            train_rows: rows of the training set; None if that is unknown.
         """
         self._store, self._job, self._spec, self._run_plan = store, job, spec, run_plan
         self._train_rows = train_rows
         self._detector = LossDetector(warm_up=_warm_up(spec), steps_per_report=spec.steps_per_report)
-        self._reported = 0  # iteration of the last report folded in
-        self._read_to = -1  # iteration of the last validation read
-        self._waiting: list[Validation] = []  # read; the report they come after was not folded in yet
-        self._validations: list[Validation] = []  # folded in; without the losses of their rows, which would pile up
+        self._reported = 0  # iteration of the last folded report
+        self._read_to = -1  # iteration of the last validation that was read
+        self._pending: list[Validation] = []  # read, but after a report that is not folded yet
+        self._validations: list[Validation] = []  # folded; without row losses, which would use much memory
         rule = spec.lq.early_stop
         self._patience = early_stop.Patience(rule) if rule is not None else None
-        self._looked = False
-        self._alarm: LossFinding | None = None  # the first that is answered
+        self._started = False
+        self._alarm: LossFinding | None = None  # the first that triggers a rollback
         self._early: Stop | None = None
         self._quarantine: Quarantine | None = None
 
     @property
     def suspicion(self) -> int | None:
-        """The first flag of an open suspicion; None where none is open, or the guard is off and never acts."""
+        """The first flag of an open suspicion; None without one, or if the guard is off."""
         return self._detector.suspicion if self._spec.lq.spike.enabled else None
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the present weights may have gone wrong, so that nothing older may be deleted."""
+        """Whether the present weights may be bad, so that no older checkpoint may be deleted."""
         return self.suspicion is not None or self.conclusion is not None
 
     @property
     def conclusion(self) -> Conclusion | None:
-        """Why the run should not go on as it is: of several reasons the earliest. None where it may."""
-        found: list[Conclusion] = [one for one in (self._alarm, self._quarantine, self._early) if one is not None]
-        return min(found, key=lambda one: one.iteration, default=None)
+        """Why the run should not continue as it is, the earliest reason; None if it may."""
+        reasons: list[Conclusion | None] = [self._alarm, self._quarantine, self._early]
+        return min((reason for reason in reasons if reason is not None), key=lambda r: r.iteration, default=None)
 
     def look(self, events: Sequence[Event] | None = None) -> list[LossFinding]:
-        """Fold in what the store has taken in since the last look; return what is new.
+        """Fold what the store has ingested since the last call, and return new findings.
 
         Args:
-            events: those that just came, so that nothing is read where none of them tells; None where not known.
+            events: the events since the last call; if none is relevant, nothing is read. None if they are unknown.
         """
-        if self._looked and events is not None and not any(event.kind in TELLING for event in events):
+        if self._started and events is not None and not any(event.kind in RELEVANT for event in events):
             return []
-        if not self._looked or events is None or any(event.data.get("code") == NOT_APPLIED for event in events):
-            self._accuse()
-        self._looked = True
+        if not self._started or events is None or any(event.data.get("code") == NOT_APPLIED for event in events):
+            self._update_quarantine()
+        self._started = True
         if self._alarm is not None:
-            return []  # what comes after it is about weights that are given up
+            return []  # later losses belong to weights that the rollback discards
         self._read_validations()
-        found: list[LossFinding] = []
+        findings: list[LossFinding] = []
         for point in self._store.metrics.points(self._job.id, after=self._reported):
+            complete = point.iteration % self._spec.steps_per_report == 0 or point.iteration == self._spec.iters
+            if not complete:
+                continue  # an attempt ended in this report; the next attempt completes it
+            findings += self._fold_validations(before=point.iteration)
             if self._alarm is not None:
-                return found
-            whole = point.iteration % self._spec.steps_per_report == 0 or point.iteration == self._spec.iters
-            if not whole:
-                continue  # an attempt ended inside it; the next one tells it whole
-            found += self._validated(before=point.iteration)
-            if self._alarm is not None:
-                return found
+                return findings
             report = LossReport(iteration=point.iteration, loss=point.train_loss, skipped=point.skipped or 0)
-            found += self._noted(self._detector.report(report))
+            findings += self._keep_alarm(self._detector.report(report))
             self._reported = point.iteration
-        return found + self._validated(before=None)
+            if self._alarm is not None:
+                return findings
+        return findings + self._fold_validations(before=None)
 
     def _read_validations(self) -> None:
-        fresh = self._store.metrics.validations(self._job.id, after=self._read_to)
-        self._read_to = max([self._read_to, *(one.iteration for one in fresh)])
-        self._waiting += fresh
+        new = self._store.metrics.validations(self._job.id, after=self._read_to)
+        self._read_to = max([self._read_to, *(validation.iteration for validation in new)])
+        self._pending += new
 
-    def _validated(self, *, before: int | None) -> list[LossFinding]:
-        """Fold in the validations that came before a report, or at the end of the last one.
+    def _fold_validations(self, *, before: int | None) -> list[LossFinding]:
+        """Fold the validations before a report, or at the end of the last one.
 
-        The trainer may tell a validation before the report that ends at the same iteration; the order must not depend
-        on when somebody looks.
+        The trainer may write a validation before the report that ends at the same iteration; the order in which they
+        are folded must not depend on when this is called.
         """
-        every, found = self._spec.steps_per_report, []
-        while self._waiting and self._alarm is None:
-            first = self._waiting[0].iteration
+        every, findings = self._spec.steps_per_report, []
+        while self._pending and self._alarm is None:
+            first = self._pending[0].iteration
             if first - first % every > self._reported or (before is not None and first >= before):
                 break
-            one = self._waiting.pop(0)
-            self._validations.append(dataclasses.replace(one, row_losses=None))
-            validated = ValidationLoss(iteration=one.iteration, loss=one.loss, standard_error=one.standard_error)
-            found += self._noted(self._detector.validation(validated))
+            validation = self._pending.pop(0)
+            self._validations.append(dataclasses.replace(validation, row_losses=None))
+            findings += self._keep_alarm(self._detector.validation(_validated(validation)))
             if self._early is None:
-                self._early = self._stop(one)
-        return found
+                self._early = self._early_stop(validation)
+        return findings
 
-    def _stop(self, one: Validation) -> Stop | None:
-        """Ask whether the run should have ended; not where that was decided before, nor where it ends anyway."""
-        found = self._patience.add(one) if self._patience is not None else None
-        over = found is None or self._run_plan.ends_at is not None or found.iteration >= self._spec.iters
-        return None if over else found
+    def _early_stop(self, validation: Validation) -> Stop | None:
+        """Return an early stop, unless the run plan has an end already or the run ends there anyway."""
+        stop = self._patience.add(validation) if self._patience is not None else None
+        if stop is None or self._run_plan.ends_at is not None or stop.iteration >= self._spec.iters:
+            return None
+        return stop
 
-    def _noted(self, finding: LossFinding | None) -> list[LossFinding]:
-        """Keep the first alarm that is answered."""
+    def _keep_alarm(self, finding: LossFinding | None) -> list[LossFinding]:
+        """Keep the first alarm that triggers a rollback."""
         if finding is None:
             return []
-        if finding.alarm in ANSWERED and self._spec.lq.spike.enabled:
+        if finding.alarm in ROLLBACK_ALARMS and self._spec.lq.spike.enabled:
             self._alarm = finding
         return [finding]
 
-    def _accuse(self) -> None:
+    def _update_quarantine(self) -> None:
         if not self._spec.lq.spike.enabled:
             return
         incidents = self._store.incidents.of(self._job.id)
-        seen = [_culprits(one.evidence) for one in incidents if one.code == NOT_APPLIED]
+        culprits = [_culprits(incident.evidence) for incident in incidents if incident.code == NOT_APPLIED]
         already = {row for stage in self._run_plan.stages for row in stage.quarantined}
         rows = self._train_rows if self._train_rows is not None else 0
-        self._quarantine = quarantine(seen, already=already, train_rows=rows)
+        self._quarantine = quarantine(culprits, already=already, train_rows=rows)
 
     def candidates(self) -> list[RollbackCandidate]:
-        """Return the checkpoints that verify and lie on the run plan, each with what makes it healthy."""
+        """Return the valid checkpoints on the run plan, each with whether it is healthy."""
         folder = self._job.dir.checkpoints
-        losses = {one.iteration: one for one in self._validations}
+        by_iteration = {validation.iteration: validation for validation in self._validations}
         best = early_stop.best(self._validations)
-        found = []
+        candidates = []
         for checkpoint in storage.valid(folder, self._run_plan):
             state, iteration = checkpoint.state(), checkpoint.iteration
-            one = losses.get(iteration)
+            validation = by_iteration.get(iteration)
             calm = self._detector.unflagged_after(iteration) >= CALM_REPORTS
-            good = one is not None and self._detector.within_tolerance(
-                ValidationLoss(iteration=iteration, loss=one.loss, standard_error=one.standard_error)
-            )
-            found.append(
+            good = validation is not None and self._detector.within_tolerance(_validated(validation))
+            candidates.append(
                 RollbackCandidate(
                     iteration=iteration,
                     updates=state.updates,
@@ -177,23 +172,24 @@ class LossGuard:
                     healthy=state.finite and (calm or good),
                 )
             )
-        return found
+        return candidates
 
 
-def ending(found: Ending, conclusion: Conclusion | None) -> Ending:
-    """Return how an attempt ended, as the loss guard has it: why it was stopped counts more than how it went.
-
-    Args:
-        found: as the evidence of the process has it.
-        conclusion: of the guard.
-    """
-    if conclusion is None or found.outcome is Outcome.REFUSED:
-        return found
-    return concluded(conclusion)
+def _validated(validation: Validation) -> ValidationLoss:
+    return ValidationLoss(
+        iteration=validation.iteration, loss=validation.loss, standard_error=validation.standard_error
+    )
 
 
-def concluded(conclusion: Conclusion) -> Ending:
-    """Return how an attempt ends that is stopped for what the loss guard concluded."""
+def override_ending(ending: Ending, conclusion: Conclusion | None) -> Ending:
+    """Return how an attempt ended: the guard's conclusion overrides the exit, because it caused it."""
+    if conclusion is None or ending.outcome is Outcome.REFUSED:
+        return ending
+    return ending_of(conclusion)
+
+
+def ending_of(conclusion: Conclusion) -> Ending:
+    """Return the ending of an attempt that lq stops for a conclusion."""
     if isinstance(conclusion, LossFinding):
         return Ending(outcome=Outcome.CRASHED, reason=Reason(conclusion.alarm), detail=conclusion.text)
     if isinstance(conclusion, Stop):
@@ -203,13 +199,10 @@ def concluded(conclusion: Conclusion) -> Ending:
 
 
 def incident(job: Job, attempt: int, finding: LossFinding, *, acts: bool, now: float) -> Incident:
-    """Return what the report must mention about a finding that is told and not answered.
+    """Return the incident for a finding that does not trigger a rollback.
 
     Args:
-        job: the job.
-        attempt: number of the attempt.
-        finding: what was seen.
-        acts: whether the guard is on.
+        acts: whether the guard is enabled.
         now: unix seconds.
     """
     actions = {
@@ -229,14 +222,14 @@ def incident(job: Job, attempt: int, finding: LossFinding, *, acts: bool, now: f
 
 
 def _warm_up(spec: JobSpec) -> int:
-    """Return the iterations of the schedule's own warm-up."""
+    """Return the iterations of the learning rate schedule's warm-up."""
     return spec.lr_schedule.warmup * spec.grad_accumulation_steps if spec.lr_schedule is not None else 0
 
 
 def _culprits(evidence: Mapping[str, Any]) -> NonFiniteRows:
-    rows = [one for one in evidence.get("rows", ()) if isinstance(one, dict)]
+    rows = [row for row in evidence.get("rows", ()) if isinstance(row, dict)]
     return NonFiniteRows(
         iteration=int(evidence["iteration"]),
-        rows=tuple(int(one["row"]) for one in rows),
-        lines=tuple(str(one["line"]) for one in rows),
+        rows=tuple(int(row["row"]) for row in rows),
+        lines=tuple(str(row["line"]) for row in rows),
     )

@@ -1,4 +1,4 @@
-"""The worker: one process a home, asleep in Huey's threads until the wake-up queue rings. Never imports mlx."""
+"""The worker process: one for each home, asleep in Huey's threads until a wake-up signal arrives. Never imports mlx."""
 
 from __future__ import annotations
 
@@ -22,31 +22,28 @@ from orchestrator.worker.log_rotation import pack_ended
 from workers.process.lock import Held, LockFile
 from workers.system import processes
 
-MESSENGERS = 2
-"""Threads beside the slots, so that a slow notification or a tick never waits for a night's training."""
+EXTRA_THREADS = 2
+"""Threads in addition to the slots, so that neither a slow notification nor a tick waits for a training run."""
 
 HOMELESS_S = 30.0
-"""After so long without its home a worker goes: somebody deleted it. A disk that comes back sooner is waited for."""
+"""Seconds after which a worker exits if its home is missing. A disk that returns sooner is waited for."""
 
 _STANDBY_S = 1.0
-"""Between two tries of a worker that stands by."""
-
 _LOG_BYTES, _LOG_FILES = 2_000_000, 3
 
 log = logging.getLogger("lq.worker")
 
 
 def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
-    """Be the worker, until TERM or Ctrl-C.
+    """Run the worker until TERM or Ctrl-C.
 
     Args:
-        home: whose jobs to run.
-        foreground: show the log on stderr too.
-        standby: where another worker has this home, wait until it is gone.
-        say: tells the person in front of it what happens.
+        foreground: write the log to stderr too.
+        standby: if the home has another worker, wait until that one exits.
+        say: receives messages for the user at the terminal.
 
     Raises:
-        NotAllowed: another worker has this home.
+        NotAllowed: the home has another worker.
     """
     home.ensure()
     lock = _lock(home, standby)
@@ -58,69 +55,66 @@ def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[s
 
 
 def _lock(home: Home, standby: bool) -> LockFile:
-    """Take the home, in time; a signal ends the waiting as it ends any process."""
+    """Lock the home, after a wait if standing by; a signal ends the wait."""
     while True:
         try:
             return LockFile.take(home.worker_lock)
         except Held as error:
             if not standby:
                 other = running(home)
-                who = f"pid {other['pid']}" if other else "starting just now"
-                text = f"a worker already looks after {home.path} ({who}); stop it with: lq worker stop"
+                who = f"pid {other['pid']}" if other else "starting"
+                text = f"a worker runs already for {home.path} ({who}); stop it with: lq worker stop"
                 raise NotAllowed(text) from error
         time.sleep(_STANDBY_S)
 
 
 def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
-    """Open the store, answer the bell, wait for the end of the shift."""
+    """Open the store, handle signals of the wake-up queue, wait for the shutdown."""
     app = App(home)
     with app:
-        slots = (
-            app.settings().slots
-        )  # a file that cannot be followed is better refused now than at three in the morning
+        slots = app.settings().slots  # invalid settings are reported now, not at the first job
         context = WorkerContext(app=app, owner=processes.identity())
-        shift = Dispatcher(context, slots=slots)
-        app.answers = shift
-        consumer = app.wakeup.consumer(slots + MESSENGERS)
-        over = threading.Event()
-        pack_ended(app)  # before any trainer is started
+        app.handlers = dispatcher = Dispatcher(context, slots=slots)
+        consumer = app.wakeup.consumer(slots + EXTRA_THREADS)
+        shutdown = threading.Event()
+        pack_ended(app)  # before any trainer starts
         consumer.start()
-        _listen(context, over)
+        _install_signals(context, shutdown)
         lock.write(context.owner, started_at=time.time(), slots=slots, lq=importlib.metadata.version("lq"))
         for job in app.store.jobs.release_paused_by_worker(context.clock()):
-            log.info("job %d goes on", job.id)
+            log.info("job %d resumes", job.id)
         log.info("worker %d started", context.owner.pid)
-        say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs go on at the next start")
-        shift.tick()
+        say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs resume at the next start")
+        dispatcher.tick()
         with InboxThread(Inbox(app)):
-            if not _stay(over, lock):
-                log.error("%s is gone, or another one lies there", home.path)
+            if not _wait(shutdown, lock):
+                log.error("%s was deleted or replaced", home.path)
                 context.shutting_down.set()
-        say("going home: running jobs write a checkpoint first")
-        log.info("worker %d goes home", context.owner.pid)
+        say("shutting down: running jobs write a checkpoint first")
+        log.info("worker %d shuts down", context.owner.pid)
         consumer.stop(graceful=True)
-        shift.shut_down()
-        log.info("worker %d is gone", context.owner.pid)
+        dispatcher.shut_down()
+        log.info("worker %d exits", context.owner.pid)
 
 
-def _stay(over: threading.Event, lock: LockFile) -> bool:
-    """Wait for the end of the shift; False where the home was lost before."""
-    had_home = time.monotonic()
-    while not over.wait(1.0):
-        if lock.stands():
-            had_home = time.monotonic()
-        elif time.monotonic() - had_home >= HOMELESS_S:
+def _wait(shutdown: threading.Event, lock: LockFile) -> bool:
+    """Wait for the shutdown; return False if the home was missing for too long."""
+    home_present_at = time.monotonic()
+    while not shutdown.wait(1.0):
+        if lock.is_in_place():
+            home_present_at = time.monotonic()
+        elif time.monotonic() - home_present_at >= HOMELESS_S:
             return False
     return True
 
 
-def _listen(context: WorkerContext, over: threading.Event) -> None:
-    """Install the signals, in place of Huey's. HUP is ignored: the terminal it comes from is not the worker's."""
+def _install_signals(context: WorkerContext, shutdown: threading.Event) -> None:
+    """Install signal handlers in place of Huey's. HUP is ignored: it comes from a terminal the worker does not need."""
 
     def shut_down(number: int, _frame: FrameType | None) -> None:
         context.leave_running = number == LEAVE
         context.shutting_down.set()
-        over.set()
+        shutdown.set()
 
     for number in (signal.SIGTERM, signal.SIGINT, LEAVE):
         signal.signal(number, shut_down)

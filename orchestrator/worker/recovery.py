@@ -1,10 +1,9 @@
-"""At the worker's start and every minute: make store and reality agree. Acts on proof only.
+"""Repairs what a killed worker or a lost signal left behind; runs at the worker's start and every minute.
 
-What may have come apart, and who puts it right:
-- a lease whose worker is gone (no such process, another start, another boot): taken over here, and the story goes on;
-- a child without a worker: adopted by that story; an attempt without a process: classified by it;
-- a queued job whose wake-up queue was lost, a waiting job that is due: a bell is rung for them;
-- a message of the outbox that was not sent: a bell is rung for each that is due.
+- A running job whose worker is gone: this worker takes its lease over. Its AttemptRunner adopts a trainer that still
+  runs, or classifies the attempt if the trainer has exited.
+- A queued job whose wake-up signal was lost, or a waiting job that is due: a new signal.
+- A message of the outbox that is due: a new delivery signal.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from workers.system.processes import is_alive
 
 
 def wake_for_missed(app: App, now: float) -> None:
-    """Ring for whatever a lost bell left lying.
+    """Send the signals that may have been lost.
 
     Args:
-        app: store and wake-up queue.
         now: unix seconds.
     """
     app.wakeup.wake()
@@ -27,14 +25,13 @@ def wake_for_missed(app: App, now: float) -> None:
 
 
 def take_over_orphan(app: App, me: ProcessIdentity, *, busy: set[int], now: float) -> Job | None:
-    """Take over one running job that nobody looks after; None where there is none.
+    """Take over one running job without a worker; None if there is none.
 
-    "Cannot see it" is never "dead": only a missing process, another start or another boot proves a worker gone.
+    A worker counts as gone only with proof: its process is missing, or was started at another time or boot.
 
     Args:
-        app: the store.
         me: this worker.
-        busy: jobs this worker looks after already.
+        busy: ids of the jobs that this worker runs already.
         now: unix seconds.
     """
     for job in app.store.jobs.running():

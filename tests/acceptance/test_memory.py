@@ -1,4 +1,4 @@
-"""A trainer that really runs out of memory climbs the ladder, and the next job like it begins on the rung that fits."""
+"""A trainer that runs out of memory continues with less, and the next such job starts with settings that fit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ pytestmark = [
 BATCH = 8
 
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""Each arena of glibc reserves address space, one for every thread that happens to allocate beside another: hundreds of
-megabytes, of which nobody knows how many. Without them the same limit is met at the same place every time."""
+"""glibc reserves address space for an arena of each thread, hundreds of megabytes and a varying number. With one arena
+the trainer reaches the same limit at the same place every time."""
 
 
 def wide_rows(folder: Path) -> Path:
-    """Write rows of which a whole batch takes far more memory than a single one."""
+    """Write rows so long that a batch takes far more memory than a single row."""
     folder.mkdir()
     for name, count in (("train", 16), ("valid", 2)):
         rows = [{"text": f"{row} plus {row + 1} is {2 * row + 1}. " * 30} for row in range(count)]
@@ -52,21 +52,21 @@ def job_file(workshop: Workshop, path: Path, data: Path, **lq: Any) -> Path:
 
 
 def address_space(pid: int) -> int:
-    """Return the address space a process takes now, in bytes; 0 when it is gone."""
+    """Return the address space that a process uses, in bytes; 0 after its exit."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return int(psutil.Process(pid).memory_info().vms)
     return 0
 
 
 def limit_trainers(worker: int, bound: int) -> None:
-    """Limit the address space of every trainer a worker has; not its own, which has threads to start."""
+    """Limit the address space of every trainer of a worker, but not of the worker, which starts threads."""
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         for child in psutil.Process(worker).children():
             resource.prlimit(child.pid, resource.RLIMIT_AS, (bound, resource.RLIM_INFINITY))
 
 
 def ended_within(training: Training, worker: int, bound: int) -> dict[str, Any]:
-    """Wait for a job whose trainers are limited, each from its first instants on, and return it."""
+    """Wait for the end of a job whose trainers are limited from their start, and return the job."""
 
     def ended() -> dict[str, Any] | None:
         limit_trainers(worker, bound)
@@ -77,30 +77,28 @@ def ended_within(training: Training, worker: int, bound: int) -> dict[str, Any]:
 
 
 def measured(training: Training) -> tuple[int, int]:
-    """Watch a training that nothing limits; return its address space when it has loaded, and the most it takes."""
+    """Watch a training without a limit; return its address space after loading, and its peak."""
     training.until(Kind.PHASE, lambda event: event.data["phase"] in ("tokenize", "probe"))
     trainer = training.trainer()
-    loaded = most = address_space(trainer)
+    loaded = peak = address_space(trainer)
 
     def gone() -> bool:
-        nonlocal most
+        nonlocal peak
         now = address_space(trainer)
-        most = max(most, now)
+        peak = max(peak, now)
         return now == 0
 
-    until(gone, "the trainer to be gone", every=0.002)
-    return loaded, most
+    until(gone, "the trainer to exit", every=0.002)
+    return loaded, peak
 
 
-def test_a_run_that_does_not_fit_ends_with_the_same_effective_batch_and_the_next_one_knows(
-    workshop: Workshop, tmp_path: Path
-) -> None:
+def test_oom_keeps_effective_batch_and_is_known(workshop: Workshop, tmp_path: Path) -> None:
     data = wide_rows(tmp_path / "data")
     roomy = Lq(tmp_path / "roomy", **ONE_ARENA)
     try:
         roomy.start_worker()
         free = roomy.submit(job_file(workshop, tmp_path / "free.yaml", data))
-        loaded, most = measured(free)
+        loaded, peak = measured(free)
         free.wait()
     finally:
         roomy.leave()
@@ -108,46 +106,46 @@ def test_a_run_that_does_not_fit_ends_with_the_same_effective_batch_and_the_next
         other = Lq(tmp_path / f"home-{share}", **ONE_ARENA)
         try:
             worker = other.start_worker()
-            bound = int(loaded + share * (most - loaded))
+            bound = int(loaded + share * (peak - loaded))
             training = other.submit(job_file(workshop, tmp_path / "bound.yaml", data))
             job = ended_within(training, worker, bound)
             if job["status"] == "succeeded" and len(training.facts()["attempts"]) > 1:
-                check_the_ladder(training, free)
+                assert_ladder(training, free)
                 again = other.submit(job_file(workshop, tmp_path / "again.yaml", data))
                 assert ended_within(again, worker, bound)["status"] == "succeeded"
-                check_that_it_is_known(again)
+                assert_fit_is_known(again)
                 return
         finally:
             other.leave()
-    pytest.skip(f"no limit between {loaded} and {most} bytes of address space let a smaller rung fit")
+    pytest.skip(f"no limit between {loaded} and {peak} bytes of address space let a smaller rung fit")
 
 
-def check_the_ladder(training: Training, free: Training) -> None:
+def assert_ladder(training: Training, free: Training) -> None:
     facts = training.facts()
-    *died, last = facts["attempts"]
-    reasons = [(one["outcome"], one["reason"], one["detail"]) for one in died]
+    *crashed, last = facts["attempts"]
+    reasons = [(attempt["outcome"], attempt["reason"], attempt["detail"]) for attempt in crashed]
     assert {reason[:2] for reason in reasons} == {("crashed", "out_of_memory")}, reasons
     assert last["outcome"] == "done"
     stages = json.loads(training.folder.run_plan.read_text())["stages"]
     assert len(stages) > 1
     assert {stage["batch_size"] * stage["grad_accumulation_steps"] for stage in stages} == {BATCH}
-    codes = [one["code"] for one in facts["incidents"]]
-    assert codes == ["out_of_memory"] * len(died)
-    assert "gradient checkpointing on" in facts["incidents"][0]["text"]
+    codes = [incident["code"] for incident in facts["incidents"]]
+    assert codes == ["out_of_memory"] * len(crashed)
+    assert stages[1]["grad_checkpoint"] is True
     mine = dict(training_losses(training))
     assert mine == {iteration: pytest.approx(loss, rel=1e-3) for iteration, loss in training_losses(free)}
 
 
 def training_losses(training: Training) -> list[tuple[int, float]]:
-    found: dict[int, float] = {}
+    losses: dict[int, float] = {}
     for event in training.events(Kind.PROGRESS):
         for place, loss in enumerate(event.data["losses"], event.data["iteration"] - len(event.data["losses"]) + 1):
-            found[place] = loss
-    return sorted(found.items())
+            losses[place] = loss
+    return sorted(losses.items())
 
 
-def check_that_it_is_known(again: Training) -> None:
+def assert_fit_is_known(again: Training) -> None:
     attempts = again.facts()["attempts"]
-    assert attempts[0]["stage"] == 1  # not on the settings asked for, which are known not to fit
-    assert attempts[-1]["outcome"] == "done"  # so near the limit a rung that fitted once may need the next one too
+    assert attempts[0]["stage"] == 1  # not with the requested settings, which do not fit
+    assert attempts[-1]["outcome"] == "done"  # near the limit the same settings may need the next rung too
     assert "out_of_memory in job 1" in again.folder.run_plan.read_text()

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.formatting.markdown import table
 from tests.benchmarks.figures import Figure
-from workers.system.sensors import machine
+from workers.system.processor import machine
 
 SCHEMA = 1
 _HEADER = ("figure", "lq", "peer", "ratio or value", "lowest to highest", "reach", "met")

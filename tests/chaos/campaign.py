@@ -1,4 +1,4 @@
-"""Many rounds on one testbed, and what they come to."""
+"""Many rounds on one testbed, and their result."""
 
 from __future__ import annotations
 
@@ -10,100 +10,103 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.model.errors import LqError
-from tests.chaos.lookout import DeadlineWatch
-from tests.chaos.places import Place, place
-from tests.chaos.rounds import Round, broken_off, play
+from tests.chaos.limited_disk import LimitedDisk, limited_disk
+from tests.chaos.rounds import Round, aborted, play
 from tests.chaos.schedule import Plan
-from tests.chaos.testbed import Testbed, Undisturbed, inbox
+from tests.chaos.testbed import Testbed, Undisturbed, notification_server
+from tests.chaos.trainer_watch import TrainerWatch
 from tests.harness import processes_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a campaign came to."""
+    """The result of a campaign."""
 
     rounds: tuple[Round, ...]
     undisturbed: Undisturbed
-    left: tuple[str, ...]  # processes that were there at the end
-    kept: tuple[Path, ...]  # homes of rounds in which something was wrong
-    full_disk: str  # how it was brought about
+    left: tuple[str, ...]  # processes that still ran at the end
+    kept: tuple[Path, ...]  # homes of failed rounds
+    full_disk: str  # how the disk was filled
     seconds: float
 
     @property
     def wrong(self) -> list[Round]:
-        """The rounds in which something did not hold."""
-        return [one for one in self.rounds if one.wrong]
+        """The rounds with a failed check."""
+        return [played for played in self.rounds if played.wrong]
 
     @property
-    def all_well(self) -> bool:
-        """Say whether everything held."""
+    def passed(self) -> bool:
+        """Whether all checks passed."""
         return not self.wrong and not self.left
 
 
-def live_through(plans: Sequence[Plan], *, iters: int, rehearsals: int, say: Callable[[str], None]) -> Result:
-    """Live through rounds; stop at the first job that is lost, for those after it would wait behind it.
+def run_campaign(plans: Sequence[Plan], *, iters: int, dry_runs: int, say: Callable[[str], None]) -> Result:
+    """Run rounds until the first lost job, which would block the jobs after it.
 
     Args:
-        plans: the rounds.
         iters: iterations of each job.
-        rehearsals: undisturbed runs before; the last is the one timed, the first may have had kernels to compile.
+        dry_runs: undisturbed runs before the rounds. The last one is timed; the first may compile kernels.
         say: prints a line after each round.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lq-chaos-") as folder, place(Path(folder)) as where, inbox() as (url, _):
-        with DeadlineWatch(where.home) as lookout:
-            testbed = Testbed(where, lookout, iters=iters)
+    with (
+        tempfile.TemporaryDirectory(prefix="lq-chaos-") as folder,
+        limited_disk(Path(folder)) as disk,
+        notification_server() as (url, _),
+    ):
+        with TrainerWatch(disk.home) as watch:
+            testbed = Testbed(disk, watch, iters=iters)
             testbed.lq.settings(notify={"services": [{"url": url, "name": "inbox"}]}, disk={"floor": 0})
             try:
-                undisturbed = _rehearsed(testbed, rehearsals, say)
-                rounds, kept = _rounds(testbed, where, plans, undisturbed, say)
+                undisturbed = _run_undisturbed(testbed, dry_runs, say)
+                rounds, kept = _rounds(testbed, disk, plans, undisturbed, say)
             finally:
-                left = _sent_home(testbed)
+                left = _shut_down(testbed)
                 testbed.close()
         return Result(
             rounds=tuple(rounds),
             undisturbed=undisturbed,
             left=left,
             kept=tuple(kept),
-            full_disk=where.way,
+            full_disk=disk.method,
             seconds=time.monotonic() - began,
         )
 
 
-def _rehearsed(testbed: Testbed, times: int, say: Callable[[str], None]) -> Undisturbed:
-    """Find out what every round must come to."""
+def _run_undisturbed(testbed: Testbed, times: int, say: Callable[[str], None]) -> Undisturbed:
+    """Run jobs without faults, and return the result that every round must have."""
     runs = [testbed.undisturbed(f"undisturbed-{number}") for number in range(1, times + 1)]
-    assert all(run.sha256 == runs[0].sha256 for run in runs), "two undisturbed runs differ; nothing can be proved"
-    say(f"undisturbed: {runs[-1].life_s:.1f} s, of it the trainer {runs[-1].trainer_s:.1f} s")
+    assert all(run.sha256 == runs[0].sha256 for run in runs), "two undisturbed runs differ"
+    say(f"undisturbed: {runs[-1].life_s:.1f} s, trainer {runs[-1].trainer_s:.1f} s")
     return runs[-1]
 
 
 def _rounds(
-    testbed: Testbed, where: Place, plans: Sequence[Plan], undisturbed: Undisturbed, say: Callable[[str], None]
+    testbed: Testbed, disk: LimitedDisk, plans: Sequence[Plan], undisturbed: Undisturbed, say: Callable[[str], None]
 ) -> tuple[list[Round], list[Path]]:
     rounds: list[Round] = []
     kept: list[Path] = []
     for plan in plans:
         try:
-            one = play(testbed, plan, undisturbed)
+            played = play(testbed, plan, undisturbed)
         except (AssertionError, LqError, OSError, subprocess.SubprocessError) as error:
-            one = broken_off(plan, error)
+            played = aborted(plan, error)
         except KeyboardInterrupt:
-            say("interrupted; the table tells of the rounds before")
+            say("interrupted")
             break
-        rounds.append(one)
-        say(line(one))
-        if one.wrong:
-            kept.append(where.keep(f"round-{plan.number}"))
+        rounds.append(played)
+        say(line(played))
+        if played.wrong:
+            kept.append(disk.keep(f"round-{plan.number}"))
             say(f"  kept: {kept[-1]}")
-        if "lost" in one.wrong:
-            say("  a job was lost; the rounds after it are left out")
+        if "lost" in played.wrong:
+            say("  a job was lost; the other rounds are not run")
             break
     return rounds, kept
 
 
-def _sent_home(testbed: Testbed) -> tuple[str, ...]:
-    """Send everything home; name what did not go, and end it."""
+def _shut_down(testbed: Testbed) -> tuple[str, ...]:
+    """Stop all processes; return those that did not stop."""
     try:
         testbed.lq.leave()
     except AssertionError as error:
@@ -111,13 +114,14 @@ def _sent_home(testbed: Testbed) -> tuple[str, ...]:
     return tuple(str(process.pid) for process in processes_of(testbed.place.home))
 
 
-def line(one: Round) -> str:
-    """Return a round in one line."""
+def line(played: Round) -> str:
+    """Return one line about a round."""
     acts = ", ".join(
-        f"{act.kind.value} at {act.at:.2f}" + (f" ({one.did[act.kind]})" if one.did.get(act.kind) else "")
-        for act in one.plan.acts
+        f"{act.kind.value} at {act.at:.2f}" + (f" ({played.skipped[act.kind]})" if played.skipped.get(act.kind) else "")
+        for act in played.plan.acts
     )
-    found = "; ".join(f"WRONG {name}: {text}" for name, text in one.wrong.items()) or "well"
-    again = f", repeated {max(one.repeated)}" if one.repeated else ""
-    paused = f", the queue was paused: {one.queue_paused}" if one.queue_paused else ""
-    return f"round {one.plan.number}: {acts}: {one.attempts} attempts{again}, {one.seconds:.1f} s{paused}: {found}"
+    failures = "; ".join(f"WRONG {name}: {text}" for name, text in played.wrong.items()) or "passed"
+    again = f", repeated {max(played.repeated)}" if played.repeated else ""
+    paused = f", the queue was paused: {played.queue_paused}" if played.queue_paused else ""
+    attempts = f"{played.attempts} attempts{again}, {played.seconds:.1f} s{paused}"
+    return f"round {played.plan.number}: {acts}: {attempts}: {failures}"

@@ -1,4 +1,4 @@
-"""One round: a job is submitted, things go wrong, it ends; then everything that must hold is checked."""
+"""One round: submit a job, inject faults, wait for its end, check the invariants."""
 
 from __future__ import annotations
 
@@ -18,76 +18,76 @@ from jobs.model.outcomes import Outcome, Reason
 from jobs.model.states import Status
 from orchestrator.store.store import Store
 from tests.chaos import schedule
-from tests.chaos.adversary import Adversary, Did, Marks, submit
+from tests.chaos.faults import FaultInjector, Injected, Skipped, submit
 from tests.chaos.schedule import Act, Plan
 from tests.chaos.testbed import INTERVAL, Testbed, Undisturbed, hashes
 from tests.harness import until
 from workers.events import log as event_log
 
 PATIENCE_S = 240.0
-"""A job that has not ended by then is lost. The longest waits of lq's own are a minute each."""
+"""A job that has not ended after this time is lost. The longest waits of lq are one minute each."""
 
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """From a -9 to the next trained iteration."""
+    """The time from a kill to the next trained iteration."""
 
-    whole_s: float  # from the kill to the event that tells a loss
-    spawn_s: float  # of it: from the kill to the next attempt's start; lq's own share
-    load_s: float  # of it: from that start to training: imports, model, data, checkpoint, self-test
-    at_once: bool  # the worker lived and no backoff was due
+    total_s: float  # from the kill to the next event with a loss
+    spawn_s: float  # part of it: from the kill to the start of the next attempt
+    load_s: float  # part of it: from that start to training: imports, model, data, checkpoint, self-test
+    immediate: bool  # the worker ran, and there was no backoff
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Round:
-    """What came of a round."""
+    """The result of a round."""
 
     plan: Plan
-    did: dict[schedule.Kind, Did]
-    wrong: dict[str, str]  # what was checked -> what was found, for what did not hold
-    repeated: list[int]  # iterations trained again, one for each attempt that did not finish
-    crashes: int  # of trainers, dealt by the adversary
-    recoveries: list[Recovery]  # of those deaths that left something to train
+    skipped: dict[schedule.Kind, Skipped]
+    wrong: dict[str, str]  # failed checks and their findings
+    repeated: list[int]  # iterations trained again after each unfinished attempt
+    crashes: int  # trainers that the test killed
+    recoveries: list[Recovery]  # after kills with iterations left
     attempts: int
     seconds: float
     queue_paused: str | None
 
 
 def play(testbed: Testbed, plan: Plan, undisturbed: Undisturbed) -> Round:
-    """Live through a round."""
+    """Run a round."""
     began = time.monotonic()
     chance = random.Random(plan.seed + "/acts")  # noqa: S311
     testbed.ensure_worker()
     name = f"round-{plan.number}"
-    job, did, notes = submit(testbed, name, {act.kind for act in plan.acts}, chance)
-    adversary = Adversary(testbed, job, chance, impatient=plan.impatient)
-    adversary.marks.notes += notes
-    if plan.impatient and any(act.kind is schedule.Kind.LOST_BELL for act in plan.acts):
-        testbed.wake_the_queue(job.id)
+    job, skipped, notes = submit(testbed, name, {act.kind for act in plan.acts}, chance)
+    injector = FaultInjector(testbed, job, chance, impatient=plan.impatient)
+    injector.injected.notes += notes
+    if plan.impatient and any(act.kind is schedule.Kind.LOST_WAKEUP for act in plan.acts):
+        testbed.resume_now(job.id)
     for when, act in _in_order(plan, undisturbed):
         _wait_for(testbed, job, until=began + when)
-        did[act.kind] = adversary.act(act.kind)
-        time.sleep(chance.uniform(0.0, 1.0) if adversary.marks.worker_killed else 0.0)  # nobody notices at once
+        skipped[act.kind] = injector.inject(act.kind)
+        time.sleep(chance.uniform(0.0, 1.0) if injector.injected.worker_killed else 0.0)  # the user notices later
     paused = _until_ended(testbed, job)
-    return _checked(testbed, plan, job, adversary.marks, undisturbed, did, time.monotonic() - began, paused)
+    return _checked(testbed, plan, job, injector.injected, undisturbed, skipped, time.monotonic() - began, paused)
 
 
 def _in_order(plan: Plan, undisturbed: Undisturbed) -> list[tuple[float, Act]]:
-    """Return (seconds since the submit, act) for what is done during the job's life."""
-    lives = {True: undisturbed.trainer_s, False: undisturbed.life_s}
-    timed = [(act.at * lives[act.kind in schedule.ON_TRAINER], act) for act in plan.acts]
-    return sorted((one for one in timed if one[1].kind not in schedule.AT_SUBMIT), key=lambda one: one[0])
+    """Return (seconds since the submit, fault) for the faults after the submit."""
+    spans = {True: undisturbed.trainer_s, False: undisturbed.life_s}
+    timed = [(act.at * spans[act.kind in schedule.ON_TRAINER], act) for act in plan.acts]
+    return sorted(((at, act) for at, act in timed if act.kind not in schedule.AT_SUBMIT), key=lambda entry: entry[0])
 
 
 def _wait_for(testbed: Testbed, job: Job, *, until: float) -> None:
     while time.monotonic() < until and not testbed.has_ended(job.id):
-        time.sleep(min(LOOK_S / 2, max(0.0, until - time.monotonic())))
+        time.sleep(min(POLL_S / 2, max(0.0, until - time.monotonic())))
 
 
 def _until_ended(testbed: Testbed, job: Job) -> str | None:
-    """Wait; start a worker whenever none lives. Return why the queue was paused, where it was."""
+    """Wait for the end, and keep a worker running. Return why the queue was paused, if it was."""
     deadline = time.monotonic() + PATIENCE_S
     paused = None
     while not testbed.has_ended(job.id) and time.monotonic() < deadline:
@@ -97,16 +97,16 @@ def _until_ended(testbed: Testbed, job: Job) -> str | None:
             if state.paused_at is not None:
                 paused = state.because
                 testbed.lq("resume", "--queue")
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return paused
 
 
-def broken_off(plan: Plan, error: Exception) -> Round:
-    """Return a round that could not be played to its end; nothing is known of its job, so it counts as lost."""
-    wrong = {"lost": f"broken off: {type(error).__name__}: {error}"}
+def aborted(plan: Plan, error: Exception) -> Round:
+    """Return a round that failed with an exception; its job counts as lost."""
+    wrong = {"lost": f"aborted: {type(error).__name__}: {error}"}
     return Round(
         plan=plan,
-        did={},
+        skipped={},
         wrong=wrong,
         repeated=[],
         crashes=0,
@@ -117,16 +117,16 @@ def broken_off(plan: Plan, error: Exception) -> Round:
     )
 
 
-# --- what must hold ---
+# --- invariants ---
 
 
 def _checked(
     testbed: Testbed,
     plan: Plan,
     job: Job,
-    marks: Marks,
+    injected: Injected,
     undisturbed: Undisturbed,
-    did: dict[schedule.Kind, Did],
+    skipped: dict[schedule.Kind, Skipped],
     seconds: float,
     paused: str | None,
 ) -> Round:
@@ -137,23 +137,23 @@ def _checked(
         "lost": _lost(job),
         "doubled": _doubled(testbed, job, attempts),
         "hash": _differs(job.dir, undisturbed),
-        "twice alive": "; ".join(testbed.lookout.twice[:3]),
+        "two trainers": "; ".join(testbed.watch.duplicates[:3]),
         "orphan": _orphan(testbed, job),
-        "repeated": _too_many(repeated, marks),
+        "repeated": _too_many(repeated, injected),
         "store": _damage(store),
-        "other": "; ".join(marks.notes),
+        "other": "; ".join(injected.notes),
     }
-    testbed.lookout.twice.clear()
+    testbed.watch.duplicates.clear()
     wrong = {name: text for name, text in wrong.items() if text}
     if not wrong:  # the disk is small
         shutil.rmtree(job.dir.checkpoints)
-    recoveries = _recoveries(store, attempts, events, marks) if not wrong else []
+    recoveries = _recoveries(store, attempts, events, injected) if not wrong else []
     return Round(
         plan=plan,
-        did=did,
+        skipped=skipped,
         wrong=wrong,
         repeated=repeated,
-        crashes=len(marks.crashes),
+        crashes=len(injected.crashes),
         recoveries=recoveries,
         attempts=len(attempts),
         seconds=seconds,
@@ -166,21 +166,20 @@ def _lost(job: Job) -> str:
 
 
 def _doubled(testbed: Testbed, job: Job, attempts: list[Attempt]) -> str:
-    """A job ends once: one attempt is done, all are settled, one message says so, one folder holds it."""
-    waited = {
-        one.attempt for one in testbed.store.incidents.of(job.id) if one.code == Reason.DISK_FULL
-    }  # to be published
-    done = [one.number for one in attempts if one.outcome == Outcome.DONE and one.number not in waited]
+    """A job ends once: with one attempt that is done, all attempts settled, one message, one folder."""
+    incidents = testbed.store.incidents.of(job.id)
+    unpublished = {incident.attempt for incident in incidents if incident.code == Reason.DISK_FULL}
+    done = [a.number for a in attempts if a.outcome == Outcome.DONE and a.number not in unpublished]
     open_ones = [attempt.number for attempt in attempts if attempt.ended_at is None or not attempt.settled]
-    told = [message.key for message in testbed.store.outbox.messages(job.id) if message.event == "finished"]
+    finished = [message.key for message in testbed.store.outbox.messages(job.id) if message.event == "finished"]
     folders = [path.name for path in testbed.home.jobs.iterdir() if path.name.lstrip(".").startswith(f"{job.id}-")]
     found = []
     if len(done) != 1:
         found.append(f"attempts done: {done}")
     if open_ones:
         found.append(f"attempts not settled: {open_ones}")
-    if len(told) != 1:
-        found.append(f"messages of its end: {told}")
+    if len(finished) != 1:
+        found.append(f"messages about its end: {finished}")
     if folders != [Path(job.job_dir).name]:
         found.append(f"folders: {folders}")
     return "; ".join(found)
@@ -192,9 +191,9 @@ def _differs(folder: JobDir, undisturbed: Undisturbed) -> str:
 
 
 def _orphan(testbed: Testbed, job: Job) -> str:
-    """An ended job has no trainer; one that is at its last breath is given a moment."""
+    """An ended job has no trainer after some seconds."""
     with contextlib.suppress(AssertionError):
-        until(lambda: testbed.trainer(job) is None, "the trainer to be gone", seconds=5)
+        until(lambda: testbed.trainer(job) is None, "the trainer to exit", seconds=5)
         return ""
     return f"pid {testbed.trainer(job)} still works on job {job.id}"
 
@@ -210,14 +209,14 @@ def _damage(store: Store) -> str:
 def _events(folder: JobDir) -> list[Event]:
     events: list[Event] = []
     offset = 0
-    while (found := event_log.read(folder.events, offset)).offset > offset:
-        events += found.events
-        offset = found.offset
+    while (chunk := event_log.read(folder.events, offset)).offset > offset:
+        events += chunk.events
+        offset = chunk.offset
     return events
 
 
 def _repeated(attempts: list[Attempt], events: list[Event]) -> list[int]:
-    """Return how many iterations each attempt but the last left to be trained again, as the events tell it."""
+    """Return how many iterations were trained again after each attempt but the last, by the events."""
     reached: dict[int, int] = {}
     began: dict[int, int] = {}
     for event in events:
@@ -226,34 +225,34 @@ def _repeated(attempts: list[Attempt], events: list[Event]) -> list[int]:
         if event.kind in (Kind.STARTED, Kind.PROGRESS, Kind.CHECKPOINT):
             reached[event.attempt] = int(event.data["iteration"])
     trained = [attempt.number for attempt in attempts if attempt.number in began]
-    return [max(0, reached[one] - began[after]) for one, after in itertools.pairwise(trained)]
+    return [max(0, reached[before] - began[after]) for before, after in itertools.pairwise(trained)]
 
 
-def _too_many(repeated: list[int], marks: Marks) -> str:
-    """At most one interval is trained again; for every damaged checkpoint, one more."""
-    allowed, worst = INTERVAL * (1 + marks.damaged), max(repeated, default=0)
+def _too_many(repeated: list[int], injected: Injected) -> str:
+    """At most one interval is trained again, and one more for each damaged checkpoint."""
+    allowed, worst = INTERVAL * (1 + injected.damaged), max(repeated, default=0)
     return f"{worst} iterations trained again, {allowed} are allowed" if worst > allowed else ""
 
 
-def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], marks: Marks) -> list[Recovery]:
-    """Time each death that the adversary dealt: the attempt that comes next, and its first told loss."""
-    told = [incident for incident in store.incidents.of(attempts[0].job_id) if "delay_s" in incident.evidence]
-    waits = {incident.attempt: incident.evidence["delay_s"] for incident in told}
+def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], injected: Injected) -> list[Recovery]:
+    """Measure the time from each kill to the first reported loss of the next attempt."""
+    delayed = [incident for incident in store.incidents.of(attempts[0].job_id) if "delay_s" in incident.evidence]
+    waits = {incident.attempt: incident.evidence["delay_s"] for incident in delayed}
     found = []
-    for died in marks.crashes:
-        after = next((attempt for attempt in attempts if attempt.started_at > died), None)
+    for killed_at in injected.crashes:
+        after = next((attempt for attempt in attempts if attempt.started_at > killed_at), None)
         if after is None:
             continue
-        mine = [event for event in events if event.attempt == after.number]
-        trained = [event.time for event in mine if event.kind is Kind.PROGRESS and event.data["losses"]]
-        loaded = [event.time for event in mine if event.kind is Kind.PHASE and event.data["phase"] == "train"]
+        own = [event for event in events if event.attempt == after.number]
+        trained = [event.time for event in own if event.kind is Kind.PROGRESS and event.data["losses"]]
+        loaded = [event.time for event in own if event.kind is Kind.PHASE and event.data["phase"] == "train"]
         if trained and loaded:
             found.append(
                 Recovery(
-                    whole_s=trained[0] - died,
-                    spawn_s=after.started_at - died,
+                    total_s=trained[0] - killed_at,
+                    spawn_s=after.started_at - killed_at,
                     load_s=loaded[0] - after.started_at,
-                    at_once=not marks.worker_killed and waits.get(after.number - 1) == 0.0,
+                    immediate=not injected.worker_killed and waits.get(after.number - 1) == 0.0,
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""Which things go wrong in which round, and when: drawn from the seed, so that any round can be played again."""
+"""Draws which faults occur in which round, and when, from a seed, so that every round can be repeated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 EARLY = 0.45
-"""The short run's instants lie in this share of a life, so that most of what is planned comes to pass."""
+"""The faults of the short run occur in this share of a run, so that few of them are skipped."""
 
 SECOND_ACT = 0.4
-"""Share of rounds in which a second thing goes wrong."""
+"""Share of rounds with a second fault."""
 
 
 class Kind(StrEnum):
-    """What can go wrong, in the words of the table."""
+    """The kinds of faults, as the summary names them."""
 
     KILL_TRAINER = "-9 trainer"
     KILL_WORKER = "-9 worker"
@@ -29,16 +29,16 @@ class Kind(StrEnum):
     CUT_CHECKPOINT = "checkpoint cut"
     FLIP_BYTE = "checkpoint byte flipped"
     TORN_LINE = "torn last line"
-    LOST_BELL = "wake-up queue lost"
-    DOUBLED_BELL = "wake-up queue doubled"
+    LOST_WAKEUP = "wake-up signal lost"
+    DOUBLED_WAKEUP = "wake-up signal doubled"
     SECOND_WORKER = "second worker"
 
 
-AT_SUBMIT = frozenset({Kind.KILL_SUBMIT, Kind.LOST_BELL, Kind.DOUBLED_BELL})
-"""Happen while the job is submitted; the others at an instant of its life."""
+AT_SUBMIT = frozenset({Kind.KILL_SUBMIT, Kind.LOST_WAKEUP, Kind.DOUBLED_WAKEUP})
+"""Faults during the submit; all others occur later."""
 
-SLOW = frozenset({Kind.FULL_DISK, Kind.LOST_BELL})
-"""lq looks again after a minute, so a round takes that long."""
+SLOW = frozenset({Kind.FULL_DISK, Kind.LOST_WAKEUP})
+"""lq checks again after one minute, so a round takes that long."""
 
 ON_TRAINER = frozenset(
     {
@@ -53,35 +53,35 @@ ON_TRAINER = frozenset(
         Kind.TORN_LINE,
     }
 )
-"""Need a trainer, so their instants lie in its life; the others' in the whole life of the job, report included."""
+"""Faults that need a trainer; all others may occur until the end of the job, report included."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Act:
-    """One thing that goes wrong."""
+    """One planned fault."""
 
     kind: Kind
-    at: float  # share of the trainer's life (ON_TRAINER) or of the job's, 0..1; 0 for what happens at submit
+    at: float  # share of the trainer's run (ON_TRAINER) or of the job's, 0..1; 0 at submit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A round."""
+    """A planned round."""
 
     number: int
-    seed: str  # of everything else drawn in the round
+    seed: str  # for everything else in the round
     acts: tuple[Act, ...]
-    impatient: bool  # somebody wakes the queue where lq would look again within a minute
+    impatient: bool  # a user resumes the job before lq checks again
 
 
 def plans(seed: int, rounds: int) -> list[Plan]:
-    """Draw the rounds: every kind once in a deck, shuffled anew each time; slow kinds in every second deck.
+    """Draw rounds from shuffled decks of all kinds; slow kinds are in every second deck.
 
     Args:
-        seed: the same seed draws the same rounds, however many are asked for.
-        rounds: how many.
+        seed: the same seed draws the same rounds, for any number of them.
+        rounds: number of rounds.
     """
-    chance = random.Random(seed)  # noqa: S311 plays, guards nothing
+    chance = random.Random(seed)  # noqa: S311 no secret
     drawn: list[Kind] = []
     deck = 0
     while len(drawn) < rounds:
@@ -93,18 +93,13 @@ def plans(seed: int, rounds: int) -> list[Plan]:
 
 
 def dense(seed: int, rounds: Sequence[Sequence[Kind]]) -> list[Plan]:
-    """Draw only the instants, for rounds whose kinds are given.
-
-    Args:
-        seed: of the instants.
-        rounds: the kinds of each.
-    """
-    found = []
+    """Draw only the times, for rounds with given kinds."""
+    drawn = []
     for number, kinds in enumerate(rounds, start=1):
         chance = random.Random(f"{seed}/{number}")  # noqa: S311
         acts = tuple(_act(kind, chance, within=EARLY) for kind in kinds)
-        found.append(Plan(number=number, seed=f"{seed}/{number}", acts=acts, impatient=True))
-    return found
+        drawn.append(Plan(number=number, seed=f"{seed}/{number}", acts=acts, impatient=True))
+    return drawn
 
 
 def _plan(seed: int, number: int, first: Kind) -> Plan:

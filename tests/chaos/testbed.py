@@ -1,4 +1,4 @@
-"""The testbed: one home, one model, one job file, and what is known of the run that nothing disturbs."""
+"""The testbed: one home, one model, one job file, and the result of a run without faults."""
 
 from __future__ import annotations
 
@@ -25,42 +25,40 @@ from jobs.model.states import ENDED
 from orchestrator.core.paths import Home
 from orchestrator.store.store import Store
 from orchestrator.worker import control
-from tests.chaos.lookout import DeadlineWatch
-from tests.chaos.places import Place
+from tests.chaos.limited_disk import LimitedDisk
+from tests.chaos.trainer_watch import TrainerWatch
 from tests.harness import BESIDE_PYTHON, FIRST_EVER_S, Lq, Workshop, until
 from workers.process.lock import named_in
 from workers.system.processes import is_alive
 
 SAVE_EVERY, ACCUMULATION = 7, 4
-"""No multiple of each other, so that most checkpoints are due in the midst of an update and wait for its end."""
+"""Not multiples of each other, so that most checkpoints are due within an update and wait for its end."""
 
 INTERVAL = -(-SAVE_EVERY // ACCUMULATION) * ACCUMULATION
-"""Most iterations between two checkpoints."""
+"""The largest number of iterations between two checkpoints."""
 
 FILES = ("adapters.safetensors", "final_adapters.safetensors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Undisturbed:
-    """What every round is held against."""
+    """The result and the times of a run without faults."""
 
     sha256: dict[str, str]
     trainer_s: float  # from submit to the trainer's end
-    life_s: float  # from submit to the job's
+    life_s: float  # from submit to the job's end
 
 
 class Testbed:
-    """Everything a round acts on."""
+    """The home, the jobs and the processes of the test."""
 
-    def __init__(self, place: Place, lookout: DeadlineWatch, *, iters: int) -> None:
-        """Build model, data, settings; no job yet.
+    def __init__(self, place: LimitedDisk, watch: TrainerWatch, *, iters: int) -> None:
+        """Build model and data.
 
         Args:
-            place: where.
-            lookout: who looks for trainers.
             iters: iterations of each job.
         """
-        self.place, self.lookout, self.iters = place, lookout, iters
+        self.place, self.watch, self.iters = place, watch, iters
         self.home = Home(place.home)
         self.lq = Lq(place.home)
         self._workshop = Workshop.built(place.folder)
@@ -78,7 +76,7 @@ class Testbed:
             steps_per_report=1,
             lq={
                 "name": name,
-                "memory": {"probe": False},  # a -9 in the probe is taken for a lack of memory, as it should be
+                "memory": {"probe": False},  # lq takes a kill in the probe for a lack of memory
                 "checkpoint": {"every": 0.5},
                 "retry": {"max_restarts": 1000, "crash_loop": 1000},
                 "notify": {"on": ["finished"]},
@@ -87,7 +85,7 @@ class Testbed:
 
     @property
     def store(self) -> Store:
-        """The store, to look at."""
+        """The store."""
         if self._store is None:
             self._store = Store.open(self.home.store)
         return self._store
@@ -98,7 +96,7 @@ class Testbed:
             self._store.close()
 
     def named(self, name: str) -> list[Job]:
-        """Return the jobs of a name."""
+        """Return the jobs with a name."""
         return (
             [job for job in self.store.jobs.overview(all_jobs=True) if job.name == name]
             if self.home.store.exists()
@@ -106,11 +104,11 @@ class Testbed:
         )
 
     def trainer(self, job: Job) -> int | None:
-        """Return the pid of a job's trainer, None where none lives."""
-        return self.lookout.trainer(Path(job.job_dir))
+        """Return the pid of a job's trainer, None if none runs."""
+        return self.watch.trainer(Path(job.job_dir))
 
     def undisturbed(self, name: str) -> Undisturbed:
-        """Live through a round in which nothing goes wrong."""
+        """Run a job without faults."""
         began = time.time()
         training = self.lq.submit(self.job_file(name))
         training.wait(seconds=FIRST_EVER_S)
@@ -125,33 +123,33 @@ class Testbed:
     # --- processes ---
 
     def worker(self) -> int | None:
-        """Return the worker's pid, None where none lives."""
+        """Return the worker's pid, None if none runs."""
         present = control.running(self.home)
         return int(present["pid"]) if present is not None else None
 
     def ensure_worker(self) -> None:
-        """Start a worker where none lives, as its user would; a full disk may prevent it for now."""
+        """Start a worker if none runs, as a user would; a full disk may prevent it."""
         if self.worker() is None:
             with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
                 self.lq("worker", "--detach")
 
     def kill_worker(self) -> bool:
-        """Kill the worker with -9; False where none lives."""
+        """Kill the worker; return False if none runs."""
         present = control.running(self.home)
         who = named_in(present) if present is not None else None
         if who is None:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(who.pid, signal.SIGKILL)
-        until(lambda: not is_alive(who), "the worker to be gone")
+        until(lambda: not is_alive(who), "the worker to exit")
         return True
 
     @contextlib.contextmanager
-    def worker_held(self, *, unlocked: bool) -> Iterator[None]:
-        """Hold the worker still.
+    def worker_suspended(self, *, unlocked: bool) -> Iterator[None]:
+        """Suspend the worker.
 
         Args:
-            unlocked: at a moment when it holds no lock on a database.
+            unlocked: wait until it holds no lock on a database.
         """
         pid = self.worker()
         try:
@@ -167,15 +165,14 @@ class Testbed:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    def typed_and_killed(self, *words: str | int | Path, chance: random.Random, within_s: float) -> bool:
-        """Type an lq command and kill it with -9 after a random while; False where it was quicker.
+    def run_and_kill(self, *words: str | int | Path, chance: random.Random, within_s: float) -> bool:
+        """Run an lq command and kill it after a random time; return False if it ended first.
 
         Args:
-            words: the command.
-            chance: draws the while.
-            within_s: the longest while.
+            chance: draws the time.
+            within_s: longest time before the kill.
         """
-        typed = subprocess.Popen(
+        command = subprocess.Popen(
             [BESIDE_PYTHON / "lq", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -183,34 +180,34 @@ class Testbed:
             env=os.environ | {"LQ_HOME": str(self.place.home)},
         )
         try:
-            typed.wait(chance.uniform(0.0, within_s))
+            command.wait(chance.uniform(0.0, within_s))
         except subprocess.TimeoutExpired:
-            typed.kill()
-            typed.wait()
+            command.kill()
+            command.wait()
             return True
         return False
 
-    # --- looking ---
+    # --- state ---
 
     def look(self, job_id: int) -> Job | None:
-        """Return a job, None where the store cannot be read just now."""
+        """Return a job; None if the store cannot be read now."""
         with contextlib.suppress(LqError):
             return self.store.jobs.get(job_id)
         return None
 
     def has_ended(self, job_id: int) -> bool:
-        """Say whether a job has ended."""
+        """Report whether a job has ended."""
         job = self.look(job_id)
         return job is not None and job.status in ENDED
 
-    def wake_the_queue(self, job_id: int) -> None:
-        """Do what an impatient person does: say that the job may go on now, which also rings."""
+    def resume_now(self, job_id: int) -> None:
+        """Resume the job, as an impatient user does; this also sends a wake-up signal."""
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             self.lq("resume", job_id)
 
 
 def hashes(folder: JobDir) -> dict[str, str]:
-    """Return the SHA-256 of the finished adapter's files; of those that are there."""
+    """Return the SHA-256 of the adapter's files that exist."""
     return {
         name: hashlib.sha256((folder.adapters / name).read_bytes()).hexdigest()
         for name in FILES
@@ -231,21 +228,21 @@ def _locked(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def inbox() -> Iterator[tuple[str, list[str]]]:
-    """Serve a notification service on the loopback; give its URL and the titles it receives."""
+def notification_server() -> Iterator[tuple[str, list[str]]]:
+    """Run a notification service; yield its URL and the titles it receives."""
     received: list[str] = []
 
-    class Inbox(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             document: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             received.append(str(document["title"]))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name http.server gives it
-            """Say nothing."""
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name of http.server
+            """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

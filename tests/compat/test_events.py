@@ -16,7 +16,7 @@ from jobs.model.outcomes import Ending, ExitReport, Outcome, Reason
 from jobs.policies.exits import classify
 from orchestrator.store.store import Store
 from orchestrator.worker.ingest import ingest
-from workers.events.log import last_words, read
+from workers.events.log import ended_event, read
 
 GOLDEN = Path(__file__).parent / "events_v1.jsonl"
 KILLED = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
@@ -86,7 +86,7 @@ def test_non_finite_losses_stay_distinct() -> None:
 
 def test_endings_of_golden_attempts() -> None:
     def ending(attempt: int) -> tuple[Outcome, Reason]:
-        words = last_words(GOLDEN, attempt)
+        words = ended_event(GOLDEN, attempt)
         found = classify(
             ExitReport(
                 exit_code=None,

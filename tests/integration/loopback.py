@@ -1,4 +1,4 @@
-"""Services on 127.0.0.1 for what lq sends: they answer, refuse, never answer, never end, hang up, or take mail."""
+"""Servers on 127.0.0.1 that answer, refuse, do not answer, do not end, hang up, or receive mail."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import email.message
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.policy import default as modern
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.harness import PATIENCE_S
-
 
 class Endpoint:
-    """A web server that keeps what it is sent and answers with the status codes it was given, then 200."""
+    """A web server that records requests and answers with the given status codes, then 200."""
 
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)
@@ -36,7 +33,7 @@ class Endpoint:
             do_GET = do_POST  # noqa: N815 - the name http.server calls
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server calls
-                """Say nothing."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
@@ -59,16 +56,15 @@ class Endpoint:
 
 @contextmanager
 def listening() -> Iterator[socket.socket]:
-    """A server that takes the connection and never answers."""
+    """Run a server that accepts connections and does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
 
 class Endless:
-    """A server that answers one request a byte at a time and never comes to the end of its first line.
+    """A server that sends one answer byte by byte and never completes its first line.
 
-    No time limit between two bytes ends such a request, so that whoever waits for it waits until the test hangs up:
-    what goes on beside it does not depend on how fast the machine is.
+    No time limit between two bytes ends such a request: the client waits until the test hangs up, on any machine.
     """
 
     def __init__(self) -> None:
@@ -80,7 +76,7 @@ class Endless:
         self.address = address(self._server)
 
     def _answer(self) -> None:
-        with contextlib.suppress(OSError):  # the asker is gone, or nobody asked until the end
+        with contextlib.suppress(OSError):  # the client has gone, or none connected
             connection, _ = self._server.accept()
             with connection:
                 self.request = connection.recv(1000)
@@ -91,7 +87,7 @@ class Endless:
 
     def hang_up(self) -> None:
         self._over.set()
-        with contextlib.suppress(OSError):  # done before
+        with contextlib.suppress(OSError):  # called before
             self._server.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
@@ -106,7 +102,7 @@ class Endless:
 
 @contextmanager
 def hanging_up() -> Iterator[str]:
-    """A server that closes every connection at once."""
+    """Run a server that closes every connection immediately."""
 
     def close_all(server: socket.socket) -> None:
         while True:
@@ -127,7 +123,7 @@ def hanging_up() -> Iterator[str]:
 
 
 class Mailbox:
-    """A mail server that keeps what it is sent."""
+    """A mail server that records mails."""
 
     def __init__(self) -> None:
         self.mails: list[email.message.EmailMessage] = []
@@ -137,13 +133,6 @@ class Mailbox:
         assert isinstance(mail, email.message.EmailMessage)
         self.mails.append(mail)
         return "250 OK"
-
-
-def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        threading.Event().wait(0.01)
 
 
 def address(server: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""Notifications over real sockets: what arrives, what is tried again, and that no URL gets out on the way."""
+"""Notifications over real sockets: content, retries, and no leak of URLs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from jobs.model.job import Message, NewMessage, ServiceResult
 from jobs.model.spec import JobSpec, NotifyEvent
 from orchestrator.notify import apprise_sender
 from orchestrator.notify.apprise_sender import Notifier
-from orchestrator.notify.delivery import Moment, deliver
+from orchestrator.notify.outbox_worker import DeliveryTime, deliver
 from orchestrator.store.store import Store
-from tests.integration.loopback import Endpoint, Mailbox, address, free_address, hanging_up, listening, until
+from tests.harness import until
+from tests.integration.loopback import Endpoint, Mailbox, address, free_address, hanging_up, listening
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 NOON = 1_800_000_000.0
@@ -33,7 +34,7 @@ SECRETS = ("hush-user", "hush-word", "hush-path", "hush-header", "hush-topic", "
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield
-    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()), "the threads to end")
 
 
 @pytest.fixture
@@ -92,14 +93,14 @@ def submitted(store: Store, tmp_path: Path, **lq_notify: Any) -> int:
 
 def deliver_at(store: Store, message_id: int, now: float, *services: Service, timeout_s: float = 10.0) -> Message:
     notifier = Notifier(services, timeout_s=timeout_s)
-    return deliver(message_id, store=store, notifier=notifier, when=Moment(now=now, jitter=0))
+    return deliver(message_id, store=store, notifier=notifier, when=DeliveryTime(now=now, jitter=0))
 
 
 def last_results(row: Message) -> dict[str, str]:
     return {result.service: result.last_result for result in row.services}
 
 
-def test_a_json_endpoint_gets_title_body_severity_and_the_picture(picture: Path) -> None:
+def test_json_message_has_all_parts(picture: Path) -> None:
     with Endpoint() as endpoint:
         notifier = Notifier([service(f"json://{endpoint.address}/hook")])
         results = notifier.send(message(attachment=picture), ["json 1"])
@@ -113,7 +114,7 @@ def test_a_json_endpoint_gets_title_body_severity_and_the_picture(picture: Path)
     assert base64.b64decode(attachment["base64"]) == PNG
 
 
-def test_a_form_and_an_ntfy_topic_get_the_picture_too(picture: Path) -> None:
+def test_form_and_ntfy_get_the_picture(picture: Path) -> None:
     with Endpoint() as form, Endpoint() as ntfy:
         notifier = Notifier([service(f"form://{form.address}/"), service(f"ntfy://{ntfy.address}/night")])
         results = notifier.send(message(attachment=picture), ["form 1", "ntfy 2"])
@@ -125,7 +126,7 @@ def test_a_form_and_an_ntfy_topic_get_the_picture_too(picture: Path) -> None:
     assert body == PNG
 
 
-def test_a_mail_arrives_readable_with_the_picture_attached(picture: Path) -> None:
+def test_mail_has_text_and_picture(picture: Path) -> None:
     mailbox = Mailbox()
     port = free_address().rpartition(":")[2]
     controller = Controller(mailbox, hostname="127.0.0.1", port=int(port))
@@ -147,7 +148,7 @@ def test_a_mail_arrives_readable_with_the_picture_attached(picture: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [None, 0, 5 * 1024 * 1024])
-def test_without_a_fitting_picture_the_words_still_arrive(tmp_path: Path, size: int | None) -> None:
+def test_unusable_picture_is_left_out(tmp_path: Path, size: int | None) -> None:
     picture = tmp_path / "loss.png"
     if size is not None:
         picture.write_bytes(bytes(size))
@@ -157,26 +158,26 @@ def test_without_a_fitting_picture_the_words_still_arrive(tmp_path: Path, size: 
     assert endpoint.documents[0]["attachments"] == []
 
 
-def test_a_refused_port_an_error_500_and_a_server_that_hangs_up_are_failures() -> None:
+def test_failing_services() -> None:
     with Endpoint(500) as broken, hanging_up() as rude:
         urls = [f"json://{free_address()}", f"json://{broken.address}", f"json://{rude}"]
         results = Notifier([service(url) for url in urls]).send(message(), ["json 1", "json 2", "json 3"])
     assert [(result.delivered, result.last_result) for result in results] == [(False, "failed")] * 3
 
 
-def test_the_picture_is_closed_again_even_where_the_server_hangs_up(picture: Path) -> None:
+def test_picture_is_closed_after_failure(picture: Path) -> None:
     with hanging_up() as rude:
         Notifier([service(f"ntfy://{rude}/night")]).send(message(attachment=picture), ["ntfy 1"])
     assert str(picture) not in [file.path for file in psutil.Process().open_files()]
 
 
-def test_a_service_that_may_fail_quietly_is_still_recorded_as_failed() -> None:
+def test_optional_service_is_recorded_as_failed() -> None:
     results = Notifier([service(f"json://{free_address()}/?optional=yes")]).send(message(), ["json 1"])
     assert results[0].last_result == "failed"
 
 
 @pytest.mark.parametrize("kind", ["json", "mailto"])
-def test_a_server_that_never_answers_is_left_behind_after_the_timeout(kind: str) -> None:
+def test_silent_server_times_out(kind: str) -> None:
     with listening() as mute, Endpoint() as endpoint:
         options = "?from=lq@example.com&to=me@example.com&mode=insecure" if kind == "mailto" else ""
         services = [service(f"{kind}://{address(mute)}/{options}"), service(f"json://{endpoint.address}")]
@@ -184,7 +185,7 @@ def test_a_server_that_never_answers_is_left_behind_after_the_timeout(kind: str)
     assert [result.last_result for result in results] == ["timed out", "delivered"]
 
 
-def test_only_the_services_asked_for_are_told() -> None:
+def test_only_named_services_are_sent() -> None:
     with Endpoint() as first, Endpoint() as second:
         services = [service(f"json://{first.address}", name="desk"), service(f"json://{second.address}", name="phone")]
         results = Notifier(services).send(message(), ["phone", "nobody"])
@@ -193,10 +194,10 @@ def test_only_the_services_asked_for_are_told() -> None:
     assert len(second.received) == 1
 
 
-def test_lq_notify_test_tells_every_service_and_says_how_it_went() -> None:
+def test_send_test_reaches_every_service() -> None:
     with Endpoint() as endpoint:
         services = [service(f"json://{endpoint.address}", on=("failed",)), service("nonsense://")]
-        results = apprise_sender.test_services(Notifier(services))
+        results = apprise_sender.send_test(Notifier(services))
     assert [(result.service, result.last_result) for result in results] == [
         ("json 1", "delivered"),
         ("nonsense 2", "not understood"),
@@ -204,7 +205,7 @@ def test_lq_notify_test_tells_every_service_and_says_how_it_went() -> None:
     assert endpoint.documents[0]["title"] == "lq: test"
 
 
-def test_only_the_service_that_failed_is_tried_again(store: Store) -> None:
+def test_only_failed_service_is_tried_again(store: Store) -> None:
     row_id = posted(store)
     with Endpoint(500, 503) as flaky, Endpoint() as good:
         services = (service(f"json://{flaky.address}"), service(f"json://{good.address}"))
@@ -219,19 +220,19 @@ def test_only_the_service_that_failed_is_tried_again(store: Store) -> None:
     assert (len(flaky.received), len(good.received)) == (3, 1)
 
 
-def test_a_doubled_or_early_task_sends_nothing(store: Store) -> None:
+def test_early_delivery_sends_nothing(store: Store) -> None:
     row_id = posted(store)
     with Endpoint(500) as endpoint:
-        one = service(f"json://{endpoint.address}")
-        deliver_at(store, row_id, NOON, one)
-        deliver_at(store, row_id, NOON + 29, one)
+        target = service(f"json://{endpoint.address}")
+        deliver_at(store, row_id, NOON, target)
+        deliver_at(store, row_id, NOON + 29, target)
         assert len(endpoint.received) == 1
-        deliver_at(store, row_id, NOON + 30, one)
-        deliver_at(store, row_id, NOON + 3000, one)
+        deliver_at(store, row_id, NOON + 30, target)
+        deliver_at(store, row_id, NOON + 3000, target)
     assert len(endpoint.received) == 2
 
 
-def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
+def test_concurrent_deliveries_send_once(store: Store) -> None:
     row_id = posted(store)
     with Endpoint() as endpoint:
         notifier = Notifier([service(f"json://{endpoint.address}")])
@@ -239,7 +240,7 @@ def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
             threading.Thread(
                 target=deliver,
                 args=(row_id,),
-                kwargs={"store": store, "notifier": notifier, "when": Moment(now=NOON, jitter=0)},
+                kwargs={"store": store, "notifier": notifier, "when": DeliveryTime(now=NOON, jitter=0)},
             )
             for _ in range(4)
         ]
@@ -251,12 +252,12 @@ def test_two_tasks_at_the_same_moment_send_a_message_once(store: Store) -> None:
     assert store.outbox.get(row_id).settled == "delivered"
 
 
-def test_a_message_nobody_listens_to_is_settled_at_once(store: Store) -> None:
+def test_message_without_audience_is_settled(store: Store) -> None:
     row = deliver_at(store, posted(store), NOON, service("json://127.0.0.1:9", on=("failed",)))
     assert (row.settled, row.next_try_at, row.services) == ("nobody", None, ())
 
 
-def test_after_a_day_of_failures_it_gives_up(store: Store) -> None:
+def test_gives_up_after_a_day(store: Store) -> None:
     row_id = posted(store)
     gone = service(f"json://{free_address()}")
     now, row = NOON, store.outbox.get(row_id)
@@ -268,14 +269,14 @@ def test_after_a_day_of_failures_it_gives_up(store: Store) -> None:
     assert row.services[0].tries > 24
 
 
-def test_a_machine_that_slept_for_days_still_sends_when_it_wakes(store: Store) -> None:
+def test_message_is_sent_after_days_of_sleep(store: Store) -> None:
     row_id = posted(store)
     with Endpoint() as endpoint:
         row = deliver_at(store, row_id, NOON + 5 * DAY_S, service(f"json://{endpoint.address}"))
     assert row.settled == "delivered"
 
 
-def test_a_service_taken_out_of_the_settings_holds_nothing_up(store: Store) -> None:
+def test_removed_service_is_settled(store: Store) -> None:
     row_id = posted(store)
     with Endpoint() as endpoint:
         good = service(f"json://{endpoint.address}", name="desk")
@@ -285,7 +286,7 @@ def test_a_service_taken_out_of_the_settings_holds_nothing_up(store: Store) -> N
     assert last_results(row) == {"desk": "delivered", "phone": "no longer configured"}
 
 
-def test_a_url_mended_in_the_settings_gets_the_message_after_all(store: Store) -> None:
+def test_corrected_url_gets_the_message(store: Store) -> None:
     row_id = posted(store)
     row = deliver_at(store, row_id, NOON, service("jsn://127.0.0.1", name="desk"))
     assert last_results(row) == {"desk": "not understood"}
@@ -295,17 +296,17 @@ def test_a_url_mended_in_the_settings_gets_the_message_after_all(store: Store) -
     assert row.services[0].tries == 2
 
 
-def test_a_job_that_asks_for_its_start_is_told_of_it(store: Store, tmp_path: Path) -> None:
-    asks, silent = submitted(store, tmp_path, on=["started"]), submitted(store, tmp_path)
+def test_started_message_on_request(store: Store, tmp_path: Path) -> None:
+    asking, silent = submitted(store, tmp_path, on=["started"]), submitted(store, tmp_path)
     with Endpoint() as endpoint:
-        one = service(f"json://{endpoint.address}")
-        told = deliver_at(store, posted(store, key="a", event="started", job_id=asks), NOON, one)
-        untold = deliver_at(store, posted(store, key="b", event="started", job_id=silent), NOON, one)
-    assert (told.settled, untold.settled) == ("delivered", "nobody")
+        target = service(f"json://{endpoint.address}")
+        sent = deliver_at(store, posted(store, key="a", event="started", job_id=asking), NOON, target)
+        unsent = deliver_at(store, posted(store, key="b", event="started", job_id=silent), NOON, target)
+    assert (sent.settled, unsent.settled) == ("delivered", "nobody")
     assert endpoint.documents[0]["type"] == "info"
 
 
-def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
+def test_urls_stay_secret(
     store: Store,
     picture: Path,
     tmp_path: Path,
@@ -329,11 +330,11 @@ def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
             "mailto://hush-user:hush-word@",
         ]
         notifier = Notifier([service(url) for url in urls], timeout_s=1.0)
-        row = deliver(row.id, store=store, notifier=notifier, when=Moment(now=NOON, jitter=0))
+        row = deliver(row.id, store=store, notifier=notifier, when=DeliveryTime(now=NOON, jitter=0))
     assert sorted(last_results(row).values()) == sorted(
         ["failed"] * 3 + ["delivered", "timed out"] + ["not understood"] * 2
     )
-    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()), "the threads to end")
     logged = "\n".join(f"{record.name} {record.getMessage()} {record.args}" for record in caplog.records)
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("lq.db*")).decode(errors="replace")
     written = "".join(capfd.readouterr())
@@ -341,7 +342,7 @@ def test_no_part_of_a_url_gets_into_logs_results_or_the_store(
         assert [secret for secret in SECRETS if secret in text] == []
 
 
-def test_the_libraries_below_are_silent_even_where_lq_logs_everything(caplog: pytest.LogCaptureFixture) -> None:
+def test_libraries_log_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
     with Endpoint() as endpoint:
         Notifier([service(f"json://{endpoint.address}/hush-path")]).send(message(), ["json 1"])

@@ -1,4 +1,4 @@
-"""Messages, digest and ping of a real worker: what a dead one leaves is sent by the next, and nothing slows it."""
+"""Messages, digest and heartbeat of a real worker, also after a crash and with slow services."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lq(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def write(home: Home, event: str = "failed", key: str = "k") -> int:
-    """Put a message into the outbox, as a worker that dies right after it would."""
+    """Put a message into the outbox without a delivery request."""
     new = NewMessage(job_id=None, event=event, key=key, title=f"lq: {key}", body="b")
     row = home.store.outbox.add(new, time.time())
     assert row is not None
@@ -56,13 +56,13 @@ def settings(home: Home, **notify: Any) -> None:
     home.write_settings(yaml.safe_dump({"autostart": False, "notify": notify}))
 
 
-def test_what_a_dead_worker_was_sending_is_sent_by_the_next(home: Home, lq: Lq) -> None:
+def test_next_worker_sends_after_kill(home: Home, lq: Lq) -> None:
     message_id = write(home)
     with listening() as mute, Endpoint() as phone:
         settings(home, services=[{"url": f"json://{address(mute)}/", "name": "phone"}])
         first = lq.start_worker()
         mute.settimeout(30)
-        connection, _ = mute.accept()  # it is in the midst of it
+        connection, _ = mute.accept()  # the worker is sending
         with closing(connection):
             kill(first)
         assert home.store.outbox.get(message_id).services == ()
@@ -72,7 +72,7 @@ def test_what_a_dead_worker_was_sending_is_sent_by_the_next(home: Home, lq: Lq) 
     assert [document["title"] for document in phone.documents] == ["lq: k"]
 
 
-def test_a_ping_that_is_never_answered_slows_nothing(home: Home, lq: Lq) -> None:
+def test_hanging_ping_does_not_block(home: Home, lq: Lq) -> None:
     message_id = write(home)
     with Endless() as switch, Endpoint() as phone:
         ping = f"http://{switch.address}/hush-ping"
@@ -84,7 +84,7 @@ def test_a_ping_that_is_never_answered_slows_nothing(home: Home, lq: Lq) -> None
         assert switch.request.startswith(b"GET /hush-ping HTTP")
 
 
-def test_the_digest_of_a_real_worker_is_one_message(home: Home, lq: Lq) -> None:
+def test_digest_is_one_message(home: Home, lq: Lq) -> None:
     done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
     now = time.time()
     with home.store.database.writing() as db:
@@ -99,20 +99,20 @@ def test_the_digest_of_a_real_worker_is_one_message(home: Home, lq: Lq) -> None:
     assert "- night (job 1): finished" in phone.documents[0]["message"]
 
 
-def test_settings_that_cannot_be_read_keep_messages_until_they_can(home: Home, lq: Lq) -> None:
+def test_invalid_settings_keep_messages(home: Home, lq: Lq) -> None:
     settings(home)
     lq.start_worker()
     with Endpoint() as phone:
         home.write_settings("notify: [")
-        lq.command("python", "-c", _RING.format(home=str(home.path), message=write(home)))
-        until(lambda: "waits until settings.yaml is mended" in (home.path / "worker.log").read_text(), "the log")
+        lq.command("python", "-c", _REQUEST_DELIVERY.format(home=str(home.path), message=write(home)))
+        until(lambda: "wait until settings.yaml is fixed" in (home.path / "worker.log").read_text(), "the log")
         settings(home, services=[{"url": f"json://{phone.address}/"}])
-        lq.command("python", "-c", _RING.format(home=str(home.path), message=1))
+        lq.command("python", "-c", _REQUEST_DELIVERY.format(home=str(home.path), message=1))
         until(settled(home.store, 1), "the message to be delivered")
     assert len(phone.received) == 1
 
 
-_RING = """
+_REQUEST_DELIVERY = """
 from pathlib import Path
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home
@@ -121,7 +121,7 @@ with App(Home(Path({home!r}))) as app:
 """
 
 
-def test_notify_list_and_status_say_what_was_not_delivered(home: Home, lq: Lq) -> None:
+def test_undelivered_messages_are_listed(home: Home, lq: Lq) -> None:
     job = home.ended(Status.FAILED, Reason.CRASHED)
     new = NewMessage(job_id=job.id, event="failed", key="f", title="t", body="b")
     gone = home.store.outbox.add(new, time.time() - 90_000)
@@ -142,7 +142,7 @@ def test_notify_list_and_status_say_what_was_not_delivered(home: Home, lq: Lq) -
     assert "given up after a day: phone failed" in " ".join(lq("show", job.id).out.split())
 
 
-def test_no_secret_of_a_ping_or_a_keyring_gets_anywhere(home: Home, lq: Lq, tmp_path: Path) -> None:
+def test_ping_and_keyring_secrets_stay_secret(home: Home, lq: Lq, tmp_path: Path) -> None:
     with Endpoint() as phone, Endpoint(500, 500, 500) as switch:
         code = "import keyring; keyring.set_password('hush-service', 'hush-user', 'hush-ring')"
         lq.command("python", "-c", code)
@@ -153,15 +153,15 @@ def test_no_secret_of_a_ping_or_a_keyring_gets_anywhere(home: Home, lq: Lq, tmp_
         settings(home, services=services, ping=f"http://hush-word:x@{switch.address}/hush-ping?hush-ring")
         write(home)
         lq.start_worker()
-        said = lq("notify", "test", expect=6)
-        assert said.out.splitlines() == [
+        tested = lq("notify", "test", expect=6)
+        assert tested.out.splitlines() == [
             "phone: delivered",
             "lost: its secret is not in the keyring",
             "ping: answered 500",
         ]
         until(lambda: home.store.outbox.get(1).services, "the message to be tried")
         until(lambda: "the ping: answered 500" in (home.path / "worker.log").read_text(), "the ping")
-        answers = [said, lq("notify", "list"), lq("--debug", "notify", "test", "--json", expect=6), lq("status")]
+        answers = [tested, lq("notify", "list"), lq("--debug", "notify", "test", "--json", expect=6), lq("status")]
         assert "services" in answers[2].out
         lq("worker", "stop")
         (home.path / "settings.yaml").chmod(0o644)
@@ -171,7 +171,7 @@ def test_no_secret_of_a_ping_or_a_keyring_gets_anywhere(home: Home, lq: Lq, tmp_
         str(path): path.read_bytes() for path in home.path.rglob("*") if path.is_file() and path.name != "settings.yaml"
     }
     assert {"lq.db", "queue.db", "worker.log"} <= {Path(name).name for name in texts}
-    found = [(name, secret) for name, text in texts.items() for secret in SECRETS if secret.encode() in text]
-    assert found == []
+    leaks = [(name, secret) for name, text in texts.items() for secret in SECRETS if secret.encode() in text]
+    assert leaks == []
     assert phone.received[0][0] == "/hush-path"
     assert stat.S_IMODE((home.path / "lq.db").stat().st_mode) == 0o600

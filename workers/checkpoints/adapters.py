@@ -1,7 +1,7 @@
-"""The finished adapter in MLX-LM's own layout, so that every MLX-LM command loads it. No mlx.
+"""Publishes the finished adapter in MLX-LM's layout, so that every MLX-LM command loads it. No mlx.
 
-adapters.safetensors is the best checkpoint by validation (the last one where nothing was validated),
-final_adapters.safetensors the last one. lq.json says which is which, and the sha256 of each.
+adapters.safetensors is the best checkpoint by validation (without validations, the last one), and
+final_adapters.safetensors is the last one. lq.json has the iteration and the sha256 of each.
 """
 
 from __future__ import annotations
@@ -28,38 +28,36 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """What was published, and where."""
+    """A published adapter."""
 
     folder: Path
     best: int  # iteration of adapters.safetensors
     final: int  # iteration of final_adapters.safetensors
-    copied_to: Path | None  # adapter_path, where the job names one
-    set_aside: Path | None  # what lay in adapter_path before
-    bad: tuple[str, ...] = ()  # checkpoints that were no good, and what became of them
+    copied_to: Path | None  # adapter_path; None if the job has none
+    set_aside: Path | None  # where the previous content of adapter_path was moved
+    bad: tuple[str, ...] = ()  # errors of invalid checkpoints
 
 
 def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, until: int | None = None) -> Published:
-    """Publish best and final weights; doing it twice changes nothing.
+    """Publish the best and the final weights; publishing twice changes nothing.
 
     Args:
-        job_dir: the job's folder.
-        spec: what was asked for.
-        run_plan: the stages; its last one is what the run ended under.
-        job_id: goes into lq.json, beside the job's folder, by which a later publication knows its own files.
-        until: nothing beyond this iteration is published: where the run should have ended; None for no limit.
+        run_plan: its last stage is the one in which the run ended.
+        job_id: written to lq.json, with the job's folder, so that a later publication recognizes its own files.
+        until: last iteration that may be published, if the run should have ended earlier; None for no limit.
 
     Raises:
-        CheckpointInvalid: no checkpoint verifies.
+        CheckpointInvalid: no checkpoint is valid.
     """
-    by = "lq, at publication"
-    final, bad = storage.newest_sound(job_dir.checkpoints, run_plan, by=by, until=until)
+    by = "lq while it published the adapter"
+    final, bad = storage.newest_valid(job_dir.checkpoints, run_plan, until=until, set_aside_by=by)
     if final is None:
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best, worse = storage.best_sound(job_dir.checkpoints, run_plan, by=by, until=until)
+    best, worse = storage.best_with_errors(job_dir.checkpoints, run_plan, until=until, set_aside_by=by)
     best = best or final
-    _lay_out(job_dir, job_id, best, final, mlx_config(spec, run_plan.stages[-1]), _why(best, final, until))
+    _write_layout(job_dir, job_id, best, final, mlx_config(spec, run_plan.stages[-1]), _why(best, final, until))
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
     set_aside = copy_to(target, job_dir, job_id=job_id) if target is not None else None
     return Published(
@@ -72,7 +70,7 @@ def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, u
     )
 
 
-def _lay_out(
+def _write_layout(
     job_dir: JobDir, job_id: int, best: Checkpoint, final: Checkpoint, config: dict[str, Any], why: str
 ) -> None:
     folder = job_dir.adapters
@@ -91,17 +89,17 @@ def _lay_out(
 
 
 def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
-    """Say in one line why these are the best and the last."""
+    """Return one line about which checkpoints were published."""
     loss, last = (one.state().validation_loss for one in (best, final))
     which = f"{FINAL} holds the last weights, of iteration {final.iteration:,}"
     if until is not None:
         which += f"; nothing after iteration {until:,} is published"
     if loss is None:
-        return f"no checkpoint was validated, so {BEST} is the last one; {which}"
+        return f"no checkpoint was validated, so {BEST} has the last weights; {which}"
     if best.iteration == final.iteration:
-        return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f}, was the last; {which}"
-    beside = f", against {last:.4f} at the end" if last is not None else ""
-    return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f} at {best.iteration:,}{beside}; {which}"
+        return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f}, is the last one; {which}"
+    at_end = f"; {last:.4f} at the end" if last is not None else ""
+    return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f} at {best.iteration:,}{at_end}; {which}"
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def place(source: Path, target: Path, *, link: bool) -> None:
-    """Put a file there all at once: a hard link where that works and is wanted, else a copy."""
+    """Create or replace a file atomically: a hard link if `link` is set and links work, else a copy."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -122,4 +120,4 @@ def place(source: Path, target: Path, *, link: bool) -> None:
         shutil.copyfile(source, partial)
         fsync_file(partial)
     partial.replace(target)
-    partial.unlink(missing_ok=True)  # renaming one of two links to the same file over the other does nothing (POSIX)
+    partial.unlink(missing_ok=True)  # POSIX rename has no effect on two links to the same file

@@ -1,4 +1,4 @@
-"""A job in MLX-LM's own words: the flat configuration that mlx_lm.lora keeps beside an adapter. No mlx."""
+"""A job as MLX-LM's flat configuration, which mlx_lm.lora stores with an adapter. No mlx."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from jobs.model.spec import JobSpec
 
 
 def mlx_config(spec: JobSpec, stage: Stage) -> dict[str, Any]:
-    """Return every MLX-LM key with the value this stage runs under; `adapter_config.json` holds exactly this.
-
-    Args:
-        spec: what was asked for.
-        stage: what it runs under.
-    """
+    """Return every MLX-LM key with its value in a stage: the content of `adapter_config.json`."""
     config = spec.model_dump(mode="json", exclude={"lq"})
     config |= {
         "batch_size": stage.batch_size,

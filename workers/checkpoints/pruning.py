@@ -1,4 +1,4 @@
-"""Carries out a retention plan: milestones become adapters in MLX-LM's layout, the rest goes, oldest first. No mlx."""
+"""Executes a retention plan: keeps milestones as adapters in MLX-LM's layout, deletes the rest. No mlx."""
 
 from __future__ import annotations
 
@@ -20,35 +20,33 @@ _NUMBERED = re.compile(r"(\d{7,})_adapters\.safetensors")
 def prune(
     job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
 ) -> list[RetentionDecision]:
-    """Delete what need not stay; nothing goes unless the newest checkpoint verifies.
+    """Delete the checkpoints that the spec does not keep, unless the newest one is invalid.
 
-    Killed at any moment it loses nothing: a milestone's adapter is linked before its checkpoint goes, and a checkpoint
-    that goes loses its name first.
+    A kill at any moment loses nothing: a milestone's adapter is linked before its checkpoint is deleted, and a
+    checkpoint is renamed before it is deleted.
 
     Args:
-        job_dir: the job's folder.
-        spec: what is to be kept.
-        run_plan: a checkpoint that a later stage left behind goes too.
-        suspicion: the loss is under suspicion; nothing goes.
-        ended: the run is at its end; nobody goes back any more.
+        run_plan: checkpoints that a rollback left behind are deleted too.
+        suspicion: the losses are suspicious, so nothing is deleted.
+        ended: the run has ended, so no checkpoints are kept for a rollback.
 
     Returns:
-        What became of each checkpoint.
+        The fate of each checkpoint.
     """
     fates = planned(job_dir, spec, run_plan, suspicion=suspicion, ended=ended)
-    there = {checkpoint.iteration: checkpoint for checkpoint in storage.listed(job_dir.checkpoints)}
+    by_iteration = {checkpoint.iteration: checkpoint for checkpoint in storage.listed(job_dir.checkpoints)}
     for fate in fates:
         if fate.adapter_kept:
-            _keep_adapter(job_dir, there[fate.iteration])
+            _keep_adapter(job_dir, by_iteration[fate.iteration])
         if not fate.kept:
-            storage.remove(there[fate.iteration].path)
+            storage.remove(by_iteration[fate.iteration].path)
     return fates
 
 
 def planned(
     job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, suspicion: bool = False, ended: bool = False
 ) -> list[RetentionDecision]:
-    """Decide as `prune` does, and delete nothing. Empty where the newest checkpoint does not verify."""
+    """Return the fates as `prune` does, without deleting; empty if the newest checkpoint is invalid."""
     newest, bad = storage.newest_valid(job_dir.checkpoints, run_plan)
     if newest is None or bad:
         return []
@@ -60,13 +58,11 @@ def planned(
         elif _is_left_behind(checkpoint, run_plan) and not suspicion:
             left_behind.append(checkpoint.iteration)
     kept = plan(facts, spec=spec, run_plan=run_plan, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
-    gone = [
-        RetentionDecision(
-            iteration=iteration, kept=False, adapter_kept=False, because="left behind: the run went back before it"
-        )
+    deleted = [
+        RetentionDecision(iteration=iteration, kept=False, adapter_kept=False, because="left behind by a rollback")
         for iteration in left_behind
     ]
-    return sorted([*kept, *gone], key=lambda fate: fate.iteration)
+    return sorted([*kept, *deleted], key=lambda fate: fate.iteration)
 
 
 def _is_left_behind(checkpoint: Checkpoint, run_plan: RunPlan) -> bool:
@@ -77,11 +73,10 @@ def _is_left_behind(checkpoint: Checkpoint, run_plan: RunPlan) -> bool:
 
 
 def forget_beyond(job_dir: JobDir, iteration: int) -> None:
-    """Delete the milestones of weights that a rollback has given up.
+    """Delete the milestones of weights that a rollback discarded.
 
     Args:
-        job_dir: the job's folder.
-        iteration: where the run went back to; later milestones go.
+        iteration: the iteration that the run returned to; later milestones are deleted.
     """
     for kept in kept_adapters(job_dir):
         if kept > iteration:
@@ -89,9 +84,9 @@ def forget_beyond(job_dir: JobDir, iteration: int) -> None:
 
 
 def kept_adapters(job_dir: JobDir) -> set[int]:
-    """Return the iterations whose adapters lie in the job's adapters/ under MLX-LM's numbered names."""
-    found = job_dir.adapters.glob("*_adapters.safetensors")
-    return {int(match[1]) for path in found if (match := _NUMBERED.fullmatch(path.name))}
+    """Return the iterations with an adapter under MLX-LM's numbered names in the job's adapters/."""
+    paths = job_dir.adapters.glob("*_adapters.safetensors")
+    return {int(match[1]) for path in paths if (match := _NUMBERED.fullmatch(path.name))}
 
 
 def _fact(checkpoint: Checkpoint, run_plan: RunPlan) -> CheckpointFact | None:

@@ -1,8 +1,8 @@
-"""The finished adapter, copied to `adapter_path`: what lies there and is not this job's is never lost. No mlx.
+"""Copies the finished adapter to `adapter_path`, without losing files of other runs there. No mlx.
 
-A file there is this job's own where lq.json, which lies beside it, names the job's folder and the file's sha256. The
-user may have agreed at submit that others go (`--overwrite`): those, by sha256, and no file that came later. Whatever
-else is in the way is moved aside.
+A file there belongs to this job if lq.json in the same folder has the job's folder and the file's sha256. `lq submit
+--overwrite` also allows lq to replace the files that were there at submit, by their sha256. lq moves all other files
+of the same names to a new folder.
 """
 
 from __future__ import annotations
@@ -22,25 +22,21 @@ from workers.files.atomic import fsync_file
 
 BEST, FINAL, CONFIG, ABOUT = "adapters.safetensors", "final_adapters.safetensors", "adapter_config.json", "lq.json"
 NAMES = (FINAL, BEST, CONFIG, ABOUT)
-"""What is published; lq.json last, because it vouches for the others."""
+"""The published files; lq.json last, because it has the hashes of the others."""
 
 AGREED = "overwrites"
-"""In provenance.json: the sha256, by name, of the files in adapter_path that may be overwritten."""
+"""Key of provenance.json: the sha256, by name, of the files in adapter_path that may be overwritten."""
 
 _TRIES = 5
 
 
 def in_the_way(target: Path) -> list[Path]:
-    """Return what lies where a new job would publish.
-
-    Args:
-        target: adapter_path.
-    """
+    """Return the files in adapter_path that have the names of published files."""
     return [target / name for name in NAMES if os.path.lexists(target / name)]
 
 
 def origin(target: Path) -> Mapping[str, Any]:
-    """Return what lq.json in a folder says of the adapter there: job, job_dir, files; empty where there is none."""
+    """Return lq.json of a folder, with job, job_dir and files of the adapter; empty without a readable one."""
     try:
         content = json.loads((target / ABOUT).read_text())
     except (OSError, ValueError):
@@ -49,38 +45,38 @@ def origin(target: Path) -> Mapping[str, Any]:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Return a file's sha256, None where there is no file that can be read."""
+    """Return a file's sha256; None if it cannot be read."""
     with suppress(OSError), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return None
 
 
 def copy_to(target: Path, job_dir: JobDir, *, job_id: int) -> Path | None:
-    """Copy the finished adapter there; doing it twice changes nothing.
+    """Copy the finished adapter to a folder; copying twice changes nothing.
 
     Args:
-        target: adapter_path; made where it is not there.
-        job_dir: the job's folder, whose adapters/ is complete.
-        job_id: names the folder for what is moved aside.
+        target: adapter_path; created if it does not exist.
+        job_dir: the job's folder with a complete adapters/.
+        job_id: part of the name of the folder for other runs' files.
 
     Returns:
-        Where what lay there went, None where nothing had to go.
+        The folder that other runs' files were moved to; None if there were none.
     """
     target.mkdir(parents=True, exist_ok=True)
-    coming = {name: sha256_of(job_dir.adapters / name) for name in NAMES}
+    new = {name: sha256_of(job_dir.adapters / name) for name in NAMES}
     may_go = _own(target, job_dir) | _agreed(job_dir)
     aside: Path | None = None
     for name in NAMES:
-        if coming[name] == sha256_of(target / name):
-            continue  # published before
+        if new[name] == sha256_of(target / name):
+            continue  # published already
         partial = target / f".{name}.partial"
         partial.unlink(missing_ok=True)
         shutil.copyfile(job_dir.adapters / name, partial)
         fsync_file(partial)
         for _ in range(_TRIES):
             if not _may_go(target / name, may_go):
-                aside = _make_room(target, job_id, coming, may_go) or aside
-            if _named(partial, target / name, may_go):
+                aside = _move_aside(target, job_id, new, may_go) or aside
+            if _rename(partial, target / name, may_go):
                 break
         partial.unlink(missing_ok=True)
     fsync_file(target)
@@ -88,7 +84,7 @@ def copy_to(target: Path, job_dir: JobDir, *, job_id: int) -> Path | None:
 
 
 def _own(target: Path, job_dir: JobDir) -> set[tuple[str, str]]:
-    """Return (name, sha256) of what this job published there before."""
+    """Return (name, sha256) of the files that this job published there before."""
     about = origin(target)
     if about.get("job_dir") != str(job_dir.path):
         return set()
@@ -99,7 +95,7 @@ def _own(target: Path, job_dir: JobDir) -> set[tuple[str, str]]:
 
 
 def _agreed(job_dir: JobDir) -> set[tuple[str, str]]:
-    """Return (name, sha256) of what the user said at submit may be overwritten."""
+    """Return (name, sha256) of the files that --overwrite allows lq to replace."""
     try:
         content = json.loads(job_dir.provenance.read_text())[AGREED]
         return {(str(name), str(sha256)) for name, sha256 in content.items()}
@@ -111,15 +107,15 @@ def _may_go(path: Path, may_go: set[tuple[str, str]]) -> bool:
     return not os.path.lexists(path) or (path.name, sha256_of(path) or "") in may_go
 
 
-def _named(partial: Path, path: Path, may_go: set[tuple[str, str]]) -> bool:
-    """Give a file its name; False where something came there meanwhile that must not be overwritten."""
+def _rename(partial: Path, path: Path, may_go: set[tuple[str, str]]) -> bool:
+    """Rename a file; return False if a file that must not be overwritten appeared there meanwhile."""
     if os.path.lexists(path):
         if not _may_go(path, may_go):
             return False
         partial.replace(path)
         return True
     try:
-        os.link(partial, path)  # unlike a rename it never overwrites
+        os.link(partial, path)  # unlike a rename, it never overwrites
     except FileExistsError:
         return False
     except OSError as error:
@@ -129,12 +125,10 @@ def _named(partial: Path, path: Path, may_go: set[tuple[str, str]]) -> bool:
     return True
 
 
-def _make_room(
-    target: Path, job_id: int, coming: Mapping[str, str | None], may_go: set[tuple[str, str]]
-) -> Path | None:
-    """Move an adapter that is not this job's aside, whole: weights are worth little without their configuration."""
+def _move_aside(target: Path, job_id: int, new: Mapping[str, str | None], may_go: set[tuple[str, str]]) -> Path | None:
+    """Move all files of another run's adapter: weights are useless without their configuration."""
     present = [name for name in NAMES if os.path.lexists(target / name)]
-    moving = [name for name in present if (there := sha256_of(target / name)) is None or there != coming[name]]
+    moving = [name for name in present if (there := sha256_of(target / name)) is None or there != new[name]]
     if all(_may_go(target / name, may_go) for name in moving):
         return None
     aside = _free_name(target, job_id, moving)
@@ -146,7 +140,7 @@ def _make_room(
 
 
 def _free_name(target: Path, job_id: int, moving: list[str]) -> Path:
-    """Return a folder that has none of these names: what was moved there before stays."""
+    """Return a folder with none of these names, so that files that were moved before stay."""
     number = 1
     while True:
         aside = target / (f"before-job-{job_id}" if number == 1 else f"before-job-{job_id}-{number}")

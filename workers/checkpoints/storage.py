@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, used only when they verify. No mlx: what is inside is the trainer's.
+"""Checkpoints: written atomically, and used only if they are valid. No mlx: the trainer writes the contents.
 
 A checkpoint is a folder `step-0000500` with adapters.safetensors, optimizer.safetensors, state.json and manifest.json.
-It is filled under another name; the manifest (sizes and sha256) is written last, and its own name appears last of all.
+lq fills the folder under a temporary name, writes the manifest (sizes and sha256) last, and then renames the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.files.atomic import fsync_file
 VERSION = 1
 ADAPTERS, OPTIMIZER, STATE, MANIFEST = "adapters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 WHY = "why.txt"
-"""In a checkpoint that was set aside: what is wrong with it, who found it, when."""
+"""File of a checkpoint that was set aside: what is wrong with it, who set it aside, and when."""
 
 _CONTENT = (ADAPTERS, OPTIMIZER, STATE)
 _NAME = re.compile(r"step-(\d{7,})")
@@ -39,23 +39,23 @@ _BAD_NAME = re.compile(r"step-(\d{7,})\.bad")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A folder from which an attempt continues exactly."""
+    """A checkpoint's folder."""
 
     path: Path
     iteration: int  # completed iterations
 
     @property
     def adapters(self) -> Path:
-        """The weights being trained."""
+        """The trained weights."""
         return self.path / ADAPTERS
 
     @property
     def optimizer(self) -> Path:
-        """Moments, step count, learning rate."""
+        """The optimizer's moments, step count and learning rate."""
         return self.path / OPTIMIZER
 
     def sha256(self, name: str) -> str:
-        """Return the sha256 of a file as the manifest has it.
+        """Return the sha256 of a file from the manifest.
 
         Raises:
             CheckpointInvalid: the manifest cannot be read.
@@ -76,18 +76,18 @@ class Checkpoint:
 
 
 def write(folder: Path, iteration: int, fill: Callable[[Path], CheckpointState]) -> tuple[Checkpoint, int]:
-    """Write a checkpoint; it exists, complete and on the disk, when this returns.
+    """Write a checkpoint; it is complete and flushed to the disk when this returns.
 
     Args:
         folder: the job's checkpoints/.
         iteration: completed iterations.
-        fill: writes adapters and optimizer into the folder it is given and returns the state.
+        fill: writes adapters and optimizer into a folder and returns the state.
 
     Returns:
         The checkpoint and its size in bytes.
 
     Raises:
-        OSError: it cannot be written; FileNotFoundError where the job's folder is gone, which is not made again.
+        OSError: it cannot be written; FileNotFoundError if the job's folder is gone.
     """
     final = folder / f"step-{iteration:07d}"
     partial = folder / f".{final.name}.partial"
@@ -97,19 +97,19 @@ def write(folder: Path, iteration: int, fill: Callable[[Path], CheckpointState])
     state = fill(partial)
     (partial / STATE).write_text(json.dumps(state.to_json(), indent=1))
     for name in (ADAPTERS, OPTIMIZER):
-        _require_whole(partial / name)
+        _require_complete(partial / name)
     entries = _flush(partial)
     manifest = {"version": VERSION, "iteration": iteration, "files": entries}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
     (partial / MANIFEST).chmod(0o600)
     fsync_file(partial / MANIFEST)
     fsync_file(partial)
-    _name_it(partial, final)
+    _rename(partial, final)
     return Checkpoint(path=final, iteration=iteration), sum(int(entry["bytes"]) for entry in entries.values())
 
 
 def _flush(partial: Path) -> dict[str, dict[str, Any]]:
-    """Flush the files to the disk, and return each one's size and sha256, taken while the disk is busy with them."""
+    """Flush the files to the disk, and return the size and sha256 of each, computed while the disk is busy."""
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sha256") as threads:
         entries = {name: threads.submit(_entry, partial / name) for name in _CONTENT}
         for name in _CONTENT:
@@ -122,84 +122,73 @@ def verify(checkpoint: Checkpoint) -> None:
     """Check every file against the manifest.
 
     Raises:
-        CheckpointInvalid: a file is missing, of another size or another content, or cannot be read; says which.
+        CheckpointInvalid: a file is missing, has another size or content, or cannot be read.
     """
     for name, (size, sha256) in _entries(checkpoint.path / MANIFEST).items():
         path = checkpoint.path / name
-        found = _size(path)
-        if found is None:
+        present = _size(path)
+        if present is None:
             raise CheckpointInvalid(f"{path} is missing")
-        if found != size:
-            raise CheckpointInvalid(f"{path} has {found} bytes, its manifest says {size}")
+        if present != size:
+            raise CheckpointInvalid(f"{path} has {present} bytes instead of the manifest's {size}")
         if _sha256(path) != sha256:
-            raise CheckpointInvalid(f"{path} is not what was written: its sha256 differs from the manifest's")
+            raise CheckpointInvalid(f"{path} is damaged: its sha256 differs from the manifest's")
 
 
 def listed(folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints by name, oldest first; not yet verified."""
+    """Return the checkpoints by name, oldest first, without verifying them."""
     if not folder.is_dir():
         return []
-    found = [
+    checkpoints = [
         Checkpoint(path=path, iteration=int(match[1]))
         for path in folder.iterdir()
         if path.is_dir() and (match := _NAME.fullmatch(path.name))
     ]
-    return sorted(found, key=lambda checkpoint: checkpoint.iteration)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.iteration)
 
 
 def valid(folder: Path, run_plan: RunPlan) -> list[Checkpoint]:
-    """Return the checkpoints that verify and lie on the run plan, oldest first. Reads each of them whole."""
-    found = []
+    """Return the valid checkpoints on the run plan, oldest first. Reads each of them completely."""
+    checkpoints = []
     for checkpoint in listed(folder):
         with suppress(CheckpointInvalid):
             verify(checkpoint)
             if is_on(run_plan, checkpoint):
-                found.append(checkpoint)
-    return found
+                checkpoints.append(checkpoint)
+    return checkpoints
 
 
-def newest_valid(folder: Path, run_plan: RunPlan, *, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies and lies on the run plan, and why newer ones are no good.
-
-    Args:
-        folder: the job's checkpoints/.
-        run_plan: a checkpoint that a later stage has left behind is passed over in silence.
-        until: later ones are too; None for no limit.
-    """
-    found, bad = _search(folder, run_plan, until)
-    return found, [str(error) for _, error in bad]
-
-
-def newest_sound(
-    folder: Path, run_plan: RunPlan, *, by: str, until: int | None = None
+def newest_valid(
+    folder: Path, run_plan: RunPlan, *, until: int | None = None, set_aside_by: str | None = None
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Do what `newest_valid` does, and set aside what is no good on the way.
+    """Return the newest valid checkpoint on the run plan, and the errors of newer ones.
 
     Args:
         folder: the job's checkpoints/.
-        run_plan: as there.
-        by: who looks, for the note left with it.
-        until: as there.
+        run_plan: checkpoints that a rollback left behind are ignored.
+        until: later checkpoints are ignored; None for no limit.
+        set_aside_by: name of the caller, to set invalid checkpoints aside; None to leave them.
     """
-    found, bad = _search(folder, run_plan, until)
-    return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
+    newest, bad = _search(folder, run_plan, until)
+    return newest, [_error_text(checkpoint, error, set_aside_by) for checkpoint, error in bad]
 
 
-def _put_aside(checkpoint: Checkpoint, error: CheckpointInvalid, by: str) -> str:
-    aside = None if isinstance(error, CheckpointOfAnotherVersion) else set_aside(checkpoint, str(error), by=by)
-    return str(error) if aside is None else f"{error}; it is set aside as {aside.name}"
+def _error_text(checkpoint: Checkpoint, error: CheckpointInvalid, set_aside_by: str | None) -> str:
+    if set_aside_by is None or isinstance(error, CheckpointOfAnotherVersion):
+        return str(error)
+    aside = set_aside(checkpoint, str(error), by=set_aside_by)
+    return str(error) if aside is None else f"{error}; it was set aside as {aside.name}"
 
 
 def set_aside(checkpoint: Checkpoint, why: str, *, by: str) -> Path | None:
-    """Take a bad checkpoint out of the row, with a note of what is wrong; its files stay to be looked at.
+    """Rename an invalid checkpoint so that it is not used, and write a note into it; its files are kept.
 
     Args:
-        checkpoint: the bad one.
         why: what is wrong with it.
-        by: who found it.
+        by: who set it aside.
 
     Returns:
-        Its new name, `step-0000500.bad`; None where it cannot be renamed, so that it stays and is passed over.
+        Its new name, `step-0000500.bad`; None if it cannot be renamed.
     """
     aside = checkpoint.path.with_name(f"{checkpoint.path.name}.bad")
     shutil.rmtree(aside, ignore_errors=True)  # an earlier one of the same iteration
@@ -208,8 +197,8 @@ def set_aside(checkpoint: Checkpoint, why: str, *, by: str) -> Path | None:
     except OSError:
         return None
     when = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    with suppress(OSError):  # the name says enough where the disk is full
-        (aside / WHY).write_text(f"{why}\nset aside {when} by {by}; it is not used, and may be deleted\n")
+    with suppress(OSError):  # the disk may be full
+        (aside / WHY).write_text(f"{why}\nset aside {when} by {by}; lq does not use it, and you may delete it\n")
     return aside
 
 
@@ -221,23 +210,23 @@ def listed_bad(folder: Path) -> list[Path]:
 
 
 def why(aside: Path) -> str:
-    """Return in one line why a checkpoint was set aside."""
+    """Return one line about why a checkpoint was set aside."""
     with suppress(OSError):
         return (aside / WHY).read_text(errors="replace").partition("\n")[0]
-    return "nobody wrote down why"
+    return "unknown reason"
 
 
 def remove(path: Path) -> None:
-    """Delete a checkpoint's folder: first it loses its name, so that no half of it is ever taken for one."""
+    """Delete a checkpoint's folder, after renaming it, so that a partly deleted folder is never used."""
     doomed = path.with_name(f".{path.name}.pruned")
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return what a killed writer or deleter left, by name; `sweep` clears it away where nobody writes there."""
-    found = [path for pattern in _LEFTOVERS for path in folder.glob(pattern)]
-    return sorted(path for path in found if path.suffix != ".replaced" or _replacing(path).exists())
+    """Return the folders that a killed process left behind, by name; `sweep` deletes them."""
+    paths = [path for pattern in _LEFTOVERS for path in folder.glob(pattern)]
+    return sorted(path for path in paths if path.suffix != ".replaced" or _replacing(path).exists())
 
 
 def _replacing(replaced: Path) -> Path:
@@ -247,7 +236,7 @@ def _replacing(replaced: Path) -> Path:
 def _search(
     folder: Path, run_plan: RunPlan, until: int | None
 ) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
-    """Look for the newest good one on the run plan. One that somebody deletes meanwhile is simply not there."""
+    """Search for the newest valid checkpoint on the run plan. One that is deleted meanwhile is ignored."""
     bad = []
     for checkpoint in reversed(listed(folder)):
         if until is not None and checkpoint.iteration > until:
@@ -265,7 +254,7 @@ def _search(
 
 
 def is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
-    """Say whether a checkpoint lies on the run plan, or was left behind by a stage that begins before it.
+    """Report whether a checkpoint is on the run plan; a later stage that starts before it leaves it behind.
 
     Raises:
         CheckpointInvalid: its state cannot be read.
@@ -275,7 +264,7 @@ def is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Clear away what a killed writer left; a checkpoint it was about to replace gets its name back."""
+    """Delete the folders that a killed writer left; rename a checkpoint back that it was about to replace."""
     for replaced in folder.glob(".step-*.replaced"):
         if not _replacing(replaced).exists():
             replaced.rename(_replacing(replaced))
@@ -284,22 +273,22 @@ def sweep(folder: Path) -> None:
 
 
 def best_valid(folder: Path, run_plan: RunPlan, *, until: int | None = None) -> Checkpoint | None:
-    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None where none has one.
+    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None if none has a loss.
 
     Args:
         folder: the job's checkpoints/.
-        run_plan: a checkpoint that a later stage has left behind does not count.
-        until: nor do later ones; None for no limit.
+        run_plan: checkpoints that a rollback left behind are ignored.
+        until: later checkpoints are ignored; None for no limit.
     """
     return _search_best(folder, run_plan, until)[0]
 
 
-def best_sound(
-    folder: Path, run_plan: RunPlan, *, by: str, until: int | None = None
+def best_with_errors(
+    folder: Path, run_plan: RunPlan, *, until: int | None, set_aside_by: str
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Do what `best_valid` does, and set aside what is no good on the way, as `newest_sound` does."""
-    found, bad = _search_best(folder, run_plan, until)
-    return found, [_put_aside(checkpoint, error, by) for checkpoint, error in bad]
+    """Return the checkpoint of `best_valid` and the errors of better ones, and set those aside."""
+    best, bad = _search_best(folder, run_plan, until)
+    return best, [_error_text(checkpoint, error, set_aside_by) for checkpoint, error in bad]
 
 
 def _search_best(
@@ -326,22 +315,22 @@ def _search_best(
     return None, bad
 
 
-def _require_whole(path: Path) -> None:
-    """Check that a safetensors file is as long as its own header says: a full disk may cut it without a word.
+def _require_complete(path: Path) -> None:
+    """Check that a safetensors file has the length of its header: a full disk may cut it without an error.
 
     Raises:
-        OSError: it is shorter; ENOSPC, because that is how it comes about.
+        OSError: it is shorter; with ENOSPC, because a full disk is the usual cause.
     """
     try:
-        whole = tensor_files.header(path)[1]
+        length = tensor_files.header(path)[1]
     except ValueError:
-        whole = None
-    if whole is None or path.stat().st_size < whole:
+        length = None
+    if length is None or path.stat().st_size < length:
         raise OSError(errno.ENOSPC, "the file was cut while it was written", str(path))
 
 
-def _name_it(partial: Path, final: Path) -> None:
-    """Give the folder its name. One of that name is a bad one, or holds the same state without its validation."""
+def _rename(partial: Path, final: Path) -> None:
+    """Rename the folder. A present one is invalid, or has the same state without a validation, and is replaced."""
     if final.exists():
         replaced = final.with_name(f".{final.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
@@ -359,28 +348,28 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 def _entries(manifest: Path) -> dict[str, tuple[int, str]]:
-    """Return what a manifest says: size and sha256 of each of the three files; a bit may be wrong in it too."""
+    """Return size and sha256 of the three files from a manifest, which may be damaged too."""
     content = _read_versioned(manifest)
     try:
         return {name: (content["files"][name]["bytes"], content["files"][name]["sha256"]) for name in _CONTENT}
     except (KeyError, TypeError) as error:
-        raise CheckpointInvalid(f"{manifest} is not what was written") from error
+        raise CheckpointInvalid(f"{manifest} is damaged") from error
 
 
 def _size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None where none is, also where it went while somebody looked."""
+    """Return the size of a file in bytes; None if there is no regular file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:  # a bad spot on the disk
+    except OSError as error:  # for example a bad sector
         raise CheckpointInvalid(f"{path} cannot be read") from error
 
 
@@ -398,5 +387,5 @@ def _read_versioned(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise CheckpointInvalid(f"{path} cannot be read") from error
     if version != VERSION:
-        raise CheckpointOfAnotherVersion(f"{path} has version {version}; this lq reads version {VERSION}")
+        raise CheckpointOfAnotherVersion(f"{path} has version {version}; this version of lq reads version {VERSION}")
     return dict(content)

@@ -1,7 +1,7 @@
-"""events.jsonl: the child appends one line with one write; a reader goes on from a remembered offset.
+"""events.jsonl: the trainer appends each event as one line with one write; readers continue from an offset.
 
-A line that a crash tore stands alone: the next writer begins on a fresh line, and readers skip it.
-The log of a job that has ended is kept as events.jsonl.gz. Offsets are those of the plain file, whichever there is.
+If a crash tears a line, the next writer starts a new line, and readers skip the torn one.
+The log of an ended job is compressed to events.jsonl.gz. Offsets always refer to the uncompressed log.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from jobs.model.events import Event, Kind, from_line, to_line
 from workers.files.atomic import fsync_file
 
 LONGEST_READ = 4 << 20
-"""Bytes taken in one read; more is read in the next call."""
+"""Bytes of one read; the next call reads the rest."""
 
-
-_LAST_WORDS_LIE_WITHIN = 1 << 20
+_ENDED_WITHIN = 1 << 20  # bytes at the end of the log that contain the `ended` event
 
 
 class EventLog:
-    """The writing end, used by one child and its heartbeat thread."""
+    """The writing end, used by one trainer and its heartbeat thread."""
 
     def __init__(self, path: Path, attempt: int) -> None:
         """Open the log for one attempt.
 
         Args:
             path: events.jsonl.
-            attempt: the attempt's number, from 1.
+            attempt: number of the attempt, from 1.
         """
         self._attempt = attempt
         self._seq = 0
@@ -59,11 +58,11 @@ class EventLog:
             return event
 
     def quiet_for(self) -> float:
-        """Seconds since the last line, on the clock that stops in sleep."""
+        """Return the seconds since the last line, on the clock that stops in sleep."""
         return time.monotonic() - self._last
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
+        """Close the file."""
         os.close(self._file)
 
     def __enter__(self) -> Self:
@@ -78,29 +77,25 @@ class EventLog:
 
 
 class Read(NamedTuple):
-    """What one read found."""
+    """The result of one read."""
 
     events: list[Event]
-    unreadable: list[str]  # complete lines that are not events
-    offset: int  # bytes; where to go on
+    unreadable: list[str]  # errors of complete lines that are not events
+    offset: int  # bytes; where the next read starts
 
 
 def lines(path: Path, offset: int) -> tuple[list[bytes], int]:
-    """Return the complete lines from `offset` on as they stand, and where to go on; as `read` otherwise.
-
-    Raises:
-        EventInvalid: the compressed form is damaged.
-    """
+    """Return the complete lines from `offset` on without parsing them, and the next offset; see `read`."""
     chunk = _chunk(path, offset)
     complete = chunk[: chunk.rfind(b"\n") + 1]
     return complete.splitlines(), offset + len(complete)
 
 
 def read(path: Path, offset: int) -> Read:
-    """Read the complete lines from `offset` on; an incomplete last line is left for the next time.
+    """Read the complete lines from `offset` on; an incomplete last line is left for the next read.
 
     Args:
-        path: events.jsonl; where only its compressed form is there, that is read; absent means empty.
+        path: events.jsonl. If only its compressed form exists, that is read; a missing log is empty.
         offset: bytes already read.
 
     Raises:
@@ -118,7 +113,7 @@ def read(path: Path, offset: int) -> Read:
 
 
 def _chunk(path: Path, offset: int) -> bytes:
-    for _ in range(2):  # between the two looks it may have been unpacked
+    for _ in range(2):  # another process may unpack the log between the two checks
         for form in (path, packed(path)):
             with suppress(FileNotFoundError):
                 return _chunk_of(form, offset)
@@ -134,16 +129,16 @@ def _chunk_of(form: Path, offset: int) -> bytes:
                 chunk += file.readline()
             return bytes(chunk)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise EventInvalid(f"{form} is damaged: {error}; what the store took in from it before is safe") from error
+        raise EventInvalid(f"{form} is damaged: {error}; the store keeps the events it read before") from error
 
 
 def packed(path: Path) -> Path:
-    """Return where the compressed form of a log lies."""
+    """Return the path of the compressed form of a log."""
     return path.with_name(f"{path.name}.gz")
 
 
 def pack(path: Path) -> None:
-    """Compress the log of a job that has ended. Killed at any moment, one whole form is there.
+    """Compress the log of an ended job. After a kill at any moment one complete form exists.
 
     Raises:
         OSError: it could not be written; the plain form stays.
@@ -151,7 +146,7 @@ def pack(path: Path) -> None:
     if not path.exists():
         return
     partial = path.with_name(f".{path.name}.gz.partial")
-    with path.open("rb") as source, _made(partial) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as target:
+    with path.open("rb") as source, _created(partial) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as target:
         shutil.copyfileobj(source, target)
     fsync_file(partial)
     partial.replace(packed(path))
@@ -160,7 +155,7 @@ def pack(path: Path) -> None:
 
 
 def unpack(path: Path) -> None:
-    """Make the plain form the only one, so that a trainer can go on with it. Nothing happens where it is.
+    """Replace the compressed form by the plain one, so that a trainer can append to it; no effect without one.
 
     Raises:
         EventInvalid: the compressed form is damaged.
@@ -169,7 +164,7 @@ def unpack(path: Path) -> None:
     if not path.exists() and form.exists():
         partial = path.with_name(f".{path.name}.partial")
         try:
-            with gzip.open(form) as source, _made(partial) as target:
+            with gzip.open(form) as source, _created(partial) as target:
                 shutil.copyfileobj(source, target)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             partial.unlink(missing_ok=True)
@@ -180,15 +175,15 @@ def unpack(path: Path) -> None:
     form.unlink(missing_ok=True)
 
 
-def last_words(path: Path, attempt: int) -> Event | None:
-    """Return the `ended` event of an attempt, which is always its last line; None where it wrote none."""
+def ended_event(path: Path, attempt: int) -> Event | None:
+    """Return the `ended` event of an attempt, always its last line; None if it wrote none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LAST_WORDS_LIE_WITHIN))
-            lines = file.read().splitlines()
+            file.seek(max(0, path.stat().st_size - _ENDED_WITHIN))
+            tail = file.read().splitlines()
     except FileNotFoundError:
         return None
-    for line in reversed(lines):
+    for line in reversed(tail):
         with suppress(EventInvalid):
             event = from_line(line)
             if event.attempt == attempt:
@@ -196,7 +191,7 @@ def last_words(path: Path, attempt: int) -> Event | None:
     return None
 
 
-def _made(path: Path) -> BinaryIO:
+def _created(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 

@@ -1,4 +1,4 @@
-"""From trained iterations to progress lines: one loss an iteration, at least a line every few seconds. No mlx."""
+"""Writes trained iterations as progress events: one loss for each iteration, a line every few seconds. No mlx."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from jobs.model.events import Kind
 from workers.events.log import EventLog
 
 SHORTEST_LINE_S = 0.25
-"""Fast tiny models would otherwise write hundreds of lines a second; the losses wait for the next line."""
+"""Limits the lines of small, fast models; their losses are written with the next line."""
 
 HEARTBEAT_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One iteration."""
+    """One trained iteration."""
 
     loss: float  # nats per token
-    tokens: int  # it learned from
-    seconds: float  # it took
+    tokens: int  # trained tokens
+    seconds: float
     learning_rate: float
     grad_norm: float | None = None  # global norm of the last update's gradients
-    lost: int = 0  # of the last iterations, this one included, how many went into an update that was not applied
+    lost: int = 0  # how many of the last iterations, with this one, belong to an update that was not applied
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PendingReport:
-    """The report that a checkpoint interrupts: a resume completes it, so that reports are cut as without the stop."""
+    """The incomplete report at a checkpoint; a resume completes it, so that report boundaries stay the same."""
 
-    tokens: int  # trained since the beginning of the job
+    tokens: int  # trained since the start of the job
     losses: tuple[float, ...]  # of the iterations since the last line, in nats per token
     skipped: tuple[int, ...]  # iterations since the last line whose update was not applied
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read it back; JSON stores a non-finite loss as a string."""
+        """Read the content of a checkpoint; JSON stores a non-finite loss as a string."""
         return cls(
             tokens=int(content["tokens"]),
             losses=tuple(float(loss) for loss in content["losses"]),
@@ -48,53 +48,45 @@ class PendingReport:
 
 
 class Reporter:
-    """Collects each iteration and writes them as progress events at report boundaries."""
+    """Collects iterations and writes them as progress events at report boundaries."""
 
     def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, Any]]) -> None:
         """Start at the beginning of a run; `restore` moves it to a checkpoint.
 
         Args:
-            events: where lines go.
             steps_per_report: iterations per report.
-            memory: reads active, cache, peak, footprint, limit and swap in bytes, and pressure_high.
+            memory: returns active, cache, peak, footprint, limit and swap in bytes, and pressure_high.
         """
         self._events = events
         self._every = steps_per_report
         self._memory = memory
         self._losses: list[float] = []
         self._seconds = 0.0
-        self._timed = 0  # iterations in the seconds above; those of an earlier attempt were not timed here
+        self._timed = 0  # iterations in the seconds above; iterations of an earlier attempt are not timed
         self._line_tokens = 0
         self._lost: list[int] = []  # iterations since the last line whose update was not applied
         self._last_line = float("-inf")
         self._learning_rate: float | None = None
         self._grad_norm: float | None = None  # of the last update
         self.iteration = 0  # completed iterations
-        self.tokens = 0  # trained tokens since the beginning of the job
+        self.tokens = 0  # trained tokens since the start of the job
 
     def restore(self, iteration: int, pending: PendingReport) -> None:
         """Continue from a checkpoint.
 
         Args:
             iteration: completed iterations.
-            pending: what `pending` returned when the checkpoint was written.
+            pending: the result of `pending` when the checkpoint was written.
         """
         self.iteration, self.tokens = iteration, pending.tokens
         self._losses, self._lost = list(pending.losses), list(pending.skipped)
 
     def pending(self) -> PendingReport:
-        """Return what a checkpoint must store."""
+        """Return the state that a checkpoint must contain."""
         return PendingReport(tokens=self.tokens, losses=tuple(self._losses), skipped=tuple(self._lost))
 
     def count(self, trained: Trained) -> float:
-        """Count an iteration and write a line where one is due.
-
-        Args:
-            trained: the iteration.
-
-        Returns:
-            The mean loss of the present report so far, this iteration included; of those that are finite.
-        """
+        """Add an iteration, write a line if one is due, and return the mean of the present report's finite losses."""
         self.iteration += 1
         self.tokens += trained.tokens
         self._losses.append(trained.loss)
@@ -110,13 +102,13 @@ class Reporter:
         return sum(finite) / len(finite) if finite else math.nan
 
     def flush(self) -> None:
-        """Write what has been collected, whether or not a report is complete."""
+        """Write the collected iterations, even if the report is incomplete."""
         if self._losses:
             self._write(self._losses)
             self._losses, self._seconds, self._timed, self._line_tokens, self._lost = [], 0.0, 0, 0, []
 
     def beat(self) -> None:
-        """Write a line without losses: the child lives, and stands where it stood."""
+        """Write a line without losses: the trainer runs, without a new iteration."""
         self._write([])
 
     def _write(self, losses: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Files that survive a power cut: written beside, flushed to the disk, then named."""
+"""Durable file writes: a file is written under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def fsync_file(path: Path) -> None:
-    """Flush a file or a folder to the disk itself; on macOS past the drive's own cache (F_FULLFSYNC)."""
+    """Flush a file or a folder to the disk; on macOS through the drive's cache (F_FULLFSYNC)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         full = getattr(fcntl, "F_FULLFSYNC", None)
         if full is not None:
-            with suppress(OSError):  # not every file system has it
+            with suppress(OSError):  # some file systems do not support it
                 fcntl.fcntl(descriptor, full)
                 return
         os.fsync(descriptor)
@@ -25,7 +25,7 @@ def fsync_file(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
-    """Give `path` this content all at once: a reader sees the old file or the new one, never half of it."""
+    """Replace the content of `path` atomically: a reader gets the old file or the new one."""
     partial = path.with_name(f".{path.name}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -41,16 +41,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def cap_log(path: Path, most: int) -> bool:
-    """Begin a log anew when it has grown too long, under the feet of whoever appends to it.
+    """Truncate a log that is too long, while another process appends to it; return whether it was truncated.
 
-    Its last part goes to `<name>.1`, in place of what was there. A line written in that very moment may be lost.
+    The last part moves to `<name>.1` and replaces the previous one. A line that is written at that moment may be lost.
 
     Args:
-        path: the log; absent means nothing to do.
+        path: the log, which may be missing.
         most: bytes.
-
-    Returns:
-        Whether it was begun anew.
     """
     if not path.exists() or path.stat().st_size <= most:
         return False
@@ -63,5 +60,5 @@ def cap_log(path: Path, most: int) -> bool:
 
 
 def older_log(path: Path) -> Path:
-    """Return where the part before the present beginning of a log lies."""
+    """Return the path of the part before the present start of a log."""
     return path.with_name(f"{path.name}.1")

@@ -19,7 +19,7 @@ from jobs.policies.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
 from workers.checkpoints.storage import Checkpoint
 from workers.events.log import EventLog
 from workers.events.reporter import HEARTBEAT_S
-from workers.process.stop_requests import Requests, StopAsked
+from workers.process.stop_requests import Requests, StopNow
 from workers.system import kernel_cache
 from workers.system.processes import identity
 
@@ -37,7 +37,7 @@ class ChildProcess:
         """Do the work, report how it ended, and return the exit code."""
         try:
             reason = work(self)
-        except StopAsked:
+        except StopNow:
             reason = Reason.STOPPED_BY_USER
         except InvalidInput as error:
             self._report_end(Outcome.REFUSED, _reason_for(error), str(error))

@@ -23,7 +23,7 @@ from workers.events.log import EventLog
 from workers.mlx.child import ChildProcess
 from workers.mlx.context import RunContext
 from workers.process.stop_requests import Requests
-from workers.system.processes import be_first_to_go
+from workers.system.memory import prefer_for_oom_kill
 
 GRACE_S = 20.0
 """Time for a running MLX operation to end after the parent is gone."""
@@ -46,13 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     with EventLog(job_dir.events, options.attempt) as events:
         process = ChildProcess(events, requests)
         code = process.run(lambda process: _dry_run(process, job_dir, options.at, saves=not options.no_checkpoint))
-    requests.nothing_more()
+    requests.ignore_all()
     watch.finish()
     return code
 
 
 def _dry_run(process: ChildProcess, job_dir: JobDir, iteration: int, *, saves: bool) -> Reason:
-    be_first_to_go()
+    prefer_for_oom_kill()
     spec = load_frozen(job_dir.config)
     run_plan = run_plans.from_json(job_dir.run_plan.read_text())
     with process.requests.nothing_to_lose():

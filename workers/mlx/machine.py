@@ -13,8 +13,9 @@ from jobs.model.errors import message_of
 from jobs.model.memory_limit import limit_bytes
 from jobs.model.spec import JobSpec
 from workers.mlx.device import Device
-from workers.system import sensors
-from workers.system.processes import address_space_share, footprint_bytes, swap_bytes
+from workers.system import memory, processor
+from workers.system.memory import address_space_share
+from workers.system.processes import footprint_bytes, swap_bytes
 
 
 @functools.cache  # each lookup reads the disk, and every checkpoint stores the versions
@@ -26,14 +27,14 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """Return the device and processor that must be the same for an exact resume."""
-    return f"{mx.default_device()} on {sensors.machine()}"
+    return f"{mx.default_device()} on {processor.machine()}"
 
 
 def recommended_memory() -> int:
     """Return the memory to use at most, in bytes: Metal's working set, or what the system allows."""
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
-    return sensors.allowed_memory()
+    return memory.allowed_memory()
 
 
 def device() -> Device:
@@ -59,7 +60,7 @@ class MemoryReader:
 
     def __init__(self, spec: JobSpec) -> None:
         self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
-        self._pressure = sensors.PressureGauge()
+        self._pressure = memory.PressureGauge()
 
     def __call__(self) -> dict[str, Any]:
         """Return sizes in bytes, and whether the memory pressure is high."""

@@ -16,7 +16,7 @@ from jobs.model.errors import DataInvalid, LqError
 from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from workers.data.loss_measurement import LossMeasurement
-from workers.system.processes import be_first_to_go
+from workers.system.memory import prefer_for_oom_kill
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--weights", type=Path, help="a safetensors file; default: the weights the run starts with")
     parser.add_argument("--data", help="a folder with a test.jsonl; default: the job's own")
     options = parser.parse_args(arguments)
-    be_first_to_go()
+    prefer_for_oom_kill()
     try:
         measured = _measure(JobDir(options.job_dir), options.weights, options.data)
     except LqError as error:

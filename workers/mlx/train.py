@@ -22,7 +22,8 @@ from workers.mlx.child import ChildProcess
 from workers.mlx.context import RunContext
 from workers.process.lock import Held, LockFile
 from workers.process.stop_requests import Requests
-from workers.system.processes import be_first_to_go, identity
+from workers.system.memory import prefer_for_oom_kill
+from workers.system.processes import identity
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,17 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     lock.write(identity(), attempt=options.attempt)
     with EventLog(job_dir.events, options.attempt) as events:
         code = ChildProcess(events, requests).run(lambda process: _train(process, job_dir))
-    requests.nothing_more()
+    requests.ignore_all()
     return code
 
 
 def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
-    be_first_to_go()
+    prefer_for_oom_kill()
     events, requests = process.events, process.requests
     spec = load_frozen(job_dir.config)
     run_plan = run_plans.from_json(job_dir.run_plan.read_text())
     storage.sweep(job_dir.checkpoints)
-    resume, bad = storage.newest_sound(job_dir.checkpoints, run_plan, by="the trainer")
+    resume, bad = storage.newest_valid(job_dir.checkpoints, run_plan, set_aside_by="the trainer")
     with requests.nothing_to_lose():  # the imports take seconds, and a stop must not wait for them
         from workers.mlx.data import data_hashes
         from workers.mlx.machine import MemoryReader, machine, versions

@@ -1,4 +1,4 @@
-"""A lock file that names its holder: the kernel frees it with the process, whatever kills it."""
+"""A lock file that names its holder. The kernel releases the lock when the holder's process ends for any reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Held(Exception):
 
 
 class LockFile:
-    """An exclusive flock on a file whose content says who holds it."""
+    """An exclusive flock on a file that contains the identity of its holder."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         """Use `take`."""
@@ -33,10 +33,10 @@ class LockFile:
 
     @classmethod
     def take(cls, path: Path) -> LockFile:
-        """Take the lock.
+        """Take the lock. Retries for a moment, because `holder` takes a shared lock while it reads.
 
         Raises:
-            Held: somebody has it, and not just for the instant in which `holder` looks.
+            Held: another process has it.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         for _ in range(_TRIES):
@@ -48,31 +48,31 @@ class LockFile:
         raise Held(str(path))
 
     def content(self) -> dict[str, Any]:
-        """Return what the last holder wrote; empty where it wrote nothing."""
+        """Return what the last holder wrote; empty if it wrote nothing."""
         return _parse(os.pread(self._descriptor, 1 << 16, 0))
 
     def write(self, who: ProcessIdentity, **more: Any) -> None:
-        """Say who holds it."""
+        """Write the holder's identity, and other values, into the file."""
         text = json.dumps({"version": VERSION, **dataclasses.asdict(who), **more}).encode()
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
-    def stands(self) -> bool:
-        """Say whether the file still lies where it was taken; else another could take the lock of a new one there."""
+    def is_in_place(self) -> bool:
+        """Report whether the path still has this file; otherwise another process could lock a new file there."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # not to be seen just now (a disk that was pulled out): no proof
+            return True  # a disk that cannot be read now proves nothing
 
     def release(self) -> None:
-        """Let it go; the file stays, because removing it would let two holders lock two files."""
+        """Release the lock. The file stays: without it two processes could lock two different files."""
         os.close(self._descriptor)
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Return what the present holder wrote, an empty dict if it has not written yet, None if nobody holds the lock."""
+    """Return what the present holder wrote: empty if it has not written yet, None if no process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -89,14 +89,13 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def sole(folder: Path, *, wait_s: float) -> Iterator[bool]:
-    """Be the only one who deletes in a folder, for as long as the block takes; the lock is on the folder itself.
+    """Lock an existing folder, so that only one process deletes in it.
 
     Args:
-        folder: must exist.
-        wait_s: seconds to wait for somebody else.
+        wait_s: seconds to wait for another process.
 
     Yields:
-        False where somebody else still has it.
+        False if another process still has the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -117,7 +116,7 @@ def _taken_within(descriptor: int, wait_s: float) -> bool:
 
 
 def named_in(content: dict[str, Any]) -> ProcessIdentity | None:
-    """Return the identity a lock's content gives, None where it gives none."""
+    """Return the identity in a lock's content; None if it has none."""
     with suppress(KeyError, TypeError, ValueError):
         return ProcessIdentity(
             pid=int(content["pid"]), create_time=float(content["create_time"]), boot_id=str(content["boot_id"])

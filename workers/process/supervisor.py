@@ -1,6 +1,6 @@
-"""The keeper of one child: spawn it or adopt it, see whether it lives, stop it, say how it ended.
+"""Supervises one trainer: starts or adopts it, checks that it runs, stops it, reports how it exited.
 
-A child leads its own session, so that a terminal, a worker or a whole group can go without taking it along.
+A trainer leads its own session, so that it survives the end of its terminal, its worker or their process group.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from jobs.model.outcomes import ExitReport
 from workers.events import log as event_log
 from workers.process.lock import holder, named_in
 from workers.system import processes
-from workers.system.sensors import boot_id
+from workers.system.clock import boot_id
 
 TAIL_LINES = 200
 _TAIL_BYTES = 1 << 16
 _UNTIL_IDENTIFIED_S = 10.0
 
-QUIET = {
+CHILD_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "TOKENIZERS_PARALLELISM": "true",  # as mlx_lm.lora sets it
-    "TRANSFORMERS_VERBOSITY": "error",  # it remarks that PyTorch is missing, which is as it should be
+    "TRANSFORMERS_VERBOSITY": "error",  # no warning that PyTorch is missing
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
-"""What every child that runs MLX-LM finds in its environment."""
+"""Environment variables of every child that runs MLX-LM."""
 
 
 class Child:
-    """A training process, ours or adopted."""
+    """A trainer that this worker started or adopted."""
 
     def __init__(
         self,
@@ -49,16 +49,14 @@ class Child:
         """Use `spawn` or `adopt`.
 
         Args:
-            identity: who it is.
-            job_dir: what it works on.
-            attempt: the attempt's number.
-            popen: the handle, where it is this process's own child; only a parent learns an exit code.
+            attempt: number of the attempt.
+            popen: only for a child of this process; no other process can read the exit code.
         """
         self.identity = identity
         self._job_dir = job_dir
         self._attempt = attempt
         self._popen = popen
-        self.stop_asked_at: float | None = None  # on the clock that stops in sleep
+        self.stop_requested_at: float | None = None  # on the clock that stops in sleep
         self.killed = False
 
     @property
@@ -67,29 +65,29 @@ class Child:
         return self._popen is None
 
     def lives(self) -> bool:
-        """Say whether it still runs; False only on proof."""
+        """Report whether it still runs; False only with proof."""
         if self._popen is not None:
             return self._popen.poll() is None
         return processes.is_alive(self.identity)
 
-    def ask_to_stop(self) -> None:
-        """Ask it to checkpoint and stop. Only the trainer hears it: TERM to a compiler it runs would tear a file."""
-        if self.stop_asked_at is None:
-            self.stop_asked_at = time.monotonic()
+    def request_stop(self) -> None:
+        """Request a checkpoint and a stop, from the trainer only: TERM to a compiler it runs would tear a file."""
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
             processes.signal_one(self.identity, signal.SIGTERM)
-            processes.signal_one(self.identity, signal.SIGCONT)  # one that was stopped hears nothing else
+            processes.signal_one(self.identity, signal.SIGCONT)  # a suspended process handles no other signal
 
-    def ask_to_validate(self) -> None:
-        """Ask it to validate and checkpoint between two due ones; it listens once it has begun to train."""
+    def request_validation(self) -> None:
+        """Request a validation and a checkpoint; the trainer must have begun to train."""
         processes.signal_one(self.identity, signal.SIGUSR1)
 
     def kill_after(self, grace_s: float) -> None:
-        """End its whole session by KILL if it was asked to stop longer ago than this."""
-        if self.stop_asked_at is not None and time.monotonic() - self.stop_asked_at > grace_s:
+        """Kill its session if a stop was requested more than `grace_s` seconds ago."""
+        if self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > grace_s:
             self.killed = processes.signal_group(self.identity, signal.SIGKILL) or self.killed
 
-    def let_go(self) -> None:
-        """Close its stdin, where that was kept open for it."""
+    def close_stdin(self) -> None:
+        """Close its stdin, if it is a pipe."""
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
 
@@ -104,24 +102,24 @@ class Child:
         guarded: str | None = None,
         disk_low: str | None = None,
     ) -> ExitReport:
-        """Say what is known about its end.
+        """Return everything that is known about its exit.
 
         Args:
-            phase: what it was doing, as far as it said.
+            phase: its last reported phase.
             pressure_high: whether memory was short at its last sample.
-            memory_share: the most it took, in parts of its limit.
-            kernel_oom_kills: processes the kernel ended for memory while it lived.
-            stall: why lq ended it as stalled.
-            guarded: why the memory guard had it stop.
-            disk_low: why lq had it stop for want of space.
+            memory_share: the peak share of its limit, 0..1.
+            kernel_oom_kills: processes that the kernel killed for memory while it ran.
+            stall: why lq stopped it as stalled.
+            guarded: why the memory guard stopped it.
+            disk_low: why lq stopped it for disk space.
         """
         code = self._popen.returncode if self._popen is not None else None
-        words = event_log.last_words(self._job_dir.events, self._attempt)
+        ended = event_log.ended_event(self._job_dir.events, self._attempt)
         return ExitReport(
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
-            ended=words.data if words is not None else None,
-            stop_asked=self.stop_asked_at is not None,
+            ended=ended.data if ended is not None else None,
+            stop_asked=self.stop_requested_at is not None,
             killed_by_lq=self.killed,
             same_boot=self.identity.boot_id == boot_id(),
             stderr_tail=log_tail(self._job_dir.log, self._attempt),
@@ -143,14 +141,13 @@ def spawn(
     arguments: Sequence[str] = (),
     stdin: int = subprocess.DEVNULL,
 ) -> Child:
-    """Start a child in a session of its own.
+    """Start a child in its own session.
 
     Args:
-        job_dir: its folder.
-        attempt: its number.
-        module: what it runs.
-        arguments: more of them.
-        stdin: as subprocess.Popen takes it.
+        attempt: number of the attempt.
+        module: the Python module that the child runs.
+        arguments: arguments after the folder and the attempt.
+        stdin: as for subprocess.Popen.
 
     Raises:
         OSError: it cannot be started.
@@ -164,44 +161,43 @@ def spawn(
             stdout=log,
             stderr=log,
             cwd=job_dir.path,
-            env=os.environ | QUIET,
+            env=os.environ | CHILD_ENVIRONMENT,
             start_new_session=True,
         )
     try:
         identity = processes.identity(popen.pid)
-    except ProcessLookupError:  # dead already; its exit code will tell
+    except ProcessLookupError:  # it has exited already; its exit code has the reason
         identity = ProcessIdentity(pid=popen.pid, create_time=time.time(), boot_id=boot_id())
     return Child(identity, job_dir, attempt, popen=popen)
 
 
 def adopt(job_dir: JobDir, attempt: int, known: ProcessIdentity | None) -> Child | None:
-    """Return the living child of an attempt whose worker is gone, None where there is none.
+    """Return the running trainer of an attempt whose worker is gone; None if none runs.
 
-    A child that has not taken its lock yet and is not known cannot be found; it will find the lock taken, or a newer
-    attempt written in it, and go by itself.
+    A trainer that has not locked the folder yet and is not in the store cannot be adopted. It exits by itself, because
+    the folder is locked then, or its lock file names a newer attempt.
 
     Args:
-        job_dir: the job's folder.
-        attempt: the attempt's number.
-        known: the child as the store knows it.
+        attempt: number of the attempt.
+        known: identity of the trainer in the store.
     """
-    found = lock_holder(job_dir)
-    if found is not None and found[1] == attempt:
-        return Child(found[0], job_dir, attempt)
+    present = lock_holder(job_dir)
+    if present is not None and present[1] == attempt:
+        return Child(present[0], job_dir, attempt)
     if known is not None and processes.is_alive(known):
         return Child(known, job_dir, attempt)
     return None
 
 
-def departed(job_dir: JobDir, attempt: int, known: ProcessIdentity | None) -> Child:
-    """Return a stand-in for a child that is gone, to ask it for its exit report."""
+def exited(job_dir: JobDir, attempt: int, known: ProcessIdentity | None) -> Child:
+    """Return a stand-in for a trainer that has exited, for its exit report."""
     return Child(known or ProcessIdentity(pid=0, create_time=0.0, boot_id=boot_id()), job_dir, attempt)
 
 
 def lock_holder(job_dir: JobDir) -> tuple[ProcessIdentity, int] | None:
-    """Return who holds the trainer's lock and for which attempt; None where nobody does.
+    """Return the holder of the trainer's lock and its attempt; None if no process holds it.
 
-    Between taking the lock and writing its name into it a holder is nameless for an instant: wait for it.
+    A holder writes its name right after it takes the lock; this waits until it has.
     """
     deadline = time.monotonic() + _UNTIL_IDENTIFIED_S
     while (content := holder(job_dir.lock)) is not None:
@@ -215,7 +211,7 @@ def lock_holder(job_dir: JobDir) -> tuple[ProcessIdentity, int] | None:
 
 
 def log_tail(path: Path, attempt: int) -> str:
-    """Return the last lines an attempt wrote to its log, at most `TAIL_LINES`."""
+    """Return the last lines that an attempt wrote to its log, at most `TAIL_LINES`."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))

@@ -1,8 +1,7 @@
-"""`python -P -m workers.tethered MODULE ARG...`: a module as `python -m` runs it, that ends with whoever started it.
+"""`python -P -m workers.process.tethered MODULE ARG...`: runs a module as `python -m` does, and exits with its parent.
 
-Who started it holds the other end of a pipe whose number is in $LQ_TETHER. When that
-closes, because its holder was killed for example, this process ends too. An error is one line on stderr, Ctrl-C and the
-end of the input are none.
+The parent holds the other end of a pipe whose number is in $LQ_TETHER. When the pipe closes, for example because the
+parent was killed, this process ends too. An error is one line on stderr; Ctrl-C and the end of the input print nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 import threading
 
 TETHER = "LQ_TETHER"
-"""The environment's name for the descriptor of the pipe."""
+"""Environment variable with the descriptor of the pipe."""
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -26,7 +25,7 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: the module's name and its own arguments.
     """
-    _follow(int(os.environ.pop(TETHER)))
+    _exit_with(int(os.environ.pop(TETHER)))
     module, *own = arguments
     sys.argv = [module, *own]
     try:
@@ -34,25 +33,25 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED
-    except EOFError:  # nobody types any more
+    except EOFError:  # the end of the input
         return 0
-    except Exception as error:  # noqa: BLE001 the border of the process: the parent tells it
+    except Exception as error:  # noqa: BLE001 the border of the process: the parent shows the line
         sys.stdout.flush()
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return FAILED
     return 0
 
 
-def _follow(descriptor: int) -> None:
-    """End this process when the pipe's other end is closed."""
+def _exit_with(descriptor: int) -> None:
+    """Kill this process when the other end of the pipe is closed."""
 
-    def look() -> None:
+    def watch() -> None:
         with contextlib.suppress(OSError):
             while os.read(descriptor, 1):
                 pass
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=look, name="tether", daemon=True).start()
+    threading.Thread(target=watch, name="tether", daemon=True).start()
 
 
 if __name__ == "__main__":

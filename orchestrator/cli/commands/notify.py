@@ -70,12 +70,12 @@ def _nobody(app: App) -> str:
 @json_option
 def test(as_json: bool) -> int:
     """Send a test message to every service, and say what became of it; exit code 6 if one failed."""
-    from orchestrator.notify.apprise_sender import Notifier, test_services
+    from orchestrator.notify.apprise_sender import Notifier, send_test
     from orchestrator.notify.heartbeat import ANSWERED, ping
 
     with home_access.opened() as app:
         settings = app.settings().notify
-        results = test_services(Notifier(settings.everyone))
+        results = send_test(Notifier(settings.everyone))
         pinged = ping(settings.ping) if settings.ping is not None else None
         if as_json:
             rows = [{"name": one.service, "delivered": one.delivered, "result": one.last_result} for one in results]

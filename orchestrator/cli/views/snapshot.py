@@ -16,7 +16,7 @@ from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import InboxState, state_of_inbox
 from orchestrator.worker import control
-from workers.system import awake, processes
+from workers.system import keep_awake, processes
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -148,7 +148,9 @@ def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> Mach
     battery, memory = processes.battery(), processes.memory()
     is_training = any(job.status is Status.RUNNING for job in jobs)
     return MachineState(
-        kept_awake=processes.has_child(int(worker["pid"]), awake.TOOL) if worker is not None and is_training else None,
+        kept_awake=processes.has_child(int(worker["pid"]), keep_awake.TOOL)
+        if worker is not None and is_training
+        else None,
         mains=None if battery is None else battery[1],
         charge=None if battery is None else round(100 * battery[0]),
         free_bytes=memory[0],

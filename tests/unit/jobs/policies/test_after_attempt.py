@@ -14,8 +14,9 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import LEGAL, Status
-from jobs.policies.after_attempt import DISK_CHECK_S, GPU_REST_S, decide
+from jobs.policies.after_attempt import GPU_REST_S, decide
 from jobs.policies.decision import STOP_REQUESTS, Decision, History, StopRequest, stop_request_from
+from jobs.policies.disk import RETRY_EVERY_S
 from jobs.policies.early_stop import Stop
 from jobs.policies.exits import TOO_LARGE_BUFFER
 from jobs.policies.quarantine import Quarantine
@@ -207,7 +208,8 @@ def test_reboots_hold_only_after_reboot() -> None:
 def test_full_disk_waits_without_limit() -> None:
     crashes = times(50, Reason.DISK_FULL)
     found = crash(Reason.DISK_FULL, crashes=crashes, lq={"retry": {"max_restarts": 0, "crash_loop": 1}})
-    assert (found.status, found.reason, found.not_before) == (Status.WAITING, Reason.DISK_FULL, NOW + DISK_CHECK_S)
+    assert (found.status, found.reason, found.not_before) == (Status.WAITING, Reason.DISK_FULL, NOW + RETRY_EVERY_S)
+    assert "space" in found.answer
 
 
 def test_out_of_memory_appends_a_stage() -> None:
@@ -275,7 +277,7 @@ def test_decision_texts_golden() -> None:
         "candidates": [RollbackCandidate(iteration=500, updates=250, best=True, healthy=True)],
     }
     rolled_back = [Crash(gained=500, reason=Reason.SPIKE)] * 4
-    watchdogs = {"crashes": times(2, Reason.GPU_WATCHDOG), "survived": 1200, "next_example": 4000}
+    watchdogs: dict[str, Any] = {"crashes": times(2, Reason.GPU_WATCHDOG), "survived": 1200, "next_example": 4000}
     decisions = {
         "done": decision(Outcome.DONE, None, progress=[]),
         "cancelled": decision(Outcome.STOPPED, "cancel", progress=[]),

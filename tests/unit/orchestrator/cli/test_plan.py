@@ -30,7 +30,7 @@ from orchestrator.planning.plan import FitStep, JobPlan, QueuePlan
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import NOW, Home, Seen, contents
 from tests.unit.orchestrator.rendering import assert_view, text_of
-from workers.system import sensors
+from workers.system.memory import allowed_memory
 
 LARGE = {
     "hidden_size": 2048,
@@ -173,7 +173,7 @@ def test_missing_model_has_no_memory_estimate(home: Home, shop: Path) -> None:
 
 
 def test_mac_limit_comes_from_an_earlier_run(home: Home) -> None:
-    allowed = sensors.allowed_memory()
+    allowed = allowed_memory()
     assert recommended_memory(None, "linux") == (allowed, "what the system allows")
     assert recommended_memory(home.store, "darwin")[0] == int(MAC_SHARE * allowed)
     job = home.running(seen=Seen(iteration=10, train_loss=1.0, val_loss=1.0, it_s=1.0))

@@ -1,4 +1,4 @@
-"""The wake-up queue, with a real consumer in threads: who rings is heard, and nothing a message holds is ever run."""
+"""The wake-up queue with a real consumer: signals arrive, and no message can run code."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ import pytest
 from orchestrator.core.huey_queue import WakeupQueue
 from tests.harness import until
 
-Heard = queue.Queue[tuple[str, object, float]]
+Signals = queue.Queue[tuple[str, object, float]]
 
 PATIENCE_S = 30.0
 
 DELIVER = "orchestrator.core.huey_queue.deliver"
-"""What huey calls the task in a message."""
+"""Huey's name of the task."""
 
 
 class Listener:
-    """Writes down what it is asked, and when."""
+    """Records signals and their times."""
 
     def __init__(self) -> None:
-        self.heard: Heard = queue.Queue()
+        self.received: Signals = queue.Queue()
 
-    def answer(self) -> None:
-        self.heard.put(("answer", None, time.monotonic()))
+    def handle(self) -> None:
+        self.received.put(("handle", None, time.monotonic()))
 
     def deliver(self, message_id: int) -> None:
-        self.heard.put(("deliver", message_id, time.monotonic()))
+        self.received.put(("deliver", message_id, time.monotonic()))
 
     def tick(self) -> None:
-        """A minute may pass while a test runs; no test counts them."""
+        """Not recorded: a minute may pass during a test."""
 
     def next(self) -> tuple[str, object]:
-        name, argument, _ = self.heard.get(timeout=PATIENCE_S)
+        name, argument, _ = self.received.get(timeout=PATIENCE_S)
         return name, argument
 
 
@@ -57,45 +57,45 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def on_duty(path: Path) -> Iterator[tuple[WakeupQueue, Listener]]:
-    """A wake-up queue whose answering end runs."""
+def consuming(path: Path) -> Iterator[tuple[WakeupQueue, Listener]]:
+    """Run a consumer of the queue."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     listener = Listener()
-    bell = WakeupQueue(path, listener)
-    consumer = bell.consumer(2)
+    wakeup = WakeupQueue(path, listener)
+    consumer = wakeup.consumer(2)
     consumer.start()
     try:
-        yield bell, listener
+        yield wakeup, listener
     finally:
         consumer.stop(graceful=True)
-        bell.close()
+        wakeup.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def put(path: Path, data: bytes, *, table: str = "task") -> None:
-    """Lay a message into the file as somebody else might."""
+    """Insert a message into the file without lq."""
     column, value = ("priority", 0.0) if table == "task" else ("timestamp", time.time() - 60)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(f"insert into {table} (queue, data, {column}) values ('lq', ?, ?)", (data, value))  # noqa: S608
 
 
-def waiting(path: Path, table: str = "task") -> list[bytes]:
-    """What lies in the file, but for the tick that comes once a minute."""
+def stored(path: Path, table: str = "task") -> list[bytes]:
+    """Return the messages in the file, except ticks."""
     with closing(sqlite3.connect(path)) as database:
-        found = [bytes(row[0]) for row in database.execute(f"select data from {table}")]  # noqa: S608
-        return [data for data in found if b'"orchestrator.core.huey_queue.tick"' not in data]
+        messages = [bytes(row[0]) for row in database.execute(f"select data from {table}")]  # noqa: S608
+        return [data for data in messages if b'"orchestrator.core.huey_queue.tick"' not in data]
 
 
 def message(**changes: Any) -> bytes:
-    """A message as lq writes it, with some fields changed."""
+    """Return a message as lq writes it, with some fields changed."""
     fields: dict[str, Any] = dict.fromkeys(("eta", "priority", "expires", "expires_resolved"))
     fields |= {"id": "m", "name": DELIVER, "retries": 0, "retry_delay": 0, "args": [4], "kwargs": {}}
     return json.dumps(fields | changes).encode()
 
 
 class Poison:
-    """What unpickles into a command."""
+    """Unpickles into a command."""
 
     def __init__(self, victim: Path) -> None:
         self.victim = victim
@@ -104,51 +104,51 @@ class Poison:
         return os.mkdir, (str(self.victim),)
 
 
-def test_a_bell_is_answered(path: Path) -> None:
-    with on_duty(path) as (bell, listener):
-        bell.wake()
-        assert listener.next() == ("answer", None)
-        bell.wake_for_delivery(17)
+def test_signals_are_handled(path: Path) -> None:
+    with consuming(path) as (wakeup, listener):
+        wakeup.wake()
+        assert listener.next() == ("handle", None)
+        wakeup.wake_for_delivery(17)
         assert listener.next() == ("deliver", 17)
-    assert waiting(path) == []
+    assert stored(path) == []
 
 
-def test_a_bell_rung_by_another_process_is_answered(path: Path) -> None:
+def test_signal_from_another_process(path: Path) -> None:
     code = "import sys, pathlib, orchestrator.core.huey_queue as q; q.WakeupQueue(pathlib.Path(sys.argv[1])).wake()"
-    with on_duty(path) as (_, listener):
+    with consuming(path) as (_, listener):
         subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
-        assert listener.next() == ("answer", None)
+        assert listener.next() == ("handle", None)
 
 
-def test_a_bell_rung_while_nobody_was_there_is_answered_at_the_next_start(path: Path) -> None:
-    bell = WakeupQueue(path)
-    bell.wake_for_delivery(3)
-    bell.close()
-    with on_duty(path) as (_, listener):
+def test_signal_before_start_is_handled(path: Path) -> None:
+    wakeup = WakeupQueue(path)
+    wakeup.wake_for_delivery(3)
+    wakeup.close()
+    with consuming(path) as (_, listener):
         assert listener.next() == ("deliver", 3)
 
 
-def test_a_bell_for_later_rings_later_and_not_before(path: Path) -> None:
-    with on_duty(path) as (bell, listener):
-        rung = time.monotonic()
-        bell.wake(after_s=1.5)
-        bell.wake_for_delivery(5, after_s=1.5)
-        bell.wake_for_delivery(6)
+def test_delayed_signal_arrives_later(path: Path) -> None:
+    with consuming(path) as (wakeup, listener):
+        sent = time.monotonic()
+        wakeup.wake(after_s=1.5)
+        wakeup.wake_for_delivery(5, after_s=1.5)
+        wakeup.wake_for_delivery(6)
         assert listener.next() == ("deliver", 6)
-        later = [listener.heard.get(timeout=PATIENCE_S) for _ in range(2)]
-        assert {(name, argument) for name, argument, _ in later} == {("answer", None), ("deliver", 5)}
-        assert all(at - rung >= 1.4 for _, _, at in later)
+        later = [listener.received.get(timeout=PATIENCE_S) for _ in range(2)]
+        assert {(name, argument) for name, argument, _ in later} == {("handle", None), ("deliver", 5)}
+        assert all(at - sent >= 1.4 for _, _, at in later)
 
 
-def test_messages_are_integers_in_json(path: Path) -> None:
-    bell = WakeupQueue(path)
-    bell.wake()
-    bell.wake_for_delivery(12)
-    bell.wake_for_delivery(13, after_s=3600)
-    bell.close()
-    messages = [json.loads(data) for data in waiting(path)]
+def test_messages_are_json_integers(path: Path) -> None:
+    wakeup = WakeupQueue(path)
+    wakeup.wake()
+    wakeup.wake_for_delivery(12)
+    wakeup.wake_for_delivery(13, after_s=3600)
+    wakeup.close()
+    messages = [json.loads(data) for data in stored(path)]
     assert [(fields["name"].rpartition(".")[2], list(fields["args"] or ())) for fields in messages] == [
-        ("answer", []),
+        ("handle", []),
         ("deliver", [12]),
         ("deliver", [13]),
     ]
@@ -157,29 +157,29 @@ def test_messages_are_integers_in_json(path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["12", 1.5, None, True, [12], {"id": 12}])
-def test_nothing_but_an_integer_can_be_sent(path: Path, wrong: Any) -> None:
-    bell = WakeupQueue(path)
+def test_only_integers_can_be_sent(path: Path, wrong: Any) -> None:
+    wakeup = WakeupQueue(path)
     for after_s in (0.0, 60.0):
         with pytest.raises(TypeError, match="integers only"):
-            bell.wake_for_delivery(wrong, after_s=after_s)
-    assert waiting(path) == waiting(path, "schedule") == []
-    bell.close()
+            wakeup.wake_for_delivery(wrong, after_s=after_s)
+    assert stored(path) == stored(path, "schedule") == []
+    wakeup.close()
 
 
 @pytest.mark.parametrize("table", ["task", "schedule"])
-def test_a_pickle_in_the_file_is_refused_without_being_run(
+def test_pickle_is_refused_without_running(
     path: Path, tmp_path: Path, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     victim = tmp_path / "victim"
     data = pickle.dumps(Poison(victim))
-    with on_duty(path) as (bell, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
+    with consuming(path) as (wakeup, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
         put(path, data, table=table)
-        until(lambda: waiting(path, table) == [], "the message to be taken")
-        bell.wake()
-        assert listener.next() == ("answer", None)
-        assert listener.heard.empty()
+        until(lambda: stored(path, table) == [], "the message to be taken")
+        wakeup.wake()
+        assert listener.next() == ("handle", None)
+        assert listener.received.empty()
     assert not victim.exists()
-    pickle.loads(data)  # noqa: S301 the test can fail: this is what it would have done
+    pickle.loads(data)  # noqa: S301 shows that the pickle would have run
     assert victim.exists()
 
 
@@ -199,23 +199,23 @@ def test_a_pickle_in_the_file_is_refused_without_being_run(
         b'{"args": []}',
     ],
 )
-def test_a_message_of_another_kind_is_passed_over(path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with on_duty(path) as (bell, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
+def test_unknown_messages_are_skipped(path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with consuming(path) as (wakeup, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
         put(path, data)
-        bell.wake_for_delivery(9)
+        wakeup.wake_for_delivery(9)
         assert listener.next() == ("deliver", 9)
-        assert listener.heard.empty()
-    assert waiting(path) == []
+        assert listener.received.empty()
+    assert stored(path) == []
 
 
-def test_the_message_those_were_made_from_is_a_good_one(path: Path) -> None:
-    with on_duty(path) as (_, listener):
+def test_unchanged_message_is_accepted(path: Path) -> None:
+    with consuming(path) as (_, listener):
         put(path, message())
         assert listener.next() == ("deliver", 4)
 
 
-def test_an_answer_that_fails_does_not_silence_the_bell(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with on_duty(path) as (bell, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
+def test_failed_handler_keeps_consumer_running(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with consuming(path) as (wakeup, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
         put(path, message(args=[]))  # deliver() without its argument: a TypeError in the thread
-        bell.wake()
-        assert listener.next() == ("answer", None)
+        wakeup.wake()
+        assert listener.next() == ("handle", None)

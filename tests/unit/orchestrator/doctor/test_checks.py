@@ -18,7 +18,7 @@ from orchestrator.doctor.machine_checks import least_version
 from orchestrator.doctor.readings import Readings
 from orchestrator.service.units import ServiceFile
 from workers.mlx.device import Device, DeviceQuery
-from workers.system.mounts import Mount
+from workers.system.disk import Mount
 
 OK, WARN, FAIL = CheckState.OK, CheckState.WARN, CheckState.FAIL
 GIB = 1 << 30

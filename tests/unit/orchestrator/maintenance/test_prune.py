@@ -94,7 +94,7 @@ def test_what_killed_processes_and_damage_left_goes_too(app: App, job: Job) -> N
     shutil.copytree(where / "step-0000300", where / ".step-0000100.pruned")
     (where / "step-0000250").rename(where / ".step-0000250.replaced")
     damage(save(job, 400).adapters)
-    storage.newest_sound(where, tidying.asked_for(app, job.id)[1], by="the trainer")
+    storage.newest_valid(where, tidying.asked_for(app, job.id)[1], set_aside_by="the trainer")
     going = {entry.path.name: entry.because for entry in tidying.carry_out(app, job).going}
     assert set(going) == {".step-0000350.partial", ".step-0000100.pruned", "step-0000400.bad"}
     assert "its sha256 differs" in going["step-0000400.bad"]
@@ -105,7 +105,7 @@ def test_what_killed_processes_and_damage_left_goes_too(app: App, job: Job) -> N
 def test_a_bad_checkpoint_stays_where_no_good_one_has_taken_its_place(app: App, home: Home) -> None:
     job = home.ended(Status.FAILED, Reason.CRASHED)
     damage(save(job, 100).adapters)
-    storage.newest_sound(folder(job).checkpoints, tidying.asked_for(app, job.id)[1], by="the trainer")
+    storage.newest_valid(folder(job).checkpoints, tidying.asked_for(app, job.id)[1], set_aside_by="the trainer")
     (entry,) = tidying.carry_out(app, job).entries
     assert (entry.path.name, entry.kept) == ("step-0000100.bad", True)
 

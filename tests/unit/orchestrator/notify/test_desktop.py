@@ -1,4 +1,4 @@
-"""Banners: the text reaches osascript and notify-send as arguments. Stand-ins on PATH write down what they get."""
+"""Desktop banners, with stand-ins for osascript and notify-send on PATH that record their arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NASTY = 'job "; do shell script "touch /tmp/x" & $(id) `id` \\ \' <b>&'
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder that is all of PATH."""
+    """Return a folder that is the whole PATH."""
     folder = tmp_path / "tools"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -23,14 +23,14 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stand_in(folder: Path, name: str, *, code: int = 0, sleeps: bool = False) -> Path:
-    """Put a command there that writes its arguments into a file, which is returned."""
-    said = folder / f"{name}.json"
+    """Create a command that writes its arguments to a file, and return the file."""
+    recorded = folder / f"{name}.json"
     rest = "import time; time.sleep(60)" if sleeps else f"sys.exit({code})"
-    text = f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(said)!r}, 'w'))\n{rest}\n"
+    text = f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(recorded)!r}, 'w'))\n{rest}\n"
     path = folder / name
     path.write_text(text)
     path.chmod(0o755)
-    return said
+    return recorded
 
 
 def show(
@@ -39,10 +39,10 @@ def show(
     return desktop.show(title, body, urgent=urgent, timeout_s=timeout_s, system=system)
 
 
-def test_macos_gets_the_text_as_arguments_behind_a_script_that_never_changes(tools: Path) -> None:
-    said = stand_in(tools, "osascript")
+def test_macos_text_is_passed_as_arguments(tools: Path) -> None:
+    recorded = stand_in(tools, "osascript")
     assert show("darwin", title=f"lq: {NASTY}", body=f"{NASTY}\nsecond line") is None
-    *script, title, body = json.loads(said.read_text())
+    *script, title, body = json.loads(recorded.read_text())
     assert script == [
         "-e",
         "on run argv",
@@ -54,10 +54,10 @@ def test_macos_gets_the_text_as_arguments_behind_a_script_that_never_changes(too
     assert (title, body) == (f"lq: {NASTY}", f"{NASTY}\nsecond line")
 
 
-def test_linux_gets_the_text_as_arguments_and_no_markup_in_it(tools: Path) -> None:
-    said = stand_in(tools, "notify-send")
+def test_linux_text_is_escaped(tools: Path) -> None:
+    recorded = stand_in(tools, "notify-send")
     assert show("linux", title=f"lq: {NASTY}", body="--help <b>&", urgent=True) is None
-    assert json.loads(said.read_text()) == [
+    assert json.loads(recorded.read_text()) == [
         "--app-name=lq",
         "--urgency=critical",
         "--",
@@ -66,14 +66,14 @@ def test_linux_gets_the_text_as_arguments_and_no_markup_in_it(tools: Path) -> No
     ]
 
 
-def test_a_long_text_is_cut(tools: Path) -> None:
-    said = stand_in(tools, "notify-send")
+def test_long_text_is_cut(tools: Path) -> None:
+    recorded = stand_in(tools, "notify-send")
     assert show("linux", body="x" * 100_000) is None
-    assert json.loads(said.read_text())[-1] == "x" * 399 + "…"
+    assert json.loads(recorded.read_text())[-1] == "x" * 399 + "…"
 
 
 @pytest.mark.parametrize(("system", "name"), [("darwin", "osascript"), ("linux", "notify-send")])
-def test_what_went_wrong_is_said(tools: Path, system: str, name: str) -> None:
+def test_errors_are_returned(tools: Path, system: str, name: str) -> None:
     assert show(system) == f"{name} is not installed"
     stand_in(tools, name, code=1)
     assert show(system) == f"{name} failed (no desktop?)"
@@ -83,6 +83,6 @@ def test_what_went_wrong_is_said(tools: Path, system: str, name: str) -> None:
     assert show(system) == "failed"
 
 
-def test_a_text_with_a_null_character_is_refused_and_not_raised(tools: Path) -> None:
+def test_null_character_is_an_error(tools: Path) -> None:
     stand_in(tools, "notify-send")
     assert show("linux", body="a\0b") == "failed"

@@ -1,4 +1,4 @@
-"""What messages say: as short as a phone needs it, and nothing that was not measured."""
+"""The text of each kind of message; the expected texts are in golden/."""
 
 from __future__ import annotations
 
@@ -10,22 +10,32 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.model.job import Attempt, Incident, Job, Message, Validation
+from jobs.model.job import Attempt, Incident, Job, Message, NewMessage, Validation
 from jobs.model.outcomes import Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from orchestrator.notify import messages
-from orchestrator.notify.messages import Facts
+from orchestrator.notify.messages import JobFacts
 from orchestrator.report.stored_verdict import verdict_in, word_for
+from tests.golden import assert_golden
 
 BERLIN = ZoneInfo("Europe/Berlin")
-SPEC = JobSpec(lq={"notify": {"tags": ["phone"]}})
+SPEC = JobSpec(model="mlx-community/Qwen3-0.6B-4bit", lq={"notify": {"tags": ["phone"]}})
+GOLDEN = Path(__file__).parent / "golden"
+DEADLINE = datetime(2026, 5, 5, 7, 30, tzinfo=BERLIN).timestamp()
+
+
+def assert_message(message: NewMessage | Message, name: str) -> None:
+    """Compare a message with its golden file."""
+    fields = [f"event: {message.event}", f"key: {message.key}", f"tags: {message.tags}"]
+    text = "\n".join([*fields, f"attachment: {message.attachment}", "", message.title, "", message.body, ""])
+    assert_golden(text, GOLDEN / f"{name}.txt")
 
 
 def job(**changes: object) -> Job:
-    """A job that has trained for a while."""
-    made = Job(
+    """Return a job that has trained for a while."""
+    running = Job(
         id=3,
         name="qwen",
         status=Status.RUNNING,
@@ -47,12 +57,12 @@ def job(**changes: object) -> Job:
         attempts=2,
         child=None,
     )
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(running, **changes)  # type: ignore[arg-type]
 
 
-def attempt(number: int, outcome: Outcome) -> Attempt:
-    """An attempt of an hour."""
-    return Attempt(
+def attempt(number: int, outcome: Outcome, **changes: object) -> Attempt:
+    """Return an attempt of one hour."""
+    ended = Attempt(
         id=number,
         job_id=3,
         number=number,
@@ -73,10 +83,11 @@ def attempt(number: int, outcome: Outcome) -> Attempt:
         stderr_tail=None,
         settled=True,
     )
+    return dataclasses.replace(ended, **changes)  # type: ignore[arg-type]
 
 
 def measured(iteration: int, loss: float) -> Validation:
-    """A validation."""
+    """Return a validation."""
     return Validation(
         attempt=1,
         kind="validation",
@@ -90,20 +101,20 @@ def measured(iteration: int, loss: float) -> Validation:
     )
 
 
-def facts(**changes: object) -> Facts:
-    """What is known of the job."""
-    made = Facts(
+def facts(**changes: object) -> JobFacts:
+    """Return the facts of the job, with two attempts and three validations."""
+    known = JobFacts(
         job=job(),
         attempts=[attempt(1, Outcome.CRASHED), attempt(2, Outcome.DONE)],
         points=[],
         validations=[measured(0, 6.0), measured(3_000, 2.0), measured(3_400, 2.125)],
         tests=[],
     )
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(known, **changes)  # type: ignore[arg-type]
 
 
-def message(number: int, at: str, body: str) -> Message:
-    """A row of the outbox."""
+def row(number: int, at: str, body: str) -> Message:
+    """Return a row of the outbox."""
     return Message(
         id=number,
         job_id=3,
@@ -120,101 +131,89 @@ def message(number: int, at: str, body: str) -> Message:
     )
 
 
-def test_a_finished_job_says_its_verdict_first_then_its_numbers_then_where_the_report_is() -> None:
-    done = Decision(status=Status.SUCCEEDED, reason=Reason.COMPLETED, detail="trained to its last iteration")
-    told = messages.decided(facts(verdict="WASTED"), "finished", done, SPEC, 2)
-    assert told.title == "lq: qwen (job 3) finished"
-    assert told.body.splitlines() == [
-        "verdict: WASTED",
-        "3,400 of 15,000 iterations in 2 h",
-        "validation loss 6.000 -> 2.125, best 2.000 at iteration 3000",
-        "2 attempts, 1 died; resumes: exact",
-        "report: /home/me/lq/jobs/3-qwen/report/report.md",
-    ]
-    assert (told.key, told.tags) == ("job-3-finished-2", ("phone",))
-    assert told.attachment == "/home/me/lq/jobs/3-qwen/report/loss_curve.png"
+SPIKE = Incident(job_id=3, attempt=2, time=100.5, code="spike", text="what the guard did", evidence={})
+
+MESSAGES = {
+    "submitted": messages.submitted(job(), SPEC),
+    "started": messages.started(job(), SPEC),
+    "recovered": messages.recovered(job(), attempt(1, Outcome.CRASHED), attempt(2, Outcome.DONE), SPEC),
+    "spike_handled": messages.spike_handled(job(), SPIKE, SPEC),
+    "skipped": messages.skipped(job(), "job 2, which it waits for, failed", SPEC),
+    "queue_paused": messages.queue_paused(job(), "jobs 2 and 3 crashed for the same reason", SPEC, 100.5),
+    "late": messages.late(job(), SPEC, deadline=DEADLINE, expected=DEADLINE + 6_000, zone=BERLIN),
+    "late_next_day": messages.late(job(), SPEC, deadline=DEADLINE, expected=DEADLINE + 86_400, zone=BERLIN),
+    "late_unknown": messages.late(job(), SPEC, deadline=DEADLINE, expected=None, zone=BERLIN),
+    "group_ended": messages.group_ended(
+        "two words",
+        [job(status=Status.SUCCEEDED), job(status=Status.FAILED)],
+        ["best: qwen (job 3)"],
+        ended_at=100.5,
+        picture="/home/me/lq/compare/two words.png",
+        spec=SPEC,
+    ),
+    "file_rejected": messages.file_rejected("a.yaml", "a.yaml: no model", folder=Path("/lq/inbox/rejected"), key="k"),
+    "inbox_unusable": messages.inbox_unusable(Path("/lq/inbox"), "belongs to another user", key="k"),
+}
 
 
-@pytest.mark.parametrize(
-    ("event", "reason", "answer", "last"),
-    [
-        ("failed", Reason.CRASH_LOOP, "", "report: /home/me/lq/jobs/3-qwen/report/report.md"),
-        ("needs_you", Reason.HOST_REBOOTED, "held", "held; next: lq show 3, then lq release 3"),
-        (
-            "needs_you",
-            Reason.DISK_FULL,
-            "waits until there is space for three checkpoints",
-            "next: make room on the disk; lq looks every minute, and the job goes on by itself",
-        ),
-    ],
-)
-def test_bad_news_begins_with_why_and_says_what_to_do(event: str, reason: Reason, answer: str, last: str) -> None:
-    decision = Decision(status=Status.FAILED, reason=reason, detail="this is why", answer=answer)
-    lines = messages.decided(facts(), event, decision, SPEC, 2).body.splitlines()
-    assert lines[0] == f"why: {reason}: this is why"
-    assert lines[-1] == last
-    assert ("next: lq show 3, then lq retry 3" in lines) == (event == "failed")
+@pytest.mark.parametrize("name", MESSAGES)
+def test_message_text(name: str) -> None:
+    assert_message(MESSAGES[name], name)
 
 
-def test_a_handled_spike_is_told_in_the_words_of_its_incident() -> None:
-    text, action = "loss 9.1 at iteration 1,240, median 1.2", "went back to iteration 1,000, learning rate x 0.5"
-    incident = Incident(job_id=3, attempt=2, time=100.5, code="spike", text=text, evidence={"action": action})
-    told = messages.guarded(job(), incident, SPEC)
-    assert (told.event, told.title) == ("spike_handled", "lq: qwen (job 3) spike handled")
-    assert told.body.splitlines() == [f"{text}; {action}", "it trains on; see: lq show 3"]
-    assert told.key != messages.guarded(job(), dataclasses.replace(incident, time=900.0), SPEC).key
+DECISIONS = {
+    "finished": ("finished", Decision(status=Status.SUCCEEDED, reason=Reason.COMPLETED, detail="done")),
+    "failed": ("failed", Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="this is why")),
+    "held": (
+        "needs_you",
+        Decision(status=Status.HELD, reason=Reason.HOST_REBOOTED, detail="this is why", answer="held"),
+    ),
+    "disk_full": (
+        "needs_you",
+        Decision(status=Status.WAITING, reason=Reason.DISK_FULL, detail="this is why", answer="waits"),
+    ),
+}
 
 
-def test_a_deadline_that_will_be_missed_is_told_once_with_both_hours() -> None:
-    deadline = datetime(2026, 5, 5, 7, 30, tzinfo=BERLIN).timestamp()
-    told = messages.late(job(), SPEC, deadline=deadline, expected=deadline + 6_000, zone=BERLIN)
-    assert told.title == "lq: qwen (job 3) will miss its deadline"
-    assert told.body.splitlines() == [
-        "wanted by 07:30; at its speed done at 09:10, 1 h 40 min late",
-        "3,400 of 15,000 iterations, 0.8 it/s",
-        "next: lq show 3",
-    ]
-    again = messages.late(job(), SPEC, deadline=deadline, expected=deadline + 9_000, zone=BERLIN)
-    assert again.key == told.key
-    other_day = messages.late(job(), SPEC, deadline=deadline, expected=deadline + 86_400, zone=BERLIN)
-    assert "done at Wed 07:30, 1 d late" in other_day.body
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decision_text(name: str) -> None:
+    event, decision = DECISIONS[name]
+    verdict = "WASTED" if name == "finished" else None
+    assert_message(messages.decided(facts(verdict=verdict), event, decision, SPEC, 2), name)
 
 
-def test_one_that_stands_for_several_says_how_many_and_since_when() -> None:
-    rows = [message(1, "2026-05-05 02:10", "first\nmore"), message(2, "2026-05-05 02:14", "second")]
-    last = message(3, "2026-05-05 02:25", "third\nresumed")
-    told = messages.counted([*rows, last], BERLIN)
-    assert told.title == "lq: qwen (job 3) recovered (3 times since 02:10)"
-    assert told.body.splitlines() == ["third", "resumed", "before that:", "02:14 second", "02:10 first"]
-    assert messages.counted([last], BERLIN) == last
-    other = dataclasses.replace(last, title="lq: the queue is paused and needs you")
-    told = messages.counted([rows[0], other], BERLIN)
-    assert told.title == "lq: the queue is paused and needs you (and 1 more since 02:10)", "not the same twice"
+def test_keys_separate_repeated_events() -> None:
+    later = dataclasses.replace(SPIKE, time=900.0)
+    assert MESSAGES["spike_handled"].key != messages.spike_handled(job(), later, SPEC).key
+    assert MESSAGES["late"].key == MESSAGES["late_next_day"].key, "one message for each deadline"
 
 
-def test_of_many_only_the_latest_are_told_one_by_one() -> None:
-    rows = [message(number, f"2026-05-04 {number}:00", f"n{number}") for number in range(10, 20)]
-    told = messages.counted([*rows, message(99, "2026-05-05 02:25", "last")], BERLIN)
-    assert told.title.endswith("(11 times since Mon 10:00)")
-    assert told.body.splitlines() == [
-        "last",
-        "before that:",
-        "Mon 19:00 n19",
-        "Mon 18:00 n18",
-        "Mon 17:00 n17",
-        "and 7 before",
-    ]
+def test_merged_counts_messages() -> None:
+    rows = [row(1, "2026-05-05 02:10", "first\nmore"), row(2, "2026-05-05 02:14", "second")]
+    last = row(3, "2026-05-05 02:25", "third\nresumed")
+    assert_message(messages.merged([*rows, last], BERLIN), "merged")
+    assert messages.merged([last], BERLIN) == last
 
 
-def test_what_the_loss_guard_stopped_did_not_die() -> None:
-    """It is told as a rollback; to count it as a restart too would tell it twice."""
-    stopped = dataclasses.replace(attempt(1, Outcome.CRASHED), reason="spike")
-    lives = [stopped, attempt(2, Outcome.CRASHED), attempt(3, Outcome.DONE)]
-    assert messages.crashes(lives) == 1
-    told = messages.decided(
-        facts(attempts=lives), "finished", Decision(status=Status.SUCCEEDED, reason=None, detail=""), SPEC, 3
-    )
-    assert "3 attempts, 1 died, 1 stopped by the loss guard; resumes: exact" in told.body
+def test_merged_keeps_different_titles() -> None:
+    first = row(1, "2026-05-05 02:10", "first")
+    other = dataclasses.replace(row(3, "2026-05-05 02:25", "third"), title="lq: the queue is paused and needs you")
+    merged = messages.merged([first, other], BERLIN)
+    assert merged.title == f"{other.title} (and 1 more since 02:10)"
+
+
+def test_merged_shows_only_latest() -> None:
+    rows = [row(number, f"2026-05-04 {number}:00", f"n{number}") for number in range(10, 20)]
+    assert_message(messages.merged([*rows, row(99, "2026-05-05 02:25", "last")], BERLIN), "merged_many")
+
+
+def test_crashes_exclude_loss_guard_stops() -> None:
+    stopped = attempt(1, Outcome.CRASHED, reason="spike")
+    attempts = [stopped, attempt(2, Outcome.CRASHED), attempt(3, Outcome.DONE)]
+    assert messages.crashes(attempts) == 1
+    decision = Decision(status=Status.SUCCEEDED, reason=None, detail="")
+    message = messages.decided(facts(attempts=attempts), "finished", decision, SPEC, 3)
+    assert "3 attempts, 1 crashed, 1 stopped by the loss guard" in message.body
 
 
 @pytest.mark.parametrize(
@@ -230,12 +229,12 @@ def test_what_the_loss_guard_stopped_did_not_die() -> None:
         ({}, None),
     ],
 )
-def test_a_verdict_is_what_the_report_says_or_nothing(content: dict[str, object], verdict: str | None) -> None:
+def test_verdict_from_report(content: dict[str, object], verdict: str | None) -> None:
     assert verdict_in(content) == verdict
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{", '{"schema": 1}', "\ud800"])
-def test_without_a_verdict_in_the_report_the_status_is_the_word(tmp_path: Path, text: str | None) -> None:
+def test_status_without_report_verdict(tmp_path: Path, text: str | None) -> None:
     (tmp_path / "report").mkdir()
     if text is not None:
         (tmp_path / "report" / "report.json").write_bytes(text.encode(errors="surrogatepass"))

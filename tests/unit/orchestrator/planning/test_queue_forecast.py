@@ -25,6 +25,7 @@ from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home as HomeFolder
 from orchestrator.formatting.text import short_time
 from orchestrator.notify import digest
+from orchestrator.notify.publisher import Publisher
 from orchestrator.planning import queue_forecast
 from orchestrator.worker import deadlines
 from tests.harness import InProcess
@@ -77,16 +78,17 @@ def test_every_verb_gives_the_same_end(home: Home, monkeypatch: pytest.MonkeyPat
     assert planned["time"]["source"] == Source.MEASURED
 
     reported: list[float | None] = []
-    monkeypatch.setattr(deadlines, "_tell", lambda *_, due, expected: reported.append(expected))
+    monkeypatch.setattr(deadlines, "_report", lambda *_, due, expected: reported.append(expected))
     with App(HomeFolder(home.path)) as app:
         context = WorkerContext(app=app, owner=WORKER, clock=lambda: now, read=lambda _: Reading(), zone=UTC)
         spec = spec_of(home, running)
-        watch = deadlines.Forecast(context, running, spec, constraints_of(spec.model_dump(mode="json")))
+        watch = deadlines.DeadlineForecast(context, running, spec, constraints_of(spec.model_dump(mode="json")))
         watch.take([_report(running)] * FEWEST_REPORTS)
         assert reported == [now + LEFT_S]
         later = now - now % 60 + 120.0
         hour = datetime.fromtimestamp(later, UTC).strftime("%H:%M")
-        message = digest.write_if_due(app.store, hour=hour, audience=["phone"], now=later, zone=UTC)
+        home.write_settings("notify: {services: [{url: 'json://127.0.0.1:9/'}]}\n")
+        message = digest.publish_if_due(app.store, Publisher(app), hour=hour, now=later, zone=UTC)
     assert message is not None
     assert short_time(later + LEFT_S, later, UTC) in message.body
 
@@ -99,11 +101,11 @@ def _report(job: Job) -> Event:
 def test_deadline_watch_waits_for_reports(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     running = home.running("night", seen=HALF_DONE, lq={"deadline": "2020-01-01 07:30"})
     reported: list[float | None] = []
-    monkeypatch.setattr(deadlines, "_tell", lambda *_, due, expected: reported.append(expected))
+    monkeypatch.setattr(deadlines, "_report", lambda *_, due, expected: reported.append(expected))
     with App(HomeFolder(home.path)) as app:
         context = WorkerContext(app=app, owner=WORKER, read=lambda _: Reading(), zone=UTC)
         spec = spec_of(home, running)
-        watch = deadlines.Forecast(context, running, spec, constraints_of(spec.model_dump(mode="json")))
+        watch = deadlines.DeadlineForecast(context, running, spec, constraints_of(spec.model_dump(mode="json")))
         watch.take([_report(running)] * (FEWEST_REPORTS - 1))
         assert reported == []
         watch.take([_report(running)])
@@ -180,7 +182,7 @@ def test_lost_deadline_is_reported_once(home: Home) -> None:
     with App(HomeFolder(home.path)) as app:
         context = WorkerContext(app=app, owner=WORKER, read=lambda _: Reading(), zone=UTC)
         for _ in range(2):
-            deadlines.DeadlineWatch(context).look()
+            deadlines.DeadlineWatch(context).check()
     reported = [
         (one.job_id, one.code) for job in home.store.queue.waiting() for one in home.store.incidents.of(job.job.id)
     ]

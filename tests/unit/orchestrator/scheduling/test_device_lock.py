@@ -146,8 +146,8 @@ def test_verb_between_look_and_claim_wins(app: App, home: Home) -> None:
     home.queued("next")
     shift = Dispatcher(WorkerContext(app=app, owner=processes.identity()), slots=1)
     with in_use(app.home):
-        assert shift._claimed(1, 1.0) is None
-    assert shift._claimed(1, 1.0) is not None
+        assert shift._claim_one(1, 1.0) is None
+    assert shift._claim_one(1, 1.0) is not None
 
 
 def test_paused_queue_does_not_wait_for_it(app: App, home: Home) -> None:

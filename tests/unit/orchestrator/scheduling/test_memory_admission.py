@@ -113,7 +113,7 @@ def test_every_verb_says_a_job_waits_for_memory(home: Home) -> None:
     reason = "it takes 5 GB, and job 1 6 GB of the 9.2 GB it may take"
     with App(HomeFolder(home.path)) as app:
         dispatcher = Dispatcher(WorkerContext(app=app, owner=processes.identity()), slots=2)
-        dispatcher._busy.add(first.id)
+        dispatcher._running.add(first.id)
         assert dispatcher._next() is None
         lq = InProcess(home.path)
         with worker_of_two_slots(home):

@@ -18,7 +18,7 @@ from orchestrator.scheduling import eligibility
 from orchestrator.scheduling.sleep_inhibitor import SleepInhibitor
 from tests.harness import lives, until
 from tests.unit.orchestrator.cli_homes import WORKER, Home
-from workers.system.awake import TOOL
+from workers.system.keep_awake import TOOL
 
 
 class Watch:

@@ -259,7 +259,7 @@ def test_unsafe_folder_is_reported_once(place: Place) -> None:
     assert names(place) == []
     assert place.lying() == {"night.yaml"}
     (message,) = place.messages()
-    assert (message.event, message.title) == ("needs_you", "lq: nothing is taken from the drop folder")
+    assert (message.event, message.key[:10]) == ("needs_you", "inbox-shut")
     place.folder.chmod(0o700)
     place.settle()
     assert names(place) == [(1, "night")]

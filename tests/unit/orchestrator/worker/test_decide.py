@@ -1,10 +1,9 @@
-"""From an ended attempt to what is done about it: what the rules are shown, what is told, what is remembered."""
+"""From an ended attempt to a decision: what the policies receive, and what lq records."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 from configs.load import dump_job
 from jobs.model.configuration import fit_key
 from jobs.model.events import Event, Kind
-from jobs.model.job import Attempt, Fit, Job
+from jobs.model.job import Fit
+from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
@@ -22,130 +22,128 @@ from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
-from orchestrator.core.paths import Home as Place
 from orchestrator.worker import decide
 from orchestrator.worker.attempt import AttemptRunner
+from orchestrator.worker.decide import AttemptResult, require_last_checkpoint
 from orchestrator.worker.loss_guard import LossGuard
 from tests.unit.orchestrator.cli_homes import WORKER, Home
+from tests.unit.workers.tensor_files import holding, state_at
+from workers.checkpoints import storage
+from workers.checkpoints.state import CheckpointState
 from workers.system.processes import identity
+
+PROGRESS = {"iteration": 10, "losses": [1.0], "memory": {"peak": 5}}
 
 
 @pytest.fixture
-def context(home: Home) -> Iterator[WorkerContext]:
-    with App(Place(home.path)) as app:
-        yield WorkerContext(app=app, owner=identity())
+def context(app: App) -> WorkerContext:
+    return WorkerContext(app=app, owner=identity())
 
 
-def died(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> tuple[Job, Attempt, JobSpec]:
-    """A job whose attempt just died."""
+def crashed(home: Home, reason: Reason, detail: str = "why", **keys: Any) -> AttemptResult:
+    """Return the result of an attempt that crashed before it trained."""
     job = home.running(**keys)
     attempt = home.store.attempts.of(job.id)[-1]
     ending = Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
     home.store.attempts.end(attempt.id, ending=ending, exit_code=1, signal=None, now=time.time())
     spec = home.store.spec(job.id)
-    return home.store.jobs.get(job.id), home.store.attempts.of(job.id)[-1], spec
-
-
-def settled(home: Home, context: WorkerContext, told: tuple[Job, Attempt, JobSpec], health: AttemptHealth) -> None:
-    job, attempt, spec = told
-    losses = LossGuard(home.store, job, spec, home.store.run_plans.get(job.id, spec), train_rows=None)
-    decision = decide.decide(context, job, spec, attempt, health, losses)
-    home.store.leases.settle(job.id, decision, owner=WORKER, now=time.time())
-
-
-def test_two_jobs_that_die_of_the_same_cause_before_they_train_are_the_machines_doing(
-    home: Home, context: WorkerContext
-) -> None:
-    first = died(home, Reason.CRASHED, "exit code 1: boom")
-    health = AttemptHealth(1, first[2])
-    assert decide.same_cause(context, first[0], first[1], health) is None
-    settled(home, context, first, health)
-    home.store.jobs.hold(first[0].id, "out of the way", 1.0)
-    second = died(home, Reason.CRASHED, "exit code 1: boom")
-    assert decide.same_cause(context, second[0], second[1], health) == (
-        "jobs 1 and 2 both died of crashed within ten minutes, before they trained: exit code 1: boom"
+    return AttemptResult(
+        job=home.store.jobs.get(job.id),
+        spec=spec,
+        attempt=home.store.attempts.of(job.id)[-1],
+        health=AttemptHealth(1, spec),
+        losses=LossGuard(home.store, job, spec, home.store.run_plans.get(job.id, spec), train_rows=None),
     )
+
+
+def trained(result: AttemptResult, *events: tuple[Kind, float, dict[str, Any]]) -> AttemptResult:
+    """Return a result whose trainer wrote events."""
+    health = AttemptHealth(1, result.spec)
+    health.take(
+        Event(seq=seq, time=at, awake=at, attempt=1, kind=kind, data=data)
+        for seq, (kind, at, data) in enumerate(events or ((Kind.PROGRESS, 1.0, PROGRESS),), start=1)
+    )
+    return dataclasses.replace(result, health=health)
+
+
+def settle(home: Home, context: WorkerContext, result: AttemptResult, *, hold: bool = False) -> None:
+    decision = decide.decide(context, result)
+    home.store.leases.settle(result.job.id, decision, owner=WORKER, now=time.time())
+    if hold:
+        home.store.jobs.hold(result.job.id, "only one job may run", 1.0)
+
+
+def test_same_crash_of_two_jobs_pauses_queue(home: Home, context: WorkerContext) -> None:
+    first = crashed(home, Reason.CRASHED, "exit code 1: boom")
+    assert decide.same_cause(context, first) is None
+    settle(home, context, first, hold=True)
+    because = decide.same_cause(context, crashed(home, Reason.CRASHED, "exit code 1: boom"))
+    assert because is not None
+    assert "jobs 1 and 2" in because
+    assert "exit code 1: boom" in because
 
 
 @pytest.mark.parametrize("reason", [Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED])
-def test_a_kill_says_nothing_about_the_next_job(home: Home, context: WorkerContext, reason: Reason) -> None:
+def test_kills_do_not_pause_queue(home: Home, context: WorkerContext, reason: Reason) -> None:
     for _ in range(2):
-        told = died(home, reason)
-        assert decide.same_cause(context, told[0], told[1], AttemptHealth(1, told[2])) is None
-        settled(home, context, told, AttemptHealth(1, told[2]))
-        home.store.jobs.hold(told[0].id, "out of the way", 1.0)
+        result = crashed(home, reason)
+        assert decide.same_cause(context, result) is None
+        settle(home, context, result, hold=True)
 
 
-def test_one_that_had_trained_does_not_stop_the_others(home: Home, context: WorkerContext) -> None:
-    first = died(home, Reason.CRASHED)
-    settled(home, context, first, AttemptHealth(1, first[2]))
-    home.store.jobs.hold(first[0].id, "out of the way", 1.0)
-    second = died(home, Reason.CRASHED)
-    trained = AttemptHealth(1, second[2])
-    data = {"iteration": 10, "losses": [1.0]}
-    trained.take([Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data=data)])
-    assert decide.same_cause(context, second[0], second[1], trained) is None
+def test_crash_after_training_keeps_queue(home: Home, context: WorkerContext) -> None:
+    settle(home, context, crashed(home, Reason.CRASHED), hold=True)
+    assert decide.same_cause(context, trained(crashed(home, Reason.CRASHED))) is None
 
 
-def test_a_rung_of_the_ladder_becomes_a_stage_of_the_run_plan(home: Home, context: WorkerContext) -> None:
-    told = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
-    settled(home, context, told, AttemptHealth(1, told[2]))
-    requested, smaller = home.store.run_plans.get(told[0].id, told[2]).stages
+def test_oom_rung_adds_run_plan_stage(home: Home, context: WorkerContext) -> None:
+    result = crashed(home, Reason.OUT_OF_MEMORY, batch_size=4)
+    settle(home, context, result)
+    requested, smaller = home.store.run_plans.get(result.job.id, result.spec).stages
     assert (requested.grad_checkpoint, smaller.grad_checkpoint, smaller.first_example) == (False, True, 0)
-    assert home.store.jobs.get(told[0].id).status is Status.WAITING
+    assert home.store.jobs.get(result.job.id).status is Status.WAITING
 
 
-def test_what_did_not_fit_is_remembered_and_what_trained_too(home: Home, context: WorkerContext) -> None:
-    job, attempt, spec = died(home, Reason.OUT_OF_MEMORY, batch_size=4)
-    decide.remember_fit(context, job, spec, attempt, AttemptHealth(1, spec))
-    [stage] = home.store.run_plans.get(job.id, spec).stages
-    assert home.store.fits.get(fit_key(spec, stage)) == Fit(fits=False, peak_bytes=None, job_id=job.id)
-    trained = AttemptHealth(1, spec)
-    data = {"iteration": 10, "losses": [1.0], "memory": {"peak": 5}}
-    trained.take([Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data=data)])
-    settled(home, context, (job, attempt, spec), AttemptHealth(1, spec))
-    home.store.jobs.hold(job.id, "out of the way", 1.0)
-    killed = died(home, Reason.KILLED, batch_size=4)
-    decide.remember_fit(context, killed[0], spec, killed[1], trained)
-    assert home.store.fits.get(fit_key(spec, stage)) == Fit(fits=True, peak_bytes=5, job_id=killed[0].id)
+def test_memory_fit_is_remembered(home: Home, context: WorkerContext) -> None:
+    result = crashed(home, Reason.OUT_OF_MEMORY, batch_size=4)
+    decide.remember_fit(context, result)
+    [stage] = home.store.run_plans.get(result.job.id, result.spec).stages
+    key = fit_key(result.spec, stage)
+    assert home.store.fits.get(key) == Fit(fits=False, peak_bytes=None, job_id=result.job.id)
+    settle(home, context, result, hold=True)
+    killed = trained(crashed(home, Reason.KILLED, batch_size=4))
+    decide.remember_fit(context, dataclasses.replace(killed, spec=result.spec))
+    assert home.store.fits.get(key) == Fit(fits=True, peak_bytes=5, job_id=killed.job.id)
 
 
-def test_an_attempt_teaches_its_speed_and_a_later_one_that_told_none_unlearns_nothing(
-    home: Home, context: WorkerContext
-) -> None:
-    job, attempt, spec = died(home, Reason.KILLED, batch_size=4)
-    told: list[tuple[Kind, float, dict[str, Any]]] = [
+def test_speed_is_remembered(home: Home, context: WorkerContext) -> None:
+    result = trained(
+        crashed(home, Reason.KILLED, batch_size=4),
         (Kind.STARTED, 10.0, {"iteration": 0, "stage": 0, "create_time": 8.0}),
         (Kind.PHASE, 20.0, {"phase": "train"}),
         (Kind.VALIDATION, 25.0, {"examples": 8, "seconds": 3.0}),
-        (Kind.PROGRESS, 30.0, {"iteration": 10, "losses": [1.0], "it_s": 2.0, "memory": {"peak": 5}}),
-    ]
-    health = AttemptHealth(1, spec)
-    health.take(
-        Event(seq=seq, time=at, awake=at, attempt=1, kind=kind, data=data)
-        for seq, (kind, at, data) in enumerate(told, start=1)
+        (Kind.PROGRESS, 30.0, PROGRESS | {"it_s": 2.0}),
     )
-    decide.remember_fit(context, job, spec, attempt, health)
-    [stage] = home.store.run_plans.get(job.id, spec).stages
-    key, known = fit_key(spec, stage), Fit(fits=True, peak_bytes=5, job_id=job.id)
-    known = dataclasses.replace(known, it_s=2.0, start_s=12.0, validation_s=3.0)
+    decide.remember_fit(context, result)
+    [stage] = home.store.run_plans.get(result.job.id, result.spec).stages
+    key, job_id = fit_key(result.spec, stage), result.job.id
+    known = Fit(fits=True, peak_bytes=5, job_id=job_id, it_s=2.0, start_s=12.0, validation_s=3.0)
     assert home.store.fits.all() == {key: known}
-    home.store.fits.record(key, Fit(fits=False, peak_bytes=None, job_id=job.id), 2.0)
+    home.store.fits.record(key, Fit(fits=False, peak_bytes=None, job_id=job_id), 2.0)
     assert home.store.fits.get(key) == dataclasses.replace(known, fits=False, peak_bytes=None)
 
 
 @pytest.mark.parametrize(
     "changes", [{"batch_size": 2}, {"max_seq_length": 99}, {"grad_checkpoint": True}, {"model": "/models/other"}]
 )
-def test_another_configuration_is_known_by_itself(home: Home, context: WorkerContext, changes: dict[str, Any]) -> None:
-    one = JobSpec(model="/m", data="/d", batch_size=4)
-    other = one.model_copy(update=changes)
-    keys = {fit_key(spec, RunPlan.requested(spec).stages[0]) for spec in (one, other)}
-    assert len(keys) == 2
+def test_fit_key_depends_on_configuration(changes: dict[str, Any]) -> None:
+    spec = JobSpec(model="/m", data="/d", batch_size=4)
+    other = spec.model_copy(update=changes)
+    assert fit_key(spec, RunPlan.requested(spec).stages[0]) != fit_key(other, RunPlan.requested(other).stages[0])
 
 
-def test_a_sleep_of_the_machine_is_told_as_such(home: Home, context: WorkerContext, tmp_path: Path) -> None:
-    """The clocks are the test's: the machine slept while the trainer, a real one without a model, was starting."""
+def test_sleep_is_recorded_and_no_stall(home: Home, context: WorkerContext, tmp_path: Path) -> None:
+    """The test provides the clock: the machine sleeps while a real trainer without a model starts."""
     spec = JobSpec(model=str(tmp_path / "no-model"), data=str(tmp_path), lq={"name": "asleep"})
 
     def prepare(job_id: int) -> Path:
@@ -160,21 +158,25 @@ def test_a_sleep_of_the_machine_is_told_as_such(home: Home, context: WorkerConte
     context.slept = lambda: next(readings, 100.0 + 3 * 3600 + 12 * 60)
     job = home.store.leases.claim(context.owner, time.time())
     assert job is not None
-    AttemptRunner(context, job).tell()
+    AttemptRunner(context, job).run()
     [attempt] = home.store.attempts.of(job.id)
     assert (attempt.outcome, attempt.reason) == ("refused", "model_missing")
-    assert attempt.reason != Reason.STALLED
-    slept = [found for found in home.store.incidents.of(job.id) if found.code == "slept"]
-    assert [(found.text, found.evidence) for found in slept] == [
-        ("the machine slept 3 h 12 min", {"slept_s": 11520.0})
-    ], "once, not at every look"
+    slept = [incident for incident in home.store.incidents.of(job.id) if incident.code == "slept"]
+    assert [incident.evidence for incident in slept] == [{"slept_s": 11520.0}]
 
 
-def test_a_job_with_a_remedy_of_its_own_does_not_stop_the_others() -> None:
-    for reason in (Reason.OUT_OF_MEMORY, Reason.DISK_FULL):
-        assert decide.has_its_own_answer(Decision(status=Status.WAITING, reason=reason, detail=""))
-        assert not decide.has_its_own_answer(Decision(status=Status.FAILED, reason=reason, detail=""))
-    assert not decide.has_its_own_answer(Decision(status=Status.WAITING, reason=Reason.CRASHED, detail=""))
+@pytest.mark.parametrize(
+    ("status", "reason", "remedy"),
+    [
+        (Status.WAITING, Reason.OUT_OF_MEMORY, True),
+        (Status.WAITING, Reason.DISK_FULL, True),
+        (Status.FAILED, Reason.OUT_OF_MEMORY, False),
+        (Status.FAILED, Reason.DISK_FULL, False),
+        (Status.WAITING, Reason.CRASHED, False),
+    ],
+)
+def test_own_remedy_keeps_queue(status: Status, reason: Reason, remedy: bool) -> None:
+    assert decide.has_its_own_remedy(Decision(status=status, reason=reason, detail="")) is remedy
 
 
 @pytest.mark.parametrize(
@@ -187,9 +189,55 @@ def test_a_job_with_a_remedy_of_its_own_does_not_stop_the_others() -> None:
         (Reason.DIVERGED, None, False),
     ],
 )
-def test_a_message_of_the_loss_guard_tells_of_losses_that_went_wrong(
-    reason: Reason, back_to: int | None, handled: bool
-) -> None:
-    """A run that ends early because nothing gets better has no spike that was handled."""
+def test_spike_message_for_rollbacks_only(reason: Reason, back_to: int | None, handled: bool) -> None:
     decision = Decision(status=Status.WAITING, reason=reason, detail="", back_to=back_to)
     assert decide.is_handled(decision) is handled
+
+
+def test_crash_incident_has_all_facts(home: Home, context: WorkerContext) -> None:
+    result = crashed(home, Reason.KILLED, "ended by SIGKILL")
+    decision = decide.decide(context, result)
+    incident = decide.incident(result.job, result.attempt, decision, 5.0)
+    assert incident is not None
+    assert (incident.code, incident.attempt) == ("killed", 1)
+    assert incident.text == "ended by SIGKILL"
+    assert incident.evidence["action"] == decision.answer
+    assert incident.evidence["consecutive_crashes"] == 1
+
+
+# --- the last checkpoint of a run that is done ---
+
+RUN_PLAN = RunPlan.requested(JobSpec(batch_size=1))
+DONE = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration")
+ENDED = {"outcome": "done", "reason": "completed", "iteration": 20}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> JobDir:
+    """Create a run with checkpoints at iterations 10 and 20."""
+
+    def fill(where: Path) -> CheckpointState:
+        for name in (storage.ADAPTERS, storage.OPTIMIZER):
+            (where / name).write_bytes(holding(b"numbers"))
+        return state_at(10, examples=10)
+
+    for iteration in (10, 20):
+        storage.write(tmp_path / "checkpoints", iteration, fill)
+    return JobDir(tmp_path)
+
+
+def test_done_with_valid_last_checkpoint(folder: JobDir) -> None:
+    assert require_last_checkpoint(DONE, ENDED, folder, RUN_PLAN) == DONE
+
+
+def test_done_with_damaged_checkpoint_is_crash(folder: JobDir) -> None:
+    damaged = folder.checkpoints / "step-0000020" / storage.ADAPTERS
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    ending = require_last_checkpoint(DONE, ENDED, folder, RUN_PLAN)
+    assert (ending.outcome, ending.reason) == (Outcome.CRASHED, Reason.CRASHED)
+    assert str(damaged) in ending.detail
+
+
+def test_other_endings_need_no_checkpoint(tmp_path: Path) -> None:
+    killed = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
+    assert require_last_checkpoint(killed, None, JobDir(tmp_path), RUN_PLAN) == killed

@@ -1,4 +1,4 @@
-"""Checkpoints that go: what is left when they went, or were about to."""
+"""Pruning of checkpoints, and what a killed deletion leaves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def left(folder: JobDir) -> list[int]:
 
 @pytest.fixture
 def job_dir(tmp_path: Path) -> JobDir:
-    """A run of ten checkpoints, pruned as each of them was written."""
+    """Create a run of ten checkpoints, pruned after each of them."""
     folder = JobDir(tmp_path)
     for iteration in range(10, 101, 10):
         save(folder, iteration, loss=1.0 if iteration == 30 else 2.0)
@@ -44,7 +44,7 @@ def job_dir(tmp_path: Path) -> JobDir:
     return folder
 
 
-def test_a_long_run_leaves_the_best_the_last_two_and_its_milestones(job_dir: JobDir) -> None:
+def test_keeps_best_last_and_milestones(job_dir: JobDir) -> None:
     assert left(job_dir) == [30, 90, 100]
     assert kept_adapters(job_dir) == {50, 100}
     assert sorted(path.name for path in job_dir.checkpoints.iterdir()) == [
@@ -54,18 +54,18 @@ def test_a_long_run_leaves_the_best_the_last_two_and_its_milestones(job_dir: Job
     ]
 
 
-def test_a_milestone_is_the_very_adapter_of_its_checkpoint(job_dir: JobDir) -> None:
+def test_milestone_has_checkpoint_weights(job_dir: JobDir) -> None:
     final = job_dir.checkpoints / "step-0000100" / storage.ADAPTERS
     assert (job_dir.adapters / "0000100_adapters.safetensors").samefile(final)
 
 
-def test_pruning_again_changes_nothing(job_dir: JobDir) -> None:
+def test_pruning_twice_changes_nothing(job_dir: JobDir) -> None:
     prune(job_dir, SPEC, RUN_PLAN)
     assert left(job_dir) == [30, 90, 100]
     assert kept_adapters(job_dir) == {50, 100}
 
 
-def test_nothing_goes_while_the_newest_does_not_verify(tmp_path: Path) -> None:
+def test_invalid_newest_prevents_pruning(tmp_path: Path) -> None:
     folder = JobDir(tmp_path)
     for iteration in (10, 20, 30, 40):
         save(folder, iteration)
@@ -74,7 +74,7 @@ def test_nothing_goes_while_the_newest_does_not_verify(tmp_path: Path) -> None:
     assert left(folder) == [10, 20, 30, 40]
 
 
-def test_one_that_was_killed_while_it_deleted_leaves_no_half_checkpoint(job_dir: JobDir) -> None:
+def test_killed_deletion_leaves_no_checkpoint(job_dir: JobDir) -> None:
     half = job_dir.checkpoints / ".step-0000090.pruned"
     (job_dir.checkpoints / "step-0000090").rename(half)
     assert left(job_dir) == [30, 100]
@@ -82,7 +82,7 @@ def test_one_that_was_killed_while_it_deleted_leaves_no_half_checkpoint(job_dir:
     assert not half.exists()
 
 
-def test_one_that_was_about_to_be_replaced_gets_its_name_back(job_dir: JobDir) -> None:
+def test_killed_replacement_is_undone(job_dir: JobDir) -> None:
     newest = job_dir.checkpoints / "step-0000100"
     newest.rename(job_dir.checkpoints / ".step-0000100.replaced")
     storage.sweep(job_dir.checkpoints)

@@ -1,4 +1,4 @@
-"""Publishing to adapter_path: what lies there and is not this job's own is never lost."""
+"""Publishing to adapter_path without losing the files of other runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers.checkpoints.publishing import ABOUT, AGREED, BEST, CONFIG, FINAL, N
 from workers.files.atomic import write_json
 
 
-class Published:
-    """A job with a finished adapter, and the folder it is published to."""
+class FinishedJob:
+    """A job with a finished adapter, and its adapter_path."""
 
     def __init__(self, folder: Path, job_id: int = 7) -> None:
         self.id = job_id
@@ -26,7 +26,7 @@ class Published:
         self.finish("first")
 
     def finish(self, content: str) -> None:
-        """Lay out the adapter in the job's own folder."""
+        """Write the adapter in the job's folder."""
         for name in (BEST, FINAL, CONFIG):
             (self.job_dir.adapters / name).write_text(f"{content} {name}")
         files = {name: sha256_of(self.job_dir.adapters / name) for name in (BEST, FINAL, CONFIG)}
@@ -34,7 +34,7 @@ class Published:
         write_json(self.job_dir.adapters / ABOUT, about)
 
     def agree(self) -> None:
-        """Let what lies in the target now be overwritten, as `lq submit --overwrite` does."""
+        """Allow lq to replace the present files of the target, as `lq submit --overwrite` does."""
         agreed = {path.name: sha256_of(path) for path in publishing.in_the_way(self.target)}
         write_json(self.job_dir.provenance, {AGREED: agreed})
 
@@ -52,12 +52,12 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Published:
-    """A job that has finished."""
-    return Published(tmp_path)
+def job(tmp_path: Path) -> FinishedJob:
+    """Create a finished job."""
+    return FinishedJob(tmp_path)
 
 
-def test_a_later_publication_of_the_same_job_takes_the_place_of_the_earlier(job: Published) -> None:
+def test_same_job_replaces_its_files(job: FinishedJob) -> None:
     assert job.publish() is None
     job.finish("second")
     assert job.publish() is None
@@ -65,21 +65,21 @@ def test_a_later_publication_of_the_same_job_takes_the_place_of_the_earlier(job:
     assert [path.name for path in job.target.iterdir() if path.is_dir()] == []
 
 
-def test_what_came_there_meanwhile_is_moved_aside_whole(job: Published) -> None:
+def test_foreign_adapter_is_moved(job: FinishedJob) -> None:
     job.foreign(BEST, CONFIG)
     assert job.publish() == job.target / "before-job-7"
     assert content(job.target / "before-job-7") == {BEST: f"theirs {BEST}", CONFIG: f"theirs {CONFIG}"}
     assert content(job.target) == content(job.job_dir.adapters)
 
 
-def test_what_the_user_agreed_to_is_overwritten(job: Published) -> None:
+def test_overwrite_replaces_listed_files(job: FinishedJob) -> None:
     job.foreign(*NAMES)
     job.agree()
     assert job.publish() is None
     assert content(job.target) == content(job.job_dir.adapters)
 
 
-def test_a_file_that_changed_after_the_user_agreed_is_kept(job: Published) -> None:
+def test_overwrite_keeps_changed_files(job: FinishedJob) -> None:
     job.foreign(*NAMES)
     job.agree()
     (job.target / BEST).write_text("trained again by hand")
@@ -89,7 +89,7 @@ def test_a_file_that_changed_after_the_user_agreed_is_kept(job: Published) -> No
     assert content(job.target) == content(job.job_dir.adapters)
 
 
-def test_a_published_file_that_the_user_changed_is_the_users(job: Published) -> None:
+def test_changed_published_file_is_moved(job: FinishedJob) -> None:
     job.publish()
     (job.target / BEST).write_text("fused by hand")
     job.finish("second")
@@ -98,7 +98,7 @@ def test_a_published_file_that_the_user_changed_is_the_users(job: Published) -> 
     assert (aside / BEST).read_text() == "fused by hand"
 
 
-def test_what_was_moved_aside_before_is_not_overwritten_by_what_is_moved_now(job: Published) -> None:
+def test_moved_files_are_not_overwritten(job: FinishedJob) -> None:
     for text in ("one", "two", "three"):
         job.foreign(BEST, text=text)
         job.publish()
@@ -107,7 +107,7 @@ def test_what_was_moved_aside_before_is_not_overwritten_by_what_is_moved_now(job
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")], ids=["folder", "dangling link"])
-def test_what_cannot_be_read_is_moved_aside_too(job: Published, make: Any) -> None:
+def test_unreadable_file_is_moved(job: FinishedJob, make: Any) -> None:
     job.target.mkdir()
     make(job.target / BEST)
     aside = job.publish()
@@ -116,9 +116,7 @@ def test_what_cannot_be_read_is_moved_aside_too(job: Published, make: Any) -> No
     assert content(job.target) == content(job.job_dir.adapters)
 
 
-def test_a_file_that_appears_in_the_very_moment_is_not_overwritten(
-    job: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_file_is_not_overwritten(job: FinishedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
     def just_before(source: Any, path: Any) -> None:
@@ -133,9 +131,7 @@ def test_a_file_that_appears_in_the_very_moment_is_not_overwritten(
     assert (job.target / BEST).read_text() == f"first {BEST}"
 
 
-def test_where_the_file_system_has_no_hard_links_it_is_published_all_the_same(
-    job: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_without_hard_links(job: FinishedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -145,7 +141,7 @@ def test_where_the_file_system_has_no_hard_links_it_is_published_all_the_same(
     assert content(job.target) == content(job.job_dir.adapters)
 
 
-def test_an_adapter_of_an_lq_without_hashes_is_not_taken_for_its_own(job: Published) -> None:
+def test_adapter_without_hashes_is_moved(job: FinishedJob) -> None:
     job.foreign(BEST)
     (job.target / ABOUT).write_text(json.dumps({"job": 7, "job_dir": str(job.job_dir.path)}))
     assert job.publish() is not None

@@ -27,7 +27,6 @@ from workers.checkpoints.storage import (
     best_valid,
     listed,
     listed_bad,
-    newest_sound,
     newest_valid,
     sweep,
     verify,
@@ -328,7 +327,7 @@ def test_a_checkpoint_may_be_moved_with_its_job(tmp_path: Path) -> None:
 def test_a_bad_checkpoint_is_set_aside_with_a_note_and_the_one_before_it_used(tmp_path: Path) -> None:
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
     truncate(bad)
-    found, told = newest_sound(tmp_path, RUN_PLAN, by="the trainer")
+    found, told = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
     assert found == good
     assert told[0].endswith("it is set aside as step-0000020.bad")
     (aside,) = listed_bad(tmp_path)
@@ -338,13 +337,13 @@ def test_a_bad_checkpoint_is_set_aside_with_a_note_and_the_one_before_it_used(tm
     assert "by the trainer" in note
     assert bad.adapters.name in names(aside), "its files stay to be looked at"
     assert listed(tmp_path) == [good]
-    assert newest_sound(tmp_path, RUN_PLAN, by="the trainer") == (good, [])
+    assert newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer") == (good, [])
 
 
 def test_the_newer_of_two_bad_ones_takes_the_place_of_the_older(tmp_path: Path) -> None:
     for weights in (b"first", b"second"):
         truncate(save(tmp_path, 20, weights=weights))
-        newest_sound(tmp_path, RUN_PLAN, by="the trainer")
+        newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
     (aside,) = listed_bad(tmp_path)
     assert b"second" in (aside / ADAPTERS).read_bytes()
 
@@ -352,7 +351,7 @@ def test_the_newer_of_two_bad_ones_takes_the_place_of_the_older(tmp_path: Path) 
 def test_a_checkpoint_of_a_newer_lq_is_passed_over_and_not_set_aside(tmp_path: Path) -> None:
     good, newer = save(tmp_path, 10), save(tmp_path, 20)
     newer_manifest(newer)
-    found, told = newest_sound(tmp_path, RUN_PLAN, by="the trainer")
+    found, told = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
     assert found == good
     assert "this lq reads version 1" in told[0]
     assert listed(tmp_path) == [good, newer]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes and capped logs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from workers.files.atomic import cap_log, fsync_file, older_log, write_atomically, write_json
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+def test_reader_gets_old_or_new_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     contents = [letter * 200_000 for letter in "abcdef"]
     write_atomically(path, contents[0])
     over = threading.Event()
-    seen: set[str] = set()
+    contents_read: set[str] = set()
 
     def look() -> None:
         while not over.is_set():
-            seen.add(path.read_text())
+            contents_read.add(path.read_text())
 
     reader = threading.Thread(target=look)
     reader.start()
@@ -29,11 +29,11 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         write_atomically(path, content)
     over.set()
     reader.join()
-    assert seen <= set(contents)
+    assert contents_read <= set(contents)
     assert path.read_text() == contents[-1]
 
 
-def test_nothing_else_stays_behind_and_only_the_user_may_read_it(tmp_path: Path) -> None:
+def test_file_is_private_without_leftovers(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
     write_atomically(path, b"\x00new\xff")
@@ -42,13 +42,13 @@ def test_nothing_else_stays_behind_and_only_the_user_may_read_it(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+def test_leftover_partial_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".a.txt.partial").write_text("half of something much longer than what comes")
     write_atomically(tmp_path / "a.txt", "whole")
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"a.txt": "whole"}
 
 
-def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+def test_failed_write_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
     (tmp_path / ".a.txt.partial").mkdir()
@@ -57,7 +57,7 @@ def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path: Path) 
     assert path.read_text() == "old"
 
 
-def test_json_keeps_names_as_people_write_them(tmp_path: Path) -> None:
+def test_json_is_not_ascii_escaped(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"name": "Zoë", "n": [1, None]})
     text = (tmp_path / "a.json").read_text()
     assert "Zoë" in text
@@ -65,13 +65,13 @@ def test_json_keeps_names_as_people_write_them(tmp_path: Path) -> None:
     assert json.loads(text) == {"name": "Zoë", "n": [1, None]}
 
 
-def test_a_folder_can_be_flushed_too(tmp_path: Path) -> None:
+def test_folder_can_be_flushed(tmp_path: Path) -> None:
     fsync_file(tmp_path)
     with pytest.raises(FileNotFoundError):
         fsync_file(tmp_path / "nothing")
 
 
-def test_a_log_that_grows_too_long_is_begun_anew_under_the_feet_of_its_writer(tmp_path: Path) -> None:
+def test_capped_log_keeps_newest_part(tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     with path.open("ab", buffering=0) as writer:
         for number in range(1000):

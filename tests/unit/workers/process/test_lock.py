@@ -1,4 +1,4 @@
-"""The lock that names its holder, between real processes."""
+"""The lock file, between real processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ sys.stdin.read()
 
 @contextmanager
 def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock until it is killed or its input ends."""
+    """Run a process that holds the lock until it is killed or its input ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -45,11 +45,11 @@ def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The lock's file."""
+    """Return the path of the lock file."""
     return tmp_path / "trainer.lock"
 
 
-def test_two_processes_never_hold_it_together(path: Path) -> None:
+def test_lock_is_exclusive(path: Path) -> None:
     with other_process(path) as other:
         with pytest.raises(Held):
             LockFile.take(path)
@@ -59,7 +59,7 @@ def test_two_processes_never_hold_it_together(path: Path) -> None:
         assert named_in(content) == identity(other.pid)
 
 
-def test_a_killed_holder_frees_it_and_its_name_stays_readable(path: Path) -> None:
+def test_kill_releases_lock_and_keeps_name(path: Path) -> None:
     with other_process(path) as other:
         other.send_signal(signal.SIGKILL)
         other.wait(10)
@@ -70,7 +70,7 @@ def test_a_killed_holder_frees_it_and_its_name_stays_readable(path: Path) -> Non
         lock.release()
 
 
-def test_a_holder_that_has_not_written_yet_is_nameless(path: Path) -> None:
+def test_new_holder_has_no_name(path: Path) -> None:
     lock = LockFile.take(path)
     assert holder(path) == {}
     assert named_in({}) is None
@@ -80,7 +80,7 @@ def test_a_holder_that_has_not_written_yet_is_nameless(path: Path) -> None:
     assert holder(path) is None
 
 
-def test_a_shorter_name_leaves_nothing_of_a_longer_one(path: Path) -> None:
+def test_write_replaces_longer_content(path: Path) -> None:
     lock = LockFile.take(path)
     lock.write(identity(), note="x" * 500)
     lock.write(ProcessIdentity(pid=1, create_time=2.0, boot_id="b"))
@@ -88,7 +88,7 @@ def test_a_shorter_name_leaves_nothing_of_a_longer_one(path: Path) -> None:
     lock.release()
 
 
-def test_nobody_holds_a_lock_that_is_not_there_and_looking_makes_none(path: Path) -> None:
+def test_missing_lock_has_no_holder(path: Path) -> None:
     assert holder(path) is None
     assert not path.exists()
 
@@ -96,7 +96,7 @@ def test_nobody_holds_a_lock_that_is_not_there_and_looking_makes_none(path: Path
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "7", '{"pid": 4}', '{"version": 2, "pid": 4, "create_time": 1.0, "boot_id": "b"}']
 )
-def test_content_that_is_no_name_names_nobody(path: Path, content: str) -> None:
+def test_invalid_content_has_no_name(path: Path, content: str) -> None:
     path.write_text(content)
     lock = LockFile.take(path)
     assert named_in(lock.content()) is None
@@ -107,11 +107,11 @@ def test_content_that_is_no_name_names_nobody(path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     "content", [{}, {"pid": 1}, {"pid": "x", "create_time": 1, "boot_id": "b"}, {"pid": None, "create_time": 1}]
 )
-def test_a_half_name_is_no_name(content: dict[str, object]) -> None:
+def test_incomplete_identity_is_none(content: dict[str, object]) -> None:
     assert named_in(content) is None
 
 
-def test_looking_never_keeps_anybody_from_taking_it(path: Path) -> None:
+def test_reading_does_not_block_taking(path: Path) -> None:
     LockFile.take(path).release()
     over = threading.Event()
 
@@ -129,7 +129,7 @@ def test_looking_never_keeps_anybody_from_taking_it(path: Path) -> None:
         prober.join()
 
 
-def test_a_process_started_meanwhile_does_not_inherit_it(path: Path) -> None:
+def test_child_does_not_inherit_lock(path: Path) -> None:
     lock = LockFile.take(path)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         lock.release()
@@ -138,7 +138,7 @@ def test_a_process_started_meanwhile_does_not_inherit_it(path: Path) -> None:
         child.kill()
 
 
-def test_it_can_be_taken_again_after_it_was_let_go(path: Path) -> None:
+def test_released_lock_can_be_taken(path: Path) -> None:
     first = LockFile.take(path)
     with pytest.raises(Held):
         LockFile.take(path)
@@ -147,13 +147,13 @@ def test_it_can_be_taken_again_after_it_was_let_go(path: Path) -> None:
     assert path.exists()
 
 
-def test_a_lock_whose_file_was_deleted_or_replaced_stands_no_more(path: Path) -> None:
+def test_replaced_file_is_not_in_place(path: Path) -> None:
     lock = LockFile.take(path)
     try:
-        assert lock.stands()
+        assert lock.is_in_place()
         path.unlink()
-        assert not lock.stands()
+        assert not lock.is_in_place()
         path.touch()
-        assert not lock.stands()
+        assert not lock.is_in_place()
     finally:
         lock.release()

@@ -1,4 +1,4 @@
-"""The keeper of one child, with real children."""
+"""The supervisor, with real trainers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.harness import until
 from workers.events.log import EventLog, read
 from workers.process import supervisor
 from workers.process.lock import LockFile, holder
-from workers.process.supervisor import Child, adopt, departed, log_tail, spawn
+from workers.process.supervisor import Child, adopt, exited, log_tail, spawn
 from workers.system import processes
-from workers.system.sensors import boot_id
+from workers.system.clock import boot_id
 
 GRACE_OVER = -1.0
 
@@ -41,7 +41,7 @@ signal.pause()
 
 @pytest.fixture
 def job_dir(tmp_path: Path) -> JobDir:
-    """A job whose model is not there: it loads for a second or two, and then refuses."""
+    """Create a job without a model: its trainer loads for a second or two, and then refuses."""
     folder = JobDir(tmp_path / "1-job")
     folder.path.mkdir()
     spec = JobSpec(model=str(tmp_path / "no-model"), data=str(tmp_path / "no-data"))
@@ -52,7 +52,7 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 @pytest.fixture
 def stubborn(job_dir: JobDir) -> Iterator[Child]:
-    """A child that ignores TERM."""
+    """Start a child that ignores TERM."""
     popen = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True)
     with popen:
         assert popen.stdout is not None
@@ -65,18 +65,18 @@ def ended(child: Child) -> None:
     until(lambda: not child.lives(), "the child to end")
 
 
-def test_a_child_that_cannot_read_its_configuration_says_so_and_refuses(job_dir: JobDir) -> None:
+def test_invalid_config_is_refused(job_dir: JobDir) -> None:
     job_dir.config.write_text("model: [not, a, name]\n")
     child = spawn(job_dir, 1)
     assert not child.adopted
     assert child.identity.boot_id == boot_id()
     ended(child)
-    found = child.exit_report()
-    assert (found.exit_code, found.signal, found.same_boot, found.stop_asked) == (78, None, True, False)
-    assert found.ended is not None
-    assert (found.ended["outcome"], found.ended["reason"]) == ("refused", "config_invalid")
-    assert str(found.ended["detail"]).startswith(f"{job_dir.config}:1: model: ")
-    ending = classify(found)
+    report = child.exit_report()
+    assert (report.exit_code, report.signal, report.same_boot, report.stop_asked) == (78, None, True, False)
+    assert report.ended is not None
+    assert (report.ended["outcome"], report.ended["reason"]) == ("refused", "config_invalid")
+    assert f"{job_dir.config}:1: model" in str(report.ended["detail"])
+    ending = classify(report)
     assert (ending.outcome, ending.reason) == (Outcome.REFUSED, Reason.CONFIG_INVALID)
 
 
@@ -87,7 +87,7 @@ def test_a_child_that_cannot_read_its_configuration_says_so_and_refuses(job_dir:
         ('{"version": 3, "stages": []}', "run_plan.json has version 3"),
     ],
 )
-def test_a_child_that_cannot_read_its_run_plan_refuses(job_dir: JobDir, spoil: str, says: str) -> None:
+def test_invalid_run_plan_is_refused(job_dir: JobDir, spoil: str, says: str) -> None:
     job_dir.run_plan.write_text(spoil)
     child = spawn(job_dir, 1)
     ended(child)
@@ -96,7 +96,7 @@ def test_a_child_that_cannot_read_its_run_plan_refuses(job_dir: JobDir, spoil: s
     assert says in ending.detail
 
 
-def test_a_child_whose_model_is_gone_refuses_and_its_lock_is_free(job_dir: JobDir) -> None:
+def test_missing_model_is_refused(job_dir: JobDir) -> None:
     child = spawn(job_dir, 1)
     content = until(lambda: holder(job_dir.lock), "the child to take its lock")
     ended(child)
@@ -108,24 +108,22 @@ def test_a_child_whose_model_is_gone_refuses_and_its_lock_is_free(job_dir: JobDi
     assert [event.kind for event in read(job_dir.events, 0).events][:2] == [Kind.STARTED, Kind.PHASE]
 
 
-def test_a_stop_while_it_loads_is_obeyed_at_once(job_dir: JobDir) -> None:
+def test_stop_while_loading_is_immediate(job_dir: JobDir) -> None:
     child = spawn(job_dir, 1)
     until(lambda: job_dir.events.exists(), "the child to give a sign")
-    child.ask_to_stop()
-    first = child.stop_asked_at
-    child.ask_to_stop()
-    assert child.stop_asked_at == first
+    child.request_stop()
+    first = child.stop_requested_at
+    child.request_stop()
+    assert child.stop_requested_at == first
     ended(child)
-    found = child.exit_report()
-    assert (found.exit_code, found.stop_asked, found.killed_by_lq) == (75, True, False)
-    ending = classify(found)
+    report = child.exit_report()
+    assert (report.exit_code, report.stop_asked, report.killed_by_lq) == (75, True, False)
+    ending = classify(report)
     assert (ending.outcome, ending.reason) == (Outcome.STOPPED, Reason.STOPPED_BY_USER)
     assert ending.detail == "stopped on request at iteration 0"
 
 
-def test_a_child_belongs_to_no_terminal_and_writes_to_its_log_only(
-    job_dir: JobDir, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_child_has_own_session_and_log(job_dir: JobDir, capfd: pytest.CaptureFixture[str]) -> None:
     job_dir.config.write_text("{")
     child = spawn(job_dir, 1)
     assert os.getsid(child.identity.pid) == child.identity.pid
@@ -135,7 +133,7 @@ def test_a_child_belongs_to_no_terminal_and_writes_to_its_log_only(
     assert {path.stat().st_mode & 0o077 for path in (job_dir.log, job_dir.events, job_dir.lock)} == {0}
 
 
-def test_packages_of_the_same_name_in_the_job_folder_do_not_get_in_the_way(job_dir: JobDir) -> None:
+def test_job_folder_does_not_shadow_packages(job_dir: JobDir) -> None:
     (job_dir.path / "jobs.py").write_text("raise SystemExit(3)")
     (job_dir.path / "workers").mkdir()
     job_dir.config.write_text("{")
@@ -144,28 +142,33 @@ def test_packages_of_the_same_name_in_the_job_folder_do_not_get_in_the_way(job_d
     assert child.exit_report().exit_code == 78
 
 
-def test_a_child_that_does_not_stop_is_killed_after_the_grace(stubborn: Child) -> None:
-    stubborn.kill_after(GRACE_OVER)  # nobody has asked it to stop
+def test_stubborn_child_is_killed(stubborn: Child) -> None:
+    stubborn.kill_after(GRACE_OVER)  # without a stop request
     assert stubborn.lives()
-    stubborn.ask_to_stop()
+    stubborn.request_stop()
     stubborn.kill_after(3600)
     assert stubborn.lives()
     stubborn.kill_after(GRACE_OVER)
     ended(stubborn)
-    found = stubborn.exit_report()
-    assert (found.exit_code, found.signal, found.stop_asked, found.killed_by_lq) == (None, signal.SIGKILL, True, True)
-    assert classify(found).detail == "ended by SIGKILL, sent by lq"
+    report = stubborn.exit_report()
+    assert (report.exit_code, report.signal, report.stop_asked, report.killed_by_lq) == (
+        None,
+        signal.SIGKILL,
+        True,
+        True,
+    )
+    assert classify(report).reason is Reason.KILLED
 
 
-def test_a_kill_from_elsewhere_is_not_taken_for_ours(stubborn: Child) -> None:
+def test_kill_from_outside_is_reported(stubborn: Child) -> None:
     os.kill(stubborn.identity.pid, signal.SIGKILL)
     ended(stubborn)
-    found = stubborn.exit_report()
-    assert (found.signal, found.killed_by_lq) == (signal.SIGKILL, False)
-    assert classify(found).reason is Reason.KILLED
+    report = stubborn.exit_report()
+    assert (report.signal, report.killed_by_lq) == (signal.SIGKILL, False)
+    assert classify(report).reason is Reason.KILLED
 
 
-def test_a_living_child_is_adopted_by_its_lock(job_dir: JobDir) -> None:
+def test_adopt_by_lock(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
     lock.write(processes.identity(), attempt=2)
     child = adopt(job_dir, 2, None)
@@ -173,24 +176,24 @@ def test_a_living_child_is_adopted_by_its_lock(job_dir: JobDir) -> None:
     assert child.adopted
     assert child.lives()
     assert child.identity == processes.identity()
-    assert adopt(job_dir, 1, None) is None  # that one is another attempt's
+    assert adopt(job_dir, 1, None) is None  # another attempt
     lock.release()
     assert adopt(job_dir, 2, None) is None
 
 
-def test_a_child_the_store_knows_is_adopted_before_it_has_its_lock(stubborn: Child, job_dir: JobDir) -> None:
+def test_adopt_by_identity_before_lock(stubborn: Child, job_dir: JobDir) -> None:
     child = adopt(job_dir, 1, stubborn.identity)
     assert child is not None
     assert child.identity == stubborn.identity
     os.kill(stubborn.identity.pid, signal.SIGKILL)
     until(lambda: not child.lives(), "the adopted child to end")
     assert adopt(job_dir, 1, stubborn.identity) is None
-    found = child.exit_report()
-    assert (found.exit_code, found.signal) == (None, None)  # only a parent learns these
-    assert classify(found).reason is Reason.LOST
+    report = child.exit_report()
+    assert (report.exit_code, report.signal) == (None, None)  # only a parent can read these
+    assert classify(report).reason is Reason.LOST
 
 
-def test_a_lock_with_an_old_name_in_it_misleads_nobody(job_dir: JobDir) -> None:
+def test_old_name_in_lock_is_ignored(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
     lock.write(ProcessIdentity(pid=2**22 - 1, create_time=1.0, boot_id=boot_id()), attempt=1)
     lock.release()
@@ -198,42 +201,42 @@ def test_a_lock_with_an_old_name_in_it_misleads_nobody(job_dir: JobDir) -> None:
     assert adopt(job_dir, 1, None) is None
 
 
-def test_a_second_child_for_the_same_job_goes_by_itself(job_dir: JobDir) -> None:
+def test_second_child_exits_by_itself(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
     lock.write(processes.identity(), attempt=1)
     second = spawn(job_dir, 2)
     ended(second)
-    found = second.exit_report()
-    assert (found.exit_code, found.ended) == (75, None)
-    assert "another trainer works on" in found.stderr_tail
+    report = second.exit_report()
+    assert (report.exit_code, report.ended) == (75, None)
+    assert "another trainer works on" in report.stderr_tail
     lock.release()
 
 
-def test_a_child_that_comes_too_late_goes_by_itself(job_dir: JobDir) -> None:
+def test_child_of_old_attempt_exits_by_itself(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
     lock.write(processes.identity(), attempt=3)
     lock.release()
     late = spawn(job_dir, 3)
     ended(late)
-    found = late.exit_report()
-    assert (found.exit_code, found.ended) == (75, None)
-    assert found.stderr_tail.startswith("attempt 3 of ")
+    report = late.exit_report()
+    assert (report.exit_code, report.ended) == (75, None)
+    assert report.stderr_tail.startswith("attempt 3 of ")
     assert not job_dir.events.exists()
 
 
-def test_of_a_child_that_is_gone_its_last_words_remain(job_dir: JobDir) -> None:
+def test_ended_event_of_exited_child(job_dir: JobDir) -> None:
     with EventLog(job_dir.events, 4) as log:
         log.append(Kind.ENDED, outcome="done", reason="completed", iteration=9, detail="trained to its last iteration")
     who = ProcessIdentity(pid=2**22 - 1, create_time=1.0, boot_id=boot_id())
-    found = departed(job_dir, 4, who).exit_report()
-    assert classify(found).outcome is Outcome.DONE
-    assert classify(departed(job_dir, 5, who).exit_report()).reason is Reason.LOST
+    report = exited(job_dir, 4, who).exit_report()
+    assert classify(report).outcome is Outcome.DONE
+    assert classify(exited(job_dir, 5, who).exit_report()).reason is Reason.LOST
     rebooted = dataclasses.replace(who, boot_id="the boot before")
-    assert classify(departed(job_dir, 5, rebooted).exit_report()).reason is Reason.HOST_REBOOTED
-    assert classify(departed(job_dir, 5, None).exit_report()).reason is Reason.LOST
+    assert classify(exited(job_dir, 5, rebooted).exit_report()).reason is Reason.HOST_REBOOTED
+    assert classify(exited(job_dir, 5, None).exit_report()).reason is Reason.LOST
 
 
-def test_the_tail_of_the_log_is_that_attempts_own(tmp_path: Path) -> None:
+def test_log_tail_of_one_attempt(tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     assert log_tail(path, 1) == ""
     path.write_text("=== attempt 1 ===\nfirst\n=== attempt 2 ===\nsecond\nlast\n=== attempt 11 ===\n")
@@ -241,14 +244,14 @@ def test_the_tail_of_the_log_is_that_attempts_own(tmp_path: Path) -> None:
     assert log_tail(path, 11) == ""
 
 
-def test_the_tail_of_a_long_log_is_its_end(tmp_path: Path) -> None:
+def test_log_tail_of_long_log(tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     lines = [f"line {number} {'x' * 50}" for number in range(20_000)]
     path.write_text("=== attempt 1 ===\n" + "\n".join(lines) + "\n")
     assert log_tail(path, 1).splitlines() == lines[-supervisor.TAIL_LINES :]
 
 
-def test_a_log_that_is_no_text_is_no_obstacle(tmp_path: Path) -> None:
+def test_log_tail_of_binary_log(tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     path.write_bytes(b"=== attempt 1 ===\n\xff\xfe boom\n")
     assert log_tail(path, 1).endswith("boom")

@@ -1,4 +1,4 @@
-"""A module that ends with whoever started it."""
+"""A module that exits with its parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.process.tethered import INTERRUPTED, TETHER
 
 @contextmanager
 def run(folder: Path, program: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run a program as a tethered module; give it and the end of the tether that is held."""
+    """Run a program as a tethered module; yield the process and the parent's end of the pipe."""
     (folder / "own_module.py").write_text(program)
     tether, hold = os.pipe()
     with subprocess.Popen(
@@ -34,11 +34,11 @@ def run(folder: Path, program: str) -> Iterator[tuple[subprocess.Popen[str], int
             yield popen, hold
         finally:
             popen.kill()
-    with suppress(OSError):  # where the test let it go
+    with suppress(OSError):  # if the test closed it
         os.close(hold)
 
 
-def test_it_ends_when_the_other_end_of_the_tether_goes(tmp_path: Path) -> None:
+def test_exits_when_pipe_closes(tmp_path: Path) -> None:
     with run(tmp_path, "print('begun', flush=True)\nimport time\ntime.sleep(100)") as (popen, hold):
         assert popen.stdout is not None
         assert popen.stdout.readline() == "begun\n"
@@ -56,9 +56,7 @@ def test_it_ends_when_the_other_end_of_the_tether_goes(tmp_path: Path) -> None:
         ("raise SystemExit(7)", 7, "", ""),
     ],
 )
-def test_it_runs_a_module_and_tells_an_error_in_one_line(
-    tmp_path: Path, program: str, code: int, out: str, err: str
-) -> None:
+def test_error_is_one_line(tmp_path: Path, program: str, code: int, out: str, err: str) -> None:
     with run(tmp_path, program) as (popen, _):
         assert popen.communicate(timeout=20) == (out, err)
         assert popen.returncode == code

@@ -1,66 +1,75 @@
-"""Whether there is space for what a run will write next."""
+"""Free space for a job, and the file system of a folder."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
+import sys
 from pathlib import Path
+
+import pytest
 
 from jobs.model.job_dir import JobDir
 from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import storage
 from workers.checkpoints.state import CheckpointState
 from workers.system import disk
+from workers.system.disk import Mount
 
 
-def save(folder: JobDir, iteration: int, size: int) -> None:
-    """Write a checkpoint that takes so many bytes without using them: the file has a hole."""
-
+def test_space_has_size_of_last_checkpoint(tmp_path: Path) -> None:
     def fill(where: Path) -> CheckpointState:
         (where / storage.OPTIMIZER).write_bytes(holding(b"moments"))
         (where / storage.ADAPTERS).write_bytes(holding(b"weights"))
-        return state_at(iteration, examples=iteration)
+        return state_at(1)
 
-    written, _ = storage.write(folder.checkpoints, iteration, fill)
-    with written.optimizer.open("r+b") as file:
-        file.truncate(size)
-
-
-def test_a_job_without_checkpoints_needs_little(tmp_path: Path) -> None:
-    folder = JobDir(tmp_path)
-    free = shutil.disk_usage(tmp_path).free
-    assert disk.has_space_for(folder) == (free >= disk.LEAST_BYTES)
-
-
-def test_three_more_checkpoints_like_the_last_must_fit(tmp_path: Path) -> None:
-    folder = JobDir(tmp_path)
-    free = shutil.disk_usage(tmp_path).free
-    save(folder, 10, 2 * free)
-    assert not disk.has_space_for(folder)
-    save(folder, 20, free // 2)  # more than a third
-    assert not disk.has_space_for(folder)
-    save(folder, 30, free // 8)
-    assert disk.has_space_for(folder)
-
-
-def test_what_the_machine_wants_free_counts_too(tmp_path: Path) -> None:
-    folder = JobDir(tmp_path)
-    free = shutil.disk_usage(tmp_path).free
-    assert not disk.has_space_for(folder, floor=2 * free)
-    assert disk.has_space_for(folder, floor=free // 2)
-
-
-def test_one_that_waits_goes_on_with_a_checkpoint_to_spare(tmp_path: Path) -> None:
-    save(JobDir(tmp_path), 10, 1 << 20)
+    space = disk.space_for(JobDir(tmp_path), floor=5)
+    assert space is not None
+    assert (space.checkpoint, space.floor) == (0, 5)
+    assert 0 < space.free <= shutil.disk_usage(tmp_path).total
+    for iteration, size in ((10, 3 << 20), (20, 1 << 20)):
+        written, _ = storage.write(JobDir(tmp_path).checkpoints, iteration, fill)
+        with written.optimizer.open("r+b") as file:
+            file.truncate(size)
     space = disk.space_for(JobDir(tmp_path), floor=0)
     assert space is not None
-    assert space.checkpoint > 1 << 20
-    at_the_floor = dataclasses.replace(space, free=space.floor)
-    assert at_the_floor.enough
-    assert not at_the_floor.enough_to_begin
-    assert dataclasses.replace(space, free=space.floor + space.checkpoint).enough_to_begin
+    assert 1 << 20 < space.checkpoint < 2 << 20
 
 
-def test_a_folder_that_is_gone_is_no_question_of_space(tmp_path: Path) -> None:
+def test_space_of_missing_folder_is_unknown(tmp_path: Path) -> None:
     assert disk.space_for(JobDir(tmp_path / "gone"), floor=0) is None
-    assert disk.has_space_for(JobDir(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/", "ext4"),
+        ("/root/.local/share/lq", "ext4"),
+        ("/home/me/lq", "nfs4"),
+        ("/home/me/a disk/lq", "fuse.sshfs"),
+        ("/home/me/a diskette", "nfs4"),
+        ("/data/x", "tmpfs"),
+    ],
+)
+def test_deepest_and_last_mount_counts(folder: str, kind: str) -> None:
+    mounts = [
+        Mount(kind="ext4", place="/"),
+        Mount(kind="nfs4", place="/home"),
+        Mount(kind="fuse.sshfs", place="/home/me/a disk"),
+        Mount(kind="ext4", place="/data"),
+        Mount(kind="tmpfs", place="/data"),
+    ]
+    mount = disk.nearest(Path(folder), mounts)
+    assert mount is not None
+    assert mount.kind == kind
+    assert disk.nearest(Path(folder), []) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_mount_of_this_machine(tmp_path: Path) -> None:
+    assert disk.mount_of(Path("/proc")) == Mount(kind="proc", place="/proc")
+    assert disk.mount_of(Path("/dev/shm/nothing/here")) == Mount(kind="tmpfs", place="/dev/shm")
+    link = tmp_path / "link"
+    link.symlink_to("/dev/shm")
+    mount = disk.mount_of(link / "lq")
+    assert mount is not None
+    assert mount.kind == "tmpfs"

@@ -1,4 +1,4 @@
-"""A kernel torn by a kill does not end every later run."""
+"""Removal of a torn kernel library."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ def complaint(path: Path) -> RuntimeError:
     return RuntimeError(f"Could not load C++ shared library {path}: file too short")
 
 
-def test_the_torn_library_is_removed(tmp_path: Path) -> None:
+def test_torn_library_is_removed(tmp_path: Path) -> None:
     torn = tmp_path / "mlx" / "0.32.4" / "cpu" / "libMf4IAdd with spaces.so"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"half")
     assert remove_torn(complaint(torn)) == torn
     assert not torn.exists()
-    assert remove_torn(complaint(torn)) == torn  # gone already: another process was quicker
+    assert remove_torn(complaint(torn)) == torn  # another process removed it first
 
 
-def test_nothing_but_mlx_own_kernels_is_removed(tmp_path: Path) -> None:
+def test_other_libraries_are_kept(tmp_path: Path) -> None:
     other = tmp_path / "libsomething.so"
     other.write_bytes(b"mine")
     assert remove_torn(complaint(other)) is None

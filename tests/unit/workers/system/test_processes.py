@@ -1,4 +1,4 @@
-"""Who lives: told from pid, start and boot, never from a pid alone."""
+"""Processes are identified by pid, start time and boot, never by the pid alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.harness import until
-from workers.system.processes import battery, footprint_bytes, identity, is_alive, signal_group, signal_one
+from workers.system.processes import footprint_bytes, identity, is_alive, signal_group, signal_one
 
 PARENT = """
 import subprocess, sys
@@ -25,7 +25,7 @@ child.wait()
 
 @contextmanager
 def running(code: str = "print('up', flush=True); input()") -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own, ended at the end."""
+    """Run a process in its own session."""
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
@@ -42,7 +42,7 @@ def running(code: str = "print('up', flush=True); input()") -> Iterator[subproce
             process.kill()
 
 
-def test_this_process_lives_and_knows_itself() -> None:
+def test_own_identity() -> None:
     me = identity()
     assert me.pid == os.getpid()
     assert me == identity(me.pid)
@@ -50,30 +50,30 @@ def test_this_process_lives_and_knows_itself() -> None:
     assert footprint_bytes() > 1 << 20
 
 
-def test_a_process_that_has_ended_is_dead_even_before_its_parent_looks() -> None:
+def test_zombie_is_not_alive() -> None:
     with running() as process:
         who = identity(process.pid)
         assert is_alive(who)
         process.send_signal(signal.SIGKILL)
-        until(lambda: not is_alive(who), "it to die")  # a zombie, for nobody has waited for it
+        until(lambda: not is_alive(who), "it to exit")  # a zombie, because no process has waited for it
         assert process.returncode is None
-        os.kill(process.pid, 0)  # its pid is still taken
+        os.kill(process.pid, 0)  # its pid is still in use
         process.wait(10)
         assert not is_alive(who)
 
 
-def test_a_pid_that_came_round_is_another_process() -> None:
+def test_reused_pid_is_another_process() -> None:
     me = identity()
     assert not is_alive(dataclasses.replace(me, create_time=me.create_time - 10))
     assert not is_alive(dataclasses.replace(me, create_time=me.create_time + 10))
-    assert is_alive(dataclasses.replace(me, create_time=me.create_time + 0.5))  # the clock was set right
+    assert is_alive(dataclasses.replace(me, create_time=me.create_time + 0.5))  # a clock correction
 
 
-def test_a_process_of_an_earlier_boot_is_dead() -> None:
+def test_process_of_earlier_boot_is_gone() -> None:
     assert not is_alive(dataclasses.replace(identity(), boot_id="the boot before"))
 
 
-def test_nobody_is_told_by_a_pid_that_is_not_there() -> None:
+def test_missing_process_gets_no_signal() -> None:
     with running() as process:
         who = identity(process.pid)
         process.kill()
@@ -85,56 +85,32 @@ def test_nobody_is_told_by_a_pid_that_is_not_there() -> None:
         identity(who.pid)
 
 
-def test_a_signal_reaches_the_one_it_is_meant_for() -> None:
+def test_signal_reaches_process() -> None:
     with running() as process:
         assert signal_one(identity(process.pid), signal.SIGTERM)
         assert process.wait(10) == -signal.SIGTERM
 
 
-def test_a_stranger_with_the_same_pid_is_not_signalled() -> None:
+def test_reused_pid_gets_no_signal() -> None:
     with running() as process:
-        stranger = dataclasses.replace(identity(process.pid), create_time=1.0)
-        assert not signal_one(stranger, signal.SIGKILL)
-        assert not signal_group(stranger, signal.SIGKILL)
+        other = dataclasses.replace(identity(process.pid), create_time=1.0)
+        assert not signal_one(other, signal.SIGKILL)
+        assert not signal_group(other, signal.SIGKILL)
         assert process.poll() is None
 
 
-def test_a_signal_to_the_group_reaches_what_the_child_started() -> None:
+def test_group_signal_reaches_grandchild() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     with process:
         try:
             assert process.stdout is not None
-            said = sorted((process.stdout.readline().strip(), process.stdout.readline().strip()))
-            grandchild = identity(int(said[0]))
-            assert said[1] == "up"
+            lines = sorted((process.stdout.readline().strip(), process.stdout.readline().strip()))
+            grandchild = identity(int(lines[0]))
+            assert lines[1] == "up"
             assert signal_group(identity(process.pid), signal.SIGKILL)
             assert process.wait(10) == -signal.SIGKILL
-            until(lambda: not is_alive(grandchild), "the grandchild to die")
+            until(lambda: not is_alive(grandchild), "the grandchild to exit")
         finally:
             process.kill()
-
-
-def test_a_battery_is_told_as_a_share_or_not_at_all() -> None:
-    found = battery()
-    assert found is None or (0 <= found[0] <= 1 and isinstance(found[1], bool))
-
-
-MOST = """
-import mmap, resource
-from workers.system.processes import address_space_share
-
-assert address_space_share() is None
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
-before = address_space_share()
-mmap.mmap(-1, 2 << 30).close()
-print(before, address_space_share())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the most a process took")
-def test_what_was_taken_of_the_address_space_for_a_moment_counts() -> None:
-    done = subprocess.run([sys.executable, "-c", MOST], capture_output=True, text=True, check=True)
-    before, after = map(float, done.stdout.split())
-    assert before < 0.5 <= after < 1
