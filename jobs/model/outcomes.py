@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.model.events import EndedEvent
 
 
 class Reason(StrEnum):
@@ -63,7 +66,7 @@ class ExitReport:
 
     exit_code: int | None  # None after a signal, or if another worker started the process
     signal: int | None  # the signal that ended it; None if there is none or it is unknown
-    ended: Mapping[str, object] | None  # the data of its `ended` event, if it wrote one
+    ended: EndedEvent | None  # its last event, if it wrote one
     stop_asked: bool  # lq requested a stop
     killed_by_lq: bool  # lq sent KILL
     same_boot: bool  # the machine has not rebooted since

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from jobs.model.events import Event, Kind
+from jobs.model.events import Event, Kind, MeasuredEvent, PhaseEvent, ProgressEvent, StartedEvent, value_of
 from jobs.model.spec import JobSpec
 from jobs.policies import stall
 from jobs.policies.memory_guard import SLOW_REPORTS, MemorySample, guard
@@ -58,55 +58,58 @@ class AttemptHealth:
                 self._take(event)
 
     def _take(self, event: Event) -> None:
-        if event.kind is Kind.PROGRESS:
-            self._take_memory(event)
-            if not event.data.get("losses"):
-                return  # no progress
-            self._take_report(event)
-        elif event.kind is Kind.PHASE:
-            self.phase = str(event.data["phase"])
-            if self.phase == "train" and self.start_s is None and self._started_at is not None:
-                self.start_s = event.awake - self._started_at
-            self._take_epoch(event)
-            if event.data.get("lengths") is not None:
-                self.lengths = (int(event.data["lengths"]["p99"]), int(event.data["lengths"]["p95"]))
-        elif event.kind is Kind.STARTED:
-            self.first_iteration = self.iteration = int(event.data["iteration"])
-            importing = max(0.0, event.time - float(event.data.get("create_time") or event.time))
-            self._started_at = event.awake - importing
-        elif event.kind in (Kind.VALIDATION, Kind.TEST) and event.data["examples"]:
-            self._rows = int(event.data["examples"])
-            self._slowest_row_s = max(self._slowest_row_s or 0.0, float(event.data["seconds"]) / self._rows)
-            if event.kind is Kind.VALIDATION:
-                self._validations.append(float(event.data["seconds"]))
+        match value_of(event):
+            case None:
+                return  # the store reports an event of a wrong shape
+            case ProgressEvent() as progress:
+                self._take_memory(progress)
+                if not progress.losses:
+                    return  # no progress
+                self._take_report(event, progress)
+            case PhaseEvent() as phase:
+                self._take_phase(event, phase)
+            case StartedEvent() as started:
+                self.first_iteration = self.iteration = started.iteration
+                importing = max(0.0, event.time - (started.create_time or event.time))
+                self._started_at = event.awake - importing
+            case MeasuredEvent(examples=rows, seconds=seconds) if rows:
+                self._rows = rows
+                self._slowest_row_s = max(self._slowest_row_s or 0.0, seconds / rows)
+                if event.kind is Kind.VALIDATION:
+                    self._validations.append(seconds)
         self._progress_at = event.awake
 
-    def _take_epoch(self, event: Event) -> None:
-        if event.data.get("batches_per_epoch") is not None:
-            self.train_rows, self.batches_per_epoch = int(event.data["rows"]), int(event.data["batches_per_epoch"])
+    def _take_phase(self, event: Event, phase: PhaseEvent) -> None:
+        self.phase = phase.phase
+        if self.phase == "train" and self.start_s is None and self._started_at is not None:
+            self.start_s = event.awake - self._started_at
+        if phase.batches_per_epoch is not None:
+            self.train_rows, self.batches_per_epoch = phase.rows, phase.batches_per_epoch
+        if phase.lengths is not None:
+            self.lengths = (phase.lengths.p99, phase.lengths.p95)
 
-    def _take_report(self, event: Event) -> None:
-        self.iteration = int(event.data["iteration"])
+    def _take_report(self, event: Event, progress: ProgressEvent) -> None:
+        self.iteration = progress.iteration
         if self.trained and self._progress_at is not None:
             self._intervals = [*self._intervals, event.awake - self._progress_at][-stall.INTERVALS :]
         self.trained = True
-        if event.data.get("it_s") is not None:
-            self._speeds = [*self._speeds, float(event.data["it_s"])][-_SPEEDS_KEPT:]
+        if progress.it_s is not None:
+            self._speeds = [*self._speeds, progress.it_s][-_SPEEDS_KEPT:]
 
-    def _take_memory(self, event: Event) -> None:
-        memory = event.data.get("memory") or {}
-        peak = max(memory.get("peak") or 0, memory.get("footprint") or 0)
+    def _take_memory(self, progress: ProgressEvent) -> None:
+        memory = progress.memory
+        peak = max(memory.peak or 0, memory.footprint or 0)
         self.peak_bytes = max(self.peak_bytes or 0, peak) or None
-        shares = [self.memory_share, memory.get("address_space_share")]
-        if memory.get("limit") and self.peak_bytes is not None:
-            shares.append(self.peak_bytes / float(memory["limit"]))
+        shares = [self.memory_share, memory.address_space_share]
+        if memory.limit and self.peak_bytes is not None:
+            shares.append(self.peak_bytes / memory.limit)
         self.memory_share = max((share for share in shares if share is not None), default=None)
         sample = MemorySample(
-            footprint_bytes=memory.get("footprint"),
-            limit_bytes=memory.get("limit"),
-            swap_bytes=memory.get("swap"),
-            pressure_high=bool(memory.get("pressure_high")),
-            it_s=event.data.get("it_s"),
+            footprint_bytes=memory.footprint,
+            limit_bytes=memory.limit,
+            swap_bytes=memory.swap,
+            pressure_high=bool(memory.pressure_high),
+            it_s=progress.it_s,
         )
         if self._swap_at_start is None:
             self._swap_at_start = sample.swap_bytes

@@ -10,6 +10,7 @@ import dataclasses
 import re
 import signal
 
+from jobs.model.events import EndedEvent
 from jobs.model.outcomes import Ending, ExitReport, Outcome, Reason
 
 DONE, RESUMABLE, NEVER_RETRY, DISK_FULL = 0, 75, 78, 74
@@ -63,6 +64,9 @@ _OFTEN_MEMORY = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signa
 
 _NATIVE = _OFTEN_MEMORY - {signal.SIGKILL}
 
+_NO_END = EndedEvent(outcome=None, reason=None)
+"""Replaces the `ended` event of a trainer that wrote none."""
+
 NEAR_THE_LIMIT = 0.8
 """Above this share of the memory limit, a native crash counts as a refused allocation."""
 
@@ -86,8 +90,8 @@ def classify(exit_report: ExitReport) -> Ending:
 
 def _by_event(exit_report: ExitReport) -> Ending | None:
     """Classify by the `ended` event, or by the exit code that replaces it."""
-    reason, detail = _event_reason(exit_report), _event_detail(exit_report)
-    outcome = (exit_report.ended or {}).get("outcome")
+    ended = exit_report.ended or _NO_END
+    outcome, reason, detail = ended.outcome, ended.reason, ended.detail
     code = exit_report.exit_code if exit_report.ended is None else None
     if outcome == Outcome.DONE and reason is not None:
         return Ending(outcome=Outcome.DONE, reason=reason, detail=detail or "trained to its last iteration")
@@ -126,7 +130,7 @@ def _stopped_by_lq(exit_report: ExitReport) -> Ending | None:
 
 
 def _by_message(exit_report: ExitReport) -> Ending | None:
-    text = f"{exit_report.stderr_tail}\n{_event_detail(exit_report)}"
+    text = f"{exit_report.stderr_tail}\n{(exit_report.ended or _NO_END).detail}"
     for error in ERROR_PATTERNS:
         match = error.pattern.search(text)
         if match is None:
@@ -134,7 +138,7 @@ def _by_message(exit_report: ExitReport) -> Ending | None:
         detail = f"{error.meaning}: {_line_with(text, match.start())}"
         outcome = Outcome.REFUSED if error.reason in _PERMANENT else Outcome.CRASHED
         return Ending(outcome=outcome, reason=error.reason, detail=detail, sign=match[0])
-    if _event_reason(exit_report) is Reason.OUT_OF_MEMORY:
+    if (exit_report.ended or _NO_END).reason is Reason.OUT_OF_MEMORY:
         return _crashed(Reason.OUT_OF_MEMORY, "the machine ran out of memory")
     return None
 
@@ -168,7 +172,8 @@ def _by_signal(exit_report: ExitReport) -> Ending | None:
 
 
 def _by_code(exit_report: ExitReport) -> Ending:
-    reason, detail = _event_reason(exit_report), _event_detail(exit_report)
+    ended = exit_report.ended or _NO_END
+    reason, detail = ended.reason, ended.detail
     if exit_report.exit_code is None and exit_report.ended is None:
         return _crashed(Reason.LOST, "the process is gone; its exit code is unknown, because another worker started it")
     line = _last_line(exit_report)
@@ -182,15 +187,6 @@ def _by_code(exit_report: ExitReport) -> Ending:
 
 def _crashed(reason: Reason, detail: str) -> Ending:
     return Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)
-
-
-def _event_reason(exit_report: ExitReport) -> Reason | None:
-    reason = (exit_report.ended or {}).get("reason")
-    return Reason(reason) if isinstance(reason, str) and reason in set(Reason) else None
-
-
-def _event_detail(exit_report: ExitReport) -> str:
-    return str((exit_report.ended or {}).get("detail") or "")
 
 
 def _signal_name(number: int) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.errors import HomeUnusable, LqError, NotAllowed
-from jobs.model.events import Event, Kind
+from jobs.model.events import Event, Kind, ProgressEvent, StartedEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from orchestrator.demo.tiny_model import build_data, build_model
@@ -115,9 +115,9 @@ def _train_and_kill(home: Path, echo: Print) -> dict[str, Any]:
     job = _submit(home, "killed.yaml", echo)
     alive, pid = True, 0
     for event in _events(home, job, echo, show={*Kind}):
-        if event.kind is Kind.STARTED:
-            pid = int(event.data["pid"])  # on a busy machine lq status would take as long as the second half
-        if alive and int(event.data.get("iteration", 0)) >= ITERATIONS // 2:
+        if isinstance(event.value, StartedEvent) and event.value.pid is not None:
+            pid = event.value.pid  # on a busy machine lq status would take as long as the second half
+        if alive and isinstance(event.value, ProgressEvent) and event.value.iteration >= ITERATIONS // 2:
             alive = False
             echo(f"$ kill -9 {pid}")
             os.kill(pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ from jobs.estimates.dry_run import DryRunFailure, DryRunMeasurements
 from jobs.estimates.estimate import TimeEstimate
 from jobs.model.configuration import fit_key
 from jobs.model.errors import InvalidInput
-from jobs.model.events import Event, Kind, number
+from jobs.model.events import Event, FactEvent, PhaseEvent, ProgressEvent, number, value_of, values_of
 from jobs.model.job import Fit, Job
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, Stage
@@ -270,7 +270,7 @@ def _pending(position: int, result: DryRunResult, now: float, zone: tzinfo | Non
 def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
     spec, ending = request.spec, child_run.ending if child_run is not None else None
     events = child_run.events if child_run is not None else []
-    facts = {str(event.data["name"]): event.data["value"] for event in events if event.kind is Kind.FACT}
+    facts = {fact.name: fact.value for fact in values_of(events, FactEvent)}
     report = facts.get("dry_run")
     measured = None
     if child_run is not None and child_run.ending.outcome is Outcome.DONE and report is not None:
@@ -295,15 +295,20 @@ def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
 
 def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
     """Return the child's peak memory and its limit in bytes; None if it reported none."""
-    samples = [event.data.get("memory") or {} for event in events if event.kind is Kind.PROGRESS]
-    peaks = [int(sample[name]) for sample in samples for name in ("peak", "footprint") if sample.get(name)]
-    limits = [int(sample["limit"]) for sample in samples if sample.get("limit")]
+    readings = [progress.memory for progress in values_of(events, ProgressEvent)]
+    peaks = [size for reading in readings for size in (reading.peak, reading.footprint) if size]
+    limits = [reading.limit for reading in readings if reading.limit]
     return max(peaks, default=None), limits[-1] if limits else None
+
+
+def _begins_training(event: Event) -> bool:
+    phase = value_of(event)
+    return isinstance(phase, PhaseEvent) and phase.phase == "train"
 
 
 def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasurements:
     checkpoint = report.get("checkpoint") or {}
-    training = next(event for event in child_run.events if event.kind is Kind.PHASE and event.data["phase"] == "train")
+    training = next(event for event in child_run.events if _begins_training(event))
     return DryRunMeasurements(
         iteration=int(report["iteration"]),
         updates=int(report["updates"]),

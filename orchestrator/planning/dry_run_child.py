@@ -17,7 +17,7 @@ from pathlib import Path
 
 from configs.load import dump_job
 from jobs.model import run_plan as run_plans
-from jobs.model.events import Event, Kind
+from jobs.model.events import Event, WarningEvent, values_of
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending
 from jobs.model.run_plan import RunPlan
@@ -66,7 +66,7 @@ def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: b
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there
     with _folder(home, spec, run_plan) as job_dir:
         child_run = _supervised(job_dir, spec, arguments, timeout_s=timeout_s)
-        if any(event.kind is Kind.WARNING and event.data["code"] == "torn_kernel" for event in child_run.events):
+        if any(warning.code == "torn_kernel" for warning in values_of(child_run.events, WarningEvent)):
             job_dir.events.unlink()  # the damaged kernel is removed, and compiled again, as in a job's next attempt
             child_run = _supervised(job_dir, spec, arguments, timeout_s=timeout_s)
         return child_run

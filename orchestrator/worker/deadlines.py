@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 
-from jobs.model.events import Event, Kind
+from jobs.model.events import Event, ProgressEvent, values_of
 from jobs.model.job import Incident, Job
 from jobs.model.spec import JobSpec
 from jobs.scheduling.constraints import Constraints, constraints_of
@@ -36,7 +36,7 @@ class DeadlineForecast:
 
     def take(self, events: Iterable[Event]) -> None:
         """Count the trainer's reports, and report if the deadline will be missed."""
-        new = sum(event.kind is Kind.PROGRESS and bool(event.data.get("losses")) for event in events)
+        new = sum(bool(progress.losses) for progress in values_of(events, ProgressEvent))
         self._reports += new
         if self._due is None or not new or self._reports < FEWEST_REPORTS:
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
+from jobs.model.events import EndedEvent
 from jobs.model.job import Attempt, Fit, Incident, Job, crash_evidence
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
@@ -48,18 +48,17 @@ class AttemptResult:
     obstacle: Obstacle | None = None  # why lq stopped it for now; None if it did not
 
 
-def require_last_checkpoint(
-    ending: Ending, ended: Mapping[str, Any] | None, folder: JobDir, run_plan: RunPlan
-) -> Ending:
+def require_last_checkpoint(ending: Ending, ended: EndedEvent | None, folder: JobDir, run_plan: RunPlan) -> Ending:
     """Return an ending unchanged, or as a crash if the run is done but its last checkpoint is not valid.
 
     Args:
-        ended: the data of the trainer's `ended` event.
+        ended: the `ended` event of the trainer.
     """
     if ending.outcome is not Outcome.DONE:
         return ending
     last, errors = storage.newest_valid(folder.checkpoints, run_plan)
-    if last is not None and last.iteration >= int((ended or {}).get("iteration") or 0):
+    iteration = ended.iteration if ended is not None else None
+    if last is not None and last.iteration >= (iteration or 0):
         return ending
     error = errors[0] if errors else f"{folder.checkpoints} lacks its last checkpoint"
     return Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {error}")

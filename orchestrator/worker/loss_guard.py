@@ -7,12 +7,12 @@ conclusion at the same iteration, even if the trainer has continued meanwhile.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
 from jobs.loss.detector import LossDetector
-from jobs.model.events import Event, Kind
+from jobs.model.events import Event, Kind, WarningEvent, values_of
 from jobs.model.job import Incident, Job, Validation
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
@@ -85,7 +85,7 @@ class LossGuard:
         """
         if self._started and events is not None and not any(event.kind in RELEVANT for event in events):
             return []
-        if not self._started or events is None or any(event.data.get("code") == NOT_APPLIED for event in events):
+        if not self._started or events is None or NOT_APPLIED in _warnings(events):
             self._update_quarantine()
         self._started = True
         if self._alarm is not None:
@@ -233,3 +233,7 @@ def _culprits(evidence: Mapping[str, Any]) -> NonFiniteRows:
         rows=tuple(int(row["row"]) for row in rows),
         lines=tuple(str(row["line"]) for row in rows),
     )
+
+
+def _warnings(events: Iterable[Event]) -> set[str]:
+    return {warning.code for warning in values_of(events, WarningEvent)}

@@ -86,12 +86,11 @@ def test_non_finite_losses_stay_distinct() -> None:
 
 def test_endings_of_golden_attempts() -> None:
     def ending(attempt: int) -> tuple[Outcome, Reason]:
-        words = ended_event(GOLDEN, attempt)
         found = classify(
             ExitReport(
                 exit_code=None,
                 signal=None,
-                ended=None if words is None else words.data,
+                ended=ended_event(GOLDEN, attempt),
                 stop_asked=False,
                 killed_by_lq=False,
                 same_boot=True,

@@ -15,10 +15,10 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from jobs.model.errors import EventInvalid
-from jobs.model.events import Event, Kind, from_line, to_line
+from jobs.model.events import EndedEvent, Event, EventValue, from_line, to_line, value_of
 from workers.files.atomic import fsync_file
 
 LONGEST_READ = 4 << 20
@@ -45,12 +45,15 @@ class EventLog:
         if _tail_is_torn(self._file):
             os.write(self._file, b"\n")
 
-    def append(self, kind: Kind, **data: Any) -> Event:
+    def append(self, value: EventValue) -> Event:
         """Write one event; it is in the file when this returns."""
+        data = value.to_data()
         with self._lock:
             self._seq += 1
             awake = time.monotonic()
-            event = Event(seq=self._seq, time=time.time(), awake=awake, attempt=self._attempt, kind=kind, data=data)
+            event = Event(
+                seq=self._seq, time=time.time(), awake=awake, attempt=self._attempt, kind=value.kind, data=data
+            )
             line = to_line(event)
             while line:
                 line = line[os.write(self._file, line) :]
@@ -175,7 +178,7 @@ def unpack(path: Path) -> None:
     form.unlink(missing_ok=True)
 
 
-def ended_event(path: Path, attempt: int) -> Event | None:
+def ended_event(path: Path, attempt: int) -> EndedEvent | None:
     """Return the `ended` event of an attempt, always its last line; None if it wrote none."""
     try:
         with path.open("rb") as file:
@@ -187,7 +190,8 @@ def ended_event(path: Path, attempt: int) -> Event | None:
         with suppress(EventInvalid):
             event = from_line(line)
             if event.attempt == attempt:
-                return event if event.kind is Kind.ENDED else None
+                value = value_of(event)
+                return value if isinstance(value, EndedEvent) else None
     return None
 
 

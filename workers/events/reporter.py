@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from jobs.model.events import Kind
+from jobs.model.events import MemoryReading, ProgressEvent
 from workers.events.log import EventLog
 
 SHORTEST_LINE_S = 0.25
@@ -50,12 +50,12 @@ class PendingReport:
 class Reporter:
     """Collects iterations and writes them as progress events at report boundaries."""
 
-    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], MemoryReading]) -> None:
         """Start at the beginning of a run; `restore` moves it to a checkpoint.
 
         Args:
             steps_per_report: iterations per report.
-            memory: returns active, cache, peak, footprint, limit and swap in bytes, and pressure_high.
+            memory: reads the memory of this process.
         """
         self._events = events
         self._every = steps_per_report
@@ -116,14 +116,15 @@ class Reporter:
         measured = seconds > 0
         self._last_line = time.monotonic()
         self._events.append(
-            Kind.PROGRESS,
-            iteration=self.iteration,
-            losses=losses,
-            learning_rate=self._learning_rate,
-            tokens=self.tokens,
-            it_s=self._timed / seconds if measured else None,
-            tok_s=self._line_tokens / seconds if measured else None,
-            grad_norm=self._grad_norm,
-            skipped=list(self._lost) if losses else [],
-            memory=self._memory(),
+            ProgressEvent(
+                iteration=self.iteration,
+                losses=tuple(losses),
+                learning_rate=self._learning_rate,
+                tokens=self.tokens,
+                it_s=self._timed / seconds if measured else None,
+                tok_s=self._line_tokens / seconds if measured else None,
+                grad_norm=self._grad_norm,
+                skipped=tuple(self._lost) if losses else (),
+                memory=self._memory(),
+            )
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from jobs.model.errors import DataInvalid, InvalidInput, LqError, ModelMissing
-from jobs.model.events import Kind
+from jobs.model.events import EndedEvent, StartedEvent, WarningEvent
 from jobs.model.outcomes import Outcome, Quality, Reason
 from jobs.policies.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
 from workers.checkpoints.storage import Checkpoint
@@ -60,14 +60,12 @@ class ChildProcess:
             torn = kernel_cache.remove_torn(error)
             if torn is not None:
                 text = f"MLX's compiled kernel {torn.name} was torn and is removed; MLX will compile it again"
-                self.events.append(Kind.WARNING, code="torn_kernel", text=text)
+                self.events.append(WarningEvent(code="torn_kernel", text=text))
             self._report_end(Outcome.CRASHED, reason, f"{type(error).__name__}: {_first_line(error)}")
         return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
 
     def _report_end(self, outcome: Outcome, reason: Reason, detail: str) -> None:
-        self.events.append(
-            Kind.ENDED, outcome=outcome.value, reason=reason.value, iteration=self.iteration, detail=detail
-        )
+        self.events.append(EndedEvent(outcome=outcome, reason=reason, iteration=self.iteration, detail=detail))
 
     def report_start(self, resume: Checkpoint | None, quality: Quality, versions: dict[str, str], stage: int) -> None:
         """Report this process and where it starts.
@@ -80,15 +78,16 @@ class ChildProcess:
         """
         this = identity()
         self.events.append(
-            Kind.STARTED,
-            pid=this.pid,
-            create_time=this.create_time,
-            boot_id=this.boot_id,
-            versions=versions,
-            resumed_from=resume.path.name if resume else None,
-            iteration=resume.iteration if resume else 0,
-            resume_quality=quality.value,
-            stage=stage,
+            StartedEvent(
+                pid=this.pid,
+                create_time=this.create_time,
+                boot_id=this.boot_id,
+                versions=versions,
+                resumed_from=resume.path.name if resume else None,
+                iteration=resume.iteration if resume else 0,
+                resume_quality=quality.value,
+                stage=stage,
+            )
         )
 
     @contextmanager

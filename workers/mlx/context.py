@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from jobs.model.events import MemoryReading
 from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
@@ -21,7 +21,7 @@ class RunContext:
         spec: JobSpec,
         run_plan: RunPlan,
         job_dir: JobDir,
-        memory: Callable[[], dict[str, Any]],
+        memory: Callable[[], MemoryReading],
     ) -> None:
         """Start after the completed iterations of the process.
 

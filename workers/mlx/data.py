@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx_lm.tuner.datasets import load_dataset
 
 from jobs.model.errors import DataInvalid, message_of
-from jobs.model.events import Kind
+from jobs.model.events import WarningEvent
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from workers.checkpoints.mlx_config import mlx_config
@@ -111,7 +111,7 @@ def _warn_about_rows(context: RunContext, train: Rows) -> None:
     cut = sum(len(row) > limit for row in train.tokens)
     if cut:
         text = f"{cut} of {count} training rows are longer than {limit} tokens and are cut"
-        context.events.append(Kind.WARNING, code="truncated", text=text, data={"rows": cut, "max_seq_length": limit})
+        context.events.append(WarningEvent(code="truncated", text=text, data={"rows": cut, "max_seq_length": limit}))
     supervised = set(train.supervised(limit))
     without = [row for row in range(count) if row not in supervised]
     if without:
@@ -119,7 +119,7 @@ def _warn_about_rows(context: RunContext, train: Rows) -> None:
             f"{len(without)} of {count} training rows have no token to learn and are left out; "
             f"the first is {line_of(context.spec, without[0])}"
         )
-        context.events.append(Kind.WARNING, code="unsupervised", text=text, data={"rows": len(without)})
+        context.events.append(WarningEvent(code="unsupervised", text=text, data={"rows": len(without)}))
 
 
 def line_of(spec: JobSpec, row: int) -> str:

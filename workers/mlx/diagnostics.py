@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.model.events import Kind
+from jobs.model.events import FactEvent, WarningEvent
 from jobs.model.run_plan import RunPlan
 from workers.data.dataset_facts import dataset_facts
 from workers.mlx.context import RunContext
@@ -46,7 +46,7 @@ class Diagnostics:
     def report_fact(self, name: str, value: Any) -> None:
         """Report a fact, unless it is None."""
         if value is not None:
-            self._context.events.append(Kind.FACT, name=name, value=value)
+            self._context.events.append(FactEvent(name=name, value=value))
 
     def report_dataset(self) -> None:
         """Report rows, lengths, padding and duplicates of the data sets."""
@@ -70,15 +70,16 @@ class Diagnostics:
         lines = ", ".join(row.line for row in culprits) or "no single row"
         why = f"by itself not finite: {lines}" if finite else "every row gives that under these weights"
         self._context.events.append(
-            Kind.WARNING,
-            code="not_applied",
-            text=f"iteration {iteration:,}: the loss is {loss:g}, so the update is not applied; {why}",
-            data={
-                "iteration": iteration,
-                "loss": loss,
-                "rows": [dataclasses.asdict(row) for row in culprits],
-                "weights_finite": finite,
-            },
+            WarningEvent(
+                code="not_applied",
+                text=f"iteration {iteration:,}: the loss is {loss:g}, so the update is not applied; {why}",
+                data={
+                    "iteration": iteration,
+                    "loss": loss,
+                    "rows": [dataclasses.asdict(row) for row in culprits],
+                    "weights_finite": finite,
+                },
+            )
         )
 
     def _weights_are_finite(self, suspects: Sequence[int]) -> bool:
@@ -108,18 +109,19 @@ class Diagnostics:
         worst = ", ".join(f"{row.line} ({row.loss:.3g})" for row in ranked[:3])
         median = ranked[len(ranked) // 2].loss
         self._context.events.append(
-            Kind.WARNING,
-            code="autopsy",
-            text=(
-                f"the {len(ranked)} rows around iteration {stage.first_flag:,}, by their own loss at iteration "
-                f"{self._context.iteration:,}: {worst}; their median is {median:.3g}"
-            ),
-            data={
-                "first_flag": stage.first_flag,
-                "measured": len(ranked),
-                "median": median,
-                "rows": [dataclasses.asdict(row) for row in ranked[:AUTOPSY_REPORTED]],
-            },
+            WarningEvent(
+                code="autopsy",
+                text=(
+                    f"the {len(ranked)} rows around iteration {stage.first_flag:,}, by their own loss at iteration "
+                    f"{self._context.iteration:,}: {worst}; their median is {median:.3g}"
+                ),
+                data={
+                    "first_flag": stage.first_flag,
+                    "measured": len(ranked),
+                    "median": median,
+                    "rows": [dataclasses.asdict(row) for row in ranked[:AUTOPSY_REPORTED]],
+                },
+            )
         )
 
     def _rows_around(self, iteration: int) -> list[int]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jobs.model.events import Kind
+from jobs.model.events import PhaseEvent
 from workers.checkpoints import storage
 from workers.data.batches import Rows, padded_length
 from workers.data.dataset_facts import MAX_BATCHES
@@ -130,7 +130,7 @@ class DryRun:
     def _try_validation(self) -> dict[str, Any]:
         """Measure some validation batches, and estimate the time of the whole set."""
         spec, data = self._context.spec, self._parts.data
-        self._context.events.append(Kind.PHASE, phase="validate")
+        self._context.events.append(PhaseEvent(phase="validate"))
         examples = data.examples(data.valid, spec.val_batches)
         validation_s, loss = self._try_measuring(data.valid, examples)
         test_s, _ = self._try_measuring(data.test, data.examples(data.test, spec.test_batches) if spec.test else 0)

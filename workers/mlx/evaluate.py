@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from jobs.model.events import Kind
+from jobs.model.events import FinalTestEvent, PhaseEvent, SelfTestEvent, ValidationEvent
 from jobs.model.run_plan import Stage
 from workers.checkpoints import storage
 from workers.checkpoints.state import SavedValidation, SelfTestRecord
@@ -59,7 +59,7 @@ class Evaluator:
     def validate(self) -> LossMeasurement | None:
         """Validate; return None if a stop is requested meanwhile, which leaves the validation to the next attempt."""
         context, spec = self._context, self._context.spec
-        context.events.append(Kind.PHASE, phase="validate")
+        context.events.append(PhaseEvent(phase="validate"))
         rows = self._data.valid
         try:
             measured = self.measure(rows, range(self._data.examples(rows, spec.val_batches)), self._raise_if_stopped)
@@ -76,7 +76,8 @@ class Evaluator:
             asked=asked,
         )
         self._measured = measured
-        self._report(Kind.VALIDATION, measured, iteration=iteration, **({"asked": True} if asked else {}))
+        measures = _measures(measured, iteration)
+        context.events.append(ValidationEvent(**measures, asked=True if asked else None))
         return measured
 
     def _raise_if_stopped(self) -> None:
@@ -90,7 +91,7 @@ class Evaluator:
     def test(self) -> None:
         """Measure the test set with the last weights, and with the best ones if they are others."""
         context = self._context
-        context.events.append(Kind.PHASE, phase="test")
+        context.events.append(PhaseEvent(phase="test"))
         self.test_at(context.last_iteration)
         best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)
         if best is not None and best.iteration != context.last_iteration:
@@ -102,18 +103,7 @@ class Evaluator:
         rows = self._data.test
         measured = self.measure(rows, range(self._data.examples(rows, self._context.spec.test_batches)))
         perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
-        self._report(Kind.TEST, measured, iteration=iteration, perplexity=perplexity)
-
-    def _report(self, kind: Kind, measured: LossMeasurement, **more: Any) -> None:
-        self._context.events.append(
-            kind,
-            loss=measured.loss,
-            standard_error=measured.standard_error,
-            examples=measured.examples,
-            **more,
-            seconds=round(measured.seconds, 3),
-            row_losses=measured.row_losses,
-        )
+        self._context.events.append(FinalTestEvent(**_measures(measured, iteration), perplexity=perplexity))
 
     def self_test_record(self) -> SelfTestRecord | None:
         """Return a loss that a resume can measure again: of the present validation, as far as the time allows, else
@@ -137,15 +127,28 @@ class Evaluator:
         size = self._context.stage.batch_size
         close = math.isclose(measured.loss, recorded.loss, rel_tol=OTHER_BATCHES_TOLERANCE)
         self._context.events.append(
-            Kind.SELF_TEST,
-            iteration=self._context.iteration,
-            measured=measured.loss,
-            recorded=recorded.loss,
-            equal=measured.loss == recorded.loss or (size != recorded.batch_size and close),
-            examples=measured.examples,
-            batch_size=size,
-            recorded_batch_size=recorded.batch_size,
+            SelfTestEvent(
+                iteration=self._context.iteration,
+                measured=measured.loss,
+                recorded=recorded.loss,
+                equal=measured.loss == recorded.loss or (size != recorded.batch_size and close),
+                examples=measured.examples,
+                batch_size=size,
+                recorded_batch_size=recorded.batch_size,
+            )
         )
+
+
+def _measures(measured: LossMeasurement, iteration: int) -> dict[str, Any]:
+    """Return the fields of an event that validation and test have in common."""
+    return {
+        "iteration": iteration,
+        "loss": measured.loss,
+        "standard_error": measured.standard_error,
+        "examples": measured.examples,
+        "seconds": round(measured.seconds, 3),
+        "row_losses": tuple(measured.row_losses),
+    }
 
 
 def measure(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
-from typing import Any
 
 import mlx.core as mx
 
 from jobs.model.errors import message_of
+from jobs.model.events import MemoryReading
 from jobs.model.memory_limit import limit_bytes
 from jobs.model.spec import JobSpec
 from workers.mlx.device import Device
@@ -62,15 +62,15 @@ class MemoryReader:
         self._limit = limit_bytes(spec.lq.memory.limit, recommended_memory())
         self._pressure = memory.PressureGauge()
 
-    def __call__(self) -> dict[str, Any]:
-        """Return sizes in bytes, and whether the memory pressure is high."""
-        return {
-            "active": mx.get_active_memory(),
-            "cache": mx.get_cache_memory(),
-            "peak": mx.get_peak_memory(),
-            "footprint": footprint_bytes(),
-            "limit": self._limit,
-            "address_space_share": address_space_share(),
-            "swap": swap_bytes(),
-            "pressure_high": self._pressure.high(),
-        }
+    def __call__(self) -> MemoryReading:
+        """Return the memory of this process and of the machine now."""
+        return MemoryReading(
+            active=mx.get_active_memory(),
+            cache=mx.get_cache_memory(),
+            peak=mx.get_peak_memory(),
+            footprint=footprint_bytes(),
+            limit=self._limit,
+            address_space_share=address_space_share(),
+            swap=swap_bytes(),
+            pressure_high=self._pressure.high(),
+        )

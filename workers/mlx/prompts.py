@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.generate import generate
 
 from jobs.model.errors import message_of
-from jobs.model.events import Kind
+from jobs.model.events import FactEvent, PhaseEvent, WarningEvent
 from workers.mlx.context import RunContext
 from workers.mlx.model import TrainedModel
 
@@ -27,7 +27,7 @@ def answer_prompts(context: RunContext, model: TrainedModel, *, when: str, itera
     """
     if not context.spec.lq.prompts:
         return
-    context.events.append(Kind.PHASE, phase="answer")
+    context.events.append(PhaseEvent(phase="answer"))
     model.network.eval()
     with model.without_checkpointing():
         for index, prompt in enumerate(context.spec.lq.prompts):
@@ -35,10 +35,10 @@ def answer_prompts(context: RunContext, model: TrainedModel, *, when: str, itera
                 answer = generate(model.network, model.tokenizer, _tokens(model, prompt), max_tokens=MAX_TOKENS)
             except (ValueError, TypeError, RuntimeError) as error:  # the report can do without an answer
                 text = f"prompt {index + 1} could not be answered: {message_of(error)}"
-                context.events.append(Kind.WARNING, code="no_answer", text=text)
+                context.events.append(WarningEvent(code="no_answer", text=text))
                 continue
             value = {"prompt": prompt, "answer": answer, "iteration": iteration, "max_tokens": MAX_TOKENS}
-            context.events.append(Kind.FACT, name=f"answer.{when}.{index}", value=value)
+            context.events.append(FactEvent(name=f"answer.{when}.{index}", value=value))
     model.network.train()
     mx.clear_cache()
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Self
 
-from jobs.model.events import Kind
+from jobs.model.events import PhaseEvent, WarningEvent
 from jobs.model.outcomes import Quality, Reason
 from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
@@ -48,12 +48,12 @@ class RunParts:
             fresh: the run starts at its beginning; a resume restores a checkpoint afterwards.
         """
         spec, events = context.spec, context.events
-        events.append(Kind.PHASE, phase="load")
+        events.append(PhaseEvent(phase="load"))
         if spec.trust_remote_code:
             text = "trust_remote_code is on: code that comes with the model runs"
-            events.append(Kind.WARNING, code="trust_remote_code", text=text)
+            events.append(WarningEvent(code="trust_remote_code", text=text))
         model = TrainedModel.load(spec)
-        events.append(Kind.PHASE, phase="tokenize")
+        events.append(PhaseEvent(phase="tokenize"))
         data = training_data.load(context, model.tokenizer)
         model.choose_trained(fresh=fresh)
         optimizer = build_optimizer(spec, context.run_plan, lambda: context.stage)
@@ -123,7 +123,7 @@ class TrainingRun:
         self._diagnostics.report_fact("parameters", self._model.facts())
         self._diagnostics.report_battery("before")
         if self._context.spec.test and len(self._test_rows):
-            self._context.events.append(Kind.PHASE, phase="test")
+            self._context.events.append(PhaseEvent(phase="test"))
             self._evaluator.test_at(0)
         answer_prompts(self._context, self._model, when="before", iteration=0)
 
@@ -198,4 +198,4 @@ class TrainingRun:
         self._checkpoints.validation_pending = True
         if self._trackers is not None:
             self._trackers.validated(measured)
-        self._context.events.append(Kind.PHASE, phase="train")
+        self._context.events.append(PhaseEvent(phase="train"))

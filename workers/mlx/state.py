@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from jobs.model.events import Kind
+from jobs.model.events import CheckpointEvent, PhaseEvent
 from jobs.model.outcomes import Quality
 from workers.checkpoints import storage
 from workers.checkpoints.state import CheckpointState
@@ -65,7 +65,7 @@ class CheckpointWriter:
     def write(self) -> None:
         """Write a checkpoint of the present iteration."""
         context, iteration = self._context, self._context.iteration
-        context.events.append(Kind.PHASE, phase="save")
+        context.events.append(PhaseEvent(phase="save"))
         if iteration % context.spec.steps_per_report == 0:
             context.reporter.flush()
         began = time.monotonic()
@@ -73,14 +73,15 @@ class CheckpointWriter:
         self._last_iteration, self._last_time, self.validation_pending = iteration, time.monotonic(), False
         context.requests.snapshot = False
         context.events.append(
-            Kind.CHECKPOINT,
-            iteration=iteration,
-            path=str(checkpoint.path.relative_to(context.job_dir.path)),
-            bytes=size,
-            seconds=round(self._last_time - began, 3),
+            CheckpointEvent(
+                iteration=iteration,
+                path=str(checkpoint.path.relative_to(context.job_dir.path)),
+                bytes=size,
+                seconds=round(self._last_time - began, 3),
+            )
         )
         if not (context.requests.stop or iteration == context.last_iteration):
-            context.events.append(Kind.PHASE, phase="train")
+            context.events.append(PhaseEvent(phase="train"))
 
     def _fill(self, folder: Path) -> CheckpointState:
         weights, moments = self._model.weights(), self._optimizer.moments()

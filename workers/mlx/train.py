@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.load import load_frozen
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import DataInvalid
-from jobs.model.events import Kind
+from jobs.model.events import WarningEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Quality, Reason
 from jobs.model.spec import JobSpec
@@ -68,7 +68,7 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
     stage = run_plan.index_at(process.iteration)
     process.report_start(resume, quality, versions() | {"machine": machine()}, stage)
     for text in bad:
-        events.append(Kind.WARNING, code="checkpoint_invalid", text=f"{text}; using the one before it")
+        events.append(WarningEvent(code="checkpoint_invalid", text=f"{text}; using the one before it"))
     _check_data(resume, spec, data_hashes(spec))
     context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
     with process.heartbeat(context.reporter.beat):

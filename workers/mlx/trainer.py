@@ -20,7 +20,7 @@ import mlx.nn.utils as mlx_utils
 import numpy as np
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 
-from jobs.model.events import Kind
+from jobs.model.events import PhaseEvent, RowLengths
 from workers.data.batches import learned_tokens
 from workers.events.reporter import Trained
 from workers.mlx.arrays import named
@@ -59,8 +59,9 @@ class Trainer:
         Weights, moments and the random key are restored, so this changes no bit of the run.
         """
         stage, lengths = self._context.stage, self._data.order.lengths
-        shares = {f"p{share}": math.ceil(float(np.percentile(lengths, share))) for share in (99, 95)}
-        self._context.events.append(Kind.PHASE, phase="probe", lengths=shares | {"max": max(lengths)})
+        p99, p95 = (math.ceil(float(np.percentile(lengths, share))) for share in (99, 95))
+        row_lengths = RowLengths(p99=p99, p95=p95, max=max(lengths))
+        self._context.events.append(PhaseEvent(phase="probe", lengths=row_lengths))
         self._turn_on_checkpointing()
         key, network = random_key(), self._model.network
         longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: stage.batch_size]
@@ -106,8 +107,8 @@ class Trainer:
             grad_accumulation_steps=stage.grad_accumulation_steps,
             clear_cache_threshold=context.spec.clear_cache_threshold,
         )
-        epoch = {"rows": len(self._data.train), "batches_per_epoch": self._data.order.batches_per_epoch}
-        context.events.append(Kind.PHASE, phase="train", **epoch)
+        per_epoch = self._data.order.batches_per_epoch
+        context.events.append(PhaseEvent(phase="train", rows=len(self._data.train), batches_per_epoch=per_epoch))
         with Path(os.devnull).open("w") as devnull, contextlib.redirect_stdout(devnull):
             train(
                 model=self._model.network,

@@ -114,11 +114,10 @@ class Child:
             disk_low: why lq stopped it for disk space.
         """
         code = self._popen.returncode if self._popen is not None else None
-        ended = event_log.ended_event(self._job_dir.events, self._attempt)
         return ExitReport(
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
-            ended=ended.data if ended is not None else None,
+            ended=event_log.ended_event(self._job_dir.events, self._attempt),
             stop_asked=self.stop_requested_at is not None,
             killed_by_lq=self.killed,
             same_boot=self.identity.boot_id == boot_id(),

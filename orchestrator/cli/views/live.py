@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.model.events import Event, Kind, number
+from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
 from jobs.model.states import ENDED, LIVE
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.cancel import cancel_jobs
@@ -117,11 +117,12 @@ def _show_progress(app: App, job_id: int) -> None:
                 for entry in job_log.entries(event):
                     if entry.source is not event or event.kind not in (Kind.PROGRESS, Kind.PHASE):
                         progress.console.print(entry.text)
-                if event.kind is Kind.PROGRESS:
-                    figures = _figures(event) | {"left": _time_left(app, job_id)}
-                    progress.update(task, description="train", completed=event.data["iteration"], **figures)
-                elif event.kind is Kind.PHASE:
-                    progress.update(task, description=str(event.data["phase"]))
+                match value_of(event):
+                    case ProgressEvent() as report:
+                        figures = _figures(report) | {"left": _time_left(app, job_id)}
+                        progress.update(task, description="train", completed=report.iteration, **figures)
+                    case PhaseEvent(phase=phase):
+                        progress.update(task, description=phase)
             for entry in job_log.new_incidents() if not batch else ():
                 progress.console.print(entry.text)
 
@@ -146,11 +147,10 @@ def _progress() -> Progress:
     )
 
 
-def _figures(event: Event) -> dict[str, Any]:
-    losses = [value for item in event.data["losses"] if (value := number(item)) is not None]
-    if not losses:
+def _figures(report: ProgressEvent) -> dict[str, Any]:
+    if not report.losses:
         return {}
     return {
-        "loss": f"loss {fmt.short_loss(sum(losses) / len(losses))}",
-        "speed": f"{fmt.figure(event.data['it_s'])} it/s",
+        "loss": f"loss {fmt.short_loss(sum(report.losses) / len(report.losses))}",
+        "speed": f"{fmt.figure(report.it_s)} it/s",
     }

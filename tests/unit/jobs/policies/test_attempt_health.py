@@ -80,7 +80,7 @@ def test_slow_validation_is_no_stall() -> None:
     trainer.train()
     trainer.emit(Kind.PHASE, 140.0, phase="validate")
     assert not trainer.stalls_at(140.0 + 3600.0)
-    trainer.emit(Kind.VALIDATION, 1140.0, examples=100, seconds=1000.0, loss=1.0)
+    trainer.emit(Kind.VALIDATION, 1140.0, iteration=0, examples=100, seconds=1000.0, loss=1.0)
     trainer.emit(Kind.PHASE, 1140.0, phase="train")
     assert not trainer.stalls_at(1140.0 + 90.0)
     trainer.report(1150.0, 90)
@@ -90,7 +90,7 @@ def test_slow_validation_is_no_stall() -> None:
 def test_second_validation_uses_the_first() -> None:
     trainer = Trainer()
     trainer.train()
-    trainer.emit(Kind.VALIDATION, 240.0, examples=100, seconds=100.0, loss=1.0)
+    trainer.emit(Kind.VALIDATION, 240.0, iteration=0, examples=100, seconds=100.0, loss=1.0)
     trainer.emit(Kind.PHASE, 300.0, phase="validate")
     assert not trainer.stalls_at(300.0 + 600.0)
     assert trainer.stalls_at(300.1 + 600.0)

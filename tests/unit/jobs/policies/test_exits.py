@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.model.events import EndedEvent
 from jobs.model.outcomes import ExitReport, Outcome, Reason
 from jobs.policies.exits import classify
 from tests.golden import assert_golden
@@ -27,7 +28,9 @@ def report(
     **more: Any,
 ) -> ExitReport:
     """Return a report; `event` is outcome, reason and detail of the `ended` event."""
-    ended = None if event is None else {"outcome": event[0], "reason": event[1], "detail": event[2], "iteration": 5}
+    ended = None
+    if event is not None:
+        ended = EndedEvent.from_data({"outcome": event[0], "reason": event[1], "detail": event[2], "iteration": 5})
     return dataclasses.replace(NOTHING, exit_code=exit_code, signal=number, ended=ended, stderr_tail=tail, **more)
 
 
@@ -113,16 +116,17 @@ def test_early_stop_request_is_stopped() -> None:
 
 WORDS = st.sampled_from(["done", "stopped", "refused", "crashed", "", "rubbish"])
 REASONS = st.sampled_from([*(reason.value for reason in Reason), "", "rubbish"])
-ENDED = st.none() | st.fixed_dictionaries({}, optional={"outcome": WORDS, "reason": REASONS, "detail": st.text()})
+FIELDS = st.fixed_dictionaries({}, optional={"outcome": WORDS, "reason": REASONS, "detail": st.text()})
+ENDED = st.none() | FIELDS.map(EndedEvent.from_data)
 
 
 @given(code=st.none() | st.integers(0, 255), number=st.none() | st.integers(1, 64), ended=ENDED, boot=st.booleans())
 def test_success_needs_an_ended_event(
-    code: int | None, number: int | None, ended: dict[str, str] | None, boot: bool
+    code: int | None, number: int | None, ended: EndedEvent | None, boot: bool
 ) -> None:
     code = None if number is not None else code  # a process ends with a code or by a signal
     ending = classify(dataclasses.replace(NOTHING, exit_code=code, signal=number, ended=ended, same_boot=boot))
-    outcome = (ended or {}).get("outcome")
+    outcome = ended.outcome if ended is not None else None
     if ending.outcome is Outcome.DONE:
         assert outcome == "done"
     elif outcome in ("stopped", "refused"):

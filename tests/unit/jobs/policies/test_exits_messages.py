@@ -11,6 +11,7 @@ import signal
 
 import pytest
 
+from jobs.model.events import EndedEvent
 from jobs.model.outcomes import ExitReport, Outcome, Reason
 from jobs.policies.exits import classify
 
@@ -84,6 +85,8 @@ REAL = [
     ("[malloc] Unable to allocate 9663676416 bytes.", Reason.OUT_OF_MEMORY, "Unable to allocate"),
     ("std::bad_alloc", Reason.OUT_OF_MEMORY, "std::bad_alloc"),
 ]
+
+STOPPED = EndedEvent(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail="stopped")
 
 
 @pytest.mark.parametrize("how", [UNCAUGHT, RAISED])
@@ -162,7 +165,9 @@ def test_similar_messages_are_crashes(line: str) -> None:
 
 def test_ended_event_is_searched_too() -> None:
     """For an adopted trainer, lq has no exit code and perhaps no output."""
-    ended = {"outcome": "crashed", "reason": "crashed", "detail": f"RuntimeError: {METAL}Insufficient Memory (8)"}
+    ended = EndedEvent(
+        outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"RuntimeError: {METAL}Insufficient Memory (8)"
+    )
     ending = classify(dataclasses.replace(ABORTED, signal=None, ended=ended))
     assert (ending.outcome, ending.reason) == (Outcome.CRASHED, Reason.OUT_OF_MEMORY)
 
@@ -204,16 +209,18 @@ def test_own_kill_is_never_out_of_memory() -> None:
 # --- stops by lq ---
 
 
-@pytest.mark.parametrize("ended", [None, {"outcome": "stopped", "reason": "stopped_by_user", "detail": "stopped"}])
+@pytest.mark.parametrize(
+    "ended", [None, EndedEvent(outcome=Outcome.STOPPED, reason=Reason.STOPPED_BY_USER, detail="stopped")]
+)
 @pytest.mark.parametrize("code", [None, 75, 1])
-def test_stall_stop_is_stalled(ended: dict[str, str] | None, code: int | None) -> None:
+def test_stall_stop_is_stalled(ended: EndedEvent | None, code: int | None) -> None:
     found = dataclasses.replace(ABORTED, signal=None, exit_code=code, ended=ended, stop_asked=True, stall="no progress")
     assert (classify(found).outcome, classify(found).reason) == (Outcome.CRASHED, Reason.STALLED)
     assert classify(found).detail == "no progress"
 
 
 def test_memory_guard_stop_is_out_of_memory() -> None:
-    ended = {"outcome": "stopped", "reason": "stopped_by_user", "detail": "stopped"}
+    ended = STOPPED
     found = dataclasses.replace(
         ABORTED, signal=None, exit_code=75, ended=ended, stop_asked=True, guarded="it took 9 GB"
     )
@@ -222,7 +229,7 @@ def test_memory_guard_stop_is_out_of_memory() -> None:
 
 
 def test_done_before_the_stop_is_done() -> None:
-    ended = {"outcome": "done", "reason": "completed", "detail": "trained to its last iteration"}
+    ended = EndedEvent(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration")
     found = dataclasses.replace(ABORTED, signal=None, exit_code=0, ended=ended, stop_asked=True, stall="no progress")
     assert classify(found).outcome is Outcome.DONE
 
@@ -235,7 +242,9 @@ def test_reboot_has_priority_over_output() -> None:
 @pytest.mark.parametrize("code", [74, None])
 def test_disk_full_by_code_or_event(code: int | None) -> None:
     ended = (
-        None if code else {"outcome": "crashed", "reason": "disk_full", "detail": "OSError: [Errno 27] File too large"}
+        None
+        if code
+        else EndedEvent(outcome=Outcome.CRASHED, reason=Reason.DISK_FULL, detail="OSError: [Errno 27] File too large")
     )
     found = dataclasses.replace(ABORTED, signal=None, exit_code=code, ended=ended)
     assert (classify(found).outcome, classify(found).reason) == (Outcome.CRASHED, Reason.DISK_FULL)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model import run_plan as run_plans
-from jobs.model.events import Kind
+from jobs.model.events import PhaseEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         save(job, iteration, loss)
     prune(folder, spec, run_plans.RunPlan.requested(spec))
     with EventLog(folder.events, 1) as log:
-        log.append(Kind.PHASE, phase="train")
+        log.append(PhaseEvent(phase="train"))
     ingest(made.store, job.id, folder.events, 10, now=1.0)
     with app_of(made) as app:
         publish(app, job)

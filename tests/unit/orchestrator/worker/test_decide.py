@@ -11,7 +11,7 @@ import pytest
 
 from configs.load import dump_job
 from jobs.model.configuration import fit_key
-from jobs.model.events import Event, Kind
+from jobs.model.events import EndedEvent, Event, Kind
 from jobs.model.job import Fit
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
@@ -121,7 +121,7 @@ def test_speed_is_remembered(home: Home, context: WorkerContext) -> None:
         crashed(home, Reason.KILLED, batch_size=4),
         (Kind.STARTED, 10.0, {"iteration": 0, "stage": 0, "create_time": 8.0}),
         (Kind.PHASE, 20.0, {"phase": "train"}),
-        (Kind.VALIDATION, 25.0, {"examples": 8, "seconds": 3.0}),
+        (Kind.VALIDATION, 25.0, {"iteration": 0, "loss": 1.0, "examples": 8, "seconds": 3.0}),
         (Kind.PROGRESS, 30.0, PROGRESS | {"it_s": 2.0}),
     )
     decide.remember_fit(context, result)
@@ -209,7 +209,7 @@ def test_crash_incident_has_all_facts(home: Home, context: WorkerContext) -> Non
 
 RUN_PLAN = RunPlan.requested(JobSpec(batch_size=1))
 DONE = Ending(outcome=Outcome.DONE, reason=Reason.COMPLETED, detail="trained to its last iteration")
-ENDED = {"outcome": "done", "reason": "completed", "iteration": 20}
+ENDED = EndedEvent(outcome=Outcome.DONE, reason=Reason.COMPLETED, iteration=20)
 
 
 @pytest.fixture

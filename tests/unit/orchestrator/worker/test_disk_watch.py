@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import DiskSettings
-from jobs.model.events import Kind
+from jobs.model.events import PhaseEvent
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Reason
@@ -43,7 +43,7 @@ def folder(job: Job) -> JobDir:
 
 def write_event(job_dir: JobDir) -> None:
     with EventLog(job_dir.events, 1) as log:
-        log.append(Kind.PHASE, phase="train")
+        log.append(PhaseEvent(phase="train"))
 
 
 def watching(app: App, job: Job, pruned: list[JobSpec] | None = None) -> DiskWatch:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from jobs.model.errors import EventInvalid
-from jobs.model.events import Event, Kind
+from jobs.model.events import (
+    EndedEvent,
+    Event,
+    EventValue,
+    Kind,
+    PhaseEvent,
+    StartedEvent,
+    ValidationEvent,
+    WarningEvent,
+)
+from jobs.model.outcomes import Outcome, Reason
 from workers.events import log as event_log
 from workers.events.log import EventLog, ended_event, read
 
@@ -21,9 +31,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "events.jsonl"
 
 
+def value_of(kind: Kind, note: str) -> EventValue:
+    """Return a value of a kind that contains a note."""
+    if kind is Kind.STARTED:
+        return StartedEvent(iteration=0, boot_id=note)
+    return PhaseEvent(phase=note) if kind is Kind.PHASE else EndedEvent(outcome=None, reason=None, detail=note)
+
+
 def write(path: Path, attempt: int, *kinds: Kind) -> list[Event]:
     with EventLog(path, attempt) as log:
-        return [log.append(kind, note=f"{attempt}.{place}") for place, kind in enumerate(kinds)]
+        return [log.append(value_of(kind, f"{attempt}.{number}")) for number, kind in enumerate(kinds)]
 
 
 def test_reader_continues_from_offset(path: Path) -> None:
@@ -92,11 +109,11 @@ def test_reader_skips_later_torn_line(path: Path) -> None:
 
 
 def test_line_of_8_mb(path: Path) -> None:
-    losses = [1.2345678] * 900_000
+    losses = (1.2345678,) * 900_000
     with EventLog(path, 1) as log:
-        log.append(Kind.PHASE, phase="train")
-        log.append(Kind.VALIDATION, row_losses=losses)
-        log.append(Kind.PHASE, phase="save")
+        log.append(PhaseEvent(phase="train"))
+        log.append(ValidationEvent(iteration=1, loss=1.0, examples=1, seconds=1.0, row_losses=losses))
+        log.append(PhaseEvent(phase="save"))
     assert path.stat().st_size > 8 << 20
     offset, events = 0, []
     for _ in range(10):
@@ -105,13 +122,13 @@ def test_line_of_8_mb(path: Path) -> None:
         events += chunk.events
         offset = chunk.offset
     assert [event.kind for event in events] == [Kind.PHASE, Kind.VALIDATION, Kind.PHASE]
-    assert events[1].data["row_losses"] == losses
+    assert events[1].value == ValidationEvent(iteration=1, loss=1.0, examples=1, seconds=1.0, row_losses=losses)
 
 
 def test_long_log_is_read_in_chunks(path: Path) -> None:
     with EventLog(path, 1) as log:
         for _ in range(60):
-            log.append(Kind.WARNING, code="x", text="y" * 100_000)
+            log.append(WarningEvent(code="x", text="y" * 100_000))
     assert path.stat().st_size > event_log.LONGEST_READ
     offset, seqs, reads = 0, [], 0
     while offset < path.stat().st_size:
@@ -127,7 +144,7 @@ def test_threads_do_not_tear_lines(path: Path) -> None:
 
         def chatter(name: str) -> None:
             for number in range(200):
-                log.append(Kind.WARNING, code=name, text=str(number) + "z" * (number * 37 % 900))
+                log.append(WarningEvent(code=name, text=str(number) + "z" * (number * 37 % 900)))
 
         threads = [threading.Thread(target=chatter, args=(name,)) for name in ("trainer", "heartbeat")]
         for thread in threads:
@@ -145,9 +162,7 @@ def test_threads_do_not_tear_lines(path: Path) -> None:
 def test_ended_event_of_attempt(path: Path) -> None:
     write(path, 1, Kind.STARTED, Kind.ENDED)
     write(path, 2, Kind.STARTED, Kind.PHASE)
-    first = ended_event(path, 1)
-    assert first is not None
-    assert (first.kind, first.attempt, first.data["note"]) == (Kind.ENDED, 1, "1.1")
+    assert ended_event(path, 1) == EndedEvent(outcome=None, reason=None, detail="1.1")
     assert ended_event(path, 2) is None
     assert ended_event(path, 3) is None
 
@@ -161,18 +176,18 @@ def test_ended_event_after_torn_line(path: Path) -> None:
 
 def test_ended_event_of_long_log(path: Path) -> None:
     with EventLog(path, 1) as log:
-        log.append(Kind.WARNING, code="x", text="y" * (3 << 20))
-        log.append(Kind.ENDED, outcome="done")
+        log.append(WarningEvent(code="x", text="y" * (3 << 20)))
+        log.append(EndedEvent(outcome=Outcome.DONE, reason=Reason.COMPLETED))
     words = ended_event(path, 1)
     assert words is not None
-    assert words.data["outcome"] == "done"
+    assert words.outcome is Outcome.DONE
 
 
 def test_quiet_for_starts_at_last_line(path: Path) -> None:
     with EventLog(path, 1) as log:
-        log.append(Kind.PHASE, phase="load")
+        log.append(PhaseEvent(phase="load"))
         first = log.quiet_for()
-        log.append(Kind.PHASE, phase="train")
+        log.append(PhaseEvent(phase="train"))
         assert 0 <= log.quiet_for() < 5.0
         assert first >= 0
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.model.events import Event, Kind, number
+from jobs.model.events import Event, Kind, MemoryReading, ProgressEvent, number
 from workers.events.log import EventLog, read
 from workers.events.reporter import SHORTEST_LINE_S, PendingReport, Reporter, Trained
 
-MEMORY = {"active": 1, "cache": 2, "peak": 3, "footprint": 4}
+MEMORY = MemoryReading(active=1, cache=2, peak=3, footprint=4)
 
 
 def report(loss: float, tokens: int, *, it_s: float = 4.0) -> Trained:
@@ -90,17 +90,15 @@ def test_the_first_report_is_written_at_once(path: Path) -> None:
         assert read(path, 0).events == []
         reporter.count(report(2.0, 6, it_s=2.0))
     [line] = read(path, 0).events
-    assert line.data == {
-        "iteration": 2,
-        "losses": [3.0, 2.0],
-        "learning_rate": 1e-4,
-        "tokens": 11,
-        "it_s": pytest.approx(2 / 0.75),
-        "tok_s": pytest.approx(11 / 0.75),
-        "grad_norm": None,
-        "skipped": [],
-        "memory": MEMORY,
-    }
+    assert line.value == ProgressEvent(
+        iteration=2,
+        losses=(3.0, 2.0),
+        learning_rate=1e-4,
+        tokens=11,
+        it_s=2 / 0.75,
+        tok_s=11 / 0.75,
+        memory=MEMORY,
+    )
 
 
 def test_the_end_of_a_run_writes_an_unfinished_report_too(path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from configs.load import dump_job
 from jobs.model import run_plan
-from jobs.model.events import Kind
+from jobs.model.events import EndedEvent, Kind
 from jobs.model.job import ProcessIdentity
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Outcome, Reason
@@ -74,8 +74,8 @@ def test_invalid_config_is_refused(job_dir: JobDir) -> None:
     report = child.exit_report()
     assert (report.exit_code, report.signal, report.same_boot, report.stop_asked) == (78, None, True, False)
     assert report.ended is not None
-    assert (report.ended["outcome"], report.ended["reason"]) == ("refused", "config_invalid")
-    assert f"{job_dir.config}:1: model" in str(report.ended["detail"])
+    assert (report.ended.outcome, report.ended.reason) == (Outcome.REFUSED, Reason.CONFIG_INVALID)
+    assert f"{job_dir.config}:1: model" in report.ended.detail
     ending = classify(report)
     assert (ending.outcome, ending.reason) == (Outcome.REFUSED, Reason.CONFIG_INVALID)
 
@@ -226,7 +226,7 @@ def test_child_of_old_attempt_exits_by_itself(job_dir: JobDir) -> None:
 
 def test_ended_event_of_exited_child(job_dir: JobDir) -> None:
     with EventLog(job_dir.events, 4) as log:
-        log.append(Kind.ENDED, outcome="done", reason="completed", iteration=9, detail="trained to its last iteration")
+        log.append(EndedEvent(outcome=Outcome.DONE, reason=Reason.COMPLETED, iteration=9))
     who = ProcessIdentity(pid=2**22 - 1, create_time=1.0, boot_id=boot_id())
     report = exited(job_dir, 4, who).exit_report()
     assert classify(report).outcome is Outcome.DONE
