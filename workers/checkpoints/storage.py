@@ -69,8 +69,9 @@ class Checkpoint:
             CheckpointInvalid: it cannot be read, or another version wrote it.
         """
         path = self.path / STATE
+        content = _read_json(path)
         try:
-            return CheckpointState.from_json(_read_json(path))
+            return CheckpointState.from_json(content)
         except CheckpointInvalid as error:
             raise type(error)(f"{path}: {error}") from error
 

@@ -86,7 +86,7 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
     return TrainingData(context, rows, hashes)
 
 
-def test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
+def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
     """Tokenize the test set alone.
 
     Raises:

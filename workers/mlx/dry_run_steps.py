@@ -30,6 +30,10 @@ MAX_EXAMINED = 3
 """Batches with a non-finite loss whose rows are measured."""
 
 
+Shapes = tuple[tuple[int, int], ...]
+"""Rows and padded length of each micro-batch."""
+
+
 class DryRun:
     """Tries a run at a position, without continuing it."""
 
@@ -61,9 +65,10 @@ class DryRun:
         """Train some updates and return what they took."""
         order, train, accumulation = self._parts.data.order, self._parts.data.train, self._accumulation
         candidates = range(self._start, self._start + min(order.batches_per_epoch, MAX_BATCHES))
-        mean = statistics.fmean(self._positions_at(position) for position in candidates)
-        nearest = min(candidates, key=lambda position: abs(self._positions_at(position) - mean))
-        alike = [position for position in candidates if self._shapes_at(position) == self._shapes_at(nearest)]
+        shapes = {position: self._shapes(train, order.rows(position)) for position in candidates}
+        mean = statistics.fmean(_padded_tokens(shape) for shape in shapes.values())
+        nearest = min(candidates, key=lambda position: abs(_padded_tokens(shapes[position]) - mean))
+        alike = [position for position in candidates if shapes[position] == shapes[nearest]]
         iterations = MAX_UPDATES * accumulation
         self._parts.trainer.train(self._batches(alike, iterations), iterations=iterations)
         self._context.reporter.flush()
@@ -76,7 +81,7 @@ class DryRun:
             "accumulation": accumulation,
             "first_update_s": by_update[0],
             "update_s": statistics.median(by_update[1:]),
-            "positions": self._positions_at(nearest),
+            "positions": _padded_tokens(shapes[nearest]),
             "mean_positions": mean,
             "batches_per_epoch": order.batches_per_epoch,
             "rows": len(train),
@@ -102,18 +107,14 @@ class DryRun:
             if not unfinished and updates >= MIN_UPDATES and enough:
                 return
 
-    def _shapes_at(self, position: int) -> tuple[tuple[int, int], ...]:
-        """Return the rows and the width of each micro-batch of an iteration."""
-        rows, size = self._parts.data.order.rows(position), self._stage.batch_size
-        micro_batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return tuple((len(batch), self._width(self._parts.data.train, batch)) for batch in micro_batches)
-
-    def _positions_at(self, position: int) -> int:
-        """Return the padded tokens of an iteration."""
-        return sum(count * width for count, width in self._shapes_at(position))
-
-    def _width(self, rows: Rows, chosen: Sequence[int]) -> int:
-        return padded_length(max(len(rows.tokens[row]) for row in chosen), self._stage.max_seq_length)
+    def _shapes(self, rows: Rows, chosen: Sequence[int]) -> Shapes:
+        """Return the shapes of the micro-batches of the chosen rows."""
+        size, limit = self._stage.batch_size, self._stage.max_seq_length
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        lengths = [max(len(rows.tokens[row]) for row in batch) for batch in batches]
+        return tuple(
+            (len(batch), padded_length(longest, limit)) for batch, longest in zip(batches, lengths, strict=True)
+        )
 
     def _blame(self, position: int, loss: float) -> str:
         """Name the rows that make the loss of a batch non-finite."""
@@ -149,13 +150,8 @@ class DryRun:
         first = measure(rows, range(min(size, examples)))  # compiles
         count = min(examples, size * max(1, int(VALIDATION_S / max(first.seconds, 1e-6))))
         measured = measure(rows, range(count))
-        return measured.seconds * self._positions(rows, examples) / self._positions(rows, count), measured.loss
-
-    def _positions(self, rows: Rows, examples: int) -> int:
-        """Return the padded tokens of the first `examples` rows, in batches of their order."""
-        size = self._stage.batch_size
-        batches = [range(start, min(start + size, examples)) for start in range(0, examples, size)]
-        return sum(len(batch) * self._width(rows, batch) for batch in batches)
+        whole, part = (_padded_tokens(self._shapes(rows, range(size))) for size in (examples, count))
+        return measured.seconds * whole / part, measured.loss
 
     def _try_checkpoint(self) -> dict[str, Any]:
         began = time.monotonic()
@@ -164,3 +160,7 @@ class DryRun:
         (written,) = storage.listed(self._context.job_dir.checkpoints)
         storage.verify(written)
         return {"bytes": sum(path.stat().st_size for path in written.path.iterdir()), "seconds": seconds}
+
+
+def _padded_tokens(shapes: Shapes) -> int:
+    return sum(rows * length for rows, length in shapes)

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMeasurement:
-    from workers.mlx.data import test_rows
+    from workers.mlx.data import load_test_rows
     from workers.mlx.evaluate import measure
     from workers.mlx.model import TrainedModel
 
@@ -50,7 +50,7 @@ def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMea
         spec = spec.model_copy(update={"data": data, "hf_dataset": None})
     stage = run_plan.stages[-1]
     model = TrainedModel.load(spec)
-    rows = test_rows(spec, stage, model.tokenizer)
+    rows = load_test_rows(spec, stage, model.tokenizer)
     model.choose_trained(fresh=weights is None)
     if weights is not None:
         model.load_weights(weights)
