@@ -71,7 +71,7 @@ def is_capable(environment: Mapping[str, str]) -> bool:
 
 
 def is_ascii_only(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether to print ASCII only. In the C locale Python writes UTF-8, which the terminal may not show."""
+    """Return whether to print ASCII only. In the C locale Python writes UTF-8, which not every terminal shows."""
     locale = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")
     if locale in ("C", "POSIX"):
         return True
@@ -131,15 +131,7 @@ class Fitted:
 
 
 def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_style: str = "") -> Table:
-    """Return a label and a text that wraps beside it.
-
-    Args:
-        label: of one line.
-        text: of any length.
-        style: of both, unless the label has its own.
-        width: columns of the label; 0 for as many as it needs.
-        label_style: of the label.
-    """
+    """Return a label, at least `width` columns wide, and a text that wraps next to it."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, min_width=width)
     table.add_column(overflow="fold")
@@ -147,7 +139,7 @@ def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_st
     return table
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Column:
     """A column of a table."""
 
