@@ -53,10 +53,10 @@ _NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     ),
     Status.FAILED: (
         ("lq logs {id} --output", "read the output of its trainers"),
-        ("lq retry {id}", "resume it from its last checkpoint, once the cause is fixed"),
+        ("lq retry {id}", "resume it, once the cause is fixed"),
     ),
     Status.CANCELLED: (("lq retry {id}", "resume it from its last checkpoint"),),
-    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it again, once the job it depends on has succeeded"),),
+    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it again"),),
 }
 
 

@@ -93,10 +93,10 @@ class Printable:
         """Render the view and replace characters."""
         for segment in console.render(self._view, options):
             text = "\n".join(map(printable, segment.text.split("\n")))
-            yield segment if segment.control else Segment(self._translated(text), segment.style)
-
-    def _translated(self, text: str) -> str:
-        return text.translate(_ASCII) if self._ascii_only else text
+            if self._ascii_only:
+                is_rest_of_bar = segment.style is not None and segment.style.dim
+                text = (text.replace("━", "╺") if is_rest_of_bar else text).translate(_ASCII)
+            yield segment if segment.control else Segment(text, segment.style)
 
 
 class LineStyler:
