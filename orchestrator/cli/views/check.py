@@ -32,14 +32,7 @@ def announce(request: DryRunRequest) -> None:
 
 
 def render(result: DryRunResult, times: Timetable, *, disk_free: int, now: float) -> RenderableType:
-    """Return the view of one dry run.
-
-    Args:
-        result: the dry run.
-        times: when the job would train.
-        disk_free: bytes.
-        now: unix seconds.
-    """
+    """Return the view of one dry run; `disk_free` is in bytes, `now` in unix seconds."""
     job = result.request.job
     held = ", held" if job is not None and job.status is Status.HELD else ""
     verdict = ("would run", "good") if result.ok else ("WOULD FAIL", "bad")

@@ -20,12 +20,7 @@ MOST_NAMED = 4
 
 
 def render(compared: Compared, picture: Path) -> Group:
-    """Return the view of two or more jobs.
-
-    Args:
-        compared: the jobs.
-        picture: the file with their curves.
-    """
+    """Return the view of two or more jobs; `picture` is the file with their curves."""
     from rich.console import Group
     from rich.table import Table
 
@@ -49,11 +44,7 @@ def render(compared: Compared, picture: Path) -> Group:
 def render_group(group: str, best: BestOf, compared: Compared, picture: Path) -> Group:
     """Return the view of a group: its jobs, the best first, and the best job.
 
-    Args:
-        group: its name.
-        best: its jobs, ranked.
-        compared: the same jobs in the same order.
-        picture: the file with their curves.
+    `compared` has the jobs in the order of `best`. `picture` is the file with their curves.
     """
     from rich.console import Group
     from rich.table import Table

@@ -53,7 +53,7 @@ def group_snapshot(app: App, name: str) -> GroupSnapshot:
     """Return a group as it is now.
 
     Raises:
-        NoSuchJob: there is no such group.
+        NoSuchJob: the group does not exist.
     """
     jobs = home_access.jobs_of_group(app, name)
     losses = app.store.groups.best_losses(name)
@@ -105,7 +105,7 @@ def _table(group: GroupSnapshot) -> Table:
             str(job.id),
             *(Text(values[place]) for _, values in group.settings),
             job.status,
-            f"{100 * job.iteration // job.iters:3}%",
+            f"{100 * job.iteration // job.iters}%",
             fmt.short_loss(job.train_loss),
             fmt.short_loss(job.val_loss),
             fmt.short_loss(group.losses.get(job.id)),

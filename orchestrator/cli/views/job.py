@@ -19,7 +19,7 @@ from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
 from orchestrator.cli.views.messages import delivery
 from orchestrator.cli.views.sparkline import Sparkline
-from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, time_left
+from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, share, time_left
 from orchestrator.cli.views.terminal import labelled
 from orchestrator.cli.views.waiting import forecast_of, resumes, waiting_turns
 from orchestrator.core.app import App
@@ -53,10 +53,10 @@ _NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     ),
     Status.FAILED: (
         ("lq logs {id} --output", "read the output of its trainers"),
-        ("lq retry {id}", "resume it from its last checkpoint, once the cause is fixed"),
+        ("lq retry {id}", "resume it, once the cause is fixed"),
     ),
     Status.CANCELLED: (("lq retry {id}", "resume it from its last checkpoint"),),
-    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it again, once the job it depends on has succeeded"),),
+    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it again"),),
 }
 
 
@@ -64,8 +64,6 @@ def render(app: App, job: Job, *, now: float, whole_output: bool = False) -> Ren
     """Return the view of a job.
 
     Args:
-        app: the app whose store holds the job.
-        job: the job.
         now: unix seconds.
         whole_output: show all stored output of crashed trainers, not only its last lines.
     """
@@ -140,7 +138,7 @@ def _verdict(job: Job) -> Iterator[RenderableType]:
 def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
     points = app.store.metrics.points(job.id)
     best = app.store.status.best_validations([job.id]).get(job.id)
-    progress = f"{job.iteration:,} of {job.iters:,} iterations ({100 * job.iteration // job.iters}%)"
+    progress = f"{job.iteration:,} of {job.iters:,} iterations ({share(job)})"
     left = time_left(job, forecast_of(app, [job], now=now), now) if job.status is Status.RUNNING else ""
     yield _pair("progress", f"{progress}, {left}" if left else progress)
     lowest = f", best {fmt.short_loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""

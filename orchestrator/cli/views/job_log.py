@@ -66,7 +66,7 @@ class JobLog:
     """The events and incidents of a job as text.
 
     A warning of the trainer is an event, and becomes an incident of the same time when the worker reads it. JobLog
-    yields whichever it reads first and leaves out the other.
+    yields the one that it reads first and leaves out the other.
     """
 
     def __init__(self, app: App, job_id: int) -> None:
@@ -108,8 +108,8 @@ def print_log(batches: Iterator[list[LogLine]], formatter: Formatter, tail: int 
     """Print lines as they are read.
 
     Args:
-        batches: lines; an empty batch each time all present lines have been read.
-        formatter: of the lines.
+        batches: from `read_batches`.
+        formatter: turns each batch into text.
         tail: how many of the lines that are present at first to print; None for all.
     """
     last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
@@ -127,9 +127,7 @@ def print_log(batches: Iterator[list[LogLine]], formatter: Formatter, tail: int 
 def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
     """Return a formatter that keeps the events as JSON.
 
-    Args:
-        log_filter: which events to print.
-        raw: print the lines exactly as they are in the file, invalid ones included.
+    With `raw` it keeps the lines exactly as they are in the file, invalid ones included.
     """
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
@@ -144,7 +142,7 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
 
 
 def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
-    """Return a formatter for people: events and incidents as text."""
+    """Return a formatter that makes text of events and incidents."""
     styled, job_log = LineStyler(sys.stdout), JobLog(app, job_id)
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
@@ -159,10 +157,7 @@ def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
 def read_batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
     """Yield the lines of a job's log as they are read, and an empty batch each time all lines have been read.
 
-    Args:
-        app: the app whose store holds the job.
-        job_id: the job.
-        follow: continue until the job has ended.
+    Ends when all lines have been read, or with `follow` when the job has ended.
     """
     offset = 0
     with _file_watch(app, job_id) if follow else nullcontext() as watch:

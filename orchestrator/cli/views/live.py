@@ -31,10 +31,7 @@ POLL_S = 0.1
 def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
     """Show a job until it has ended, and return its exit code. Ctrl-C asks what to do and never stops the job itself.
 
-    Args:
-        app: the app whose store holds the job.
-        job_id: the job.
-        as_json: print the events as JSON, and everything else to stderr.
+    With `as_json` it prints the events as JSON, and everything else to stderr.
     """
     try:
         if as_json:
@@ -52,7 +49,7 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
 
 
 def _interrupted(app: App, job_id: int) -> int:
-    """Detach from, pause or cancel the job, as the user answers; detach if nobody can be asked."""
+    """Detach from, pause or cancel the job, as the user answers; detach if there is no terminal."""
     can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.jobs.get(job_id).status in LIVE
     answer = _ask() if can_ask else "d"
     job, voice = app.store.jobs.get(job_id), Voice()

@@ -73,19 +73,19 @@ def _columns(plan: QueuePlan) -> list[Column]:
     verdicts = [Text(job.verdict or "unknown", _STYLES.get(job.verdict or "", "")) for job in jobs]
     durations = [fmt.short_duration(job.time.expected_s if job.time is not None else None) for job in jobs]
     return [
-        Column(title="id", cells=[str(job.id) if job.id is not None else fmt.NONE for job in jobs]),
-        Column(title="name", cells=[job.name for job in jobs], right=False, is_name=True),
-        Column(title="GB", cells=[_gb(one.expected) if one is not None else fmt.NONE for one in memory], drop=1),
-        Column(title="range", cells=[_range(one) if one is not None else "" for one in memory], right=False, drop=3),
+        Column("id", [str(job.id) if job.id is not None else fmt.NONE for job in jobs]),
+        Column("name", [job.name for job in jobs], right=False, is_name=True),
+        Column("GB", [_gb(one.expected) if one is not None else fmt.NONE for one in memory], drop=1),
+        Column("range", [_range(one) if one is not None else "" for one in memory], right=False, drop=3),
         Column(
-            title="memory",
-            cells=verdicts,
+            "memory",
+            verdicts,
             right=False,
         ),
-        Column(title="time", cells=durations, drop=2),
-        Column(title="start", cells=[_start(job, plan.now) for job in jobs]),
-        Column(title="end", cells=[_time(job.times.end, plan.now) for job in jobs]),
-        Column(title="deadline", cells=[_deadline(job) for job in jobs]),
+        Column("time", durations, drop=2),
+        Column("start", [_start(job, plan.now) for job in jobs]),
+        Column("end", [_time(job.times.end, plan.now) for job in jobs]),
+        Column("deadline", [_deadline(job) for job in jobs]),
     ]
 
 

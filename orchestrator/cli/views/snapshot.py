@@ -52,7 +52,7 @@ class MachineState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobDetails:
-    """What the status view shows of a job beside the fields of `Job`."""
+    """What the status view shows of a job in addition to the fields of `Job`."""
 
     best: BestValidation | None = None
     incidents: int = 0
@@ -113,14 +113,13 @@ def take_snapshot(
     """Read the queue, without changing or creating anything.
 
     Args:
-        app: the app of a home.
         every: include every job, not only the last 20 that ended.
         group: include only the jobs of this group.
         verdicts: the cache of an earlier snapshot.
         now: unix seconds; None for the present time.
 
     Raises:
-        NoSuchJob: there is no such group.
+        NoSuchJob: the group does not exist.
     """
     worker = control.running(app.home)
     jobs_of_group = group_snapshot(app, group) if group is not None else None

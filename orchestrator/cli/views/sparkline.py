@@ -63,12 +63,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def averaged(values: Sequence[float], width: int) -> str:
-    """Return all values as a sparkline in which each character is the mean of an equal part of the series.
-
-    Args:
-        values: the oldest first.
-        width: columns, at most.
-    """
+    """Return all values as a sparkline of at most `width` columns; each is the mean of an equal part."""
     return sparkline(list(_means(values, min(width, len(values)))), width)
 
 

@@ -64,7 +64,7 @@ _STOP_REQUESTS = {
 }
 
 Row = tuple[str, Text, "RenderableType"]
-"""A figure of a running job: label, value, and what is shown beside it."""
+"""A figure of a running job: label, value, and a bar, curve or note."""
 
 
 def render(snapshot: Snapshot) -> RenderableType:
@@ -93,13 +93,8 @@ def _jobs(snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
     for title, jobs, columns in (("pending", pending, _pending_columns), ("finished", finished, _finished_columns)):
         if jobs:
             yield from ("", Text(title, style="bold"))
-            yield fitted_table(columns(jobs, snapshot, is_wide(width)), width)
+            yield fitted_table(columns(jobs, snapshot), width)
             yield from _reasons(jobs, snapshot)
-
-
-def is_wide(width: int) -> bool:
-    """Return whether this is a wide terminal, which a pipe is not."""
-    return WIDE <= width < UNCUT
 
 
 # --- worker, machine, queue ---
@@ -144,12 +139,10 @@ def _foot(snapshot: Snapshot) -> Iterator[RenderableType]:
 
 def _messages(undelivered: Sequence[Message]) -> Iterator[RenderableType]:
     retried = still_tried(undelivered)
-    gave_up = len(undelivered) - retried
-    counts = [f"{retried} not delivered yet, retrying"] * bool(retried) + [f"{gave_up} given up after a day"] * bool(
-        gave_up
-    )
-    if counts:
-        yield labelled("messages:", f"{', '.join(counts)}; see: lq notify list", "careful")
+    counts = {"not delivered yet, retrying": retried, "given up after a day": len(undelivered) - retried}
+    if undelivered:
+        text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        yield labelled("messages:", f"{text}; see: lq notify list", "careful")
 
 
 def still_tried(undelivered: Sequence[Message]) -> int:
@@ -178,10 +171,11 @@ def _reasons(jobs: Sequence[Job], snapshot: Snapshot) -> Iterator[RenderableType
 def _running(job: Job, snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
     details = snapshot.details.get(job.id, JobDetails())
     yield _name_line(job, details, snapshot, width)
-    half = (width - 9) // 2 if is_wide(width) else (80 if width >= UNCUT else width) - 5
+    is_wide = WIDE <= width < UNCUT
+    half = (width - 9) // 2 if is_wide else (80 if width >= UNCUT else width) - 5
     rows = [*_losses(job, details), *_speed(job, snapshot)]
     more = [*_memory(details, half - _LABEL_WIDTH), *_incidents(details, snapshot)]
-    if is_wide(width):
+    if is_wide:
         two = Table.grid(expand=True, padding=(0, 4, 0, 0))
         two.add_column(ratio=1)
         two.add_column(ratio=1)
@@ -207,7 +201,7 @@ def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) ->
     if width >= UNCUT:
         left = snapshot.forecast.time_left.get(job.id)
         time_left = fmt.short_duration(left.expected_s if left is not None else None)
-        done = f"{_share(job)}, loss {fmt.short_loss(job.train_loss)}, {time_left} left"
+        done = f"{share(job)}, loss {fmt.short_loss(job.train_loss)}, {time_left} left"
         return Text.assemble(f"{job.id:>3}  {job.name}  {job.status}: {done}", (f"; {note}" if note else "", style))
     name = Text(shortened(job.name, max(8, width - 7 - Text(note).cell_len)), style="bold")
     name.pad_right(max(0, width - 7 - Text(note).cell_len - name.cell_len))
@@ -224,7 +218,7 @@ def _notes(job: Job, details: JobDetails, snapshot: Snapshot) -> Iterator[str]:
 
 
 def _progress(job: Job, width: int) -> RenderableType:
-    figures = f"{_share(job):>4}  {job.iteration:,} of {job.iters:,}"
+    figures = f"{share(job):>4}  {job.iteration:,} of {job.iters:,}"
     bar = _bar(job.iteration, job.iters, "good", max(10, min(_LONGEST_BAR, width - len(figures) - 2)))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row(bar, Text(figures, no_wrap=True))
@@ -298,55 +292,47 @@ def _incidents(details: JobDetails, snapshot: Snapshot) -> Iterator[Row]:
 # --- tables ---
 
 
-def _pending_columns(jobs: Sequence[Job], snapshot: Snapshot, wide: bool) -> list[Column]:
+def _pending_columns(jobs: Sequence[Job], snapshot: Snapshot) -> list[Column]:
     return [
         *_identity(jobs),
-        Column(title="done", cells=[_share(job) if job.iteration else "" for job in jobs], drop=2),
-        Column(title="best val", cells=[_best(snapshot.details.get(job.id)) for job in jobs], drop=4),
-        Column(title="attempts", cells=[str(job.attempts or "") for job in jobs], drop=5),
-        Column(title="priority", cells=[str(job.priority or "") for job in jobs], drop=3),
-        *_group(jobs, wide),
-        Column(title="starts", cells=[_starts(job, snapshot) for job in jobs]),
-        Column(title="ends", cells=[_ends(job, snapshot) for job in jobs], drop=1),
+        Column("done", [share(job) if job.iteration else "" for job in jobs], drop=2),
+        Column("best val", [_best(snapshot.details.get(job.id)) for job in jobs], drop=4),
+        Column("attempts", [str(job.attempts or "") for job in jobs], drop=5),
+        Column("priority", [str(job.priority or "") for job in jobs], drop=3),
+        Column("group", [job.group_name or "" for job in jobs], right=False, drop=6),
+        Column("starts", [_starts(job, snapshot) for job in jobs]),
+        Column("ends", [_ends(job, snapshot) for job in jobs], drop=1),
     ]
 
 
-def _finished_columns(jobs: Sequence[Job], snapshot: Snapshot, wide: bool) -> list[Column]:
+def _finished_columns(jobs: Sequence[Job], snapshot: Snapshot) -> list[Column]:
     details = [snapshot.details.get(job.id, JobDetails()) for job in jobs]
     best = [one.best for one in details]
-    for_wide = [
-        Column(title="at", cells=[f"{one.iteration:,}" if one else "" for one in best]),
-        Column(title="last val", cells=[_loss(job.val_loss) for job in jobs]),
-        Column(title="iterations", cells=[f"{job.iteration:,}" for job in jobs]),
-        Column(title="attempts", cells=[str(job.attempts) for job in jobs]),
-    ]
     return [
         *_identity(jobs),
-        Column(title="verdict", cells=[_verdict(one.verdict) for one in details], right=False),
-        Column(title="done", cells=[_share(job) for job in jobs], drop=4),
-        Column(title="loss", cells=[_loss(job.train_loss) for job in jobs], drop=5),
-        Column(title="best val", cells=[_best(one) for one in details], drop=1),
-        *(for_wide if wide else ()),
-        Column(title="incidents", cells=[str(one.incidents or "") for one in details], drop=7),
-        *_group(jobs, wide),
-        Column(title="took", cells=[_took(job) for job in jobs], drop=6),
-        Column(title="ended", cells=[fmt.short_time(job.ended_at, snapshot.now) for job in jobs], drop=3),
+        Column("verdict", [_verdict(one.verdict) for one in details], right=False),
+        Column("done", [share(job) for job in jobs], drop=4),
+        Column("loss", [_loss(job.train_loss) for job in jobs], drop=5),
+        Column("best val", [_best(one) for one in details], drop=1),
+        Column("at", [f"{one.iteration:,}" if one else "" for one in best], drop=9),
+        Column("attempts", [str(job.attempts) for job in jobs], drop=10),
+        Column("incidents", [str(one.incidents or "") for one in details], drop=7),
+        Column("group", [job.group_name or "" for job in jobs], right=False, drop=8),
+        Column("took", [_took(job) for job in jobs], drop=6),
+        Column("ended", [fmt.short_time(job.ended_at, snapshot.now) for job in jobs], drop=3),
     ]
 
 
 def _identity(jobs: Sequence[Job]) -> list[Column]:
     return [
-        Column(title="id", cells=[f"{job.id:>3}" for job in jobs]),
-        Column(title="name", cells=[job.name for job in jobs], right=False, is_name=True),
-        Column(title="state", cells=[Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+        Column("id", [f"{job.id:>3}" for job in jobs]),
+        Column("name", [job.name for job in jobs], right=False, is_name=True),
+        Column("state", [Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
     ]
 
 
-def _group(jobs: Sequence[Job], wide: bool) -> list[Column]:
-    return [Column(title="group", cells=[job.group_name or "" for job in jobs], right=False, drop=8)] if wide else []
-
-
-def _share(job: Job) -> str:
+def share(job: Job) -> str:
+    """Return the share of the iterations that is done: 52%."""
     return f"{100 * job.iteration // job.iters}%"
 
 

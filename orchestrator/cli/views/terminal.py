@@ -71,7 +71,7 @@ def is_capable(environment: Mapping[str, str]) -> bool:
 
 
 def is_ascii_only(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether to print ASCII only. In the C locale Python writes UTF-8, which the terminal may not show."""
+    """Return whether to print ASCII only. In the C locale Python writes UTF-8, which not every terminal shows."""
     locale = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")
     if locale in ("C", "POSIX"):
         return True
@@ -93,10 +93,10 @@ class Printable:
         """Render the view and replace characters."""
         for segment in console.render(self._view, options):
             text = "\n".join(map(printable, segment.text.split("\n")))
-            yield segment if segment.control else Segment(self._translated(text), segment.style)
-
-    def _translated(self, text: str) -> str:
-        return text.translate(_ASCII) if self._ascii_only else text
+            if self._ascii_only:
+                is_rest_of_bar = segment.style is not None and segment.style.dim
+                text = (text.replace("━", "╺") if is_rest_of_bar else text).translate(_ASCII)
+            yield segment if segment.control else Segment(text, segment.style)
 
 
 class LineStyler:
@@ -131,15 +131,7 @@ class Fitted:
 
 
 def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_style: str = "") -> Table:
-    """Return a label and a text that wraps beside it.
-
-    Args:
-        label: of one line.
-        text: of any length.
-        style: of both, unless the label has its own.
-        width: columns of the label; 0 for as many as it needs.
-        label_style: of the label.
-    """
+    """Return a label, at least `width` columns wide, and a text that wraps next to it."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, min_width=width)
     table.add_column(overflow="fold")
@@ -147,7 +139,7 @@ def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_st
     return table
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Column:
     """A column of a table."""
 

@@ -44,9 +44,7 @@ _QUIT = ("q", "Q", "\x04", CLOSED)
 def watching(*, every: bool, group: str | None) -> int:
     """Show the status view until the user leaves; return the exit code.
 
-    Args:
-        every: include every job, not only the last 20 that ended.
-        group: include only the jobs of this group.
+    Takes the arguments of `take_snapshot`.
     """
     if not sys.stdout.isatty() or not is_capable(os.environ):
         raise click.UsageError("lq watch needs a terminal; without one use: lq status, or lq logs ID -f")

@@ -33,7 +33,7 @@ MACHINE = MachineState(kept_awake=None, mains=True, charge=81, free_bytes=4_000_
 
 FAR_OFF_S = 1e6
 LONG_DETAIL = (
-    "ended by SIGKILL, sent by something other than lq; died 6 times without 200 new iterations in between "
+    "ended by SIGKILL, sent by something other than lq; 6 crashes without 200 new iterations in between "
     "(retry.max_restarts: 5)"
 )
 

@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent / "cli" / "golden"
 
 
 def text_of(view: RenderableType, width: int = UNCUT, *, ascii_only: bool = False) -> str:
-    """Return a view as it is printed in a pipe, or on a terminal of so many columns without colours."""
+    """Return a view as it is printed in a pipe, or on a terminal of `width` columns without colours."""
     stream = io.StringIO()
     console = console_for(stream, {})
     console.width = width

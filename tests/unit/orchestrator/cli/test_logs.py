@@ -31,7 +31,7 @@ Logs = Callable[..., str]
 
 
 def event(attempt: int, seq: int, kind: Kind, after_s: float, **data: Any) -> bytes:
-    """Return the line of an event, so many seconds after the start."""
+    """Return the line of an event, `after_s` seconds after the start."""
     return to_line(Event(seq=seq, time=START + after_s, awake=after_s, attempt=attempt, kind=kind, data=data))
 
 

@@ -39,7 +39,7 @@ class RecordedJob:
         self.write(1, Kind.STARTED, 0.0, iteration=0, resumed_from=None, resume_quality="fresh")
 
     def write(self, attempt: int, kind: Kind, after_s: float, **data: Any) -> None:
-        """Record an event of the trainer, so many seconds after the first attempt began."""
+        """Record an event of the trainer, `after_s` seconds after the first attempt began."""
         self._offset += 1
         moment = self.began + after_s
         event = Event(seq=self._offset, time=moment, awake=after_s, attempt=attempt, kind=kind, data=data)
@@ -152,11 +152,11 @@ def test_show_of_each_status_matches_golden(home: Home, app: App, utc: None, sta
 
 def test_show_of_a_failed_job_has_its_crash(home: Home, app: App) -> None:
     recorded = RecordedJob(home)
-    decision = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="crashed 4 times in a row")
+    decision = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="4 consecutive crashes")
     recorded.crash(Reason.CRASHED, "exit code 1: boom", 12.0, decision)
     text = shown(app, recorded.job.id)
     assert "exit code 1: boom" in text
-    assert "gave up: crash_loop: crashed 4 times in a row" in text
+    assert "gave up: crash_loop: 4 consecutive crashes" in text
 
 
 def test_output_option_shows_all_lines(home: Home) -> None:

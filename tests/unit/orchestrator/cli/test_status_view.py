@@ -41,7 +41,7 @@ def lines_of(home: Home, width: int = 80) -> list[str]:
 
 
 def row(lines: Sequence[str], word: str) -> list[str]:
-    """Return the words of the one line that contains a word."""
+    """Split the one line that contains `word`."""
     (line,) = [line for line in lines if word in line]
     return line.split()
 
