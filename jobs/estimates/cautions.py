@@ -8,7 +8,7 @@ from jobs.model.spec import JobSpec, LrSchedule
 
 MOST_EPOCHS = 20
 FEW_VALIDATION_ROWS = 50
-"""With fewer rows the verdict of the report is INCONCLUSIVE (docs/report.md)."""
+"""With fewer rows the verdict of the report is INCONCLUSIVE (docs/reference/report.md)."""
 
 MUCH_TRUNCATED = 0.01
 

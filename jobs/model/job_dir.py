@@ -1,4 +1,4 @@
-"""The paths of a job's files (docs/file-formats.md). Paths only: each file is read and written by its owner."""
+"""The paths of a job's files (docs/reference/file-formats.md). Each file is read and written by its owner."""
 
 from __future__ import annotations
 

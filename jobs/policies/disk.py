@@ -1,4 +1,4 @@
-"""The disk-full rule (docs/explanation/policies.md): how much must stay free, and what lq does below it. Pure.
+"""The disk-full rule (docs/how-to/disk-space.md): how much must stay free, and what lq does below it. Pure.
 
 While a job trains, lq checks the free space every `CHECK_EVERY_S`. Below `required` lq first deletes all checkpoints
 but the newest and the best one; if that is not enough, the trainer writes a checkpoint and stops. The job then waits;

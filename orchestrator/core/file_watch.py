@@ -1,6 +1,6 @@
 """Waits for changes of a file or a folder. The only module that imports watchdog.
 
-A hint may be late, doubled or missing (docs/explanation/policies.md), so callers also check after a timeout.
+A hint may be late, doubled or missing (docs/explanation/dependencies.md), so callers also check after a timeout.
 """
 
 from __future__ import annotations

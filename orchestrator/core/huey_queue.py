@@ -1,7 +1,8 @@
 """The wake-up queue: signals that there is work, without naming it. The only module that imports huey.
 
 Huey deletes a message before it runs it, so a signal may be lost; it may also arrive twice. The store is the source of
-truth: the worker reads there what to do, and a tick every minute makes up for lost signals (docs/architecture.md).
+truth: the worker reads there what to do, and a tick every minute makes up for lost signals
+(docs/explanation/architecture.md).
 Messages are JSON with integers only, so that reading one cannot run code.
 """
 

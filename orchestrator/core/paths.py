@@ -1,4 +1,4 @@
-"""The files of $LQ_HOME (docs/file-formats.md)."""
+"""The files of $LQ_HOME (docs/reference/file-formats.md)."""
 
 from __future__ import annotations
 

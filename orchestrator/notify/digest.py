@@ -16,7 +16,7 @@ from jobs.policies.delivery import DIGEST, DIGEST_LATE_S
 from orchestrator.estimation.history import RunHistory
 from orchestrator.formatting.text import counted, duration, short_time
 from orchestrator.notify import messages
-from orchestrator.notify.messages import JobFacts
+from orchestrator.notify.messages import MessageFacts
 from orchestrator.report.stored_verdict import word_for
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _QUEUED = (Status.QUEUED, Status.WAITING)
 class DigestEntry:
     """A job in the digest."""
 
-    facts: JobFacts
+    facts: MessageFacts
     word: str  # the verdict of its report, or its status
     rollbacks: int  # by the loss guard
     ends_at: float | None = None  # estimated end of a running job, unix seconds; None if unknown
@@ -114,7 +114,7 @@ def _key(day: date) -> str:
 
 
 def _entry(store: Store, history: RunHistory, job: Job, now: float, zone: tzinfo | None) -> DigestEntry:
-    facts = JobFacts(
+    facts = MessageFacts(
         job=job,
         attempts=store.attempts.of(job.id),
         points=(),

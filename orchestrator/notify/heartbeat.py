@@ -1,4 +1,4 @@
-"""The dead-man switch: the worker sends a GET every minute, and an external service reports when they stop.
+"""The heartbeat: the worker sends a GET every minute, and an external service reports when they stop.
 
 The URL is a secret, as in apprise_sender.py: no part of it, and no error text that may contain it, leaves this module.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 LEAST_PAUSE_S = 50.0
-"""Ticks come once a minute and once at the worker's start; two pings have at least this distance."""
+"""Least time between two pings: a tick comes every minute, and one at the worker's start."""
 
 ANSWERED = "answered"
 

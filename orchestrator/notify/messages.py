@@ -25,7 +25,7 @@ EARLIER = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JobFacts:
+class MessageFacts:
     """What the store holds about a job, as far as messages use it."""
 
     job: Job
@@ -50,7 +50,7 @@ def _run(job: Job, spec: JobSpec) -> str:
     return f"{job.iters:,} iterations of {spec.fine_tune_type} on {spec.model}"
 
 
-def decided(facts: JobFacts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
+def decided(facts: MessageFacts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
     """Return the message for a job that succeeded, failed, or needs the user.
 
     Args:
@@ -252,7 +252,7 @@ def merged(rows: Sequence[Message], zone: tzinfo | None) -> Message:
     return dataclasses.replace(last, title=f"{last.title} ({count})", body=body)
 
 
-def losses(facts: JobFacts) -> list[str]:
+def losses(facts: MessageFacts) -> list[str]:
     """Return a line for each of training, validation and test loss that was measured."""
     lines = []
     if facts.points:
@@ -282,5 +282,5 @@ def crashes(attempts: Sequence[Attempt]) -> int:
     return sum(attempt.outcome == Outcome.CRASHED and attempt.reason not in GUARD_REASONS for attempt in attempts)
 
 
-def _trained_for(facts: JobFacts) -> str:
+def _trained_for(facts: MessageFacts) -> str:
     return duration(sum((attempt.ended_at or attempt.started_at) - attempt.started_at for attempt in facts.attempts))

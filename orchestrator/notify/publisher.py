@@ -154,7 +154,7 @@ class JobNotifications:
 
     def _decided(self, event: str, decision: Decision, attempt: Attempt) -> NewMessage:
         store, job_id = self._app.store, self._job.id
-        facts = messages.JobFacts(
+        facts = messages.MessageFacts(
             job=store.jobs.get(job_id),
             attempts=store.attempts.of(job_id),
             points=store.metrics.points(job_id),

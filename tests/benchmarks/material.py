@@ -19,7 +19,7 @@ BATCH = 4
 EPOCH_ROWS = 422
 EQUAL_ROWS, EQUAL_TOKENS = 200, 64
 MU, SIGMA, SHORTEST, LONGEST = 4.2, 0.7, 16, 600
-"""Log-normal lengths as chat data has them (field-notes.md)."""
+"""Log-normal lengths as chat data has them (docs/explanation/dependencies.md)."""
 
 LARGE_RANK = 4000
 """With this rank the adapter of the model below takes a little more than 30 MB."""

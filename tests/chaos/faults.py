@@ -23,7 +23,7 @@ from workers.checkpoints import storage
 
 TORN = b'{"v":1,"seq":4711,"time":17'
 STILL_S = 2.0
-"""Longest time for which a trainer is suspended, or a disk is full."""
+"""Longest suspension of a trainer, and longest time with a full disk."""
 
 WAKES, WAKE_S = 3, 2.0
 """How often an impatient user resumes a job after a full disk, and how long the test then waits for a trainer."""
@@ -181,7 +181,7 @@ class FaultInjector:
         return None
 
     def _resume(self) -> None:
-        """Resume the job until a trainer runs; the first time lq may not know yet that the job waits."""
+        """Resume the job until a trainer runs; at first lq may still count it as running."""
         for _ in range(WAKES):
             self.testbed.resume_now(self.job.id)
             deadline = time.monotonic() + WAKE_S

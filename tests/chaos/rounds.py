@@ -37,7 +37,7 @@ class Recovery:
     total_s: float  # from the kill to the next event with a loss
     spawn_s: float  # part of it: from the kill to the start of the next attempt
     load_s: float  # part of it: from that start to training: imports, model, data, checkpoint, self-test
-    immediate: bool  # the worker ran, and there was no backoff
+    immediate: bool  # with a running worker and without backoff
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class TrainerWatch:
 
 
 def trainers(home: str) -> dict[str, set[int]]:
-    """Return the pids of the running trainers of a home, by job folder. A fork before its exec is no second trainer."""
+    """Return the pids of the running trainers of a home, by job folder. A fork before its exec does not count."""
     by_folder: dict[str, set[int]] = defaultdict(set)
     for pid, words in _command_lines():
         if "workers.mlx.train" in words:

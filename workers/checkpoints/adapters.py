@@ -42,7 +42,7 @@ def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, u
     """Publish the best and the final weights; publishing twice changes nothing.
 
     Args:
-        run_plan: its last stage is the one in which the run ended.
+        run_plan: the run ended in its last stage.
         job_id: written to lq.json, with the job's folder, so that a later publication recognizes its own files.
         until: last iteration that may be published, if the run should have ended earlier; None for no limit.
 
@@ -90,7 +90,7 @@ def _write_layout(
 
 def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
     """Return one line about which checkpoints were published."""
-    loss, last = (one.state().validation_loss for one in (best, final))
+    loss, last = (checkpoint.state().validation_loss for checkpoint in (best, final))
     which = f"{FINAL} holds the last weights, of iteration {final.iteration:,}"
     if until is not None:
         which += f"; nothing after iteration {until:,} is published"
@@ -98,8 +98,9 @@ def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
         return f"no checkpoint was validated, so {BEST} has the last weights; {which}"
     if best.iteration == final.iteration:
         return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f}, is the last one; {which}"
-    at_end = f"; {last:.4f} at the end" if last is not None else ""
-    return f"{BEST}: the lowest validation loss of all checkpoints, {loss:.4f} at {best.iteration:,}{at_end}; {which}"
+    at_end = f" ({last:.4f} at the end)" if last is not None else ""
+    lowest = f"the lowest validation loss of all checkpoints, {loss:.4f} at iteration {best.iteration:,}{at_end}"
+    return f"{BEST}: {lowest}; {which}"
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -358,7 +358,7 @@ def _entries(manifest: Path) -> dict[str, tuple[int, str]]:
 
 
 def _size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None if there is no regular file."""
+    """Return the size of a file in bytes; None unless it is a regular file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
 """Prevents sleep while a child runs. A missing tool is a note, not an error.
 
 macOS: `caffeinate -i -s -w PID`, never -d: with the display on, macOS's watchdog may stop Metal work
-(docs/explanation/policies.md).
+(docs/explanation/dependencies.md).
 Linux: `systemd-inhibit` around `tail --pid`, which ends with the child.
 """
 

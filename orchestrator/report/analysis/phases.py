@@ -3,8 +3,8 @@
 The level is the running median of the reports, so that no single batch begins a phase. In this order:
 
 - spike: from the report where the level is more than half and 0.15 nats above the lowest level before it (the loss
-  guard's own measures, policies.md 1) and more than ten standard errors of the median, to its highest report;
-  recovery: from there until the level is within a tenth of that lowest one again, or to the end.
+  guard's own measures, docs/explanation/policies.md 1) and more than ten standard errors of the median, to its highest
+  report; recovery: from there until the level is within a tenth of that lowest one again, or to the end.
 - initial learning: until nine tenths of the way from the first level to the lowest one before any spike are done.
 - convergence: the last stretch, of a tenth of the reports at least, in which the level stays within a tenth of its end
   (or 0.02 nats, or three standard errors of the median, where these are more).

@@ -65,7 +65,7 @@ def _rules(families: dict[str, OneFamily]) -> Iterator[str]:
     )
     yield (
         "- Delay: reports from the break to the alarm, median and most; for a slow drift from where its level, without "
-        "noise, is what policies.md calls a drift."
+        "noise, is a drift by docs/explanation/policies.md."
     )
     yield ""
 

@@ -57,7 +57,7 @@ class Broken:
 
     curves: Curves
     onsets: Whole  # the report at which it begins
-    due: Whole  # the report from which on the level itself, without its noise, is what policies.md calls a drift
+    due: Whole  # the report from which on the level without its noise is a drift (docs/explanation/policies.md)
     rises: Array  # nats between the level before and the level it goes to
 
 

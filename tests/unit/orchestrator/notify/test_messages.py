@@ -16,7 +16,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from orchestrator.notify import messages
-from orchestrator.notify.messages import JobFacts
+from orchestrator.notify.messages import MessageFacts
 from orchestrator.report.stored_verdict import verdict_in, word_for
 from tests.golden import assert_golden
 
@@ -101,9 +101,9 @@ def measured(iteration: int, loss: float) -> Validation:
     )
 
 
-def facts(**changes: object) -> JobFacts:
+def facts(**changes: object) -> MessageFacts:
     """Return the facts of the job, with two attempts and three validations."""
-    known = JobFacts(
+    known = MessageFacts(
         job=job(),
         attempts=[attempt(1, Outcome.CRASHED), attempt(2, Outcome.DONE)],
         points=[],

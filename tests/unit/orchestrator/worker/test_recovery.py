@@ -35,7 +35,7 @@ def test_orphan_of_earlier_boot_is_taken_over(home: Home, app: App) -> None:
     taken = take_over_orphan(app, identity(), busy=set(), now=NOW)
     assert taken is not None
     assert (taken.id, taken.owner, taken.status) == (job_id, identity(), Status.RUNNING)
-    assert take_over_orphan(app, identity(), busy={job_id}, now=NOW) is None, "a job that this worker runs is no orphan"
+    assert take_over_orphan(app, identity(), busy={job_id}, now=NOW) is None, "this worker runs the job"
 
 
 def test_reused_pid_is_no_worker(home: Home, app: App) -> None:

@@ -1,8 +1,7 @@
-"""-9 at every single file operation between "checkpoint being written" and "old one deleted" loses nothing.
+"""A kill at any file operation between writing a checkpoint and deleting an old one loses nothing.
 
-A process of its own forks itself for each instant: the fork writes a checkpoint, verifies it and prunes, as a trainer
-and its worker do, and the audit hook of Python kills it with -9 before its n-th change of the disk. What is left
-must hold.
+A child process forks itself for each operation. The fork writes a checkpoint, verifies it and prunes, as a trainer and
+its worker do, and Python's audit hook kills it before its n-th change of the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from jobs.model.job_dir import JobDir
 from workers.checkpoints.pruning import kept_adapters, prune
 
 SPEC = JobSpec(iters=100, lq=LqSpec(keep=Keep(last=2, best=1, milestones="20%")))
-COURSE = RunPlan.requested(SPEC)
+RUN_PLAN = RunPlan.requested(SPEC)
 CHANGES = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.chmod"}
 
 
@@ -35,22 +34,22 @@ def save(folder, iteration, loss):
 
 
 def step(folder):
-    """What happens at one save: 60 is written; 20 is the best, 40 and 50 the last two, 40 a milestone that goes."""
+    """Save 60 and prune; 20 is the best, 40 and 50 are the last two, 40 is a milestone that is deleted."""
     save(folder, 60, 2.0)
-    prune(folder, SPEC, COURSE)
+    prune(folder, SPEC, RUN_PLAN)
 
 
 def killed_at(number, folder):
-    """Do a step, and die before the n-th change; return whether it came to its end."""
+    """Do a step, killed before the n-th change; return whether it completed."""
     pid = os.fork()
     if pid == 0:
-        seen = 0
+        changes = 0
         def hook(event, arguments):
-            nonlocal seen
+            nonlocal changes
             writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR))
             if event in CHANGES and writes:
-                seen += 1
-                if seen == number:
+                changes += 1
+                if changes == number:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(hook)
         try:
@@ -62,9 +61,9 @@ def killed_at(number, folder):
 
 def standing(folder):
     good = {}
-    for found in checkpoints.listed(folder.checkpoints):
-        checkpoints.verify(found)  # a name stands for a whole checkpoint, always
-        good[found.iteration] = found.state().validation_loss
+    for checkpoint in checkpoints.listed(folder.checkpoints):
+        checkpoints.verify(checkpoint)  # every named checkpoint is complete
+        good[checkpoint.iteration] = checkpoint.state().validation_loss
     return good
 
 
@@ -84,9 +83,9 @@ while True:
     assert 40 in good or 40 in kept_adapters(folder), f"change {number}: the milestone is lost"
     moments.add((60 in good, 40 in kept_adapters(folder), 40 in good))
     checkpoints.sweep(folder.checkpoints)  # the next attempt
-    newest, bad = checkpoints.newest_valid(folder.checkpoints, COURSE)
+    newest, bad = checkpoints.newest_valid(folder.checkpoints, RUN_PLAN)
     assert (newest.iteration, bad) == (max(good), [])
-    step(folder)  # and it goes on as if nothing had been
+    step(folder)  # the next attempt saves and prunes
     assert sorted(standing(folder)) == [20, 50, 60]
     assert kept_adapters(folder) == {20, 40, 60}
     assert sorted(path.name for path in folder.checkpoints.iterdir()) == [f"step-00000{n}" for n in (20, 50, 60)]
@@ -97,10 +96,10 @@ print(json.dumps({"instants": number - 1, "moments": sorted(moments)}))
 '''
 
 RENAMED, LINKED, DELETED = [True, False, True], [True, True, True], [True, True, False]
-"""(the new one has its name, the milestone's adapter is kept, the old one is there)"""
+"""(the new checkpoint is named, the milestone's adapter is kept, the old checkpoint exists)"""
 
 
-def test_killed_at_any_change_of_the_disk_nothing_is_lost(tmp_path: Path) -> None:
+def test_kill_at_any_change_loses_nothing(tmp_path: Path) -> None:
     root = Path(__file__).parents[4]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT, tmp_path], capture_output=True, text=True, cwd=root, check=False

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and never used when a bit is wrong."""
+"""Checkpoints: written atomically, and not used if a bit is wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WHOLE = len(holding(b"weights" * 100))
 
 
 def save(folder: Path, iteration: int, *, loss: float | None = None, weights: bytes = b"weights") -> Checkpoint:
-    """Write a checkpoint with these weights, and this validation where one is given."""
+    """Write a checkpoint with these weights and this validation."""
 
     def fill(where: Path) -> CheckpointState:
         (where / ADAPTERS).write_bytes(holding(weights * 100))
@@ -63,7 +63,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_checkpoint_is_there_with_everything_in_it(tmp_path: Path) -> None:
+def test_write_complete_checkpoint(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 500, loss=2.5)
     verify(checkpoint)
     assert checkpoint == Checkpoint(path=tmp_path / "step-0000500", iteration=500)
@@ -73,7 +73,7 @@ def test_a_checkpoint_is_there_with_everything_in_it(tmp_path: Path) -> None:
     assert newest_valid(tmp_path, RUN_PLAN) == (checkpoint, [])
 
 
-def test_its_size_is_what_the_files_take(tmp_path: Path) -> None:
+def test_write_returns_size(tmp_path: Path) -> None:
     adapters, optimizer = holding(b"a" * 1000), holding(b"b" * 234)
 
     def fill(where: Path) -> CheckpointState:
@@ -85,13 +85,13 @@ def test_its_size_is_what_the_files_take(tmp_path: Path) -> None:
     assert size == len(adapters) + len(optimizer) + (checkpoint.path / STATE).stat().st_size
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_checkpoint_is_private(tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "checkpoints", 1)
     assert stat.S_IMODE(checkpoint.path.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in checkpoint.path.iterdir()} == {0o600}
 
 
-def test_a_loss_that_is_no_number_can_be_kept(tmp_path: Path) -> None:
+def test_nan_loss_can_be_stored(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 1, loss=math.nan)
     assert '"nan"' in (checkpoint.path / STATE).read_text()
     state = checkpoint.state()
@@ -100,12 +100,12 @@ def test_a_loss_that_is_no_number_can_be_kept(tmp_path: Path) -> None:
     assert state.validation_loss is None
 
 
-def test_a_job_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
+def test_no_checkpoints(tmp_path: Path) -> None:
     assert newest_valid(tmp_path / "none yet", RUN_PLAN) == (None, [])
     assert best_valid(tmp_path / "none yet", RUN_PLAN) is None
 
 
-def test_they_are_ordered_by_iteration_not_by_name(tmp_path: Path) -> None:
+def test_checkpoints_ordered_by_iteration(tmp_path: Path) -> None:
     for iteration in (9_999_999, 12_345_678, 3):
         save(tmp_path, iteration)
     for foreign in ("step-1", "step-00000x1", "stop-0000001", ".step-0000009.partial"):
@@ -169,39 +169,37 @@ def a_folder_in_its_place(checkpoint: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "error"),
     [
-        (truncate, f"adapters.safetensors has {WHOLE - 1} bytes, its manifest says {WHOLE}"),
-        (flip, "optimizer.safetensors is not what was written"),
+        (truncate, f"adapters.safetensors has {WHOLE - 1} bytes"),
+        (flip, "optimizer.safetensors is damaged"),
         (lose_weights, "adapters.safetensors is missing"),
         (lose_state, "state.json is missing"),
         (lose_manifest, "manifest.json cannot be read"),
         (empty_manifest, "manifest.json cannot be read"),
-        (manifest_of_nothing, "manifest.json is not what was written"),
-        (manifest_without_weights, "manifest.json is not what was written"),
-        (manifest_without_sizes, "manifest.json is not what was written"),
-        (newer_manifest, "manifest.json has version 2; this lq reads version 1"),
+        (manifest_of_nothing, "manifest.json is damaged"),
+        (manifest_without_weights, "manifest.json is damaged"),
+        (manifest_without_sizes, "manifest.json is damaged"),
+        (newer_manifest, "manifest.json has version 2"),
         (change_state, "state.json "),
         (a_folder_in_its_place, "adapters.safetensors is missing"),
     ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
-    tmp_path: Path, damage: Callable[[Checkpoint], None], says: str
-) -> None:
+def test_damaged_checkpoint_is_skipped(tmp_path: Path, damage: Callable[[Checkpoint], None], error: str) -> None:
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
     damage(bad)
-    found, why = newest_valid(tmp_path, RUN_PLAN)
-    assert found == good
-    assert len(why) == 1
-    assert says in why[0]
-    assert str(bad.path) in why[0]
-    assert "\n" not in why[0]
+    newest, errors = newest_valid(tmp_path, RUN_PLAN)
+    assert newest == good
+    assert len(errors) == 1
+    assert error in errors[0]
+    assert str(bad.path) in errors[0]
+    assert "\n" not in errors[0]
     with pytest.raises(CheckpointInvalid):
         verify(bad)
 
 
-def test_one_flipped_bit_anywhere_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
-    """Whatever byte of a checkpoint goes wrong, the answer is a checkpoint with the right weights, and no crash."""
+def test_flipped_bits_are_detected(tmp_path: Path) -> None:
+    """With any byte changed, the newest valid checkpoint still has the right weights."""
     good, other = save(tmp_path, 10, weights=b"older"), save(tmp_path, 20, weights=b"newer")
     whole = other.state()
     for name in (MANIFEST, STATE):
@@ -218,15 +216,15 @@ def test_one_flipped_bit_anywhere_is_noticed_or_does_no_harm(tmp_path: Path) -> 
     assert newest(tmp_path) == 20
 
 
-def test_when_none_is_sound_each_is_named_and_the_run_starts_over(tmp_path: Path) -> None:
+def test_all_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     for iteration in (10, 20, 30):
         truncate(save(tmp_path, iteration))
-    found, why = newest_valid(tmp_path, RUN_PLAN)
-    assert found is None
-    assert [Path(text.split()[0]).parent.name for text in why] == ["step-0000030", "step-0000020", "step-0000010"]
+    newest, errors = newest_valid(tmp_path, RUN_PLAN)
+    assert newest is None
+    assert [Path(text.split()[0]).parent.name for text in errors] == ["step-0000030", "step-0000020", "step-0000010"]
 
 
-def test_a_checkpoint_whose_writing_was_cut_short_is_not_there(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_no_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 10)
 
     def die_half_way(where: Path) -> CheckpointState:
@@ -241,13 +239,13 @@ def test_a_checkpoint_whose_writing_was_cut_short_is_not_there(tmp_path: Path) -
     assert names(tmp_path) == ["step-0000010"]
 
 
-def test_what_was_left_of_an_earlier_try_does_not_get_into_the_next_one(tmp_path: Path) -> None:
+def test_leftover_files_are_not_used(tmp_path: Path) -> None:
     (tmp_path / ".step-0000020.partial").mkdir()
     (tmp_path / ".step-0000020.partial" / "rubbish").write_text("x")
     assert names(save(tmp_path, 20).path) == [ADAPTERS, MANIFEST, OPTIMIZER, STATE]
 
 
-def test_a_bad_checkpoint_of_the_same_iteration_is_replaced(tmp_path: Path) -> None:
+def test_bad_checkpoint_is_replaced(tmp_path: Path) -> None:
     truncate(save(tmp_path, 20, weights=b"first"))
     again = save(tmp_path, 20, weights=b"again")
     verify(again)
@@ -255,7 +253,7 @@ def test_a_bad_checkpoint_of_the_same_iteration_is_replaced(tmp_path: Path) -> N
     assert names(tmp_path) == ["step-0000020"]
 
 
-def test_a_replacement_cut_short_gives_the_replaced_one_its_name_back(tmp_path: Path) -> None:
+def test_interrupted_replacement_is_undone(tmp_path: Path) -> None:
     save(tmp_path, 10)
     replaced = save(tmp_path, 20)
     replaced.path.rename(tmp_path / ".step-0000020.replaced")
@@ -265,7 +263,7 @@ def test_a_replacement_cut_short_gives_the_replaced_one_its_name_back(tmp_path: 
     assert newest(tmp_path) == 20
 
 
-def test_one_that_was_replaced_goes(tmp_path: Path) -> None:
+def test_replaced_checkpoint_is_deleted(tmp_path: Path) -> None:
     shutil.copytree(save(tmp_path, 20, weights=b"older").path, tmp_path / ".step-0000020.replaced")
     again = save(tmp_path, 20, weights=b"newer")
     shutil.copytree(again.path, tmp_path / ".step-0000020.replaced")
@@ -274,7 +272,7 @@ def test_one_that_was_replaced_goes(tmp_path: Path) -> None:
     assert held_in(again.adapters.read_bytes()) == b"newer" * 100
 
 
-def test_sweeping_touches_nothing_else(tmp_path: Path) -> None:
+def test_sweep_keeps_checkpoints(tmp_path: Path) -> None:
     save(tmp_path, 10)
     (tmp_path / "notes.partial").write_text("mine")
     sweep(tmp_path)
@@ -282,7 +280,7 @@ def test_sweeping_touches_nothing_else(tmp_path: Path) -> None:
     assert names(tmp_path) == ["notes.partial", "step-0000010"]
 
 
-def test_a_state_of_a_newer_lq_is_refused(tmp_path: Path) -> None:
+def test_newer_state_is_refused(tmp_path: Path) -> None:
     checkpoint = save(tmp_path, 10)
     edit_json(checkpoint.path / STATE, version=9)
     with pytest.raises(CheckpointInvalid, match="version 9; this lq reads version 2"):
@@ -299,16 +297,14 @@ def test_a_state_of_a_newer_lq_is_refused(tmp_path: Path) -> None:
         ({10: math.nan, 20: 4.0, 30: -math.inf}, 20),
     ],
 )
-def test_the_best_checkpoint_is_the_one_with_the_lowest_loss(
-    tmp_path: Path, losses: dict[int, float | None], best: int | None
-) -> None:
+def test_best_has_lowest_loss(tmp_path: Path, losses: dict[int, float | None], best: int | None) -> None:
     for iteration, loss in losses.items():
         save(tmp_path, iteration, loss=loss)
     found = best_valid(tmp_path, RUN_PLAN)
     assert (None if found is None else found.iteration) == best
 
 
-def test_a_damaged_best_gives_way_to_the_second_best(tmp_path: Path) -> None:
+def test_damaged_best_is_skipped(tmp_path: Path) -> None:
     save(tmp_path, 10, loss=2.0)
     flip(save(tmp_path, 20, loss=1.0))
     lose_state(save(tmp_path, 30, loss=0.5))
@@ -317,30 +313,30 @@ def test_a_damaged_best_gives_way_to_the_second_best(tmp_path: Path) -> None:
     assert found.iteration == 10
 
 
-def test_a_checkpoint_may_be_moved_with_its_job(tmp_path: Path) -> None:
+def test_moved_checkpoint_is_valid(tmp_path: Path) -> None:
     save(tmp_path / "old", 10)
     shutil.move(tmp_path / "old", tmp_path / "new")
     assert newest(tmp_path / "new") == 10
     assert storage.listed(tmp_path / "new")[0].path.parent.name == "new"
 
 
-def test_a_bad_checkpoint_is_set_aside_with_a_note_and_the_one_before_it_used(tmp_path: Path) -> None:
+def test_bad_checkpoint_is_set_aside(tmp_path: Path) -> None:
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
     truncate(bad)
-    found, told = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
+    found, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
     assert found == good
-    assert told[0].endswith("it is set aside as step-0000020.bad")
+    assert "step-0000020.bad" in errors[0]
     (aside,) = listed_bad(tmp_path)
     assert aside.name == "step-0000020.bad"
     note = (aside / "why.txt").read_text()
     assert str(bad.adapters) in note
     assert "by the trainer" in note
-    assert bad.adapters.name in names(aside), "its files stay to be looked at"
+    assert bad.adapters.name in names(aside), "its files are kept"
     assert listed(tmp_path) == [good]
     assert newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer") == (good, [])
 
 
-def test_the_newer_of_two_bad_ones_takes_the_place_of_the_older(tmp_path: Path) -> None:
+def test_set_aside_replaces_older_one(tmp_path: Path) -> None:
     for weights in (b"first", b"second"):
         truncate(save(tmp_path, 20, weights=weights))
         newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
@@ -348,25 +344,23 @@ def test_the_newer_of_two_bad_ones_takes_the_place_of_the_older(tmp_path: Path) 
     assert b"second" in (aside / ADAPTERS).read_bytes()
 
 
-def test_a_checkpoint_of_a_newer_lq_is_passed_over_and_not_set_aside(tmp_path: Path) -> None:
+def test_newer_checkpoint_is_not_set_aside(tmp_path: Path) -> None:
     good, newer = save(tmp_path, 10), save(tmp_path, 20)
     newer_manifest(newer)
-    found, told = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
+    found, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
     assert found == good
-    assert "this lq reads version 1" in told[0]
+    assert "reads version 1" in errors[0]
     assert listed(tmp_path) == [good, newer]
 
 
-def test_a_checkpoint_that_is_deleted_while_it_is_looked_at_is_no_candidate_and_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrently_deleted_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, gone = save(tmp_path, 10), save(tmp_path, 20)
     monkeypatch.setattr("workers.checkpoints.storage.listed", lambda _: [good, gone])
     shutil.rmtree(gone.path)
     assert newest_valid(tmp_path, RUN_PLAN) == (good, [])
 
 
-def test_a_jobs_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+def test_deleted_job_folder_stays_deleted(tmp_path: Path) -> None:
     job = tmp_path / "job"
     with pytest.raises(FileNotFoundError):
         save(job / "checkpoints", 10)

@@ -1,4 +1,4 @@
-"""Progress lines: every iteration's loss once, cut at report boundaries, whatever interrupts."""
+"""Progress lines: each loss once, and the same report boundaries after any interruption."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEMORY = MemoryReading(active=1, cache=2, peak=3, footprint=4)
 
 
 def report(loss: float, tokens: int, *, it_s: float = 4.0) -> Trained:
-    """One iteration."""
+    """Return a trained iteration."""
     return Trained(loss=loss, tokens=tokens, seconds=1.0 / it_s, learning_rate=1e-4)
 
 
@@ -26,13 +26,13 @@ def loss_of(iteration: int) -> float:
 
 
 class Run:
-    """A run of one or more attempts, each with a reporter of its own, all into one events.jsonl."""
+    """A run of several attempts, each with its own reporter, in one events.jsonl."""
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every, self.attempt = path, every, 0
 
     def train(self, iterations: int, resume: tuple[int, PendingReport] | None = None) -> tuple[int, PendingReport]:
-        """Train some iterations and return what a checkpoint after them keeps."""
+        """Train some iterations and return the state for a checkpoint."""
         self.attempt += 1
         with EventLog(self.path, self.attempt) as log:
             reporter = Reporter(log, steps_per_report=self.every, memory=lambda: MEMORY)
@@ -50,19 +50,19 @@ class Run:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The job's events.jsonl."""
+    """Return the path of events.jsonl."""
     return tmp_path / "events.jsonl"
 
 
 def covered(line: Event) -> list[tuple[int, float]]:
-    """Iterations and losses of a line."""
+    """Return the iterations and losses of a line."""
     losses = [float(item) for item in line.data["losses"]]
     first = line.data["iteration"] - len(losses) + 1
     return list(zip(range(first, first + len(losses)), losses, strict=True))
 
 
 @given(every=st.integers(1, 12), stretches=st.lists(st.integers(1, 30), min_size=1, max_size=5))
-def test_however_often_it_is_stopped_each_loss_is_told_once_and_reports_are_cut_as_ever(
+def test_interruptions_keep_losses_and_reports(
     every: int, stretches: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "events.jsonl"
@@ -71,19 +71,19 @@ def test_however_often_it_is_stopped_each_loss_is_told_once_and_reports_are_cut_
         resume = run.train(stretch, resume)
     assert resume is not None
     iterations, pending = resume
-    told = [item for line in run.lines() for item in covered(line)]
+    written = [item for line in run.lines() for item in covered(line)]
     waiting = list(enumerate(pending.losses, iterations - len(pending.losses) + 1))
-    assert told + waiting == [(iteration, loss_of(iteration)) for iteration in range(1, sum(stretches) + 1)]
+    assert written + waiting == [(iteration, loss_of(iteration)) for iteration in range(1, sum(stretches) + 1)]
     assert all(line.data["iteration"] % every == 0 for line in run.lines())
     assert pending.tokens == 7 * sum(stretches)
 
 
-def test_a_fast_run_writes_few_lines_and_loses_nothing(path: Path) -> None:
+def test_fast_run_writes_few_lines(path: Path) -> None:
     Run(path, 1).train(2000)
-    assert len(Run(path, 1).lines()) < 2 + 60 / SHORTEST_LINE_S  # two thousand at most if nothing were held back
+    assert len(Run(path, 1).lines()) < 2 + 60 / SHORTEST_LINE_S  # one for each iteration without the limit
 
 
-def test_the_first_report_is_written_at_once(path: Path) -> None:
+def test_first_report_is_immediate(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=2, memory=lambda: MEMORY)
         reporter.count(report(3.0, 5))
@@ -101,7 +101,7 @@ def test_the_first_report_is_written_at_once(path: Path) -> None:
     )
 
 
-def test_the_end_of_a_run_writes_an_unfinished_report_too(path: Path) -> None:
+def test_end_writes_incomplete_report(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=10, memory=lambda: MEMORY)
         for loss in (3.0, 2.0, 1.0):
@@ -112,7 +112,7 @@ def test_the_end_of_a_run_writes_an_unfinished_report_too(path: Path) -> None:
     assert (line.data["iteration"], line.data["losses"]) == (3, [3.0, 2.0, 1.0])
 
 
-def test_a_heartbeat_carries_no_loss_and_keeps_what_waits(path: Path) -> None:
+def test_heartbeat_has_no_losses(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=10, memory=lambda: MEMORY)
         reporter.count(report(3.0, 5))
@@ -123,7 +123,7 @@ def test_a_heartbeat_carries_no_loss_and_keeps_what_waits(path: Path) -> None:
     assert line.data["losses"] == [3.0]
 
 
-def test_the_speed_after_a_resume_counts_only_what_was_timed_here(path: Path) -> None:
+def test_speed_excludes_earlier_attempt(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=4, memory=lambda: MEMORY)
         reporter.restore(2, PendingReport(tokens=100, losses=(9.0, 8.0), skipped=()))
@@ -134,7 +134,7 @@ def test_the_speed_after_a_resume_counts_only_what_was_timed_here(path: Path) ->
     assert (line.data["it_s"], line.data["tok_s"], line.data["tokens"]) == (2.0, 20.0, 120)
 
 
-def test_losses_that_are_no_numbers_survive_a_checkpoint(path: Path) -> None:
+def test_nan_losses_survive_checkpoint(path: Path) -> None:
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
         reporter.restore(1, PendingReport.from_json({"tokens": 0, "losses": ["nan"], "skipped": []}))
@@ -145,8 +145,8 @@ def test_losses_that_are_no_numbers_survive_a_checkpoint(path: Path) -> None:
     assert [str(number(loss)) for loss in line.data["losses"]] == ["nan", "inf", "2.0"]
 
 
-def test_others_hear_the_mean_of_a_report_as_mlx_lm_tells_it(path: Path) -> None:
-    """As wandb would get it from mlx_lm.lora, also where a resume falls into the midst of a report."""
+def test_mean_loss_as_in_mlx_lm(path: Path) -> None:
+    """Also after a resume within a report."""
     with EventLog(path, 1) as log:
         reporter = Reporter(log, steps_per_report=3, memory=lambda: MEMORY)
         assert [reporter.count(report(loss, 1)) for loss in (6.0, 2.0, 4.0, 9.0)] == [6.0, 4.0, 4.0, 9.0]
