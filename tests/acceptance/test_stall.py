@@ -38,7 +38,7 @@ def test_a_trainer_that_stands_still_is_ended_and_resumed(
     told = facts["incidents"][0]
     assert told["code"] == "stalled"
     assert "no progress in phase " in told["text"]
-    assert "while the machine was awake (allowed: " in told["text"]
+    assert "while the machine was awake (limit: " in told["text"]
     assert "resumed from its last checkpoint" in told["text"]
 
 

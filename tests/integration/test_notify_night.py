@@ -142,7 +142,11 @@ def test_what_was_on_the_way_is_not_told_after_the_end(outbox: Outbox) -> None:
         outbox.deliver(at("04:30"))
     assert titles(phone) == ["lq: n (job 1) recovered", "lq: n (job 1) finished"]
     assert titles(log) == ["lq: n (job 1) recovered", "lq: n (job 1) recovered (2 times since 04:10)"]
-    assert outbox.settled()[1] == ("recovered", "delivered", {"phone": "told with the job's end", "log": "delivered"})
+    assert outbox.settled()[1] == (
+        "recovered",
+        "delivered",
+        {"phone": "included in the final message", "log": "delivered"},
+    )
 
 
 def test_at_night_only_what_is_urgent_is_sent_and_the_rest_in_the_morning(outbox: Outbox) -> None:
@@ -175,8 +179,8 @@ def test_the_digest_tells_what_the_night_held_back_to_whoever_hears_it(outbox: O
     assert titles(phone) == ["lq: n (job 1) digest"], "one message in the morning"
     assert titles(mail) == ["lq: n (job 1) finished"]
     assert outbox.settled() == [
-        ("recovered", "folded", {"phone": "told with the job's end"}),
-        ("finished", "delivered", {"phone": "told in the digest", "mail": "delivered"}),
+        ("recovered", "folded", {"phone": "included in the final message"}),
+        ("finished", "delivered", {"phone": "included in the digest", "mail": "delivered"}),
         ("digest", "delivered", {"phone": "delivered"}),
     ]
 

@@ -80,7 +80,7 @@ def test_in_the_morning_the_digest_goes_before_what_the_night_held_back(worker: 
         worker.post.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
     (told,) = worker.home.store.outbox.get(finished).services
-    assert (told.last_result, told.tries) == ("told in the digest", 0)
+    assert (told.last_result, told.tries) == ("included in the digest", 0)
 
 
 def test_while_a_service_does_not_answer_other_bells_are_heard_at_once(worker: Worker) -> None:

@@ -275,7 +275,7 @@ def test_decision_texts_golden() -> None:
         "candidates": [RollbackCandidate(iteration=500, updates=250, best=True, healthy=True)],
     }
     rolled_back = [Crash(gained=500, reason=Reason.SPIKE)] * 4
-    watchdogs = {"crashes": times(2, Reason.GPU_WATCHDOG), "survived": 1200, "next_example": 4000}
+    watchdogs: dict[str, Any] = {"crashes": times(2, Reason.GPU_WATCHDOG), "survived": 1200, "next_example": 4000}
     decisions = {
         "done": decision(Outcome.DONE, None, progress=[]),
         "cancelled": decision(Outcome.STOPPED, "cancel", progress=[]),

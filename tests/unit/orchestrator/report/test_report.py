@@ -218,8 +218,8 @@ def test_losses_that_are_not_finite_are_counted_and_kept(fresh: Run) -> None:
 def test_the_first_lines_say_how_it_went(finished: Run) -> None:
     lines = _text(_facts(finished, as_status="succeeded", as_reason="completed")).splitlines()
     assert lines[0] == "# demo-lora (job 1): succeeded (completed)"
-    assert lines[2].startswith("**Verdict: OK.** The best validation is that of iteration 500 of 600; no checkpoint")
-    assert "**Next run:** These numbers ask for no change." in lines
+    assert lines[2].startswith("**Verdict: OK.** The best validation is at iteration 500 of 600; no checkpoint")
+    assert "**Next run:** These numbers suggest no change." in lines
     assert lines[8:11] == [
         "- 600 of 600 iterations, 5 min 58 s in training, 2 restarts, 87 iterations trained twice.",
         "- Validation loss 3.6000 ± 0.0500 before training, 0.7070 ± 0.0500 at best (iteration 500), "

@@ -84,7 +84,7 @@ def test_a_child_that_cannot_read_its_configuration_says_so_and_refuses(job_dir:
     ("spoil", "says"),
     [
         ("{", "run_plan.json cannot be read"),
-        ('{"version": 3, "stages": []}', "run_plan.json has version 3"),
+        ('{"version": 2, "stages": []}', "run_plan.json has version 2"),
     ],
 )
 def test_a_child_that_cannot_read_its_run_plan_refuses(job_dir: JobDir, spoil: str, says: str) -> None:
