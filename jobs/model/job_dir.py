@@ -1,4 +1,4 @@
-"""Where the files of a job lie (design.md, "Files"). Names only; whoever owns a file reads and writes it."""
+"""The paths of the files of a job (docs/reference/file-formats.md#the-home-directory)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class JobDir:
     """The folder of one job."""
 
     path: Path
-    cache: Path | None = None  # where tokenised data is kept for every job; None for nowhere
+    cache: Path | None = None  # folder of the shared token cache; None for none
 
     @property
     def config(self) -> Path:
@@ -20,12 +20,12 @@ class JobDir:
 
     @property
     def edited(self) -> Path:
-        """What an edit of the job made of its file, as long as it was not taken."""
+        """The file of an edit that is not yet applied."""
         return self.path / "edited.yaml"
 
     @property
     def provenance(self) -> Path:
-        """Versions, host, hashes of the data."""
+        """Versions, host, and hashes of the data."""
         return self.path / "provenance.json"
 
     @property
@@ -35,27 +35,27 @@ class JobDir:
 
     @property
     def events(self) -> Path:
-        """What the child says."""
+        """The events of the trainer."""
         return self.path / "events.jsonl"
 
     @property
     def log(self) -> Path:
-        """The child's own stdout and stderr, every attempt."""
+        """The output of the trainer, of all attempts."""
         return self.path / "train.log"
 
     @property
     def lock(self) -> Path:
-        """Held by the living child; holds its identity."""
+        """The lock that the running trainer holds; it contains its identity."""
         return self.path / "trainer.lock"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder a checkpoint."""
+        """One folder per checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def tokens(self) -> Path:
-        """Tokenised data that is this job's alone."""
+        """Tokenized data of this job alone."""
         return self.path / "tokens"
 
     @property
@@ -65,5 +65,5 @@ class JobDir:
 
     @property
     def report(self) -> Path:
-        """The report and its pictures."""
+        """The report and its plots."""
         return self.path / "report"
