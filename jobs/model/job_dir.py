@@ -1,4 +1,4 @@
-"""The paths of a job's files (docs/reference/file-formats.md). Each file is read and written by its owner."""
+"""The paths of the files of a job (docs/reference/file-formats.md#the-home-directory)."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ class JobDir:
     """The folder of one job."""
 
     path: Path
-    cache: Path | None = None  # folder for tokenized data of all jobs; None without one
+    cache: Path | None = None  # folder of the shared token cache; None for none
 
     @property
     def config(self) -> Path:
-        """The effective configuration, fixed at submit."""
+        """The effective configuration, frozen at submit."""
         return self.path / "config.yaml"
 
     @property
     def edited(self) -> Path:
-        """The file of `lq edit`, until its changes are applied."""
+        """The file of an edit that is not yet applied."""
         return self.path / "edited.yaml"
 
     @property
     def provenance(self) -> Path:
-        """Versions, host and hashes of the data."""
+        """Versions, host, and hashes of the data."""
         return self.path / "provenance.json"
 
     @property
     def run_plan(self) -> Path:
-        """The stages of the run plan."""
+        """The stages so far."""
         return self.path / "run_plan.json"
 
     @property
     def events(self) -> Path:
-        """The event log that the trainer writes."""
+        """The events of the trainer."""
         return self.path / "events.jsonl"
 
     @property
     def log(self) -> Path:
-        """The stdout and stderr of the trainer, of all attempts."""
+        """The output of the trainer, of all attempts."""
         return self.path / "train.log"
 
     @property
     def lock(self) -> Path:
-        """The lock of the running trainer, with its identity."""
+        """The lock that the running trainer holds; it contains its identity."""
         return self.path / "trainer.lock"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder for each checkpoint."""
+        """One folder per checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def tokens(self) -> Path:
-        """Tokenized data of this job only."""
+        """Tokenized data of this job alone."""
         return self.path / "tokens"
 
     @property
@@ -65,5 +65,5 @@ class JobDir:
 
     @property
     def report(self) -> Path:
-        """The report and its figures."""
+        """The report and its plots."""
         return self.path / "report"
