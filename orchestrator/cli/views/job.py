@@ -24,7 +24,7 @@ from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
 from orchestrator.report.analysis.settings_diff import differences
-from orchestrator.report.stored_verdict import ruling_of
+from orchestrator.report.stored_verdict import stored_verdict
 
 COLUMNS = 80
 TAIL_LINES = 15
@@ -71,12 +71,11 @@ def print_job(app: App, job: Job, *, whole_output: bool) -> None:
 
 def _verdict(job: Job) -> None:
     """Tell the verdict of the report, why, and what it advises."""
-    ruling = ruling_of(job) if job.status in ENDED else None
-    if ruling is not None:
-        verdict, because, advice = ruling
-        _pair("verdict", f"{verdict}. {because}", STYLE_OF_VERDICT.get(verdict, "careful"))
-        if advice:
-            _pair("advice", advice)
+    verdict = stored_verdict(job) if job.status in ENDED else None
+    if verdict is not None:
+        _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
+        if verdict.advice:
+            _pair("advice", verdict.advice)
 
 
 def _figures(app: App, job: Job) -> None:
