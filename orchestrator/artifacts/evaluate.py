@@ -13,7 +13,7 @@ from jobs.policies import early_stop
 from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts.weights import Weights
 from orchestrator.report.analysis.verdict import Comparison
-from orchestrator.report.sources import learned
+from orchestrator.report.sources import supervised_tokens
 from workers.data.loss_measurement import LossMeasurement
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def by_the_run(app: App, job: Job, iteration: int | None) -> list[Tested]:
     """
     tests, validations = app.store.metrics.validations(job.id, kind="test"), app.store.metrics.validations(job.id)
     told = app.store.metrics.facts(job.id)
-    compared, tested = Comparison(validations, learned(told, "valid")), Comparison(tests, learned(told, "test"))
+    compared, tested = (
+        Comparison(validations, supervised_tokens(told, "valid")),
+        Comparison(tests, supervised_tokens(told, "test")),
+    )
     same, best = [one for one in validations if one.iteration == iteration], early_stop.best(validations)
     shown = same[-1:] or ([best] if best is not None else [])
     return [*(_tested(one, tested) for one in tests), *(_tested(one, compared) for one in shown)]

@@ -73,8 +73,8 @@ def collect_all(
     end = (job.ended_at or now) if status in ENDED else now
     self_tests = {attempt: _self_test(event) for attempt, event in store.attempts.self_tests(job_id).items()}
     attempts = tuple(_attempts(series.attempts, series.every, self_tests, end))
-    validated = Comparison(series.validations, sources.learned(reported, "valid"))
-    tested = Comparison(series.tests, sources.learned(reported, "test"))
+    validated = Comparison(series.validations, sources.supervised_tokens(reported, "valid"))
+    tested = Comparison(series.tests, sources.supervised_tokens(reported, "test"))
     facts = Facts(
         job=_job(job, series.attempts, home, pending),
         times=_times(job, attempts, end=end if status in ENDED else None, now=now),

@@ -31,7 +31,7 @@ from orchestrator.report.facts import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder:
-    """What was found in the job's folder."""
+    """The content of a job folder."""
 
     settings: Settings | None
     stages: tuple[Stage, ...]
@@ -43,7 +43,7 @@ class Folder:
 
 
 def read_folder(job_dir: JobDir) -> Folder:
-    """Read everything a report takes from the folder of one job."""
+    """Return the content of a job folder. Files that are missing or unreadable are listed in `unread`."""
     unread: list[str] = []
     provenance = _provenance(job_dir.provenance, unread)
     return Folder(
@@ -66,7 +66,7 @@ def _settings(path: Path, unread: list[str]) -> Settings | None:
 
 
 def settings_of(spec: JobSpec) -> Settings:
-    """Return the settings a report shows."""
+    """Return the settings that a report shows."""
     lora = spec.lora_parameters if spec.fine_tune_type != "full" else None
     schedule = spec.lr_schedule
     return Settings(
@@ -118,7 +118,7 @@ def _provenance(path: Path, unread: list[str]) -> Mapping[str, Any]:
 
 
 def _data_files(provenance: Mapping[str, Any]) -> tuple[DataFile, ...]:
-    """Read the data files of provenance.json: `data.files`, by name or as a list of objects with a path."""
+    """Return the files in `data.files` of provenance.json, a mapping by name or a list of objects with a path."""
     data = provenance.get("data")
     files = data.get("files", data) if isinstance(data, dict) else data
     if isinstance(files, dict):
@@ -138,7 +138,7 @@ def _data_file(name: str, item: Mapping[str, Any]) -> DataFile:
 
 
 def _words(value: object) -> dict[str, str]:
-    """Return a flat mapping of texts; nested values and nulls are left out."""
+    """Return a flat mapping of strings, without nested values and nulls."""
     if not isinstance(value, dict):
         return {}
     return {str(key): str(item) for key, item in value.items() if isinstance(item, str | int | float)}
@@ -154,7 +154,7 @@ def _adapter(folder: Path, unread: list[str]) -> AdapterFacts:
 
 
 def _published(path: Path, unread: list[str]) -> Mapping[str, Any]:
-    """Read adapters/lq.json, which says of which iteration each file is; absent: unknown."""
+    """Return adapters/lq.json, which contains the iteration of each file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -184,82 +184,88 @@ def _whole(value: object) -> int | None:
 
 
 def _line(path: Path, error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).replace("\n", " ")
-    return f"{path.name}: {said}"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).replace("\n", " ")
+    return f"{path.name}: {reason}"
 
 
 FILES = ("train", "valid", "test")
 
-Told = Mapping[str, Any]
+Reported = Mapping[str, Any]
 
 
-def dataset(facts: Told) -> Dataset | None:
-    """Return the data set as the trainer saw it; None where it did not say."""
-    told = facts.get("dataset")
-    if not isinstance(told, dict):
+def dataset(reported: Reported) -> Dataset | None:
+    """Return the tokenised data set; None if the trainer did not report it."""
+    found = reported.get("dataset")
+    if not isinstance(found, dict):
         return None
-    overlaps = told.get("also_trained") or {}
+    overlaps = found.get("also_trained") or {}
     return Dataset(
-        files=tuple(_file(name, told[name]) for name in FILES if (told.get(name) or {}).get("rows")),
-        max_seq_length=_whole(told.get("max_seq_length")),
-        padding_share=number(told.get("padding_share")),
-        repeated_inside=next((_whole(one.get("inside")) for one in overlaps.values()), None),
+        files=tuple(_file(name, found[name]) for name in FILES if (found.get(name) or {}).get("rows")),
+        max_seq_length=_whole(found.get("max_seq_length")),
+        padding_share=number(found.get("padding_share")),
+        repeated_inside=next((_whole(overlap.get("inside")) for overlap in overlaps.values()), None),
         overlaps=tuple(
-            _overlap(name, told[name]["rows"], overlaps[name])
+            _overlap(name, found[name]["rows"], overlaps[name])
             for name in FILES
-            if name in overlaps and (told.get(name) or {}).get("rows")
+            if name in overlaps and (found.get(name) or {}).get("rows")
         ),
     )
 
 
-def _file(name: str, told: Told) -> TokenisedFile:
+def _file(name: str, file: Reported) -> TokenisedFile:
     return TokenisedFile(
         name=name,
-        rows=int(told["rows"]),
-        tokens=_whole(told.get("tokens")),
-        supervised_tokens=_whole(told.get("supervised_tokens")),
-        truncated=_whole(told.get("truncated")),
-        shortest=_whole(told.get("shortest")),
-        median=number(told.get("median")),
-        p95=number(told.get("p95")),
-        longest=_whole(told.get("longest")),
+        rows=int(file["rows"]),
+        tokens=_whole(file.get("tokens")),
+        supervised_tokens=_whole(file.get("supervised_tokens")),
+        truncated=_whole(file.get("truncated")),
+        shortest=_whole(file.get("shortest")),
+        median=number(file.get("median")),
+        p95=number(file.get("p95")),
+        longest=_whole(file.get("longest")),
     )
 
 
-def _overlap(name: str, rows: int, told: Told) -> Overlap:
-    twins = [Twin(row=one["row"], train_row=one["train_row"], share=one["share"]) for one in told.get("examples") or ()]
-    return Overlap(name=name, rows=rows, exact=int(told["exact"]), near=_whole(told.get("near")), examples=tuple(twins))
+def _overlap(name: str, rows: int, overlap: Reported) -> Overlap:
+    twins = [
+        Twin(row=twin["row"], train_row=twin["train_row"], share=twin["share"])
+        for twin in overlap.get("examples") or ()
+    ]
+    return Overlap(
+        name=name, rows=rows, exact=int(overlap["exact"]), near=_whole(overlap.get("near")), examples=tuple(twins)
+    )
 
 
-def learned(facts: Told, name: str) -> list[int] | None:
-    """Return the supervised tokens of each row of a file; None where the trainer did not say."""
-    told = facts.get("dataset")
-    found = (told.get("learned") or {}).get(name) if isinstance(told, dict) else None
-    return [int(one) for one in found] if found else None
+def supervised_tokens(reported: Reported, name: str) -> list[int] | None:
+    """Return the supervised tokens of each row of a file; None if the trainer did not report them."""
+    dataset_fact = reported.get("dataset")
+    tokens = (dataset_fact.get("learned") or {}).get(name) if isinstance(dataset_fact, dict) else None
+    return [int(count) for count in tokens] if tokens else None
 
 
-def parameters(facts: Told) -> Parameters | None:
-    """Return what of the model was trained; None where the trainer did not say."""
-    told = facts.get("parameters")
-    if not isinstance(told, dict):
+def parameters(reported: Reported) -> Parameters | None:
+    """Return the trained part of the model; None if the trainer did not report it."""
+    found = reported.get("parameters")
+    if not isinstance(found, dict):
         return None
     return Parameters(
-        trained=int(told["trained"]),
-        total=int(told["total"]),
-        targets=tuple(told.get("targets") or ()),
-        layers=int(told.get("layers") or 0),
+        trained=int(found["trained"]),
+        total=int(found["total"]),
+        targets=tuple(found.get("targets") or ()),
+        layers=int(found.get("layers") or 0),
     )
 
 
-def answers(facts: Told) -> tuple[Answer, ...]:
-    """Return the answers to the prompts, in their order."""
-    places = sorted({int(name.rpartition(".")[2]) for name in facts if name.startswith("answer.")})
+def answers(reported: Reported) -> tuple[Answer, ...]:
+    """Return the answers to the prompts."""
+    places = sorted({int(name.rpartition(".")[2]) for name in reported if name.startswith("answer.")})
     return tuple(
-        _answer(facts.get(f"answer.before.{place}") or {}, facts.get(f"answer.after.{place}") or {}) for place in places
+        _answer(reported.get(f"answer.before.{place}") or {}, reported.get(f"answer.after.{place}") or {})
+        for place in places
     )
 
 
-def _answer(before: Told, after: Told) -> Answer:
+def _answer(before: Reported, after: Reported) -> Answer:
     either = after or before
     return Answer(
         prompt=str(either.get("prompt", "")),

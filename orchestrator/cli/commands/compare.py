@@ -63,7 +63,7 @@ def _entry(app: App, job_id: int) -> Entry:
 
     facts, series = collect_all(app.store, job_id, now=time.time())
     spec = json.loads(app.store.jobs.spec_json(job_id))
-    return Entry(facts=facts, series=series, spec=spec, told=app.store.metrics.facts(job_id))
+    return Entry(facts=facts, series=series, spec=spec, reported=app.store.metrics.facts(job_id))
 
 
 def _drawn(entries: list[Entry], path: Path) -> Path:

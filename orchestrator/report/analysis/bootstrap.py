@@ -1,4 +1,4 @@
-"""95 % intervals by bootstrap over rows. NumPy only; seeded, so a report written anew says the same."""
+"""95 % intervals by bootstrap over rows. The seed is fixed, so that a report can be reproduced."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Floats = NDArray[np.float64]
 RESAMPLES = 2000
 FEWEST_RESAMPLES = 200
 MOST_DRAWS = 8_000_000
-"""Rows times resamples: larger sets get fewer resamples, and need fewer."""
+"""Rows times resamples. Larger sets get fewer resamples, and need fewer."""
 
 SEED = 20_260_101
 NORMAL = 1.959964
-"""97.5 % of the standard normal distribution lies below."""
+"""The 97.5th percentile of the standard normal distribution."""
 
 
 class Bootstrap:
-    """Resamples of the rows of one validation set: the same ones for every measurement, so that pairs stay pairs."""
+    """Resamples of the rows of one set. All measurements share them, so that differences stay paired."""
 
     def __init__(self, weights: Sequence[float]) -> None:
-        """Draw.
+        """Draw the resamples.
 
         Args:
-            weights: supervised tokens of each row; a loss is the mean of its rows by these.
+            weights: supervised tokens of each row; a loss is the mean of its rows with these weights.
         """
         self._weights = np.asarray(weights, dtype=np.float64)
         rows = len(self._weights)
         draws = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // max(rows, 1)))
-        chance = np.random.default_rng(SEED)
-        self._counts = chance.multinomial(rows, np.full(rows, 1 / rows), size=draws) * self._weights
+        generator = np.random.default_rng(SEED)
+        self._counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=draws) * self._weights
 
     def interval(self, losses: Sequence[float]) -> tuple[float, float]:
         """Return the 95 % percentile interval of the mean loss (Efron, 1979).
@@ -47,18 +47,18 @@ class Bootstrap:
         return float(low[0]), float(high[0])
 
     def differences(self, losses: Sequence[Sequence[float]], reference: Sequence[float]) -> list[Difference]:
-        """Return each measurement minus the reference, row by row.
+        """Return each measurement minus the reference, paired by row.
 
         Args:
             losses: of each measurement, by row.
             reference: by row.
         """
-        table = (np.asarray(losses, dtype=np.float64) - np.asarray(reference, dtype=np.float64)).T
-        low, high = self._percentiles(table)
+        gaps = (np.asarray(losses, dtype=np.float64) - np.asarray(reference, dtype=np.float64)).T
+        low, high = self._percentiles(gaps)
         total, rows = self._weights.sum(), len(self._weights)
-        mean = self._weights @ table / total
-        # the ratio estimator's error (Cochran, Sampling Techniques, 3rd ed., eq. 6.13)
-        spread = ((self._weights[:, None] * (table - mean)) ** 2).sum(axis=0)
+        mean = self._weights @ gaps / total
+        # standard error of the ratio estimator (Cochran, Sampling Techniques, 3rd ed., eq. 6.13)
+        spread = ((self._weights[:, None] * (gaps - mean)) ** 2).sum(axis=0)
         error = np.sqrt(rows / max(rows - 1, 1) * spread) / total
         return [
             Difference(
@@ -69,7 +69,7 @@ class Bootstrap:
                 rows=rows,
                 paired=True,
             )
-            for place in range(table.shape[1])
+            for place in range(gaps.shape[1])
         ]
 
     def _percentiles(self, table: Floats) -> tuple[Floats, Floats]:
@@ -79,23 +79,11 @@ class Bootstrap:
         return low, high
 
 
-def by_errors(value: float, one: float, other: float, rows: int) -> Difference:
-    """Return a difference of which only the standard errors of its two sides are known, taken as independent.
+def difference_by_errors(value: float, error: float, other_error: float, rows: int) -> Difference:
+    """Return a difference from the standard errors of its two losses, which are taken as independent.
 
-    Losses on the same rows rise and fall together, so this interval is too wide rather than too narrow.
-
-    Args:
-        value: one loss minus the other.
-        one: standard error of the one.
-        other: of the other.
-        rows: that were measured.
+    Losses on the same rows are positively correlated, so the interval is too wide rather than too narrow.
     """
-    error = math.hypot(one, other)
-    return Difference(
-        value=value,
-        standard_error=error,
-        low=value - NORMAL * error,
-        high=value + NORMAL * error,
-        rows=rows,
-        paired=False,
-    )
+    combined = math.hypot(error, other_error)
+    low, high = value - NORMAL * combined, value + NORMAL * combined
+    return Difference(value=value, standard_error=combined, low=low, high=high, rows=rows, paired=False)

@@ -12,14 +12,15 @@ from jobs.model.job import Validation
 from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from jobs.policies.verdict import Difference
-from orchestrator.formatting.text import NOT_MEASURED, duration, figure, loss_with_interval, size, whole
+from orchestrator.formatting.text import NONE, duration, figure, loss_with_interval, size, whole
 from orchestrator.report.analysis.bootstrap import Bootstrap
 from orchestrator.report.analysis.settings_diff import differing
 from orchestrator.report.analysis.verdict import Series
 from orchestrator.report.facts import Facts, Measurement
-from orchestrator.report.sources import learned
+from orchestrator.report.sources import supervised_tokens
 
 SCHEMA = 1
+"""Version of the output of `lq compare --json`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,64 +29,72 @@ class Entry:
 
     facts: Facts
     series: Series
-    spec: Mapping[str, Any]  # the job file, as frozen at submit
-    told: Mapping[str, Any]  # what the trainer alone saw
+    spec: Mapping[str, Any]  # the job file, as stored at submit
+    reported: Mapping[str, Any]  # facts that the trainer reported, by name
 
     @property
     def title(self) -> str:
-        """Its name and id."""
+        """Name and id of the job."""
         return f"{self.facts.job.name} (job {self.facts.job.id})"
 
     @property
     def adapter(self) -> Path:
-        """Where its finished adapter lies, or would."""
+        """The adapter folder, which exists only if an adapter was published."""
         return JobDir(Path(self.facts.job.job_dir)).adapters
 
     @property
     def has_adapter(self) -> bool:
-        """Whether it has ended and its adapter can be used."""
+        """Whether the job has ended and published an adapter."""
         return self.facts.job.status in ENDED and self.facts.adapter.best is not None
+
+    @property
+    def loss(self) -> float:
+        """Best validation loss; infinite if there is none."""
+        best = self.facts.validation.best
+        return best.loss if best is not None else math.inf
+
+    @property
+    def best_validation(self) -> Validation | None:
+        """The validation of the best weights, with its row losses."""
+        best = self.facts.validation.best
+        return next((one for one in self.series.validations if best and one.iteration == best.iteration), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What a comparison says."""
+    """The result of a comparison."""
 
     titles: tuple[str, ...]
     settings: tuple[tuple[str, tuple[str, ...]], ...]  # of each differing key the value of each job
     results: tuple[tuple[str, tuple[str, ...]], ...]
     against_first: tuple[Difference | None, ...]  # best validation minus that of the first job, row by row
-    why_not: str | None  # why it could not be compared row by row
+    why_not: str | None  # why the validations could not be compared row by row
 
 
 def compare(entries: Sequence[Entry]) -> Compared:
-    """Compare jobs.
-
-    Args:
-        entries: two or more; the first is what the others are compared with.
-    """
+    """Compare two or more jobs with the first one."""
     why_not = why_not_by_row(entries)
-    against = tuple(None if why_not else _against(entries[0], entry) for entry in entries)
+    gaps = [None] * len(entries) if why_not else [None, *_behind(entries)]
     return Compared(
         titles=tuple(entry.title for entry in entries),
         settings=tuple(differing([entry.spec for entry in entries])),
         results=tuple((name, tuple(read(entry.facts) for entry in entries)) for name, read in _RESULTS),
-        against_first=against,
+        against_first=tuple(gaps),
         why_not=why_not,
     )
 
 
 def why_not_by_row(entries: Sequence[Entry]) -> str | None:
-    """Say why validations cannot be compared row by row, None where they can."""
+    """Return why validations cannot be compared row by row; None if they can."""
     hashes = {_valid_hash(entry.facts) for entry in entries}
     if len(hashes) > 1 or None in hashes:
         return "the jobs were not validated on the same valid.jsonl"
-    rows = {(best.row_losses is None, best.examples) if best else None for best in map(best_validation, entries)}
-    if len(rows) > 1 or None in rows or any(row and row[0] for row in rows):
-        return "not every job has its best validation by row, over the same rows"
-    tokens = [learned(entry.told, "valid") for entry in entries]
+    best = [entry.best_validation for entry in entries]
+    if any(one is None or one.row_losses is None for one in best) or len({one.examples for one in best if one}) > 1:
+        return "not every job has row losses of its best validation for the same rows"
+    tokens = [supervised_tokens(entry.reported, "valid") for entry in entries]
     if any(one is None for one in tokens):
-        return "not every trainer told how many tokens each validation row has"
+        return "not every trainer reported the supervised tokens of the validation rows"
     if any(one != tokens[0] for one in tokens):
         return "the jobs do not learn from the same tokens of the validation rows"
     return None
@@ -95,29 +104,21 @@ def _valid_hash(facts: Facts) -> str | None:
     return next((file.sha256 for file in facts.data if file.name == "valid.jsonl"), None)
 
 
-def best_validation(entry: Entry) -> Validation | None:
-    """Return the validation of the weights that a job published."""
-    best = entry.facts.validation.best
-    return next((one for one in entry.series.validations if best and one.iteration == best.iteration), None)
+def _behind(entries: Sequence[Entry]) -> list[Difference]:
+    """Return the best validation of each job but the first minus that of the first, row by row."""
+    weights = supervised_tokens(entries[0].reported, "valid")
+    assert weights is not None
+    rows = [(best.row_losses or ()) if (best := entry.best_validation) else () for entry in entries]
+    known = [place for place, weight in enumerate(weights[: len(rows[0])]) if weight]
+    first, *others = [[losses[place] for place in known] for losses in rows]
+    return Bootstrap([weights[place] for place in known]).differences(others, first)
 
 
-def _against(first: Entry, other: Entry) -> Difference | None:
-    mine, base, weights = best_validation(other), best_validation(first), learned(first.told, "valid")
-    if other is first or mine is None or base is None or weights is None:
-        return None
-    assert mine.row_losses is not None
-    assert base.row_losses is not None
-    known = [place for place, weight in enumerate(weights[: base.examples]) if weight]
-    bootstrap = Bootstrap([weights[place] for place in known])
-    return bootstrap.differences(
-        [[mine.row_losses[place] for place in known]], [base.row_losses[place] for place in known]
-    )[0]
-
-
-def _measured(found: Measurement | None) -> str:
-    if found is None:
-        return NOT_MEASURED
-    return f"{loss_with_interval(found.loss, found.low, found.high)} at {whole(found.iteration)}"
+def _measured(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return NONE
+    value = loss_with_interval(measurement.loss, measurement.low, measurement.high)
+    return f"{value} at {whole(measurement.iteration)}"
 
 
 _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
@@ -134,76 +135,58 @@ _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("time in training", lambda facts: duration(facts.times.trained_seconds)),
     ("restarts", lambda facts: str(len(facts.restarts))),
 )
-"""What is said of each job."""
+
+
+# --- the best of a group ---
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A job that was validated, among the others."""
+    """A job in the ranking."""
 
     entry: Entry
     loss: float  # its best validation, nats per token
-    behind: Difference | None  # that minus the winner's, row by row; None for the winner, or where it cannot be said
+    behind: Difference | None  # that minus the winner's, row by row; None for the winner or if not comparable
 
     @property
     def apart(self) -> bool:
-        """Whether it is worse than the winner beyond doubt: its 95 % interval lies above 0."""
+        """Whether the job is worse than the winner: its 95 % interval lies above 0."""
         return self.behind is not None and self.behind.low > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BestOf:
-    """The jobs of a comparison in the order of their best validation."""
+    """The jobs of a group, ranked by their best validation."""
 
     ranked: tuple[Ranked, ...]  # those with an adapter; the first is the winner
-    others: tuple[Entry, ...]  # without a validation or without an adapter
-    why_not: str | None  # why they could not be compared row by row; None where they were
+    others: tuple[Entry, ...]  # those without a validation or without an adapter
+    why_not: str | None  # why they could not be compared row by row
 
     @property
     def winner(self) -> Ranked | None:
-        """The job of the lowest validation loss."""
+        """The job with the lowest validation loss."""
         return self.ranked[0] if self.ranked else None
 
     @property
     def runner_up(self) -> Ranked | None:
-        """The next one."""
+        """The second in the ranking."""
         return self.ranked[1] if len(self.ranked) > 1 else None
 
     @property
     def not_apart(self) -> tuple[Ranked, ...]:
-        """The jobs that cannot be told from the winner."""
-        return tuple(one for one in self.ranked[1:] if one.behind is not None and not one.apart)
+        """The jobs whose difference from the winner may be chance."""
+        return tuple(job for job in self.ranked[1:] if job.behind is not None and not job.apart)
 
 
 def best_of(entries: Sequence[Entry]) -> BestOf:
-    """Rank jobs by their best validation.
-
-    Args:
-        entries: one or more. Those whose adapter is not there to be used (not ended, or ended without one) are set
-            apart.
-    """
-    able = sorted(filter(_may_win, entries), key=lambda entry: (_loss(entry), entry.facts.job.id))
+    """Rank one or more jobs by their best validation. Only jobs that have an adapter are ranked."""
+    able = sorted(filter(_can_win, entries), key=lambda entry: (entry.loss, entry.facts.job.id))
     why_not = why_not_by_row(able) if len(able) > 1 else None
     behind = [None] * len(able) if why_not or len(able) < 2 else [None, *_behind(able)]
-    ranked = [Ranked(entry=entry, loss=_loss(entry), behind=gap) for entry, gap in zip(able, behind, strict=True)]
-    others = tuple(entry for entry in entries if not _may_win(entry))
+    ranked = [Ranked(entry=entry, loss=entry.loss, behind=gap) for entry, gap in zip(able, behind, strict=True)]
+    others = tuple(entry for entry in entries if not _can_win(entry))
     return BestOf(ranked=tuple(ranked), others=others, why_not=why_not)
 
 
-def _may_win(entry: Entry) -> bool:
-    return entry.has_adapter and _loss(entry) < math.inf
-
-
-def _loss(entry: Entry) -> float:
-    best = entry.facts.validation.best
-    return best.loss if best is not None else math.inf
-
-
-def _behind(able: Sequence[Entry]) -> list[Difference]:
-    """Return the best validation of each but the first minus that of the first, row by row."""
-    weights = learned(able[0].told, "valid")
-    rows = [(best.row_losses or ()) if (best := best_validation(entry)) else () for entry in able]
-    assert weights is not None
-    known = [place for place, weight in enumerate(weights[: len(rows[0])]) if weight]
-    kept = [[losses[place] for place in known] for losses in rows]
-    return Bootstrap([weights[place] for place in known]).differences(kept[1:], kept[0])
+def _can_win(entry: Entry) -> bool:
+    return entry.has_adapter and entry.loss < math.inf

@@ -1,4 +1,4 @@
-"""The arithmetic behind the pictures: which points to draw. Pure NumPy; nothing of matplotlib may enter."""
+"""Smoothing and thinning of curves, and placement of labels. NumPy only, without matplotlib."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Floats = NDArray[np.float64]
 
 
 def smoothed(values: Floats, window: int) -> Floats:
-    """Return the mean over `window` values around each; those not finite are left out."""
+    """Return the mean over `window` values around each one, without values that are not finite."""
     finite = np.isfinite(values)
     sums = np.concatenate(([0.0], np.cumsum(np.where(finite, values, 0.0))))
     counts = np.concatenate(([0], np.cumsum(finite)))
     here = np.arange(len(values))
-    # Towards the ends fewer, as many on each side: else the mean would lag where the loss falls fastest.
-    # Not fewer than a quarter, though: else it would end in a single noisy report.
+    # fewer towards the ends, as many on each side, or the mean would lag where the loss falls fastest;
+    # at least a quarter, or the mean would end in a single noisy report
     half = np.clip(np.minimum(here, len(values) - 1 - here), window // 8, window // 2)
     low, high = np.maximum(here - half, 0), np.minimum(here + half + 1, len(values))
     number = counts[high] - counts[low]
@@ -25,12 +25,12 @@ def smoothed(values: Floats, window: int) -> Floats:
 
 
 def outline(x: Floats, y: Floats, buckets: int) -> tuple[Floats, Floats]:
-    """Return few points that look like all of them: the lowest and the highest of each bucket, in their order.
+    """Return the lowest and the highest point of each bucket, which draw the same picture as all points.
 
     Args:
-        x: abscissae, ascending.
-        y: values; not finite ones are kept only where a bucket holds nothing else.
-        buckets: how many; up to twice as many points come back.
+        x: ascending.
+        y: values; those that are not finite are kept only in buckets without others.
+        buckets: their number; up to twice as many points are returned.
     """
     if len(x) <= 2 * buckets:
         return x, y
@@ -48,25 +48,25 @@ def outline(x: Floats, y: Floats, buckets: int) -> tuple[Floats, Floats]:
 
 
 def wants_log(values: Floats) -> bool:
-    """Say whether the values span so much (factor 12) that only a logarithmic axis shows the small ones."""
+    """Return whether the values need a logarithmic axis: all are positive, and they span more than a factor of 12."""
     finite = values[np.isfinite(values)]
     return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > 12)
 
 
 def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
-    """Move positions apart so that no two labels overlap, keeping their order and staying near where they want to be.
+    """Move positions apart so that no two labels overlap, but stay in order and as near as possible.
 
     Args:
-        wanted: positions, any order.
-        distance: the least distance between two.
-        low: no position lies below it.
-        high: no position lies above it, unless there are too many for the room.
+        wanted: positions in any order.
+        distance: the least distance between two positions.
+        low: the lowest position.
+        high: the highest position, unless there are too many.
     """
     order = sorted(range(len(wanted)), key=lambda place: wanted[place])
     placed = [0.0] * len(wanted)
     floor = low
     for rank, place in enumerate(order):
-        # Leave room above for those still to come.
+        # leave space above for the positions that follow
         ceiling = high - distance * (len(order) - 1 - rank)
         placed[place] = max(floor, min(wanted[place], ceiling))
         floor = placed[place] + distance
@@ -74,14 +74,10 @@ def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> 
 
 
 def running_median(values: Floats, width: int) -> Floats:
-    """Return the median of `width` (odd) values around each.
+    """Return the median of `width` (odd) values around each of the finite values.
 
-    Towards the beginning of as many as there are on both sides: else it would lag where the loss falls fastest.
-    Towards the end of those that are there: else it would end in a single noisy report.
-
-    Args:
-        values: finite.
-        width: how many.
+    Near the beginning it takes as many values as there are on both sides, or it would lag where the loss falls fastest.
+    Near the end it takes those that are left, or it would end in a single noisy report.
     """
     half = min(width // 2, (len(values) - 1) // 2)
     if half == 0:

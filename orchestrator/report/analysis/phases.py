@@ -1,14 +1,14 @@
-"""The phases of a run, found in its train loss by rule. Pure NumPy.
+"""The phases of a run, found in its train loss.
 
-The level is the running median of the reports, so that no single batch begins a phase. In this order:
+The level is the running median of the reports, so that a single batch cannot start a phase. In this order:
 
-- spike: from the report where the level is more than half and 0.15 nats above the lowest level before it (the loss
-  guard's own measures, docs/explanation/policies.md 1) and more than ten standard errors of the median, to its highest
-  report; recovery: from there until the level is within a tenth of that lowest one again, or to the end.
-- initial learning: until nine tenths of the way from the first level to the lowest one before any spike are done.
-- convergence: the last stretch, of a tenth of the reports at least, in which the level stays within a tenth of its end
-  (or 0.02 nats, or three standard errors of the median, where these are more).
-- further training: what lies between.
+- spike: starts when the level is more than half and 0.15 nats above the lowest level so far (the thresholds of the
+  loss guard) and more than ten standard errors of the median above it; ends at the highest report.
+- recovery: until the level is within a tenth of that lowest level again, or until the end.
+- initial learning: the first nine tenths of the fall from the first level to the lowest one before any spike.
+- convergence: the last stretch, at least a tenth of the reports, whose level stays within a tenth of the final level
+  (or within 0.02 nats, or three standard errors of the median, whichever is more).
+- further training: everything else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INITIAL, FURTHER, SPIKE, RECOVERY, CONVERGENCE = (
 )
 FEWEST_REPORTS = 8
 WIDTH, MOST_WIDTHS = 21, 100
-"""The median is over so many reports, or over so many parts of the run where that is more."""
+"""The median is over 21 reports, or over one of 100 parts of the run if that is more."""
 
 RISE, LEAST_RISE, LEAST_ERRORS = 1.5, 0.15, 10
 BACK, LEAST_BACK = 1.1, 0.02
@@ -42,12 +42,12 @@ CALM, LEAST_CALM, CALM_ERRORS = 0.1, 0.02, 3
 LEAST_SHARE = 0.1
 MAD_TO_DEVIATION = 1.4826
 MEDIAN_ERROR = 1.2533
-"""Standard error of a median of normal values, in parts of that of their mean."""
+"""Standard error of the median of normal values, as a multiple of that of their mean."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Stretch:
-    """A phase by places in the series: from the end of report `first` to the end of report `last`."""
+    """A phase by positions in the series: from the end of report `first` to the end of report `last`."""
 
     name: str
     first: int
@@ -57,11 +57,7 @@ class _Stretch:
 
 
 def phases(points: Sequence[ProgressPoint]) -> tuple[Phase, ...]:
-    """Return the phases of a run, by iteration; none where there are too few reports to tell.
-
-    Args:
-        points: the progress reports that count, by iteration.
-    """
+    """Return the phases of a run, by iteration; none if there are too few reports."""
     known = [point for point in points if math.isfinite(point.train_loss)]
     if len(known) < FEWEST_REPORTS:
         return ()
@@ -69,14 +65,12 @@ def phases(points: Sequence[ProgressPoint]) -> tuple[Phase, ...]:
     width = min(max(WIDTH, len(known) // MOST_WIDTHS // 2 * 2 + 1), len(known) // 30 * 2 + 1)
     level = running_median(losses, width)
     error = MAD_TO_DEVIATION * float(np.median(np.abs(losses - level))) * MEDIAN_ERROR / math.sqrt(width)
-    disturbed = _spikes(losses, level, error)
-    calm_from = disturbed[-1].last if disturbed else 0
-    found = [*_initial(level, disturbed), *disturbed]
-    end = _convergence(level, max(calm_from, found[0].last if found else 0), error)
-    settled = disturbed[-1].back is not False if disturbed else True
-    if end is not None and settled:
-        found.append(end)
-    return tuple(_phase(one, known, level, losses) for one in _filled(found, len(known) - 1))
+    spikes = _spikes(losses, level, error)
+    found = [*_initial(level, spikes), *spikes]
+    if not spikes or spikes[-1].back is not False:
+        calm_from = max((stretch.last for stretch in found), default=0)
+        found += _convergence(level, calm_from, error)
+    return tuple(_phase(stretch, known, level, losses) for stretch in _filled(found, len(known) - 1))
 
 
 def _spikes(losses: Floats, level: Floats, error: float) -> list[_Stretch]:
@@ -87,8 +81,8 @@ def _spikes(losses: Floats, level: Floats, error: float) -> list[_Stretch]:
     while place < len(level):
         here = float(level[place])
         if here > RISE * lowest and here - lowest > least:
-            home = max(BACK * lowest, lowest + LEAST_BACK, lowest + LEAST_ERRORS / 2 * error)
-            later = np.flatnonzero(level[place:] <= home)
+            target = max(BACK * lowest, lowest + LEAST_BACK, lowest + LEAST_ERRORS / 2 * error)
+            later = np.flatnonzero(level[place:] <= target)
             back = len(later) > 0
             end = place + int(later[0]) if back else len(level) - 1
             peak = place + int(np.argmax(losses[place : end + 1]))
@@ -101,8 +95,8 @@ def _spikes(losses: Floats, level: Floats, error: float) -> list[_Stretch]:
     return found
 
 
-def _initial(level: Floats, disturbed: Sequence[_Stretch]) -> list[_Stretch]:
-    before = level[: disturbed[0].first + 1] if disturbed else level
+def _initial(level: Floats, spikes: Sequence[_Stretch]) -> list[_Stretch]:
+    before = level[: spikes[0].first + 1] if spikes else level
     fall = level[0] - before.min()
     if fall <= 0:
         return []
@@ -110,47 +104,47 @@ def _initial(level: Floats, disturbed: Sequence[_Stretch]) -> list[_Stretch]:
     return [_Stretch(name=INITIAL, first=-1, last=int(reached[0]))]
 
 
-def _convergence(level: Floats, after: int, error: float) -> _Stretch | None:
+def _convergence(level: Floats, after: int, error: float) -> list[_Stretch]:
     tail = level[-max(1, len(level) // 10) :]
     end = float(np.median(tail))
     band = max(CALM * abs(end), LEAST_CALM, CALM_ERRORS * error)
     outside = np.flatnonzero(np.abs(level - end) > band)
     first = max(after, int(outside[-1]) + 1 if len(outside) else 0)
     if len(level) - 1 - first < LEAST_SHARE * len(level):
-        return None
-    return _Stretch(name=CONVERGENCE, first=first, last=len(level) - 1)
+        return []
+    return [_Stretch(name=CONVERGENCE, first=first, last=len(level) - 1)]
 
 
 def _filled(found: Sequence[_Stretch], end: int) -> list[_Stretch]:
-    """Return the stretches with what lies between them."""
-    whole: list[_Stretch] = []
+    """Return the stretches with `FURTHER` in the gaps."""
+    filled: list[_Stretch] = []
     reached = -1
-    for one in found:
-        if one.first > reached:
-            whole.append(_Stretch(name=FURTHER, first=reached, last=one.first))
-        whole.append(one)
-        reached = one.last
+    for stretch in found:
+        if stretch.first > reached:
+            filled.append(_Stretch(name=FURTHER, first=reached, last=stretch.first))
+        filled.append(stretch)
+        reached = stretch.last
     if reached < end:
-        whole.append(_Stretch(name=FURTHER, first=reached, last=end))
-    return whole
+        filled.append(_Stretch(name=FURTHER, first=reached, last=end))
+    return filled
 
 
-def _phase(one: _Stretch, points: Sequence[ProgressPoint], level: Floats, losses: Floats) -> Phase:
-    first, last = points[max(one.first, 0)], points[one.last]
+def _phase(stretch: _Stretch, points: Sequence[ProgressPoint], level: Floats, losses: Floats) -> Phase:
+    first, last = points[max(stretch.first, 0)], points[stretch.last]
     return Phase(
-        name=one.name,
-        first=0 if one.first < 0 else first.iteration,
+        name=stretch.name,
+        first=0 if stretch.first < 0 else first.iteration,
         last=last.iteration,
-        loss_first=float(level[max(one.first, 0)]),
-        loss_last=float(level[one.last]) if one.peak is None else float(losses[one.last]),
-        peak_iteration=None if one.peak is None else points[one.peak].iteration,
-        peak_loss=None if one.peak is None else float(losses[one.peak]),
-        seconds=_seconds(points[max(one.first, 0) : one.last + 1]),
-        back=one.back,
+        loss_first=float(level[max(stretch.first, 0)]),
+        loss_last=float(level[stretch.last]) if stretch.peak is None else float(losses[stretch.last]),
+        peak_iteration=None if stretch.peak is None else points[stretch.peak].iteration,
+        peak_loss=None if stretch.peak is None else float(losses[stretch.peak]),
+        seconds=_seconds(points[max(stretch.first, 0) : stretch.last + 1]),
+        back=stretch.back,
     )
 
 
 def _seconds(points: Sequence[ProgressPoint]) -> float:
-    """Return the time between the reports; what lies between two attempts is not the run's."""
+    """Return the time between the reports, without the time between attempts."""
     pairs = itertools.pairwise(points)
     return sum(max(0.0, after.time - before.time) for before, after in pairs if before.attempt == after.attempt)

@@ -1,42 +1,39 @@
-"""The timeline of a run: incidents as they were recorded, and spikes nobody answered, as the losses show them. Pure."""
+"""The timeline of a run: its incidents, and the spikes that the losses show but no incident records."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jobs.model.events import number
 from jobs.model.job import Attempt, Incident, ProgressPoint
 from jobs.model.run_plan import RunPlan, Stage
 from orchestrator.formatting.incidents import cost_of, describe, iteration_of
-from orchestrator.formatting.text import counted, duration
-from orchestrator.report.analysis import phases as rules
+from orchestrator.formatting.text import counted, duration, loss
+from orchestrator.report.analysis.phases import RECOVERY, SPIKE
 from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.facts import Change, GuiltyRow, Happening, Phase
 
-SEEN_SPIKE = "spike_in_losses"
-"""The code of a spike that the losses show and no incident tells of."""
+SPIKE_IN_LOSSES = "spike_in_losses"
+"""The code of a spike without an incident."""
 
 ROLLED_BACK = ("spike", "drift", "not_finite", "diverged")
 
 
 def happenings(
-    incidents: Sequence[Incident],
-    attempts: Sequence[Attempt],
-    points: Sequence[ProgressPoint],
-    found: Sequence[Phase],
+    incidents: Sequence[Incident], attempts: Sequence[Attempt], points: Sequence[ProgressPoint], phases: Sequence[Phase]
 ) -> tuple[Happening, ...]:
-    """Return what happened, by time.
+    """Return the entries of the timeline, by time.
 
     Args:
         incidents: of the job.
         attempts: of the job, by number.
-        points: every progress report, superseded ones included.
-        found: the phases of the run.
+        points: all progress reports, superseded ones included.
+        phases: of the run.
     """
-    entries = [_recorded(one, attempts, points) for one in incidents]
-    entries += _spikes(found, points, incidents)
-    return tuple(sorted(entries, key=lambda one: (one.time is None, one.time or 0.0)))
+    entries = [_recorded(incident, attempts, points) for incident in incidents]
+    entries += _spikes(phases, points, incidents)
+    return tuple(sorted(entries, key=lambda entry: (entry.time is None, entry.time or 0.0)))
 
 
 def _recorded(incident: Incident, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]) -> Happening:
@@ -56,40 +53,37 @@ def _recorded(incident: Incident, attempts: Sequence[Attempt], points: Sequence[
     )
 
 
-def _spikes(found: Sequence[Phase], points: Sequence[ProgressPoint], incidents: Sequence[Incident]) -> list[Happening]:
-    answered = [iteration_of(one) for one in incidents if one.code in ROLLED_BACK]
-    entries = []
-    for place, spike in enumerate(found):
-        after = found[place + 1] if place + 1 < len(found) else None
-        recovery = after if after is not None and after.name == rules.RECOVERY else None
-        end = recovery.last if recovery is not None else spike.last
-        if spike.name != rules.SPIKE or any(one is not None and spike.first <= one <= end for one in answered):
+def _spikes(
+    phases: Sequence[Phase], points: Sequence[ProgressPoint], incidents: Sequence[Incident]
+) -> Iterator[Happening]:
+    recorded = [iteration_of(incident) for incident in incidents if incident.code in ROLLED_BACK]
+    for spike, after in zip(phases, [*phases[1:], None], strict=False):
+        if spike.name != SPIKE:
             continue
-        entries.append(_spike(spike, recovery, points))
-    return entries
+        recovery = after if after is not None and after.name == RECOVERY else None
+        end = recovery.last if recovery is not None else spike.last
+        if not any(iteration is not None and spike.first <= iteration <= end for iteration in recorded):
+            yield _spike(spike, points, end, back=recovery is None or recovery.back is not False)
 
 
-def _spike(spike: Phase, recovery: Phase | None, points: Sequence[ProgressPoint]) -> Happening:
-    end = recovery.last if recovery is not None else spike.last
-    begun = next((point.time for point in points if point.iteration >= spike.first), None)
-    over = next((point.time for point in points if point.iteration >= end), None)
-    seconds = over - begun if begun is not None and over is not None else None
-    lost = end - spike.first
-    back = recovery is None or recovery.back is not False
-    top = f"{spike.peak_loss:.4f} at iteration {spike.peak_iteration:,}"
+def _spike(spike: Phase, points: Sequence[ProgressPoint], end: int, *, back: bool) -> Happening:
+    started, ended = (_time_of(points, iteration) for iteration in (spike.first, end))
+    seconds = ended - started if started is not None and ended is not None else None
+    iterations = end - spike.first
+    peak = f"{loss(spike.peak_loss)} at iteration {spike.peak_iteration:,}"
     until = f"back at iteration {end:,}" if back else f"not back by the last iteration, {end:,}"
-    spent = "" if seconds is None else f", {duration(seconds)},"
+    time = "" if seconds is None else f", {duration(seconds)},"
     return Happening(
-        time=begun,
+        time=started,
         iteration=spike.first,
         attempt=None,
-        code=SEEN_SPIKE,
-        what=f"The train loss spiked from iteration {spike.first:,} on.",
-        evidence=f"{spike.loss_first:.4f} before, {top}; {until}.",
-        action="none was taken.",
-        cost_iterations=lost,
+        code=SPIKE_IN_LOSSES,
+        what=f"The train loss spiked (iteration {spike.first:,})",
+        evidence=f"{loss(spike.loss_first)} before, {peak}; {until}",
+        action="none",
+        cost_iterations=iterations,
         cost_seconds=seconds,
-        cost=f"{counted(lost, 'iteration')}{spent} until the loss was {'where it had been' if back else 'at its end'}.",
+        cost=f"{counted(iterations, 'iteration')}{time} until {'the loss was back' if back else 'the end'}",
         numbers={
             "level_before": spike.loss_first,
             "peak": spike.peak_loss,
@@ -99,23 +93,25 @@ def _spike(spike: Phase, recovery: Phase | None, points: Sequence[ProgressPoint]
     )
 
 
+def _time_of(points: Sequence[ProgressPoint], iteration: int) -> float | None:
+    return next((point.time for point in points if point.iteration >= iteration), None)
+
+
 def guilty(incidents: Sequence[Incident]) -> tuple[GuiltyRow, ...]:
-    """Return the rows that autopsies ranked, worst first; each once, at its highest loss."""
+    """Return the rows that autopsies measured, by their highest loss; NaN counts as infinite."""
     worst: dict[str, float] = {}
-    for incident in incidents:
-        if incident.code != "autopsy":
-            continue
-        for row in incident.evidence.get("rows") or ():
-            loss = number(row.get("loss"))
-            if loss is not None:
-                place = ":".join(str(row[key]) for key in ("file", "line") if row.get(key) is not None)
-                worst[place] = max(loss, worst.get(place, -math.inf)) if not math.isnan(loss) else math.inf
-    ranked = sorted(worst.items(), key=lambda one: -one[1])
-    return tuple(GuiltyRow(place=place, loss=loss) for place, loss in ranked)
+    rows = [row for incident in incidents if incident.code == "autopsy" for row in incident.evidence.get("rows") or ()]
+    for row in rows:
+        measured = number(row.get("loss"))
+        if measured is not None:
+            place = ":".join(str(row[key]) for key in ("file", "line") if row.get(key) is not None)
+            worst[place] = max(math.inf if math.isnan(measured) else measured, worst.get(place, -math.inf))
+    ranked = sorted(worst.items(), key=lambda item: -item[1])
+    return tuple(GuiltyRow(place=place, loss=highest) for place, highest in ranked)
 
 
 def changes(stages: Sequence[Stage]) -> tuple[Change, ...]:
-    """Return where the run departed from what was requested, which is the first stage."""
+    """Return what each later stage changes of the first one, which is as requested."""
     run_plan = RunPlan(stages=tuple(stages))
     return tuple(
         Change(

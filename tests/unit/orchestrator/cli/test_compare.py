@@ -29,7 +29,7 @@ def _entry(home: Path, name: str, *, better: float = 0.0, digest: str = "cd", **
     with run.store:
         found, lines = collect_all(run.store, run.id, now=START + 1e6)
         spec = json.loads(run.store.jobs.spec_json(run.id))
-        return Entry(facts=found, series=lines, spec=spec, told=run.store.metrics.facts(run.id))
+        return Entry(facts=found, series=lines, spec=spec, reported=run.store.metrics.facts(run.id))
 
 
 def test_only_settings_that_differ_are_shown_by_their_whole_keys(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def entry(
     with run.store:
         found, lines = collect_all(run.store, run.id, now=START + 1e6)
         spec: dict[str, Any] = json.loads(run.store.jobs.spec_json(run.id))
-        return Entry(facts=found, series=lines, spec=spec, told=run.store.metrics.facts(run.id))
+        return Entry(facts=found, series=lines, spec=spec, reported=run.store.metrics.facts(run.id))
 
 
 def test_lowest_validation_loss_wins(tmp_path: Path) -> None:

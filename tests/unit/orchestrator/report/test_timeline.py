@@ -93,5 +93,5 @@ def test_stage_differences_are_named() -> None:
     assert differences(one, one) == "as requested"
     assert differences(one, other) == (
         "batch 4 -> 2, accumulation 2 -> 4, gradient checkpointing off -> on, max_seq_length 2048 -> 512, "
-        "learning rate x 1 -> 0.5, salt of the data order 0 -> 3, segment none -> 500"
+        "learning rate x 1 -> 0.5, data order salt 0 -> 3, segment none -> 500"
     )
