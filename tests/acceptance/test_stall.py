@@ -34,16 +34,8 @@ def test_stalled_trainer_is_resumed(lq: Lq, workshop: Workshop, undisturbed: Und
     first, second = facts["attempts"][:2]
     assert (first["outcome"], first["reason"]) == ("crashed", "stalled")
     assert second["quality"] == "exact"
-<<<<<<< HEAD
     incident = facts["incidents"][0]
     assert (incident["code"], incident["evidence"]["reason"]) == ("stalled", "stalled")
-=======
-    told = facts["incidents"][0]
-    assert told["code"] == "stalled"
-    assert "no progress in phase " in told["text"]
-    assert "while the machine was awake (limit: " in told["text"]
-    assert "resumed from its last checkpoint" in told["text"]
->>>>>>> pure
 
 
 @pytest.mark.slow

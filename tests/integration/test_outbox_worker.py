@@ -80,13 +80,8 @@ def test_digest_replaces_held_messages(worker: Worker) -> None:
         assert digest is not None
         worker.outbox.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
-<<<<<<< HEAD:tests/integration/test_outbox_worker.py
     (result,) = worker.home.store.outbox.get(finished).services
-    assert (result.last_result, result.tries) == ("told in the digest", 0)
-=======
-    (told,) = worker.home.store.outbox.get(finished).services
-    assert (told.last_result, told.tries) == ("included in the digest", 0)
->>>>>>> pure:tests/integration/test_post.py
+    assert (result.last_result, result.tries) == ("included in the digest", 0)
 
 
 def test_slow_service_does_not_block_requests(worker: Worker) -> None:

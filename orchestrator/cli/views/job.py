@@ -26,7 +26,6 @@ from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
 from orchestrator.report.analysis.settings_diff import differences
-from orchestrator.report.stored_verdict import stored_verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,115 +34,8 @@ TAIL_LINES = 15
 MOST_VALIDATIONS = 12
 _LABEL_WIDTH = 9
 
-<<<<<<< HEAD
 _NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     Status.QUEUED: (("lq move {id} --first", "run it next"), ("lq hold {id}", "keep it from running")),
-=======
-
-def _turn(app: App, job: Job) -> None:
-    """Say what a job that does not run waits for."""
-    turn = waiting_turns(app, [job]).get(job.id)
-    if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
-        _pair("waits", turn.obstacle.text, "careful")
-    if (when := goes_on(job, app.store.queue.state(), turn)) is not None:
-        _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
-
-
-def print_job(app: App, job: Job, *, whole_output: bool) -> None:
-    """Print everything about one job."""
-    spec = json.loads(app.store.jobs.spec_json(job.id))
-    reason = f" ({job.reason})" if job.reason else ""
-    _echo(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
-    _verdict(job)
-    _pair("what", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
-    _figures(app, job)
-    _times(job)
-    _pair("folder", job.job_dir)
-    report = job.dir.report / "report.md"
-    if report.exists():
-        _pair("report", str(report))
-    if job.cleaned_at is not None:
-        _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are gone, its report stays")
-    if job.detail:
-        _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
-    _turn(app, job)
-    _attempts(app, job)
-    _run_plan(app, job)
-    _incidents(app, job)
-    _output(app, job, whole=whole_output)
-    _validations(app, job)
-    _checkpoints(app, job)
-    _messages(app, job)
-    _next(job)
-
-
-def _verdict(job: Job) -> None:
-    """Tell the verdict of the report, why, and what it advises."""
-    verdict = stored_verdict(job) if job.status in ENDED else None
-    if verdict is not None:
-        _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
-        if verdict.advice:
-            _pair("advice", verdict.advice)
-
-
-def _figures(app: App, job: Job) -> None:
-    """Tell how far it is, its losses from beginning to end, its speed and its memory."""
-    share = f"{100 * job.iteration // job.iters}%"
-    left = f", {fmt.short_duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    done = f", done {fmt.upcoming(_minute(time.time() + job.eta_seconds))}" if job.eta_seconds is not None else ""
-    _pair("progress", f"{job.iteration:,} of {job.iters:,} iterations ({share}){left}{done}")
-    points = app.store.metrics.points(job.id)
-    best = app.store.status.best_validations([job.id]).get(job.id)
-    lowest = f", best {fmt.short_loss(best.loss)} at iteration {best.iteration:,}" if best is not None else ""
-    _pair("loss", f"train {fmt.short_loss(job.train_loss)}, validation {fmt.short_loss(job.val_loss)}{lowest}")
-    if len(points) > 1:
-        _pair("", whole_curve([point.train_loss for point in points], COLUMNS - _INDENT))
-    if job.it_s is not None:
-        last = points[-1] if points else None
-        tokens = f", {last.tok_s:,.0f} tokens/s" if last is not None and last.tok_s else ""
-        _pair("speed", f"{fmt.figure(job.it_s)} it/s{tokens}, as last reported")
-    _memory(points)
-
-
-def _minute(moment: float) -> float:
-    return round(moment / 60) * 60
-
-
-def _memory(points: Sequence[ProgressPoint]) -> None:
-    peak = max((point.peak_bytes or 0 for point in points), default=0)
-    most = max((point.footprint_bytes or 0 for point in points), default=0)
-    if not points or not (peak or most):
-        return
-    limit = points[-1].limit_bytes
-    said = [f"{fmt.size(most)} at most"] * bool(most) + [f"MLX peaked at {fmt.size(peak)}"] * bool(peak)
-    allowed = f"; limit {fmt.size(limit)} ({100 * (most or peak) / limit:.0f}%)" if limit else ""
-    _pair("memory", f"{', '.join(said)}{allowed}")
-
-
-def _times(job: Job) -> None:
-    said = [f"submitted {fmt.clock(job.submitted_at)}"]
-    said += [f"started {fmt.clock(job.started_at)}"] * (job.started_at is not None)
-    if job.ended_at is not None:
-        said.append(f"ended {fmt.clock(job.ended_at)}")
-        if job.started_at is not None:
-            said.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
-    _pair("times", ", ".join(said))
-
-
-def _next(job: Job) -> None:
-    """Say what one would do with such a job."""
-    steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _STEPS[job.status]]
-    if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
-        steps = [(f"lq submit {shlex.quote(f'{job.job_dir}/config.yaml')}", "begin it anew")]
-    _head("next")
-    width = max(len(command) for command, _ in steps)
-    for command, why in steps:
-        _echo(f"  {command:<{width}}  ", (why, "dim"))
-
-
-_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
-    Status.QUEUED: (("lq move {id} --first", "its turn comes next"), ("lq hold {id}", "keep it from running")),
->>>>>>> report
     Status.RUNNING: (
         ("lq watch", "follow its progress"),
         ("lq logs {id} -f", "follow its log"),
@@ -234,12 +126,11 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
 
 
 def _verdict(job: Job) -> Iterator[RenderableType]:
-    ruling = ruling_of(job) if job.status in ENDED else None
-    if ruling is not None:
-        verdict, because, advice = ruling
-        yield _pair("verdict", f"{verdict}. {because}", STYLE_OF_VERDICT.get(verdict, "careful"))
-        if advice:
-            yield _pair("advice", advice)
+    verdict = stored_verdict(job) if job.status in ENDED else None
+    if verdict is not None:
+        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
+        if verdict.advice:
+            yield _pair("advice", verdict.advice)
 
 
 def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:

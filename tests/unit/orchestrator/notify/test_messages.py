@@ -229,14 +229,9 @@ def test_crashes_exclude_loss_guard_stops() -> None:
         ({}, None),
     ],
 )
-<<<<<<< HEAD
 def test_verdict_from_report(content: dict[str, object], verdict: str | None) -> None:
-    assert verdict_in(content) == verdict
-=======
-def test_a_verdict_is_what_the_report_says_or_nothing(content: dict[str, object], verdict: str | None) -> None:
     found = verdict_in(content)
     assert (None if found is None else found.code) == verdict
->>>>>>> report
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{", '{"schema": 1}', "\ud800"])
