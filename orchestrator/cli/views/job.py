@@ -26,6 +26,7 @@ from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
 from orchestrator.report.analysis.settings_diff import differences
+from orchestrator.report.stored_verdict import stored_verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
