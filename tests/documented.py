@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from orchestrator.schemas.catalogue import CATALOGUE, NAMES, schema
+from orchestrator.results.catalogue import CATALOGUE, NAMES, schema
 
 
 @functools.cache

@@ -133,7 +133,7 @@ def preset_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 def schema_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return what begins so and has a schema."""
-    from orchestrator.schemas.catalogue import NAMES
+    from orchestrator.results.catalogue import NAMES
 
     return [CompletionItem(name, help=of) for name, of in NAMES.items() if name.startswith(incomplete)]
 

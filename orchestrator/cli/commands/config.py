@@ -33,7 +33,7 @@ def config() -> None:
 def schema(name: str | None, listed: bool) -> None:
     """Print the JSON Schema of a job file, for editors that complete and check; or of what lq itself writes."""
     if listed:
-        from orchestrator.schemas.catalogue import NAMES
+        from orchestrator.results.catalogue import NAMES
 
         width = max(map(len, NAMES))
         for one, of in NAMES.items():
@@ -47,7 +47,7 @@ def _schema(name: str | None) -> dict[str, Any]:
         from configs.schema import job_schema
 
         return job_schema()
-    from orchestrator.schemas import catalogue
+    from orchestrator.results import catalogue
 
     return catalogue.schema(name)
 

@@ -19,7 +19,7 @@ class Entry:
     headed: bool = False  # a number `schema` is put before the fields of its type
 
 
-_ANSWERS, _FILES = "orchestrator.schemas.answers", "orchestrator.schemas.files"
+_ANSWERS, _FILES = "orchestrator.results.answers", "orchestrator.results.files"
 JOB = "job"
 
 CATALOGUE: dict[str, Entry] = {
@@ -91,7 +91,7 @@ def schema(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(word, NAMES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "see: lq config schema --list"
         raise InvalidInput(f"no schema '{name}'; {hint}")
-    from orchestrator.schemas.forming import schema_of
+    from orchestrator.results.forming import schema_of
 
     entry = CATALOGUE[word]
     module, _, form = entry.form.partition(":")

@@ -13,8 +13,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 from typing_extensions import get_original_bases
 
-from orchestrator.schemas.comments import comments_of
-from orchestrator.schemas.glossary import GLOSSARY
+from orchestrator.results.comments import comments_of
+from orchestrator.results.glossary import GLOSSARY
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NUMBER = {
