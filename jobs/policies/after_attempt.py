@@ -171,7 +171,7 @@ def _held(ending: Ending, evidence: dict[str, object]) -> Decision:
         status=Status.HELD,
         reason=ending.reason,
         detail=f"the machine was restarted {evidence['reboots_in_24_h']} times within a day while this job ran",
-        answer="held; if the job is not the cause, let it go on with lq release",
+        answer="held; if the job is not the cause, let it go on with lq resume",
         evidence=evidence,
     )
 

@@ -150,7 +150,7 @@ def _wants_a_person(job: Job) -> bool:
 def _wanting(job: Job) -> str:
     if job.reason == Reason.DISK_FULL:
         return f"{_name(job)} waits for space on the disk: {job.detail}"
-    return f"{_name(job)} is held: {job.detail}; next: lq release {job.id}"
+    return f"{_name(job)} is held: {job.detail}; next: lq resume {job.id}"
 
 
 def _ended(one: Told) -> str:

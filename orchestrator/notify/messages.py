@@ -66,7 +66,7 @@ def _wanted(job: Job, decision: Decision) -> str:
     if decision.reason is Reason.DISK_FULL:
         return "next: make room on the disk; lq looks every minute, and the job goes on by itself"
     answer = f"{decision.answer}; " if decision.answer else ""
-    return f"{answer}next: lq show {job.id}, then lq release {job.id}"
+    return f"{answer}next: lq show {job.id}, then lq resume {job.id}"
 
 
 def _about(

@@ -1,4 +1,4 @@
-"""What machines read, field by field: a JSON Schema of every --json and of every JSON file that lq writes.
+"""The results that verbs build and print with `--json`, the JSON files of lq as types, and the JSON Schemas of both.
 
-Begin at catalogue.py. No verb imports this room while it runs, but `lq config schema`: it takes pydantic.
+Start at catalogue.py. A verb imports its result module only to print JSON, so that `lq status` starts fast.
 """

@@ -1,86 +1,96 @@
-"""Every schema by its name: what it is of, and from which type it is made."""
+"""The name of each JSON Schema, what it describes, and its type."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.model.errors import InvalidInput
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What has a schema."""
-
-    of: str  # what one types, or the name of the file
-    form: str  # module and name of its type, in this house
-    headed: bool = False  # a number `schema` is put before the fields of its type
-
-
-_ANSWERS, _FILES = "orchestrator.results.answers", "orchestrator.results.files"
 JOB = "job"
 
-CATALOGUE: dict[str, Entry] = {
-    "submit": Entry(of="lq submit --json", form=f"{_ANSWERS}:SubmitAnswer"),
-    "check": Entry(of="lq check --json", form=f"{_ANSWERS}:CheckAnswer"),
-    "plan": Entry(of="lq plan --json", form=f"{_ANSWERS}:PlanAnswer"),
-    "status": Entry(of="lq status --json", form=f"{_ANSWERS}:StatusAnswer"),
-    "show": Entry(of="lq show ID --json", form=f"{_ANSWERS}:ShowAnswer"),
-    "logs": Entry(of="a line of lq logs ID --json", form=f"{_FILES}:EventLine"),
-    "run": Entry(of="a line of lq run FILE --json", form=f"{_FILES}:EventLine"),
-    "pause": Entry(of="lq pause --json", form=f"{_ANSWERS}:TurnsAnswer"),
-    "resume": Entry(of="lq resume --json", form=f"{_ANSWERS}:TurnsAnswer"),
-    "hold": Entry(of="lq hold --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "release": Entry(of="lq release --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "move": Entry(of="lq move --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "edit": Entry(of="lq edit --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "cancel": Entry(of="lq cancel --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "retry": Entry(of="lq retry --json", form=f"{_ANSWERS}:ChangedAnswer"),
-    "wait": Entry(of="lq wait --json", form=f"{_ANSWERS}:WaitAnswer"),
-    "report": Entry(
-        of="lq report ID --json, and report/report.json", form="orchestrator.report.facts:Facts", headed=True
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaEntry:
+    """A type that has a schema."""
+
+    of: str  # the command, or the name of the file
+    model: str  # module and name of the type
+    version: Mapping[str, int] = field(default_factory=dict)  # version field, unless the type has it
+
+
+def _result(command: str, module: str, model: str) -> SchemaEntry:
+    return SchemaEntry(of=f"lq {command} --json", model=f"orchestrator.results.{module}:{model}", version={"schema": 1})
+
+
+def _file(of: str, model: str) -> SchemaEntry:
+    return SchemaEntry(of=of, model=f"orchestrator.results.files:{model}")
+
+
+CATALOGUE: dict[str, SchemaEntry] = {
+    "submit": _result("submit", "jobs", "SubmitResult"),
+    "check": _result("check", "planning", "CheckResult"),
+    "plan": _result("plan", "planning", "PlanResult"),
+    "status": _result("status", "jobs", "StatusResult"),
+    "show": _result("show ID", "jobs", "ShowResult"),
+    "logs": _file("a line of lq logs ID --json", "EventLine"),
+    "run": _file("a line of lq run FILE --json", "EventLine"),
+    "pause": _result("pause", "jobs", "PauseResult"),
+    "resume": _result("resume", "jobs", "PauseResult"),
+    "move": _result("move", "jobs", "ChangeResult"),
+    "edit": _result("edit", "jobs", "ChangeResult"),
+    "cancel": _result("cancel", "jobs", "ChangeResult"),
+    "retry": _result("retry", "jobs", "ChangeResult"),
+    "wait": _result("wait", "jobs", "WaitResult"),
+    "report": SchemaEntry(
+        of="lq report ID --json, and report/report.json",
+        model="orchestrator.report.facts:Facts",
+        version={"schema": 1},
     ),
-    "compare": Entry(of="lq compare --json", form=f"{_ANSWERS}:CompareAnswer"),
-    "verify": Entry(of="lq verify --json", form=f"{_ANSWERS}:VerifyAnswer"),
-    "prune": Entry(of="lq prune --json", form=f"{_ANSWERS}:PruneAnswer"),
-    "clean": Entry(of="lq clean --json", form=f"{_ANSWERS}:CleanAnswer"),
-    "generate": Entry(of="lq generate ID --json", form=f"{_ANSWERS}:GenerateAnswer"),
-    "test": Entry(of="lq test ID --json", form=f"{_ANSWERS}:TestAnswer"),
-    "fuse": Entry(of="lq fuse ID --json", form=f"{_ANSWERS}:FuseAnswer"),
-    "worker": Entry(of="lq worker --detach --json", form=f"{_ANSWERS}:WorkerStartAnswer"),
-    "worker-stop": Entry(of="lq worker stop --json", form=f"{_ANSWERS}:WorkerStopAnswer"),
-    "worker-status": Entry(of="lq worker status --json", form=f"{_ANSWERS}:WorkerAnswer"),
-    "service-install": Entry(of="lq service install --json", form=f"{_ANSWERS}:ServiceAnswer"),
-    "service-uninstall": Entry(of="lq service uninstall --json", form=f"{_ANSWERS}:ServiceAnswer"),
-    "service-status": Entry(of="lq service status --json", form=f"{_ANSWERS}:ServiceAnswer"),
-    "service-print": Entry(of="lq service print --json", form=f"{_ANSWERS}:ServicePrintAnswer"),
-    "notify-list": Entry(of="lq notify list --json", form=f"{_ANSWERS}:NotifyListAnswer"),
-    "notify-test": Entry(of="lq notify test --json", form=f"{_ANSWERS}:NotifyTestAnswer"),
-    "doctor": Entry(of="lq doctor --json", form=f"{_ANSWERS}:DoctorAnswer"),
-    "config-presets": Entry(of="lq config presets --json", form=f"{_ANSWERS}:PresetsAnswer"),
-    "config-init": Entry(of="lq config init --json", form=f"{_ANSWERS}:InitAnswer"),
-    "events": Entry(of="a line of events.jsonl", form=f"{_FILES}:EventLine"),
-    "run_plan": Entry(of="run_plan.json", form=f"{_FILES}:RunPlanFile"),
-    "state": Entry(of="state.json of a checkpoint", form=f"{_FILES}:CheckpointState"),
-    "manifest": Entry(of="manifest.json of a checkpoint", form=f"{_FILES}:CheckpointManifest"),
-    "provenance": Entry(of="provenance.json", form=f"{_FILES}:Provenance"),
+    "compare": _result("compare", "artifacts", "CompareResult"),
+    "verify": _result("verify", "maintenance", "VerifyResult"),
+    "prune": _result("prune", "maintenance", "PruneResult"),
+    "clean": _result("clean", "maintenance", "CleanResult"),
+    "generate": _result("generate ID", "artifacts", "GenerateResult"),
+    "test": _result("test ID", "artifacts", "EvaluationResult"),
+    "fuse": _result("fuse ID", "artifacts", "FuseResult"),
+    "worker": _result("worker --detach", "machine", "WorkerStartResult"),
+    "worker-stop": _result("worker stop", "machine", "WorkerStopResult"),
+    "worker-status": _result("worker status", "machine", "WorkerStatusResult"),
+    "service-install": _result("service install", "machine", "ServiceStateResult"),
+    "service-uninstall": _result("service uninstall", "machine", "ServiceStateResult"),
+    "service-status": _result("service status", "machine", "ServiceStateResult"),
+    "service-print": _result("service print", "machine", "ServicePrintResult"),
+    "notify-list": _result("notify list", "machine", "NotifyListResult"),
+    "notify-test": _result("notify test", "machine", "NotifyTestResult"),
+    "doctor": _result("doctor", "machine", "DoctorResult"),
+    "config-presets": _result("config presets", "machine", "PresetsResult"),
+    "config-init": _result("config init", "machine", "InitResult"),
+    "events": _file("a line of events.jsonl", "EventLine"),
+    "run_plan": _file("run_plan.json", "RunPlanFile"),
+    "state": SchemaEntry(
+        of="state.json of a checkpoint", model="workers.checkpoints.state:CheckpointState", version={"version": 2}
+    ),
+    "manifest": _file("manifest.json of a checkpoint", "CheckpointManifest"),
+    "provenance": _file("provenance.json", "Provenance"),
 }
-"""By what one types after `lq config schema --of`; a verb below another one is written with a dash."""
+"""By the name for `lq config schema --of`. The name of a verb below another verb has a dash."""
 
 NAMES = {JOB: "a job file", **{name: entry.of for name, entry in CATALOGUE.items()}}
-"""Everything that has a schema, and what it is of."""
+"""What each schema describes, by name."""
 
 
 def schema(name: str) -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12).
 
     Args:
-        name: what of; the words of a verb may have a space between them.
+        name: a name of the catalogue; the words of a verb may be separated by spaces.
 
     Raises:
-        InvalidInput: nothing has this name; names the nearest.
+        InvalidInput: there is no such schema.
     """
     word = "-".join(name.removeprefix("lq ").split())
     if word == JOB:
@@ -91,8 +101,8 @@ def schema(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(word, NAMES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "see: lq config schema --list"
         raise InvalidInput(f"no schema '{name}'; {hint}")
-    from orchestrator.results.forming import schema_of
+    from orchestrator.results.json_schema import schema_of
 
     entry = CATALOGUE[word]
-    module, _, form = entry.form.partition(":")
-    return schema_of(getattr(importlib.import_module(module), form), title=entry.of, headed=entry.headed)
+    module, _, model = entry.model.partition(":")
+    return schema_of(getattr(importlib.import_module(module), model), title=entry.of, version=entry.version)

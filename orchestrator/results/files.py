@@ -1,6 +1,6 @@
 """The JSON files that lq writes, as types: checkpoints, run plan, provenance, and the lines of events.jsonl.
 
-report.json is orchestrator/report/facts.py. What earlier versions did not write yet is NotRequired.
+orchestrator/report/facts.py has report.json. Fields that older versions did not write are NotRequired.
 """
 
 from __future__ import annotations
@@ -18,241 +18,241 @@ from jobs.model.run_plan import Stage
 # --- events.jsonl ---
 
 
-class Line(TypedDict):
-    """What every line has."""
+class EventFields(TypedDict):
+    """Fields of every line."""
 
     v: Literal[1]
-    seq: int  # from 1, per attempt, without gaps
+    seq: int  # number of the line in the attempt, from 1 without gaps
     time: float  # unix seconds
-    awake: float  # seconds on the clock that stops in sleep
+    awake: float  # seconds on the clock that stops while the machine sleeps
     attempt: int
 
 
-class Started(Line):
-    """A trainer has begun."""
+class StartedLine(EventFields):
+    """The trainer has started."""
 
     kind: Literal["started"]
     pid: int
-    create_time: float  # of the process, in unix seconds, as the operating system gives it
+    create_time: float  # start time of the process from the operating system, in unix seconds
     boot_id: str
-    versions: Mapping[str, str]  # of what an exact resume needs to be the same, by name; `machine` too
+    versions: Mapping[str, str]  # versions that an exact resume requires, by name, and `machine`
     resumed_from: str | None  # name of the checkpoint; null for a fresh start
-    iteration: int  # completed iterations when it begins
+    iteration: int  # completed iterations at the start
     resume_quality: Quality
-    stage: NotRequired[int]  # index of the stage of the run plan that it begins on
+    stage: NotRequired[int]  # index of the stage of the run plan at the start
 
 
-class Lengths(TypedDict):
-    """Tokens of the training rows, before they are cut."""
+class LengthsValue(TypedDict):
+    """Tokens of the training rows before truncation."""
 
     p99: int  # 99th percentile
     p95: int  # 95th percentile
-    max: int  # the longest row
+    max: int  # tokens of the longest row
 
 
-class Phase(Line):
-    """It does something else now."""
+class PhaseLine(EventFields):
+    """The trainer enters another phase."""
 
     kind: Literal["phase"]
     phase: Literal["load", "tokenize", "probe", "train", "validate", "save", "test", "answer"]
-    lengths: NotRequired[Lengths]  # of a probe
-    rows: NotRequired[int]  # where training begins: rows of the training set
-    batches_per_epoch: NotRequired[int]  # where training begins
+    lengths: NotRequired[LengthsValue]  # of the probe phase: lengths of the rows
+    rows: NotRequired[int]  # of the train phase: rows of the training set
+    batches_per_epoch: NotRequired[int]  # of the train phase: batches of an epoch
 
 
-class Memory(TypedDict):
-    """What the trainer takes, in bytes."""
+class MemoryValue(TypedDict):
+    """Memory of the trainer, in bytes."""
 
-    active: int  # bytes of arrays that live
-    cache: int  # bytes that MLX keeps for later
-    peak: int  # the most bytes that were active
-    footprint: int | None  # bytes of the whole process
-    limit: NotRequired[int | None]  # what lq.memory.limit comes to, in bytes
-    address_space_share: NotRequired[float | None]  # the most it took of what it may address, 0 to 1
-    swap: NotRequired[int | None]  # bytes of the machine
-    pressure_high: NotRequired[bool | None]  # the machine is short of memory
+    active: int  # bytes of live arrays
+    cache: int  # bytes in the cache of the allocator
+    peak: int  # highest active bytes
+    footprint: int | None  # bytes of the process
+    limit: NotRequired[int | None]  # lq.memory.limit in bytes
+    address_space_share: NotRequired[float | None]  # highest share of the address space limit, 0 to 1
+    swap: NotRequired[int | None]  # swap of the machine in bytes
+    pressure_high: NotRequired[bool | None]  # the machine reports high memory pressure
 
 
-class ProgressLine(Line):
-    """Iterations were trained; without losses a sign of life."""
+class ProgressLine(EventFields):
+    """Iterations were trained. A line without losses only shows that the trainer is alive."""
 
     kind: Literal["progress"]
-    iteration: int  # the last one that is completed
-    losses: list[float]  # of each iteration since the last such line, in nats per token
-    learning_rate: float | None  # of the last update
-    tokens: int  # trained since the beginning of the job
-    it_s: float | None  # iterations per second, in this line
-    tok_s: float | None  # tokens per second, in this line
-    grad_norm: float | None  # global, of the last update, before clipping
-    skipped: NotRequired[list[int]]  # iterations whose update was not applied
-    memory: Memory
+    iteration: int  # last completed iteration
+    losses: list[float]  # loss of each iteration since the previous line, in nats per token
+    learning_rate: float | None  # learning rate of the last update
+    tokens: int  # tokens trained since the start of the job
+    it_s: float | None  # iterations per second since the previous line
+    tok_s: float | None  # tokens per second since the previous line
+    grad_norm: float | None  # global gradient norm of the last update, before clipping
+    skipped: NotRequired[list[int]]  # iterations whose update was skipped
+    memory: MemoryValue
 
 
-class Measured(Line):
-    """A loss over rows."""
+class MeasuredLine(EventFields):
+    """A loss over rows of a set."""
 
-    iteration: int  # of the weights
+    iteration: int  # iteration of the weights
     loss: float  # nats per token
-    standard_error: float | None  # of the loss, by row; null where there is one row
-    examples: int  # rows
-    seconds: float  # it took
-    row_losses: list[float]  # nats per token of each row, in file order
+    standard_error: float | None  # standard error of the loss; null if there is one row
+    examples: int  # number of rows
+    seconds: float  # duration in seconds
+    row_losses: list[float]  # loss of each row in file order, in nats per token
 
 
-class ValidationLine(Measured):
-    """The validation set was measured."""
+class ValidationLine(MeasuredLine):
+    """The validation set was evaluated."""
 
     kind: Literal["validation"]
-    asked: NotRequired[Literal[True]]  # between two due ones, because a signal asked for it
+    asked: NotRequired[Literal[True]]  # an extra validation, requested by a signal
 
 
-class TestLine(Measured):
-    """The test set was measured."""
+class TestLine(MeasuredLine):
+    """The test set was evaluated."""
 
     kind: Literal["test"]
     perplexity: float  # exp(loss)
 
 
-class CheckpointLine(Line):
+class CheckpointLine(EventFields):
     """A checkpoint was written."""
 
     kind: Literal["checkpoint"]
     iteration: int  # completed iterations
     path: str  # relative to the job's folder
-    bytes: int  # of its files
-    seconds: float  # it took
+    bytes: int  # size of its files
+    seconds: float  # duration in seconds
 
 
-class SelfTestLine(Line):
-    """After a resume, what the checkpoint had recorded was measured again."""
+class SelfTestLine(EventFields):
+    """The loss after a resume, compared with the loss in the checkpoint."""
 
     kind: Literal["self_test"]
-    iteration: int  # where it went on
+    iteration: int  # iteration of the resume
     measured: float  # nats per token
     recorded: float  # nats per token
-    equal: bool  # to the last bit; in batches of another size as close as these come
-    examples: int  # rows
-    batch_size: NotRequired[int]  # rows of a batch now
-    recorded_batch_size: NotRequired[int]  # rows of a batch when it was recorded
+    equal: bool  # equal to the last bit, or within rounding if the batch size differs
+    examples: int  # number of rows
+    batch_size: NotRequired[int]  # batch size of the measurement
+    recorded_batch_size: NotRequired[int]  # batch size of the recorded loss
 
 
-class Tokenised(TypedDict):
-    """A data file, tokenised; no more than its rows where it has none."""
+class TokenisedValue(TypedDict):
+    """A tokenised data file; a file without rows has only the field `rows`."""
 
     rows: int
-    tokens: NotRequired[int]  # after long rows were cut
-    supervised_tokens: NotRequired[int]  # that are learned
-    truncated: NotRequired[int]  # rows that are cut
-    truncated_tokens: NotRequired[int]  # that are cut off
-    shortest: NotRequired[int]  # tokens of a row, before it is cut; as all below
-    median: NotRequired[float]  # tokens of a row
+    tokens: NotRequired[int]  # number of tokens after truncation
+    supervised_tokens: NotRequired[int]  # tokens with a loss
+    truncated: NotRequired[int]  # truncated rows
+    truncated_tokens: NotRequired[int]  # tokens removed by truncation
+    shortest: NotRequired[int]  # shortest row in tokens before truncation, as the fields below
+    median: NotRequired[float]  # median tokens of a row
     p95: NotRequired[float]  # tokens of a row: 95th percentile
-    longest: NotRequired[int]  # tokens of a row
+    longest: NotRequired[int]  # longest row in tokens
 
 
-class TwinRows(TypedDict):
-    """A row that stands in the training set too."""
+class TwinValue(TypedDict):
+    """A row that is also in the training set."""
 
-    row: int  # in its own file, from 1
-    train_row: int  # in the training set, from 1
-    share: float  # of shingles in common; 1 where they are equal
+    row: int  # row of its own file, from 1
+    train_row: int  # row of the training set, from 1
+    share: float  # share of common shingles; 1 if the rows are equal
 
 
-class Common(TypedDict):
-    """What a file has in common with the training set."""
+class OverlapValue(TypedDict):
+    """Rows of a file that are also in the training set."""
 
-    exact: int  # rows that stand there word for word
-    near: int | None  # rows that nearly do; null where that was not sought
-    inside: int  # training rows that repeat an earlier one
-    examples: list[TwinRows]  # ten at most
+    exact: int  # identical rows
+    near: int | None  # similar rows; null if not searched
+    inside: int  # rows that repeat an earlier training row
+    examples: list[TwinValue]  # at most ten examples
 
 
 class DatasetValue(TypedDict):
-    """The data set, tokenised."""
+    """The tokenised data set."""
 
-    max_seq_length: int  # tokens; longer rows are cut
-    padding_share: float | None  # of all positions of the batches, 0 to 1
-    train: Tokenised
-    valid: Tokenised
-    test: Tokenised
-    learned: Mapping[str, list[int]]  # tokens of each row that are learned, of valid and test
-    also_trained: Mapping[str, Common]  # of valid and test
+    max_seq_length: int  # maximum tokens of a row
+    padding_share: float | None  # share of padding in the batches, 0 to 1
+    train: TokenisedValue
+    valid: TokenisedValue
+    test: TokenisedValue
+    learned: Mapping[str, list[int]]  # tokens with a loss of each row, for valid and test
+    also_trained: Mapping[str, OverlapValue]  # overlap with the training set, for valid and test
 
 
 class ParametersValue(TypedDict):
-    """What of the model is trained."""
+    """The trained part of the model."""
 
-    trained: int  # parameters
+    trained: int  # trained parameters
     total: int  # parameters of the model
-    targets: list[str]  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int  # that are trained
+    targets: list[str]  # trained modules of a layer, such as self_attn.q_proj; empty for a full fine-tune
+    layers: int  # trained layers
 
 
 class AnswerValue(TypedDict):
-    """What the model said to one of lq.prompts."""
+    """The answer of the model to one of lq.prompts."""
 
     prompt: str
-    answer: str  # without chance, cut after max_tokens
-    iteration: int  # of the weights
-    max_tokens: int  # after which it is cut
+    answer: str  # greedy answer of at most max_tokens tokens
+    iteration: int  # iteration of the weights
+    max_tokens: int  # maximum tokens of the answer
 
 
-class Fact(Line):
-    """Something only the trainer can see; a later one of the same name takes its place."""
+class FactLine(EventFields):
+    """A fact from the trainer; a later line of the same name replaces it."""
 
     kind: Literal["fact"]
 
 
-class DatasetFact(Fact):
-    """What the data set is like."""
+class DatasetFact(FactLine):
+    """Facts about the data set."""
 
     name: Literal["dataset"]
     value: DatasetValue
 
 
-class ParametersFact(Fact):
-    """What of the model is trained."""
+class ParametersFact(FactLine):
+    """The trained part of the model."""
 
     name: Literal["parameters"]
     value: ParametersValue
 
 
-class BatteryFact(Fact):
-    """The battery before and after."""
+class BatteryFact(FactLine):
+    """The battery before and after training."""
 
     name: Literal["battery.before", "battery.after"]
-    value: tuple[float, bool]  # its charge, 0 to 1, and whether the machine is on mains power
+    value: tuple[float, bool]  # charge, 0 to 1, and whether the machine is on mains power
 
 
-class AnswerFact(Fact):
-    """What the model said to a prompt, before and after training."""
+class AnswerFact(FactLine):
+    """The answer to a prompt before or after training."""
 
-    name: Annotated[str, Field(pattern=r"^answer\.(before|after)\.\d+$")]  # answer.before.0 and so on, by prompt
+    name: Annotated[str, Field(pattern=r"^answer\.(before|after)\.\d+$")]  # such as answer.before.0
     value: AnswerValue
 
 
-class WarningLine(Line):
-    """Something a person should know."""
+class WarningLine(EventFields):
+    """A warning."""
 
     kind: Literal["warning"]
-    code: str  # what it is about: truncated, unsupervised, not_applied, autopsy, checkpoint_invalid, ...
-    text: str  # one line for a person
-    data: NotRequired[Mapping[str, Any]]  # the numbers, by code
+    code: str  # truncated, unsupervised, not_applied, autopsy, checkpoint_invalid, ...
+    text: str  # one line of text
+    data: NotRequired[Mapping[str, Any]]  # values of the warning; keys depend on the code
 
 
-class Ended(Line):
-    """The trainer is done; one that was killed does not say so."""
+class EndedLine(EventFields):
+    """The trainer has ended. A killed trainer does not write this line."""
 
     kind: Literal["ended"]
     outcome: Outcome
     reason: Reason
     iteration: int  # completed iterations
-    detail: str  # one line for a person
+    detail: str  # one line of text
 
 
 EventLine = (
-    Started
-    | Phase
+    StartedLine
+    | PhaseLine
     | ProgressLine
     | ValidationLine
     | TestLine
@@ -263,54 +263,10 @@ EventLine = (
     | BatteryFact
     | AnswerFact
     | WarningLine
-    | Ended
+    | EndedLine
 )
 
 # --- checkpoints ---
-
-
-class Pending(TypedDict):
-    """The report that was not complete yet."""
-
-    tokens: int  # trained since the beginning of the job
-    losses: list[float]  # of its iterations so far, in nats per token
-    skipped: list[int]  # iterations whose update was not applied
-
-
-class LastValidation(TypedDict):
-    """The last validation before the checkpoint."""
-
-    loss: float  # nats per token
-    standard_error: float | None  # of the loss, by row
-    examples: int  # rows
-    iteration: int
-    asked: bool  # between two due ones: no candidate for the best
-
-
-class Fingerprint(TypedDict):
-    """What a resume measures again."""
-
-    loss: float  # nats per token
-    examples: int  # rows
-    batch_size: int  # rows of a batch
-
-
-class CheckpointState(TypedDict):
-    """Where a run stood, beside its weights and moments."""
-
-    version: Literal[2]
-    iteration: int  # completed iterations
-    examples_seen: int  # rows that were trained, or passed over
-    stage: int  # index of the stage of the run plan that it was trained on
-    updates: int  # optimizer updates
-    finite: bool  # every weight and moment is a finite number
-    random_key: tuple[int, int]  # MLX's, its high half first
-    progress: Pending
-    validation: LastValidation | None  # null before the first one
-    self_test: Fingerprint | None  # null where there is no validation set
-    versions: Mapping[str, str]  # that an exact resume needs to be the same, by name
-    machine: str  # device and processor, likewise
-    data: Mapping[str, str]  # sha256 of the data files, by name; empty for a data set of the hub
 
 
 class ManifestEntry(TypedDict):
@@ -321,7 +277,7 @@ class ManifestEntry(TypedDict):
 
 
 class CheckpointManifest(TypedDict):
-    """What the files of a checkpoint must be; written last."""
+    """The files of a checkpoint; written last."""
 
     version: Literal[1]
     iteration: int  # completed iterations
@@ -335,58 +291,58 @@ class RunPlanFile(TypedDict):
     """The stages of the run so far."""
 
     version: Literal[2]
-    stages: list[Stage]  # in the order in which they were decided
+    stages: list[Stage]  # in the order of the decisions
 
 
-class Submitted(TypedDict):
-    """What was submitted."""
+class SubmittedFile(TypedDict):
+    """The submitted job file."""
 
     file: str  # absolute
-    sha256: str  # of the file as it was then
-    set: list[str]  # what --set gave, KEY=VALUE
-    matrix: Mapping[str, Any]  # what its matrix set for this job, by key
+    sha256: str  # SHA-256 of the file at submission
+    set: list[str]  # values of --set, as KEY=VALUE
+    matrix: Mapping[str, Any]  # settings from the matrix for this job, by key
 
 
-class Host(TypedDict):
-    """Where it was submitted."""
+class SubmitHost(TypedDict):
+    """The machine on which the job was submitted."""
 
-    name: str  # of the machine in its network
+    name: str  # host name
     platform: str  # operating system and version
-    machine: str  # the processor
+    machine: str  # processor
 
 
 class WeightsFile(TypedDict):
-    """A file of the model's weights."""
+    """A weights file of the model."""
 
-    file: str  # its name
+    file: str  # file name
     bytes: int
 
 
-class Model(TypedDict):
-    """The model, as it was found; its weights are not read."""
+class ModelFacts(TypedDict):
+    """The model at submission; lq does not read its weights."""
 
-    name: str  # a folder, or a name on the Hugging Face hub
-    revision: NotRequired[None]  # of a model of the hub: not known before it is loaded
-    config_sha256: NotRequired[str | None]  # of a folder: of its config.json
-    weights: NotRequired[list[WeightsFile]]  # of a folder
+    name: str  # folder, or name on the Hugging Face hub
+    revision: NotRequired[None]  # always null; present for a model of the hub
+    config_sha256: NotRequired[str | None]  # for a folder: SHA-256 of its config.json
+    weights: NotRequired[list[WeightsFile]]  # for a folder: its weights files
 
 
-class DiskNeed(TypedDict):
-    """What the run may take of the disk."""
+class DiskFacts(TypedDict):
+    """Estimated disk space of the run."""
 
-    bytes: int  # in all
-    checkpoint_bytes: int | None  # of one checkpoint; null where the model is not on this machine
-    checkpoints: int  # that lie there at most at a time
+    bytes: int  # total
+    checkpoint_bytes: int | None  # size of one checkpoint; null if the model is not on this machine
+    checkpoints: int  # highest number of checkpoints at a time
 
 
 class Provenance(TypedDict):
-    """Where a job came from, and what it was to run on."""
+    """The origin of a job: file, machine, versions, model and data."""
 
     version: Literal[1]
-    submitted: Submitted
-    host: Host
-    versions: Mapping[str, str | None]  # of lq, Python and the libraries, by name; null where one is missing
-    model: Model
+    submitted: SubmittedFile
+    host: SubmitHost
+    versions: Mapping[str, str | None]  # versions of lq, Python and the libraries, by name; null if not installed
+    model: ModelFacts
     data: DataFacts
-    overwrites: Mapping[str, str]  # sha256 of the files in adapter_path that may be replaced, by name
-    disk: DiskNeed
+    overwrites: Mapping[str, str]  # SHA-256 of the files in adapter_path that may be overwritten, by name
+    disk: DiskFacts

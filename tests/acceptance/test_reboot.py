@@ -35,9 +35,9 @@ def test_after_a_restart_it_goes_on_and_after_the_second_of_a_day_it_waits_for_i
     assert (first["outcome"], first["reason"], second["quality"]) == ("crashed", "host_rebooted", "exact")
     assert [one["code"] for one in facts["incidents"]] == ["host_rebooted", "host_rebooted"]
     assert "restarted 2 times within a day" in facts["incidents"][1]["text"]
-    assert "lq release" in facts["incidents"][1]["text"]
+    assert "lq resume" in facts["incidents"][1]["text"]
     assert "needs_you" in {message["event"] for message in facts["messages"]}
 
-    lq("release", training.id)
+    lq("resume", training.id)
     training.wait()
     assert result(training) == undisturbed.result

@@ -39,7 +39,7 @@ def _names_by_form() -> list[list[str]]:
     """Return the schema names; names with the same form are in one list."""
     by_form: dict[str, list[str]] = {}
     for name, entry in CATALOGUE.items():
-        by_form.setdefault(entry.form, []).append(name)
+        by_form.setdefault(entry.model, []).append(name)
     return list(by_form.values())
 
 

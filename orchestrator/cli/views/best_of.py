@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,24 +17,6 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 4
 """Jobs named in a sentence; further ones are counted."""
-
-
-def best_of_facts(found: BestOf) -> dict[str, Any] | None:
-    """Return the best of a group as `lq compare --group NAME --json` gives it; None where no job can be it."""
-    winner, second = found.winner, found.runner_up
-    if winner is None:
-        return None
-    return {
-        "id": winner.entry.facts.job.id,
-        "name": winner.entry.facts.job.name,
-        "loss": winner.loss,
-        "adapter": str(winner.entry.adapter),
-        "runner_up": None if second is None else second.entry.facts.job.id,
-        "runner_up_minus_best": None if second is None or not second.behind else dataclasses.asdict(second.behind),
-        "not_told_apart": [one.entry.facts.job.id for one in found.not_apart],
-        "jobs": len(found.ranked),
-        "text": words(found),
-    }
 
 
 def words(found: BestOf) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
@@ -56,15 +56,6 @@ class Group:
         """The id of the job of the lowest validation that succeeded; None where losses are not of the same tokens."""
         able = [job.id for job in self.jobs if job.status is Status.SUCCEEDED and job.id in self.losses]
         return min(able, key=lambda job_id: (self.losses[job_id], job_id), default=None) if self.alike else None
-
-    def entry(self, place: int) -> dict[str, Any]:
-        """Return what `lq status --group NAME --json` says of a job beside what every status says."""
-        job = self.jobs[place]
-        return {
-            "settings": {key: values[place] for key, values in self.varied},
-            "best_val_loss": self.losses.get(job.id),
-            "best": job.id == self.best,
-        }
 
 
 _LIVE_FIRST = {Status.RUNNING: 0}

@@ -137,7 +137,7 @@ def _next(job: Job) -> None:
 
 
 _STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
-    Status.QUEUED: (("lq move {id} --first", "its turn comes next"), ("lq hold {id}", "keep it from running")),
+    Status.QUEUED: (("lq move {id} --first", "its turn comes next"), ("lq pause {id}", "keep it from running")),
     Status.RUNNING: (
         ("lq watch", "see it go on"),
         ("lq logs {id} -f", "what its trainer says"),
@@ -145,7 +145,7 @@ _STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     ),
     Status.WAITING: (("lq resume {id}", "go on now"), ("lq logs {id} --output", "what its trainers wrote")),
     Status.PAUSED: (("lq resume {id}", "go on from its checkpoint"),),
-    Status.HELD: (("lq release {id}", "give it its turn again"),),
+    Status.HELD: (("lq resume {id}", "give it its turn again"),),
     Status.SUCCEEDED: (
         ("lq report {id} --open", "read its report"),
         ("lq chat {id}", "talk to it, with its best adapter"),

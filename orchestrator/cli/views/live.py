@@ -13,9 +13,9 @@ from jobs.model.events import Event, Kind, number
 from jobs.model.states import ENDED, LIVE
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.cancel import cancel_jobs
-from orchestrator.cli.commands.turns import pause_jobs
+from orchestrator.cli.commands.pause import pause_jobs
 from orchestrator.cli.commands.wait import TIMED_OUT, code_of
-from orchestrator.cli.output import Voice
+from orchestrator.cli.output import ChangeOutput
 from orchestrator.cli.views.job_log import EVERYTHING, JobLog, as_it_stands, as_told, batches, print_all
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
@@ -44,10 +44,10 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
         else:
             print_all(batches(app, job_id, follow=True), as_told(app, job_id))
     except KeyboardInterrupt:
-        with output.to_people(as_json=as_json):
+        with output.text_to_stderr(as_json=as_json):
             click.echo()
             return _interrupted(app, job_id)
-    with output.to_people(as_json=as_json):
+    with output.text_to_stderr(as_json=as_json):
         return _told_end(app, job_id)
 
 
@@ -55,17 +55,17 @@ def _interrupted(app: App, job_id: int) -> int:
     """Do with the job what the user says; nothing, where nobody can be asked or the answer is another Ctrl-C."""
     can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.jobs.get(job_id).status in LIVE
     stop_request = _asked() if can_ask else "d"
-    job, voice = app.store.jobs.get(job_id), Voice()
+    job, out = app.store.jobs.get(job_id), ChangeOutput()
     if job.status in ENDED:  # while nobody watched
         return _told_end(app, job_id)
     if stop_request == "d":
         click.echo(f"job {job_id} goes on without you: lq status · lq logs {job_id} -f · lq cancel {job_id}")
         return DETACHED
     if stop_request == "p":
-        home_access.require_bell(app)
-        pause_jobs(app, [job], voice)
+        home_access.require_wakeup(app)
+        pause_jobs(app, [job], out)
     else:
-        cancel_jobs(app, [job], voice)
+        cancel_jobs(app, [job], out)
     after = app.store.jobs.get(job_id)
     return code_of(after) if after.status in ENDED else TIMED_OUT
 

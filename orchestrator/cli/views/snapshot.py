@@ -38,17 +38,6 @@ class MachineState:
     free_bytes: int | None  # memory that a new process could take
     all_bytes: int | None
 
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What `lq status --json` says of it."""
-        return {
-            "kept_awake": self.kept_awake,
-            "mains": self.mains,
-            "battery_percent": self.charge,
-            "memory_free_bytes": self.free_bytes,
-            "memory_bytes": self.all_bytes,
-        }
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobDetails:
@@ -118,7 +107,7 @@ def take_snapshot(
     """
     worker = control.running(app.home)
     of_group = Group(app, group) if group is not None else None
-    jobs = of_group.jobs if of_group is not None else home_access.all_jobs(app, every=every)
+    jobs = of_group.jobs if of_group is not None else home_access.list_jobs(app, every=every)
     turns = waiting_turns(app, jobs)
     return Snapshot(
         now=time.time(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
 
+_RESUMABLE = (Status.HELD, Status.PAUSED)
 _SAY_IT_ALL = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
 """States that leave no question open; the others have their reason told."""
 
@@ -58,12 +59,7 @@ class Wait:
 
 def goes_on(job: Job, queue: QueueState, turn: Turn | None = None) -> str | None:
     """Return when a job will run; None if it runs, has ended, is next, or if that is unknown."""
-    command = _command(job)
-    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn)
-
-
-def _command(job: Job) -> str | None:
-    return {Status.HELD: "lq release", Status.PAUSED: "lq resume"}.get(job.status)
+    return f"with lq resume {job.id}" if job.status in _RESUMABLE else _when(job, queue, turn)
 
 
 def _when(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
@@ -88,7 +84,7 @@ def wait_of(job: Job, queue: QueueState, turn: Turn | None) -> Wait | None:
         because=because,
         first_start=job.status is Status.QUEUED and not job.attempts,
         when=_when(job, queue, turn),
-        command=_command(job),
+        command="lq resume" if job.status in _RESUMABLE else None,
     )
 
 

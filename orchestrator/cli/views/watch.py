@@ -38,7 +38,7 @@ def watching(*, every: bool, group: str | None) -> int:
             "lq watch draws on a terminal, and this is none; one look: lq status; a line an event: lq logs ID -f"
         )
     try:
-        with home_access.opened() as app:
+        with home_access.open_app() as app:
             snapshot = take_snapshot(app, every=every, group=group)  # what is wrong is told before the screen is taken
             with Screen() as screen:
                 _watch(app, screen, snapshot, VerdictCache(), every=every, group=group)

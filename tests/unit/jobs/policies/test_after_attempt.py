@@ -196,7 +196,7 @@ def test_a_restart_of_the_machine_is_answered_by_a_resume_and_twice_a_day_by_a_h
     assert second.status in LEGAL[Status.RUNNING]
     assert second.detail == "the machine was restarted 2 times within a day while this job ran"
     assert second.evidence["reboots_in_24_h"] == 2
-    assert "lq release" in second.answer
+    assert "lq resume" in second.answer
 
 
 def test_other_crashes_on_a_day_of_restarts_hold_nothing() -> None:

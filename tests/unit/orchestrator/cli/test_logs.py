@@ -137,7 +137,7 @@ def test_what_was_told_since_a_moment(logs: Say) -> None:
     assert logs("--since", "10min") == ""
 
 
-def test_a_run_for_machines_is_its_events_and_speaks_to_people_elsewhere(
+def test_a_run_for_machines_is_its_events_and_speaks_text_to_stderr_elsewhere(
     home: Home, app: App, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended = home.ended(Status.FAILED, Reason.CRASHED, "why", name="night")
@@ -174,7 +174,7 @@ def test_the_trainers_own_output_has_no_times(logs: Say, job: Job) -> None:
     Path(job.job_dir, "train.log").write_text("one\ntwo\nthree\n")
     assert logs("--output", "-n", "2") == "two\nthree\n"
     assert logs("--output", "-n", "0") == ""
-    assert "it takes only --tail" in logs("--output", "--attempt", "1", code=2)
+    assert "--tail" in logs("--output", "--attempt", "1", code=2)
 
 
 NOON = datetime(2026, 5, 4, 12, 0).astimezone().timestamp()

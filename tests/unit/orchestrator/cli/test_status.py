@@ -91,7 +91,7 @@ def test_status_says_when_jobs_that_do_not_run_go_on(home: Home) -> None:
         rf"^job {ids[Status.WAITING]} waiting, resumes on \w+ \d.*: crashed: exit code 1$", text, re.MULTILINE
     )
     assert f"job {ids[Status.PAUSED]} paused, resumes with lq resume {ids[Status.PAUSED]}: stopped_by_user: " in text
-    assert f"job {held.id} held, resumes with lq release {held.id}: stopped_by_user: held by the user\n" in text
+    assert f"job {held.id} held, resumes with lq resume {held.id}: stopped_by_user: held by the user\n" in text
     lines = plain(on_a_terminal(home.path, "status", columns=80))
     assert [line for line in lines if cell_len(line) > 80] == []
 

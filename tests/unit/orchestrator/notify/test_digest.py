@@ -56,7 +56,7 @@ def test_a_night_is_told_with_what_needs_a_person_first() -> None:
     assert title == "lq: 2 need you, 1 finished, 1 failed, 1 running, 2 to come"
     assert lines == [
         "needs you",
-        "- j4 (job 4) is held: the machine was restarted 2 times within a day; next: lq release 4",
+        "- j4 (job 4) is held: the machine was restarted 2 times within a day; next: lq resume 4",
         "- j6 (job 6) waits for space on the disk: no space",
         "ended since Mon 07:00",
         "- j1 (job 1): WASTED; validation loss 6.000 -> 2.125, best 2.000 at iteration 3000; "

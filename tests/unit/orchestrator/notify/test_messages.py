@@ -139,7 +139,7 @@ def test_a_finished_job_says_its_verdict_first_then_its_numbers_then_where_the_r
     ("event", "reason", "answer", "last"),
     [
         ("failed", Reason.CRASH_LOOP, "", "report: /home/me/lq/jobs/3-qwen/report/report.md"),
-        ("needs_you", Reason.HOST_REBOOTED, "held", "held; next: lq show 3, then lq release 3"),
+        ("needs_you", Reason.HOST_REBOOTED, "held", "held; next: lq show 3, then lq resume 3"),
         (
             "needs_you",
             Reason.DISK_FULL,
