@@ -126,10 +126,11 @@ def select_jobs(
     Args:
         applies: whether the verb applies to a job that was not named by itself.
         none: error if the verb applies to none of them; `{of}` stands for the selection.
-        or_else: the options that can replace an ID, for the error if nothing was selected; None if that is no error.
+        or_else: options that can replace an ID, for the error if nothing was selected; None if an empty selection is
+            allowed.
 
     Raises:
-        NoSuchJob: there is no such job or group.
+        NoSuchJob: the job or the group does not exist.
         InvalidInput: several jobs have the same name.
         NotAllowed: the verb applies to none of them.
     """
@@ -145,7 +146,7 @@ def select_jobs(
 
 
 def select_any_status(app: App, selection: JobSelection) -> list[Job]:
-    """Return the selected jobs in any status. With --all it is no error if there are none."""
+    """Return the selected jobs in any status. With --all the result can be empty."""
     if selection.every:
         return home_access.list_jobs(app, every=True)
     return select_jobs(app, selection, none="no job{of} has failed", or_else="--group NAME, --failed or --all")

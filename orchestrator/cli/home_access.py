@@ -97,7 +97,7 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
     """Return the jobs of a group by id.
 
     Raises:
-        NoSuchJob: there is no such group.
+        NoSuchJob: the group does not exist.
     """
     jobs = app.store.groups.jobs(group) if has_store(app) else []
     if jobs:

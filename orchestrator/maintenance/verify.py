@@ -195,7 +195,7 @@ def _milestone(path: Path, sha256: str | None) -> str:
     size = tensor_files.header(path)[1]
     if path.stat().st_size != size:
         raise ValueError(f"has {path.stat().st_size} bytes, but its header requires {size}")
-    return "size matches its header; its checkpoint was deleted, so there is no SHA-256 to compare"
+    return "size matches its header; its SHA-256 is unknown because its checkpoint was deleted"
 
 
 def _readable(path: Path) -> str:

@@ -90,7 +90,7 @@ def schema(name: str) -> dict[str, Any]:
         name: a name of the catalogue; the words of a verb may be separated by spaces.
 
     Raises:
-        InvalidInput: there is no such schema.
+        InvalidInput: the schema does not exist.
     """
     word = "-".join(name.removeprefix("lq ").split())
     if word == JOB:

@@ -1,4 +1,4 @@
-"""The comment beside a field, or beside a member of an enumeration, as its description."""
+"""The comment after a field, or after a member of an enumeration, as its description."""
 
 from __future__ import annotations
 

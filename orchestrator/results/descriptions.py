@@ -1,4 +1,4 @@
-"""Descriptions of fields that mean the same in every type. A comment beside a field takes precedence.
+"""Descriptions of fields that mean the same in every type. The comment after a field takes precedence.
 
 `Class.field` applies to one class only.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DESCRIPTIONS = {
     "action": "what lq did",
-    "adapter_path": "folder to which the finished adapter is copied",
+    "adapter_path": "target folder of the finished adapter",
     "advice": "recommended next step",
     "Answer.after": "answer after training",
     "Answer.before": "answer before training",
@@ -18,7 +18,7 @@ DESCRIPTIONS = {
     "body": "text of the message",
     "boot_id": "identifies the boot of the machine",
     "bytes": "size",
-    "Change.first_iteration": "first iteration to which it applies",
+    "Change.first_iteration": "first iteration of the change",
     "code": "code of the event or finding",
     "cost_seconds": "lost time in seconds; null if there is none or it is unknown",
     "count": "number of measurements",
@@ -48,7 +48,6 @@ DESCRIPTIONS = {
     "high": "upper end of the 95 % interval; null if low is null",
     "host": "machine on which the job was submitted",
     "id": "id of the job",
-    "installed": "the unit file exists",
     "iteration": "completed iterations",
     "iterations_asked": "iterations in the job file",
     "iterations_done": "iterations trained",
@@ -68,9 +67,7 @@ DESCRIPTIONS = {
     "median": "median tokens of a row",
     "model": "folder, or name on the Hugging Face hub",
     "name": "name",
-    "NotificationService.tags": "tags by which a job chooses the service",
     "number": "number, from 1",
-    "ok": "true if nothing is wrong",
     "on_disk": "it still exists",
     "optimizer": "its name in MLX-LM",
     "otherwise_because": "reason of the other verdict",
@@ -116,6 +113,5 @@ DESCRIPTIONS = {
     "verdict": "whether it fits",
     "version": "version of the format",
     "versions": "versions of lq, Python and the libraries, by name",
-    "warnings": "warnings",
     "what": "the event as text",
 }

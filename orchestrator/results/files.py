@@ -290,7 +290,7 @@ class CheckpointManifest(TypedDict):
 class RunPlanFile(TypedDict):
     """The stages of the run so far."""
 
-    version: Literal[2]
+    version: Literal[3]
     stages: list[Stage]  # in the order of the decisions
 
 

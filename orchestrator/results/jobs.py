@@ -121,7 +121,7 @@ class InboxState:
     """The inbox folder."""
 
     waiting: int  # files not submitted yet
-    because: str | None  # why no file is submitted; null if there is no fault
+    because: str | None  # why no file is submitted; null if it works
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class _Closed(GenerateJsonSchema):
     """Objects that have exactly the given fields."""
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        """Describe what `dataclasses.asdict` returns: every field is present, whatever its default."""
+        """Describe what `dataclasses.asdict` returns: every field is present, also one with a default."""
         made = super().dataclass_schema(schema)
         for field in made["properties"].values():
             field.pop("default", None)
@@ -71,7 +71,7 @@ def _described(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
         plain = {key: value for key, value in field.items() if key not in ("title", "format")}
         text = comments.get(name) or DESCRIPTIONS.get(f"{cls.__name__}.{name}")
         if text is None and "$ref" not in json.dumps(plain):  # a referenced type has its own description
-            assert name in DESCRIPTIONS, f"{cls.__name__}.{name} has no description; add a comment beside the field"
+            assert name in DESCRIPTIONS, f"{cls.__name__}.{name} has no description; add a comment after the field"
             text = DESCRIPTIONS[name]
         fields[name] = plain | ({} if text is None else {"description": text})
     doc = {"description": inspect.cleandoc(cls.__doc__)} if cls.__doc__ else {}

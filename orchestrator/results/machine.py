@@ -77,7 +77,7 @@ class NotificationService:
     """A notification service; its URL is never printed."""
 
     name: str
-    tags: list[str]  # by which a job chooses it
+    tags: list[str]  # a job chooses the service by a tag
     on: list[str]  # events it receives
 
 

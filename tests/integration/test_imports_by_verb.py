@@ -90,7 +90,7 @@ EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | MODEL_VER
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Return a home with two succeeded jobs and a queued job; job files lie beside it."""
+    """Return a home with two succeeded jobs and a queued job; job files are in its parent folder."""
     place = tmp_path_factory.mktemp("imports")
     made = Home(place / "home")
     seen = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)

@@ -146,7 +146,7 @@ def _editor() -> list[str]:
     """Return the command of the user's editor.
 
     Raises:
-        InvalidInput: there is no editor, or EDITOR is not a command.
+        InvalidInput: no editor was found, or EDITOR is not a command.
     """
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if command:

@@ -1,4 +1,4 @@
-"""`lq pause` and `lq resume`. Asking twice changes nothing and is no error."""
+"""`lq pause` and `lq resume`. A second request changes nothing and succeeds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from workers.process.lock import sole
 
 @pytest.fixture
 def job(home: Home) -> Job:
-    """Return a succeeded job with six checkpoints, of which the third is the best."""
+    """Return a succeeded job with six checkpoints; the third is the best."""
     made = home.ended(Status.SUCCEEDED, Reason.COMPLETED)
     for iteration, loss in ((50, 4.0), (100, 3.0), (150, 1.0), (200, 2.0), (250, 2.0), (300, 2.5)):
         save(made, iteration, loss)

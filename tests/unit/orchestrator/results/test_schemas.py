@@ -42,7 +42,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     for rate in (1e-5, 1e-4):
         home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="of-sweep", seen=SEEN, group="sweep", learning_rate=rate)
     home.queued("next", lq={"window": "00:00-00:01"})
-    home.store.queue.pause("jobs 3 and 4 both died of crashed", 1.0)
+    home.store.queue.pause("jobs 3 and 4 crashed", 1.0)
     incident = Incident(
         job_id=3, attempt=1, time=1.0, code="warning", text="it rose", evidence={"loss": float("nan"), "at": (1, 2)}
     )
@@ -125,7 +125,7 @@ def test_first_events_match_schema() -> None:
 
 def strictly(text: str) -> dict[str, Any]:
     """Parse JSON without NaN and Infinity, which are not part of JSON."""
-    content: dict[str, Any] = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    content: dict[str, Any] = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     return content
 
 
