@@ -55,10 +55,10 @@ class ChangeOutput:
         """
         if not self._as_json:
             return
+        from orchestrator.results.build import from_attributes
         from orchestrator.results.jobs import ChangedJob, ChangeResult, PauseResult, QueueSummary
 
-        found = [app.store.jobs.get(job_id) for job_id in self._changed]
-        jobs = [ChangedJob(id=job.id, name=job.name, status=job.status) for job in found]
+        jobs = [from_attributes(ChangedJob, app.store.jobs.get(job_id)) for job_id in self._changed]
         if queue is None:
             print_json(ChangeResult(jobs=jobs))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.model.states import Status
 from jobs.policies.verdict import Difference
@@ -17,7 +18,7 @@ class GenerateResult:
     id: int
     name: str
     model: str
-    adapter: str | None  # folder of the adapter; null with --base
+    adapter: Path | None  # folder of the adapter; null with --base
     iteration: int | None  # iteration of the adapter; null with --base or if unknown
     prompt: str  # the prompt as given
     answer: str  # text of the answer
@@ -56,7 +57,7 @@ class EvaluationResult(MeasuredLoss):
 
     id: int
     name: str
-    data: str | None  # path of the test file; null if the data set is on the Hugging Face hub
+    data: Path | None  # path of the test file; null if the data set is on the Hugging Face hub
     weights: str  # best, last, checkpoint, kept, before training, best so far or last so far
     tokens: int  # tokens measured
     seconds: float  # duration in seconds
@@ -70,9 +71,9 @@ class FuseResult:
     id: int
     name: str
     model: str
-    adapter: str  # folder of the adapter
+    adapter: Path | None  # folder of the adapter
     iteration: int | None  # iteration of the adapter; null if unknown
-    path: str  # the new folder
+    path: Path  # the new folder
     bytes: int  # size of the new folder
 
 
@@ -96,7 +97,7 @@ class GroupBest:
     id: int
     name: str
     loss: float  # its lowest validation loss, in nats per token
-    adapter: str  # folder of its adapter, absolute
+    adapter: Path | None  # folder of its adapter, absolute
     runner_up: int | None  # id of the second best job; null if there is none
     runner_up_minus_best: Difference | None  # compared row by row; null if that is not possible
     not_told_apart: list[int]  # ids of the jobs whose difference from the best is not significant
@@ -112,4 +113,4 @@ class CompareResult:
     best_of: GroupBest | None  # with --group: null if no job has a validation and an adapter
     jobs: list[ComparedJob]  # in the order given; with --group the best first
     not_compared_because: str | None  # why the validations are not compared row by row
-    picture: str  # file of the loss curves, absolute
+    picture: Path  # file of the loss curves, absolute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jobs.model.job import Message
@@ -61,7 +62,7 @@ class ServiceUnit:
     """The unit file of the service."""
 
     kind: Literal["launchd", "systemd"]
-    path: str  # where `lq service install` writes it, absolute
+    path: Path  # where `lq service install` writes it, absolute
     text: str  # its content
 
 
@@ -136,7 +137,7 @@ class WrittenPreset:
     """The file that was written."""
 
     preset: str  # name of the preset
-    path: str  # path of the file, as given
+    path: Path  # path of the file, as given
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ def _result(
         best_of=group_best(best) if group is not None else None,
         jobs=jobs,
         not_compared_because=comparison.why_not,
-        picture=str(picture),
+        picture=picture,
     )
 
 
@@ -141,7 +141,7 @@ def group_best(best: BestOf) -> GroupBest | None:
         id=winner.entry.facts.job.id,
         name=winner.entry.facts.job.name,
         loss=winner.loss,
-        adapter=str(winner.entry.adapter),
+        adapter=winner.entry.adapter,
         runner_up=second.entry.facts.job.id if second is not None else None,
         runner_up_minus_best=second.behind if second is not None else None,
         not_told_apart=[one.entry.facts.job.id for one in best.not_apart],

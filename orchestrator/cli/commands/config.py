@@ -47,9 +47,10 @@ def presets_(as_json: bool) -> None:
 
     found = presets()
     if as_json:
+        from orchestrator.results.build import from_attributes
         from orchestrator.results.machine import PresetsResult, PresetSummary
 
-        output.print_json(PresetsResult(presets=[PresetSummary(name=one.name, summary=one.summary) for one in found]))
+        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in found]))
         return
     _print_table((preset.name, preset.summary) for preset in found)
 
@@ -88,7 +89,7 @@ def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
     if as_json:
         from orchestrator.results.machine import InitResult, WrittenPreset
 
-        output.print_json(InitResult(written=WrittenPreset(preset=chosen.name, path=str(path))))
+        output.print_json(InitResult(written=WrittenPreset(preset=chosen.name, path=path)))
         return
     click.echo(f"{path} written: {chosen.summary}")
     click.echo(f"set your model and data in it, then: lq submit {path}")

@@ -48,19 +48,10 @@ def fuse(
             fused = fusing.fuse(tuned, target, force=force, options=options)
     if as_json:
         from orchestrator.results.artifacts import FuseResult
+        from orchestrator.results.build import from_attributes
 
-        adapter, path = str(tuned.adapter), str(fused.path)
-        output.print_json(
-            FuseResult(
-                id=job.id,
-                name=job.name,
-                model=tuned.model,
-                adapter=adapter,
-                iteration=tuned.iteration,
-                path=path,
-                bytes=fused.bytes,
-            )
-        )
+        fields = {"id": job.id, "name": job.name, "path": fused.path, "bytes": fused.bytes}
+        output.print_json(from_attributes(FuseResult, tuned, **fields))
         return
     quoted = shlex.quote(str(fused.path))
     click.echo(f"job {job.id} {job.name}: fused with {tuned.words}, {fmt.size(fused.bytes)}, in")

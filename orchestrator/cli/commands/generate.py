@@ -132,21 +132,20 @@ def _split(output_text: str) -> tuple[str, dict[str, str]]:
 
 def _print_json(tuned: Tuned, prompt: str, printed: str) -> None:
     from orchestrator.results.artifacts import GenerateResult
+    from orchestrator.results.build import from_attributes
 
     answer, statistics = _split(printed)
-    output.print_json(
-        GenerateResult(
-            id=tuned.job.id,
-            name=tuned.job.name,
-            model=tuned.model,
-            adapter=str(tuned.adapter) if tuned.adapter is not None else None,
-            iteration=tuned.iteration,
-            prompt=prompt,
-            answer=answer,
-            prompt_tokens=int(statistics["prompt_tokens"]) if statistics else None,
-            tokens=int(statistics["tokens"]) if statistics else None,
-            prompt_tok_s=float(statistics["prompt_tok_s"]) if statistics else None,
-            tok_s=float(statistics["tok_s"]) if statistics else None,
-            peak_bytes=round(float(statistics["peak_gb"]) * 1e9) if statistics else None,
-        )
+    result = from_attributes(
+        GenerateResult,
+        tuned,
+        id=tuned.job.id,
+        name=tuned.job.name,
+        prompt=prompt,
+        answer=answer,
+        prompt_tokens=int(statistics["prompt_tokens"]) if statistics else None,
+        tokens=int(statistics["tokens"]) if statistics else None,
+        prompt_tok_s=float(statistics["prompt_tok_s"]) if statistics else None,
+        tok_s=float(statistics["tok_s"]) if statistics else None,
+        peak_bytes=round(float(statistics["peak_gb"]) * 1e9) if statistics else None,
     )
+    output.print_json(result)

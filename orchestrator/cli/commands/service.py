@@ -81,7 +81,7 @@ def print_(kind: str | None, as_json: bool) -> None:
     if as_json:
         from orchestrator.results.machine import ServicePrintResult, ServiceUnit
 
-        unit = ServiceUnit(kind=manager.kind, path=str(manager.file()), text=text)
+        unit = ServiceUnit(kind=manager.kind, path=manager.file(), text=text)
         output.print_json(ServicePrintResult(service=unit))
         return
     click.echo(text, nl=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,7 +20,8 @@ from orchestrator.formatting import text as fmt
 if TYPE_CHECKING:
     from orchestrator.artifacts.evaluate import Tested
     from orchestrator.artifacts.weights import Weights
-    from orchestrator.results.artifacts import RunLoss
+
+T = TypeVar("T")
 
 
 class _CheckpointChoice(click.ParamType[str | int]):
@@ -65,40 +65,29 @@ def test(job_id: JobRef, checkpoint: str | int, data: Path | None, anyway: bool,
     if not as_json:
         _print_text(job, weights, file, tested, others)
         return
-    from orchestrator.results.artifacts import EvaluationResult
+    from orchestrator.results.artifacts import EvaluationResult, RunLoss
 
-    loss = dataclasses.asdict(_loss(tested))
-    del loss["kind"]
-    output.print_json(
-        EvaluationResult(
-            id=job.id,
-            name=job.name,
-            data=str(file) if file is not None else None,
-            weights=weights.words,
-            tokens=sum(measurement.tokens),
-            seconds=measurement.seconds,
-            by_the_run=[_loss(other) for other in others],
-            **loss,
-        )
+    result = _result(
+        EvaluationResult,
+        tested,
+        id=job.id,
+        name=job.name,
+        data=file,
+        weights=weights.words,
+        tokens=sum(measurement.tokens),
+        seconds=measurement.seconds,
+        by_the_run=[_result(RunLoss, other) for other in others],
     )
+    output.print_json(result)
 
 
-def _loss(tested: Tested) -> RunLoss:
-    from orchestrator.results.artifacts import RunLoss
+def _result(model: type[T], tested: Tested, **others: Any) -> T:
+    """Build a result with the loss and the perplexity."""
+    from orchestrator.results.build import from_attributes
 
     perplexity, low, high = tested.perplexity
-    return RunLoss(
-        kind=tested.kind,
-        iteration=tested.iteration,
-        loss=tested.loss,
-        standard_error=tested.standard_error,
-        loss_low=tested.low,
-        loss_high=tested.high,
-        perplexity=perplexity,
-        perplexity_low=low,
-        perplexity_high=high,
-        rows=tested.rows,
-    )
+    interval = {"loss_low": tested.low, "loss_high": tested.high, "perplexity_low": low, "perplexity_high": high}
+    return from_attributes(model, tested, perplexity=perplexity, **interval, **others)
 
 
 def _print_text(job: Job, weights: Weights, file: Path | None, tested: Tested, others: Sequence[Tested]) -> None:

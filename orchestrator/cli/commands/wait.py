@@ -51,9 +51,10 @@ def wait(selection: JobSelection, any_one: bool, timeout_s: float | None, as_jso
 
 
 def _print_json(code: int, jobs: Sequence[Job]) -> None:
+    from orchestrator.results.build import from_attributes
     from orchestrator.results.jobs import WaitedJob, WaitResult
 
-    waited = [WaitedJob(id=job.id, name=job.name, status=job.status, code=CODES.get(job.status)) for job in jobs]
+    waited = [from_attributes(WaitedJob, job, code=CODES.get(job.status)) for job in jobs]
     output.print_json(WaitResult(code=code, jobs=waited))
 
 
