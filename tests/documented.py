@@ -1,4 +1,4 @@
-"""What machines are given, against what is documented: nothing undocumented, nothing missing."""
+"""Checks JSON against the documented schemas: no undocumented field, no missing field."""
 
 from __future__ import annotations
 
@@ -11,42 +11,41 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from orchestrator.schemas.catalogue import CATALOGUE, NAMES, schema
+from orchestrator.results.catalogue import CATALOGUE, NAMES, schema
 
 
 @functools.cache
 def validator(name: str) -> Draft202012Validator:
-    """Return what checks against a documented schema."""
+    """Return the validator of a schema."""
     return Draft202012Validator(schema(name))
 
 
 def require(name: str, content: Any) -> None:
-    """Insist that something is as it is documented.
+    """Assert that content matches its schema.
 
     Args:
         name: as in `lq config schema --of NAME`.
-        content: what was read.
     """
     errors = [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(content)]
-    assert not errors, f"{NAMES[name]} is not as documented:\n" + "\n".join(errors[:5])
+    assert not errors, f"{NAMES[name]} does not match its schema:\n" + "\n".join(errors[:5])
 
 
 def require_printed(words: Sequence[str | float | Path], text: str) -> None:
-    """Insist that what a verb printed with --json is as it is documented.
+    """Assert that the output of a verb with --json matches its schema.
 
     Args:
-        words: the command line, without `lq`.
-        text: what it printed.
+        words: the command line without `lq`.
+        text: the output.
     """
     typed = [str(word) for word in words if not str(word).startswith("--")]
     name = next((name for name in ("-".join(typed[:2]), typed[0]) if name in CATALOGUE), None)
-    assert name is not None, f"what lq {' '.join(typed[:2])} prints with --json is documented nowhere"
+    assert name is not None, f"lq {' '.join(typed[:2])} --json has no schema"
     for one in text.splitlines() if name in ("logs", "run") else [text]:
         require(name, json.loads(one))
 
 
 def require_lines(path: Path) -> int:
-    """Insist that every whole line of an events.jsonl, or of one that was compressed, is as documented; count them."""
+    """Assert that every complete line of events.jsonl or events.jsonl.gz matches its schema; return their number."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     lines = [line for line in text.splitlines(keepends=True) if line.endswith("}\n")]
     for line in lines:
@@ -55,7 +54,7 @@ def require_lines(path: Path) -> int:
 
 
 def require_folder(job_dir: Path) -> None:
-    """Insist that every JSON file of a job that was trained is as documented."""
+    """Assert that every JSON file of a trained job matches its schema."""
     (events,) = job_dir.glob("events.jsonl*")
     assert require_lines(events)
     for name, pattern in {

@@ -1,7 +1,6 @@
-"""What the acceptance tests drive: `lq` as a user types it, trainings seen through their files, processes by pid.
+"""What the acceptance tests use: the command line of `lq`, jobs read from their files, and processes by pid.
 
-Nothing of lq's insides is called to change anything but its command line; reading events.jsonl and the store is how a
-test looks.
+The tests change jobs through the command line only, and read events.jsonl and the store.
 """
 
 from __future__ import annotations
@@ -34,69 +33,69 @@ from tests.documented import require_printed
 from workers.events import log as event_log
 
 BESIDE_PYTHON = Path(sys.executable).parent
-"""Where the console scripts of this environment lie."""
+"""Folder of the console scripts of this environment."""
 
 PATIENCE_S = 90.0
-"""For what takes a few seconds; a machine that does other things meanwhile may need them."""
+"""Seconds to wait for what usually takes a few seconds; a busy machine can need more."""
 
 FIRST_EVER_S = 400.0
-"""MLX compiles its CPU kernels with g++ on the first run of a fresh machine."""
+"""Seconds for the first run on a machine, on which MLX compiles its CPU kernels with g++."""
 
 T = TypeVar("T")
 
 
-def until(seen: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_S, every: float = 0.01) -> T:
-    """Look until there is something to see, and return it.
+def until(condition: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_S, every: float = 0.01) -> T:
+    """Poll until a condition holds, and return its value.
 
     Args:
-        seen: returns what is waited for; None or False while it is not there.
-        what: for the failure.
-        seconds: how long to look.
-        every: seconds between two looks; 0 looks all the time.
+        condition: returns None or False until it holds.
+        what: description for the error.
+        seconds: time limit.
+        every: seconds between two polls.
     """
     deadline = time.monotonic() + seconds
-    while not (found := seen()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(every)
-    return found
+    return value
 
 
 # --- processes ---
 
 
 def lives(pid: int) -> bool:
-    """Say whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 def kill(pid: int) -> None:
-    """Kill a process with -9 and see it gone."""
+    """Kill a process with -9 and wait until it is gone."""
     os.kill(pid, signal.SIGKILL)
     until(lambda: not lives(pid), f"process {pid} to be gone")
 
 
 def kill_while(pid: int, condition: Callable[[], bool], what: str) -> None:
-    """Kill a process in the midst of something: it is stopped first, and goes on if the moment has passed."""
+    """Kill a process while a condition holds; stop it first, and let it continue if the condition has ended."""
 
-    def caught() -> bool:
+    def stopped_in_time() -> bool:
         if not condition():
             return False
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"process {pid} to stand still", every=0)
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"process {pid} to stop", every=0)
         if condition():
             return True
         os.kill(pid, signal.SIGCONT)
         return False
 
-    until(caught, what, every=0)
+    until(stopped_in_time, what, every=0)
     kill(pid)
 
 
 @contextlib.contextmanager
 def held(pid: int) -> Iterator[None]:
-    """Hold a process still for as long as the block takes."""
+    """Stop a process within a block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -106,13 +105,13 @@ def held(pid: int) -> Iterator[None]:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """Return the living processes that were started with this LQ_HOME."""
-    found = []
+    """Return the live processes that were started with this LQ_HOME."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if process.environ().get("LQ_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 # --- the command line ---
@@ -120,7 +119,7 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a command printed, and its exit code."""
+    """The output of a command, and its exit code."""
 
     code: int
     out: str
@@ -131,30 +130,30 @@ class Lq:
     """The installed `lq`, with a home of its own."""
 
     def __init__(self, home: Path, **environment: str) -> None:
-        """Name the home; nothing is made before a verb does.
+        """Use a home, which the first command creates.
 
         Args:
             home: $LQ_HOME.
-            environment: more variables for what is typed.
+            environment: more environment variables.
         """
         self.home = home
         self._more = environment
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command finds: this user's, but for other settings of lq's and a network."""
+        """The environment of a command: that of this process, without settings of lq and without a network."""
         own = {"LQ_HOME": str(self.home), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("LQ_")}
-        for size in ("COLUMNS", "LINES"):  # of the terminal the tests run in, or that pytest-xdist makes up
+        for size in ("COLUMNS", "LINES"):  # of the terminal of the tests, or set by pytest-xdist
             others.pop(size, None)
         return others | own | self._more
 
     def __call__(self, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
-        """Type `lq WORDS`, and insist on the exit code."""
+        """Run `lq WORDS` and assert the exit code."""
         return self.command("lq", *words, expect=expect, seconds=seconds)
 
     def command(self, name: str, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
-        """Run a console script of this environment as this user would; JSON must be as it is documented."""
+        """Run a console script of this environment; JSON must match its schema."""
         done = subprocess.run(
             [BESIDE_PYTHON / name, *map(str, words)],
             capture_output=True,
@@ -164,20 +163,20 @@ class Lq:
             timeout=seconds,
             check=False,
         )
-        said = f"{name} {' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expect, said
+        summary = f"{name} {' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == expect, summary
         if "--json" in words and done.stdout:
             require_printed(words, done.stdout)
         return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def json(self, *words: str | float | Path) -> dict[str, Any]:
-        """Type a verb with --json."""
+        """Run a verb with --json and return its result."""
         content: dict[str, Any] = json.loads(self(*words, "--json").out)
         assert content["schema"] == 1
         return content
 
     def look(self, *words: str | float | Path) -> dict[str, Any]:
-        """Type a reading verb with --json, in this process: who looks often takes little from a trainer."""
+        """Run a reading verb with --json in this process, so that polling does not slow the trainer."""
         return InProcess(self.home).json(*words)
 
     def settings(self, **settings: Any) -> None:
@@ -188,43 +187,42 @@ class Lq:
         path.write_text(yaml.safe_dump(settings))
 
     def submit(self, file: Path) -> Training:
-        """Queue a job file; a worker starts with it."""
+        """Queue a job file, which also starts a worker."""
         (job,) = self.json("submit", file)["jobs"]
         assert job["status"] == "queued"
         return Training(self, job["id"], JobDir(Path(job["job_dir"])))
 
     def start_worker(self) -> int:
-        """Start a worker; return its pid."""
+        """Start a worker and return its pid."""
         self("worker", "--detach")
         return self.worker()
 
     def worker(self) -> int:
-        """Return the pid of the worker that runs."""
+        """Return the pid of the running worker."""
         return int(self.look("worker", "status")["worker"]["pid"])
 
     def leave(self) -> None:
-        """Send everything home; a process that does not go is killed, and is a failure."""
-        with contextlib.suppress(AssertionError):  # there is none, or it does not go
+        """Stop the worker and its trainers. A process that does not stop is killed, and the test fails."""
+        with contextlib.suppress(AssertionError):  # no worker runs, or it does not stop
             InProcess(self.home)("worker", "stop", "--timeout", 60)
         survivors = processes_of(self.home)
-        told = [f"{process.pid}: {' '.join(process.cmdline())}" for process in survivors]
+        listed = [f"{process.pid}: {' '.join(process.cmdline())}" for process in survivors]
         for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        assert not survivors, f"still there after the test: {told}"
+        assert not survivors, f"processes still run after the test: {listed}"
 
 
 class InProcess(Lq):
-    """`lq` typed within the process of the test, which need not wait for Python to start and to import.
+    """`lq` run within the process of the test, which saves the time to start Python and to import.
 
-    What is typed and what is printed is the same; for processes that live on, signals and two terminals at once there
-    is `Lq`.
+    Use `Lq` for processes that outlive the command, for signals, and for concurrent commands.
     """
 
     def command(self, name: str, *words: str | float | Path, expect: int = 0, seconds: float = PATIENCE_S) -> Answer:
-        """Type a line, and insist on the exit code; `lq` alone is here."""
+        """Run a command line of `lq` and assert the exit code."""
         assert name == "lq"
-        out, err = _Paper(), _Paper()
+        out, err = _Capture(), _Capture()
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
             Path(os.devnull).open() as nothing,
@@ -233,15 +231,15 @@ class InProcess(Lq):
             contextlib.redirect_stderr(err),
         ):
             code = run([str(word) for word in words])
-        said = Answer(code=code, out=out.read_back(), err=err.read_back())
-        assert code == expect, f"lq {' '.join(map(str, words))}: exit code {code}\n{said.out}{said.err}"
-        if "--json" in words and said.out:
-            require_printed(words, said.out)
-        return said
+        answer = Answer(code=code, out=out.read_back(), err=err.read_back())
+        assert code == expect, f"lq {' '.join(map(str, words))}: exit code {code}\n{answer.out}{answer.err}"
+        if "--json" in words and answer.out:
+            require_printed(words, answer.out)
+        return answer
 
 
-class _Paper(io.TextIOWrapper):
-    """Where a command prints to: text and bytes, as to a pipe."""
+class _Capture(io.TextIOWrapper):
+    """A stream that captures text and bytes, like a pipe."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
@@ -252,7 +250,7 @@ class _Paper(io.TextIOWrapper):
 
 
 class Training:
-    """A submitted job, as its user can see it."""
+    """A submitted job, seen through its files and the command line."""
 
     def __init__(self, lq: Lq, job_id: int, folder: JobDir) -> None:
         """Use `Lq.submit`."""
@@ -261,65 +259,62 @@ class Training:
         self._offset = 0
 
     def events(self, *kinds: Kind) -> list[Event]:
-        """Return what the trainer has said so far: every event, or those of some kinds."""
-        while (found := event_log.read(self.folder.events, self._offset)).offset > self._offset:
-            assert not found.unreadable
-            self._events += found.events
-            self._offset = found.offset
+        """Return the events so far: all of them, or those of some kinds."""
+        while (batch := event_log.read(self.folder.events, self._offset)).offset > self._offset:
+            assert not batch.unreadable
+            self._events += batch.events
+            self._offset = batch.offset
         return [event for event in self._events if event.kind in kinds or not kinds]
 
     def until(
-        self, kind: Kind, where: Callable[[Event], bool] = lambda _: True, *, seconds: float = PATIENCE_S
+        self, kind: Kind, matches: Callable[[Event], bool] = lambda _: True, *, seconds: float = PATIENCE_S
     ) -> Event:
         """Wait for an event."""
 
-        def told() -> Event | None:
-            return next((event for event in self.events(kind) if where(event)), None)
+        def event() -> Event | None:
+            return next((one for one in self.events(kind) if matches(one)), None)
 
-        return until(told, f"an event `{kind}` of job {self.id}", seconds=seconds)
+        return until(event, f"an event `{kind}` of job {self.id}", seconds=seconds)
 
     def trained(self, iteration: int) -> Event:
-        """Wait until a checkpoint at this iteration or later stands, and some iterations after it are told."""
+        """Wait for a checkpoint at this iteration or later, and for a progress event after it."""
         saved = self.until(Kind.CHECKPOINT, lambda event: event.data["iteration"] >= iteration)
         reached = int(saved.data["iteration"])
         return self.until(Kind.PROGRESS, lambda event: event.data["iteration"] > reached)
 
     def starting(self, attempt: int) -> int:
-        """Wait for the pid of an attempt's trainer, as soon as its worker has written it down: it still imports.
-
-        `lq status` would take as long as that.
-        """
+        """Wait for the pid of an attempt's trainer, and return it while the trainer still imports."""
 
         def known() -> int | None:
             with Store.open(self.lq.home / "lq.db") as store:
-                found = [one.child for one in store.attempts.of(self.id) if one.number == attempt]
-            return found[0].pid if found and found[0] is not None else None
+                children = [one.child for one in store.attempts.of(self.id) if one.number == attempt]
+            return children[0].pid if children and children[0] is not None else None
 
         return until(known, f"the pid of attempt {attempt}")
 
     def trainer(self) -> int:
-        """Return the pid of the trainer that started last."""
+        """Return the pid of the newest trainer."""
         return int(self.events(Kind.STARTED)[-1].data["pid"])
 
     def wait(self, expect: int = 0, *, seconds: float = PATIENCE_S) -> None:
-        """Wait with `lq wait` for the job to end, and insist on the exit code."""
+        """Wait with `lq wait` until the job has ended, and assert the exit code."""
         self.lq("wait", self.id, "--timeout", seconds, expect=expect, seconds=seconds + 10)
 
     def job(self) -> dict[str, Any]:
-        """Return the job as `lq status --json` tells of it."""
+        """Return the job from `lq status --json`."""
         return next(job for job in self.lq.look("status", "--all")["jobs"] if job["id"] == self.id)
 
     def until_status(self, status: str) -> dict[str, Any]:
         """Wait for a status."""
 
-        def stands() -> dict[str, Any] | None:
+        def job_with_status() -> dict[str, Any] | None:
             job = self.job()
             return job if job["status"] == status else None
 
-        return until(stands, f"job {self.id} to be {status}", every=0.1)
+        return until(job_with_status, f"job {self.id} to be {status}", every=0.1)
 
     def facts(self) -> dict[str, Any]:
-        """Return everything `lq show --json` tells."""
+        """Return the result of `lq show --json`."""
         return self.lq.look("show", self.id)
 
     def adapter_sha256(self, name: str) -> str:
@@ -328,8 +323,8 @@ class Training:
 
 
 def power_cut(training: Training) -> None:
-    """Leave what a power cut leaves: nobody lives, and the store names processes of another boot."""
-    os.kill(training.trainer(), signal.SIGSTOP)  # so that it is not done before it dies
+    """Simulate a power cut: no process runs, and the store names processes of another boot."""
+    os.kill(training.trainer(), signal.SIGSTOP)  # it must not end before it is killed
     kill(training.lq.worker())
     kill(training.trainer())
     with contextlib.closing(sqlite3.connect(training.lq.home / "lq.db")) as store, store:
@@ -340,23 +335,23 @@ def power_cut(training: Training) -> None:
     assert changed == 1
 
 
-# --- what a run comes to ---
+# --- the result of a run ---
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """Everything about a finished run that an interruption must not change."""
+    """What an interruption must not change."""
 
     best: str  # sha256 of adapters.safetensors
     final: str  # sha256 of final_adapters.safetensors
     losses: dict[int, float]  # of every iteration
-    reports: list[tuple[int, float]]  # (iteration, train loss) as the store has them
-    validations: list[tuple[int, float]]  # (iteration, loss) as `lq show` has them
-    tokens: int  # trained
+    reports: list[tuple[int, float]]  # (iteration, training loss) from the store
+    validations: list[tuple[int, float]]  # (iteration, loss) from `lq show`
+    tokens: int  # tokens trained
 
 
 def result(training: Training) -> Result:
-    """Return what a run that succeeded came to; that nothing was told twice is checked on the way."""
+    """Return the result of a succeeded run, and assert that each iteration was reported once."""
     facts = training.facts()
     assert facts["job"]["status"] == "succeeded"
     with Store.open(training.lq.home / "lq.db") as store:
@@ -372,56 +367,56 @@ def result(training: Training) -> Result:
 
 
 def losses(progress: list[Event]) -> dict[int, float]:
-    """Return the loss of each iteration, of the last attempt that trained it.
+    """Return the loss of each iteration from the last attempt that trained it.
 
     Args:
         progress: every progress event of a job, in order.
     """
-    found: dict[int, float] = {}
+    by_iteration: dict[int, float] = {}
     reached: dict[int, int] = {}  # by attempt
     for event in progress:
-        told = list(_told(event))
-        if not told:
+        reported = list(_losses_of(event))
+        if not reported:
             continue
-        first, last = told[0][0], told[-1][0]
-        assert first == reached.get(event.attempt, first - 1) + 1, "an iteration was told twice or left out"
+        first, last = reported[0][0], reported[-1][0]
+        assert first == reached.get(event.attempt, first - 1) + 1, "an iteration was reported twice or skipped"
         reached[event.attempt] = last
-        found |= dict(told)
-    assert sorted(found) == list(range(1, max(found) + 1))
-    return found
+        by_iteration |= dict(reported)
+    assert sorted(by_iteration) == list(range(1, max(by_iteration) + 1))
+    return by_iteration
 
 
-def _told(event: Event) -> Iterator[tuple[int, float]]:
+def _losses_of(event: Event) -> Iterator[tuple[int, float]]:
     values = event.data["losses"]
     return zip(range(event.data["iteration"] - len(values) + 1, event.data["iteration"] + 1), values, strict=True)
 
 
-# --- what is trained ---
+# --- model and data ---
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """A tiny model and its data, from which job files are made."""
+    """A tiny model and its data, for job files."""
 
     model: Path
     data: Path
 
     @classmethod
     def built(cls, folder: Path) -> Workshop:
-        """Build model and data in a folder."""
+        """Create model and data in a folder."""
         shop = cls(model=folder / "model", data=folder / "data")
         build_model(shop.model)
         build_data(shop.data, train=50, valid=8, test=0)
         return shop
 
     def job_file(self, path: Path, **changes: Any) -> Path:
-        """Write a job file: everything that makes an exact resume hard, unless `changes` say otherwise.
+        """Write a job file with everything that makes an exact resume hard, and with changes.
 
         Args:
             path: the file.
             changes: keys of the job file to replace.
         """
-        usual = {
+        settings = {
             "model": str(self.model),
             "train": True,
             "data": str(self.data),
@@ -436,5 +431,5 @@ class Workshop:
             "steps_per_eval": 40,
             "save_every": 10,
         }
-        path.write_text(yaml.safe_dump(usual | changes))
+        path.write_text(yaml.safe_dump(settings | changes))
         return path

@@ -111,7 +111,7 @@ def _without_adapter(job: Job) -> str:
         folder = job.dir.adapters
         return f"job {job.id}: its adapter is not in {folder} any more; see: lq verify {job.id}"
     remedy = {
-        Status.HELD: f"let it run: lq release {job.id}",
+        Status.HELD: f"let it run: lq resume {job.id}",
         Status.PAUSED: f"let it go on: lq resume {job.id}",
         Status.FAILED: f"see why: lq show {job.id}, and try again: lq retry {job.id}",
         Status.CANCELLED: f"let it go on: lq retry {job.id}",
@@ -193,10 +193,9 @@ def _published(app: App, job: Job, which: str) -> Weights | None:
 
 def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     """Return the best or newest checkpoint of a run that was not published."""
-    from orchestrator.maintenance.prune import asked_for
     from workers.checkpoints import storage
 
-    folder, run_plan = job.dir.checkpoints, asked_for(app, job.id)[1]
+    folder, run_plan = job.dir.checkpoints, app.store.run_plans.get(job.id, app.store.spec(job.id))
     found = storage.best_valid(folder, run_plan) if which == "best" else None
     found = found or storage.newest_valid(folder, run_plan)[0]
     if found is None:

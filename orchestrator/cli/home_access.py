@@ -1,14 +1,13 @@
-"""How verbs reach the jobs and the worker."""
+"""How verbs open the home, look jobs up and wake the worker."""
 
 from __future__ import annotations
 
 import difflib
-import math
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,108 +22,108 @@ from orchestrator.worker import control
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+MAX_ID = 2**63 - 1
+"""The largest integer of SQLite."""
 
-class _Seconds(click.FloatRange):
-    name = "number of seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number; nan passes every range."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
-        return seconds
-
-
-LARGEST_ID = 2**63 - 1
-"""SQLite has no larger whole numbers."""
-
-SECONDS = _Seconds(min=0)
+job_id_argument = click.argument("job_id", metavar="ID", type=ONE_JOB)
 
 
 @contextmanager
-def opened() -> Iterator[App]:
-    """Give the app of this user, and close it.
+def open_app() -> Iterator[App]:
+    """Open the app of this user, and close it after the block.
 
     Raises:
-        HomeUnusable: where the home should be is something else, or below it.
+        HomeUnusable: the home, or a folder above it, is not a folder.
     """
     with App.of_this_user() as app:
-        require_place(app.home.path)
+        require_home(app.home.path)
         yield app
 
 
-def require_place(home: Path) -> None:
-    """Refuse a home that cannot be one, without making it.
+def require_home(home: Path) -> None:
+    """Check that a home exists or can be created.
 
     Raises:
-        HomeUnusable: it, or what it should be made in, is no folder or cannot be looked into.
+        HomeUnusable: it, or the nearest existing path above it, is not a readable folder.
     """
     try:
-        present = next(place for place in (home, *home.parents) if place.exists())
+        present = next(path for path in (home, *home.parents) if path.exists())
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
-        raise HomeUnusable(f"{home}: {why}; name another folder with LQ_HOME") from error
+        raise HomeUnusable(f"{home}: {why}; set LQ_HOME to another folder") from error
     if not present.is_dir():
-        raise HomeUnusable(f"{home}: {present} is not a folder; name another one with LQ_HOME")
+        raise HomeUnusable(f"{home}: {present} is not a folder; set LQ_HOME to another folder")
 
 
 def has_store(app: App) -> bool:
-    """Say whether there is anything to read; reading verbs make nothing."""
+    """Return whether the store exists. Verbs that only read do not create it."""
     return app.home.store.exists()
 
 
-def all_jobs(app: App, *, every: bool = False) -> list[Job]:
-    """Return the jobs to list; none where nothing was ever submitted."""
+def list_jobs(app: App, *, every: bool = False) -> list[Job]:
+    """Return the live jobs and the last jobs that ended, or every job."""
     return app.store.jobs.overview(all_jobs=every) if has_store(app) else []
 
 
-def one_job(app: App, asked: int | JobRef) -> Job:
-    """Return the job of an id or a name; what looks like a number is an id first.
-
-    Args:
-        app: where it is.
-        asked: the id, or what was typed for it.
+def find_job(app: App, reference: int | JobRef) -> Job:
+    """Return the job with an id or a name. A number is an id first.
 
     Raises:
-        NoSuchJob: no job has this id or name; the nearest name is suggested.
-        InvalidInput: several jobs have this name, and not just one of them is live.
+        NoSuchJob: no job has this id or name.
+        InvalidInput: several jobs have this name, and not exactly one of them is live.
     """
     if not has_store(app):
-        raise NoSuchJob(f"no job {asked}: nothing was submitted to {app.home.path} yet; see: lq submit --help")
-    number, name = (asked, str(asked)) if isinstance(asked, int) else (asked.first, asked.text)
-    found = app.store.jobs.between(number, number) if number is not None and number <= LARGEST_ID else []
-    found = found or (app.store.jobs.named(name) if isinstance(asked, JobRef) else [])
-    if not found:
-        raise NoSuchJob(f"no job {asked}; see: lq status --all" if number is not None else _nobody(app, name))
-    live = [job for job in found if job.status not in ENDED]
-    (chosen,) = found if len(found) == 1 else live if len(live) == 1 else (None,)
-    if chosen is None:
-        raise InvalidInput(f"jobs {fmt.listed(job.id for job in found)} are called '{name}'; say which by its id")
-    return chosen
+        raise NoSuchJob(f"no job {reference}: {app.home.path} has no jobs yet; see: lq submit --help")
+    number, name = (reference, str(reference)) if isinstance(reference, int) else (reference.first, reference.text)
+    matches = app.store.jobs.between(number, number) if number is not None and number <= MAX_ID else []
+    matches = matches or (app.store.jobs.named(name) if isinstance(reference, JobRef) else [])
+    if not matches:
+        no_id = f"no job {reference}; see: lq status --all"
+        raise NoSuchJob(no_id if number is not None else _no_such_name(app, name))
+    live = [job for job in matches if job.status not in ENDED]
+    if len(matches) > 1 and len(live) != 1:
+        raise InvalidInput(f"jobs {fmt.listed(job.id for job in matches)} have the name '{name}'; give an id")
+    return (live if len(matches) > 1 else matches)[0]
 
 
-def _nobody(app: App, name: str) -> str:
-    """Say that no job has this name, and what may have been meant."""
+def _no_such_name(app: App, name: str) -> str:
     if name in app.store.groups.names():
-        return f"no job is called '{name}', a group is; its jobs are named with: --group {shlex.quote(name)}"
+        return f"no job has the name '{name}', but a group has; select its jobs with: --group {shlex.quote(name)}"
     near = difflib.get_close_matches(name, app.store.jobs.names(), n=1, cutoff=0.5)
-    return f"no job is called '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
+    return f"no job has the name '{name}'; " + (f"did you mean '{near[0]}'?" if near else "see: lq status --all")
 
 
-def require_bell(app: App) -> None:
-    """Open what `wake_worker` needs, so that what is wrong with it is told before anything is changed.
+def jobs_of_group(app: App, group: str) -> list[Job]:
+    """Return the jobs of a group by id.
 
     Raises:
-        ConfigInvalid: settings.yaml cannot be followed.
+        NoSuchJob: the group does not exist.
+    """
+    jobs = app.store.groups.jobs(group) if has_store(app) else []
+    if jobs:
+        return jobs
+    groups = app.store.groups.names() if has_store(app) else []
+    near = difflib.get_close_matches(group, groups, n=1, cutoff=0.5)
+    hint = "a matrix in a job file creates a group"
+    if near or groups:
+        hint = f"did you mean '{near[0]}'?" if near else f"the newest group is '{groups[0]}'"
+    raise NoSuchJob(f"no group '{group}'; {hint}")
+
+
+def require_wakeup(app: App) -> None:
+    """Open what `wake_worker` needs, so that an error is raised before anything is changed.
+
+    Raises:
+        ConfigInvalid: settings.yaml is not valid.
         StoreUnusable: the store or the wake-up queue is damaged.
-        HomeUnusable: the home cannot be written.
+        HomeUnusable: the home is not writable.
     """
     app.settings()
-    _ = app.store, app.wakeup  # opened when first named
+    _ = app.store, app.wakeup  # opened on first access
 
 
 def wake_worker(app: App) -> str | None:
-    """Ring, and start a worker where none runs and settings allow it; return what the person should know."""
+    """Wake the worker, or start one if none runs and the settings allow it. Return a line for the user."""
     app.wakeup.wake()
     if control.running(app.home) is not None:
         return None
@@ -135,31 +134,8 @@ def wake_worker(app: App) -> str | None:
     return f"worker started (pid {start_worker(app.home)})"
 
 
-job_id_argument = click.argument("job_id", metavar="ID", type=ONE_JOB)
+def complete_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete the name of a group in a shell."""
+    from orchestrator.cli import shell_completion
 
-
-def offer_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Have a shell offer the names of groups."""
-    from orchestrator.cli.commands import completion
-
-    return completion.groups(ctx, param, incomplete)
-
-
-def jobs_of_group(app: App, group: str) -> list[Job]:
-    """Return the jobs of a group by id.
-
-    Raises:
-        NoSuchJob: there is no such group; the nearest one is named.
-    """
-    found = app.store.groups.jobs(group) if has_store(app) else []
-    if not found:
-        groups = app.store.groups.names() if has_store(app) else []
-        near = difflib.get_close_matches(group, groups, n=1, cutoff=0.5)
-        if near:
-            hint = f"did you mean '{near[0]}'?"
-        elif groups:
-            hint = f"the newest is '{groups[0]}'"
-        else:
-            hint = "there is none yet; a matrix in a job file makes one"
-        raise NoSuchJob(f"no group '{group}'; {hint}")
-    return found
+    return shell_completion.groups(ctx, param, incomplete)

@@ -8,15 +8,16 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run `lq` with the arguments of the process, and exit with the documented exit code."""
+    """Run `lq` with the arguments of the process and exit with a documented exit code."""
     os.umask(0o077)
     from orchestrator.core.installation import shadowed
 
     shadow = shadowed(Path(__file__).resolve().parents[2])
     if shadow is not None:
-        name, place = shadow
-        text = f"lq: its package {name!r} is shadowed by {place}; run lq from elsewhere or clear PYTHONPATH\n"
-        sys.stderr.write(text)
+        name, path = shadow
+        sys.stderr.write(
+            f"lq: its package {name!r} is shadowed by {path}; run lq in another folder, or unset PYTHONPATH\n"
+        )
         sys.exit(1)
     from orchestrator.cli.verbs import run
 

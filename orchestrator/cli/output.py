@@ -1,12 +1,13 @@
-"""How the verbs print: one console, JSON with a schema number, and the words for numbers and times."""
+"""How verbs print: JSON with a schema number, changes of jobs, the console and notes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -15,57 +16,70 @@ import click
 from jobs.model.events import finite
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from rich.console import Console
 
+    from jobs.model.job import QueueState
     from orchestrator.core.app import App
 
 SCHEMA = 1
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print only the ids of the jobs, one a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print only the job ids, one per line.")
 
 
-class Voice:
-    """What a verb that changes jobs says: what changed in words, or only whose ids, or JSON."""
+class ChangeOutput:
+    """What a verb that changes jobs prints: text, or only the ids of the jobs, or JSON."""
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        """Say whether words are wanted."""
+        """Print text unless told otherwise."""
         self._quiet, self._as_json = quiet, as_json
-        self._done: list[int] = []
+        self._changed: list[int] = []
 
-    def say(self, text: str | None) -> None:
-        """Tell a person; nothing where there is nothing to tell."""
+    def line(self, text: str | None) -> None:
+        """Print a line of text unless --quiet or --json is given."""
         if text is not None and not self._quiet and not self._as_json:
             click.echo(text)
 
-    def done(self, job_id: int) -> None:
-        """Tell a script that a job is as it was asked to be, or on its way there."""
-        self._done.append(job_id)
+    def changed(self, job_id: int) -> None:
+        """Add a job to the ids of --quiet and to the JSON."""
+        self._changed.append(job_id)
         if self._quiet:
             click.echo(job_id)
 
-    def end(self, app: App, **more: Any) -> None:
-        """Print the JSON, where that is wanted: the jobs as they are now, and what else there is to tell."""
-        if self._as_json:
-            jobs = [app.store.jobs.get(job_id) for job_id in self._done]
-            told = [{"id": job.id, "name": job.name, "status": job.status.value} for job in jobs]
-            print_json({"jobs": told} | more)
+    def finish(self, app: App, queue: QueueState | None = None) -> None:
+        """Print the changed jobs as JSON if --json is given.
+
+        Args:
+            queue: for `lq pause` and `lq resume`, the state of the queue.
+        """
+        if not self._as_json:
+            return
+        from orchestrator.results.build import from_attributes
+        from orchestrator.results.jobs import ChangedJob, ChangeResult, PauseResult, QueueSummary
+
+        jobs = [from_attributes(ChangedJob, app.store.jobs.get(job_id)) for job_id in self._changed]
+        if queue is None:
+            print_json(ChangeResult(jobs=jobs))
+        else:
+            summary = QueueSummary(paused=queue.paused_at is not None, because=queue.because)
+            print_json(PauseResult(jobs=jobs, queue=summary))
 
 
-def takes_voice(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a verb that changes jobs be quiet, or speak to machines; it is called with `voice`."""
+def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --quiet and --json to a verb that changes jobs. The verb gets a `ChangeOutput` as `out`."""
 
     @functools.wraps(command)
-    def with_voice(*, quiet: bool, as_json: bool, **others: Any) -> Any:
+    def with_output(*, quiet: bool, as_json: bool, **others: Any) -> Any:
         if quiet and as_json:
-            raise click.UsageError("--quiet prints ids and --json JSON; give one of them")
-        return command(voice=Voice(quiet=quiet, as_json=as_json), **others)
+            raise click.UsageError("--quiet and --json cannot be used together")
+        return command(out=ChangeOutput(quiet=quiet, as_json=as_json), **others)
 
-    return quiet_option(json_option(with_voice))
+    return quiet_option(json_option(with_output))
 
 
 def console(*, stderr: bool = False, piped: int = 200) -> Console:
-    """Return the console; without a terminal it neither colours nor wraps, and is `piped` wide unless COLUMNS says."""
+    """Return a console. Without a terminal it has no colours, does not wrap, and is `piped` columns wide."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -73,16 +87,17 @@ def console(*, stderr: bool = False, piped: int = 200) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
-def print_json(content: Mapping[str, Any]) -> None:
-    """Print one JSON object with the schema's number."""
-    click.echo(json.dumps({"schema": SCHEMA} | finite(dict(content)), ensure_ascii=False, allow_nan=False))
+def print_json(result: DataclassInstance) -> None:
+    """Print a result as one JSON object with the schema number."""
+    content = {"schema": SCHEMA} | finite(dataclasses.asdict(result))
+    click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False, default=str))
 
 
-def to_people(*, as_json: bool) -> AbstractContextManager[object]:
-    """Have what a block prints go to stderr, where stdout is for machines."""
+def text_to_stderr(*, as_json: bool) -> AbstractContextManager[object]:
+    """Redirect stdout to stderr within a block if stdout is for JSON."""
     return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def note(text: str) -> None:
-    """Tell the person something that is not the answer; goes to stderr."""
+    """Print a note to stderr."""
     click.echo(f"note: {text}", err=True)

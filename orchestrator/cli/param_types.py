@@ -1,4 +1,4 @@
-"""Click parameter types: a job by id or name, a range of ids, a time in the past.
+"""Click parameter types: a job by id or name, a range of ids, a time in the past, seconds.
 
 A parameter type reads the text; orchestrator/cli/home_access.py and args.py look the jobs up.
 """
@@ -6,6 +6,7 @@ A parameter type reads the text; orchestrator/cli/home_access.py and args.py loo
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from datetime import datetime, timedelta
@@ -62,9 +63,9 @@ class OneJob(click.ParamType[JobRef]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         """Return the ids that the verb accepts."""
-        from orchestrator.cli.commands import completion
+        from orchestrator.cli import shell_completion
 
-        return completion.job_ids(ctx, incomplete)
+        return shell_completion.job_ids(ctx, incomplete)
 
 
 class SomeJobs(OneJob):
@@ -98,6 +99,19 @@ class Since(click.ParamType[float]):
         return moment
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds."""
+
+    name = "number of seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a number, and refuse nan, which click accepts in any range."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return seconds
+
+
 def parse_time(text: str, now: float) -> float | None:
     """Return a moment in unix seconds, or None if the text is not a time.
 
@@ -127,3 +141,4 @@ def _last_time(hour: int, minute: int, second: int, now: float) -> float | None:
 
 ONE_JOB = OneJob()
 SOME_JOBS = SomeJobs()
+SECONDS = Seconds(min=0)

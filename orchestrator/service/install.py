@@ -39,9 +39,7 @@ class ServiceState:
     missing: str | None  # why the manager cannot be queried; None if it can
     enabled: bool | None  # whether it starts at login; None if the manager cannot be queried
     pid: int | None  # process id of its worker, which may be on standby
-    lingers: (
-        bool | None
-    )  # whether it also runs without a login; None if the manager has no such setting or cannot be queried
+    lingers: bool | None  # whether it runs without a login; None if unknown, or if the manager has no such setting
 
 
 def plan_for(home: Home, *, path: str | None = None) -> ServicePlan:

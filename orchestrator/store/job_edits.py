@@ -37,10 +37,10 @@ class JobEdits(Records):
             job = read_job(db, job_id)
             _require_editable(job)
             if is_edited(job):
-                raise NotAllowed(f"job {job_id} is already being edited; if no editor is open: lq release {job_id}")
+                raise NotAllowed(f"job {job_id} is already being edited; if no editor is open: lq resume {job_id}")
             if job.status is not Status.HELD:
                 require_legal(job_id, job.status, Status.HELD)
-            because = f"{BEING_EDITED}; if no editor is open: lq release {job_id}"
+            because = f"{BEING_EDITED}; if no editor is open: lq resume {job_id}"
             held = {"status": Status.HELD, "reason": Reason.STOPPED_BY_USER, "detail": because, "not_before": None}
             change(db, job_id, held)
             return job

@@ -1,4 +1,4 @@
-"""A night is planned by what the machine has shown: after one real run, the next is known."""
+"""`lq plan` learns memory and time from a real run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.harness import Lq, Workshop
 
 
 @pytest.mark.slow
-def test_after_a_run_its_memory_and_its_time_are_known(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+def test_plan_uses_measured_runs(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     keys = {"lr_schedule": None, "iters": 40}
     first = workshop.job_file(tmp_path / "first.yaml", **keys)
     (unknown,) = lq.json("plan", first)["jobs"]
@@ -24,8 +24,8 @@ def test_after_a_run_its_memory_and_its_time_are_known(lq: Lq, workshop: Worksho
 
     assert same["memory"]["because"] == f"measured in job {training.id}"
     assert same["time"]["because"] == f"job {training.id} with the same settings"
-    assert same["time"]["expected_s"] > 40_000 / 10_000, "no laptop does 10,000 iterations a second"
+    assert same["time"]["expected_s"] > 40_000 / 10_000, "at most 10,000 iterations per second"
     assert training.job()["status"] == "succeeded"
     assert scaled["start"] == same["end"]
     assert f"job {training.id} with this model" in scaled["memory"]["because"]
-    assert scaled["time"]["high_s"] > scaled["time"]["expected_s"] > 1.0, "the start alone takes a second"
+    assert scaled["time"]["high_s"] > scaled["time"]["expected_s"] > 1.0, "the start takes a second"

@@ -35,6 +35,6 @@ def test_second_reboot_in_a_day_holds_job(lq: Lq, workshop: Workshop, undisturbe
     assert facts["incidents"][1]["evidence"]["reboots_in_24_h"] == 2
     assert "needs_you" in {message["event"] for message in facts["messages"]}
 
-    lq("release", training.id)
+    lq("resume", training.id)
     training.wait()
     assert result(training) == undisturbed.result

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.schemas.catalogue import CATALOGUE, schema
+from orchestrator.results.catalogue import CATALOGUE, schema
 
 PAGE = "docs/reference/json.md"
 HEAD = """\
-<!-- made by `make docs` from orchestrator/schemas/ -->
+<!-- made by `make docs` from orchestrator/results/ -->
 # JSON output
 
 Commands with `--json` print one JSON object; `lq logs ID --json` and `lq run FILE --json` print one event per line.
@@ -39,7 +39,7 @@ def _names_by_form() -> list[list[str]]:
     """Return the schema names; names with the same form are in one list."""
     by_form: dict[str, list[str]] = {}
     for name, entry in CATALOGUE.items():
-        by_form.setdefault(entry.form, []).append(name)
+        by_form.setdefault(entry.model, []).append(name)
     return list(by_form.values())
 
 

@@ -1,7 +1,6 @@
-"""Wrong invocations of `lq`: one line on stderr, the documented exit code, nothing changed.
+"""Wrong input of `lq`: one line on stderr, the documented exit code, and no change of the home.
 
-Nothing is trained here. Most is typed within this process, and one of each kind at the installed `lq`. Every
-invocation looks at the same home, which must be at the end of each what it was before.
+Most commands run in this process, and one of each kind in a process of its own.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ URL = "json://user:pa55word@127.0.0.1:9/"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A home with a job in every state, and a folder of job files, most of them wrong."""
+    """A home with a job in every status, and a folder of job files, most of them wrong."""
 
     home: Path
     files: Path
     ids: dict[Status, int]
 
     def job(self, name: str, *replaced: tuple[str, str], more: str = "") -> Path:
-        """Write a job file that is good but for what is replaced or added."""
+        """Write a valid job file with replaced or added lines."""
         text = "model: ../model\ndata: ../data\nnum_layers: -1\niters: 8\nbatch_size: 2\n"
         for old, new in replaced:
             assert old in text
@@ -51,7 +50,7 @@ class Scene:
         return path
 
     def data(self, name: str, line: int, row: str) -> None:
-        """Copy the data to a folder and put another row into train.jsonl."""
+        """Copy the data to a folder and replace a row of train.jsonl."""
         shutil.copytree(self.files.parent / "data", self.files / name, dirs_exist_ok=True)
         path = self.files / name / "train.jsonl"
         rows = path.read_text().splitlines()
@@ -61,7 +60,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Build the scene once."""
+    """Create the home and the files once."""
     folder = tmp_path_factory.mktemp("scene")
     build_model(folder / "model")
     build_data(folder / "data", train=TRAIN_ROWS, valid=4, test=4)
@@ -73,13 +72,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def refused(home: Path, *words: str | int | Path, code: int, says: str, kind: type[Lq] = InProcess) -> Answer:
-    """Type `lq WORDS` and insist that it is refused as it should be, and leaves no trace.
+    """Run `lq WORDS` and assert that it is refused and changes nothing.
 
     Args:
-        home: $LQ_HOME.
-        words: what is typed.
-        code: the documented exit code.
-        says: a pattern that the line on stderr must hold.
+        says: pattern of the line on stderr.
         kind: `Lq` for a process of its own.
     """
     before = contents(home)
@@ -185,30 +181,30 @@ ROWS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", JOB_FILES)
-def test_a_wrong_job_file_is_refused_with_its_line(scene: Scene, case: str) -> None:
+def test_wrong_job_file_names_its_line(scene: Scene, case: str) -> None:
     make, says = JOB_FILES[case]
     refused(scene.home, "submit", make(scene), code=2, says=says)
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_a_malformed_row_is_refused_with_file_and_line(scene: Scene, case: str) -> None:
+def test_malformed_row_names_its_line(scene: Scene, case: str) -> None:
     row, says = ROWS[case]
     scene.data("spoilt", 7, row)
     file = scene.job("row.yaml", ("../data", "./spoilt"))
     refused(scene.home, "submit", file, code=2, says=rf"spoilt/train\.jsonl:7: .*{says}")
 
 
-def test_of_several_files_none_is_queued_when_one_is_wrong(scene: Scene) -> None:
+def test_one_wrong_file_refuses_all(scene: Scene) -> None:
     files = [scene.job("good.yaml"), scene.files / "none.yaml"]
     refused(scene.home, "submit", *files, code=2, says=r"none\.yaml: no such file")
 
 
-def test_two_jobs_cannot_publish_to_one_place(scene: Scene) -> None:
+def test_adapter_path_is_exclusive(scene: Scene) -> None:
     files = [scene.job(f"{name}.yaml", more="adapter_path: ../adapters\n") for name in ("one", "two")]
     refused(scene.home, "submit", *files, code=5, says=r"two\.yaml: adapter_path .*is already that of .*one\.yaml")
 
 
-def test_a_foreign_file_in_adapter_path_is_not_overwritten_unasked(scene: Scene, tmp_path: Path) -> None:
+def test_foreign_adapter_needs_overwrite(scene: Scene, tmp_path: Path) -> None:
     target = scene.files.parent / "theirs"
     target.mkdir()
     (target / "adapters.safetensors").write_text("theirs")
@@ -224,7 +220,7 @@ def test_a_foreign_file_in_adapter_path_is_not_overwritten_unasked(scene: Scene,
     refused(scene.home, "submit", "--overwrite", file, code=5, says=r"adapter_path .*/theirs is not a folder")
 
 
-def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
+def test_run_refuses_like_submit(scene: Scene) -> None:
     for words in (("run",), ("submit", "--json")):
         refused(scene.home, *words, scene.files / "none.yaml", code=2, says=r"no such file", kind=Lq)
 
@@ -248,7 +244,7 @@ def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
         (["cancel"], r"name a job, or --group NAME, or --all; see: lq cancel"),
         (["retry"], r"name a job, or --group NAME, --failed or --all; see: lq retry"),
         (["show", "0"], r"0 is not a job id: ids begin at 1; see: lq show --help"),
-        (["hold", "7-3"], r"7-3 runs backwards; write 3-7; see: lq hold --help"),
+        (["pause", "7-3"], r"7-3 runs backwards; write 3-7; see: lq pause --help"),
         (["show", "1", "2"], r"got unexpected extra argument \(2\)"),
         (["wait", "--timeout", "soon"], r"'soon' is not a valid number of seconds"),
         (["wait", "--timeout", "nan"], r"'nan' is not a valid number of seconds"),
@@ -256,32 +252,32 @@ def test_run_and_json_refuse_as_submit_does(scene: Scene) -> None:
     ],
     ids=" ".join,
 )
-def test_a_slip_of_the_keyboard_is_answered_with_what_to_type(scene: Scene, words: list[str], says: str) -> None:
+def test_usage_error_names_the_help(scene: Scene, words: list[str], says: str) -> None:
     refused(scene.home, *words, code=2, says=says)
 
 
-# --- jobs that are not there, or not where they would have to be ---
+# --- unknown jobs, and jobs with another status ---
 
 
 @pytest.mark.parametrize("verb", ["show", "logs", "report", "cancel", "retry"])
-def test_an_unknown_id_is_exit_code_3(scene: Scene, verb: str) -> None:
+def test_unknown_id_exits_with_3(scene: Scene, verb: str) -> None:
     refused(scene.home, verb, 999, code=3, says=r"no job 999; see: lq status --all")
 
 
-def test_an_unknown_name_is_exit_code_3(scene: Scene) -> None:
-    refused(scene.home, "show", "frist", code=3, says=r"no job is called 'frist'")
+def test_unknown_name_exits_with_3(scene: Scene) -> None:
+    refused(scene.home, "show", "frist", code=3, says=r"no job has the name 'frist'")
 
 
-def test_an_id_that_no_database_could_hold_is_an_unknown_one(scene: Scene) -> None:
+def test_huge_id_is_unknown(scene: Scene) -> None:
     refused(scene.home, "show", 2**70, code=3, says=rf"no job {2**70}", kind=Lq)
 
 
-def test_wait_for_an_unknown_id_is_exit_code_102(scene: Scene) -> None:
+def test_wait_for_unknown_exits_with_102(scene: Scene) -> None:
     refused(scene.home, "wait", scene.ids[Status.SUCCEEDED], 999, code=102, says=r"no job 999")
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
-def test_when_one_of_several_ids_is_unknown_none_is_touched(scene: Scene, verb: str) -> None:
+def test_unknown_id_changes_no_job(scene: Scene, verb: str) -> None:
     status = Status.QUEUED if verb == "cancel" else Status.FAILED
     refused(scene.home, verb, scene.ids[status], 999, code=3, says=r"no job 999")
 
@@ -289,18 +285,18 @@ def test_when_one_of_several_ids_is_unknown_none_is_touched(scene: Scene, verb: 
 @pytest.mark.parametrize(
     "status", [Status.RUNNING, Status.QUEUED, Status.WAITING, Status.PAUSED, Status.SUCCEEDED], ids=str
 )
-def test_only_failed_and_cancelled_jobs_are_retried(scene: Scene, status: Status) -> None:
+def test_only_ended_jobs_are_retried(scene: Scene, status: Status) -> None:
     says = rf"job {scene.ids[status]} is {status}; only failed and cancelled jobs can be retried"
     refused(scene.home, "retry", scene.ids[Status.FAILED], scene.ids[status], code=5, says=says)
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED], ids=str)
-def test_a_job_that_has_ended_is_not_cancelled_again(scene: Scene, status: Status) -> None:
-    says = rf"job {scene.ids[status]} has ended already \({status}\)"
+def test_ended_job_is_not_cancelled(scene: Scene, status: Status) -> None:
+    says = rf"job {scene.ids[status]} has already ended \({status}\)"
     refused(scene.home, "cancel", scene.ids[Status.QUEUED], scene.ids[status], code=5, says=says)
 
 
-def test_a_demo_does_not_overwrite_a_folder(scene: Scene) -> None:
+def test_demo_does_not_overwrite(scene: Scene) -> None:
     says = r"home exists and is not of an earlier demo"
     refused(scene.home, "demo", "--home", scene.home, code=5, says=says, kind=Lq)
 
@@ -308,12 +304,12 @@ def test_a_demo_does_not_overwrite_a_folder(scene: Scene) -> None:
 # --- workers ---
 
 
-def test_without_a_worker_there_is_none_to_ask_or_to_stop(scene: Scene) -> None:
+def test_no_worker_exits_with_4(scene: Scene) -> None:
     refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker --detach")
     refused(scene.home, "worker", "stop", code=4, says=r"no worker runs for", kind=Lq)
 
 
-def test_a_second_worker_is_refused(tmp_path: Path) -> None:
+def test_second_worker_is_refused(tmp_path: Path) -> None:
     home = tmp_path / "home"
     lq = Lq(home)
     with subprocess.Popen(
@@ -330,7 +326,7 @@ def test_a_second_worker_is_refused(tmp_path: Path) -> None:
                 f"lq: a worker already looks after {home} (pid {first.pid}); stop it with: lq worker stop\n"
             )
             assert answer.out == ""
-            assert lq.worker() == first.pid, "the first one is still there"
+            assert lq.worker() == first.pid, "the first worker still runs"
         finally:
             lq.leave()
         assert first.wait(30) == 0
@@ -343,7 +339,7 @@ def _holder(lock: Path) -> dict[str, object]:
         return {}
 
 
-# --- homes that cannot be used ---
+# --- unusable homes ---
 
 EVERY_VERB = (
     ("status",),
@@ -358,37 +354,37 @@ EVERY_VERB = (
     ("worker",),
     ("worker", "--detach"),
 )
-"""Every verb that needs the store; submit and run come with a file."""
+"""Verbs that need the store, besides submit and run."""
 
-ELSEWHERE = (("worker", "status"), ("worker", "stop"), ("notify", "list"), ("notify", "test"))
-"""Verbs that need the home and not the store."""
+WITHOUT_STORE = (("worker", "status"), ("worker", "stop"), ("notify", "list"), ("notify", "test"))
+"""Verbs that need the home but not the store."""
 
 
-@pytest.mark.parametrize("words", [*EVERY_VERB, *ELSEWHERE, ("submit",), ("run",)], ids=str)
-def test_a_home_below_a_file_cannot_be_used(scene: Scene, words: tuple[str | int, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [*EVERY_VERB, *WITHOUT_STORE, ("submit",), ("run",)], ids=str)
+def test_home_below_a_file_is_refused(scene: Scene, words: tuple[str | int, ...], tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("not a folder")
     more = [scene.job("good.yaml")] if words[0] in ("submit", "run") else []
-    says = rf"{file}/home: {file} is not a folder; name another one with LQ_HOME"
+    says = rf"{file}/home: {file} is not a folder; set LQ_HOME to another folder"
     refused(file / "home", *words, *more, code=1, says=says)
     assert file.read_text() == "not a folder"
 
 
 @pytest.fixture(scope="module")
 def damaged(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a home whose store is not one any more."""
+    """Return a home with a damaged store."""
     home = _copy(scene.home, tmp_path_factory.mktemp("damaged"))
     (home / "lq.db").write_bytes(b"not a database" * 1000)
     return home
 
 
 @pytest.mark.parametrize("words", [*EVERY_VERB[::2], ("submit",)], ids=str)
-def test_a_damaged_store_is_named_with_the_way_back(scene: Scene, damaged: Path, words: tuple[str | int, ...]) -> None:
+def test_damaged_store_names_the_backup(scene: Scene, damaged: Path, words: tuple[str | int, ...]) -> None:
     more = [scene.job("good.yaml")] if words[0] == "submit" else []
     refused(damaged, *words, *more, code=1, says=r"lq\.db: the store is damaged .*lq\.db\.v\*\.bak")
 
 
-def test_a_store_of_a_newer_lq_is_left_alone(scene: Scene, tmp_path: Path) -> None:
+def test_newer_store_is_refused(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
     with closing(sqlite3.connect(home / "lq.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -397,13 +393,13 @@ def test_a_store_of_a_newer_lq_is_left_alone(scene: Scene, tmp_path: Path) -> No
         refused(home, *words, code=1, kind=Lq, says=r"lq\.db: written by a newer lq \(version 9999.*update lq")
 
 
-def test_a_damaged_doorbell_is_told_before_a_job_is_queued(scene: Scene, tmp_path: Path) -> None:
+def test_damaged_wakeup_queue_is_refused(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
     (home / "queue.db").write_bytes(b"not a database" * 1000)
-    says = r"queue\.db: the wake-up queue cannot be used .*stop the worker, remove the file and try again"
+    says = r"queue\.db: the wake-up queue cannot be used .*remove"
     for words in (("submit", scene.job("good.yaml")), ("retry", scene.ids[Status.FAILED]), ("worker",)):
         refused(home, *words, code=1, says=says)
-    assert Lq(home)("status").err == "", "the jobs are in the store, which is whole"
+    assert Lq(home)("status").err == "", "the store is intact"
 
 
 SETTINGS: dict[str, tuple[str, int, str]] = {
@@ -425,23 +421,21 @@ SETTINGS: dict[str, tuple[str, int, str]] = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-def test_settings_that_cannot_be_followed_stop_a_submit_and_keep_their_secrets(
-    scene: Scene, case: str, tmp_path: Path
-) -> None:
+def test_wrong_settings_hide_their_secrets(scene: Scene, case: str, tmp_path: Path) -> None:
     text, mode, says = SETTINGS[case]
     home = _copy(scene.home, tmp_path)
     (home / "settings.yaml").write_text(text)
     (home / "settings.yaml").chmod(mode)
     for words in (("submit", scene.job("good.yaml")), ("notify", "test"), ("worker", "--detach")):
         assert "pa55word" not in refused(home, *words, code=2, says=says).err
-    assert InProcess(home)("status").err == "", "looking at the night needs no settings"
+    assert InProcess(home)("status").err == "", "lq status needs no settings"
 
 
 def _copy(home: Path, folder: Path) -> Path:
     return Path(shutil.copytree(home, folder / "home"))
 
 
-# --- nothing is made by looking ---
+# --- reading creates no home ---
 
 
 @pytest.mark.parametrize(
@@ -459,31 +453,29 @@ def _copy(home: Path, folder: Path) -> Path:
     ],
     ids=str,
 )
-def test_looking_where_nothing_was_ever_submitted_makes_no_home(
-    words: tuple[str | int, ...], code: int, tmp_path: Path
-) -> None:
+def test_unknown_job_creates_no_home(words: tuple[str | int, ...], code: int, tmp_path: Path) -> None:
     refused(tmp_path / "none", *words, code=code, says=r"no (job|worker)")
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("notify", "list"), ("config", "schema")])
-def test_reading_an_empty_home_answers_and_makes_none(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_reading_creates_no_home(words: tuple[str, ...], tmp_path: Path) -> None:
     assert Lq(tmp_path / "none")(*words).err == ""
     assert not (tmp_path / "none").exists()
 
 
-def test_a_wrong_job_file_makes_no_home(scene: Scene, tmp_path: Path) -> None:
+def test_wrong_job_file_creates_no_home(scene: Scene, tmp_path: Path) -> None:
     files = [scene.job("own.yaml", more="adapter_path: ../own\n"), scene.files / "none.yaml"]
     refused(tmp_path / "none", "submit", *files, code=2, says=r"no such file")
     assert not (tmp_path / "none").exists()
 
 
-def test_debug_shows_the_traceback_and_the_same_line(scene: Scene) -> None:
+def test_debug_prints_the_traceback(scene: Scene) -> None:
     answer = Lq(scene.home)("--debug", "show", 999, expect=3)
     assert answer.err.startswith("Traceback (most recent call last):\n")
     assert answer.err.endswith("\nlq: no job 999; see: lq status --all\n")
 
 
-def test_the_file_that_every_case_spoils_is_good_itself(scene: Scene, tmp_path: Path) -> None:
+def test_unchanged_job_file_is_valid(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
     assert Lq(home)("submit", scene.job("good.yaml")).err == ""

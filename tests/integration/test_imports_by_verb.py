@@ -1,6 +1,6 @@
-"""What each verb imports, after it has run in a process of its own: nobody waits for what his verb does not need.
+"""The heavy packages that each verb imports, from a run in a process of its own.
 
-A verb that is new must be listed here, and one that begins to import more must have it said.
+List a new verb here, and change the list if a verb imports more.
 """
 
 from __future__ import annotations
@@ -23,37 +23,35 @@ from tests.benchmarks import material
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
 NEVER = {"mlx", "mlx_lm", "transformers", "torch", "datasets", "safetensors"}
-"""What only a trainer needs."""
+"""Packages that only the trainer needs."""
 
 HEAVY = NEVER | {
     "alembic", "apprise", "huey", "keyring", "matplotlib", "numpy", "PIL", "psutil", "pydantic", "requests", "rich",
     "sqlalchemy", "tokenizers", "watchdog", "yaml",
 }  # fmt: skip
-"""What costs ten milliseconds or more, by the names of packages."""
+"""Packages whose import takes ten milliseconds or more."""
 
 PROCESSES = {"psutil"}
 STORE = PROCESSES | {"sqlalchemy"}
 SPEC = STORE | {"pydantic"}
 FILES = SPEC | {"yaml"}
-BELL = FILES | {"huey"}
+WAKEUP = FILES | {"huey"}
 PICTURES = FILES | {"matplotlib", "numpy", "PIL"}
 
 BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
-    "submit": (["submit", "file.yaml"], BELL),
+    "submit": (["submit", "file.yaml"], WAKEUP),
     "run": (["run", "no-data.yaml"], FILES | {"rich"}),
     "status": (["status"], STORE | {"rich"}),
-    "watch": (["watch"], PROCESSES | {"rich"}),  # no terminal is there; with one it is a status
+    "watch": (["watch"], PROCESSES | {"rich"}),  # refused without a terminal
     "show": (["show", "1"], STORE | {"rich"}),
     "logs": (["logs", "1"], STORE | {"rich"}),
     "wait": (["wait", "1"], STORE),
-    "pause": (["pause", "3"], BELL),
-    "resume": (["resume", "3"], BELL),
-    "hold": (["hold", "3"], STORE),
-    "release": (["release", "3"], BELL),
+    "pause": (["pause", "3"], WAKEUP),
+    "resume": (["resume", "3"], WAKEUP),
     "move": (["move", "3", "--last"], STORE),
-    "edit": (["edit", "3"], BELL),
+    "edit": (["edit", "3"], WAKEUP),
     "cancel": (["cancel", "3"], STORE),
-    "retry": (["retry", "3"], BELL),
+    "retry": (["retry", "3"], WAKEUP),
     "worker": (["worker", "status"], PROCESSES),
     "plan": (["plan", "file.yaml"], FILES | {"numpy", "rich", "tokenizers"}),
     "check": (["check", "no-data.yaml"], FILES | {"rich"}),
@@ -73,26 +71,26 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "completion": (["completion", "bash"], set()),
     "demo": (["demo", "--help"], PROCESSES),
 }
-"""For each verb, a way to run it that goes as far as it can, and what of HEAVY it may import for that."""
+"""For each verb, a command line that gets as far as possible here, and the packages of HEAVY that it imports."""
 
 PROGRAM = """
 import json, sys
 from orchestrator.cli.verbs import run
 try:
     code = run(sys.argv[2:])
-except SystemExit as ended:  # how a completion ends
-    code = ended.code
+except SystemExit as exited:  # how a completion exits
+    code = exited.code
 open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
-AFTERWARDS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
-EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | AFTERWARDS
-"""Exit codes other than 0: it is refused; no terminal; no worker; a job without training has no files or model."""
+MODEL_VERBS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
+EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | MODEL_VERBS
+"""Exit codes other than 0: no data, no terminal, no worker, and a job without files or model."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home with two jobs that succeeded and one that is queued, and beside it files to submit."""
+    """Return a home with two succeeded jobs and a queued job; job files are in its parent folder."""
     place = tmp_path_factory.mktemp("imports")
     made = Home(place / "home")
     seen = Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0)
@@ -108,11 +106,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 def test_every_verb_is_listed() -> None:
-    assert BY_VERB.keys() == VERBS.keys(), "list a new verb in BY_VERB, with what it imports"
+    assert BY_VERB.keys() == VERBS.keys(), "add new verbs to BY_VERB"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_imports_only_what_it_needs(home: Home, verb: str) -> None:
+def test_verb_imports_only_what_it_needs(home: Home, verb: str) -> None:
     words, may = BY_VERB[verb]
     code, modules = run(home, words)
     assert code == EXITS.get(verb, 0)
@@ -120,23 +118,21 @@ def test_a_verb_imports_only_what_it_needs(home: Home, verb: str) -> None:
     assert modules & HEAVY == may
 
 
-def test_the_whole_of_mlx_and_its_friends_is_out_of_reach_of_every_verb() -> None:
+def test_no_verb_imports_mlx() -> None:
     assert not any(may & NEVER for _, may in BY_VERB.values())
 
 
 @pytest.mark.parametrize(("line", "may"), [("lq s", set()), ("lq logs ", STORE | {"rich"}), ("lq config init ", set())])
-def test_a_shell_that_completes_waits_for_no_more(home: Home, line: str, may: set[str]) -> None:
+def test_completion_imports_little(home: Home, line: str, may: set[str]) -> None:
     asked = {"_LQ_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     _, modules = run(home, [], asked)
     assert modules & HEAVY <= may
 
 
 def run(home: Home, words: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> tuple[int, set[str]]:
-    """Run a verb in a process of its own; return its exit code and the packages it imported.
+    """Run a verb in a process of its own; return its exit code and the imported packages.
 
     Args:
-        home: whose jobs.
-        words: the command line.
         more: environment variables.
     """
     found = home.path.parent / "found"

@@ -1,4 +1,4 @@
-"""cancel and retry."""
+"""`lq cancel` and `lq retry`."""
 
 from __future__ import annotations
 
@@ -11,113 +11,110 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
 from jobs.model.states import ENDED, LEGAL, Status
 from orchestrator.cli import args, home_access
-from orchestrator.cli.args import ALL, FAILED, GROUP, Choice, takes_jobs
-from orchestrator.cli.output import Voice, takes_voice
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
+from orchestrator.cli.output import ChangeOutput, change_options
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 CANCEL_WAIT_S = 30.0
 RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[status])
-_MOST_NAMED = 12
-"""Jobs that are named one by one where a cancel takes them along."""
+_MAX_LISTED = 12
+"""Skipped jobs that `lq cancel` lists by id."""
 
 
 @click.command()
-@takes_jobs(GROUP, ALL, all="Every job that has not ended.")
-@takes_voice
-def cancel(choice: Choice, voice: Voice) -> None:
-    """Stop jobs for good: a running one writes a checkpoint first, and `lq retry` would go on from it.
-
-    Of a group, a range or all jobs those that have ended stay as they are.
-    """
-    none = "every job{of} has ended already; there is nothing to cancel"
-    or_else = "--group NAME, or --all"
-    with home_access.opened() as app:
-        jobs = args.jobs_of(app, choice, lambda job: job.status not in ENDED, none=none, or_else=or_else)
+@takes_jobs(GROUP, ALL, all="Select every job that has not ended.")
+@change_options
+def cancel(selection: JobSelection, out: ChangeOutput) -> None:
+    """Cancel jobs. A running job writes a checkpoint first, from which `lq retry` continues."""
+    none, or_else = "every job{of} has already ended", "--group NAME, or --all"
+    with home_access.open_app() as app:
+        jobs = args.select_jobs(app, selection, lambda job: job.status not in ENDED, none=none, or_else=or_else)
         for job in jobs:
-            _require_live(job)
-        cancel_jobs(app, jobs, voice)
-        voice.end(app)
+            if job.status in ENDED:
+                raise NotAllowed(f"job {job.id} has already ended ({job.status})")
+        cancel_jobs(app, jobs, out)
+        out.finish(app)
 
 
-def cancel_jobs(app: App, jobs: Sequence[Job], voice: Voice) -> None:
-    """Cancel live jobs, and wait a while for those that run."""
-    with app.store.transaction():  # none of them begins while others are cancelled
+def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
+    """Cancel live jobs, and wait some time until the running ones have stopped."""
+    with app.store.transaction():  # none of them starts meanwhile
         after = [app.store.jobs.cancel(job.id, time.time()) for job in jobs]
-    asked = [job.id for job in after if job.status is Status.RUNNING]
+    stopping = [job.id for job in after if job.status is Status.RUNNING]
     for job in after:
-        voice.say(
-            f"job {job.id}: asked to stop; it writes a checkpoint first"
-            if job.id in asked
-            else f"job {job.id} cancelled"
-        )
-        voice.done(job.id)
-    voice.say(_taken_along(app, [job.id for job in after]))
-    for job_id in asked:
-        _wait_until_cancelled(app, job_id, voice)
+        stops = job.id in stopping
+        out.line(f"job {job.id}: stopping after a checkpoint" if stops else f"job {job.id} cancelled")
+        out.changed(job.id)
+    out.line(_skipped(app, [job.id for job in after]))
+    for job_id in stopping:
+        _wait_until_cancelled(app, job_id, out)
 
 
-def _taken_along(app: App, cancelled: Collection[int]) -> str | None:
-    """Say which jobs can no longer run, because a cancelled one had to succeed first; None where there is none."""
+def _skipped(app: App, cancelled: Collection[int]) -> str | None:
+    """Return a line about the jobs that are skipped because a cancelled job had to succeed first."""
     lost = set(cancelled)
-    needed = [(one.job_id, one.on) for one in app.store.dependencies.find() if not one.any_end]
-    while new := {job_id for job_id, on in needed if on in lost} - lost:
+    required = [
+        (dependency.job_id, dependency.on) for dependency in app.store.dependencies.find() if not dependency.any_end
+    ]
+    while new := {job_id for job_id, on in required if on in lost} - lost:
         lost |= new
-    along = sorted(lost - set(cancelled))
-    if not along:
+    skipped = sorted(lost - set(cancelled))
+    if not skipped:
         return None
-    named = along if len(along) <= _MOST_NAMED else [*along[:_MOST_NAMED], f"{len(along) - _MOST_NAMED} more"]
-    return f"{'job' if len(along) == 1 else 'jobs'} {fmt.listed(named)} will be skipped: lq.after wants its success"
+    more = [f"{len(skipped) - _MAX_LISTED} more"] if len(skipped) > _MAX_LISTED else []
+    noun = "job" if len(skipped) == 1 else "jobs"
+    return f"{noun} {fmt.listed([*skipped[:_MAX_LISTED], *more])} will be skipped (lq.after)"
 
 
-def _wait_until_cancelled(app: App, job_id: int, voice: Voice) -> None:
-    voice.say(home_access.wake_worker(app))  # a job whose worker is gone needs one that adopts it
+def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
+    out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
     if control.running(app.home) is None:
-        voice.say(f"job {job_id} is cancelled as soon as a worker runs")
+        out.line(f"job {job_id} will be cancelled when a worker starts")
         return
     deadline = time.monotonic() + CANCEL_WAIT_S
     while (job := app.store.jobs.get(job_id)).status is Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
-    after = "" if job.status is not Status.RUNNING else f" still; follow it with: lq logs {job_id} -f"
-    voice.say(f"job {job_id} {job.status}{after}")
+    still = f" still; follow it with: lq logs {job_id} -f" if job.status is Status.RUNNING else ""
+    out.line(f"job {job_id} {job.status}{still}")
 
 
 @click.command()
-@takes_jobs(GROUP, ALL, FAILED, all="Every job that failed or was cancelled.")
-@click.option("--fresh", is_flag=True, help="From the beginning; what was trained is given up.")
+@takes_jobs(GROUP, ALL, FAILED, all="Select every failed or cancelled job.")
+@click.option("--fresh", is_flag=True, help="Start again at iteration 0 and discard the training so far.")
 @click.option(
-    "--from", "iteration", metavar="ITERATION", type=click.IntRange(min=1), help="From the checkpoint kept of there."
+    "--from",
+    "iteration",
+    metavar="ITERATION",
+    type=click.IntRange(min=1),
+    help="Continue from the checkpoint at this iteration, and delete later ones.",
 )
-@takes_voice
-def retry(choice: Choice, fresh: bool, iteration: int | None, voice: Voice) -> None:
-    """Queue failed or cancelled jobs again, under their ids; they go on from their last checkpoint.
-
-    With --fresh they begin again at iteration 0, with --from at an earlier checkpoint: later ones are not used any
-    more, and go.
-    """
+@change_options
+def retry(selection: JobSelection, fresh: bool, iteration: int | None, out: ChangeOutput) -> None:
+    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints."""
     if fresh and iteration is not None:
-        raise click.UsageError("--fresh begins at iteration 0; say --fresh or --from, not both")
-    what = "has failed" if choice.failed else "has failed or was cancelled"
-    none = f"no job{{of}} {what}; there is nothing to retry"
+        raise click.UsageError("--fresh and --from cannot be used together")
+    none = f"no job{{of}} has failed{'' if selection.failed else ' or was cancelled'}"
     or_else = "--group NAME, --failed or --all"
-    with home_access.opened() as app:
-        jobs = args.jobs_of(app, choice, lambda job: job.status in RETRIABLE, none=none, or_else=or_else)
+    with home_access.open_app() as app:
+        jobs = args.select_jobs(app, selection, lambda job: job.status in RETRIABLE, none=none, or_else=or_else)
         for job in jobs:
-            _require_retriable(job)
-        home_access.require_bell(app)
-        for job, goes_on in _again(app, jobs, iteration=0 if fresh else iteration):
-            voice.say(f"job {job.id} {job.status}; {goes_on}")
-            voice.done(job.id)
-        voice.say(home_access.wake_worker(app))
-        voice.end(app)
+            if job.status not in RETRIABLE:
+                raise NotAllowed(f"job {job.id} is {job.status}; only failed and cancelled jobs can be retried")
+        home_access.require_wakeup(app)
+        for job, start in _queue_again(app, jobs, iteration=0 if fresh else iteration):
+            out.line(f"job {job.id} {job.status}; {start}")
+            out.changed(job.id)
+        out.line(home_access.wake_worker(app))
+        out.finish(app)
 
 
-def _again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tuple[Job, str]]:
-    """Queue jobs again; say of each where it goes on. None of them is, where one cannot be."""
+def _queue_again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tuple[Job, str]]:
+    """Queue all of the jobs, or none if one cannot be queued. Return with each job where it starts."""
     if iteration is None:
         with app.store.transaction():
-            return [(app.store.jobs.retry(job.id, time.time()), _from_where(job)) for job in jobs]
+            return [(app.store.jobs.retry(job.id, time.time()), _start(job)) for job in jobs]
     from orchestrator.submission import rewind
 
     ways = [rewind.way_back(app, job, iteration) for job in jobs]
@@ -126,15 +123,5 @@ def _again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tupl
     return [(job, way.text) for job, way in zip(queued, ways, strict=True)]
 
 
-def _from_where(job: Job) -> str:
-    return "goes on from its last checkpoint" if job.attempts else "it had not begun"
-
-
-def _require_live(job: Job) -> None:
-    if job.status in ENDED:
-        raise NotAllowed(f"job {job.id} has ended already ({job.status}); there is nothing to cancel")
-
-
-def _require_retriable(job: Job) -> None:
-    if job.status not in RETRIABLE:
-        raise NotAllowed(f"job {job.id} is {job.status}; only failed and cancelled jobs can be retried")
+def _start(job: Job) -> str:
+    return "continues from its last checkpoint" if job.attempts else "it had not started"

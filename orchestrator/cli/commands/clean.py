@@ -1,4 +1,4 @@
-"""prune and clean."""
+"""`lq prune` and `lq clean`."""
 
 from __future__ import annotations
 
@@ -14,98 +14,121 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
 from jobs.model.states import ENDED
 from orchestrator.cli import args, home_access, output
-from orchestrator.cli.args import ALL, FAILED, GROUP, Choice, takes_jobs
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
 from orchestrator.cli.output import json_option
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
-from orchestrator.maintenance import clean as cleaning
-from orchestrator.maintenance import prune as tidying
-from orchestrator.maintenance.clean import Cleaning
-from orchestrator.maintenance.prune import Entry, Tidying
+from orchestrator.maintenance.clean import CleanedJob, clean_job, old_jobs, plan_clean
+from orchestrator.maintenance.prune import PrunedJob, plan_prune, prune_job
 
 DAY_S = 24 * 3600.0
+_MAX_LISTED = 5
 
 
 class _Age(click.ParamType[float]):
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read 30d, 2w or 12h into seconds."""
-        found = re.fullmatch(r"(\d{1,6})([hdw])", str(value))
-        if found is None:
+        """Convert 30d, 2w or 12h to seconds."""
+        match = re.fullmatch(r"(\d{1,6})([hdw])", str(value))
+        if match is None:
             self.fail(f"{value!r} is not an age like 30d, 2w or 12h", param, ctx)
-        return int(found[1]) * {"h": 3600.0, "d": DAY_S, "w": 7 * DAY_S}[found[2]]
+        return int(match[1]) * {"h": 3600.0, "d": DAY_S, "w": 7 * DAY_S}[match[2]]
 
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 
 
 @click.command()
-@takes_jobs(GROUP, ALL, FAILED, all="Every job.")
-@_dry_run
+@takes_jobs(GROUP, ALL, FAILED, all="Select every job.")
+@_dry_run_option
 @json_option
-def prune(choice: Choice, dry_run: bool, as_json: bool) -> None:
-    """Delete the checkpoints that need not stay, and what killed processes left, of jobs in any state.
+def prune(selection: JobSelection, dry_run: bool, as_json: bool) -> None:
+    """Delete checkpoints that lq.keep does not keep, and leftovers of killed processes, of jobs in any status.
 
-    The worker does the same after every checkpoint, by the same rule (lq.keep). Says why the rest stays.
+    The worker does the same after every checkpoint.
     """
-    with home_access.opened() as app:
-        jobs = args.jobs_to_look_at(app, choice)
-        act = tidying.planned if dry_run else tidying.carry_out
-        found = [act(app, job) for job in jobs]
-        if as_json:
-            output.print_json({"dry_run": dry_run, "jobs": [_facts(one) for one in found]})
-            return
-        for one in found:
-            _tell(one, dry_run=dry_run, brief=not choice.words)
-        if not choice.words:
-            _sum(found, dry_run=dry_run)
+    with home_access.open_app() as app:
+        jobs = args.select_any_status(app, selection)
+        results = [plan_prune(app, job) if dry_run else prune_job(app, job) for job in jobs]
+    if as_json:
+        from orchestrator.results.maintenance import PruneResult
+
+        output.print_json(PruneResult(dry_run=dry_run, jobs=results))
+        return
+    for job, result in zip(jobs, results, strict=True):
+        if selection.refs or result.deleted:
+            _print_pruned(job, result, dry_run=dry_run)
+    if not selection.refs:
+        count = sum(len(result.deleted) for result in results)
+        verb, freed = "would be deleted" if dry_run else "deleted", fmt.size(sum(one.bytes for one in results))
+        click.echo(f"{count} {verb} of {_jobs(len(results))}, {freed}" if count else "nothing to delete")
+
+
+def _print_pruned(job: Job, result: PrunedJob, *, dry_run: bool) -> None:
+    if not result.entries:
+        click.echo(f"job {job.id} {job.name}: no checkpoints")
+        return
+    click.echo(f"job {job.id} {job.name}: {_pruned_summary(result, dry_run=dry_run)}")
+    names = [str(entry.path.relative_to(job.dir.path)) for entry in result.entries]
+    width = max(map(len, names))
+    for name, entry in zip(names, result.entries, strict=True):
+        word = "keep" if entry.kept else "delete" if dry_run else "deleted"
+        click.echo(f"  {word:<7}  {fmt.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
+
+
+def _pruned_summary(result: PrunedJob, *, dry_run: bool) -> str:
+    kept = [entry for entry in result.entries if entry.kept]
+    rest = f"{len(kept)} kept, {fmt.size(sum(entry.bytes for entry in kept))}"
+    if not result.deleted:
+        return f"nothing to delete; {rest}"
+    verb = "would be deleted" if dry_run else "deleted"
+    return f"{len(result.deleted)} {verb}, {fmt.size(result.bytes)}; {rest}"
 
 
 @click.command()
-@takes_jobs(GROUP, FAILED, group="Those of this group that have ended.")
-@click.option("--older-than", metavar="AGE", type=_Age(), help="Ended so long ago: 30d (the default), 2w, 12h.")
-@click.option("--keep-adapters", is_flag=True, help="Leave finished adapters and milestones alone.")
-@click.option("--yes", is_flag=True, help="Do not ask before an adapter goes that lies nowhere else.")
-@_dry_run
+@takes_jobs(GROUP, FAILED, group="Select the jobs of a group that have ended.")
+@click.option("--older-than", metavar="AGE", type=_Age(), help="Select jobs that ended this long ago: 30d, 2w, 12h.")
+@click.option("--keep-adapters", is_flag=True, help="Keep finished adapters and milestones.")
+@click.option("--yes", is_flag=True, help="Do not ask before the only copy of an adapter is deleted.")
+@_dry_run_option
 @json_option
 def clean(
-    choice: Choice, older_than: float | None, keep_adapters: bool, yes: bool, dry_run: bool, as_json: bool
+    selection: JobSelection, older_than: float | None, keep_adapters: bool, yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Delete what jobs that have ended left: checkpoints, adapters, logs. Of the jobs named, or of all old ones.
+    """Delete checkpoints, adapters and logs of jobs that have ended, by default those that ended 30 days ago.
 
-    Their rows, reports and job files stay, and so does what was published to an adapter_path.
+    Reports, job files and adapters in an adapter_path are kept.
     """
-    with home_access.opened() as app:
-        jobs = _ended(app, choice, older_than)
-        plans = [plan for job in jobs if (plan := _plan(app, job, keep_adapters, named=bool(choice.words))) is not None]
-        plans = [plan for plan in plans if plan.paths]
+    with home_access.open_app() as app:
+        jobs = {job.id: job for job in _ended(app, selection, older_than)}
+        plans = [_planned(app, job, keep_adapters, named=bool(selection.refs)) for job in jobs.values()]
+        results = [plan for plan in plans if plan is not None and plan.paths]
         if not dry_run:
-            _ask(plans, yes=yes or as_json)
-            plans = [cleaning.carry_out(app, plan.job, keep_adapters=keep_adapters) for plan in plans]
+            if not yes and not as_json:
+                _confirm(results)
+            results = [clean_job(app, jobs[plan.id], keep_adapters=keep_adapters) for plan in results]
     if as_json:
-        output.print_json({"dry_run": dry_run, "jobs": [_cleaned(plan) for plan in plans]})
-        return
-    for plan in plans:
-        _tell_cleaned(plan)
-    freed = fmt.size(sum(plan.bytes for plan in plans))
-    verb = "would be cleaned" if dry_run else "cleaned"
-    click.echo(f"{_jobs(len(plans))} {verb}, {freed}; reports and job files stay" if plans else "nothing to clean")
+        from orchestrator.results.maintenance import CleanResult
+
+        output.print_json(CleanResult(dry_run=dry_run, jobs=results))
+    else:
+        _print_cleaned(results, dry_run=dry_run)
 
 
-def _ended(app: App, choice: Choice, older_than: float | None) -> list[Job]:
-    """Return the jobs named, of any age unless one is given; else all old ones."""
-    if choice.is_empty:
+def _ended(app: App, selection: JobSelection, older_than: float | None) -> list[Job]:
+    """Return the selected jobs of any age unless one is given; without a selection, the old jobs."""
+    if selection.is_empty:
         age = older_than if older_than is not None else 30 * DAY_S
-        return cleaning.old_jobs(app, older_than_s=age, now=time.time()) if home_access.has_store(app) else []
-    named = args.jobs_of(app, choice, lambda job: job.status in ENDED, none="no job{of} has ended yet")
-    return [job for job in named if older_than is None or time.time() - (job.ended_at or time.time()) >= older_than]
+        return old_jobs(app, older_than_s=age, now=time.time()) if home_access.has_store(app) else []
+    jobs = args.select_jobs(app, selection, lambda job: job.status in ENDED, none="no job{of} has ended yet")
+    return [job for job in jobs if older_than is None or time.time() - (job.ended_at or time.time()) >= older_than]
 
 
-def _plan(app: App, job: Job, keep_adapters: bool, *, named: bool) -> Cleaning | None:
-    """Plan for a job; one that stands in the way is passed over with a note, unless it was named."""
+def _planned(app: App, job: Job, keep_adapters: bool, *, named: bool) -> CleanedJob | None:
+    """Plan one job. A job that cannot be cleaned is skipped with a note, unless the user named it."""
     try:
-        return cleaning.planned(app, job, keep_adapters=keep_adapters)
+        return plan_clean(app, job, keep_adapters=keep_adapters)
     except NotAllowed as error:
         if named:
             raise
@@ -113,80 +136,26 @@ def _plan(app: App, job: Job, keep_adapters: bool, *, named: bool) -> Cleaning |
         return None
 
 
-def _ask(plans: Sequence[Cleaning], *, yes: bool) -> None:
-    """Ask a person before what cannot be had again goes; a script has said what it wants."""
-    lost = [plan.job for plan in plans if plan.only_adapter]
-    if yes or not lost or not sys.stdin.isatty():
+def _confirm(plans: Sequence[CleanedJob]) -> None:
+    """Ask on a terminal before the only copy of an adapter is deleted."""
+    lost = [plan for plan in plans if plan.only_adapter]
+    if not lost or not sys.stdin.isatty():
         return
-    whose = ", ".join(f"{job.id} {job.name}" for job in lost[:5]) + (", ..." if len(lost) > 5 else "")
-    text = f"the finished adapter of {_jobs(len(lost))} goes and lies nowhere else ({whose}); --keep-adapters keeps it"
-    click.confirm(f"{text}\nDelete?", abort=True)
+    listed = ", ".join(f"{plan.id} {plan.name}" for plan in lost[:_MAX_LISTED])
+    listed += ", ..." if len(lost) > _MAX_LISTED else ""
+    click.echo(f"this deletes the only copy of the adapter of {_jobs(len(lost))} ({listed}); --keep-adapters keeps it")
+    click.confirm("Delete?", abort=True)
+
+
+def _print_cleaned(results: Sequence[CleanedJob], *, dry_run: bool) -> None:
+    for job in results:
+        age = fmt.short_duration(time.time() - (job.ended_at or time.time()))
+        names = ", ".join(path.name for path in job.paths)
+        lost = "; the only copy of the adapter" if job.only_adapter else ""
+        click.echo(f"job {job.id} {job.name}, {job.status} {age} ago: {fmt.size(job.bytes)}: {names}{lost}")
+    freed, verb = fmt.size(sum(job.bytes for job in results)), "would be cleaned" if dry_run else "cleaned"
+    click.echo(f"{_jobs(len(results))} {verb}, {freed}; reports and job files kept" if results else "nothing to clean")
 
 
 def _jobs(count: int) -> str:
     return f"{count} job{'s' * (count != 1)}"
-
-
-def _cleaned(plan: Cleaning) -> dict[str, Any]:
-    return {
-        "id": plan.job.id,
-        "name": plan.job.name,
-        "status": plan.job.status.value,
-        "ended_at": plan.job.ended_at,
-        "bytes": plan.bytes,
-        "paths": [str(path) for path in plan.paths],
-        "only_adapter": plan.only_adapter,
-    }
-
-
-def _tell_cleaned(plan: Cleaning) -> None:
-    age = fmt.short_duration(time.time() - (plan.job.ended_at or time.time()))
-    names = ", ".join(path.name for path in plan.paths)
-    lost = "; the adapter lies nowhere else" if plan.only_adapter else ""
-    click.echo(f"job {plan.job.id} {plan.job.name}, {plan.job.status} {age} ago: {fmt.size(plan.bytes)}: {names}{lost}")
-
-
-def _facts(one: Tidying) -> dict[str, Any]:
-    return {
-        "id": one.job.id,
-        "name": one.job.name,
-        "bytes": one.freed,
-        "entries": [_entry(entry) for entry in one.entries],
-    }
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {"path": str(entry.path), "bytes": entry.bytes, "kept": entry.kept, "because": entry.because}
-
-
-def _tell(one: Tidying, *, dry_run: bool, brief: bool) -> None:
-    """Print a job's entries; of many jobs only those that have something that goes."""
-    if brief and not one.going:
-        return
-    if not one.entries:
-        click.echo(f"job {one.job.id} {one.job.name}: it has no checkpoints")
-        return
-    click.echo(f"job {one.job.id} {one.job.name}: {_summary(one, dry_run)}")
-    goes = "goes" if dry_run else "gone"
-    folder = one.job.dir.path
-    width = max(len(str(entry.path.relative_to(folder))) for entry in one.entries)
-    for entry in one.entries:
-        word = "stays" if entry.kept else goes
-        name = str(entry.path.relative_to(folder))
-        click.echo(f"  {word:<5}  {fmt.size(entry.bytes):>7}  {name:<{width}}  {entry.because}")
-
-
-def _summary(one: Tidying, dry_run: bool) -> str:
-    staying = [entry for entry in one.entries if entry.kept]
-    stay = f"{len(staying)} stay, {fmt.size(sum(entry.bytes for entry in staying))}"
-    if not one.going:
-        return f"nothing to delete; {stay}"
-    verb, freed = ("would go", "") if dry_run else ("deleted", " freed")
-    return f"{len(one.going)} {verb}, {fmt.size(one.freed)}{freed}; {stay}"
-
-
-def _sum(found: Sequence[Tidying], *, dry_run: bool) -> None:
-    entries = [entry for one in found for entry in one.going]
-    verb = "would go" if dry_run else "deleted"
-    freed = fmt.size(sum(entry.bytes for entry in entries))
-    click.echo(f"{len(entries)} {verb} of {len(found)} jobs, {freed}" if entries else "nothing to delete")

@@ -1,18 +1,18 @@
-"""compare: several jobs beside each other."""
+"""`lq compare`."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import args, home_access, output
-from orchestrator.cli.args import GROUP, Choice, takes_jobs
+from orchestrator.cli.args import GROUP, JobSelection, takes_jobs
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.comparison import best_of_facts, render, render_group
+from orchestrator.cli.views.comparison import best_lines, render, render_group
 from orchestrator.cli.views.terminal import print_view
 
 MOST_CURVES = 8
@@ -20,21 +20,22 @@ MOST_CURVES = 8
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
-    from orchestrator.report.analysis.comparison import Compared, Entry
+    from orchestrator.report.analysis.comparison import BestOf, Compared, Entry
+    from orchestrator.results.artifacts import CompareResult, GroupBest
+
+MAX_CURVES = 8
+"""Curves in the picture; of a larger group, those of the best jobs."""
 
 
 @click.command()
-@takes_jobs(GROUP)
-@click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
+@takes_jobs(GROUP, group="Compare the jobs of a group, the best first.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="File of the picture.")
 @json_option
-def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
-    """Compare two or more jobs: settings that differ, results with intervals, a picture of the curves.
-
-    With --group its jobs in the order of their best validation, and the best of them.
-    """
-    group = choice.group
-    with home_access.opened() as app:
-        jobs = args.jobs_of(app, choice, none="no job{of} is there")
+def compare(selection: JobSelection, plot: Path | None, as_json: bool) -> None:
+    """Compare two or more jobs: settings that differ, results with intervals, and a picture of the loss curves."""
+    group = selection.group
+    with home_access.open_app() as app:
+        jobs = args.select_jobs(app, selection, none="no job{of}")
         if len(jobs) < 2 and group is None:
             raise click.UsageError("name two jobs or more, or --group NAME")
         from orchestrator.report.analysis.comparison import best_of
@@ -43,18 +44,17 @@ def compare(choice: Choice, plot: Path | None, as_json: bool) -> None:
 
         entries = [_entry(app, job.id) for job in jobs]
         best = best_of(entries)
-        if group is not None:  # the best one first: what the others are compared with
+        if group is not None:  # the first job is the one that the others are compared with
             entries = [*(one.entry for one in best.ranked), *best.others]
-        found = compared(entries)
-        names = slug(group) if group is not None else "-".join(str(job.id) for job in jobs)
-        picture = _drawn(entries[:MOST_CURVES], plot or app.home.path / "compare" / f"{names}.png")
+        comparison = compared(entries)
+        name = slug(group) if group is not None else "-".join(str(job.id) for job in jobs)
+        picture = _draw(entries[:MAX_CURVES], plot or app.home.path / "compare" / f"{name}.png")
         if as_json:
-            chosen = {} if group is None else {"group": group, "best_of": best_of_facts(best)}
-            output.print_json(chosen | _facts(found, entries, picture))
+            output.print_json(_result(comparison, entries, picture, group, best))
         elif group is not None:
-            print_view(render_group(group, best, found, picture))
+            print_view(render_group(group, best, comparison, picture))
         else:
-            print_view(render(found, picture))
+            print_view(render(comparison, picture))
 
 
 def _entry(app: App, job_id: int) -> Entry:
@@ -66,7 +66,7 @@ def _entry(app: App, job_id: int) -> Entry:
     return Entry(facts=facts, series=series, spec=spec, reported=app.store.metrics.facts(job_id))
 
 
-def _drawn(entries: list[Entry], path: Path) -> Path:
+def _draw(entries: list[Entry], path: Path) -> Path:
     from jobs.model.errors import HomeUnusable
     from orchestrator.report import plots
     from orchestrator.report.plots.series import Curves
@@ -84,23 +84,47 @@ def _drawn(entries: list[Entry], path: Path) -> Path:
     return path
 
 
-def _facts(found: Compared, entries: list[Entry], picture: Path) -> dict[str, Any]:
-    import dataclasses
+def _result(
+    comparison: Compared, entries: list[Entry], picture: Path, group: str | None, best: BestOf
+) -> CompareResult:
+    from orchestrator.results.artifacts import ComparedJob, CompareResult
 
-    gaps = [None if gap is None else dataclasses.asdict(gap) for gap in found.against_first]
-    return {
-        "jobs": [
-            {
-                "id": entry.facts.job.id,
-                "name": entry.facts.job.name,
-                "status": entry.facts.job.status.value,
-                "settings": {key: values[place] for key, values in found.settings},
-                "results": {key: values[place] for key, values in found.results},
-                "validation": dataclasses.asdict(entry.facts.validation),
-                "best_minus_first": gaps[place],
-            }
-            for place, entry in enumerate(entries)
-        ],
-        "not_compared_because": found.why_not,
-        "picture": str(picture),
-    }
+    jobs = [
+        ComparedJob(
+            id=entry.facts.job.id,
+            name=entry.facts.job.name,
+            status=entry.facts.job.status,
+            settings={key: values[place] for key, values in comparison.settings},
+            results={key: values[place] for key, values in comparison.results},
+            validation=entry.facts.validation,
+            best_minus_first=comparison.against_first[place],
+        )
+        for place, entry in enumerate(entries)
+    ]
+    return CompareResult(
+        group=group,
+        best_of=group_best(best) if group is not None else None,
+        jobs=jobs,
+        not_compared_because=comparison.why_not,
+        picture=picture,
+    )
+
+
+def group_best(best: BestOf) -> GroupBest | None:
+    """Build the result for the best job of a group; None if no job can be ranked."""
+    from orchestrator.results.artifacts import GroupBest
+
+    winner, second = best.winner, best.runner_up
+    if winner is None:
+        return None
+    return GroupBest(
+        id=winner.entry.facts.job.id,
+        name=winner.entry.facts.job.name,
+        loss=winner.loss,
+        adapter=winner.entry.adapter,
+        runner_up=second.entry.facts.job.id if second is not None else None,
+        runner_up_minus_best=second.behind if second is not None else None,
+        not_told_apart=[one.entry.facts.job.id for one in best.not_apart],
+        jobs=len(best.ranked),
+        text=best_lines(best),
+    )

@@ -1,16 +1,15 @@
-"""config: the schema of a job file, and presets to begin one with."""
+"""`lq config`: the schemas and the presets."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from jobs.model.errors import InvalidInput, NotAllowed
-from orchestrator.cli import output
-from orchestrator.cli.commands import completion
+from orchestrator.cli import output, shell_completion
 from orchestrator.cli.output import json_option
 
 STDOUT = "-"
@@ -18,7 +17,7 @@ STDOUT = "-"
 
 @click.group()
 def config() -> None:
-    """Say what a job file may say, and begin one."""
+    """Print the schema of job files, list presets, or write a job file."""
 
 
 @config.command()
@@ -26,84 +25,82 @@ def config() -> None:
     "--of",
     "name",
     metavar="NAME",
-    shell_complete=completion.schema_names,
-    help="Of what a verb prints with --json, or of a file that lq writes.",
+    shell_complete=shell_completion.schema_names,
+    help="Print the schema of the JSON that a verb prints, or of a file that lq writes.",
 )
-@click.option("--list", "listed", is_flag=True, help="Say what there is a schema of.")
+@click.option("--list", "listed", is_flag=True, help="List the names of the schemas.")
 def schema(name: str | None, listed: bool) -> None:
-    """Print the JSON Schema of a job file, for editors that complete and check; or of what lq itself writes."""
+    """Print the JSON Schema of a job file, for editors and scripts."""
+    from orchestrator.results import catalogue
+
     if listed:
-        from orchestrator.schemas.catalogue import NAMES
-
-        width = max(map(len, NAMES))
-        for one, of in NAMES.items():
-            click.echo(f"{one:<{width}}  {of}")
+        _print_table(catalogue.NAMES.items())
         return
-    click.echo(json.dumps(_schema(name), indent=2, ensure_ascii=False))
-
-
-def _schema(name: str | None) -> dict[str, Any]:
-    if name is None:
-        from configs.schema import job_schema
-
-        return job_schema()
-    from orchestrator.schemas import catalogue
-
-    return catalogue.schema(name)
+    click.echo(json.dumps(catalogue.schema(name or catalogue.JOB), indent=2, ensure_ascii=False))
 
 
 @config.command(name="presets")
 @json_option
 def presets_(as_json: bool) -> None:
-    """List the presets, one line each."""
+    """List the presets, one per line."""
     from configs.preset_files import presets
 
     found = presets()
     if as_json:
-        output.print_json({"presets": [{"name": one.name, "summary": one.summary} for one in found]})
+        from orchestrator.results.build import from_attributes
+        from orchestrator.results.machine import PresetsResult, PresetSummary
+
+        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in found]))
         return
-    width = max(len(one.name) for one in found)
-    for one in found:
-        click.echo(f"{one.name:<{width}}  {one.summary}")
+    _print_table((preset.name, preset.summary) for preset in found)
+
+
+def _print_table(rows: Iterable[tuple[str, str]]) -> None:
+    listed = list(rows)
+    width = max(len(name) for name, _ in listed)
+    for name, text in listed:
+        click.echo(f"{name:<{width}}  {text}")
 
 
 @config.command()
-@click.argument("preset", required=False, shell_complete=completion.preset_names)
+@click.argument("preset", required=False, shell_complete=shell_completion.preset_names)
 @click.option(
     "--output",
     "target",
     metavar="FILE",
     default="lq.yaml",
     show_default=True,
-    help="Write it there; - prints it.",
+    help="Write the job file to FILE; - prints it.",
 )
-@click.option("--force", is_flag=True, help="Overwrite what lies there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option
 def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
-    """Write a job file to begin with: a preset, or a small general one where none is named."""
+    """Write a job file from a preset, or a small general one."""
     from configs import preset_files
 
     chosen = preset_files.preset(preset if preset is not None else preset_files.DEFAULT)
     if target == STDOUT:
         if as_json:
-            raise click.UsageError("--output - prints the file itself; leave --json away, or name a file")
+            raise click.UsageError("--output - and --json cannot be used together")
         click.echo(chosen.text, nl=False)
         return
     path = Path(target)
     _write(path, chosen.text, force=force)
     if as_json:
-        output.print_json({"written": {"preset": chosen.name, "path": str(path)}})
+        from orchestrator.results.machine import InitResult, WrittenPreset
+
+        output.print_json(InitResult(written=WrittenPreset(preset=chosen.name, path=path)))
         return
     click.echo(f"{path} written: {chosen.summary}")
-    click.echo(f"name your model and data in it, then: lq submit {path}")
+    click.echo(f"set your model and data in it, then: lq submit {path}")
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write a file of the user's.
+    """Write the job file.
 
     Raises:
-        NotAllowed: something lies there, and nobody said that it may be overwritten.
-        InvalidInput: it cannot be written.
+        NotAllowed: the file exists, and --force is not given.
+        InvalidInput: the file cannot be written.
     """
     from workers.files.atomic import write_atomically
 
@@ -116,8 +113,7 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     except FileExistsError as error:
         if path.is_dir():
             raise InvalidInput(f"{path}: is a folder; name a file in it with --output") from error
-        advice = "name another file with --output, or overwrite it with --force"
-        raise NotAllowed(f"{path}: is there already; {advice}") from error
+        raise NotAllowed(f"{path}: already exists; name another file with --output, or use --force") from error
     except (OSError, ValueError) as error:
         why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
         raise InvalidInput(f"{path}: cannot be written ({why}); name another file with --output") from error

@@ -1,4 +1,4 @@
-"""demo."""
+"""`lq demo`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from orchestrator.cli import home_access
 
 
 @click.command()
-@click.option("--home", type=click.Path(path_type=Path), help="Where to play it; a folder of its own when absent.")
+@click.option("--home", type=click.Path(path_type=Path), help="Home of the demo (a folder of its own).")
 def demo(home: Path | None) -> None:
-    """Play the whole story on a tiny model in under two minutes: train, kill -9, exact resume, message, report."""
+    """Run the demo on a tiny model: train, kill -9, exact resume, notification and report. Takes two minutes."""
     from orchestrator.demo.play import run_demo
 
-    place = (home or _default()).absolute()
-    home_access.require_place(place.parent)
-    run_demo(place, click.echo)
+    path = (home or _default_home()).absolute()
+    home_access.require_home(path.parent)
+    run_demo(path, click.echo)
 
 
-def _default() -> Path:
+def _default_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("lq-demo", appauthor=False))

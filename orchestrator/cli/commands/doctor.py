@@ -1,8 +1,7 @@
-"""doctor."""
+"""`lq doctor`."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import textwrap
 from collections.abc import Sequence
@@ -16,30 +15,32 @@ from orchestrator.core.paths import Home
 from orchestrator.doctor.check import Check, CheckState
 
 WIDTH = 80
-_NAME, _BEFORE = 10, 18  # the column of the names; what stands before the text
+_NAME_WIDTH, _INDENT = 10, 18
 _COLOURS = {CheckState.OK: "green", CheckState.WARN: "yellow", CheckState.FAIL: "red"}
 
 
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Look at this machine: can it train all night? Nothing is changed, nothing is sent.
+    """Check whether this machine can train overnight. Nothing is changed or sent.
 
-    Exit code: 6 where something fails.
+    Exit code: 6 if a check fails.
     """
     from orchestrator.doctor.examine import examine
 
     checks = examine(Home.of(os.environ), os.environ)
     if as_json:
-        output.print_json({"checks": [dataclasses.asdict(check) for check in checks]})
+        from orchestrator.results.machine import DoctorResult
+
+        output.print_json(DoctorResult(checks=list(checks)))
     else:
-        _tell(checks)
+        _print_checks(checks)
     failed = [check.name for check in checks if check.state is CheckState.FAIL]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
 
 
-def _tell(checks: Sequence[Check]) -> None:
+def _print_checks(checks: Sequence[Check]) -> None:
     from rich.text import Text
 
     console = output.console()
@@ -50,14 +51,14 @@ def _tell(checks: Sequence[Check]) -> None:
                 text.stylize(_COLOURS[check.state], 0, len(check.state))
             console.print(text, soft_wrap=True)
     counts = {state: sum(check.state is state for check in checks) for state in CheckState}
-    told = f"{counts[CheckState.OK]} ok, {counts[CheckState.WARN]} to look at, {counts[CheckState.FAIL]} failed"
-    console.print(told, soft_wrap=True)
+    total = f"{counts[CheckState.OK]} ok, {counts[CheckState.WARN]} warnings, {counts[CheckState.FAIL]} failed"
+    console.print(total, soft_wrap=True)
 
 
 def lines(check: Check) -> list[str]:
-    """Return a check as lines of at most 80 characters, its advice below what was found."""
-    head = f"{check.state:<4}  {check.name:<{_NAME}}  "
-    indent = " " * _BEFORE
-    told = textwrap.wrap(check.says, WIDTH, initial_indent=head, subsequent_indent=indent)
+    """Return a check as lines of at most 80 characters, with the advice below the finding."""
+    head = f"{check.state:<4}  {check.name:<{_NAME_WIDTH}}  "
+    indent = " " * _INDENT
+    says = textwrap.wrap(check.says, WIDTH, initial_indent=head, subsequent_indent=indent)
     advice = textwrap.wrap(check.advice or "", WIDTH, initial_indent=f"{indent}-> ", subsequent_indent=f"{indent}   ")
-    return [*(told or [head.rstrip()]), *advice]
+    return [*(says or [head.rstrip()]), *advice]

@@ -1,4 +1,4 @@
-"""edit: a job's settings in the user's editor, before the job starts."""
+"""`lq edit`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import click
 
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.cli import home_access, output
-from orchestrator.cli.output import Voice, takes_voice
+from orchestrator.cli.args import overwrite_option
+from orchestrator.cli.output import ChangeOutput, change_options
 from orchestrator.cli.param_types import JobRef
 
 if TYPE_CHECKING:
@@ -26,44 +27,45 @@ if TYPE_CHECKING:
     from orchestrator.submission.edit import Edit
     from orchestrator.submission.submit import Checked
 
-_USUAL = ("sensible-editor", "nano", "vim", "vi")
-"""Editors that are looked for where neither VISUAL nor EDITOR names one."""
+_EDITORS = ("sensible-editor", "nano", "vim", "vi")
+"""Editors to try if neither VISUAL nor EDITOR is set."""
 
 
 @click.command()
 @home_access.job_id_argument
-@click.option("--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now.")
-@takes_voice
-def edit(job_id: JobRef, overwrite: bool, voice: Voice) -> None:
-    """Open the settings of job ID, which has not begun, in $VISUAL or $EDITOR, and take what is saved.
+@overwrite_option
+@change_options
+def edit(job_id: JobRef, overwrite: bool, out: ChangeOutput) -> None:
+    """Edit the settings of a job that has not started, in $VISUAL or $EDITOR.
 
-    It is checked as by lq submit; a text with a mistake changes nothing and is kept. The job does not start meanwhile.
+    The settings are checked as by lq submit. If they are not valid, the job stays unchanged and your text is kept.
+    The job does not start meanwhile.
     """
     from orchestrator.submission import edit as editing
 
-    with home_access.opened() as app:
-        job = home_access.one_job(app, job_id)
+    with home_access.open_app() as app:
+        job = home_access.find_job(app, job_id)
         editor = _editor()
-        home_access.require_bell(app)
-        with editing.opened(app, job.id) as session, _kept_if_changed(session):
+        home_access.require_wakeup(app)
+        with editing.opened(app, job.id) as session, _deleting_unchanged(session):
             new = _edited(app, session, editor, overwrite=overwrite)
             if new is not None:
-                _take(app, session, new)
-        now = app.store.jobs.get(job.id)
+                _apply(app, session, new)
+        status = app.store.jobs.get(job.id).status
         if new is None:
-            voice.say(f"job {job.id}: nothing was changed; it is {now.status} as before")
+            out.line(f"job {job.id} {status}: unchanged")
         else:
             for text in new.notes:
                 output.note(text)
-            voice.say(f"job {job.id} {now.status}: {'; '.join(editing.changes(session.spec, new.loaded.spec))}")
-        voice.done(job.id)
-        voice.say(home_access.wake_worker(app))
-        voice.end(app)
+            out.line(f"job {job.id} {status}: {'; '.join(editing.changes(session.spec, new.loaded.spec))}")
+        out.changed(job.id)
+        out.line(home_access.wake_worker(app))
+        out.finish(app)
 
 
 @contextmanager
-def _kept_if_changed(session: Edit) -> Iterator[None]:
-    """Leave a text that was not taken where it is; one nobody changed goes."""
+def _deleting_unchanged(session: Edit) -> Iterator[None]:
+    """Delete the file after the block if the user has not changed it."""
     try:
         yield
     finally:
@@ -73,12 +75,13 @@ def _kept_if_changed(session: Edit) -> Iterator[None]:
 
 
 def _edited(app: App, session: Edit, editor: list[str], *, overwrite: bool) -> Checked | None:
-    """Have the text edited until it can be taken, or the user gives up; None where it asks for the very same job."""
+    """Open the editor until the text is valid or the user gives up. None if the settings are unchanged."""
     from orchestrator.submission import edit as editing
 
     if session.left is not None:
-        output.note(f"this is what an edit before made of it, which was not taken; without it: rm {session.file}")
-    _write(session.file, session.left or session.text)
+        output.note(f"the text of an earlier edit that was not valid is opened; discard it with: rm {session.file}")
+    session.file.touch(mode=0o600)
+    session.file.write_text(session.left or session.text)
     while True:
         _run(editor, session.file)
         content = session.file.read_bytes()
@@ -88,9 +91,9 @@ def _edited(app: App, session: Edit, editor: list[str], *, overwrite: bool) -> C
         try:
             new = editing.checked(app, session, content, overwrite=overwrite)
         except LqError as error:
-            if not _wants_again(error):
-                kept = f"job {session.was.id} stays as it was, and your text is kept in {session.file}"
-                raise type(error)(f"{error}; {kept}; go on with it: lq edit {session.was.id}") from error
+            if not _confirms_retry(error):
+                kept = f"the job is unchanged and your text is in {session.file}"
+                raise type(error)(f"{error}; {kept}; edit it again: lq edit {session.was.id}") from error
         else:
             if new.loaded.spec != session.spec:
                 return new
@@ -98,17 +101,17 @@ def _edited(app: App, session: Edit, editor: list[str], *, overwrite: bool) -> C
             return None
 
 
-def _take(app: App, session: Edit, new: Checked) -> None:
+def _apply(app: App, session: Edit, new: Checked) -> None:
     from orchestrator.submission import edit as editing
 
     try:
         editing.take(app, session, new, time.time())
     except NotAllowed as error:
-        raise NotAllowed(f"{error}, and goes on as it was; the text is kept in {session.file}") from error
+        raise NotAllowed(f"{error}; it is unchanged and your text is in {session.file}") from error
 
 
-def _wants_again(error: LqError) -> bool:
-    """Ask whether the editor should open again; nobody can be asked without a terminal."""
+def _confirms_retry(error: LqError) -> bool:
+    """Ask on a terminal whether to open the editor again."""
     if not sys.stdin.isatty():
         return False
     click.echo(f"lq: {error}", err=True)
@@ -118,45 +121,40 @@ def _wants_again(error: LqError) -> bool:
         return False
 
 
-def _write(file: Path, text: str) -> None:
-    file.touch(mode=0o600)
-    file.write_text(text)
-
-
 def _run(editor: list[str], file: Path) -> None:
-    """Open the editor, and wait until it is closed. A Ctrl-C meanwhile is the editor's, which may go on.
+    """Open the editor and wait until it exits. Ctrl-C goes to the editor only.
 
     Raises:
-        InvalidInput: it cannot be started.
-        LqError: it failed.
-        KeyboardInterrupt: the Ctrl-C ended it.
+        InvalidInput: the editor cannot be started.
+        LqError: the editor failed.
+        KeyboardInterrupt: Ctrl-C ended the editor.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # the editor would inherit SIG_IGN
     try:
         code = subprocess.run([*editor, str(file)], check=False).returncode
     except OSError as error:
-        raise InvalidInput(f"{editor[0]}: {error.strerror}; name another editor in EDITOR") from error
+        raise InvalidInput(f"{editor[0]}: {error.strerror}; set EDITOR to another editor") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code:
-        raise LqError(f"{editor[0]} ended with exit code {code}, so nothing was changed; try another EDITOR")
+        raise LqError(f"{editor[0]} failed with exit code {code}, so nothing was changed; set EDITOR to another editor")
 
 
 def _editor() -> list[str]:
-    """Return the words that start the user's editor.
+    """Return the command of the user's editor.
 
     Raises:
-        InvalidInput: there is none, or it is not a command.
+        InvalidInput: no editor was found, or EDITOR is not a command.
     """
-    named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    if named:
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if command:
         try:
-            return shlex.split(named)
+            return shlex.split(command)
         except ValueError as error:
             raise InvalidInput(f"EDITOR is not a command: {error}") from error
-    found = next((path for name in _USUAL if (path := shutil.which(name)) is not None), None)
-    if found is None or not sys.stdin.isatty():
-        raise InvalidInput("no editor to open it in; name one: EDITOR=nano lq edit …")
-    return [found]
+    path = next((path for name in _EDITORS if (path := shutil.which(name)) is not None), None)
+    if path is None or not sys.stdin.isatty():
+        raise InvalidInput("no editor found; set one: EDITOR=nano lq edit ID")
+    return [path]

@@ -1,9 +1,9 @@
-"""notify: list and test the services. URLs are never shown."""
+"""`lq notify list` and `lq notify test`. They never print a URL."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -14,77 +14,91 @@ from orchestrator.core.app import App
 
 if TYPE_CHECKING:
     from configs.settings import NotifySettings
+    from orchestrator.results.machine import NotifyListResult
 
 
 @click.group()
 def notify() -> None:
-    """List and test the notification services of settings.yaml."""
+    """List or test the notification services of settings.yaml."""
 
 
 @notify.command(name="list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the services by name, with their tags and events, never their URLs; and what they did not get."""
-    with home_access.opened() as app:
+    """List the notification services with their tags and events, and the messages they have not received."""
+    with home_access.open_app() as app:
         settings = app.settings().notify
-        entries, missed = _entries(settings), undelivered(app)
+        missed = undelivered(app)
+        result = _result(app)
         if as_json:
-            set_up = {"digest": settings.digest, "quiet": settings.quiet, "ping": settings.ping is not None}
-            rows = [dataclasses.asdict(message) for message in missed]
-            output.print_json({"services": entries, **set_up, "undelivered": rows})
+            output.print_json(result)
             return
-        for entry in entries:
-            tags = ", ".join(entry["tags"]) or "none"
-            click.echo(f"{entry['name']}: hears {', '.join(entry['on'])}; tags: {tags}")
-        if not entries:
-            click.echo(_nobody(app))
-        for line in (*_hours(settings), *map(undelivered_line, missed)):
+        for service in result.services:
+            click.echo(f"{service.name}: {', '.join(service.on)}; tags: {', '.join(service.tags) or 'none'}")
+        if not result.services:
+            click.echo(_no_service(app))
+        for line in (*_schedule(settings), *map(undelivered_line, missed)):
             click.echo(line)
 
 
-def _entries(settings: NotifySettings) -> list[dict[str, Any]]:
+def _result(app: App) -> NotifyListResult:
     from configs.settings import ServiceEvent
     from orchestrator.notify.routing import DEFAULT_EVENTS, service_names
+    from orchestrator.results.machine import NotificationService, NotifyListResult
 
-    entries = []
+    settings, services = app.settings().notify, []
     for name, service in zip(service_names(settings.everyone), settings.everyone, strict=True):
-        hears = DEFAULT_EVENTS if service.on is None else service.on
-        on = [event for event in get_args(ServiceEvent) if event in hears]
-        entries.append({"name": name, "tags": list(service.tags), "on": on})
-    return entries
+        wanted = DEFAULT_EVENTS if service.on is None else service.on
+        on = [event for event in get_args(ServiceEvent) if event in wanted]
+        services.append(NotificationService(name=name, tags=list(service.tags), on=on))
+    return NotifyListResult(
+        services=services,
+        digest=settings.digest,
+        quiet=settings.quiet,
+        ping=settings.ping is not None,
+        undelivered=undelivered(app),
+    )
 
 
-def _hours(settings: NotifySettings) -> list[str]:
-    return [
-        *([f"digest: every morning at {settings.digest}"] if settings.digest is not None else []),
-        *([f"quiet: {settings.quiet}; only what is urgent is sent then"] if settings.quiet is not None else []),
-        *(["ping: every minute in which a worker lives"] if settings.ping is not None else []),
-    ]
+def _schedule(settings: NotifySettings) -> Iterator[str]:
+    if settings.digest is not None:
+        yield f"digest: every day at {settings.digest}"
+    if settings.quiet is not None:
+        yield f"quiet: {settings.quiet}; only urgent messages are sent"
+    if settings.ping is not None:
+        yield "ping: every minute while a worker runs"
 
 
-def _nobody(app: App) -> str:
-    return f"nobody is told; add services to {app.home.settings} (see README, Settings and notifications)"
+def _no_service(app: App) -> str:
+    return f"no notification service configured; add services to {app.home.settings}"
 
 
 @notify.command()
 @json_option
 def test(as_json: bool) -> int:
-    """Send a test message to every service, and say what became of it; exit code 6 if one failed."""
+    """Send a test message to every service.
+
+    Exit code: 6 if a service did not receive it.
+    """
     from orchestrator.notify.apprise_sender import Notifier, send_test
     from orchestrator.notify.heartbeat import ANSWERED, ping
 
-    with home_access.opened() as app:
+    with home_access.open_app() as app:
         settings = app.settings().notify
-        results = send_test(Notifier(settings.everyone))
-        pinged = ping(settings.ping) if settings.ping is not None else None
+        deliveries = send_test(Notifier(settings.everyone))
+        answer = ping(settings.ping) if settings.ping is not None else None
         if as_json:
-            rows = [{"name": one.service, "delivered": one.delivered, "result": one.last_result} for one in results]
-            output.print_json({"services": rows, "ping": pinged})
+            from orchestrator.results.machine import NotifyTestResult, TestMessage
+
+            messages = [
+                TestMessage(name=one.service, delivered=one.delivered, result=one.last_result) for one in deliveries
+            ]
+            output.print_json(NotifyTestResult(services=messages, ping=answer))
         else:
-            for one in results:
-                click.echo(f"{one.service}: {one.last_result}")
-            if pinged is not None:
-                click.echo(f"ping: {pinged}")
-            if not results:
-                click.echo(_nobody(app))
-    return 0 if all(one.delivered for one in results) and pinged in (None, ANSWERED) else 6
+            for delivery in deliveries:
+                click.echo(f"{delivery.service}: {delivery.last_result}")
+            if answer is not None:
+                click.echo(f"ping: {answer}")
+            if not deliveries:
+                click.echo(_no_service(app))
+    return 0 if all(delivery.delivered for delivery in deliveries) and answer in (None, ANSWERED) else 6

@@ -1,10 +1,10 @@
-"""service: install, uninstall, status, print."""
+"""`lq service`: install, uninstall, status, print."""
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import sys
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -15,106 +15,110 @@ from orchestrator.service import install as services
 from orchestrator.service import units
 from orchestrator.service.managers import Manager, manager_of
 
-_kind = click.option(
-    "--kind",
-    type=click.Choice(["launchd", "systemd"]),
-    default=None,
-    help="Of another system than this one.",
+_kind_option = click.option(
+    "--kind", type=click.Choice(["launchd", "systemd"]), help="Use this service manager instead of the native one."
 )
 
 
 @click.group()
 def service() -> None:
-    """Have a worker started after a login or a reboot, and again when it dies."""
+    """Install the worker as a service that starts at login or boot and restarts after a crash."""
 
 
 @service.command()
-@_kind
+@_kind_option
 @json_option
 def install(kind: str | None, as_json: bool) -> None:
-    """Install the service of this home and start it; a worker that runs already hands its jobs over."""
-    with home_access.opened() as app:
+    """Install and start the service of this home. A running worker hands its jobs over."""
+    with home_access.open_app() as app:
         app.settings()
         fault = services.settings_fault(app.home)
         if fault is not None:
-            output.note(f"a service has not the environment of this shell: {fault} (see README, After a reboot)")
+            output.note(f"the service does not get the environment of this shell: {fault}")
         manager = _manager(kind)
-        services.install(app.home, manager, _silent if as_json else click.echo)
+        services.install(app.home, manager, _reporter(as_json))
         if manager.lingers() is False:
             linger = f"sudo loginctl enable-linger {getpass.getuser()}"
-            output.note(f"it starts at login and ends at logout; to have it from boot on: {linger}")
+            output.note(f"the service starts at login and stops at logout; to start it at boot: {linger}")
         if as_json:
             _print_state(app, manager)
 
 
 @service.command()
-@_kind
+@_kind_option
 @json_option
 def uninstall(kind: str | None, as_json: bool) -> None:
-    """Stop the service and remove it. Running jobs write a checkpoint and pause."""
+    """Stop and remove the service. Running jobs are paused with a checkpoint."""
     manager = _manager(kind)
-    services.uninstall(manager, _silent if as_json else click.echo)
+    services.uninstall(manager, _reporter(as_json))
     if as_json:
-        with home_access.opened() as app:
+        with home_access.open_app() as app:
             _print_state(app, manager)
 
 
 @service.command()
-@_kind
+@_kind_option
 @json_option
 def status(kind: str | None, as_json: bool) -> None:
-    """Say whether the service is installed, starts at login, runs, and is what this lq would install."""
-    with home_access.opened() as app:
+    """Show whether the service is installed, up to date, started at login, and running."""
+    with home_access.open_app() as app:
         if as_json:
             _print_state(app, _manager(kind))
             return
-        found = services.state(app.home, _manager(kind))
-    for line in _lines(found, str(app.home.path)):
+        state = services.state(app.home, _manager(kind))
+    for line in _lines(state, str(app.home.path)):
         click.echo(line)
 
 
 @service.command(name="print")
-@_kind
+@_kind_option
 @json_option
 def print_(kind: str | None, as_json: bool) -> None:
-    """Print what would be installed."""
-    with home_access.opened() as app:
+    """Print the unit file that `lq service install` writes."""
+    with home_access.open_app() as app:
         manager = _manager(kind)
         text = manager.content(services.plan_for(app.home)).decode()
     if as_json:
-        output.print_json({"service": {"kind": manager.kind, "path": str(manager.file()), "text": text}})
+        from orchestrator.results.machine import ServicePrintResult, ServiceUnit
+
+        unit = ServiceUnit(kind=manager.kind, path=manager.file(), text=text)
+        output.print_json(ServicePrintResult(service=unit))
         return
     click.echo(text, nl=False)
     if sys.stdout.isatty():
-        output.note(f"lq service install would write it to {manager.file()}")
+        output.note(f"lq service install writes it to {manager.file()}")
 
 
-def _silent(_: str) -> None:
-    """Say nothing: with --json the state afterwards says it."""
+def _reporter(as_json: bool) -> Callable[[str], None]:
+    """Return what prints the steps of an installation: nothing with --json."""
+    return (lambda _: None) if as_json else click.echo
 
 
 def _print_state(app: App, manager: Manager) -> None:
-    output.print_json({"service": dataclasses.asdict(services.state(app.home, manager))})
+    from orchestrator.results.machine import ServiceStateResult
+
+    output.print_json(ServiceStateResult(service=services.state(app.home, manager)))
 
 
 def _manager(kind: str | None) -> Manager:
     return manager_of(kind or units.native_kind())
 
 
-def _lines(found: services.ServiceState, home: str) -> list[str]:
-    if not found.installed:
-        answer = f"{found.kind} cannot be asked here: {found.missing}" if found.missing else "lq service install"
-        return [f"service: not installed ({answer})"]
-    lines = [f"service: installed, {found.path}, for {found.home or 'no home that can be read'}"]
-    if found.home != home:
-        lines.append(f"home: another one than {home}")
-    if found.outdated:
-        lines.append("file: not what this lq would install; bring it up to date: lq service install")
-    if found.missing is not None:
-        return [*lines, f"{found.kind}: cannot be asked here ({found.missing})"]
-    lines.append(f"at login: {'starts' if found.enabled else 'does not start; mend it: lq service install'}")
-    lines.append(f"worker: pid {found.pid}" if found.pid is not None else "worker: none of the service's runs")
-    if found.lingers is not None:
-        mend = f"does not run; sudo loginctl enable-linger {getpass.getuser()}"
-        lines.append(f"without a login: {'runs too' if found.lingers else mend}")
-    return lines
+def _lines(state: services.ServiceState, home: str) -> Iterator[str]:
+    if not state.installed:
+        why = f"{state.kind} is not available: {state.missing}" if state.missing else "install it: lq service install"
+        yield f"service: not installed ({why})"
+        return
+    yield f"service: installed, {state.path}, for {state.home or 'an unreadable home'}"
+    if state.home != home:
+        yield f"home: differs from {home}"
+    if state.outdated:
+        yield "file: outdated; update it: lq service install"
+    if state.missing is not None:
+        yield f"{state.kind}: not available ({state.missing})"
+        return
+    yield f"at login: {'starts' if state.enabled else 'does not start; repair it: lq service install'}"
+    yield f"worker: pid {state.pid}" if state.pid is not None else "worker: the service runs none"
+    if state.lingers is not None:
+        remedy = f"does not run; sudo loginctl enable-linger {getpass.getuser()}"
+        yield f"without a login: {'runs' if state.lingers else remedy}"

@@ -1,131 +1,114 @@
-"""status: the night at a glance."""
+"""`lq status`."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.model.job import Job
 from jobs.model.states import Status
 from orchestrator.cli import home_access, output
+from orchestrator.cli.args import group_option
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.snapshot import JobDetails, Snapshot, VerdictCache, job_details, take_snapshot
+from orchestrator.cli.views.snapshot import JobDetails, Snapshot, take_snapshot
 from orchestrator.cli.views.status import render, still_tried
 from orchestrator.cli.views.terminal import print_view
 from workers.system.processes import is_alive
 
 if TYPE_CHECKING:
-    from orchestrator.core.app import App
     from orchestrator.planning.queue_forecast import QueueForecast
+    from orchestrator.results.jobs import JobSummary, ListedJob, StatusResult
     from orchestrator.scheduling.eligibility import Turn
-
-group_option = click.option(
-    "--group",
-    "group_name",
-    metavar="NAME",
-    shell_complete=home_access.offer_groups,
-    help="Only the jobs of this group, with their settings; the best one marked.",
-)
 
 
 @click.command()
-@click.option("--all", "every", is_flag=True, help="Every job, not only the last 20 that ended.")
-@group_option
-@click.option("-w", "--watch", "watched", is_flag=True, help="Stay, and show what changes; q leaves. As lq watch.")
+@click.option("--all", "every", is_flag=True, help="Show every job instead of the last 20 that ended.")
+@group_option("Show only the jobs of a group with the settings that differ, and mark the best job.")
+@click.option("-w", "--watch", "watched", is_flag=True, help="Keep the view open, as lq watch does.")
 @json_option
-def status(every: bool, group_name: str | None, watched: bool, as_json: bool) -> int:
-    """Show the night at a glance: what runs, what is to come, and the last jobs that ended with their verdict."""
+def status(every: bool, group: str | None, watched: bool, as_json: bool) -> int:
+    """Show the worker, the running and queued jobs, and the last jobs that ended with their verdict."""
     if watched:
         from orchestrator.cli.views.watch import watching
 
         if as_json:
-            raise click.UsageError("--watch draws on a terminal, and --json is for machines; name one of them")
-        return watching(every=every, group=group_name)
-    with home_access.opened() as app:
-        snapshot = take_snapshot(app, every=every, group=group_name)
+            raise click.UsageError("--watch and --json cannot be used together")
+        return watching(every=every, group=group)
+    with home_access.open_app() as app:
+        snapshot = take_snapshot(app, every=every, group=group)
         if as_json:
-            output.print_json(content_of(snapshot))
+            output.print_json(result_of(snapshot))
         else:
             print_view(render(snapshot))
     return 0
 
 
-def content_of(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what `lq status --json` prints."""
-    missed = still_tried(snapshot.undelivered)
-    started = None if snapshot.worker is None else snapshot.worker.get("started_at")
-    return {
-        "worker": {"alive": snapshot.worker is not None, "pid": snapshot.pid, "started_at": started},
-        "machine": snapshot.machine.entry,
-        "queue": {"paused": snapshot.queue.paused_at is not None, "because": snapshot.queue.because},
-        "messages": {"waiting": missed, "gave_up": len(snapshot.undelivered) - missed},
-        "inbox": {"waiting": snapshot.inbox.files, "because": snapshot.inbox.because},
-        "jobs": [
-            entry(
-                job,
-                snapshot.turns.get(job.id),
-                snapshot.forecast,
-                snapshot.details.get(job.id),
-            )
-            | (snapshot.group.entry(place) if snapshot.group is not None else {})
-            for place, job in enumerate(snapshot.jobs)
-        ],
-    }
+def result_of(snapshot: Snapshot) -> StatusResult:
+    """Build the result of `lq status`."""
+    from orchestrator.results import jobs as results
+    from orchestrator.results.build import from_attributes
+
+    waiting, worker, machine = still_tried(snapshot.undelivered), snapshot.worker or {}, snapshot.machine
+    return results.StatusResult(
+        worker=results.WorkerState(
+            alive=snapshot.worker is not None, pid=snapshot.pid, started_at=worker.get("started_at")
+        ),
+        machine=from_attributes(
+            results.MachineReadings,
+            machine,
+            battery_percent=machine.charge,
+            memory_free_bytes=machine.free_bytes,
+            memory_bytes=machine.all_bytes,
+        ),
+        queue=results.QueueSummary(paused=snapshot.queue.paused_at is not None, because=snapshot.queue.because),
+        messages=results.UndeliveredCounts(waiting=waiting, gave_up=len(snapshot.undelivered) - waiting),
+        inbox=results.InboxState(waiting=snapshot.inbox.files, because=snapshot.inbox.because),
+        jobs=[_listed(snapshot, place, job) for place, job in enumerate(snapshot.jobs)],
+    )
 
 
-def details_of(app: App, job: Job) -> JobDetails:
-    """Return what is seen of one job."""
-    return job_details(app, [job], VerdictCache())[job.id]
+def _listed(snapshot: Snapshot, place: int, job: Job) -> ListedJob:
+    from orchestrator.results.jobs import ListedJob
+
+    summary = summary_of(job, snapshot.turns.get(job.id), snapshot.forecast, snapshot.details.get(job.id))
+    fields, group = vars(summary), snapshot.group
+    if group is None:
+        return ListedJob(**fields, settings=None, best=None)
+    settings = {key: values[place] for key, values in group.settings}
+    lowest = {"best_val_loss": group.losses.get(job.id)}
+    return ListedJob(**fields | lowest, settings=settings, best=job.id == group.best)
 
 
-def entry(job: Job, turn: Turn | None, forecast: QueueForecast, details: JobDetails | None = None) -> dict[str, Any]:
-    """Return a job as `lq status --json` gives it.
+def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: JobDetails | None = None) -> JobSummary:
+    """Build the summary of a job.
 
     Args:
-        job: the job.
-        turn: what keeps it from training; None where it does not wait for its turn.
-        forecast: of the queue.
-        details: what else is seen of it.
+        turn: why it cannot start; None if it does not wait in the queue.
+        details: what the snapshot read about it.
     """
-    times, left = forecast.times.get(job.id), forecast.time_left.get(job.id)
+    from orchestrator.results.build import from_attributes
+    from orchestrator.results.jobs import JobMemory, JobSummary, NewestIncident
+
+    details = details or JobDetails()
     obstacle = turn.obstacle if turn is not None and job.status is Status.QUEUED else None
-    return {
-        "id": job.id,
-        "name": job.name,
-        "status": job.status.value,
-        "reason": job.reason,
-        "iteration": job.iteration,
-        "iters": job.iters,
-        "train_loss": job.train_loss,
-        "val_loss": job.val_loss,
-        "it_s": job.it_s,
-        "eta_seconds": left.expected_s if left is not None and job.status is Status.RUNNING else None,
-        "attempts": job.attempts,
-        "priority": job.priority,
-        "group": job.group_name,
-        "kept_by": None if obstacle is None else dataclasses.asdict(obstacle) | {"why": obstacle.why.value},
-        "starts_at": times.start if times is not None and turn is not None else None,
-        "ends_at": times.end if times is not None else None,
-        "not_before": job.not_before if job.status is Status.WAITING else obstacle and obstacle.until,
-        "pid": job.child.pid if job.child is not None and is_alive(job.child) else None,
-        "job_dir": job.job_dir,
-        **_seen(job, details or JobDetails()),
-    }
-
-
-def _seen(job: Job, details: JobDetails) -> dict[str, Any]:
-    last, newest = details.recent[-1] if details.recent else None, details.newest
-    memory = ("footprint_bytes", "peak_bytes", "limit_bytes")
-    return {
-        "verdict": details.verdict,
-        "best_val_loss": details.best.loss if details.best is not None else None,
-        "best_val_iteration": details.best.iteration if details.best is not None else None,
-        "phase": details.life.phase if details.life is not None else None,
-        "memory": {name: getattr(last, name) for name in memory} if last is not None else None,
-        "incidents": details.incidents,
-        "newest_incident": {name: getattr(newest, name) for name in ("time", "code", "text")} if newest else None,
-        "started_at": job.started_at,
-        "ended_at": job.ended_at,
-    }
+    times, left = forecast.times.get(job.id), forecast.time_left.get(job.id)
+    last, newest, best = details.recent[-1] if details.recent else None, details.newest, details.best
+    return from_attributes(
+        JobSummary,
+        job,
+        eta_seconds=left.expected_s if left is not None and job.status is Status.RUNNING else None,
+        group=job.group_name,
+        kept_by=obstacle,
+        starts_at=times.start if times is not None and turn is not None else None,
+        ends_at=times.end if times is not None else None,
+        not_before=job.not_before if job.status is Status.WAITING else obstacle.until if obstacle else None,
+        pid=job.child.pid if job.child is not None and is_alive(job.child) else None,
+        verdict=details.verdict,
+        best_val_loss=best.loss if best is not None else None,
+        best_val_iteration=best.iteration if best is not None else None,
+        phase=details.life.phase if details.life is not None else None,
+        memory=from_attributes(JobMemory, last) if last is not None else None,
+        incidents=details.incidents,
+        newest_incident=from_attributes(NewestIncident, newest) if newest is not None else None,
+    )

@@ -1,4 +1,4 @@
-"""submit and run."""
+"""`lq submit`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from jobs.model.job import Job
 from orchestrator.cli import home_access, output
+from orchestrator.cli.args import overwrite_option, set_option
 from orchestrator.cli.output import json_option, quiet_option
 from orchestrator.formatting import text as fmt
 
@@ -19,113 +20,100 @@ if TYPE_CHECKING:
     from orchestrator.core.app import App
     from orchestrator.submission.submit import Checked
 
-_FILE = click.Path(path_type=Path)
-_MOST_LISTED = 24
-"""Jobs of a sweep that are listed when it is queued."""
-
-_overwrite = click.option(
-    "--overwrite", is_flag=True, help="Let the finished adapter replace what lies in adapter_path now."
-)
-set_option = click.option(
-    "--set",
-    "sets",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A value in the place of the file's, as in lora_parameters.rank=16; may be repeated.",
-)
+_MAX_LISTED = 24
+"""Jobs of a group that are listed."""
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
-@click.option("--wait", "wait_for_it", is_flag=True, help="Wait for the jobs to end; exit as lq wait does.")
-@click.option("--dry-run", is_flag=True, help="Check everything and list the jobs; queue nothing.")
+@click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--wait", "wait_for_end", is_flag=True, help="Wait until the jobs have ended, and exit as lq wait does.")
+@click.option("--dry-run", is_flag=True, help="Check the files and list the jobs, but do not queue them.")
 @set_option
-@_overwrite
+@overwrite_option
 @quiet_option
 @json_option
 def submit(
     files: Sequence[Path],
-    wait_for_it: bool,
+    wait_for_end: bool,
     dry_run: bool,
     sets: Sequence[str],
     overwrite: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Check job files and queue them; nothing is queued if one of them is wrong.
+    """Check job files and queue them. If one of them is not valid, nothing is queued.
 
-    FILE is what mlx_lm.lora -c takes, with an optional section lq: (see lq config schema), or - for what comes on
-    standard input. A matrix in it makes a group of jobs.
+    FILE is a config of mlx_lm.lora, with an optional section lq: (see lq config schema), or - for stdin. A matrix in
+    it creates a group of jobs.
     """
     from orchestrator.submission.submit import check_all, enqueue_all
 
     if quiet and as_json:
-        raise click.UsageError("--json tells the ids and more; say --quiet or --json, not both")
-    with home_access.opened() as app:
+        raise click.UsageError("--quiet and --json cannot be used together")
+    with home_access.open_app() as app:
         checked = check_all(app, files, overwrite=overwrite, sets=sets)
         if dry_run:
-            _tell_notes(checked)
-            _tell_planned(checked, as_json=as_json)
+            print_notes(checked)
+            _print_dry_run(checked, as_json=as_json)
             return 0
-        home_access.require_bell(app)
+        home_access.require_wakeup(app)
         jobs = enqueue_all(app, checked)
-        _tell_notes(checked)
-        _tell_late(app, jobs, checked)
-        said = home_access.wake_worker(app)
+        print_notes(checked)
+        print_late(app, jobs, checked)
+        worker = home_access.wake_worker(app)
         if as_json:
-            told = [_entry(job, one) for job, one in zip(jobs, checked, strict=True)]
-            output.print_json({"dry_run": False, "jobs": told})
+            _print_json([(one, job) for job, one in zip(jobs, checked, strict=True)], dry_run=False)
         elif quiet:
             for job in jobs:
                 click.echo(job.id)
         else:
-            _tell(app, jobs, checked, said)
-        if not wait_for_it:
+            print_queued(app, jobs, checked, worker)
+        if not wait_for_end:
             return 0
         from orchestrator.cli.commands.wait import wait_for
 
         return wait_for(app, [job.id for job in jobs], any_one=False, timeout_s=None)
 
 
-@click.command()
-@click.argument("file", metavar="FILE", type=_FILE)
-@set_option
-@_overwrite
-@json_option
-def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
-    """Submit FILE, show live progress, and exit as the job ends: 0 succeeded, 100 failed, 103 cancelled.
-
-    Ctrl-C never stops the job by itself: it asks whether to leave it training, pause it or cancel it. Without a
-    terminal to ask on it only stops watching. Exit code then: 0 where the job was left, 101 where it is paused.
-    --json prints the events as lq logs -f --json does, and everything else to stderr.
-    """
-    from jobs.model.errors import InvalidInput
-    from orchestrator.cli.views.live import follow
-    from orchestrator.submission.submit import check_all, enqueue
-
-    with home_access.opened() as app:
-        checked, *others = check_all(app, [file], overwrite=overwrite, sets=sets)
-        if others:
-            text = f"its matrix makes {len(others) + 1} jobs, and lq run follows one; queue them with: lq submit {file}"
-            raise InvalidInput(f"{file}: {text}")
-        home_access.require_bell(app)
-        _tell_notes([checked])
-        job = enqueue(app, checked)
-        _tell_late(app, [job], [checked])
-        said = home_access.wake_worker(app)
-        with output.to_people(as_json=as_json):
-            _tell(app, [job], [checked], said, hint=False)
-        return follow(app, job.id, as_json=as_json)
+def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:
+    if as_json:
+        _print_json([(one, None) for one in checked], dry_run=True)
+        return
+    for one in checked:
+        spec, settings = one.loaded.spec, _settings(one.loaded.varied)
+        click.echo(f"{spec.name}: {spec.iters:,} iterations" + (f"; {settings}" if settings else ""))
+    click.echo(f"{len(checked)} {'job' if len(checked) == 1 else 'jobs'}, valid; nothing was queued")
 
 
-def _tell_notes(checked: Sequence[Checked]) -> None:
-    """Tell what is to be known, the same of many jobs once."""
+def _settings(varied: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
+
+
+def _print_json(pairs: Sequence[tuple[Checked, Job | None]], *, dry_run: bool) -> None:
+    from orchestrator.results.jobs import SubmitResult, SubmittedJob
+
+    jobs = [
+        SubmittedJob(
+            id=job.id if job is not None else None,
+            name=one.loaded.spec.name if job is None else job.name,
+            group=one.loaded.spec.lq.group if job is None else job.group_name,
+            settings=dict(one.loaded.varied),
+            status=job.status if job is not None else None,
+            job_dir=job.job_dir if job is not None else None,
+        )
+        for one, job in pairs
+    ]
+    output.print_json(SubmitResult(dry_run=dry_run, jobs=jobs))
+
+
+def print_notes(checked: Sequence[Checked]) -> None:
+    """Print the notes on all jobs, each text once."""
     for text in dict.fromkeys(text for one in checked for text in one.notes):
         output.note(text)
 
 
-def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> None:
-    """Tell of the deadlines that will not be met, by what earlier runs took; looked at only where there is one."""
+def print_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> None:
+    """Print a note for each job that is expected to miss its deadline."""
     if all(one.loaded.spec.lq.deadline is None for one in checked):
         return
     from orchestrator.planning import plan as planning
@@ -134,43 +122,44 @@ def _tell_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
     for one in planning.plan(app, ()).jobs:
         end, due = one.times.end, one.deadline
         if one.id in ids and end is not None and due is not None and end > due:
-            when = f"it will be done {fmt.upcoming(end)}, wanted {fmt.upcoming(due)}"
+            when = f"deadline {fmt.upcoming(due)}, ETA {fmt.upcoming(end)}"
             output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")
 
 
-def _entry(job: Job, checked: Checked) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "name": job.name,
-        "group": job.group_name,
-        "settings": dict(checked.loaded.varied),
-        "status": job.status.value,
-        "job_dir": job.job_dir,
-    }
+def print_queued(
+    app: App, jobs: Sequence[Job], checked: Sequence[Checked], worker: str | None, *, hint: bool = True
+) -> None:
+    """Print the queued jobs: each group in one block, other jobs one per line.
+
+    Args:
+        worker: what `wake_worker` returned.
+        hint: print the next commands.
+    """
+    reasons = _reasons(app, jobs, checked)
+    groups: dict[str, list[tuple[Job, str]]] = {}
+    for job, one in zip(jobs, checked, strict=True):
+        if one.loaded.label is not None and job.group_name is not None:
+            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
+    first_of_group = {members[0][0].id: name for name, members in groups.items()}
+    in_group = {job.id for members in groups.values() for job, _ in members}
+    for job in jobs:
+        if job.id in first_of_group:
+            _print_group(first_of_group[job.id], groups[first_of_group[job.id]])
+        elif job.id not in in_group:
+            click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
+            if job.id in reasons:
+                click.echo(reasons[job.id])
+    if worker is not None:
+        click.echo(worker)
+    if hint and groups:
+        name = shlex.quote(next(iter(groups)))
+        click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
+    elif hint:
+        click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")
 
 
-def _tell_planned(checked: Sequence[Checked], *, as_json: bool) -> None:
-    """List what a submit would queue."""
-    if as_json:
-        planned: dict[str, Any] = {"id": None, "status": None, "job_dir": None}
-        told = [
-            {"name": one.loaded.spec.name, "group": one.loaded.spec.lq.group, "settings": dict(one.loaded.varied)}
-            for one in checked
-        ]
-        output.print_json({"dry_run": True, "jobs": [planned | one for one in told]})
-        return
-    for one in checked:
-        spec, settings = one.loaded.spec, _settings(one.loaded.varied)
-        click.echo(f"{spec.name}: {spec.iters:,} iterations" + (f"; {settings}" if settings else ""))
-    click.echo(f"{len(checked)} {'job' if len(checked) == 1 else 'jobs'}, all right; nothing was queued")
-
-
-def _settings(varied: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
-
-
-def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int, str]:
-    """Return what keeps jobs from starting at once, by id; looked at only where one asks for something."""
+def _reasons(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int, str]:
+    """Return why jobs cannot start yet, by id, if any of them has a constraint."""
     if not any(one.loaded.spec.lq.waits_for_something for one in checked):
         return {}
     from orchestrator.cli.views.waiting import waiting_line, waiting_turns
@@ -179,38 +168,14 @@ def _kept(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int
     return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns.get(job.id))) is not None}
 
 
-def _tell(app: App, jobs: Sequence[Job], checked: Sequence[Checked], said: str | None, *, hint: bool = True) -> None:
-    waiting = _kept(app, jobs, checked)
-    groups: dict[str, list[tuple[Job, str]]] = {}
-    for job, one in zip(jobs, checked, strict=True):
-        if one.loaded.label is not None and job.group_name is not None:
-            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
-    untold = dict(groups)
-    for job in jobs:  # in the order of the files
-        if job.group_name in groups and any(job is member for member, _ in groups[job.group_name]):
-            if (members := untold.pop(job.group_name, None)) is not None:
-                _tell_sweep(job.group_name, members)
-        else:
-            click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
-            if job.id in waiting:
-                click.echo(waiting[job.id])
-    if said is not None:
-        click.echo(said)
-    if hint and groups:
-        name = shlex.quote(next(iter(groups)))
-        click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
-    elif hint:
-        click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")
-
-
-def _tell_sweep(name: str, members: Sequence[tuple[Job, str]]) -> None:
-    """Tell of the jobs of a sweep: side by side, and of many the first ones."""
+def _print_group(name: str, members: Sequence[tuple[Job, str]]) -> None:
+    """Print the jobs of a group in columns, at most `_MAX_LISTED` of them."""
     from rich.columns import Columns
     from rich.text import Text
 
     ids = [job.id for job, _ in members]
     click.echo(f"group {name}: {len(ids)} jobs queued, {ids[0]} to {ids[-1]}")
-    shown = members[:_MOST_LISTED]
+    shown = members[:_MAX_LISTED]
     lines = [Text(f"{job.id:>{len(str(ids[-1]))}} {label}", no_wrap=True) for job, label in shown]
     output.console(piped=80).print(Columns(lines, padding=(0, 3), column_first=True))
     if len(members) > len(shown):

@@ -1,4 +1,4 @@
-"""verify."""
+"""`lq verify`."""
 
 from __future__ import annotations
 
@@ -9,68 +9,63 @@ import click
 from jobs.model.errors import CheckFailed
 from jobs.model.job import Job
 from orchestrator.cli import args, home_access, output
-from orchestrator.cli.args import ALL, FAILED, GROUP, Choice, takes_jobs
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
 from orchestrator.cli.output import json_option
-from orchestrator.maintenance.verify import Finding, verified
+from orchestrator.maintenance.verify import VerifiedFile, VerifiedJob, verify_job
+
+MAX_NAME_WIDTH = 60
 
 
 @click.command()
-@takes_jobs(GROUP, ALL, FAILED, all="Every job.")
-@click.option("--set-aside", is_flag=True, help="Rename bad checkpoints to step-N.bad, so that none is used.")
+@takes_jobs(GROUP, ALL, FAILED, all="Select every job.")
+@click.option("--set-aside", is_flag=True, help="Rename damaged checkpoints to step-N.bad, so that lq ignores them.")
 @json_option
-def verify(choice: Choice, set_aside: bool, as_json: bool) -> None:
-    """Check every file of jobs: checkpoints and adapters by SHA-256, the others by whether they can be read.
+def verify(selection: JobSelection, set_aside: bool, as_json: bool) -> None:
+    """Verify every file of jobs: checkpoints and adapters by SHA-256, other files by reading them.
 
-    Exit code: 6 where something is wrong. What is wrong is told, and changed by --set-aside only.
+    Exit code: 6 if a file is damaged or missing.
     """
-    found = []
-    with home_access.opened() as app:
-        for job in args.jobs_to_look_at(app, choice):
-            findings = verified(app, job, set_aside=set_aside)
-            found.append((job, findings))
+    verified: list[tuple[Job, VerifiedJob]] = []
+    with home_access.open_app() as app:
+        for job in args.select_any_status(app, selection):
+            result = verify_job(app, job, set_aside=set_aside)
+            verified.append((job, result))
             if not as_json:
-                _tell(job, findings, brief=not choice.words)
+                _print_job(job, result, all_files=bool(selection.refs))
     if as_json:
-        output.print_json({"jobs": [_facts(job, findings) for job, findings in found]})
-    _require_good(found, set_aside=set_aside)
+        from orchestrator.results.maintenance import VerifyResult
+
+        output.print_json(VerifyResult(jobs=[result for _, result in verified]))
+    _require_intact(verified, set_aside=set_aside)
 
 
-def _facts(job: Job, findings: Sequence[Finding]) -> dict[str, object]:
-    files = [{"path": str(one.path), "ok": one.ok, "because": one.because} for one in findings]
-    return {"id": job.id, "name": job.name, "ok": all(one.ok for one in findings), "files": files}
+def _print_job(job: Job, result: VerifiedJob, *, all_files: bool) -> None:
+    damaged = result.damaged
+    summary = f"{len(damaged)} of {len(result.files)} files damaged" if damaged else f"{len(result.files)} files intact"
+    click.echo(f"job {job.id} {job.name}: {summary}")
+    shown = result.files if all_files else damaged
+    names = [_name(job, file) for file in shown]
+    width = min(max(map(len, names), default=0), MAX_NAME_WIDTH)
+    for name, file in zip(names, shown, strict=True):
+        because = file.because.replace(f"{file.path}/", "").replace(f"{job.job_dir}/", "")
+        click.echo(f"  {'ok' if file.ok else 'DAMAGED':<7}  {name:<{width}}  {because}")
 
 
-def _tell(job: Job, findings: Sequence[Finding], *, brief: bool) -> None:
-    """Print what was found; of many jobs the files only where one is wrong."""
-    wrong = [one for one in findings if not one.ok]
-    verdict = f"{len(wrong)} of {len(findings)} wrong" if wrong else f"{len(findings)} as they should be"
-    click.echo(f"job {job.id} {job.name}: {verdict}")
-    shown = wrong if brief else findings
-    names = [_name(job, one) for one in shown]
-    width = min(max(map(len, names), default=0), 60)
-    for name, one in zip(names, shown, strict=True):
-        click.echo(f"  {'good' if one.ok else 'WRONG':<5}  {name:<{width}}  {_words(job, one)}")
-
-
-def _name(job: Job, one: Finding) -> str:
+def _name(job: Job, file: VerifiedFile) -> str:
     folder = job.dir.path
-    return str(one.path.relative_to(folder)) if one.path.is_relative_to(folder) else str(one.path)
+    return str(file.path.relative_to(folder)) if file.path.is_relative_to(folder) else str(file.path)
 
 
-def _words(job: Job, one: Finding) -> str:
-    """Return why, without the path that stands beside it already."""
-    return one.because.replace(f"{one.path}/", "").replace(f"{job.job_dir}/", "")
-
-
-def _require_good(found: Sequence[tuple[Job, Sequence[Finding]]], *, set_aside: bool) -> None:
-    """Raise CheckFailed with the first of what is wrong, and what to do about it."""
-    wrong = [(job, one) for job, findings in found for one in findings if not one.ok]
-    if not wrong:
+def _require_intact(verified: Sequence[tuple[Job, VerifiedJob]], *, set_aside: bool) -> None:
+    """Raise CheckFailed with the first damaged file and what to do."""
+    damaged = [(job, file) for job, result in verified for file in result.damaged]
+    if not damaged:
         return
-    job, first = wrong[0]
-    bad = next((job.id for job, one in wrong if one.checkpoint), None)
-    remedy = f"; take bad checkpoints out of the row: lq verify {bad} --set-aside" if bad and not set_aside else ""
+    job, first = damaged[0]
+    checkpoint_of = next((job.id for job, file in damaged if file.is_checkpoint), None)
+    remedy = f"; ignore damaged checkpoints with: lq verify {checkpoint_of} --set-aside"
+    total = sum(len(result.files) for _, result in verified)
     raise CheckFailed(
-        f"{len(wrong)} of {sum(len(findings) for _, findings in found)} files are not what they should be, "
-        f"the first: {_name(job, first)} of job {job.id}{remedy}"
+        f"{len(damaged)} of {total} files are damaged or missing, the first: {_name(job, first)} of job {job.id}"
+        + (remedy if checkpoint_of and not set_aside else "")
     )

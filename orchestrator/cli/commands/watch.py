@@ -1,15 +1,15 @@
-"""watch: the night at a glance, drawn anew where something changed."""
+"""`lq watch`."""
 
 from __future__ import annotations
 
 import click
 
-from orchestrator.cli.commands.status import group_option
+from orchestrator.cli.args import group_option
 from orchestrator.cli.views.watch import watching
 
 
 @click.command()
-@group_option
-def watch(group_name: str | None) -> int:
-    """Show the night at a glance, and stay: what changes is drawn anew; q leaves. The jobs do not notice."""
-    return watching(every=False, group=group_name)
+@group_option("Show only the jobs of a group.")
+def watch(group: str | None) -> int:
+    """Show lq status and update it when something changes; press q to leave."""
+    return watching(every=False, group=group)

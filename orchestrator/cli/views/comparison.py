@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.policies.verdict import interval
 from orchestrator.formatting import text as fmt
@@ -110,21 +109,3 @@ def _ties(best: BestOf) -> Iterator[str]:
     if titles:
         more = [f"{len(titles) - MOST_NAMED} more"] if len(titles) > MOST_NAMED else []
         yield f"not significantly worse on these rows: {', '.join([*titles[:MOST_NAMED], *more])}"
-
-
-def best_of_facts(best: BestOf) -> dict[str, Any] | None:
-    """Return the `best_of` object of `lq compare --group NAME --json`; None if no job can be the best."""
-    winner, second = best.winner, best.runner_up
-    if winner is None:
-        return None
-    return {
-        "id": winner.entry.facts.job.id,
-        "name": winner.entry.facts.job.name,
-        "loss": winner.loss,
-        "adapter": str(winner.entry.adapter),
-        "runner_up": None if second is None else second.entry.facts.job.id,
-        "runner_up_minus_best": None if second is None or not second.behind else dataclasses.asdict(second.behind),
-        "not_told_apart": [one.entry.facts.job.id for one in best.not_apart],
-        "jobs": len(best.ranked),
-        "text": best_lines(best),
-    }

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
@@ -38,15 +38,6 @@ class GroupSnapshot:
         return (
             min(ranked, key=lambda job_id: (self.losses[job_id], job_id), default=None) if self.is_comparable else None
         )
-
-    def entry(self, place: int) -> dict[str, Any]:
-        """Return what `lq status --group NAME --json` adds to a job."""
-        job = self.jobs[place]
-        return {
-            "settings": {key: values[place] for key, values in self.settings},
-            "best_val_loss": self.losses.get(job.id),
-            "best": job.id == self.best,
-        }
 
 
 def group_snapshot(app: App, name: str) -> GroupSnapshot:

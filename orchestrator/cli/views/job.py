@@ -36,7 +36,7 @@ MOST_VALIDATIONS = 12
 _LABEL_WIDTH = 9
 
 _NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
-    Status.QUEUED: (("lq move {id} --first", "run it next"), ("lq hold {id}", "keep it from running")),
+    Status.QUEUED: (("lq move {id} --first", "run it next"), ("lq pause {id}", "keep it from running")),
     Status.RUNNING: (
         ("lq watch", "follow its progress"),
         ("lq logs {id} -f", "follow its log"),
@@ -44,7 +44,7 @@ _NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
     ),
     Status.WAITING: (("lq resume {id}", "resume it now"), ("lq logs {id} --output", "read the output of its trainers")),
     Status.PAUSED: (("lq resume {id}", "resume it from its checkpoint"),),
-    Status.HELD: (("lq release {id}", "return it to the queue"),),
+    Status.HELD: (("lq resume {id}", "return it to the queue"),),
     Status.SUCCEEDED: (
         ("lq report {id} --open", "read its report"),
         ("lq chat {id}", "chat with its best adapter"),

@@ -13,10 +13,17 @@ from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
 from jobs.model.states import ENDED, LIVE
 from orchestrator.cli import home_access, output
 from orchestrator.cli.commands.cancel import cancel_jobs
-from orchestrator.cli.commands.turns import pause_jobs
+from orchestrator.cli.commands.pause import pause_jobs
 from orchestrator.cli.commands.wait import TIMED_OUT, code_of
-from orchestrator.cli.output import Voice
-from orchestrator.cli.views.job_log import JobLog, LogFilter, json_lines, print_log, read_batches, text_lines
+from orchestrator.cli.output import ChangeOutput
+from orchestrator.cli.views.job_log import (
+    JobLog,
+    LogFilter,
+    json_lines,
+    print_log,
+    read_batches,
+    text_lines,
+)
 from orchestrator.cli.views.terminal import console_for
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
@@ -41,10 +48,10 @@ def follow(app: App, job_id: int, *, as_json: bool = False) -> int:
         else:
             print_log(read_batches(app, job_id, follow=True), text_lines(app, job_id, LogFilter()))
     except KeyboardInterrupt:
-        with output.to_people(as_json=as_json):
+        with output.text_to_stderr(as_json=as_json):
             click.echo()
             return _interrupted(app, job_id)
-    with output.to_people(as_json=as_json):
+    with output.text_to_stderr(as_json=as_json):
         return _print_end(app, job_id)
 
 
@@ -52,17 +59,17 @@ def _interrupted(app: App, job_id: int) -> int:
     """Detach from, pause or cancel the job, as the user answers; detach if there is no terminal."""
     can_ask = sys.stdin.isatty() and sys.stdout.isatty() and app.store.jobs.get(job_id).status in LIVE
     answer = _ask() if can_ask else "d"
-    job, voice = app.store.jobs.get(job_id), Voice()
+    job, out = app.store.jobs.get(job_id), ChangeOutput()
     if job.status in ENDED:  # meanwhile
         return _print_end(app, job_id)
     if answer == "d":
         click.echo(f"job {job_id} continues in the background: lq status · lq logs {job_id} -f · lq cancel {job_id}")
         return DETACHED
     if answer == "p":
-        home_access.require_bell(app)
-        pause_jobs(app, [job], voice)
+        home_access.require_wakeup(app)
+        pause_jobs(app, [job], out)
     else:
-        cancel_jobs(app, [job], voice)
+        cancel_jobs(app, [job], out)
     after = app.store.jobs.get(job_id)
     return code_of(after) if after.status in ENDED else TIMED_OUT
 

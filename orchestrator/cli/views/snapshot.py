@@ -38,17 +38,6 @@ class MachineState:
     free_bytes: int | None  # memory that a new process could take
     all_bytes: int | None
 
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The `machine` object of `lq status --json`."""
-        return {
-            "kept_awake": self.kept_awake,
-            "mains": self.mains,
-            "battery_percent": self.charge,
-            "memory_free_bytes": self.free_bytes,
-            "memory_bytes": self.all_bytes,
-        }
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobDetails:
@@ -123,7 +112,7 @@ def take_snapshot(
     """
     worker = control.running(app.home)
     jobs_of_group = group_snapshot(app, group) if group is not None else None
-    jobs = jobs_of_group.jobs if jobs_of_group is not None else home_access.all_jobs(app, every=every)
+    jobs = jobs_of_group.jobs if jobs_of_group is not None else home_access.list_jobs(app, every=every)
     now = time.time() if now is None else now
     turns = waiting_turns(app, jobs, now=now)
     return Snapshot(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
 
-_COMMANDS = {Status.HELD: "lq release", Status.PAUSED: "lq resume"}
+_COMMANDS = {Status.HELD: "lq resume", Status.PAUSED: "lq resume"}
 _SELF_EXPLANATORY = (Status.RUNNING, Status.QUEUED, Status.SUCCEEDED, Status.CANCELLED)
 
 

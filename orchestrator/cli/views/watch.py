@@ -49,7 +49,7 @@ def watching(*, every: bool, group: str | None) -> int:
     if not sys.stdout.isatty() or not is_capable(os.environ):
         raise click.UsageError("lq watch needs a terminal; without one use: lq status, or lq logs ID -f")
     try:
-        with home_access.opened() as app:
+        with home_access.open_app() as app:
             verdicts = VerdictCache()
             snapshot = take_snapshot(app, every=every, group=group)  # errors appear before the screen is taken
             with Screen() as screen:

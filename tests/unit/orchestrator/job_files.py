@@ -7,7 +7,6 @@ from pathlib import Path
 from jobs.model.job import Job
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home as RealHome
-from orchestrator.maintenance.prune import asked_for
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.workers.tensor_files import holding, state_at
 from workers.checkpoints import adapters, storage
@@ -39,7 +38,8 @@ def save(job: Job, iteration: int, loss: float | None = None) -> Checkpoint:
 
 def publish(app: App, job: Job) -> None:
     """Lay the finished adapter out."""
-    spec, run_plan = asked_for(app, job.id)
+    spec = app.store.spec(job.id)
+    run_plan = app.store.run_plans.get(job.id, spec)
     adapters.publish(job.dir, spec, run_plan, job_id=job.id)
 
 

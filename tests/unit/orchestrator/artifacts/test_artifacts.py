@@ -13,7 +13,7 @@ from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.artifacts import fuse, weights
-from orchestrator.cli.commands import artifacts as verbs
+from orchestrator.cli.commands import generate
 from orchestrator.cli.verbs import run
 from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
@@ -126,10 +126,10 @@ def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
 WRONG = [
     (["chat", "9"], 3, "no job 9"),
     (["generate", "1", "-p", " "], 2, "the prompt is empty"),
-    (["test", "1", "--checkpoint", "soon"], 2, "'soon' is no iteration, and neither best nor last"),
+    (["test", "1", "--checkpoint", "soon"], 2, "'soon'"),
     (["test", "1"], 2, "test.jsonl is not there; name a folder that has one: lq test 1 --data FOLDER"),
     (["fuse", "1", "--", "--save-path", "x"], 2, "--save-path stands before the --"),
-    (["generate", "1", "-p", "x", "--anyway", "--queue"], 2, "give one of them"),
+    (["generate", "1", "-p", "x", "--anyway", "--queue"], 2, "--anyway and --queue"),
 ]
 
 
@@ -208,14 +208,14 @@ def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_n
 @pytest.mark.parametrize("answer", ["5", "", "two\nlines\n", f"a rule\n{RULE}\nand more", "==", f"x\n{RULE}"])
 def test_an_answer_is_found_whatever_it_holds(answer: str) -> None:
     said = f"{RULE}\n{answer}{FIGURES}"
-    found, figures = verbs._split(said)
+    found, figures = generate._split(said)
     assert found == answer
     assert (figures["tokens"], figures["tok_s"], figures["peak_gb"]) == ("20", "121.411", "1.250")
-    shown = [verbs._begun(said[:end]) for end in range(len(said) + 1)]
+    shown = [generate._partial_answer(said[:end]) for end in range(len(said) + 1)]
     assert all(answer.startswith(one) for one in shown)
     assert max(map(len, shown)) <= len(answer), "no figure is printed as an answer"
 
 
 def test_no_answer_and_an_answer_without_figures_are_told_as_they_are() -> None:
-    assert verbs._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
-    assert verbs._split("plain\n") == ("plain\n", {})
+    assert generate._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
+    assert generate._split("plain\n") == ("plain\n", {})

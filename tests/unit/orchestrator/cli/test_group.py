@@ -16,7 +16,7 @@ from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 from tests.unit.orchestrator.rendering import assert_view, text_of
 
-VERBS = ("status", "cancel", "compare", "hold", "release", "pause", "resume", "retry")
+VERBS = ("status", "cancel", "compare", "pause", "resume", "retry")
 
 
 def grouped(home: Home) -> dict[str, int]:
@@ -36,12 +36,12 @@ def states(home: Home) -> dict[int, Status]:
 def test_unknown_group_suggests_the_nearest(home: Home, here: InProcess, verb: str) -> None:
     home.queued()
     assert here(verb, "--group", "nigt", expect=3).err == (
-        "lq: no group 'nigt'; there is none yet; a matrix in a job file makes one\n"
+        "lq: no group 'nigt'; a matrix in a job file creates a group\n"
     )
     with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
     assert here(verb, "--group", "nigt", expect=3).err == "lq: no group 'nigt'; did you mean 'night'?\n"
-    assert here(verb, "--group", "zzz", expect=3).err == "lq: no group 'zzz'; the newest is 'night'\n"
+    assert here(verb, "--group", "zzz", expect=3).err == "lq: no group 'zzz'; the newest group is 'night'\n"
     assert states(home) == {1: Status.QUEUED}
 
 
@@ -62,7 +62,7 @@ def test_cancel_leaves_ended_and_other_jobs(home: Home, here: InProcess) -> None
     for name in ("queued", "waiting", "paused"):
         assert after[ids[name]] is Status.CANCELLED
         assert f"job {ids[name]} cancelled" in said
-    assert f"job {ids['running']}: asked to stop" in said
+    assert f"job {ids['running']}: stopping after a checkpoint" in said
     assert home.store.jobs.get(ids["running"]).stop_request == "cancel"
     assert {name: after[ids[name]] for name in ("succeeded", "failed", "cancelled", "outside")} == {
         name: before[ids[name]] for name in ("succeeded", "failed", "cancelled", "outside")
@@ -73,33 +73,30 @@ def test_ended_group_cannot_be_cancelled(home: Home, here: InProcess) -> None:
     home.cancelled()
     with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
-    for verb in ("cancel", "pause", "resume", "release"):
-        assert "every job of group 'night' has ended already" in here(verb, "--group", "night", expect=5).err
-    assert "no job of group 'night' waits for its turn" in here("hold", "--group", "night", expect=5).err
+    for verb in ("cancel", "pause", "resume"):
+        assert "every job of group 'night' has already ended" in here(verb, "--group", "night", expect=5).err
     assert here("wait", "--group", "night", expect=103).out == ""
-    assert "job 1 queued; it had not begun" in here("retry", "--group", "night").out
-    assert "there is nothing to retry" in here("retry", "--group", "night", expect=5).err
+    assert "job 1 queued; it had not started" in here("retry", "--group", "night").out
+    here("retry", "--group", "night", expect=5)
 
 
-def test_hold_and_release_waiting_jobs(home: Home, here: InProcess) -> None:
+def test_resume_takes_held_and_paused_jobs(home: Home, here: InProcess) -> None:
     ids = grouped(home)
+    here("pause", ids["queued"])
     before = states(home)
-    here("hold", "--group", "night")
+    here("resume", "--group", "night")
     changed = {job_id for job_id, status in states(home).items() if status is not before[job_id]}
-    assert changed == {ids["queued"], ids["waiting"]}
-    here("release", "--group", "night")
-    assert states(home)[ids["queued"]] is Status.QUEUED
-    assert states(home)[ids["paused"]] is Status.QUEUED
+    assert changed == {ids["queued"], ids["waiting"], ids["paused"]}
 
 
 def test_pause_holds_before_it_stops(home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = grouped(home)
-    monkeypatch.setattr("orchestrator.cli.commands.turns.PAUSE_WAIT_S", 0.0)
+    monkeypatch.setattr("orchestrator.cli.commands.pause.PAUSE_WAIT_S", 0.0)
     said = here("pause", "--group", "night").out
     assert states(home)[ids["queued"]] is Status.HELD
     assert home.store.jobs.get(ids["running"]).stop_request == "pause"
     assert states(home)[ids["outside"]] is Status.QUEUED
-    assert said.index(f"job {ids['queued']} held") < said.index(f"job {ids['running']}: asked to pause")
+    assert said.index(f"job {ids['queued']} held") < said.index(f"job {ids['running']}: stopping after a checkpoint")
 
 
 def test_retry_takes_failed_and_cancelled(home: Home, here: InProcess) -> None:

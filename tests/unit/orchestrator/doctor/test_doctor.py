@@ -54,7 +54,7 @@ def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) ->
     assert "\x1b" not in answer.out
     names = [line[6:16].strip() for line in shown if re.match(r"(ok|warn|fail) ", line)]
     assert names == list(CHECKS)
-    assert re.fullmatch(r"\d+ ok, \d+ to look at, 0 failed", shown[-1])
+    assert re.fullmatch(r"\d+ ok, \d+ warnings, 0 failed", shown[-1])
     assert re.search(r"^ok    mlx +mlx \d", answer.out, re.MULTILINE)
     assert re.search(r"^ok    store +does not exist yet", answer.out, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""`lq verify`: a finished job whose every file is spoilt in turn."""
+"""`lq verify`: a finished job, each file of which is damaged in turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.model.events import PhaseEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from orchestrator.maintenance.verify import verified
+from orchestrator.maintenance.verify import verify_job
 from orchestrator.worker.ingest import ingest
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
@@ -28,7 +28,7 @@ from workers.files.atomic import write_json
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    """Give a home with one job that has succeeded, with all its files."""
+    """Return a home with a succeeded job and all its files."""
     made = Home(tmp_path / "home")
     job = made.running(adapter_path=str(tmp_path / "published"))
     spec = made.store.spec(job.id)
@@ -49,32 +49,30 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.store.close()
 
 
-def wrong(home: Home) -> dict[str, str]:
-    """Return what `lq verify` finds wrong, by name."""
+def damaged(home: Home) -> dict[str, str]:
+    """Return the damaged files with the reason, by name."""
     with app_of(home) as app:
-        return {found.path.name: found.because for found in verified(app, app.store.jobs.get(1)) if not found.ok}
+        return {file.path.name: file.because for file in verify_job(app, app.store.jobs.get(1)).files if not file.ok}
 
 
 def folder(home: Home) -> JobDir:
     return home.store.jobs.get(1).dir
 
 
-def test_a_job_whose_files_are_as_they_should_be_passes(home: Home) -> None:
-    answer = InProcess(home.path)("verify", 1)
-    assert answer.err == ""
-    assert "as they should be" in answer.out
+def test_intact_job_passes(home: Home) -> None:
+    assert InProcess(home.path)("verify", 1).err == ""
     with app_of(home) as app:
-        seen = {found.path.name for found in verified(app, app.store.jobs.get(1))}
+        checked = {file.path.name for file in verify_job(app, app.store.jobs.get(1)).files}
     everything = {path.name for path in Path(folder(home).path).rglob("*") if path.is_file()}
     inside = {"state.json", "manifest.json", "optimizer.safetensors"}
-    assert everything - inside <= seen
+    assert everything - inside <= checked
 
 
-def test_the_log_of_a_finished_job_is_checked_in_its_compressed_form(home: Home) -> None:
+def test_compressed_log_is_checked(home: Home) -> None:
     event_log.pack(folder(home).events)
-    assert wrong(home) == {}
+    assert damaged(home) == {}
     damage(event_log.packed(folder(home).events))
-    assert "events.jsonl.gz" in wrong(home)
+    assert "events.jsonl.gz" in damaged(home)
 
 
 def cut_events(job_dir: JobDir) -> None:
@@ -92,12 +90,12 @@ def other_run_plan(job_dir: JobDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "name", "says"),
+    ("spoil", "name", "because"),
     [
-        (other_config, "config.yaml", "it is not what was submitted"),
+        (other_config, "config.yaml", "differs from the submitted"),
         (lambda job_dir: job_dir.config.write_text("model: ["), "config.yaml", "not valid YAML"),
         (lambda job_dir: job_dir.provenance.unlink(), "provenance.json", "no such file"),
-        (other_run_plan, "run_plan.json", "its stages are not the store's"),
+        (other_run_plan, "run_plan.json", "differ from the store"),
         (cut_events, "events.jsonl", "bytes, but"),
         (lambda job_dir: job_dir.events.unlink(), "events.jsonl", "bytes, but"),
         (
@@ -105,61 +103,54 @@ def other_run_plan(job_dir: JobDir) -> None:
             "step-0000100",
             "optimizer.safetensors is not what was written",
         ),
-        (lambda job_dir: damage(job_dir.adapters / ADAPTERS), ADAPTERS, "not the one in lq.json"),
-        (lambda job_dir: (job_dir.adapters / ADAPTERS).unlink(), ADAPTERS, "it is not there"),
+        (lambda job_dir: damage(job_dir.adapters / ADAPTERS), ADAPTERS, "differs from lq.json"),
+        (lambda job_dir: (job_dir.adapters / ADAPTERS).unlink(), ADAPTERS, "missing"),
         (
             lambda job_dir: (job_dir.adapters / f"0000950_{ADAPTERS}").write_bytes(b"x"),
             f"0000950_{ADAPTERS}",
-            "not the one in its checkpoint's manifest",
+            "differs from the manifest",
         ),
         (lambda job_dir: (job_dir.report / "report.json").write_text("{"), "report.json", "Expecting"),
     ],
 )
-def test_what_is_spoilt_is_named(home: Home, spoil: Callable[[JobDir], None], name: str, says: str) -> None:
+def test_damaged_file_is_named(home: Home, spoil: Callable[[JobDir], None], name: str, because: str) -> None:
     spoil(folder(home))
-    found = wrong(home)
-    assert says in found.get(name, ""), found
+    assert because in damaged(home).get(name, "")
 
 
-def test_a_published_adapter_is_checked_while_it_is_this_jobs(home: Home, tmp_path: Path) -> None:
+def test_published_adapter_is_checked(home: Home, tmp_path: Path) -> None:
     target = tmp_path / "published"
     damage(target / ADAPTERS)
-    assert wrong(home) == {ADAPTERS: "its sha256 is not the one in lq.json: it has changed since it was written"}
+    assert damaged(home).keys() == {ADAPTERS}
     (target / "lq.json").unlink()
-    assert wrong(home) == {}
+    assert damaged(home) == {}
 
 
-def test_a_milestone_without_its_checkpoint_must_be_as_long_as_it_says(home: Home) -> None:
+def test_milestone_size_is_checked(home: Home) -> None:
     milestone = folder(home).adapters / f"0000950_{ADAPTERS}"
     milestone.write_bytes(milestone.read_bytes())  # no longer a link
     shutil.rmtree(folder(home).checkpoints / "step-0000950")
-    assert wrong(home) == {}
+    assert damaged(home) == {}
     milestone.write_bytes(milestone.read_bytes()[:-1])
-    assert "its own header says" in wrong(home)[milestone.name]
+    assert damaged(home).keys() == {milestone.name}
 
 
-def test_a_folder_that_is_gone_is_wrong(home: Home) -> None:
+def test_missing_folder_is_reported(home: Home) -> None:
     shutil.rmtree(folder(home).path)
-    assert wrong(home) == {folder(home).path.name: "the job's folder is not there"}
+    assert damaged(home).keys() == {folder(home).path.name}
 
 
-def test_wrong_files_give_exit_code_6_and_the_remedy_works(home: Home) -> None:
+def test_set_aside_renames_checkpoints(home: Home) -> None:
     lq = InProcess(home.path)
     damage(folder(home).checkpoints / "step-0000950" / ADAPTERS)
-    answer = lq("verify", "--all", expect=6)
-    assert answer.err.endswith("lq verify 1 --set-aside\n")
-    assert "WRONG  checkpoints/step-0000950" in answer.out
-    answer = lq("verify", 1, "--json", expect=6)
-    (told,) = json.loads(answer.out)["jobs"]
-    assert (told["ok"], {len(file) for file in told["files"]}) == (False, {3})
+    assert lq("verify", "--all", expect=6).err.endswith("lq verify 1 --set-aside\n")
+    (job,) = json.loads(lq("verify", 1, "--json", expect=6).out)["jobs"]
+    assert job["ok"] is False
     lq("verify", 1, "--set-aside", expect=6)
     assert (folder(home).checkpoints / "step-0000950.bad" / "why.txt").exists()
-    assert set(wrong(home)) == {f"0000950_{ADAPTERS}"}, "the milestone is a name of the same damaged file"
+    assert set(damaged(home)) == {f"0000950_{ADAPTERS}"}, "the milestone is a link to the same damaged file"
 
 
-def test_one_that_is_asked_for_nothing_says_what_to_name(home: Home) -> None:
-    assert (
-        InProcess(home.path)("verify", expect=2).err
-        == "lq: name a job, or --group NAME, --failed or --all; see: lq verify --help\n"
-    )
+def test_verify_needs_a_selection(home: Home) -> None:
+    assert "--all" in InProcess(home.path)("verify", expect=2).err
     assert home.ended(Status.FAILED, Reason.CRASHED).id == 2

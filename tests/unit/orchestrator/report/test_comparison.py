@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.views.comparison import best_lines, best_of_facts
+from orchestrator.cli.commands.compare import group_best
+from orchestrator.cli.views.comparison import best_lines
 from orchestrator.report.analysis.comparison import Entry, best_of, why_not_by_row
 from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.collect import collect_all
@@ -71,9 +72,9 @@ def test_indistinguishable_jobs_are_named(tmp_path: Path) -> None:
     assert {found.winner.entry.title, near.entry.title} == {"a (job 1)", "b (job 1)"}
     assert found.ranked[-1].entry.title == "c (job 1)"
     assert f"not significantly worse on these rows: {near.entry.title}" in best_lines(found)
-    told = best_of_facts(found)
-    assert told is not None
-    assert (told["not_told_apart"], told["jobs"]) == ([1], 3)
+    best = group_best(found)
+    assert best is not None
+    assert (best.not_told_apart, best.jobs) == ([1], 3)
 
 
 def test_winner_needs_an_adapter(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_winner_needs_an_adapter(tmp_path: Path) -> None:
     assert found.winner.entry.facts.job.name == "a"
     assert (found.runner_up, len(found.others)) == (None, 1)
     nobody = best_of([entry(tmp_path / "c", "c", adapter=False)])
-    assert best_of_facts(nobody) is None
+    assert group_best(nobody) is None
     assert best_lines(nobody) == ["best: none yet; no job has ended with a validation and an adapter"]
 
 

@@ -1,4 +1,4 @@
-"""A run taken back by its user, with a trainer that really trains; and Ctrl-C at the terminal of `lq run`."""
+"""`lq retry --from` and `--fresh` with real training, and Ctrl-C in `lq run`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ from tests.harness import BESIDE_PYTHON, Lq, Training, Workshop, kill, result, u
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 
-def stopped_half_way(lq: Lq, file: Path) -> Training:
-    """Return a job that was cancelled after some iterations, while its trainer stood still."""
+def cancelled_halfway(lq: Lq, file: Path) -> Training:
+    """Return a job that was cancelled after some iterations."""
     training = lq.submit(file)
     training.trained(50)
-    os.kill(training.trainer(), signal.SIGSTOP)  # who asks it wakes it
+    os.kill(training.trainer(), signal.SIGSTOP)  # the request wakes it
     lq("cancel", training.id)
     return training
 
 
 @pytest.mark.longest
-def test_a_run_taken_back_to_a_checkpoint_ends_as_if_nothing_had_happened(
-    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
-    training = stopped_half_way(lq, workshop.job_file(tmp_path / "job.yaml", lq={"keep": {"last": 20}}))
-    assert "kept are 12, 20, 32, 40" in lq("retry", training.id, "--from", 33, expect=5).err
-    assert f"job {training.id} queued; goes on from iteration 32" in lq("retry", training.id, "--from", 32).out
+def test_retry_from_a_checkpoint_is_exact(lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    training = cancelled_halfway(lq, workshop.job_file(tmp_path / "job.yaml", lq={"keep": {"last": 20}}))
+    assert "12, 20, 32, 40" in lq("retry", training.id, "--from", 33, expect=5).err
+    lq("retry", training.id, "--from", 32)
     training.wait()
     assert result(training) == undisturbed.result
     second = training.facts()["attempts"][1]
@@ -45,15 +43,13 @@ def test_a_run_taken_back_to_a_checkpoint_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.longest
-def test_a_run_begun_afresh_ends_as_if_nothing_had_happened_however_often_it_is_killed(
-    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
-    training = stopped_half_way(lq, workshop.job_file(tmp_path / "job.yaml"))
+def test_retry_fresh_survives_kills(lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    training = cancelled_halfway(lq, workshop.job_file(tmp_path / "job.yaml"))
     lq("worker", "stop")
     lq.settings(autostart=False)
-    assert f"job {training.id} queued; begins again at iteration 0" in lq("retry", training.id, "--fresh").out
+    lq("retry", training.id, "--fresh")
     worker = lq.start_worker()
-    kill(training.starting(2))  # before it has a checkpoint of its own: the old ones still lie there
+    kill(training.starting(2))  # before its first checkpoint, while the old ones exist
     kill(worker)
     lq.start_worker()
     again = training.until(Kind.STARTED, lambda event: event.attempt > 1)
@@ -64,12 +60,12 @@ def test_a_run_begun_afresh_ends_as_if_nothing_had_happened_however_often_it_is_
 
 
 class Terminal:
-    """`lq run` in a terminal, as one sees it."""
+    """`lq run` in a pseudo-terminal."""
 
     def __init__(self, lq: Lq, file: Path) -> None:
-        """Type `lq run FILE`."""
+        """Run `lq run FILE`."""
         self._keyboard, screen = os.openpty()
-        self._seen = b""
+        self._output = b""
         self.process = subprocess.Popen(
             [BESIDE_PYTHON / "lq", "run", file],
             stdin=screen,
@@ -82,29 +78,29 @@ class Terminal:
         os.close(screen)
 
     def type(self, keys: str) -> None:
-        """Press keys; `^C` is the interrupt."""
+        """Type keys; `^C` is Ctrl-C."""
         os.write(self._keyboard, keys.replace("^C", "\x03").encode())
 
     def until(self, text: str) -> None:
-        """Look at the screen until something stands there."""
-        until(lambda: self._look() and text in self._seen.decode(errors="replace"), f"{text!r} on the screen")
+        """Wait until the output contains a text."""
+        until(lambda: self._read() and text in self._output.decode(errors="replace"), f"{text!r} on the screen")
 
     def ended(self) -> int:
-        """Return the exit code, as soon as it has ended."""
-        until(lambda: self._look() and self.process.poll() is not None, "lq run to end")
+        """Wait for the end and return the exit code."""
+        until(lambda: self._read() and self.process.poll() is not None, "lq run to end")
         return self.process.returncode
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process and close the terminal."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         os.close(self._keyboard)
 
-    def _look(self) -> bool:
-        with suppress(OSError):  # how Linux says that the other end is closed
+    def _read(self) -> bool:
+        with suppress(OSError):  # Linux raises it if the other end is closed
             while select.select([self._keyboard], [], [], 0.05)[0] and (found := os.read(self._keyboard, 1 << 16)):
-                self._seen += found
+                self._output += found
         return True
 
 
@@ -117,7 +113,7 @@ def _take_terminal() -> None:
 
 @contextmanager
 def terminal(lq: Lq, file: Path) -> Iterator[Terminal]:
-    """Give a terminal in which a job is followed, and trains."""
+    """Return a terminal in which `lq run` shows a running job."""
     made = Terminal(lq, file)
     try:
         made.until("it/s")
@@ -135,10 +131,8 @@ def terminal(lq: Lq, file: Path) -> Iterator[Terminal]:
         pytest.param("^C", 0, "running", marks=pytest.mark.longest),
     ],
 )
-@pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
-def test_ctrl_c_asks_and_never_stops_a_training_by_itself(
-    lq: Lq, workshop: Workshop, tmp_path: Path, keys: str, code: int, status: str
-) -> None:
+@pytest.mark.usefixtures("undisturbed")  # compiles the kernels
+def test_ctrl_c_asks_what_to_do(lq: Lq, workshop: Workshop, tmp_path: Path, keys: str, code: int, status: str) -> None:
     with terminal(lq, workshop.job_file(tmp_path / "job.yaml", iters=100_000)) as shown:
         shown.type("^C")
         shown.until("[d]etach, [p]ause, [c]ancel?")
@@ -150,12 +144,9 @@ def test_ctrl_c_asks_and_never_stops_a_training_by_itself(
         lq("cancel", "--all")
 
 
-@pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
-def test_a_run_for_machines_prints_events_and_nothing_else(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
-    said = lq("run", workshop.job_file(tmp_path / "job.yaml", iters=8), "--json", seconds=200)
-    told = [json.loads(line)["kind"] for line in said.out.splitlines()]  # `Lq` holds each against its schema
-    assert (told[0], told[-1]) == ("started", "ended")
-    assert said.err.splitlines()[-2:] == [
-        "job 1 succeeded: trained to its last iteration",
-        f"report: {lq.home / 'jobs' / '1-job' / 'report' / 'report.md'}",
-    ]
+@pytest.mark.usefixtures("undisturbed")  # compiles the kernels
+def test_run_json_prints_only_events(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+    answer = lq("run", workshop.job_file(tmp_path / "job.yaml", iters=8), "--json", seconds=200)
+    kinds = [json.loads(line)["kind"] for line in answer.out.splitlines()]  # `Lq` checks each line against its schema
+    assert (kinds[0], kinds[-1]) == ("started", "ended")
+    assert answer.err.splitlines()[-1].endswith(f"{lq.home}/jobs/1-job/report/report.md")

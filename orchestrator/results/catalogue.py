@@ -1,0 +1,108 @@
+"""The name of each JSON Schema, what it describes, and its type."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.model.errors import InvalidInput
+
+JOB = "job"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaEntry:
+    """A type that has a schema."""
+
+    of: str  # the command, or the name of the file
+    model: str  # module and name of the type
+    version: Mapping[str, int] = field(default_factory=dict)  # version field, unless the type has it
+
+
+def _result(command: str, module: str, model: str) -> SchemaEntry:
+    return SchemaEntry(of=f"lq {command} --json", model=f"orchestrator.results.{module}:{model}", version={"schema": 1})
+
+
+def _file(of: str, model: str) -> SchemaEntry:
+    return SchemaEntry(of=of, model=f"orchestrator.results.files:{model}")
+
+
+CATALOGUE: dict[str, SchemaEntry] = {
+    "submit": _result("submit", "jobs", "SubmitResult"),
+    "check": _result("check", "planning", "CheckResult"),
+    "plan": _result("plan", "planning", "PlanResult"),
+    "status": _result("status", "jobs", "StatusResult"),
+    "show": _result("show ID", "jobs", "ShowResult"),
+    "logs": _file("a line of lq logs ID --json", "EventLine"),
+    "run": _file("a line of lq run FILE --json", "EventLine"),
+    "pause": _result("pause", "jobs", "PauseResult"),
+    "resume": _result("resume", "jobs", "PauseResult"),
+    "move": _result("move", "jobs", "ChangeResult"),
+    "edit": _result("edit", "jobs", "ChangeResult"),
+    "cancel": _result("cancel", "jobs", "ChangeResult"),
+    "retry": _result("retry", "jobs", "ChangeResult"),
+    "wait": _result("wait", "jobs", "WaitResult"),
+    "report": SchemaEntry(
+        of="lq report ID --json, and report/report.json",
+        model="orchestrator.report.facts:Facts",
+        version={"schema": 1},
+    ),
+    "compare": _result("compare", "artifacts", "CompareResult"),
+    "verify": _result("verify", "maintenance", "VerifyResult"),
+    "prune": _result("prune", "maintenance", "PruneResult"),
+    "clean": _result("clean", "maintenance", "CleanResult"),
+    "generate": _result("generate ID", "artifacts", "GenerateResult"),
+    "test": _result("test ID", "artifacts", "EvaluationResult"),
+    "fuse": _result("fuse ID", "artifacts", "FuseResult"),
+    "worker": _result("worker --detach", "machine", "WorkerStartResult"),
+    "worker-stop": _result("worker stop", "machine", "WorkerStopResult"),
+    "worker-status": _result("worker status", "machine", "WorkerStatusResult"),
+    "service-install": _result("service install", "machine", "ServiceStateResult"),
+    "service-uninstall": _result("service uninstall", "machine", "ServiceStateResult"),
+    "service-status": _result("service status", "machine", "ServiceStateResult"),
+    "service-print": _result("service print", "machine", "ServicePrintResult"),
+    "notify-list": _result("notify list", "machine", "NotifyListResult"),
+    "notify-test": _result("notify test", "machine", "NotifyTestResult"),
+    "doctor": _result("doctor", "machine", "DoctorResult"),
+    "config-presets": _result("config presets", "machine", "PresetsResult"),
+    "config-init": _result("config init", "machine", "InitResult"),
+    "events": _file("a line of events.jsonl", "EventLine"),
+    "run_plan": _file("run_plan.json", "RunPlanFile"),
+    "state": SchemaEntry(
+        of="state.json of a checkpoint", model="workers.checkpoints.state:CheckpointState", version={"version": 2}
+    ),
+    "manifest": _file("manifest.json of a checkpoint", "CheckpointManifest"),
+    "provenance": _file("provenance.json", "Provenance"),
+}
+"""By the name for `lq config schema --of`. The name of a verb below another verb has a dash."""
+
+NAMES = {JOB: "a job file", **{name: entry.of for name, entry in CATALOGUE.items()}}
+"""What each schema describes, by name."""
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Return a JSON Schema (draft 2020-12).
+
+    Args:
+        name: a name of the catalogue; the words of a verb may be separated by spaces.
+
+    Raises:
+        InvalidInput: the schema does not exist.
+    """
+    word = "-".join(name.removeprefix("lq ").split())
+    if word == JOB:
+        from configs.schema import job_schema
+
+        return job_schema()
+    if word not in CATALOGUE:
+        near = difflib.get_close_matches(word, NAMES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "see: lq config schema --list"
+        raise InvalidInput(f"no schema '{name}'; {hint}")
+    from orchestrator.results.json_schema import schema_of
+
+    entry = CATALOGUE[word]
+    module, _, model = entry.model.partition(":")
+    return schema_of(getattr(importlib.import_module(module), model), title=entry.of, version=entry.version)

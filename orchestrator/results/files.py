@@ -1,0 +1,348 @@
+"""The JSON files that lq writes, as types: checkpoints, run plan, provenance, and the lines of events.jsonl.
+
+orchestrator/report/facts.py has report.json. Fields that older versions did not write are NotRequired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from configs.data_files import DataFacts
+from jobs.model.outcomes import Outcome, Quality, Reason
+from jobs.model.run_plan import Stage
+
+# --- events.jsonl ---
+
+
+class EventFields(TypedDict):
+    """Fields of every line."""
+
+    v: Literal[1]
+    seq: int  # number of the line in the attempt, from 1 without gaps
+    time: float  # unix seconds
+    awake: float  # seconds on the clock that stops while the machine sleeps
+    attempt: int
+
+
+class StartedLine(EventFields):
+    """The trainer has started."""
+
+    kind: Literal["started"]
+    pid: int
+    create_time: float  # start time of the process from the operating system, in unix seconds
+    boot_id: str
+    versions: Mapping[str, str]  # versions that an exact resume requires, by name, and `machine`
+    resumed_from: str | None  # name of the checkpoint; null for a fresh start
+    iteration: int  # completed iterations at the start
+    resume_quality: Quality
+    stage: NotRequired[int]  # index of the stage of the run plan at the start
+
+
+class LengthsValue(TypedDict):
+    """Tokens of the training rows before truncation."""
+
+    p99: int  # 99th percentile
+    p95: int  # 95th percentile
+    max: int  # tokens of the longest row
+
+
+class PhaseLine(EventFields):
+    """The trainer enters another phase."""
+
+    kind: Literal["phase"]
+    phase: Literal["load", "tokenize", "probe", "train", "validate", "save", "test", "answer"]
+    lengths: NotRequired[LengthsValue]  # of the probe phase: lengths of the rows
+    rows: NotRequired[int]  # of the train phase: rows of the training set
+    batches_per_epoch: NotRequired[int]  # of the train phase: batches of an epoch
+
+
+class MemoryValue(TypedDict):
+    """Memory of the trainer, in bytes."""
+
+    active: int  # bytes of live arrays
+    cache: int  # bytes in the cache of the allocator
+    peak: int  # highest active bytes
+    footprint: int | None  # bytes of the process
+    limit: NotRequired[int | None]  # lq.memory.limit in bytes
+    address_space_share: NotRequired[float | None]  # highest share of the address space limit, 0 to 1
+    swap: NotRequired[int | None]  # swap of the machine in bytes
+    pressure_high: NotRequired[bool | None]  # the machine reports high memory pressure
+
+
+class ProgressLine(EventFields):
+    """Iterations were trained. A line without losses only shows that the trainer is alive."""
+
+    kind: Literal["progress"]
+    iteration: int  # last completed iteration
+    losses: list[float]  # loss of each iteration since the previous line, in nats per token
+    learning_rate: float | None  # learning rate of the last update
+    tokens: int  # tokens trained since the start of the job
+    it_s: float | None  # iterations per second since the previous line
+    tok_s: float | None  # tokens per second since the previous line
+    grad_norm: float | None  # global gradient norm of the last update, before clipping
+    skipped: NotRequired[list[int]]  # iterations whose update was skipped
+    memory: MemoryValue
+
+
+class MeasuredLine(EventFields):
+    """A loss over rows of a set."""
+
+    iteration: int  # iteration of the weights
+    loss: float  # nats per token
+    standard_error: float | None  # standard error of the loss; null if there is one row
+    examples: int  # number of rows
+    seconds: float  # duration in seconds
+    row_losses: list[float]  # loss of each row in file order, in nats per token
+
+
+class ValidationLine(MeasuredLine):
+    """The validation set was evaluated."""
+
+    kind: Literal["validation"]
+    asked: NotRequired[Literal[True]]  # an extra validation, requested by a signal
+
+
+class TestLine(MeasuredLine):
+    """The test set was evaluated."""
+
+    kind: Literal["test"]
+    perplexity: float  # exp(loss)
+
+
+class CheckpointLine(EventFields):
+    """A checkpoint was written."""
+
+    kind: Literal["checkpoint"]
+    iteration: int  # completed iterations
+    path: str  # relative to the job's folder
+    bytes: int  # size of its files
+    seconds: float  # duration in seconds
+
+
+class SelfTestLine(EventFields):
+    """The loss after a resume, compared with the loss in the checkpoint."""
+
+    kind: Literal["self_test"]
+    iteration: int  # iteration of the resume
+    measured: float  # nats per token
+    recorded: float  # nats per token
+    equal: bool  # equal to the last bit, or within rounding if the batch size differs
+    examples: int  # number of rows
+    batch_size: NotRequired[int]  # batch size of the measurement
+    recorded_batch_size: NotRequired[int]  # batch size of the recorded loss
+
+
+class TokenisedValue(TypedDict):
+    """A tokenised data file; a file without rows has only the field `rows`."""
+
+    rows: int
+    tokens: NotRequired[int]  # number of tokens after truncation
+    supervised_tokens: NotRequired[int]  # tokens with a loss
+    truncated: NotRequired[int]  # truncated rows
+    truncated_tokens: NotRequired[int]  # tokens removed by truncation
+    shortest: NotRequired[int]  # shortest row in tokens before truncation, as the fields below
+    median: NotRequired[float]  # median tokens of a row
+    p95: NotRequired[float]  # tokens of a row: 95th percentile
+    longest: NotRequired[int]  # longest row in tokens
+
+
+class TwinValue(TypedDict):
+    """A row that is also in the training set."""
+
+    row: int  # row of its own file, from 1
+    train_row: int  # row of the training set, from 1
+    share: float  # share of common shingles; 1 if the rows are equal
+
+
+class OverlapValue(TypedDict):
+    """Rows of a file that are also in the training set."""
+
+    exact: int  # identical rows
+    near: int | None  # similar rows; null if not searched
+    inside: int  # rows that repeat an earlier training row
+    examples: list[TwinValue]  # at most ten examples
+
+
+class DatasetValue(TypedDict):
+    """The tokenised data set."""
+
+    max_seq_length: int  # maximum tokens of a row
+    padding_share: float | None  # share of padding in the batches, 0 to 1
+    train: TokenisedValue
+    valid: TokenisedValue
+    test: TokenisedValue
+    learned: Mapping[str, list[int]]  # tokens with a loss of each row, for valid and test
+    also_trained: Mapping[str, OverlapValue]  # overlap with the training set, for valid and test
+
+
+class ParametersValue(TypedDict):
+    """The trained part of the model."""
+
+    trained: int  # trained parameters
+    total: int  # parameters of the model
+    targets: list[str]  # trained modules of a layer, such as self_attn.q_proj; empty for a full fine-tune
+    layers: int  # trained layers
+
+
+class AnswerValue(TypedDict):
+    """The answer of the model to one of lq.prompts."""
+
+    prompt: str
+    answer: str  # greedy answer of at most max_tokens tokens
+    iteration: int  # iteration of the weights
+    max_tokens: int  # maximum tokens of the answer
+
+
+class FactLine(EventFields):
+    """A fact from the trainer; a later line of the same name replaces it."""
+
+    kind: Literal["fact"]
+
+
+class DatasetFact(FactLine):
+    """Facts about the data set."""
+
+    name: Literal["dataset"]
+    value: DatasetValue
+
+
+class ParametersFact(FactLine):
+    """The trained part of the model."""
+
+    name: Literal["parameters"]
+    value: ParametersValue
+
+
+class BatteryFact(FactLine):
+    """The battery before and after training."""
+
+    name: Literal["battery.before", "battery.after"]
+    value: tuple[float, bool]  # charge, 0 to 1, and whether the machine is on mains power
+
+
+class AnswerFact(FactLine):
+    """The answer to a prompt before or after training."""
+
+    name: Annotated[str, Field(pattern=r"^answer\.(before|after)\.\d+$")]  # such as answer.before.0
+    value: AnswerValue
+
+
+class WarningLine(EventFields):
+    """A warning."""
+
+    kind: Literal["warning"]
+    code: str  # truncated, unsupervised, not_applied, autopsy, checkpoint_invalid, ...
+    text: str  # one line of text
+    data: NotRequired[Mapping[str, Any]]  # values of the warning; keys depend on the code
+
+
+class EndedLine(EventFields):
+    """The trainer has ended. A killed trainer does not write this line."""
+
+    kind: Literal["ended"]
+    outcome: Outcome
+    reason: Reason
+    iteration: int  # completed iterations
+    detail: str  # one line of text
+
+
+EventLine = (
+    StartedLine
+    | PhaseLine
+    | ProgressLine
+    | ValidationLine
+    | TestLine
+    | CheckpointLine
+    | SelfTestLine
+    | DatasetFact
+    | ParametersFact
+    | BatteryFact
+    | AnswerFact
+    | WarningLine
+    | EndedLine
+)
+
+# --- checkpoints ---
+
+
+class ManifestEntry(TypedDict):
+    """A file of the checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+class CheckpointManifest(TypedDict):
+    """The files of a checkpoint; written last."""
+
+    version: Literal[1]
+    iteration: int  # completed iterations
+    files: Mapping[Literal["adapters.safetensors", "optimizer.safetensors", "state.json"], ManifestEntry]  # by name
+
+
+# --- the job's folder ---
+
+
+class RunPlanFile(TypedDict):
+    """The stages of the run so far."""
+
+    version: Literal[3]
+    stages: list[Stage]  # in the order of the decisions
+
+
+class SubmittedFile(TypedDict):
+    """The submitted job file."""
+
+    file: str  # absolute
+    sha256: str  # SHA-256 of the file at submission
+    set: list[str]  # values of --set, as KEY=VALUE
+    matrix: Mapping[str, Any]  # settings from the matrix for this job, by key
+
+
+class SubmitHost(TypedDict):
+    """The machine on which the job was submitted."""
+
+    name: str  # host name
+    platform: str  # operating system and version
+    machine: str  # processor
+
+
+class WeightsFile(TypedDict):
+    """A weights file of the model."""
+
+    file: str  # file name
+    bytes: int
+
+
+class ModelFacts(TypedDict):
+    """The model at submission; lq does not read its weights."""
+
+    name: str  # folder, or name on the Hugging Face hub
+    revision: NotRequired[None]  # always null; present for a model of the hub
+    config_sha256: NotRequired[str | None]  # for a folder: SHA-256 of its config.json
+    weights: NotRequired[list[WeightsFile]]  # for a folder: its weights files
+
+
+class DiskFacts(TypedDict):
+    """Estimated disk space of the run."""
+
+    bytes: int  # total
+    checkpoint_bytes: int | None  # size of one checkpoint; null if the model is not on this machine
+    checkpoints: int  # highest number of checkpoints at a time
+
+
+class Provenance(TypedDict):
+    """The origin of a job: file, machine, versions, model and data."""
+
+    version: Literal[1]
+    submitted: SubmittedFile
+    host: SubmitHost
+    versions: Mapping[str, str | None]  # versions of lq, Python and the libraries, by name; null if not installed
+    model: ModelFacts
+    data: DataFacts
+    overwrites: Mapping[str, str]  # SHA-256 of the files in adapter_path that may be overwritten, by name
+    disk: DiskFacts

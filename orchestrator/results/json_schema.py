@@ -1,0 +1,98 @@
+"""JSON Schema of a dataclass or a TypedDict, made by pydantic: no other fields, and a description for each field."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+from typing_extensions import get_original_bases
+
+from orchestrator.results.comments import comments_of
+from orchestrator.results.descriptions import DESCRIPTIONS
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+NUMBER = {
+    "description": "a number, or a string if it is not finite",
+    "anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}],
+}
+
+_JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
+_PYTHON_WORD = re.compile("|".join(rf"\b{word}\b" for word in _JSON_WORDS))
+
+
+class _Closed(GenerateJsonSchema):
+    """Objects that have exactly the given fields."""
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+        """Describe what `dataclasses.asdict` returns: every field is present, also one with a default."""
+        made = super().dataclass_schema(schema)
+        for field in made["properties"].values():
+            field.pop("default", None)
+        return _described(made | {"required": list(made["properties"])}, schema["cls"])
+
+    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
+        """Describe a dict in which only the fields marked NotRequired may be missing."""
+        cls = schema.get("cls")
+        assert cls is not None
+        return _described(super().typed_dict_schema(schema), cls)
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
+        """Describe an enumeration by the first line of its docstring."""
+        doc = inspect.getdoc(schema["cls"]) or ""
+        return super().enum_schema(schema) | {"description": doc.partition("\n")[0]}
+
+
+def schema_of(model: Any, *, title: str, version: Mapping[str, int]) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a type.
+
+    Args:
+        version: name and value of the version field; empty if the type has it.
+    """
+    made = TypeAdapter(model).json_schema(schema_generator=_Closed)
+    for name, number in version.items():
+        made["properties"] = {name: {"const": number, "description": DESCRIPTIONS[name]}} | made["properties"]
+        made["required"] = [name, *made["required"]]
+    whole = _with_numbers(made)
+    whole["$defs"] = {"Number": NUMBER} | whole.get("$defs", {})
+    return {"$schema": DRAFT, "title": title} | {key: value for key, value in whole.items() if key != "title"}
+
+
+def _described(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
+    """Forbid other fields, and add the description of the class and of each field."""
+    comments = _comments(cls)
+    fields = {}
+    for name, field in made["properties"].items():
+        plain = {key: value for key, value in field.items() if key not in ("title", "format")}
+        text = comments.get(name) or DESCRIPTIONS.get(f"{cls.__name__}.{name}")
+        if text is None and "$ref" not in json.dumps(plain):  # a referenced type has its own description
+            assert name in DESCRIPTIONS, f"{cls.__name__}.{name} has no description; add a comment after the field"
+            text = DESCRIPTIONS[name]
+        fields[name] = plain | ({} if text is None else {"description": text})
+    doc = {"description": inspect.cleandoc(cls.__doc__)} if cls.__doc__ else {}
+    return made | doc | {"properties": fields, "additionalProperties": False}
+
+
+def _comments(cls: type) -> Mapping[str, str]:
+    """Return the comments of a class and its bases."""
+    comments: dict[str, str] = {}
+    for base in get_original_bases(cls):
+        if isinstance(base, type) and "__annotations__" in vars(base):
+            comments |= _comments(base)
+    own = comments_of(cls).items()
+    return comments | {name: _PYTHON_WORD.sub(lambda word: _JSON_WORDS[word[0]], text) for name, text in own}
+
+
+def _with_numbers(schema: Any) -> Any:
+    """Allow a string in place of each float that is not finite (`jobs.model.events.finite`)."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "number":
+            rest = {key: value for key, value in schema.items() if key != "type"}
+            return rest | {"$ref": "#/$defs/Number"}
+        return {key: _with_numbers(value) for key, value in schema.items()}
+    return [_with_numbers(value) for value in schema] if isinstance(schema, list) else schema
