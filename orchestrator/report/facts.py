@@ -426,7 +426,7 @@ class Happening:
     action: str
     cost_iterations: int | None  # None if unknown or not applicable
     cost_seconds: float | None
-    cost: str
+    cost: str  # the repeated iterations and the lost time, one line of text
     numbers: Mapping[str, Any]  # the evidence of the incident
 
 
