@@ -127,7 +127,7 @@ class Estimator:
     def _spec_of(self, job_id: int) -> JobSpec | None:
         assert self._store is not None
         try:
-            return JobSpec.model_validate_json(self._store.jobs.spec_json(job_id))
+            return self._store.spec(job_id)
         except (LqError, ValueError):  # a dry run of a file, or another version of lq wrote the spec
             return None
 

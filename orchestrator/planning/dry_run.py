@@ -153,7 +153,7 @@ def of_queue(app: App) -> list[DryRunRequest]:
     if not app.home.store.exists():
         return []
     jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in CHECKED), key=lambda job: job.turn)
-    specs = [JobSpec.model_validate_json(app.store.jobs.spec_json(job.id)) for job in jobs]
+    specs = [app.store.spec(job.id) for job in jobs]
     data = [_checked_data(spec) for spec in specs]
     needs = [disk.need_of(spec, valid_rows=rows) for spec, (rows, _) in zip(specs, data, strict=True)]
     shortages = disk.shortages(app, needs, queued=[job.id for job in jobs])

@@ -232,7 +232,7 @@ def _queued(store: Store) -> Iterator[_Request]:
     by_worker, awaited = store.jobs.paused_by_worker(), store.dependencies.awaited()
     for job in sorted(store.jobs.overview(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:
-            spec = JobSpec.model_validate_json(store.jobs.spec_json(job.id))
+            spec = store.spec(job.id)
         except (LqError, ValueError):
             continue  # another version of lq wrote the spec
         yield _Request(

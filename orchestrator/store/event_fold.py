@@ -169,7 +169,7 @@ class Fold:
         return {"job_id": self._job_id, "attempt": event.attempt, "iteration": iteration, "time": event.time}
 
     def _measured(self, event: Event, measured: MeasuredEvent) -> None:
-        # a validation at the request of the loss guard is no candidate for the best: another run does not have it
+        # a validation at the request of the loss guard cannot be the best: another run does not have it
         asked = isinstance(measured, ValidationEvent) and measured.asked
         row = {
             **self._metric(event, measured.iteration),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select, update
 
@@ -17,6 +18,9 @@ from orchestrator.store.outbox import insert_messages
 from orchestrator.store.rows import to_job
 from orchestrator.store.schema import dependencies, jobs, queue
 
+if TYPE_CHECKING:
+    from jobs.model.spec import JobSpec
+
 IN_QUEUE = LIVE - {Status.RUNNING}
 NOT_SUCCEEDED = ENDED - {Status.SUCCEEDED}
 
@@ -27,6 +31,13 @@ class WaitingJob:
 
     job: Job
     spec_json: str
+
+    @property
+    def spec(self) -> JobSpec:
+        """What the job asks for."""
+        from jobs.model.spec import JobSpec  # pydantic is slow to import, and `lq status` needs no specs
+
+        return JobSpec.model_validate_json(self.spec_json)
 
 
 class JobQueue(Records):

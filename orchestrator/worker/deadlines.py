@@ -74,7 +74,7 @@ class DeadlineWatch:
             now, end = context.clock(), ends.get(waiting.job.id)
             left_s = max(0.0, (end or now) - now)
             if late(at, now=now, left_s=left_s, window=None, zone=context.zone) is not None:
-                spec = JobSpec.model_validate_json(waiting.spec_json)
+                spec = waiting.spec
                 _report(context, waiting.job, spec, due=at, expected=end)
 
     def _due(self) -> Iterator[tuple[WaitingJob, float]]:

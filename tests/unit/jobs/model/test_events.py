@@ -11,7 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model.errors import EventInvalid
-from jobs.model.events import Event, Kind, finite, from_line, number, to_line
+from jobs.model.events import (
+    CheckpointEvent,
+    EndedEvent,
+    Event,
+    EventValue,
+    FactEvent,
+    FinalTestEvent,
+    Kind,
+    MemoryReading,
+    PhaseEvent,
+    ProgressEvent,
+    RowLengths,
+    SelfTestEvent,
+    StartedEvent,
+    ValidationEvent,
+    WarningEvent,
+    finite,
+    from_line,
+    number,
+    to_line,
+    value_of,
+    values_of,
+)
+from jobs.model.outcomes import Outcome, Reason
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ENVELOPE = {"v", "seq", "time", "awake", "attempt", "kind"}
@@ -115,3 +138,61 @@ def test_envelope_fields_are_required(field: str) -> None:
     del fields[field]
     with pytest.raises(EventInvalid):
         from_line(json.dumps(fields))
+
+
+NUMBERS = st.floats(allow_nan=False)
+READINGS = st.builds(MemoryReading, active=st.none() | st.integers(0, 2**40), limit=st.none() | st.integers(0, 2**40))
+VALUES: st.SearchStrategy[EventValue] = st.one_of(
+    st.builds(StartedEvent, iteration=st.integers(0, 10**6), pid=st.integers(1, 2**22), stage=st.none() | st.just(1)),
+    st.builds(PhaseEvent, phase=st.sampled_from(["load", "train"]), lengths=st.none() | st.builds(RowLengths)),
+    st.builds(
+        ProgressEvent,
+        iteration=st.integers(0, 10**6),
+        losses=st.lists(NUMBERS, max_size=3).map(tuple),
+        skipped=st.lists(st.integers(1, 9), max_size=2).map(tuple),
+        it_s=st.none() | NUMBERS,
+        memory=READINGS,
+    ),
+    st.builds(
+        ValidationEvent,
+        iteration=st.integers(0, 10**6),
+        loss=NUMBERS,
+        examples=st.integers(1, 99),
+        seconds=NUMBERS,
+        row_losses=st.none() | st.lists(NUMBERS, max_size=3).map(tuple),
+        asked=st.none() | st.just(True),
+    ),
+    st.builds(
+        FinalTestEvent, iteration=st.just(1), loss=NUMBERS, examples=st.just(1), seconds=NUMBERS, perplexity=NUMBERS
+    ),
+    st.builds(CheckpointEvent, iteration=st.just(1), path=TEXT, bytes=st.integers(0, 2**40), seconds=NUMBERS),
+    st.builds(SelfTestEvent, equal=st.booleans(), measured=NUMBERS, recorded=NUMBERS, iteration=st.just(1)),
+    st.builds(FactEvent, name=TEXT, value=JSON),
+    st.builds(WarningEvent, code=TEXT, text=TEXT, data=st.dictionaries(TEXT, st.integers(), max_size=2)),
+    st.builds(EndedEvent, outcome=st.sampled_from(Outcome), reason=st.sampled_from(Reason), detail=TEXT),
+)
+
+
+@given(value=VALUES)
+def test_value_survives_the_file(value: EventValue) -> None:
+    event = Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=value.kind, data=value.to_data())
+    assert from_line(to_line(event)).value == value
+
+
+def test_nullable_fields_are_written_as_null() -> None:
+    data = ProgressEvent(iteration=1, memory=MemoryReading(active=1)).to_data()
+    assert (data["it_s"], data["memory"]["footprint"], data["losses"]) == (None, None, ())
+    assert "lengths" not in PhaseEvent(phase="load").to_data()
+
+
+def test_wrong_shape_raises_event_invalid() -> None:
+    event = from_line(line(kind="progress", losses=[1.0]))
+    with pytest.raises(EventInvalid, match="event 1 of kind progress"):
+        _ = event.value
+    assert value_of(event) is None
+    assert values_of([event, from_line(line())], PhaseEvent) == [PhaseEvent(phase="load")]
+
+
+def test_unknown_outcome_is_read_as_none() -> None:
+    ended = from_line(line(kind="ended", outcome="vanished", reason="completed")).value
+    assert ended == EndedEvent(outcome=None, reason=Reason.COMPLETED)
