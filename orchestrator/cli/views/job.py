@@ -197,11 +197,10 @@ def _run_plan(app: App, job: Job) -> Iterator[RenderableType]:
     stages = app.store.run_plans.stages(job.id)
     if not stages:
         return
-    spec = app.store.spec(job.id)
-    requested = RunPlan.requested(spec).stages[0]
+    requested = RunPlan.requested(app.store.spec(job.id))
     for stage in stages:
-        iteration = stage.first_example // spec.batch_size
-        yield _pair(f"{iteration:,}", f"{differences(requested, stage)} ({stage.because})")
+        iteration = requested.iteration_of(stage.first_example)
+        yield _pair(f"{iteration:,}", f"{differences(requested.stages[0], stage)} ({stage.because})")
 
 
 def _incidents(app: App, job: Job, attempts: Sequence[Attempt]) -> Iterator[RenderableType]:

@@ -16,7 +16,7 @@ from workers.data.dataset_facts import describe, duplicates, padding_share, supe
 
 
 def rows(tokens: Sequence[Sequence[int]], offset: int = 0) -> Rows:
-    """Return tokenised rows."""
+    """Return tokenized rows."""
     return Rows(
         tokens=[np.array(row, np.int32) for row in tokens], offsets=[offset] * len(tokens), sort_keys=(2,) * len(tokens)
     )
