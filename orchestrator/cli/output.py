@@ -32,7 +32,7 @@ class ChangeOutput:
     """What a verb that changes jobs prints: text, or only the ids of the jobs, or JSON."""
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        """Print text unless told otherwise."""
+        """Print text by default."""
         self._quiet, self._as_json = quiet, as_json
         self._changed: list[int] = []
 

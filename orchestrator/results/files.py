@@ -12,7 +12,17 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from configs.data_files import DataFacts
-from jobs.model.outcomes import Outcome, Quality, Reason
+from jobs.model.events import (
+    CheckpointEvent,
+    EndedEvent,
+    FinalTestEvent,
+    PhaseEvent,
+    ProgressEvent,
+    SelfTestEvent,
+    StartedEvent,
+    ValidationEvent,
+    WarningEvent,
+)
 from jobs.model.run_plan import Stage
 
 # --- events.jsonl ---
@@ -26,114 +36,6 @@ class EventFields(TypedDict):
     time: float  # unix seconds
     awake: float  # seconds on the clock that stops while the machine sleeps
     attempt: int
-
-
-class StartedLine(EventFields):
-    """The trainer has started."""
-
-    kind: Literal["started"]
-    pid: int
-    create_time: float  # start time of the process from the operating system, in unix seconds
-    boot_id: str
-    versions: Mapping[str, str]  # versions that an exact resume requires, by name, and `machine`
-    resumed_from: str | None  # name of the checkpoint; null for a fresh start
-    iteration: int  # completed iterations at the start
-    resume_quality: Quality
-    stage: NotRequired[int]  # index of the stage of the run plan at the start
-
-
-class LengthsValue(TypedDict):
-    """Tokens of the training rows before truncation."""
-
-    p99: int  # 99th percentile
-    p95: int  # 95th percentile
-    max: int  # tokens of the longest row
-
-
-class PhaseLine(EventFields):
-    """The trainer enters another phase."""
-
-    kind: Literal["phase"]
-    phase: Literal["load", "tokenize", "probe", "train", "validate", "save", "test", "answer"]
-    lengths: NotRequired[LengthsValue]  # of the probe phase: lengths of the rows
-    rows: NotRequired[int]  # of the train phase: rows of the training set
-    batches_per_epoch: NotRequired[int]  # of the train phase: batches of an epoch
-
-
-class MemoryValue(TypedDict):
-    """Memory of the trainer, in bytes."""
-
-    active: int  # bytes of live arrays
-    cache: int  # bytes in the cache of the allocator
-    peak: int  # highest active bytes
-    footprint: int | None  # bytes of the process
-    limit: NotRequired[int | None]  # lq.memory.limit in bytes
-    address_space_share: NotRequired[float | None]  # highest share of the address space limit, 0 to 1
-    swap: NotRequired[int | None]  # swap of the machine in bytes
-    pressure_high: NotRequired[bool | None]  # the machine reports high memory pressure
-
-
-class ProgressLine(EventFields):
-    """Iterations were trained. A line without losses only shows that the trainer is alive."""
-
-    kind: Literal["progress"]
-    iteration: int  # last completed iteration
-    losses: list[float]  # loss of each iteration since the previous line, in nats per token
-    learning_rate: float | None  # learning rate of the last update
-    tokens: int  # tokens trained since the start of the job
-    it_s: float | None  # iterations per second since the previous line
-    tok_s: float | None  # tokens per second since the previous line
-    grad_norm: float | None  # global gradient norm of the last update, before clipping
-    skipped: NotRequired[list[int]]  # iterations whose update was skipped
-    memory: MemoryValue
-
-
-class MeasuredLine(EventFields):
-    """A loss over rows of a set."""
-
-    iteration: int  # iteration of the weights
-    loss: float  # nats per token
-    standard_error: float | None  # standard error of the loss; null if there is one row
-    examples: int  # number of rows
-    seconds: float  # duration in seconds
-    row_losses: list[float]  # loss of each row in file order, in nats per token
-
-
-class ValidationLine(MeasuredLine):
-    """The validation set was evaluated."""
-
-    kind: Literal["validation"]
-    asked: NotRequired[Literal[True]]  # an extra validation, requested by a signal
-
-
-class TestLine(MeasuredLine):
-    """The test set was evaluated."""
-
-    kind: Literal["test"]
-    perplexity: float  # exp(loss)
-
-
-class CheckpointLine(EventFields):
-    """A checkpoint was written."""
-
-    kind: Literal["checkpoint"]
-    iteration: int  # completed iterations
-    path: str  # relative to the job's folder
-    bytes: int  # size of its files
-    seconds: float  # duration in seconds
-
-
-class SelfTestLine(EventFields):
-    """The loss after a resume, compared with the loss in the checkpoint."""
-
-    kind: Literal["self_test"]
-    iteration: int  # iteration of the resume
-    measured: float  # nats per token
-    recorded: float  # nats per token
-    equal: bool  # equal to the last bit, or within rounding if the batch size differs
-    examples: int  # number of rows
-    batch_size: NotRequired[int]  # batch size of the measurement
-    recorded_batch_size: NotRequired[int]  # batch size of the recorded loss
 
 
 class TokenisedValue(TypedDict):
@@ -231,40 +133,22 @@ class AnswerFact(FactLine):
     value: AnswerValue
 
 
-class WarningLine(EventFields):
-    """A warning."""
-
-    kind: Literal["warning"]
-    code: str  # truncated, unsupervised, not_applied, autopsy, checkpoint_invalid, ...
-    text: str  # one line of text
-    data: NotRequired[Mapping[str, Any]]  # values of the warning; keys depend on the code
-
-
-class EndedLine(EventFields):
-    """The trainer has ended. A killed trainer does not write this line."""
-
-    kind: Literal["ended"]
-    outcome: Outcome
-    reason: Reason
-    iteration: int  # completed iterations
-    detail: str  # one line of text
-
-
 EventLine = (
-    StartedLine
-    | PhaseLine
-    | ProgressLine
-    | ValidationLine
-    | TestLine
-    | CheckpointLine
-    | SelfTestLine
+    StartedEvent
+    | PhaseEvent
+    | ProgressEvent
+    | ValidationEvent
+    | FinalTestEvent
+    | CheckpointEvent
+    | SelfTestEvent
     | DatasetFact
     | ParametersFact
     | BatteryFact
     | AnswerFact
-    | WarningLine
-    | EndedLine
+    | WarningEvent
+    | EndedEvent
 )
+"""json_schema.py adds the fields of EventFields and `kind` to the dataclasses."""
 
 # --- checkpoints ---
 

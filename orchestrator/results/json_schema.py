@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -13,8 +14,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 from typing_extensions import get_original_bases
 
+from jobs.model import events
 from orchestrator.results.comments import comments_of
 from orchestrator.results.descriptions import DESCRIPTIONS
+from orchestrator.results.files import EventFields
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NUMBER = {
@@ -31,10 +34,11 @@ class _Closed(GenerateJsonSchema):
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
         """Describe what `dataclasses.asdict` returns: every field is present, also one with a default."""
-        made = super().dataclass_schema(schema)
+        made, cls = super().dataclass_schema(schema), schema["cls"]
         for field in made["properties"].values():
             field.pop("default", None)
-        return _described(made | {"required": list(made["properties"])}, schema["cls"])
+        described = _described(made | {"required": list(made["properties"])}, cls)
+        return _as_event(described, cls) if cls.__module__ == events.__name__ else described
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
         """Describe a dict in which only the fields marked NotRequired may be missing."""
@@ -76,6 +80,28 @@ def _described(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
         fields[name] = plain | ({} if text is None else {"description": text})
     doc = {"description": inspect.cleandoc(cls.__doc__)} if cls.__doc__ else {}
     return made | doc | {"properties": fields, "additionalProperties": False}
+
+
+def _as_event(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
+    """Describe the fields of an event as `EventValue.to_data` writes them, and add the fields of every line.
+
+    A field with a default can be missing. It is never null unless it is nullable.
+    """
+    properties = dict(made["properties"])
+    optional = {field.name: field for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
+    for name, field in optional.items():
+        if field.default is None and not field.metadata:
+            properties[name] = _without_null(properties[name])
+    if issubclass(cls, events.EventValue):
+        line = TypeAdapter(EventFields).json_schema(schema_generator=_Closed)["properties"]
+        properties = line | {"kind": {"const": cls.kind.value, "description": DESCRIPTIONS["kind"]}} | properties
+    return made | {"properties": properties, "required": [name for name in properties if name not in optional]}
+
+
+def _without_null(schema: JsonSchemaValue) -> JsonSchemaValue:
+    forms = [form for form in schema.get("anyOf", ()) if form != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return rest | (forms[0] if len(forms) == 1 else {"anyOf": forms} if forms else {})
 
 
 def _comments(cls: type) -> Mapping[str, str]:

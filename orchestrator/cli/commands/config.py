@@ -45,14 +45,14 @@ def presets_(as_json: bool) -> None:
     """List the presets, one per line."""
     from configs.preset_files import presets
 
-    found = presets()
+    available = presets()
     if as_json:
         from orchestrator.results.build import from_attributes
         from orchestrator.results.machine import PresetsResult, PresetSummary
 
-        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in found]))
+        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in available]))
         return
-    _print_table((preset.name, preset.summary) for preset in found)
+    _print_table((preset.name, preset.summary) for preset in available)
 
 
 def _print_table(rows: Iterable[tuple[str, str]]) -> None:

@@ -62,7 +62,7 @@ def submit(
         print_late(app, jobs, checked)
         worker = home_access.wake_worker(app)
         if as_json:
-            _print_json([(one, job) for job, one in zip(jobs, checked, strict=True)], dry_run=False)
+            _print_json(list(zip(checked, jobs, strict=True)), dry_run=False)
         elif quiet:
             for job in jobs:
                 click.echo(job.id)
@@ -77,10 +77,10 @@ def submit(
 
 def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:
     if as_json:
-        _print_json([(one, None) for one in checked], dry_run=True)
+        _print_json([(request, None) for request in checked], dry_run=True)
         return
-    for one in checked:
-        spec, settings = one.loaded.spec, _settings(one.loaded.varied)
+    for request in checked:
+        spec, settings = request.loaded.spec, _settings(request.loaded.varied)
         click.echo(f"{spec.name}: {spec.iters:,} iterations" + (f"; {settings}" if settings else ""))
     click.echo(f"{len(checked)} {'job' if len(checked) == 1 else 'jobs'}, valid; nothing was queued")
 
@@ -95,35 +95,35 @@ def _print_json(pairs: Sequence[tuple[Checked, Job | None]], *, dry_run: bool) -
     jobs = [
         SubmittedJob(
             id=job.id if job is not None else None,
-            name=one.loaded.spec.name if job is None else job.name,
-            group=one.loaded.spec.lq.group if job is None else job.group_name,
-            settings=dict(one.loaded.varied),
+            name=request.loaded.spec.name if job is None else job.name,
+            group=request.loaded.spec.lq.group if job is None else job.group_name,
+            settings=dict(request.loaded.varied),
             status=job.status if job is not None else None,
             job_dir=job.job_dir if job is not None else None,
         )
-        for one, job in pairs
+        for request, job in pairs
     ]
     output.print_json(SubmitResult(dry_run=dry_run, jobs=jobs))
 
 
 def print_notes(checked: Sequence[Checked]) -> None:
     """Print the notes on all jobs, each text once."""
-    for text in dict.fromkeys(text for one in checked for text in one.notes):
+    for text in dict.fromkeys(text for request in checked for text in request.notes):
         output.note(text)
 
 
 def print_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> None:
     """Print a note for each job that is expected to miss its deadline."""
-    if all(one.loaded.spec.lq.deadline is None for one in checked):
+    if all(request.loaded.spec.lq.deadline is None for request in checked):
         return
     from orchestrator.planning import plan as planning
 
     ids = {job.id for job in jobs}
-    for one in planning.plan(app, ()).jobs:
-        end, due = one.times.end, one.deadline
-        if one.id in ids and end is not None and due is not None and end > due:
+    for planned in planning.plan(app, ()).jobs:
+        end, due = planned.times.end, planned.deadline
+        if planned.id in ids and end is not None and due is not None and end > due:
             when = f"deadline {fmt.upcoming(due)}, ETA {fmt.upcoming(end)}"
-            output.note(f"job {one.id} will miss its deadline: {when}; see: lq plan")
+            output.note(f"job {planned.id} will miss its deadline: {when}; see: lq plan")
 
 
 def print_queued(
@@ -137,9 +137,9 @@ def print_queued(
     """
     reasons = _reasons(app, jobs, checked)
     groups: dict[str, list[tuple[Job, str]]] = {}
-    for job, one in zip(jobs, checked, strict=True):
-        if one.loaded.label is not None and job.group_name is not None:
-            groups.setdefault(job.group_name, []).append((job, one.loaded.label))
+    for job, request in zip(jobs, checked, strict=True):
+        if request.loaded.label is not None and job.group_name is not None:
+            groups.setdefault(job.group_name, []).append((job, request.loaded.label))
     first_of_group = {members[0][0].id: name for name, members in groups.items()}
     in_group = {job.id for members in groups.values() for job, _ in members}
     for job in jobs:
@@ -160,7 +160,7 @@ def print_queued(
 
 def _reasons(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[int, str]:
     """Return why jobs cannot start yet, by id, if any of them has a constraint."""
-    if not any(one.loaded.spec.lq.waits_for_something for one in checked):
+    if not any(request.loaded.spec.lq.waits_for_something for request in checked):
         return {}
     from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 
