@@ -72,7 +72,7 @@ class Outbox:
     def settled(self) -> list[tuple[str, str | None, dict[str, str]]]:
         """Return event, settlement and results of each message."""
         return [
-            (row.event, row.settled, {one.service: one.last_result for one in row.services})
+            (row.event, row.settled, {result.service: result.last_result for result in row.services})
             for row in self.store.outbox.messages()
         ]
 
@@ -168,7 +168,7 @@ def test_quiet_hours_hold_all_but_urgent(outbox: Outbox) -> None:
     assert titles(phone)[1:] == ["lq: n (job 1) failed", "lq: n (job 1) recovered"]
 
 
-def test_digest_replaces_messages_per_service(outbox: Outbox) -> None:
+def test_digest_replaces_by_service(outbox: Outbox) -> None:
     outbox.quiet = NIGHT
     with Endpoint() as phone, Endpoint() as mail:
         outbox.services = (service(phone, "phone"), service(mail, "mail", on=("finished",)))
@@ -195,7 +195,7 @@ def test_digest_ignores_quiet_hours(outbox: Outbox) -> None:
         assert len(phone.received) == 1
 
 
-def test_day_of_tries_starts_after_quiet_hours(outbox: Outbox) -> None:
+def test_tries_start_after_quiet_hours(outbox: Outbox) -> None:
     outbox.quiet = time_windows.parse_window("08:00-07:00")
     outbox.services = (service(free_address(), "phone"),)
     outbox.write("finished", at("08:30"))

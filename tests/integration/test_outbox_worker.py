@@ -84,7 +84,7 @@ def test_digest_replaces_held_messages(worker: Worker) -> None:
     assert (result.last_result, result.tries) == ("included in the digest", 0)
 
 
-def test_slow_service_does_not_block_requests(worker: Worker) -> None:
+def test_slow_service_blocks_no_request(worker: Worker) -> None:
     ids = [worker.write("failed") for _ in range(3)]
     with Endless() as slow:
         worker.settings(services=[{"url": f"json://{slow.address}/"}])
@@ -102,7 +102,7 @@ def test_slow_service_does_not_block_requests(worker: Worker) -> None:
     assert [worker.home.store.outbox.get(message_id).settled for message_id in ids] == [None, "delivered", "delivered"]
 
 
-def test_repeated_requests_schedule_one_signal(worker: Worker) -> None:
+def test_repeated_requests_send_one_signal(worker: Worker) -> None:
     message_id = worker.write("failed")
     worker.settings(services=[{"url": "nonsense://x"}])
     for _ in range(10):
