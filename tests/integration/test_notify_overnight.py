@@ -18,6 +18,7 @@ from configs.settings import Service
 from jobs.model import time_windows
 from jobs.model.job import Message, NewMessage
 from jobs.model.spec import JobSpec
+from jobs.policies.delivery import INCLUDED_AT_END, INCLUDED_IN_DIGEST
 from orchestrator.notify import apprise_sender
 from orchestrator.notify.apprise_sender import Notifier
 from orchestrator.notify.outbox_worker import DeliveryTime, deliver
@@ -143,11 +144,7 @@ def test_end_replaces_earlier_messages(outbox: Outbox) -> None:
         outbox.deliver(at("04:30"))
     assert titles(phone) == ["lq: n (job 1) recovered", "lq: n (job 1) finished"]
     assert titles(log) == ["lq: n (job 1) recovered", "lq: n (job 1) recovered (2 times since 04:10)"]
-    assert outbox.settled()[1] == (
-        "recovered",
-        "delivered",
-        {"phone": "included in the final message", "log": "delivered"},
-    )
+    assert outbox.settled()[1] == ("recovered", "delivered", {"phone": INCLUDED_AT_END, "log": "delivered"})
 
 
 def test_quiet_hours_hold_all_but_urgent(outbox: Outbox) -> None:
@@ -180,8 +177,8 @@ def test_digest_replaces_by_service(outbox: Outbox) -> None:
     assert titles(phone) == ["lq: n (job 1) digest"], "only the digest"
     assert titles(mail) == ["lq: n (job 1) finished"]
     assert outbox.settled() == [
-        ("recovered", "folded", {"phone": "included in the final message"}),
-        ("finished", "delivered", {"phone": "included in the digest", "mail": "delivered"}),
+        ("recovered", "folded", {"phone": INCLUDED_AT_END}),
+        ("finished", "delivered", {"phone": INCLUDED_IN_DIGEST, "mail": "delivered"}),
         ("digest", "delivered", {"phone": "delivered"}),
     ]
 

@@ -17,6 +17,7 @@ import yaml
 from jobs.model.job import NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from jobs.policies.delivery import INCLUDED_IN_DIGEST
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home as Place
@@ -81,7 +82,7 @@ def test_digest_replaces_held_messages(worker: Worker) -> None:
         worker.outbox.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
     (result,) = worker.home.store.outbox.get(finished).services
-    assert (result.last_result, result.tries) == ("included in the digest", 0)
+    assert (result.last_result, result.tries) == (INCLUDED_IN_DIGEST, 0)
 
 
 def test_slow_service_blocks_no_request(worker: Worker) -> None:

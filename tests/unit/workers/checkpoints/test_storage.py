@@ -207,9 +207,9 @@ def test_flipped_bits_are_detected(tmp_path: Path) -> None:
         content = path.read_bytes()
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-            newest, _ = newest_valid(tmp_path, RUN_PLAN)
-            assert newest in (good, other)
-            if newest == other:
+            chosen, _ = newest_valid(tmp_path, RUN_PLAN)
+            assert chosen in (good, other)
+            if chosen == other:
                 assert other.state() == complete
                 assert name == MANIFEST
         path.write_bytes(content)
