@@ -117,7 +117,8 @@ def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, tim
     finally:
         _end(child)
     _read_events(job_dir, offset, events, health)
-    report = child.exit_report(
+    report = dataclasses.replace(
+        child.exit_report(),
         phase=health.phase,
         pressure_high=health.pressure_high,
         memory_share=health.memory_share,

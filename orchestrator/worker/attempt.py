@@ -263,7 +263,8 @@ class AttemptRunner:
 
     def _close(self, attempt: Attempt, child: Child) -> None:
         """Classify the exit of the trainer and record it."""
-        report = child.exit_report(
+        report = dataclasses.replace(
+            child.exit_report(),
             phase=self.health.phase,
             pressure_high=self.health.pressure_high,
             memory_share=self.health.memory_share,

@@ -92,7 +92,7 @@ def measured(training: Training) -> tuple[int, int]:
     return loaded, peak
 
 
-def test_oom_keeps_effective_batch_and_is_known(workshop: Workshop, tmp_path: Path) -> None:
+def test_oom_keeps_effective_batch(workshop: Workshop, tmp_path: Path) -> None:
     data = wide_rows(tmp_path / "data")
     roomy = Lq(tmp_path / "roomy", **ONE_ARENA)
     try:
@@ -132,8 +132,8 @@ def assert_ladder(training: Training, free: Training) -> None:
     codes = [incident["code"] for incident in facts["incidents"]]
     assert codes == ["out_of_memory"] * len(crashed)
     assert stages[1]["grad_checkpoint"] is True
-    mine = dict(training_losses(training))
-    assert mine == {iteration: pytest.approx(loss, rel=1e-3) for iteration, loss in training_losses(free)}
+    own = dict(training_losses(training))
+    assert own == {iteration: pytest.approx(loss, rel=1e-3) for iteration, loss in training_losses(free)}
 
 
 def training_losses(training: Training) -> list[tuple[int, float]]:

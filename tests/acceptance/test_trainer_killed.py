@@ -83,9 +83,7 @@ def test_kill_during_checkpoint_write(lq: Lq, workshop: Workshop, undisturbed: U
 
 
 @pytest.mark.slow
-def test_term_from_outside_keeps_best_adapter(
-    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_term_keeps_best_adapter(lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path) -> None:
     # The trainer stops only at an iteration with a validation, so the stop always postpones one.
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", steps_per_eval=4, lq={"keep": {"last": 99}}))
     training.trained(20)

@@ -173,21 +173,21 @@ def _doubled(testbed: Testbed, job: Job, attempts: list[Attempt]) -> str:
     open_ones = [attempt.number for attempt in attempts if attempt.ended_at is None or not attempt.settled]
     finished = [message.key for message in testbed.store.outbox.messages(job.id) if message.event == "finished"]
     folders = [path.name for path in testbed.home.jobs.iterdir() if path.name.lstrip(".").startswith(f"{job.id}-")]
-    found = []
+    problems = []
     if len(done) != 1:
-        found.append(f"attempts done: {done}")
+        problems.append(f"attempts done: {done}")
     if open_ones:
-        found.append(f"attempts not settled: {open_ones}")
+        problems.append(f"attempts not settled: {open_ones}")
     if len(finished) != 1:
-        found.append(f"messages about its end: {finished}")
+        problems.append(f"messages about its end: {finished}")
     if folders != [Path(job.job_dir).name]:
-        found.append(f"folders: {folders}")
-    return "; ".join(found)
+        problems.append(f"folders: {folders}")
+    return "; ".join(problems)
 
 
 def _differs(folder: JobDir, undisturbed: Undisturbed) -> str:
-    found = hashes(folder)
-    return "" if found == undisturbed.sha256 else f"{found} instead of {undisturbed.sha256}"
+    present = hashes(folder)
+    return "" if present == undisturbed.sha256 else f"{present} instead of {undisturbed.sha256}"
 
 
 def _orphan(testbed: Testbed, job: Job) -> str:
@@ -238,7 +238,7 @@ def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], inje
     """Measure the time from each kill to the first reported loss of the next attempt."""
     delayed = [incident for incident in store.incidents.of(attempts[0].job_id) if "delay_s" in incident.evidence]
     waits = {incident.attempt: incident.evidence["delay_s"] for incident in delayed}
-    found = []
+    recoveries = []
     for killed_at in injected.crashes:
         after = next((attempt for attempt in attempts if attempt.started_at > killed_at), None)
         if after is None:
@@ -247,7 +247,7 @@ def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], inje
         trained = [event.time for event in own if event.kind is Kind.PROGRESS and event.data["losses"]]
         loaded = [event.time for event in own if event.kind is Kind.PHASE and event.data["phase"] == "train"]
         if trained and loaded:
-            found.append(
+            recoveries.append(
                 Recovery(
                     total_s=trained[0] - killed_at,
                     spawn_s=after.started_at - killed_at,
@@ -255,4 +255,4 @@ def _recoveries(store: Store, attempts: list[Attempt], events: list[Event], inje
                     immediate=not injected.worker_killed and waits.get(after.number - 1) == 0.0,
                 )
             )
-    return found
+    return recoveries

@@ -24,7 +24,7 @@ ROUNDS = (
 @pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.timeout(600)
-def test_faults_keep_adapter_and_lose_nothing(
+def test_faults_lose_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert {kind for kinds in ROUNDS for kind in kinds} == set(Kind)

@@ -106,11 +106,11 @@ def overnight(path: Path, clock: WallClock, *, slots: int = 1) -> Iterator[Overn
     """Create a home with a worker; stop what still runs at the end."""
     path.mkdir(mode=0o700)
     (path / "settings.yaml").write_text("autostart: false\ndisk: {floor: 0}\n")
-    made = OvernightWorker(path, clock, slots=slots)
+    worker = OvernightWorker(path, clock, slots=slots)
     try:
-        yield made
+        yield worker
     finally:
-        made.context.shutting_down.set()
-        made.finish()
-        made.dispatcher.shut_down()
-        made.app.close()
+        worker.context.shutting_down.set()
+        worker.finish()
+        worker.dispatcher.shut_down()
+        worker.app.close()

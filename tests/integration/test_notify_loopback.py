@@ -171,7 +171,7 @@ def test_picture_is_closed_after_failure(picture: Path) -> None:
     assert str(picture) not in [file.path for file in psutil.Process().open_files()]
 
 
-def test_optional_service_is_recorded_as_failed() -> None:
+def test_optional_service_counts_as_failed() -> None:
     results = Notifier([service(f"json://{free_address()}/?optional=yes")]).send(message(), ["json 1"])
     assert results[0].last_result == "failed"
 

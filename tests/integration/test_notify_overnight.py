@@ -18,6 +18,7 @@ from configs.settings import Service
 from jobs.model import time_windows
 from jobs.model.job import Message, NewMessage
 from jobs.model.spec import JobSpec
+from jobs.policies.delivery import INCLUDED_AT_END, INCLUDED_IN_DIGEST
 from orchestrator.notify import apprise_sender
 from orchestrator.notify.apprise_sender import Notifier
 from orchestrator.notify.outbox_worker import DeliveryTime, deliver
@@ -72,7 +73,7 @@ class Outbox:
     def settled(self) -> list[tuple[str, str | None, dict[str, str]]]:
         """Return event, settlement and results of each message."""
         return [
-            (row.event, row.settled, {one.service: one.last_result for one in row.services})
+            (row.event, row.settled, {result.service: result.last_result for result in row.services})
             for row in self.store.outbox.messages()
         ]
 
@@ -143,11 +144,7 @@ def test_end_replaces_earlier_messages(outbox: Outbox) -> None:
         outbox.deliver(at("04:30"))
     assert titles(phone) == ["lq: n (job 1) recovered", "lq: n (job 1) finished"]
     assert titles(log) == ["lq: n (job 1) recovered", "lq: n (job 1) recovered (2 times since 04:10)"]
-    assert outbox.settled()[1] == (
-        "recovered",
-        "delivered",
-        {"phone": "included in the final message", "log": "delivered"},
-    )
+    assert outbox.settled()[1] == ("recovered", "delivered", {"phone": INCLUDED_AT_END, "log": "delivered"})
 
 
 def test_quiet_hours_hold_all_but_urgent(outbox: Outbox) -> None:
@@ -168,7 +165,7 @@ def test_quiet_hours_hold_all_but_urgent(outbox: Outbox) -> None:
     assert titles(phone)[1:] == ["lq: n (job 1) failed", "lq: n (job 1) recovered"]
 
 
-def test_digest_replaces_messages_per_service(outbox: Outbox) -> None:
+def test_digest_replaces_by_service(outbox: Outbox) -> None:
     outbox.quiet = NIGHT
     with Endpoint() as phone, Endpoint() as mail:
         outbox.services = (service(phone, "phone"), service(mail, "mail", on=("finished",)))
@@ -180,8 +177,8 @@ def test_digest_replaces_messages_per_service(outbox: Outbox) -> None:
     assert titles(phone) == ["lq: n (job 1) digest"], "only the digest"
     assert titles(mail) == ["lq: n (job 1) finished"]
     assert outbox.settled() == [
-        ("recovered", "folded", {"phone": "included in the final message"}),
-        ("finished", "delivered", {"phone": "included in the digest", "mail": "delivered"}),
+        ("recovered", "folded", {"phone": INCLUDED_AT_END}),
+        ("finished", "delivered", {"phone": INCLUDED_IN_DIGEST, "mail": "delivered"}),
         ("digest", "delivered", {"phone": "delivered"}),
     ]
 
@@ -195,7 +192,7 @@ def test_digest_ignores_quiet_hours(outbox: Outbox) -> None:
         assert len(phone.received) == 1
 
 
-def test_day_of_tries_starts_after_quiet_hours(outbox: Outbox) -> None:
+def test_tries_start_after_quiet_hours(outbox: Outbox) -> None:
     outbox.quiet = time_windows.parse_window("08:00-07:00")
     outbox.services = (service(free_address(), "phone"),)
     outbox.write("finished", at("08:30"))

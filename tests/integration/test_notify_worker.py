@@ -26,18 +26,18 @@ SECRETS = ("hush-word", "hush-path", "hush-ping", "hush-ring", "hush-service", "
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "home")
-    yield made
-    made.store.close()
+    created = Home(tmp_path / "home")
+    yield created
+    created.store.close()
 
 
 @pytest.fixture
 def lq(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lq]:
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    made = Lq(home.path)
-    yield made
-    made.leave()
+    created = Lq(home.path)
+    yield created
+    created.leave()
 
 
 def write(home: Home, event: str = "failed", key: str = "k") -> int:
@@ -142,7 +142,7 @@ def test_undelivered_messages_are_listed(home: Home, lq: Lq) -> None:
     assert "given up after a day: phone failed" in " ".join(lq("show", job.id).out.split())
 
 
-def test_ping_and_keyring_secrets_stay_secret(home: Home, lq: Lq, tmp_path: Path) -> None:
+def test_ping_and_keyring_stay_secret(home: Home, lq: Lq, tmp_path: Path) -> None:
     with Endpoint() as phone, Endpoint(500, 500, 500) as switch:
         code = "import keyring; keyring.set_password('hush-service', 'hush-user', 'hush-ring')"
         lq.command("python", "-c", code)

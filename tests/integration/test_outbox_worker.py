@@ -17,6 +17,7 @@ import yaml
 from jobs.model.job import NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from jobs.policies.delivery import INCLUDED_IN_DIGEST
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home as Place
@@ -81,10 +82,10 @@ def test_digest_replaces_held_messages(worker: Worker) -> None:
         worker.outbox.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
     (result,) = worker.home.store.outbox.get(finished).services
-    assert (result.last_result, result.tries) == ("included in the digest", 0)
+    assert (result.last_result, result.tries) == (INCLUDED_IN_DIGEST, 0)
 
 
-def test_slow_service_does_not_block_requests(worker: Worker) -> None:
+def test_slow_service_blocks_no_request(worker: Worker) -> None:
     ids = [worker.write("failed") for _ in range(3)]
     with Endless() as slow:
         worker.settings(services=[{"url": f"json://{slow.address}/"}])
@@ -102,7 +103,7 @@ def test_slow_service_does_not_block_requests(worker: Worker) -> None:
     assert [worker.home.store.outbox.get(message_id).settled for message_id in ids] == [None, "delivered", "delivered"]
 
 
-def test_repeated_requests_schedule_one_signal(worker: Worker) -> None:
+def test_repeated_requests_send_one_signal(worker: Worker) -> None:
     message_id = worker.write("failed")
     worker.settings(services=[{"url": "nonsense://x"}])
     for _ in range(10):

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[OvernightWorker]:
-    with overnight(tmp_path / "home", WallClock("2026-11-25 22:30")) as made:
-        yield made
+    with overnight(tmp_path / "home", WallClock("2026-11-25 22:30")) as worker:
+        yield worker
 
 
 def queued(home: OvernightWorker, workshop: Workshop, path: Path, *, iters: int = 120, **lq: Any) -> Job:

@@ -16,7 +16,7 @@ from jobs.model.job import ProcessIdentity
 
 VERSION = 1
 
-_TRIES, _BETWEEN_TRIES_S = 10, 0.02
+_RETRY_S, _BETWEEN_TRIES_S = 0.2, 0.02
 
 
 class Held(Exception):
@@ -39,11 +39,8 @@ class LockFile:
             Held: another process has it.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        for _ in range(_TRIES):
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return cls(path, descriptor)
-            time.sleep(_BETWEEN_TRIES_S)
+        if _locked_within(descriptor, _RETRY_S):
+            return cls(path, descriptor)
         os.close(descriptor)
         raise Held(str(path))
 
@@ -99,12 +96,12 @@ def sole(folder: Path, *, wait_s: float) -> Iterator[bool]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield _taken_within(descriptor, wait_s)
+        yield _locked_within(descriptor, wait_s)
     finally:
         os.close(descriptor)
 
 
-def _taken_within(descriptor: int, wait_s: float) -> bool:
+def _locked_within(descriptor: int, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
     while True:
         with suppress(BlockingIOError):

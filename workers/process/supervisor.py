@@ -91,28 +91,8 @@ class Child:
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
 
-    def exit_report(
-        self,
-        *,
-        phase: str | None = None,
-        pressure_high: bool = False,
-        memory_share: float | None = None,
-        kernel_oom_kills: int = 0,
-        stall: str | None = None,
-        guarded: str | None = None,
-        disk_low: str | None = None,
-    ) -> ExitReport:
-        """Return everything that is known about its exit.
-
-        Args:
-            phase: its last reported phase.
-            pressure_high: whether memory was short at its last sample.
-            memory_share: the peak share of its limit, 0..1.
-            kernel_oom_kills: processes that the kernel killed for memory while it ran.
-            stall: why lq stopped it as stalled.
-            guarded: why the memory guard stopped it.
-            disk_low: why lq stopped it for disk space.
-        """
+    def exit_report(self) -> ExitReport:
+        """Return what its process, its event log and its output show about its exit; callers add what they observed."""
         code = self._popen.returncode if self._popen is not None else None
         return ExitReport(
             exit_code=code if code is not None and code >= 0 else None,
@@ -122,13 +102,6 @@ class Child:
             killed_by_lq=self.killed,
             same_boot=self.identity.boot_id == boot_id(),
             stderr_tail=log_tail(self._job_dir.log, self._attempt),
-            phase=phase,
-            pressure_high=pressure_high,
-            memory_share=memory_share,
-            kernel_oom_kills=kernel_oom_kills,
-            stall=stall,
-            guarded=guarded,
-            disk_low=disk_low,
         )
 
 

@@ -214,7 +214,7 @@ def test_unchanged_message_is_accepted(path: Path) -> None:
         assert listener.next() == ("deliver", 4)
 
 
-def test_failed_handler_keeps_consumer_running(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_handler_keeps_consumer(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with consuming(path) as (wakeup, listener), caplog.at_level(logging.CRITICAL + 1, logger="huey"):
         put(path, message(args=[]))  # deliver() without its argument: a TypeError in the thread
         wakeup.wake()

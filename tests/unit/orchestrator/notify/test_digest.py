@@ -106,8 +106,8 @@ def morning(job: Job, hour: int, minute: int = 0, *, after: int = 0) -> datetime
 
 
 def test_digest_once_a_day_with_verdict(home: Home, app: App) -> None:
-    seen = Seen(iteration=1000, train_loss=1.0, val_loss=1.5, it_s=2.0)
-    done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night", seen=seen)
+    reached = Seen(iteration=1000, train_loss=1.0, val_loss=1.5, it_s=2.0)
+    done = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night", seen=reached)
     report = Path(done.job_dir) / "report"
     report.mkdir()
     (report / "report.json").write_text(json.dumps({"findings": {"ruling": {"verdict": {"code": "OK"}}}}))

@@ -230,7 +230,7 @@ def test_done_with_valid_last_checkpoint(folder: JobDir) -> None:
     assert require_last_checkpoint(DONE, ENDED, folder, RUN_PLAN) == DONE
 
 
-def test_done_with_damaged_checkpoint_is_crash(folder: JobDir) -> None:
+def test_done_with_damaged_checkpoint(folder: JobDir) -> None:
     damaged = folder.checkpoints / "step-0000020" / storage.ADAPTERS
     damaged.write_bytes(damaged.read_bytes()[:-1])
     ending = require_last_checkpoint(DONE, ENDED, folder, RUN_PLAN)

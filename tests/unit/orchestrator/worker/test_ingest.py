@@ -109,7 +109,7 @@ def test_long_log_is_ingested_in_batches(store: Store, path: Path) -> None:
     assert len(iterations(store)) == many
 
 
-def test_crash_between_batches_repeats_nothing(store: Store, path: Path) -> None:
+def test_crash_between_batches(store: Store, path: Path) -> None:
     events = [Event(seq=1, time=1.0, awake=1.0, attempt=1, kind=Kind.PROGRESS, data={"iteration": 1, "losses": [1.0]})]
     assert store.events.ingest(1, events, offset_before=0, offset_after=0, steps_per_report=1, now=9.0)
     append(path, line(1, 1) + line(2, 2))

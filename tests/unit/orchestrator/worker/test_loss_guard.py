@@ -51,7 +51,7 @@ def exploding(context: Recorder, *, at: int = 500) -> list[Event]:
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 7, 1000])
-def test_conclusion_is_independent_of_batches(context: Recorder, pieces: int) -> None:
+def test_batches_do_not_change_conclusion(context: Recorder, pieces: int) -> None:
     guard, events = watching(context), exploding(context)
     for start in range(0, len(events), pieces):
         chunk = events[start : start + pieces]

@@ -30,7 +30,7 @@ def signals(home: Home) -> int:
         return int(queue.execute("SELECT count(*) FROM task").fetchone()[0])
 
 
-def test_orphan_of_earlier_boot_is_taken_over(home: Home, app: App) -> None:
+def test_orphan_of_earlier_boot(home: Home, app: App) -> None:
     job_id = home.running().id
     taken = take_over_orphan(app, identity(), busy=set(), now=NOW)
     assert taken is not None

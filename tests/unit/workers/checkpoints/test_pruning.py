@@ -74,7 +74,7 @@ def test_invalid_newest_prevents_pruning(tmp_path: Path) -> None:
     assert left(folder) == [10, 20, 30, 40]
 
 
-def test_killed_deletion_leaves_no_checkpoint(job_dir: JobDir) -> None:
+def test_killed_deletion_is_swept(job_dir: JobDir) -> None:
     half = job_dir.checkpoints / ".step-0000090.pruned"
     (job_dir.checkpoints / "step-0000090").rename(half)
     assert left(job_dir) == [30, 100]

@@ -51,8 +51,8 @@ def save(folder: Path, iteration: int, *, loss: float | None = None, weights: by
 
 
 def newest(folder: Path) -> int | None:
-    found, _ = newest_valid(folder, RUN_PLAN)
-    return None if found is None else found.iteration
+    newest, _ = newest_valid(folder, RUN_PLAN)
+    return None if newest is None else newest.iteration
 
 
 def names(folder: Path) -> list[str]:
@@ -201,16 +201,16 @@ def test_damaged_checkpoint_is_skipped(tmp_path: Path, damage: Callable[[Checkpo
 def test_flipped_bits_are_detected(tmp_path: Path) -> None:
     """With any byte changed, the newest valid checkpoint still has the right weights."""
     good, other = save(tmp_path, 10, weights=b"older"), save(tmp_path, 20, weights=b"newer")
-    whole = other.state()
+    complete = other.state()
     for name in (MANIFEST, STATE):
         path = other.path / name
         content = path.read_bytes()
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-            found, _ = newest_valid(tmp_path, RUN_PLAN)
-            assert found in (good, other)
-            if found == other:
-                assert other.state() == whole
+            chosen, _ = newest_valid(tmp_path, RUN_PLAN)
+            assert chosen in (good, other)
+            if chosen == other:
+                assert other.state() == complete
                 assert name == MANIFEST
         path.write_bytes(content)
     assert newest(tmp_path) == 20
@@ -224,7 +224,7 @@ def test_all_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     assert [Path(text.split()[0]).parent.name for text in errors] == ["step-0000030", "step-0000020", "step-0000010"]
 
 
-def test_interrupted_write_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_interrupted_write_is_not_listed(tmp_path: Path) -> None:
     save(tmp_path, 10)
 
     def die_half_way(where: Path) -> CheckpointState:
@@ -300,17 +300,17 @@ def test_newer_state_is_refused(tmp_path: Path) -> None:
 def test_best_has_lowest_loss(tmp_path: Path, losses: dict[int, float | None], best: int | None) -> None:
     for iteration, loss in losses.items():
         save(tmp_path, iteration, loss=loss)
-    found = best_valid(tmp_path, RUN_PLAN)
-    assert (None if found is None else found.iteration) == best
+    newest = best_valid(tmp_path, RUN_PLAN)
+    assert (None if newest is None else newest.iteration) == best
 
 
 def test_damaged_best_is_skipped(tmp_path: Path) -> None:
     save(tmp_path, 10, loss=2.0)
     flip(save(tmp_path, 20, loss=1.0))
     lose_state(save(tmp_path, 30, loss=0.5))
-    found = best_valid(tmp_path, RUN_PLAN)
-    assert found is not None
-    assert found.iteration == 10
+    newest = best_valid(tmp_path, RUN_PLAN)
+    assert newest is not None
+    assert newest.iteration == 10
 
 
 def test_moved_checkpoint_is_valid(tmp_path: Path) -> None:
@@ -323,8 +323,8 @@ def test_moved_checkpoint_is_valid(tmp_path: Path) -> None:
 def test_bad_checkpoint_is_set_aside(tmp_path: Path) -> None:
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
     truncate(bad)
-    found, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
-    assert found == good
+    newest, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
+    assert newest == good
     assert "step-0000020.bad" in errors[0]
     (aside,) = listed_bad(tmp_path)
     assert aside.name == "step-0000020.bad"
@@ -347,8 +347,8 @@ def test_set_aside_replaces_older_one(tmp_path: Path) -> None:
 def test_newer_checkpoint_is_not_set_aside(tmp_path: Path) -> None:
     good, newer = save(tmp_path, 10), save(tmp_path, 20)
     newer_manifest(newer)
-    found, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
-    assert found == good
+    newest, errors = newest_valid(tmp_path, RUN_PLAN, set_aside_by="the trainer")
+    assert newest == good
     assert "reads version 1" in errors[0]
     assert listed(tmp_path) == [good, newer]
 

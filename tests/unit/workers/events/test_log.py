@@ -73,11 +73,11 @@ def test_seq_starts_at_one_per_attempt(path: Path) -> None:
 
 def test_incomplete_line_is_left(path: Path) -> None:
     write(path, 1, Kind.STARTED, Kind.PHASE)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
+    complete = path.read_bytes()
+    path.write_bytes(complete[:-10])
     chunk = read(path, 0)
     assert [event.seq for event in chunk.events] == [1]
-    path.write_bytes(whole)
+    path.write_bytes(complete)
     assert [event.seq for event in read(path, chunk.offset).events] == [2]
 
 

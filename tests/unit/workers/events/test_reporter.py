@@ -62,9 +62,7 @@ def covered(line: Event) -> list[tuple[int, float]]:
 
 
 @given(every=st.integers(1, 12), stretches=st.lists(st.integers(1, 30), min_size=1, max_size=5))
-def test_interruptions_keep_losses_and_reports(
-    every: int, stretches: list[int], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_interruptions_keep_reports(every: int, stretches: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("run") / "events.jsonl"
     run, resume = Run(path, every), None
     for stretch in stretches:

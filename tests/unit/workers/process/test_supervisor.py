@@ -212,7 +212,7 @@ def test_second_child_exits_by_itself(job_dir: JobDir) -> None:
     lock.release()
 
 
-def test_child_of_old_attempt_exits_by_itself(job_dir: JobDir) -> None:
+def test_child_of_old_attempt_exits(job_dir: JobDir) -> None:
     lock = LockFile.take(job_dir.lock)
     lock.write(processes.identity(), attempt=3)
     lock.release()
