@@ -26,10 +26,10 @@ class ModelFiles:
 
     folder: Path
     config: Mapping[str, Any]  # config.json
-    tensors: Mapping[str, Tensor]  # by name; empty if there are no weights
+    tensors: Mapping[str, Tensor]  # by name; empty without weights
 
     def arrays(self, spec: JobSpec) -> list[Array] | None:
-        """Return the trained arrays; None if the tensors do not tell them.
+        """Return the trained arrays; None if the names of the tensors are unknown.
 
         Raises:
             ValueError, KeyError, TypeError: config.json is not that of a model.

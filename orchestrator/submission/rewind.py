@@ -1,7 +1,7 @@
 """`lq retry --fresh` and `--from`: give up what was trained after an iteration, and train again from there.
 
-It works like a rollback: a stage that begins at the iteration is appended to the run plan, so later checkpoints are no
-longer on it and are never used, and their reports are superseded, all in the transaction that queues the job. The
+It works like a rollback: a stage that begins at the iteration is appended to the run plan, so later checkpoints are off
+the plan and are never used, and their reports are superseded, all in the transaction that queues the job. The
 trainer starts from the newest checkpoint on the run plan, or from the beginning if there is none.
 """
 
@@ -31,7 +31,7 @@ class Rewind:
     stage: Stage
     iteration: int  # completed; 0 for the beginning
     given_up: int  # iterations
-    text: str  # one line for a person, after "job 3 queued; "
+    text: str  # one line, printed after "job 3 queued; "
 
 
 def rewind_to(app: App, job: Job, iteration: int) -> Rewind:

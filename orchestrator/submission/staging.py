@@ -17,7 +17,7 @@ _PREFIX = ".submit-"
 
 
 class StagingFolder:
-    """The folder in which one submit fills the folders of its jobs."""
+    """The folder where one submit fills the folders of its jobs."""
 
     def __init__(self, path: Path) -> None:
         """Use an empty folder."""

@@ -67,7 +67,7 @@ def test_from_resumes_a_kept_checkpoint(home: Home, here: InProcess, failed: Job
     assert usable(home, failed) == [100, 300]
     last = stages(home, failed.id)[-1]
     assert (last.first_example, last.salt, last.rollback, last.ends) == (300 * BATCH, 1, 0, False)
-    assert last.first_update == 300, "a learning rate that climbs back begins where the run does"
+    assert last.first_update == 300, "a warm-up begins with the run"
 
 
 def test_quarantined_rows_stay_out(home: Home, app: App, failed: Job) -> None:
