@@ -44,7 +44,7 @@ class Caution:
     """One warning."""
 
     code: str
-    text: str  # one line for a person
+    text: str  # one line for the user
 
 
 def of_settings(spec: JobSpec) -> list[Caution]:

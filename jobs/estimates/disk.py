@@ -86,7 +86,7 @@ def disk_need(spec: JobSpec, arrays: Sequence[Array] | None, *, valid_rows: int)
 def trained_arrays(
     tensors: Mapping[str, tuple[int, tuple[int, ...]]], spec: JobSpec, *, bits: Mapping[str, int], usual_bits: int
 ) -> list[Array] | None:
-    """Return the arrays that MLX-LM would train; None if the names of the tensors do not tell the layers.
+    """Return the arrays that MLX-LM would train; None if the names of the tensors are unknown.
 
     Args:
         tensors: bytes of an element and shape of each tensor in the model's files.

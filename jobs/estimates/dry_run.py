@@ -66,7 +66,7 @@ class DryRunFailure:
     """Why a run would fail."""
 
     code: str  # a reason code
-    text: str  # one line for a person
+    text: str  # one line for the user
 
 
 def estimated_time(spec: JobSpec, measured: DryRunMeasurements) -> TimeEstimate:

@@ -54,7 +54,7 @@ class MemoryEstimate:
     high: int
     parts: MemoryParts  # by the formula
     source: Source
-    because: str  # the source, for a person
+    because: str  # the source, for the user
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class TimeEstimate:
     test_s: float  # all measurements of the test set
     spread: float  # the time may be this many times shorter or longer
     source: Source
-    because: str  # the source, for a person
+    because: str  # the source, for the user
 
     @property
     def expected_s(self) -> float:

@@ -9,8 +9,8 @@ The bytes of a micro-batch of B rows with T tokens each (N = B * T), with b byte
   precision, a float32 copy of the input of each adapter, because adapters are float32
 - with gradient checkpointing only each layer's input, and the inside of the layers whose backward pass runs
 - the logits and what their loss needs: LOGITS * N * vocabulary * b
-- in the update: the gradients of all trained arrays, and new arrays beside the old ones, which the non-finite guard
-  keeps until the norm of the gradients is known to be finite
+- in the update: the gradients of all trained arrays, and new arrays in addition to the old ones, which the non-finite
+  guard keeps until the norm of the gradients is known to be finite
 
 The peak is the loss, a layer's backward pass, or the update. The counts are derived from MLX-LM 0.32's llama, qwen2 and
 qwen3 and adjusted to measured peaks (`python -m tests.benchmarks --only memory_plan`).
@@ -33,7 +33,7 @@ HIDDEN_KEPT, QUERIES_KEPT, KEYS_KEPT, FEED_FORWARD_KEPT, SCORES_KEPT = 4.0, 3.0,
 """Arrays that a layer keeps for the backward pass, by their width."""
 
 UNDER_WAY = 0.7
-"""The last layer's backward pass beside the logits, as a share of what a layer keeps."""
+"""The last layer's backward pass while the logits exist, as a share of what a layer keeps."""
 
 AGAIN, AGAIN_IN_HALF = 3.2, 4.1
 """With gradient checkpointing: a layer's second forward pass and its backward pass, as a share of what a layer keeps;
@@ -80,7 +80,7 @@ class TrainingShape:
     dropout: bool  # before adapters
     trained_bytes: int  # of all trained arrays
     optimizer_bytes: int  # the optimizer's state
-    renewed_bytes: int  # the part of that state that an update writes anew
+    renewed_bytes: int  # the part of that state that an update replaces
     rows: int  # of a micro-batch
     tokens: int  # of a row of the longest batch, padded
     checkpointing: bool
@@ -181,7 +181,7 @@ def _around(
 
 
 def verdict(estimate: MemoryEstimate, limit: int) -> str:
-    """Return whether a run fits within its limit in bytes: `fits`, `tight` if it may not, or `does not fit`."""
+    """Return whether a run fits within its limit in bytes: `fits`, `tight` if it might not, or `does not fit`."""
     if not fits(estimate.expected, limit):
         return "does not fit"
     return "fits" if fits(estimate.high, limit) else "tight"

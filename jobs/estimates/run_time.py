@@ -37,7 +37,7 @@ class Speed:
     test_s: float = 0.0  # one measurement of the test set; 0 if unknown or not wanted
     spread: float = SAME_SPREAD
     source: Source = Source.SAME_SETTINGS
-    because: str  # the source, for a person
+    because: str  # the source, for the user
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +82,12 @@ class RunLength:
         )
 
     def validations(self, iteration: int) -> int:
-        """Return the validations after so many iterations: before the first, by `steps_per_eval`, after the last."""
+        """Return the validations that remain: before the first iteration, by `steps_per_eval`, after the last."""
         due = _multiples(self.steps_per_eval, iteration, self.iters)
         return due + (iteration == 0) + (self.iters % self.steps_per_eval > 0 and iteration < self.iters)
 
     def checkpoints(self, iteration: int, *, training_s: float, validates: bool) -> int:
-        """Return the checkpoints after so many iterations: by iterations, or by the clock if that makes more.
+        """Return the checkpoints that remain: by iterations, or by the clock if those are more.
 
         Args:
             iteration: completed iterations.

@@ -135,7 +135,7 @@ def _out_of_memory(
     ending: Ending, spec: JobSpec, history: History, evidence: dict[str, object], now: float
 ) -> Decision:
     assert history.stage is not None
-    rung = oom.next_rung(
+    step = oom.next_step(
         history.stage,
         first_example=history.next_example,
         may_repeat=not (history.repeated_stage or history.at_its_own_limit) and TOO_LARGE_BUFFER not in ending.detail,
@@ -145,16 +145,16 @@ def _out_of_memory(
         lengths=history.lengths,
     )
     evidence |= {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
-    if rung.stage is None:
-        detail = f"{ending.detail}; {rung.text}"
+    if step.stage is None:
+        detail = f"{ending.detail}; {step.text}"
         return Decision(status=Status.FAILED, reason=ending.reason, detail=detail, evidence=evidence)
     return Decision(
         status=Status.WAITING,
         reason=ending.reason,
         detail=ending.detail,
         not_before=now,
-        stage=None if rung.again else rung.stage,
-        answer=rung.text,
+        stage=None if step.again else step.stage,
+        answer=step.text,
         evidence=evidence,
     )
 

@@ -10,7 +10,7 @@ REST_S = 1.5
 
 _SUFFIXES = (".yaml", ".yml")
 _TEMPORARY = (".", "~", "#")
-"""First characters of hidden files, and of those that editors and office programs keep beside a file. Their other
+"""First characters of hidden files, and of those that editors and office programs keep with a file. Their other
 marks (.swp, .part, .tmp, .crdownload, a last ~) follow .yaml, so such names have another suffix."""
 
 
@@ -87,7 +87,7 @@ def _fault_of_access(state: FileState, me: int) -> str | None:
     if state.owner != me:
         return f"belongs to another user (id {state.owner}); copy it as yourself"
     if state.mode & stat.S_IWOTH:
-        return "can be written by everybody; chmod go-w it"
+        return "can be written by all users; chmod go-w it"
     if state.mode & stat.S_IWGRP and not state.private_group:
         return "can be written by its group; chmod go-w it"
     return None

@@ -1,8 +1,8 @@
 """The out-of-memory ladder: what the worker changes after an out-of-memory, in its order. Pure.
 
-Each rung is a stage of the run plan, and the effective batch stays the same: a smaller batch cuts each iteration into
+Each step is a stage of the run plan, and the effective batch stays the same: a smaller batch cuts each iteration into
 micro-batches of the same rows, whose gradients are accumulated before the update. So every setting counted in
-iterations keeps its meaning, also for a resume between two rungs.
+iterations keeps its meaning, also for a resume between two steps.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ LEAST_RANK, LEAST_LAYERS = 4, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rung:
+class LadderStep:
     """The stage to try after an out-of-memory."""
 
     stage: Stage | None  # None: nothing is left to try, and the job fails
     again: bool  # the same settings once more, because another program took the memory
-    text: str  # one line for a person
+    text: str  # one line for the user
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class UserChange:
     max_seq_length: int  # tokens
     rank: int | None  # of adapters; None for full fine-tuning
     num_layers: int
-    text: str  # the last change, for a person
+    text: str  # the last change, for the user
 
 
-def next_rung(
+def next_step(
     stage: Stage,
     *,
     first_example: int,
@@ -44,7 +44,7 @@ def next_rung(
     free_bytes: int | None,
     allow_truncation: bool,
     lengths: Sequence[int] | None = None,
-) -> Rung:
+) -> LadderStep:
     """Choose the stage to try after an attempt ran out of memory.
 
     Args:
@@ -58,16 +58,16 @@ def next_rung(
     """
     if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > peak_bytes:
         text = f"same settings again: {free_bytes / 1e9:.2f} GB are free now, the peak was {peak_bytes / 1e9:.2f} GB"
-        return Rung(stage=stage, again=True, text=text)
+        return LadderStep(stage=stage, again=True, text=text)
     smaller = _smaller(stage, (lengths or ()) if allow_truncation else ())
     if smaller is None:
-        return Rung(stage=None, again=False, text=f"no smaller settings are left; {advice(stage)}")
+        return LadderStep(stage=None, again=False, text=f"no smaller settings are left; {advice(stage)}")
     changed, text = smaller
-    return Rung(stage=changed.continued(first_example, because=f"out_of_memory: {text}"), again=False, text=text)
+    return LadderStep(stage=changed.continued(first_example, because=f"out_of_memory: {text}"), again=False, text=text)
 
 
 def ladder(stage: Stage, *, allow_truncation: bool, lengths: Sequence[int] = ()) -> Iterator[tuple[Stage, str]]:
-    """Yield the stages that the worker would try one after the other, each with one line for a person."""
+    """Yield the stages that the worker would try one after the other, each with one line for the user."""
     while (smaller := _smaller(stage, lengths if allow_truncation else ())) is not None:
         yield smaller
         stage = smaller[0]
@@ -102,7 +102,7 @@ def user_changes(
     """Yield what only the user may change, each step on top of the ones before it.
 
     Args:
-        stage: the last rung of the ladder.
+        stage: the last step of the ladder.
         rank: of the adapters; None for full fine-tuning.
         num_layers: trained layers.
         cuts: lengths to cut rows to, in tokens, each with the share of rows that it cuts, the longest first.
@@ -123,7 +123,7 @@ def user_changes(
 
 
 def advice(stage: Stage) -> str:
-    """Return what the user can change after the last rung."""
+    """Return what the user can change after the last step."""
     return (
         f"lower max_seq_length ({stage.max_seq_length}), num_layers or lora_parameters.rank, or use a quantized model; "
         "memory.allow_truncation: true lets lq cut long rows"

@@ -21,7 +21,7 @@ class Constraints:
     min_battery: int | None = None  # on battery only at this charge or above, in percent
     thermal: str | None = None  # not at this thermal level or above; None for any
     idle_s: float | None = None  # only after the machine was unused for this long, in seconds
-    strict: bool = False  # while it may not start, no job behind it starts
+    strict: bool = False  # while it cannot start, no job behind it starts
 
     @property
     def needs_power(self) -> bool:

@@ -31,7 +31,7 @@ def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zo
         due: unix seconds.
         now: unix seconds.
         left_s: the time the run has left, in seconds.
-        window: hours in which it trains; None for all.
+        window: hours of training; None for all.
         zone: of the window; None for the machine's own zone.
     """
     expected = time_windows.ends_after(window, now, left_s, zone)

@@ -1,4 +1,4 @@
-"""Why a job may not train now. Pure: the machine's readings, the time and the zone are arguments.
+"""Why a job cannot train now. Pure: the machine's readings, the time and the zone are arguments.
 
 A reading that the machine does not provide (None) never keeps a job from training: the job would wait forever.
 """
@@ -29,7 +29,7 @@ HEAT_REST_S = 300.0
 
 
 class Why(StrEnum):
-    """Why a job may not train now. The first four also stop a running job, and are Reason codes."""
+    """Why a job cannot train now. The first four also stop a running job, and are Reason codes."""
 
     WINDOW_CLOSED = "window_closed"
     ON_BATTERY = "on_battery"
@@ -38,7 +38,7 @@ class Why(StrEnum):
     AFTER = "after"  # a predecessor has not ended
     QUEUE_PAUSED = "queue_paused"
     MEMORY = "memory"  # the running jobs leave too little
-    BEHIND = "behind"  # a strict job before it may not start
+    BEHIND = "behind"  # a strict job before it cannot start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Obstacle:
     """What keeps a job from training."""
 
     why: Why
-    text: str  # one line for a person
+    text: str  # one line for the user
     until: float | None = None  # when it is certainly over, in unix seconds; None if unknown
     rest_s: float = 0.0  # how long a job that it stopped waits at least, in seconds
 

@@ -1,7 +1,7 @@
 """When each job of the queue will start and end. Pure and light.
 
 The queue is simulated event by event, by the rules that schedule it: the first job in order that may start takes a free
-slot; one that may not is passed over, unless it is strict; a job whose window closes stops, and resumes when the window
+slot; one that cannot is passed over, unless it is strict; a job whose window closes stops, and resumes when the window
 opens and a slot is free. If a job's duration is unknown, start times after it are unknown too.
 """
 
@@ -30,11 +30,11 @@ class PendingJob:
     id: int  # any number that identifies it
     seconds: float | None  # the time it has left; None if unknown
     running: bool = False  # it has a slot now
-    held: bool = False  # a person must release it first
+    held: bool = False  # the user must release it first
     not_before: float | None = None  # unix seconds
-    window: TimeWindow | None = None  # hours in which it trains
+    window: TimeWindow | None = None  # hours of training
     after: tuple[int, ...] = ()  # jobs that must end before it starts
-    strict: bool = False  # while it may not start, no job behind it starts
+    strict: bool = False  # while it cannot start, no job behind it starts
     deadline: float | None = None  # unix seconds
 
 
@@ -48,7 +48,7 @@ class JobTimes:
     stints: tuple[
         tuple[float, float | None], ...
     ]  # start and end of each stretch of training; the last may have no end
-    behind: int | None = None  # the job because of which the times are unknown: itself if it is held or too far off
+    behind: int | None = None  # the job that makes the times unknown: itself if it is held or too far off
     late_s: float | None = None  # seconds after its deadline, negative if it meets it; None if unknown
 
 
@@ -56,7 +56,7 @@ def timeline(jobs: Sequence[PendingJob], *, now: float, slots: int = 1, zone: tz
     """Return when each job will start and end, in the order of `jobs`.
 
     Args:
-        jobs: those that have not ended, in the order in which the worker chooses them.
+        jobs: those that have not ended, in the order of the queue.
         now: unix seconds.
         slots: how many train at once.
         zone: of the windows; None for the machine's own zone.
@@ -185,12 +185,12 @@ class _Simulation:
         return left is not None and left <= _ROUNDING_S
 
     def _lasts(self, job_id: int, seconds: float) -> bool:
-        """Return whether a stretch of so many seconds is a job's last; it may end after the simulation."""
+        """Return whether a stretch of this length is a job's last; it may end after the simulation."""
         left = self._left[job_id]
         return left is not None and left - seconds <= _ROUNDING_S
 
     def _reason(self, job: PendingJob) -> int:
-        """Return the job because of which the times of this one are unknown."""
+        """Return the job that makes the times of this one unknown."""
         visited: set[int] = set()
         while job.id not in visited and not job.held:
             visited.add(job.id)

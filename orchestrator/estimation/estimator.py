@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
 MOST_CONFIGURATIONS = 12
-"""Of a model's configurations, this many that ran last correct the formula."""
+"""This many configurations of a model, those that ran last, correct the formula."""
 
 
 class Estimator:

@@ -45,7 +45,7 @@ class Formula:
         return self._models[model]
 
     def shape(self, model: str) -> ModelShape | None:
-        """Return a model's shape; None if its files are not on this machine or do not tell it."""
+        """Return a model's shape; None if its files are absent or have no shape."""
         self.files(model)
         return self._shapes[model]
 

@@ -1,4 +1,4 @@
-"""The memory of this machine and of configurations, from the store, for whoever decides what may run."""
+"""The memory of this machine and the peaks of configurations, from the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAC_SHARE = 0.75
 
 
 def recommended_memory(store: Store | None, platform: str = sys.platform) -> tuple[int, str]:
-    """Return the bytes that the device recommends to take at most, and where that is known from.
+    """Return the bytes that the device recommends to take at most, and their source.
 
     The trainer asks MLX, which must not be imported here. On a Mac, the limit that an earlier job reported is used.
 
@@ -69,9 +69,9 @@ class PeakEstimates:
 
 
 def smaller_stage(store: Store, spec: JobSpec) -> Stage | None:
-    """Return the first rung of the out-of-memory ladder that is not known to run out of memory.
+    """Return the first step of the out-of-memory ladder that has not run out of memory before.
 
-    None if the requested settings are not known to, or if every rung is: then the ladder ends the run, with numbers.
+    None if the requested settings have not, or if every step has: then the run itself reports it, with numbers.
     """
     requested = RunPlan.requested(spec).stages[0]
     fit = store.fits.get(fit_key(spec, requested))

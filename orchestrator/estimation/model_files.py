@@ -1,4 +1,4 @@
-"""A model by its files: config.json and the headers of its weights. Nothing is loaded."""
+"""The files of a model: config.json and the headers of its weights. The weights are not loaded."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """What a model's files say."""
+    """The content of a model's files."""
 
     folder: Path
     config: Mapping[str, Any]  # config.json
-    tensors: Mapping[str, Tensor]  # by name; none where there are no weights
+    tensors: Mapping[str, Tensor]  # by name; empty without weights
 
     def arrays(self, spec: JobSpec) -> list[Array] | None:
-        """Return what would be trained; None where that cannot be told.
+        """Return the trained arrays; None if the names of the tensors are unknown.
 
         Raises:
-            ValueError, KeyError, TypeError: config.json says what no model says.
+            ValueError, KeyError, TypeError: config.json is not that of a model.
         """
-        quantised: Mapping[str, Any] = self.config.get("quantization") or self.config.get("quantization_config") or {}
-        own = {name: int(one["bits"]) for name, one in quantised.items() if isinstance(one, dict) and "bits" in one}
+        quantized: Mapping[str, Any] = self.config.get("quantization") or self.config.get("quantization_config") or {}
+        own = {name: int(one["bits"]) for name, one in quantized.items() if isinstance(one, dict) and "bits" in one}
         sizes = {name: (BYTES_OF.get(tensor.dtype, 1), tensor.shape) for name, tensor in self.tensors.items()}
-        return trained_arrays(sizes, spec, bits=own, usual_bits=int(quantised.get("bits") or 4)) if sizes else None
+        return trained_arrays(sizes, spec, bits=own, usual_bits=int(quantized.get("bits") or 4)) if sizes else None
 
     def shape(self) -> ModelShape | None:
-        """Return what its memory goes by; None where config.json does not say."""
-        said = self.config.get("text_config")
-        config: Mapping[str, Any] = said if isinstance(said, dict) and "hidden_size" in said else self.config
+        """Return the sizes that its memory depends on; None if config.json does not have them."""
+        text = self.config.get("text_config")
+        config: Mapping[str, Any] = text if isinstance(text, dict) and "hidden_size" in text else self.config
         try:
             hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
             head = int(config.get("head_dim") or hidden // heads)
@@ -63,7 +63,7 @@ class ModelFiles:
             return None
 
     def _itemsize(self) -> int:
-        """Return the bytes of an activation's element: that of most weights, of a quantised model its scales'."""
+        """Return the bytes of an activation's element: that of most weights, or of the scales of a quantized model."""
         elements: Counter[str] = Counter()
         for tensor in self.tensors.values():
             if tensor.dtype in _FLOATS:
@@ -72,7 +72,7 @@ class ModelFiles:
 
 
 def _feed_forward(config: Mapping[str, Any]) -> int:
-    """Return the width a token meets: with experts, that of all it goes to."""
+    """Return the width of the feed-forward; with experts, of all that a token goes to."""
     width = config.get("moe_intermediate_size")
     if width:
         shared = int(config.get("shared_expert_intermediate_size") or 0)
@@ -81,7 +81,7 @@ def _feed_forward(config: Mapping[str, Any]) -> int:
 
 
 def read(model: str) -> ModelFiles | None:
-    """Return a model's files; None where they are not on this machine or cannot be read.
+    """Return a model's files; None if they are not on this machine or cannot be read.
 
     Args:
         model: its folder, or its name on the Hugging Face hub.
@@ -100,7 +100,7 @@ def read(model: str) -> ModelFiles | None:
 
 
 def folder_of(model: str) -> Path | None:
-    """Return the folder a model lies in: the one that is named, or where the Hugging Face hub's cache has it."""
+    """Return the folder of a model: the named one, or the one in the cache of the Hugging Face hub."""
     if Path(model).is_dir():
         return Path(model)
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()

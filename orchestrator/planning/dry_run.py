@@ -105,13 +105,13 @@ class Timetable:
 
 @contextmanager
 def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
-    """Hold the device within the block: beside a training both would be slow, and might not fit.
+    """Hold the device within the block: a dry run and a training together would be slow, and might not fit.
 
     A home that does not exist has no jobs, and is not made.
 
     Args:
         app: the home.
-        anyway: share the device with whatever uses it.
+        anyway: share the device with its present user.
 
     Raises:
         NotAllowed: a job trains, or another verb has the device.
@@ -228,7 +228,7 @@ def timetables(
     Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
 
     Args:
-        results: in the order in which the worker chooses the jobs.
+        results: in the order of the queue.
         now: unix seconds.
         slots: how many jobs train at once.
         running: jobs that train already.

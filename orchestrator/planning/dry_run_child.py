@@ -1,4 +1,4 @@
-"""One dry run: a child process in a folder of its own; both are removed afterwards, whatever happens.
+"""One dry run: a child process in a folder of its own; both are removed in every case.
 
 The child is supervised as a trainer is (workers/process/supervisor.py), and its end is classified as a trainer's
 (jobs/policies/exits.py).
@@ -101,7 +101,7 @@ def _remove_stale(parent: Path) -> None:
 
 
 def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> ChildRun:
-    """Run the child and classify its end; no process of it is left, whatever happens here."""
+    """Run the child and classify its end; no process of it is left in any case."""
     killed_before, began = memory.kernel_oom_kills() or 0, time.monotonic()
     health, stall = AttemptHealth(1, spec), None
     events: list[Event] = []

@@ -79,9 +79,9 @@ class QueuePlan:
     """The plan of the queue."""
 
     now: float  # unix seconds
-    jobs: tuple[JobPlan, ...]  # in the order in which the worker chooses them
+    jobs: tuple[JobPlan, ...]  # in the order of the queue
     recommended: int  # bytes that the device recommends to take at most
-    recommended_by: str  # where that is known from
+    recommended_by: str  # the source of that number
     disk_free: int  # bytes
     disk_need: int  # bytes that all these jobs may still take
     disk_floor: int  # bytes that must stay free
@@ -228,7 +228,7 @@ def _changes(
 
 
 def _queued(store: Store) -> Iterator[_Request]:
-    """Yield the jobs that have not ended, in the order in which the worker chooses them."""
+    """Yield the jobs that have not ended, in the order of the queue."""
     by_worker, awaited = store.jobs.paused_by_worker(), store.dependencies.awaited()
     for job in sorted(store.jobs.overview(ended=0), key=lambda job: (job.status is not Status.RUNNING, job.turn)):
         try:

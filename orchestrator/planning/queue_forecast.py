@@ -76,7 +76,7 @@ def pending_job(
         left: the time it has left; None if unknown.
         after: jobs that must end before it starts.
         due: its deadline in unix seconds; None if it has none.
-        held: whether a person must release it first.
+        held: whether the user must release it first.
     """
     return PendingJob(
         id=job.id,

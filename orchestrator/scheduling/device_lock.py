@@ -108,9 +108,9 @@ def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell,
     Args:
         app: the home.
         verb: the command's verb.
-        job_id: the job whose model is used; None if it is no job's.
+        job_id: the job whose model is used; None for none.
         beside: what to do if a job trains, or another verb has the device.
-        tell: tells the user what the verb waits for.
+        tell: prints what the verb waits for.
         queues: whether the verb has the option --queue.
 
     Raises:
@@ -143,7 +143,7 @@ def _taken(home: Home, beside: Beside, tell: Tell, *, queues: bool) -> LockFile 
         if present is not None and beside is Beside.REFUSE:
             raise NotAllowed(
                 f"the device is used by {present.words} (pid {present.pid}); end that, "
-                f"{'wait for its end with --queue, ' if queues else ''}or run beside it with --anyway"
+                f"{'wait for its end with --queue, ' if queues else ''}or share it with --anyway"
             )
         if present is not None and not notified:
             tell(f"waits for {present.words} (pid {present.pid}) to end; Ctrl-C ends the waiting")
@@ -170,7 +170,7 @@ def _refusal(jobs: list[Job], *, queues: bool) -> str:
     wait = "--queue" if queues else f"lq wait {first}"
     return (
         f"{_named(jobs)} {'is' if len(jobs) == 1 else 'are'} training; wait for the end with {wait}, "
-        f"stop it for now with lq pause {first}, or run beside it with --anyway"
+        f"stop it for now with lq pause {first}, or share it with --anyway"
     )
 
 

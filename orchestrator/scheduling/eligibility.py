@@ -55,7 +55,7 @@ def turns(
 ) -> list[Turn]:
     """Return the jobs that wait for their turn, in its order, and what keeps each from training now.
 
-    A job that may not start keeps no job behind it from starting, unless it is strict.
+    Jobs behind a job that cannot start may start, unless that job is strict.
 
     Args:
         app: store and home.
@@ -63,7 +63,7 @@ def turns(
         read: reads the state of the machine; None for this machine's own sensors.
         now: unix seconds; None for the present.
         zone: of the windows; None for the machine's own zone.
-        estimates: peaks that were estimated before; None to estimate them anew.
+        estimates: peaks that were estimated before; None for none.
     """
     if read is None:
         from workers.system.power import ConditionReader
@@ -78,7 +78,7 @@ def _turns(
     dependencies = _by_job(app.store.dependencies.find())
     paused, device = _paused_queue(app), device_lock.obstacle(app.home)
     memory = MemoryAdmission(app, slots=slots, estimates=estimates)
-    strict: Job | None = None  # the first strict job that may not start
+    strict: Job | None = None  # the first strict job that cannot start
     for waiting in app.store.queue.waiting():
         job, spec = waiting.job, json.loads(waiting.spec_json)
         constraints = constraints_of(spec)

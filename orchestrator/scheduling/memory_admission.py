@@ -1,4 +1,4 @@
-"""Whether a job fits into memory beside the running ones, if more than one may run at a time.
+"""Whether a job fits into memory next to the running ones, if more than one job runs at a time.
 
 What a configuration takes is known from earlier runs, and for a running job also from its own reports. A job of unknown
 size runs alone: if two jobs do not fit together, the kernel chooses which one it kills.
@@ -32,8 +32,8 @@ class MemoryAdmission:
 
         Args:
             app: store and home.
-            slots: how many jobs train at once; memory matters only if a slot is free beside a running job.
-            estimates: peaks that were estimated before; None to estimate them anew.
+            slots: how many jobs train at once; memory matters only if a slot is free while a job runs.
+            estimates: peaks that were estimated before; None for none.
         """
         self._store = app.store
         self._estimates = estimates or PeakEstimates(app)
@@ -47,7 +47,7 @@ class MemoryAdmission:
         return recommended_memory(self._store)[0]
 
     def obstacle(self, job: Job, spec: Spec) -> Obstacle | None:
-        """Return what keeps a job from running beside the others; None if it fits."""
+        """Return what keeps a job from running together with the others; None if it fits."""
         if not self._running:
             return None
         taken = 0

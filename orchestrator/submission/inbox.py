@@ -1,8 +1,8 @@
 """The inbox: the worker submits each job file that settles in it, and moves it to accepted/ or rejected/.
 
-The SHA-256 of a file is stored with its jobs, in the transaction that queues them. So whatever instant the worker is
-killed at, the next one finds the file where it was, and queues it once: a file that arrived before the jobs of its
-content were queued is moved, and one that arrived later is a repetition.
+The SHA-256 of a file is stored with its jobs, in the transaction that queues them. So a worker that is killed at
+any instant loses no file and queues none twice: the next worker moves a file that arrived before the jobs of its
+content were queued, and rejects one that arrived later.
 The rules are in jobs/policies/inbox.py.
 """
 

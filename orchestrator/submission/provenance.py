@@ -1,26 +1,94 @@
-"""The row counts that a job's provenance.json records at submit."""
+"""provenance.json of a job, written at submit: where the job came from, and what it runs on."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
 import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jobs.model.job import Job
+from orchestrator.estimation import disk
+from workers.checkpoints import publishing
+from workers.system import processor
+
+if TYPE_CHECKING:
+    from orchestrator.submission.submit import Checked
+
+VERSION = 1
+_PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy", "numpy", "transformers", "tokenizers")
+
+
+def provenance(checked: Checked) -> dict[str, Any]:
+    """Return the content of provenance.json."""
+    loaded = checked.loaded
+    return {
+        "version": VERSION,
+        "submitted": {
+            "file": str(loaded.source),
+            "sha256": hashlib.sha256(loaded.content).hexdigest(),
+            "set": list(loaded.sets),
+            "matrix": dict(loaded.varied),
+        },
+        "host": {"name": platform.node(), "platform": platform.platform(), "machine": processor.machine()},
+        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "model": _model(loaded.spec.model),
+        "data": dataclasses.asdict(checked.facts),
+        publishing.AGREED: dict(checked.overwrites),
+        disk.RECORDED: disk.recorded(checked.need),
+    }
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _model(model: str) -> dict[str, Any]:
+    """Describe a model folder without reading its weights; a name on the hub has no files to describe."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"name": model, "revision": None}
+    config = folder / "config.json"
+    weights = sorted(folder.glob("*.safetensors"))
+    return {
+        "name": model,
+        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else None,
+        "weights": [{"file": path.name, "bytes": path.stat().st_size} for path in weights],
+    }
+
+
+def read(job: Job) -> Mapping[str, Any]:
+    """Return the content of a job's provenance.json; empty if it cannot be read."""
+    try:
+        content = json.loads(job.dir.provenance.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def train_rows(job: Job) -> int | None:
-    """Return the rows of the training set as counted at submit; None where they were not."""
+    """Return the rows of the training set at submit; None if they were not counted."""
     return _rows(job, "train.jsonl")
 
 
 def valid_rows(job: Job) -> int | None:
-    """Return the rows of the validation set as counted at submit, 0 where there is none; None where they were not."""
+    """Return the rows of the validation set at submit, 0 if there is none; None if they were not counted."""
     return _rows(job, "valid.jsonl", 0)
 
 
 def _rows(job: Job, name: str, absent: int | None = None) -> int | None:
     try:
-        data = json.loads(job.dir.provenance.read_text())["data"]
+        data = read(job)["data"]
         rows = data["files"][name]["rows"] if name in data["files"] or data["source"] != "folder" else absent
         return None if rows is None else int(rows)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None

@@ -1,9 +1,8 @@
-"""`lq retry --fresh` and `--from`: the user gives up what was trained after some iteration.
+"""`lq retry --fresh` and `--from`: give up what was trained after an iteration, and train again from there.
 
-It is what a rollback does: a stage is appended that begins there, so every later checkpoint is off the run plan and
-never used, and what was reported of it is let go, all in the transaction that queues the job. A trainer that starts
-finds
-the newest checkpoint that is left on the run plan, or none and begins at the beginning.
+It works like a rollback: a stage that begins at the iteration is appended to the run plan, so later checkpoints are off
+the plan and are never used, and their reports are superseded, all in the transaction that queues the job. The
+trainer starts from the newest checkpoint on the run plan, or from the beginning if there is none.
 """
 
 from __future__ import annotations
@@ -26,39 +25,39 @@ _MOST_NAMED = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WayBack:
+class Rewind:
     """Where a job begins again."""
 
     stage: Stage
     iteration: int  # completed; 0 for the beginning
     given_up: int  # iterations
-    text: str  # one line for a person, after "job 3 queued; "
+    text: str  # one line, printed after "job 3 queued; "
 
 
-def way_back(app: App, job: Job, iteration: int) -> WayBack:
-    """Find the way back to an iteration.
+def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
+    """Return the rewind to an iteration.
 
     Args:
         app: the store.
-        job: failed or cancelled.
+        job: a failed or cancelled job.
         iteration: of a kept checkpoint; 0 for the beginning.
 
     Raises:
-        NotAllowed: no whole checkpoint of that iteration is kept; those that are get named.
+        NotAllowed: no intact checkpoint of that iteration is kept; the text names those that are.
     """
     spec = app.store.spec(job.id)
     run_plan = app.store.run_plans.get(job.id, spec)
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
-        return WayBack(
+        return Rewind(
             stage=_from_the_beginning(app, spec, run_plan),
             iteration=0,
             given_up=given_up,
             text=f"begins again at iteration 0{lost}",
         )
     checkpoint = _kept(job, run_plan, iteration)
-    return WayBack(
+    return Rewind(
         stage=_from(checkpoint, run_plan),
         iteration=iteration,
         given_up=given_up,
@@ -66,68 +65,62 @@ def way_back(app: App, job: Job, iteration: int) -> WayBack:
     )
 
 
-def go(app: App, job: Job, way: WayBack, now: float) -> Job:
-    """Queue a job again, to begin there.
-
-    Args:
-        app: the store; the caller makes one transaction of this.
-        job: failed or cancelled.
-        way: its way back.
-        now: unix seconds.
+def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
+    """Queue a rewound job; the caller opens the transaction.
 
     Raises:
-        NotAllowed: what `store.jobs.retry` raises.
+        NotAllowed: the job cannot be retried.
     """
     app.store.jobs.retry(job.id, now)
     if job.attempts:
-        app.store.run_plans.roll_back(job.id, way.stage, way.iteration, _incident(job, way, now), now=now)
+        app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
     return app.store.jobs.get(job.id)
 
 
-def _incident(job: Job, way: WayBack, now: float) -> Incident:
-    place = f"iteration {way.iteration:,}" if way.iteration else "the beginning"
+def _incident(job: Job, rewind: Rewind, now: float) -> Incident:
+    start = f"iteration {rewind.iteration:,}" if rewind.iteration else "the beginning"
     return Incident(
         job_id=job.id,
         attempt=job.attempts,
         time=now,
         code=USER_WENT_BACK,
-        text=f"{_typed(job, way)}: again from {place}; {way.given_up:,} iterations given up",
-        evidence={"back_to": way.iteration, "iterations_given_up": way.given_up},
+        text=f"{_typed(job, rewind)}: again from {start}; {rewind.given_up:,} iterations given up",
+        evidence={"back_to": rewind.iteration, "iterations_given_up": rewind.given_up},
     )
 
 
-def _typed(job: Job, way: WayBack) -> str:
-    return f"lq retry {job.id} " + (f"--from {way.iteration}" if way.iteration else "--fresh")
+def _typed(job: Job, rewind: Rewind) -> str:
+    return f"lq retry {job.id} " + (f"--from {rewind.iteration}" if rewind.iteration else "--fresh")
 
 
 def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
-    """Return the stage of a run that begins anew: as requested, but for what was learned about memory and bad rows."""
+    """Return the requested stage, with the settings that are known to fit and without the quarantined rows."""
     stage = smaller_stage(app.store, spec) or RunPlan.requested(spec).stages[0]
     learned = "" if stage.because == "requested" else f"; {stage.because}"
     return dataclasses.replace(
         stage,
-        quarantined=run_plan.stages[-1].quarantined,  # they would make the loss non-finite twice again
+        quarantined=run_plan.stages[-1].quarantined,  # they would make the loss non-finite again
         because=f"the user went back to the beginning{learned}",
     )
 
 
 def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
-    """Return the stage of a run that goes on from a checkpoint under the settings it had last."""
+    """Return the stage of a run that resumes from a checkpoint under its last settings."""
     updates = checkpoint.state().updates
     last = run_plan.stages[-1]
     return last.continued(
         run_plan.example_of(checkpoint.iteration),
         because=f"the user went back to iteration {checkpoint.iteration:,}",
-        first_update=min(last.first_update, updates),  # else a climb of the learning rate would wait for its beginning
+        first_update=min(last.first_update, updates),  # otherwise a warm-up would wait for its first update
         ends=False,
     )
 
 
 def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
-    """Return the whole checkpoint of an iteration.
+    """Return the checkpoint of an iteration.
 
     Raises:
-        NotAllowed: there is none, or it was left behind, or damaged.
+        NotAllowed: there is none, it is no longer on the run plan, or it is damaged.
     """
     job_dir = job.dir
     there = storage.listed(job_dir.checkpoints)
@@ -153,7 +146,7 @@ def _is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
 
 
 def _instead(job_dir: JobDir, kept: Sequence[Checkpoint], iteration: int) -> str:
-    """Say which iterations there are instead; of an adapter alone, what can be done with it."""
+    """Return which iterations are kept instead; for an adapter without its optimizer, how to use it."""
     if iteration in pruning.kept_adapters(job_dir):
         adapter = job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
         alone = f"its adapter is, without the optimizer, for a new job: resume_adapter_file: {adapter}; "

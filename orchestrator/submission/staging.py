@@ -1,7 +1,7 @@
-"""Folders of jobs that are about to be queued: filled out of sight, named in the transaction that queues the jobs.
+"""Folders of jobs that are about to be queued: filled first, and named in the transaction that queues the jobs.
 
-So that transaction is short, however many jobs there are. What a submit that was killed left here is removed by the
-next one; a folder that got its name without its job being recorded makes room for the job that gets its id.
+So that transaction is short, however many jobs there are. The next submit removes what a killed one left here. A folder
+that got its name without its job being recorded gives way to the job that gets its id.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ _PREFIX = ".submit-"
 
 
 class StagingFolder:
-    """The place of one submit."""
+    """The folder where one submit fills the folders of its jobs."""
 
     def __init__(self, path: Path) -> None:
-        """Begin empty.
-
-        Args:
-            path: a folder that is there.
-        """
+        """Use an empty folder."""
         self._path = path
         self._filled = 0
 
     def filled(self, fill: Callable[[Path], None]) -> Path:
-        """Return a new folder, with what `fill` put into it."""
+        """Return a new folder with what `fill` writes into it."""
         self._filled += 1
         folder = self._path / str(self._filled)
         folder.mkdir(mode=0o700)
@@ -39,10 +35,10 @@ class StagingFolder:
 
 @contextmanager
 def opened(jobs: Path) -> Iterator[StagingFolder]:
-    """Give a place to fill folders in; what is left in it at the end goes.
+    """Make a staging folder, and remove it with what is left in it.
 
     Args:
-        jobs: where the folders of all jobs lie.
+        jobs: the folder of all jobs' folders.
     """
     for left in jobs.glob(f"{_PREFIX}*"):
         if not _lives(left.name.removeprefix(_PREFIX).partition("-")[0]):
@@ -55,28 +51,16 @@ def opened(jobs: Path) -> Iterator[StagingFolder]:
 
 
 def moved(folder: Path, jobs: Path, name: str) -> Path:
-    """Give a filled folder its name, and return it.
-
-    Args:
-        folder: from a staging_folder.
-        jobs: where the folders of all jobs lie.
-        name: `<id>-<slug>`.
-    """
+    """Give a filled folder its name, `<id>-<slug>`, and return it."""
     for left in jobs.glob(f"{name.partition('-')[0]}-*"):
-        # the id is given to nobody yet: of a submit that was killed before it was recorded, and never ran
+        # no job has this id yet: the folder is of a submit that was killed before its transaction ended
         if left.name == name or _same_files(left, folder):
             shutil.rmtree(left, ignore_errors=True)
     return folder.rename(jobs / name)
 
 
 def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
-    """Give a filled folder its name, another one where that is taken, and return it.
-
-    Args:
-        folder: from a staging_folder.
-        jobs: where the folders of all jobs lie.
-        name: `<id>-<slug>`.
-    """
+    """Give a filled folder its name, with a number if that is taken, and return it."""
     number, free = 1, jobs / name
     while free.exists():
         number += 1
@@ -84,8 +68,8 @@ def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
     return folder.rename(free)
 
 
-def _same_files(one: Path, other: Path) -> bool:
-    return one.is_dir() and {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+def _same_files(folder: Path, other: Path) -> bool:
+    return folder.is_dir() and {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
 
 
 def _lives(pid: str) -> bool:

@@ -85,7 +85,7 @@ def test_each_file_is_one_job_despite_kills(lq: Lq, workshop: Workshop, tmp_path
     for path in (inbox / "rejected").glob("*.yaml"):
         assert path.with_name(f"{path.name}.error.txt").exists()
     assert {path.name for path in (inbox / "rejected").glob("wrong*.yaml")} == {f"wrong-{n}.yaml" for n in range(6)}
-    assert messages == []  # nobody listens
+    assert messages == []  # no service is configured
 
 
 def _is_past(instant: float) -> bool:

@@ -117,9 +117,9 @@ def _queue_again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> lis
             return [(app.store.jobs.retry(job.id, time.time()), _start(job)) for job in jobs]
     from orchestrator.submission import rewind
 
-    ways = [rewind.way_back(app, job, iteration) for job in jobs]
+    ways = [rewind.rewind_to(app, job, iteration) for job in jobs]
     with app.store.transaction():
-        queued = [rewind.go(app, job, way, time.time()) for job, way in zip(jobs, ways, strict=True)]
+        queued = [rewind.requeue(app, job, way, time.time()) for job, way in zip(jobs, ways, strict=True)]
     return [(job, way.text) for job, way in zip(queued, ways, strict=True)]
 
 

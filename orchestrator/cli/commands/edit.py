@@ -105,7 +105,7 @@ def _apply(app: App, session: Edit, new: Checked) -> None:
     from orchestrator.submission import edit as editing
 
     try:
-        editing.take(app, session, new, time.time())
+        editing.apply(app, session, new, time.time())
     except NotAllowed as error:
         raise NotAllowed(f"{error}; it is unchanged and your text is in {session.file}") from error
 

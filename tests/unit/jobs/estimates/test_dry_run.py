@@ -75,7 +75,7 @@ def failures(
         ({"accumulation": 4}, 8.0),  # an update of four iterations
         ({"mean_positions": 2000.0}, 1.0),  # the run's mean batch is twice as wide
         ({"mean_positions": 500.0}, 4.0),
-        ({"first_update_s": 60.0}, 2.0),  # compiling is no part of the speed
+        ({"first_update_s": 60.0}, 2.0),  # the speed excludes compiling
     ],
 )
 def test_speed_is_of_mean_batch_without_compile(changes: dict[str, Any], it_s: float) -> None:
@@ -101,7 +101,7 @@ def test_time_adds_up_all_phases() -> None:
         ({}, {"iteration": 500}, 500, 3, 5),  # 600, 800, 1000; what was done is done
         ({}, {"iteration": 1000}, 0, 0, 0),
         ({"steps_per_eval": 300}, {}, 1000, 5, 10),  # 0, 300, 600, 900, the end; all of them multiples of save_every
-        ({"steps_per_eval": 250}, {}, 1000, 5, 12),  # 250 and 750 are no multiples of save_every
+        ({"steps_per_eval": 250}, {}, 1000, 5, 12),  # 250 and 750 are not multiples of save_every
         ({"iters": 1050}, {}, 1050, 7, 11),
         ({"iters": 1200, "save_every": 500}, {}, 1200, 7, 7),  # 200, 400, 500, 600, 800, 1000, 1200
         ({}, {"validation_s": None}, 1000, 0, 10),
@@ -165,7 +165,7 @@ def test_peak_above_guard_share_fails(peak: int | None, limit: int, ok: bool) ->
     assert [one.code for one in found] == ([] if ok else ["out_of_memory"])
 
 
-def test_no_fit_names_the_next_rung() -> None:
+def test_no_fit_names_the_next_step() -> None:
     (found,) = failures(peak=2_000_000_000, limit=1_000_000_000)
     assert found.text == (
         "does not fit: it took 2.00 GB, more than 92% of its limit of 1.00 GB; "

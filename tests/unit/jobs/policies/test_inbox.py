@@ -70,8 +70,8 @@ def test_empty_file_is_ignored() -> None:
     [
         ({"mode": stat.S_IFLNK | 0o777, "size": 0}, "link"),
         ({"owner": 0}, "another user (id 0)"),
-        ({"mode": stat.S_IFREG | 0o666}, "everybody"),
-        ({"mode": stat.S_IFREG | 0o602, "private_group": True}, "everybody"),
+        ({"mode": stat.S_IFREG | 0o666}, "all users"),
+        ({"mode": stat.S_IFREG | 0o602, "private_group": True}, "all users"),
         ({"mode": stat.S_IFREG | 0o664}, "its group"),
     ],
 )

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model.run_plan import Stage
-from jobs.policies.oom import Rung, ladder, next_rung, user_changes
+from jobs.policies.oom import LadderStep, ladder, next_step, user_changes
 
 ASKED = Stage(first_example=0, batch_size=8, grad_accumulation_steps=2, grad_checkpoint=False, max_seq_length=2048)
 
 
-def rung(stage: Stage, **changes: Any) -> Rung:
-    """Ask for the next rung, with nothing known unless a test says it."""
+def step(stage: Stage, **changes: Any) -> LadderStep:
+    """Ask for the next step, with unknown memory unless a test sets it."""
     unknown: dict[str, Any] = {
         "first_example": 0,
         "may_repeat": True,
@@ -24,13 +24,13 @@ def rung(stage: Stage, **changes: Any) -> Rung:
         "free_bytes": None,
         "allow_truncation": False,
     }
-    return next_rung(stage, **(unknown | changes))
+    return next_step(stage, **(unknown | changes))
 
 
 def climbed(stage: Stage, **changes: Any) -> list[Stage]:
     """Climb to the top."""
     stages = [stage]
-    while (above := rung(stages[-1], **changes).stage) is not None:
+    while (above := step(stages[-1], **changes).stage) is not None:
         stages.append(above)
     return stages
 
@@ -72,7 +72,7 @@ def test_batch_is_cut_to_a_divisor(batch: int, sizes: list[int]) -> None:
 
 
 def test_repeats_if_enough_memory_is_free() -> None:
-    found = rung(ASKED, peak_bytes=4_000_000_000, free_bytes=4_000_000_001)
+    found = step(ASKED, peak_bytes=4_000_000_000, free_bytes=4_000_000_001)
     assert (found.stage, found.again) == (ASKED, True)
 
 
@@ -86,7 +86,7 @@ def test_repeats_if_enough_memory_is_free() -> None:
     ],
 )
 def test_does_not_repeat_without_free_memory(known: dict[str, Any]) -> None:
-    found = rung(ASKED, **known)
+    found = step(ASKED, **known)
     assert not found.again
     assert found.stage is not None
     assert found.stage.grad_checkpoint
@@ -94,13 +94,13 @@ def test_does_not_repeat_without_free_memory(known: dict[str, Any]) -> None:
 
 def test_rows_are_cut_last_if_allowed() -> None:
     top = climbed(ASKED)[-1]
-    assert rung(top, lengths=(900, 500)).stage is None
+    assert step(top, lengths=(900, 500)).stage is None
     assert [stage.max_seq_length for stage in climbed(top, allow_truncation=True, lengths=(900, 500))] == [
         2048,
         900,
         500,
     ]
-    assert "longer rows are cut" in rung(top, allow_truncation=True, lengths=(900, 500)).text
+    assert "longer rows are cut" in step(top, allow_truncation=True, lengths=(900, 500)).text
 
 
 def test_short_rows_are_not_cut() -> None:
@@ -109,14 +109,14 @@ def test_short_rows_are_not_cut() -> None:
     assert climbed(top, allow_truncation=True, lengths=None) == [top]
 
 
-def test_last_rung_names_user_changes() -> None:
-    text = rung(climbed(ASKED)[-1]).text
+def test_last_step_names_user_changes() -> None:
+    text = step(climbed(ASKED)[-1]).text
     assert "max_seq_length (2048)" in text
     assert "allow_truncation" in text
     assert "\n" not in text
 
 
-def test_ladder_lists_the_workers_rungs() -> None:
+def test_ladder_lists_the_workers_steps() -> None:
     stages = [stage for stage, _ in ladder(ASKED, allow_truncation=True, lengths=(900, 500))]
     climb = climbed(ASKED, allow_truncation=True, lengths=(900, 500))[1:]
     assert [dataclasses.replace(stage, because="") for stage in climb] == [

@@ -1,4 +1,4 @@
-"""Why a job may not train now."""
+"""Why a job cannot train now."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_closed_window_names_its_opening() -> None:
     [
         ({"require_ac": True}, Reading(mains=False, charge=99), True, Why.ON_BATTERY),
         ({"require_ac": True}, Reading(mains=True, charge=5), True, None),
-        ({"require_ac": True}, Reading(), True, None),  # nobody knows
+        ({"require_ac": True}, Reading(), True, None),  # unknown
         ({"min_battery": 30}, Reading(mains=True, charge=5), True, None),
         ({"min_battery": 30}, Reading(mains=False, charge=30), True, None),
         ({"min_battery": 30}, Reading(mains=False, charge=29), True, Why.ON_BATTERY),

@@ -1,4 +1,4 @@
-"""The night as it will go: order, slots, windows, dependencies, strict jobs, what is not known."""
+"""The simulated queue: order, slots, windows, dependencies, strict jobs, unknown durations."""
 
 from __future__ import annotations
 

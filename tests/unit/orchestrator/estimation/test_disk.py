@@ -33,7 +33,7 @@ def job_of(megabytes: int, **keys: object) -> SpaceNeed:
     return disk_need(JobSpec.model_validate(keys), [array], valid_rows=100)
 
 
-def test_a_run_of_any_length_needs_no_more_checkpoints_than_are_kept() -> None:
+def test_need_is_bounded_by_retention() -> None:
     short, long = job_of(100, iters=1000), job_of(100, iters=1_000_000)
     assert short.checkpoints == long.checkpoints == 8
     assert long.total - short.total < 300 * MB, "only its log grows"
@@ -43,7 +43,7 @@ def test_a_run_of_any_length_needs_no_more_checkpoints_than_are_kept() -> None:
 
 
 @pytest.mark.usefixtures("free")
-def test_what_does_not_fit_beside_the_floor_is_refused_with_the_numbers(app: App, home: Home) -> None:
+def test_shortage_names_the_numbers(app: App, home: Home) -> None:
     home.write_settings("disk: {floor: 1GB}\n")
     budget.require_space(app, [(Path("fits.yaml"), job_of(200))])
     said = (
@@ -57,7 +57,7 @@ def test_what_does_not_fit_beside_the_floor_is_refused_with_the_numbers(app: App
 
 
 @pytest.mark.usefixtures("free")
-def test_jobs_that_are_queued_together_share_the_space(app: App, home: Home) -> None:
+def test_jobs_queued_together_share_space(app: App, home: Home) -> None:
     home.write_settings("disk: {floor: 1GB}\n")
     one = (Path("one.yaml"), job_of(150))
     budget.require_space(app, [one])
@@ -66,7 +66,7 @@ def test_jobs_that_are_queued_together_share_the_space(app: App, home: Home) -> 
 
 
 @pytest.mark.usefixtures("free")
-def test_what_queued_jobs_may_still_take_is_not_given_twice(app: App, home: Home) -> None:
+def test_promised_space_is_not_given_twice(app: App, home: Home) -> None:
     home.write_settings("disk: {floor: 1GB}\n")
     folder = Path(home.queued().job_dir)
     (folder / "provenance.json").write_text(json.dumps({"disk": {"bytes": 6 * GB}}))
@@ -78,7 +78,7 @@ def test_what_queued_jobs_may_still_take_is_not_given_twice(app: App, home: Home
     budget.require_space(app, wanted)
 
 
-def test_a_model_that_is_not_there_blocks_nothing_and_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_model_is_noted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", "/nowhere")
     wanted = budget.need_of(JobSpec(model="org/name"), valid_rows=0)
     assert (wanted.adapter, wanted.checkpoint) == (None, 0)
@@ -86,7 +86,7 @@ def test_a_model_that_is_not_there_blocks_nothing_and_is_told(app: App, monkeypa
     budget.require_space(app, [(Path("hub.yaml"), wanted)])
 
 
-def test_a_model_in_the_hubs_cache_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_in_the_hub_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     build_model(tmp_path / "hub" / "models--org--name" / "snapshots" / "abc")
@@ -95,11 +95,11 @@ def test_a_model_in_the_hubs_cache_is_known(tmp_path: Path, monkeypatch: pytest.
     assert budget.unknown(wanted) is None
 
 
-def test_names_that_lq_does_not_know_leave_the_need_unknown() -> None:
+def test_unknown_tensor_names_are_unknown() -> None:
     assert trained_arrays({"encoder.weird.weight": (4, (8, 8))}, JobSpec(), bits={}, usual_bits=4) is None
 
 
-def test_experts_count_each_whether_they_are_stacked_or_not() -> None:
+def test_every_expert_is_counted() -> None:
     stacked = {"model.layers.0.mlp.switch_mlp.up_proj.weight": (2, (8, 32, 16))}
     apart = {f"model.layers.0.mlp.experts.{number}.up_proj.weight": (2, (32, 16)) for number in range(8)}
     sizes = [
@@ -109,7 +109,7 @@ def test_experts_count_each_whether_they_are_stacked_or_not() -> None:
     assert sizes == [8 * 8 * (32 + 16) * 4] * 2
 
 
-def test_submit_refuses_what_the_disk_cannot_hold_and_records_what_it_may_take(home: Home, tmp_path: Path) -> None:
+def test_submit_refuses_and_records_space(home: Home, tmp_path: Path) -> None:
     build_model(tmp_path / "model")
     build_data(tmp_path / "data")
     file = tmp_path / "night.yaml"

@@ -36,7 +36,7 @@ def at(hour: int, minute: int = 0, *, day: int = 1) -> float:
 
 
 def found(hours: float | None, *, job: Job | None = None, fails: bool = False, **lq: Any) -> DryRunResult:
-    """Return what was found of a run that takes so many hours; None where its rehearsal came to nothing."""
+    """Return the result for a run of this many hours; None if its dry run failed."""
     spec = JobSpec(lq=lq)
     time = None
     if hours is not None:
@@ -174,7 +174,7 @@ def test_deadline_counts_from_submission(home: Home) -> None:
     assert old.due_at == at(7, 30, day=2)
 
 
-# --- beside a training ---
+# --- while a job trains ---
 
 
 def test_check_refuses_beside_a_training(home: Home) -> None:
@@ -192,7 +192,7 @@ def test_check_keeps_the_device_to_itself(home: Home) -> None:
         found = device_lock.obstacle(app.home)
         assert found is not None
         assert found.text == "the device is used by lq check"
-        refusal = r"the device is used by lq check \(pid \d+\); end that, or run beside it with --anyway"
+        refusal = r"the device is used by lq check \(pid \d+\); end that, or share it with --anyway"
         with pytest.raises(NotAllowed, match=refusal), dry_run.exclusive_device(app, anyway=False):
             raise AssertionError("it is not at rest")
     assert device_lock.user(HomeFolder(home.path)) is None

@@ -1,4 +1,4 @@
-"""The device's lock: who has it, who is told, who comes next."""
+"""The device's lock: who holds it, and who gets it next."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def in_use(folder: HomeFolder, *, waits: bool = False) -> Iterator[None]:
 
 
 def nothing(_: str) -> None:
-    """Tell nobody."""
+    """Print nothing."""
 
 
 def test_lock_names_its_user(app: App, folder: HomeFolder) -> None:
@@ -82,9 +82,7 @@ def test_lock_without_a_name_is_awaited(app: App, folder: HomeFolder) -> None:
 
 def test_verb_is_refused_while_a_job_trains(app: App, home: Home, folder: HomeFolder) -> None:
     home.running("night", child=processes.identity())
-    remedies = (
-        r"job 1 \(night\) is training; wait .* --queue, stop it for now with lq pause 1, or run beside .*--anyway"
-    )
+    remedies = r"job 1 \(night\) is training; wait .* --queue, stop it for now with lq pause 1, or share .*--anyway"
     with (
         pytest.raises(NotAllowed, match=remedies),
         device_lock.used(app, "chat", 1, beside=Beside.REFUSE, tell=nothing),
@@ -92,7 +90,7 @@ def test_verb_is_refused_while_a_job_trains(app: App, home: Home, folder: HomeFo
         raise AssertionError("a job trains")
     assert device_lock.user(folder) is None
     with device_lock.used(app, "chat", 1, beside=Beside.ANYWAY, tell=nothing):
-        assert device_lock.user(folder) is not None, "no further job starts beside it"
+        assert device_lock.user(folder) is not None, "no further job starts"
 
 
 def test_verb_waits_until_no_job_trains(app: App, home: Home, folder: HomeFolder) -> None:

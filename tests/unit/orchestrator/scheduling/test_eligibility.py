@@ -95,7 +95,7 @@ def test_only_queued_jobs_can_be_moved(store: Store) -> None:
         store.queue.move(other.id, before=running.id)
     with pytest.raises(NotAllowed, match="before or after itself"):
         store.queue.move(other.id, before=other.id)
-    assert store.queue.move(other.id, last=True).priority == 0, "alone it stays where it is"
+    assert store.queue.move(other.id, last=True).priority == 0, "a job alone keeps its place"
 
 
 # every move is on the disk before the next: thirty lists of up to seventy are enough to wait for

@@ -1,4 +1,4 @@
-"""Whether a job fits beside the running ones, and that every verb says so."""
+"""Whether a job fits next to the running ones, and that every verb says so."""
 
 from __future__ import annotations
 

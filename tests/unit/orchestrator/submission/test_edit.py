@@ -87,7 +87,7 @@ def nothing_changes(home: Home, job_id: int) -> Iterator[None]:
     assert (home.store.jobs.get(job_id), home.store.jobs.spec_json(job_id)) == before
 
 
-def test_what_is_saved_is_taken_whole(home: Home, here: Here, job: Job) -> None:
+def test_saved_text_is_applied(home: Home, here: Here, job: Job) -> None:
     other = home.queued("other")
     script = (
         "sed -i 's/^iters: .*/iters: 60/; s/^# learning_rate.*/learning_rate: 2e-5/; s/^  name:.*/  name: morning/;"
@@ -113,7 +113,7 @@ def test_what_is_saved_is_taken_whole(home: Home, here: Here, job: Job) -> None:
     assert len([path for path in home.jobs.iterdir() if path.name.startswith("1-")]) == 1
 
 
-def test_a_job_keeps_its_place_in_the_line_and_a_held_one_stays_held(home: Home, here: Here, job: Job) -> None:
+def test_edit_keeps_place_and_hold(home: Home, here: Here, job: Job) -> None:
     home.queued("other")
     home.store.queue.move(job.id, last=True)
     here("sed -i 's/^iters: .*/iters: 60/' \"$1\"", job.id)
@@ -124,7 +124,7 @@ def test_a_job_keeps_its_place_in_the_line_and_a_held_one_stays_held(home: Home,
     assert asks_for(home, job.id).iters == 61
 
 
-def test_nothing_changed_is_said(home: Home, here: Here, job: Job) -> None:
+def test_unchanged_text_is_reported(home: Home, here: Here, job: Job) -> None:
     for script in ("true", "echo '# a remark' >> \"$1\""):
         with nothing_changes(home, job.id):
             assert "unchanged" in here(script, job.id).out
@@ -144,9 +144,7 @@ def test_nothing_changed_is_said(home: Home, here: Here, job: Job) -> None:
         ("s/^# adapter_path.*/adapter_path: full/", "full holds adapters.safetensors"),
     ],
 )
-def test_a_mistake_changes_nothing_and_the_text_is_kept(
-    home: Home, here: Here, shop: Path, job: Job, change: str, said: str
-) -> None:
+def test_invalid_text_is_kept(home: Home, here: Here, shop: Path, job: Job, change: str, said: str) -> None:
     waiter = home.queued("waiter", adapter_path=str(shop / "taken"))
     with home.store.database.writing() as db:
         db.exec_driver_sql("INSERT INTO dependencies VALUES (?, ?, 0)", (waiter.id, job.id))
@@ -166,24 +164,20 @@ def test_a_mistake_changes_nothing_and_the_text_is_kept(
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 1), ("kill -INT $PPID; kill -INT $$", 130)])
-def test_an_editor_that_fails_or_a_ctrl_c_gives_the_job_its_place_back(
-    home: Home, here: Here, job: Job, script: str, code: int
-) -> None:
+def test_failed_editor_changes_nothing(home: Home, here: Here, job: Job, script: str, code: int) -> None:
     with nothing_changes(home, job.id):
         here(script, job.id, expect=code)
 
 
-def test_who_lets_the_job_go_on_meanwhile_is_obeyed(home: Home, here: Here, job: Job) -> None:
+def test_release_during_an_edit_wins(home: Home, here: Here, job: Job) -> None:
     script = f"sed -i 's/^iters: .*/iters: 60/' \"$1\"; {BESIDE_PYTHON}/lq resume 1 > /dev/null"
     answer = here(script, job.id, expect=5)
     assert "job 1 is queued: it was released during the edit" in answer.err
-    assert "the text is kept in" in answer.err
+    assert "edited.yaml" in answer.err
     assert (asks_for(home, job.id).iters, home.store.jobs.get(job.id).status) == (100, Status.QUEUED)
 
 
-def test_a_job_does_not_start_while_it_is_edited_and_a_killed_lq_leaves_it_held(
-    home: Home, shop: Path, tmp_path: Path, job: Job
-) -> None:
+def test_job_is_held_during_an_edit(home: Home, shop: Path, tmp_path: Path, job: Job) -> None:
     editor = tmp_path / "editor"
     editor.write_text(f"#!/bin/sh\ntouch {tmp_path}/open; while [ -e {tmp_path}/open ]; do sleep 0.05; done\n")
     editor.chmod(0o700)
@@ -205,7 +199,7 @@ def test_a_job_does_not_start_while_it_is_edited_and_a_killed_lq_leaves_it_held(
     assert asks_for(home, job.id).iters == 100
 
 
-def test_a_job_that_has_begun_or_ended_is_not_edited(home: Home, here: Here) -> None:
+def test_begun_job_cannot_be_edited(home: Home, here: Here) -> None:
     ids = {
         "has ended (succeeded)": home.ended(Status.SUCCEEDED, Reason.COMPLETED).id,
         "has ended (cancelled)": home.cancelled().id,
@@ -219,7 +213,7 @@ def test_a_job_that_has_begun_or_ended_is_not_edited(home: Home, here: Here) -> 
         assert "--set KEY=VALUE" in answer.err
 
 
-def test_without_an_editor_and_a_terminal_it_says_how_to_name_one(
+def test_missing_editor_names_the_variable(
     home: Home, here: Here, job: Job, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name, said in (
@@ -235,7 +229,7 @@ def test_without_an_editor_and_a_terminal_it_says_how_to_name_one(
 
 @settings(max_examples=12)
 @given(st.data())
-def test_a_text_that_nobody_touches_is_the_very_same_job(data: st.DataObject) -> None:
+def test_untouched_text_is_the_same_job(data: st.DataObject) -> None:
     lq = {
         "name": data.draw(st.text("abc: #'", min_size=1).filter(str.strip)).strip(),
         "priority": data.draw(st.integers(-5, 5)),
@@ -251,7 +245,7 @@ def test_a_text_that_nobody_touches_is_the_very_same_job(data: st.DataObject) ->
     assert loaded.spec == spec
 
 
-def test_every_preset_comes_back_from_an_edit_as_it_was() -> None:
+def test_every_preset_survives_an_edit() -> None:
     for preset in presets():
         for loaded in load_jobs(JobText(name="x.yaml", content=preset.text.encode())):
             (again,) = load_jobs(JobText(name="x.yaml", content=full_text(loaded.spec).encode()))

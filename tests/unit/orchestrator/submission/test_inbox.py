@@ -231,7 +231,7 @@ def test_link_is_not_followed(place: Place, tmp_path: Path) -> None:
     assert names(place) == []
 
 
-@pytest.mark.parametrize(("mode", "word"), [(0o666, "everybody"), (0o602, "everybody")])
+@pytest.mark.parametrize(("mode", "word"), [(0o666, "all users"), (0o602, "all users")])
 def test_file_others_can_write_is_rejected(place: Place, mode: int, word: str) -> None:
     place.drop().chmod(mode)
     place.settle()

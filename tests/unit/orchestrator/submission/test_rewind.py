@@ -10,7 +10,7 @@ from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from orchestrator.core.app import App
-from orchestrator.submission.rewind import way_back
+from orchestrator.submission.rewind import rewind_to
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import WORKER, Home, Seen
 from tests.unit.orchestrator.job_files import BATCH, damage, save
@@ -41,7 +41,7 @@ def usable(home: Home, job: Job) -> list[int]:
     return [one.iteration for one in found]
 
 
-def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: InProcess, failed: Job) -> None:
+def test_fresh_uses_no_earlier_training(home: Home, here: InProcess, failed: Job) -> None:
     said = here("retry", failed.id, "--fresh").out
     assert "job 1 queued; begins again at iteration 0; 500 iterations are given up" in said
     job = home.store.jobs.get(failed.id)
@@ -55,9 +55,7 @@ def test_fresh_uses_nothing_of_what_was_trained(home: Home, here: InProcess, fai
     assert told.text in " ".join(here("show", job.id).out.split())
 
 
-def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
-    home: Home, here: InProcess, failed: Job
-) -> None:
+def test_from_resumes_a_kept_checkpoint(home: Home, here: InProcess, failed: Job) -> None:
     harder = stages(home, failed.id)[0].continued(
         400 * BATCH, because="spike", salt=1, warmup_updates=50, first_update=400, rollback=1, ends=True
     )
@@ -69,16 +67,16 @@ def test_from_goes_on_from_a_kept_checkpoint_under_the_settings_it_had(
     assert usable(home, failed) == [100, 300]
     last = stages(home, failed.id)[-1]
     assert (last.first_example, last.salt, last.rollback, last.ends) == (300 * BATCH, 1, 0, False)
-    assert last.first_update == 300, "a learning rate that climbs back begins where the run does"
+    assert last.first_update == 300, "a warm-up begins with the run"
 
 
-def test_rows_that_were_left_out_for_good_stay_out(home: Home, app: App, failed: Job) -> None:
+def test_quarantined_rows_stay_out(home: Home, app: App, failed: Job) -> None:
     home.store.run_plans.append(failed.id, stages(home, failed.id)[0].continued(4, because="x", quarantined=(7,)), 1.0)
-    assert way_back(app, failed, 0).stage.quarantined == (7,)
-    assert way_back(app, failed, 0).stage.salt == 0
+    assert rewind_to(app, failed, 0).stage.quarantined == (7,)
+    assert rewind_to(app, failed, 0).stage.salt == 0
 
 
-def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: InProcess, failed: Job) -> None:
+def test_missing_checkpoint_is_refused(home: Home, here: InProcess, failed: Job) -> None:
     folder = failed.dir
     folder.adapters.mkdir()
     place(
@@ -100,7 +98,7 @@ def test_what_cannot_be_gone_back_to_is_refused_with_what_can(home: Home, here: 
     assert (home.store.jobs.get(failed.id).status, home.store.incidents.of(failed.id)) == (Status.FAILED, [])
 
 
-def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, here: InProcess, failed: Job) -> None:
+def test_one_refusal_rewinds_no_job(home: Home, here: InProcess, failed: Job) -> None:
     other = home.ended(Status.FAILED, Reason.CRASHED, seen=SEEN)
     here("retry", failed.id, other.id, "--from", 100, expect=5)
     assert {home.store.jobs.get(one.id).status for one in (failed, other)} == {Status.FAILED}
@@ -108,14 +106,14 @@ def test_one_that_cannot_go_back_keeps_the_others_where_they_are(home: Home, her
     here("retry", running.id, "--fresh", expect=5)
 
 
-def test_a_job_that_never_ran_only_takes_its_turn(home: Home, here: InProcess) -> None:
+def test_job_that_never_ran_is_queued(home: Home, here: InProcess) -> None:
     job = home.cancelled()
     assert "job 1 queued; begins again at iteration 0" in here("retry", job.id, "--fresh").out
     assert home.store.incidents.of(job.id) == []
     assert len(stages(home, job.id)) == 1
 
 
-def test_what_was_given_up_is_new_progress_once_more(home: Home, here: InProcess, failed: Job) -> None:
+def test_given_up_progress_counts_again(home: Home, here: InProcess, failed: Job) -> None:
     here("retry", failed.id, "--fresh", "-q")
     assert home.store.leases.claim(WORKER, 1.0) is not None
     attempt = home.store.attempts.begin(failed.id, owner=WORKER, now=1.0)

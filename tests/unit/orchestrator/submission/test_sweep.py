@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_sweep_becomes_a_group_whose_jobs_have_folders(home: Home, app: App, file: Path) -> None:
+def test_sweep_becomes_a_group(home: Home, app: App, file: Path) -> None:
     jobs = enqueue_all(app, check_all(app, [file], sets=["iters=7"]))
     assert [(job.id, job.name, job.group_name, job.iters) for job in jobs] == [
         (1, "night lr=1e-5 r=4", "night", 7),
@@ -53,7 +53,7 @@ def test_a_sweep_becomes_a_group_whose_jobs_have_folders(home: Home, app: App, f
     assert sorted(path.name for path in home.jobs.iterdir()) == sorted(Path(job.job_dir).name for job in jobs)
 
 
-def test_the_same_sweep_again_is_another_group_even_when_the_first_has_ended(app: App, file: Path) -> None:
+def test_repeated_sweep_is_another_group(app: App, file: Path) -> None:
     for job in enqueue_all(app, check_all(app, [file])):
         app.store.jobs.cancel(job.id, 1.0)
     twice = enqueue_all(app, check_all(app, [file, file]))
@@ -62,7 +62,7 @@ def test_the_same_sweep_again_is_another_group_even_when_the_first_has_ended(app
     assert app.store.groups.names() == ["night 3", "night 2", "night"]
 
 
-def test_a_named_group_is_joined_by_sweeps_and_single_files(app: App, file: Path) -> None:
+def test_named_group_is_joined(app: App, file: Path) -> None:
     enqueue_all(app, check_all(app, [file]))
     enqueue_all(app, check_all(app, [file], sets=["lq.group=night", "lq.matrix.learning_rate=[1e-3]"]))
     (checked,) = check_all(app, [file], sets=["lq.group=night", "lq.matrix="])
@@ -70,11 +70,11 @@ def test_a_named_group_is_joined_by_sweeps_and_single_files(app: App, file: Path
     assert len(app.store.groups.jobs("night")) == 7
 
 
-def test_a_taken_name_counts_on() -> None:
+def test_taken_group_name_gets_a_number() -> None:
     assert [free_name("a", taken) for taken in ([], ["a"], ["a", "a 2"], ["a 2"])] == ["a", "a 2", "a 3", "a"]
 
 
-def test_nothing_of_a_sweep_is_there_where_one_job_cannot_be_queued(home: Home, app: App, file: Path) -> None:
+def test_sweep_is_queued_whole_or_not(home: Home, app: App, file: Path) -> None:
     checked = check_all(app, [file], sets=["adapter_path=out"])
     enqueue(app, checked[2])
     with pytest.raises(NotAllowed, match="is already taken by job 1"):
@@ -85,15 +85,13 @@ def test_nothing_of_a_sweep_is_there_where_one_job_cannot_be_queued(home: Home, 
         check_all(app, [file], sets=["adapter_path=out"])
 
 
-def test_nothing_is_queued_unless_every_combination_is_right(home: Home, app: App, file: Path) -> None:
+def test_invalid_combination_queues_nothing(home: Home, app: App, file: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"night.yaml: --set lq.matrix.num_layers: num_layers: 9, but the model"):
         check_all(app, [file], sets=["lq.matrix.num_layers=[1, 2, 9]"])
     assert home.store.jobs.overview() == []
 
 
-def test_a_submit_that_is_killed_in_the_midst_leaves_no_job_and_its_folders_make_room(
-    home: Home, app: App, file: Path
-) -> None:
+def test_killed_submit_leaves_no_job(home: Home, app: App, file: Path) -> None:
     """Killed where it hurts most: the last folder has its name, and the transaction has not ended."""
     script = (
         "import os, signal, sys\n"
@@ -122,7 +120,7 @@ def test_a_submit_that_is_killed_in_the_midst_leaves_no_job_and_its_folders_make
     assert sorted(path.name for path in home.jobs.iterdir()) == sorted(Path(job.job_dir).name for job in jobs)
 
 
-def test_a_folder_in_which_something_ran_is_never_taken_for_a_leftover(tmp_path: Path) -> None:
+def test_folder_of_a_run_is_no_leftover(tmp_path: Path) -> None:
     """The store may have been put back to an older copy, whose next id has been used."""
     ran = tmp_path / "1-other"
     ran.mkdir()
@@ -137,7 +135,7 @@ def test_a_folder_in_which_something_ran_is_never_taken_for_a_leftover(tmp_path:
 # --- the command line ---
 
 
-def test_submit_tells_of_the_group_and_a_dry_run_changes_nothing(home: Home, file: Path) -> None:
+def test_submit_reports_the_group(home: Home, file: Path) -> None:
     lq = InProcess(home.path)
     said = lq("submit", "--dry-run", file).out
     assert "night lr=1e-5 r=4: 1,000 iterations" in said
@@ -173,12 +171,12 @@ def test_run_follows_one_job_only(home: Home, file: Path) -> None:
     assert home.store.jobs.overview() == []
 
 
-def test_a_wrong_set_is_one_line(home: Home, file: Path) -> None:
+def test_invalid_set_is_one_line(home: Home, file: Path) -> None:
     answer = InProcess(home.path)("submit", file, "--set", "iters=x", expect=2)
     assert answer.err == f"lq: {file}: --set iters: must be a whole number greater than 0, not 'x'\n"
 
 
-def test_after_names_a_group_queued_with_it(app: App, file: Path, tmp_path: Path) -> None:
+def test_after_names_a_group_of_its_submit(app: App, file: Path, tmp_path: Path) -> None:
     last = tmp_path / "last.yaml"
     last.write_text("model: model\ndata: data\nnum_layers: -1\nlq: {after: [night]}\n")
     *_, job = enqueue_all(app, check_all(app, [file, last]))
