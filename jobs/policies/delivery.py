@@ -32,7 +32,7 @@ NO_LONGER_CONFIGURED = "no longer configured"
 """The last result of a service that was removed from settings.yaml or no longer receives the event."""
 
 INCLUDED_LATER = "included in a later message"
-INCLUDED_AT_END = "included in the message about the end"
+INCLUDED_AT_END = "included in the final message"
 INCLUDED_IN_DIGEST = "included in the digest"
 _INCLUDED = frozenset({INCLUDED_LATER, INCLUDED_AT_END, INCLUDED_IN_DIGEST})
 """Last results of services to which another message brings the content."""

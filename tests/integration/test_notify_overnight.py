@@ -143,7 +143,11 @@ def test_end_replaces_earlier_messages(outbox: Outbox) -> None:
         outbox.deliver(at("04:30"))
     assert titles(phone) == ["lq: n (job 1) recovered", "lq: n (job 1) finished"]
     assert titles(log) == ["lq: n (job 1) recovered", "lq: n (job 1) recovered (2 times since 04:10)"]
-    assert outbox.settled()[1] == ("recovered", "delivered", {"phone": "told with the job's end", "log": "delivered"})
+    assert outbox.settled()[1] == (
+        "recovered",
+        "delivered",
+        {"phone": "included in the final message", "log": "delivered"},
+    )
 
 
 def test_quiet_hours_hold_all_but_urgent(outbox: Outbox) -> None:
@@ -176,8 +180,8 @@ def test_digest_replaces_messages_per_service(outbox: Outbox) -> None:
     assert titles(phone) == ["lq: n (job 1) digest"], "only the digest"
     assert titles(mail) == ["lq: n (job 1) finished"]
     assert outbox.settled() == [
-        ("recovered", "folded", {"phone": "told with the job's end"}),
-        ("finished", "delivered", {"phone": "told in the digest", "mail": "delivered"}),
+        ("recovered", "folded", {"phone": "included in the final message"}),
+        ("finished", "delivered", {"phone": "included in the digest", "mail": "delivered"}),
         ("digest", "delivered", {"phone": "delivered"}),
     ]
 

@@ -81,7 +81,7 @@ def test_digest_replaces_held_messages(worker: Worker) -> None:
         worker.outbox.deliver(digest.id)
     assert [document["title"] for document in phone.documents] == ["lq: 1 finished"]
     (result,) = worker.home.store.outbox.get(finished).services
-    assert (result.last_result, result.tries) == ("told in the digest", 0)
+    assert (result.last_result, result.tries) == ("included in the digest", 0)
 
 
 def test_slow_service_does_not_block_requests(worker: Worker) -> None:

@@ -84,7 +84,7 @@ def test_invalid_config_is_refused(job_dir: JobDir) -> None:
     ("spoil", "says"),
     [
         ("{", "run_plan.json cannot be read"),
-        ('{"version": 3, "stages": []}', "run_plan.json has version 3"),
+        ('{"version": 2, "stages": []}', "run_plan.json has version 2"),
     ],
 )
 def test_invalid_run_plan_is_refused(job_dir: JobDir, spoil: str, says: str) -> None:
