@@ -1,6 +1,6 @@
 """Values that replace those of a job file before it is checked: `--set`, and the values of one matrix combination.
 
-An override records where it was given, so that an error in its value names that place. The checks that follow decide
+An override records its origin, so that an error in its value names that place. The checks that follow decide
 whether the key exists and the value is valid.
 """
 

@@ -20,7 +20,7 @@ def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
 
     Args:
         spec: as the store keeps it.
-        stage: the settings it trains under.
+        stage: the settings of the training.
     """
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
     names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])

@@ -1,10 +1,10 @@
-"""Every error lq raises on purpose, in one tree. Nothing here may carry a secret.
+"""All errors that lq raises on purpose. No message contains a secret.
 
-    LqError                          1  something lq can name, but not the user's doing
-    ├── InvalidInput                 2  a file, an option or a value the user can mend
+    LqError                          1  a known problem that is not a mistake of the user
+    ├── InvalidInput                 2  a file, an option or a value that the user can correct
     │   ├── ConfigInvalid            2  a job file or settings.yaml
     │   ├── DataInvalid              2  a row of a data file
-    │   └── ModelMissing             2  the model folder is not there
+    │   └── ModelMissing             2  the model folder does not exist
     ├── NoSuchJob                    3
     ├── NoWorker                     4
     ├── NotAllowed                   5  the job or the worker is not in a state that permits this
@@ -12,12 +12,12 @@
     ├── HomeUnusable                 1  $LQ_HOME cannot be written
     ├── StoreUnusable                1  lq.db is damaged, or newer than this program
     ├── CheckpointInvalid            1  a checkpoint that does not verify
-    │   └── CheckpointOfAnotherVersion  1  not damaged: another lq wrote it
+    │   └── CheckpointOfAnotherVersion  1  another version of lq wrote it
     ├── EventInvalid                 1  a line of events.jsonl that is not an event
-    └── SecretMissing                1  the keyring does not give what a URL asks for
+    └── SecretMissing                1  the keyring lacks the secret of a URL
 
-The number is the exit code of the command line (jobs/model/exit_codes.py).
-A message says what, where and what to do, in one line.
+The number is the exit code of the command line (jobs/model/exit_codes.py). A message is one line: what is wrong, where,
+and what to do.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from jobs.model.exit_codes import ExitCode
 
 
 class LqError(Exception):
-    """Base of everything lq raises on purpose; its text is the line the user reads."""
+    """Base of all errors that lq raises on purpose. Its text is the line that the user reads."""
 
     exit_code: ClassVar[int] = ExitCode.UNEXPECTED
 
 
 class InvalidInput(LqError):
-    """The user gave something that cannot be used as it is."""
+    """An input of the user is invalid."""
 
     exit_code: ClassVar[int] = ExitCode.INVALID
 
 
 class ConfigInvalid(InvalidInput):
-    """A job file or settings.yaml says something lq cannot follow."""
+    """A job file or settings.yaml is invalid."""
 
 
 class DataInvalid(InvalidInput):
-    """A data file has a row that cannot be trained on."""
+    """A data file is missing or has an invalid row."""
 
 
 class ModelMissing(InvalidInput):
-    """The model is named by a path, and nothing is there."""
+    """The model is named by a path that does not exist."""
 
 
 class NoSuchJob(LqError):
@@ -59,7 +59,7 @@ class NoSuchJob(LqError):
 
 
 class NoWorker(LqError):
-    """The command needs a worker, and none runs."""
+    """The command needs a worker, but none runs."""
 
     exit_code: ClassVar[int] = ExitCode.NO_WORKER
 
@@ -71,7 +71,7 @@ class NotAllowed(LqError):
 
 
 class CheckFailed(LqError):
-    """A check the user asked for did not pass."""
+    """A requested check failed."""
 
     exit_code: ClassVar[int] = ExitCode.CHECK_FAILED
 
@@ -81,7 +81,7 @@ class HomeUnusable(LqError):
 
 
 class StoreUnusable(LqError):
-    """The store is damaged, or belongs to a newer lq."""
+    """The store is damaged, or a newer lq wrote it."""
 
 
 class CheckpointInvalid(LqError):
@@ -89,7 +89,7 @@ class CheckpointInvalid(LqError):
 
 
 class CheckpointOfAnotherVersion(CheckpointInvalid):
-    """A checkpoint was written by a newer lq; it may be as good as any."""
+    """A newer lq wrote the checkpoint, which may be intact."""
 
 
 class EventInvalid(LqError):
@@ -97,25 +97,18 @@ class EventInvalid(LqError):
 
 
 class SecretMissing(LqError):
-    """The keyring does not give what a URL asks for; the text names neither the secret nor where it lies."""
+    """The keyring lacks the secret of a URL. The text names neither the secret nor its place."""
 
 
 Line = int | str
-"""A line of a file, from 1; or, as text, where else a value was given: `--set iters`."""
+"""A line of a file, from 1, or the option that gave a value: `--set iters`."""
 
 
 def located(path: Path | str, line: Line | None, text: str) -> str:
-    """Return `path:line: text`, the form editors can jump to; `path: --set iters: text` where it was given there.
-
-    Args:
-        path: the file.
-        line: where in it, or None where no line is meant.
-        text: what is wrong and what to do.
-    """
+    """Return `path:line: text`, which editors can jump to, or `path: --set iters: text`."""
     if isinstance(line, str):
         return f"{path}: {line}: {text}"
-    place = f"{path}:{line}" if line is not None else f"{path}"
-    return f"{place}: {text}"
+    return f"{path}: {text}" if line is None else f"{path}:{line}: {text}"
 
 
 def message_of(error: BaseException) -> str:

@@ -1,26 +1,26 @@
-"""The memory a run may take. Plan, check, the dispatcher and the memory guard all use this limit."""
+"""The memory limit of a run. Plan, check, the dispatcher and the memory guard all use this limit."""
 
 from __future__ import annotations
 
 GUARD_SHARE = 0.92
-"""The memory guard ends an attempt that takes more than this share of its limit (docs/how-to/out-of-memory.md)."""
+"""The memory guard ends an attempt that uses more than this share of its limit (docs/how-to/out-of-memory.md)."""
 
 
 def limit_bytes(limit: int | str, recommended: int) -> int:
     """Return `lq.memory.limit` in bytes.
 
     Args:
-        limit: bytes, or a share such as `85%`.
-        recommended: bytes that the device recommends to take at most; a share is of these.
+        limit: bytes, or a share of `recommended` such as `85%`.
+        recommended: memory that the device recommends, in bytes.
     """
     return int(float(limit.rstrip("%")) / 100 * recommended) if isinstance(limit, str) else limit
 
 
 def usable_bytes(limit: int) -> int:
-    """Return the bytes that a run may take before the memory guard ends the attempt."""
+    """Return the bytes that a run can use before the memory guard ends the attempt."""
     return int(GUARD_SHARE * limit)
 
 
 def fits(taken: int, limit: int) -> bool:
-    """Return whether a run that takes so many bytes stays below the memory guard."""
+    """Return whether a run that uses `taken` bytes stays below the memory guard."""
     return taken <= usable_bytes(limit)

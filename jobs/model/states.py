@@ -1,4 +1,4 @@
-"""The states of a job and every legal change between them. One table; nothing else decides."""
+"""The states of a job and the legal changes between them (docs/explanation/architecture.md#states-of-a-job)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jobs.model.errors import NotAllowed
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     HELD = "held"
     QUEUED = "queued"
@@ -40,6 +40,6 @@ LEGAL: dict[Status, frozenset[Status]] = {
 
 
 def require_legal(job_id: int, old: Status, new: Status) -> None:
-    """Raise NotAllowed unless a job may go from `old` to `new`."""
+    """Raise NotAllowed unless the change from `old` to `new` is legal."""
     if new not in LEGAL[old]:
         raise NotAllowed(f"job {job_id} is {old} and cannot become {new}; see: lq show {job_id}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 REBOOTS_PER_DAY = 2
-"""After so many reboots within a day, the job is held."""
+"""Reboots within 24 hours after which the job is held."""
 
 GPU_REST_S = 60.0
 

@@ -14,7 +14,7 @@ from jobs.model.spec import JobSpec
 from jobs.policies.rollback import is_point, reach
 
 CLEAN_ITERATIONS = 1000
-"""The target of a rollback is kept until so many iterations after the spike."""
+"""Iterations after a spike for which the target of its rollback is kept."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

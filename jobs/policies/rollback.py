@@ -22,14 +22,14 @@ LEAST_DISTANCE, LEAST_REPORTS = 100, 10
 """Minimum distance of the target from the first flag, in iterations and in reports."""
 
 CALM_REPORTS = 5
-"""A checkpoint followed by so many unflagged reports is healthy."""
+"""Unflagged reports after a checkpoint that make it healthy."""
 
 NEAR_ITERATIONS, NEAR_SHARE = 1000, 0.1
-"""A spike within so many iterations of the previous one, or this share of the run, escalates the rollback."""
+"""A rollback escalates if the previous spike is within these iterations, or this share of the run."""
 
 SKIP_BEYOND, MAX_SKIPPED, MAX_SKIPPED_SHARE = 50, 500, 0.1
-"""Rows are left out up to so many iterations after the detection; at most so many batches, and this share of an epoch.
-"""
+"""Rows are left out up to this many iterations after the detection, but at most this many batches and this share of an
+epoch."""
 
 CLIP = 1.0
 FLAGS = 4  # reports in which jobs/loss/detector.py counts flags
