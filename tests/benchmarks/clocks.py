@@ -1,4 +1,4 @@
-"""Running the same job file under lq and under `mlx_lm.lora` alone, and reading when which iteration was done."""
+"""Runs a job file under lq and under `mlx_lm.lora` alone, and reads the times of the iterations."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.benchmarks.peer import CLOCK
 from tests.harness import Lq, Training
 
 ROOT = Path(__file__).parents[2]
-LONGEST_S = 600.0
+TIMEOUT_S = 600.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """When a run was where."""
+    """The times of the reports of a run."""
 
-    began: float  # unix seconds: when the command was typed
+    began: float  # unix seconds, start of the command
     reports: Sequence[tuple[int, float]]  # (iteration, unix seconds), in order
-    marks: Mapping[str, float] = dataclasses.field(default_factory=dict)  # seconds from the command until then
+    marks: Mapping[str, float] = dataclasses.field(default_factory=dict)  # seconds since the start of the command
 
     def seconds(self, first: int, last: int) -> float:
-        """Return the seconds it took from iteration `first` to iteration `last`, as if both had been reported."""
+        """Return the seconds from iteration `first` to iteration `last`, interpolated between reports."""
         (before, left), (after, right) = self._at(first), self._at(last)
         return (right - left) / (after - before) * (last - first)
 
@@ -42,19 +42,23 @@ class Timeline:
 
 
 def under_lq(lq: Lq, file: Path) -> tuple[Timeline, Training]:
-    """Run a job file to its end with a worker that is there already."""
+    """Run a job file to its end with a running worker."""
     began = time.time()
     training = lq.submit(file)
     submitted = time.time()
-    training.wait(seconds=LONGEST_S)
+    training.wait(seconds=TIMEOUT_S)
     imported, loaded = loading(training, attempt=1)
-    moments = {"the submit had returned": submitted, "the trainer had imported MLX": imported, "had loaded": loaded}
+    moments = {
+        "the submit returned": submitted,
+        "the trainer had imported MLX": imported,
+        "had loaded the model": loaded,
+    }
     marks = {name: moment - began for name, moment in moments.items()}
     return Timeline(began=began, reports=reports(training), marks=marks), training
 
 
 def loading(training: Training, *, attempt: int) -> tuple[float, float]:
-    """Return when an attempt began to load model and data, and when it had done so, in unix seconds."""
+    """Return the start and the end of loading model and data in an attempt, in unix seconds."""
     phases = [event for event in training.events(Kind.PHASE) if event.attempt == attempt]
     tests = [event for event in training.events(Kind.SELF_TEST) if event.attempt == attempt]
     began = next(event.time for event in phases if event.data["phase"] == "load")
@@ -63,9 +67,9 @@ def loading(training: Training, *, attempt: int) -> tuple[float, float]:
 
 
 def reports(training: Training, attempt: int = 1) -> list[tuple[int, float]]:
-    """Return when an attempt reported which iteration."""
-    told = (event for event in training.events(Kind.PROGRESS) if event.attempt == attempt and event.data["losses"])
-    return [(int(event.data["iteration"]), event.time) for event in told]
+    """Return the iterations that an attempt reported, with their times."""
+    events = (event for event in training.events(Kind.PROGRESS) if event.attempt == attempt and event.data["losses"])
+    return [(int(event.data["iteration"]), event.time) for event in events]
 
 
 def alone(file: Path, scratch: Path) -> Timeline:
@@ -73,7 +77,7 @@ def alone(file: Path, scratch: Path) -> Timeline:
 
     Args:
         file: the job file.
-        scratch: for its adapter and its log; made.
+        scratch: new folder for its adapter and its log.
     """
     scratch.mkdir()
     clock = scratch / "clock"
@@ -88,14 +92,14 @@ def alone(file: Path, scratch: Path) -> Timeline:
             stdout=log,
             stderr=log,
             env=os.environ | {CLOCK: str(clock), "HF_HUB_OFFLINE": "1"},
-            timeout=LONGEST_S,
+            timeout=TIMEOUT_S,
         )
     stamped = (line.split() for line in clock.read_text().splitlines())
     return Timeline(began=began, reports=[(int(iteration), float(moment)) for iteration, moment in stamped])
 
 
 def command_seconds(command: Sequence[str | Path], environment: dict[str, str]) -> float:
-    """Return how long a command takes, from its start to its end."""
+    """Return the duration of a command."""
     began = time.perf_counter()
     subprocess.run(
         command,
@@ -103,13 +107,13 @@ def command_seconds(command: Sequence[str | Path], environment: dict[str, str]) 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=os.environ | environment,
-        timeout=LONGEST_S,
+        timeout=TIMEOUT_S,
     )
     return time.perf_counter() - began
 
 
 def command_processor_seconds(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[float, float]:
-    """Return how long a command takes, and how much processor time of it: on a busy machine these part."""
+    """Return the duration and the processor time of a command, which differ on a busy machine."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = command_seconds(command, environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -117,22 +121,13 @@ def command_processor_seconds(command: Sequence[str | Path], environment: dict[s
 
 
 def alternating(mine: Callable[[], float], other: Callable[[], float], rounds: int) -> list[tuple[float, float]]:
-    """Measure both in alternating order, so that neither always follows the other.
-
-    Args:
-        mine: measures lq.
-        other: measures its peer.
-        rounds: how often.
-
-    Returns:
-        (mine, other) of each round.
-    """
-    found = []
+    """Measure lq (`mine`) and its peer in alternating order; return (mine, other) of each round."""
+    results = []
     for number in range(rounds):
         if number % 2:
             after = other()
-            found.append((mine(), after))
+            results.append((mine(), after))
         else:
             first = mine()
-            found.append((first, other()))
-    return found
+            results.append((first, other()))
+    return results

@@ -1,14 +1,15 @@
-"""`python -m tests.benchmarks.convergence`: what bucketing does to learning, in one process.
+"""`python -m tests.benchmarks.convergence`: the effect of bucketing on the validation loss, in one process.
 
-MLX-LM's own train() trains a small random Qwen2 with LoRA on the same rows for the same epochs, once in lq's bucketed
-order and once in MLX-LM's. A seed draws the rows, the adapter's beginning and both orders, so the two runs of a seed
-make a pair. The number of rows is a multiple of the batch: either order sees every row once an epoch.
+MLX-LM's train() trains a small random Qwen2 with LoRA on the same rows for the same epochs, once in the bucketed order
+of lq and once in the order of MLX-LM. A seed determines the rows, the initial adapter and both orders, so that the two
+runs of a seed are a pair. The number of rows is a multiple of the batch, so that both orders use every row once per
+epoch.
 
-Batches of rows of like length are batches of like content where the two go together, and MLX-LM's loss is a mean over
-the tokens of a batch: a token of a short row weighs more in a batch of short rows than beside a long one. Rows
-here are of three kinds, each with a grammar of its own. Which kind a row is follows chance (`--content by-chance`), or
-its length (`by-length`: the worst case, a batch of like length is of one kind). What is compared is told for the third
-of the shortest and of the longest validation rows too. Prints one JSON list, a pair an entry.
+If length and content are correlated, batches of similar length are batches of similar content. The loss of MLX-LM is a
+mean over the tokens of a batch, so that a token of a short row has a larger weight in a batch of short rows. The rows
+here are of three kinds, each with its own grammar. The kind of a row is random (`--content by-chance`) or depends on
+its length (`by-length`, the worst case: the rows of a batch are of one kind). The losses are also given for the
+shortest and the longest third of the validation rows. Prints a JSON list with one entry per pair.
 """
 
 from __future__ import annotations
@@ -46,54 +47,56 @@ CONTENT = ("by-chance", "by-length")
 LOSSES = ("mlx-lm", "by-token")
 
 STUDENT = {3: 3.182, 5: 2.571, 7: 2.365, 9: 2.262, 11: 2.201, 13: 2.160, 15: 2.131, 17: 2.110, 19: 2.093}
-"""Of t, the 97.5th percentile by degrees of freedom: what an even number of seeds needs."""
+"""97.5th percentile of Student's t by degrees of freedom, for even numbers of seeds."""
 
 
 def main() -> int:
-    """Train every pair, and print what was found."""
+    """Train every pair and print the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.convergence", description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument(
-        "--content", choices=("by-chance", "by-length"), default="by-chance", help="what a row's kind follows"
+        "--content", choices=("by-chance", "by-length"), default="by-chance", help="what the kind of a row depends on"
     )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument(
-        "--loss", choices=LOSSES, default=LOSSES[0], help="by-token: every token of an epoch weighs alike"
+        "--loss", choices=LOSSES, default=LOSSES[0], help="by-token: every token of an epoch has the same weight"
     )
     options = parser.parse_args()
-    print(json.dumps([_pair(seed, options) for seed in range(options.seeds)]))  # noqa: T201 what this is for
+    print(json.dumps([_pair(seed, options) for seed in range(options.seeds)]))  # noqa: T201 the output
     return 0
 
 
 def _pair(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return for each order: losses before and after each epoch, over all rows, the shortest and the longest third;
-    and the positions that were computed, padding included.
+    """Return for each order the losses before and after each epoch, over all rows, the shortest and the longest third,
+    and the number of computed positions, padding included.
     """
-    chance = np.random.default_rng(seed)
-    grammar = _grammar(chance)
-    rows, validation = (_drawn(chance, grammar, count, options.content) for count in (ROWS, VALIDATION_ROWS))
+    generator = np.random.default_rng(seed)
+    grammar = _grammar(generator)
+    rows, validation = (_drawn(generator, grammar, count, options.content) for count in (ROWS, VALIDATION_ROWS))
     modes = MODES if seed % 2 else MODES[::-1]
     return {mode: _run(mode, rows, validation, seed, options) for mode in modes}
 
 
-def _grammar(chance: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return which tokens may follow a token, by kind of row: a few, equally likely."""
+def _grammar(generator: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the few, equally likely successors of a token, by kind of row."""
     every = np.tile(np.arange(KINDS, VOCABULARY), (VOCABULARY, 1))
-    return np.stack([chance.permuted(every, axis=1)[:, :BRANCHES] for _ in range(KINDS)])
+    return np.stack([generator.permuted(every, axis=1)[:, :BRANCHES] for _ in range(KINDS)])
 
 
-def _drawn(chance: np.random.Generator, grammar: np.ndarray[Any, np.dtype[np.int64]], count: int, content: str) -> Rows:
-    """Draw rows of log-normal lengths; the shortest third is of the first kind, the longest of the last."""
-    lengths = np.sort(np.clip(np.round(chance.lognormal(MU, SIGMA, count)), SHORTEST, LONGEST).astype(int))
+def _drawn(
+    generator: np.random.Generator, grammar: np.ndarray[Any, np.dtype[np.int64]], count: int, content: str
+) -> Rows:
+    """Draw rows of log-normal lengths; by length, the shortest third has the first kind, the longest the last."""
+    lengths = np.sort(np.clip(np.round(generator.lognormal(MU, SIGMA, count)), SHORTEST, LONGEST).astype(int))
     tokens = []
-    for place, length in enumerate(lengths.tolist()):
-        kind = place * KINDS // count if content == "by-length" else int(chance.integers(KINDS))
-        row = [kind]  # says which it is
-        for pick in chance.integers(0, BRANCHES, length - 1).tolist():
+    for index, length in enumerate(lengths.tolist()):
+        kind = index * KINDS // count if content == "by-length" else int(generator.integers(KINDS))
+        row = [kind]  # the first token is the kind
+        for pick in generator.integers(0, BRANCHES, length - 1).tolist():
             row.append(int(grammar[kind, row[-1], pick]))
         tokens.append(np.array(row, np.int32))
-    order = chance.permutation(count)
-    return Rows(tokens=[tokens[place] for place in order], offsets=[0] * count, sort_keys=(1,) * count)
+    order = generator.permutation(count)
+    return Rows(tokens=[tokens[index] for index in order], offsets=[0] * count, sort_keys=(1,) * count)
 
 
 def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -115,8 +118,8 @@ def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, options: argparse.
             positions[0] += tokens.size
             yield mx.array(tokens), mx.array(spans)
 
-    usual = sum(map(len, rows.tokens)) / order.batches_per_epoch if options.loss == "by-token" else None
-    _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1, _loss(usual))
+    mean_tokens = sum(map(len, rows.tokens)) / order.batches_per_epoch if options.loss == "by-token" else None
+    _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1, _loss(mean_tokens))
     return {"losses": losses, "positions": positions[0]}
 
 
@@ -133,7 +136,7 @@ def _model() -> Any:
 def _train(
     model: Any, optimizer: Any, batches: Iterator[tuple[mx.array, mx.array]], iterations: int, loss: Any
 ) -> None:
-    with tempfile.TemporaryDirectory() as scratch:  # train() insists on saving
+    with tempfile.TemporaryDirectory() as scratch:  # train() always saves
         arguments = TrainingArgs(
             batch_size=BATCH,
             iters=iterations,
@@ -155,60 +158,56 @@ def _train(
             )
 
 
-def _loss(usual: float | None) -> Any:
-    """Return MLX-LM's loss; where a batch's usual number of tokens is given, times its own number over that."""
+def _loss(mean_tokens: float | None) -> Any:
+    """Return the loss of MLX-LM; with `mean_tokens`, multiplied by the tokens of the batch over that mean."""
 
-    def weighed(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
+    def weighted(model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
         loss, tokens = default_loss(model, batch, spans)
-        return loss * tokens / usual, tokens
+        return loss * tokens / mean_tokens, tokens
 
-    return default_loss if usual is None else weighed
+    return default_loss if mean_tokens is None else weighted
 
 
 def _measured(model: Any, rows: Rows) -> list[float]:
-    """Return nats per token over all rows, over the shortest third and over the longest."""
-    places = sorted(range(len(rows)), key=lambda row: len(rows.tokens[row]))
+    """Return nats per token over all rows, the shortest third and the longest third."""
+    ordered = sorted(range(len(rows)), key=lambda row: len(rows.tokens[row]))
     sums: list[float] = []
     tokens: list[int] = []
     model.eval()
-    for start in range(0, len(places), BATCH):
-        batch, spans = rows.padded(places[start : start + BATCH], LIMIT)
-        found, counted = row_losses(model, mx.array(batch), mx.array(spans))
-        sums += found.tolist()  # type: ignore[arg-type]
-        tokens += counted.tolist()  # type: ignore[arg-type]
+    for start in range(0, len(ordered), BATCH):
+        batch, spans = rows.padded(ordered[start : start + BATCH], LIMIT)
+        batch_sums, batch_tokens = row_losses(model, mx.array(batch), mx.array(spans))
+        sums += batch_sums.tolist()  # type: ignore[arg-type]
+        tokens += batch_tokens.tolist()  # type: ignore[arg-type]
     model.train()
-    third = len(places) // 3
+    third = len(ordered) // 3
     return [_mean(sums[part], tokens[part]) for part in (slice(None), slice(third), slice(-third, None))]
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of paired differences and its 95 % interval by Student's t.
-
-    Args:
-        differences: one a seed.
-    """
+    """Return the mean of paired differences, one per seed, and its 95 % interval by Student's t."""
     count = len(differences)
     mean = math.fsum(differences) / count
-    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (count - 1))
+    spread = math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (count - 1))
     half = STUDENT[count - 1] * spread / math.sqrt(count)
     return mean, mean - half, mean + half
 
 
 def at_equal_rows(pair: dict[str, Any], part: int = 0) -> float:
-    """Return by how many percent the bucketed loss lies above the shuffled one after the same epochs.
+    """Return the difference of the bucketed loss to the shuffled one after the same epochs, in percent.
 
     Args:
-        pair: one of a seed.
-        part: 0 over all validation rows, 1 over the shortest third, 2 over the longest.
+        pair: of one seed.
+        part: 0 for all validation rows, 1 for the shortest third, 2 for the longest.
     """
     mine, other = (pair[mode]["losses"][-1][part] for mode in MODES)
     return float(100 * (mine / other - 1))
 
 
 def at_equal_work(pair: dict[str, Any]) -> float:
-    """Return the same where either has computed as many positions, padding included, as the bucketed run in all.
+    """Return the difference after the same number of computed positions, padding included: those of the bucketed run.
 
-    The shuffled loss between two epochs is taken from a line between them.
+    The shuffled loss is interpolated linearly between epochs.
     """
     mine, other = (pair[mode] for mode in MODES)
     epochs = EPOCHS * mine["positions"] / other["positions"]

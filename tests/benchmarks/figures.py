@@ -1,4 +1,4 @@
-"""The figures: each measured now, beside its peer where it has one, in alternating rounds."""
+"""The figures: each measures lq, and its peer if there is one, in alternating rounds."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from workers.files.atomic import fsync_file
 MANY_JOBS = 10_000
 LONG_RUN = 15_000
 DETECTOR_RUNS = 200
-WATCHED_S = 10.0
+MEASURED_S = 10.0
 SETTLED_S = 5.0
 TURNS = 7
-"""Turns a round that lq and MLX-LM take where speed is measured."""
+"""Turns per round of lq and MLX-LM in the speed figures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ class Figure:
 
     what: str
     lq: str
-    peer: str  # empty where it has none
-    value: float  # what the goal is about
+    peer: str  # empty if there is none
+    value: float  # compared with the goal
     spread: tuple[float, float]  # lowest and highest of the rounds
     unit: str  # of the value; empty for a ratio
     goal: float
-    at_most: bool  # the goal is a ceiling, not a floor
+    at_most: bool  # the goal is a maximum, not a minimum
     note: str = ""
 
     @property
@@ -76,23 +76,23 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What every figure works with."""
+    """What every figure uses."""
 
     folder: Path  # scratch
-    lq: Lq  # with a worker that runs
+    lq: Lq  # with a running worker
     model: Path
     rounds: int
     say: Callable[[str], None]
 
     def warm_up(self) -> None:
-        """Run both once, unmeasured: MLX compiles its CPU kernels on the first run of a machine."""
+        """Run both once without measuring, because MLX compiles its CPU kernels in the first run."""
         data = material.equal_rows(self.folder / "warm-up")
         file = material.job_file(self.folder / "warm-up.yaml", self.model, data, iters=2)
         alone(file, self.folder / "warm-up-alone")
         under_lq(self.lq, file)
 
     def pairs(self, name: str, file: Path) -> Iterator[tuple[Timeline, Timeline]]:
-        """Run a job file under lq and alone, in alternating order; yield both timelines, lq's first."""
+        """Run a job file under lq and alone, in alternating order; yield (lq, alone)."""
         for number in range(self.rounds):
             scratch = self.folder / f"{name}-alone-{number}"
             if number % 2:
@@ -104,7 +104,7 @@ class Bench:
 
 
 def iterations_per_second(bench: Bench) -> list[Figure]:
-    """Speed on rows that are all equally long; checkpoints, events and supervision are on."""
+    """Speed with rows of equal length; checkpoints, events and supervision are on."""
     data = material.equal_rows(bench.folder / "equal")
     build_model(bench.folder / "tiny")
     what = "iterations per second, all rows equally long, lq / mlx_lm.lora"
@@ -115,7 +115,7 @@ def iterations_per_second(bench: Bench) -> list[Figure]:
 
 
 def _speed(bench: Bench, model: Path, data: Path, name: str, what: str) -> Figure:
-    """Let both take turns of 20 iterations; either reports every 10, and lq writes its checkpoints."""
+    """Let both take turns of 20 iterations, with a report every 10; lq also writes checkpoints."""
     file = material.job_file(bench.folder / f"{name}.yaml", model, data, iters=100_000, steps_per_report=10)
     pairs = TURNS * bench.rounds
     with (
@@ -134,14 +134,14 @@ def _of_medians(runs: Sequence[tuple[float, ...]]) -> float:
 
 
 def _interval(runs: Sequence[tuple[float, ...]]) -> tuple[float, float]:
-    """Return the 95 % interval of that ratio: how fast a turn is depends on the neighbours of this machine too."""
-    chance = random.Random(0)  # noqa: S311 the same resamples every time
-    found = sorted(_of_medians(chance.choices(runs, k=len(runs))) for _ in range(2000))
-    return found[50], found[1949]
+    """Return the 95 % interval of the ratio of the medians, by bootstrap."""
+    generator = random.Random(0)  # noqa: S311 the same resamples every time
+    ratios = sorted(_of_medians(generator.choices(runs, k=len(runs))) for _ in range(2000))
+    return ratios[50], ratios[1949]
 
 
 def seconds_per_epoch(bench: Bench) -> list[Figure]:
-    """An epoch of mixed lengths; the first one is left out, because shapes are compiled in it."""
+    """An epoch of mixed lengths; the first one does not count, because MLX compiles shapes in it."""
     data = material.log_normal_rows(bench.folder / "mixed")
     epoch = material.EPOCH_ROWS // material.BATCH
     file = material.job_file(bench.folder / "mixed.yaml", bench.model, data, iters=2 * epoch, steps_per_report=15)
@@ -164,7 +164,7 @@ def start(bench: Bench) -> list[Figure]:
 
 
 def recovery(bench: Bench) -> list[Figure]:
-    """From -9 of the trainer to its next trained iteration, without the time the model takes to load."""
+    """From KILL of the trainer to its next trained iteration, without loading the model."""
     data = material.equal_rows(bench.folder / "recovery")
     changes = {"iters": 5000, "steps_per_report": 1, "save_every": 5}
     file = material.job_file(bench.folder / "recovery.yaml", bench.model, data, **changes)
@@ -183,7 +183,7 @@ def recovery(bench: Bench) -> list[Figure]:
     whole, imports, load = (statistics.median(part) for part in zip(*found, strict=True))
     return [
         Figure(
-            what="-9 to next trained iteration, less loading",
+            what="KILL to next trained iteration, less loading",
             lq=f"{whole:.2f} s",
             peer="",
             value=statistics.median(without_load),
@@ -191,8 +191,8 @@ def recovery(bench: Bench) -> list[Figure]:
             unit="s",
             goal=2.0,
             at_most=True,
-            note=f"of {whole:.2f} s in all, {imports:.2f} s until the new trainer has started and imported MLX, "
-            f"{load:.2f} s loading model and data (taken out), the rest self-test, probe and first iteration",
+            note=f"of {whole:.2f} s in total, {imports:.2f} s until the new trainer has started and imported MLX, "
+            f"{load:.2f} s loading model and data (not counted), the rest self-test, probe and first iteration",
         )
     ]
 
@@ -204,7 +204,7 @@ def _parts(training: Training, killed: float) -> tuple[float, float, float]:
 
 
 def command_line(bench: Bench) -> list[Figure]:
-    """`lq status` and `lq submit` in a home with many finished jobs, beside importing what any store needs."""
+    """`lq status` and `lq submit` in a home with many finished jobs, compared with the import of SQLAlchemy."""
     home = Home(bench.folder / "many")
     job = home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="night")
     home.store.close()
@@ -216,15 +216,15 @@ def command_line(bench: Bench) -> list[Figure]:
     lq = BESIDE_PYTHON / "lq"
     what = f"with {MANY_JOBS:,} finished jobs / `import sqlalchemy.orm`"
     return [
-        _beside(bench, f"`lq status` {what}", [lq, "status"], orm, 2.0),
-        _beside(bench, f"`lq submit` {what}", [lq, "submit", file], orm, 2.5),
+        _compared(bench, f"`lq status` {what}", [lq, "status"], orm, 2.0),
+        _compared(bench, f"`lq submit` {what}", [lq, "submit", file], orm, 2.5),
     ]
 
 
-def _beside(bench: Bench, what: str, words: Sequence[str | Path], peer: Sequence[str | Path], goal: float) -> Figure:
+def _compared(bench: Bench, what: str, words: Sequence[str | Path], peer: Sequence[str | Path], goal: float) -> Figure:
     environment = {"LQ_HOME": str(bench.folder / "many")}
     for command in (words, peer):
-        command_seconds(command, environment)  # once for the disk's cache
+        command_seconds(command, environment)  # fills the disk cache
     runs = alternating(
         lambda: command_seconds(words, environment), lambda: command_seconds(peer, environment), 2 * bench.rounds + 1
     )
@@ -237,12 +237,12 @@ def worker(bench: Bench) -> list[Figure]:
     try:
         process = psutil.Process(lq.start_worker())
         time.sleep(SETTLED_S)
-        idle = _taken(process, bench.rounds)
+        idle = _used(process, bench.rounds)
         data = material.equal_rows(bench.folder / "worker-rows")
         file = material.job_file(bench.folder / "worker.yaml", bench.model, data, iters=100_000)
         training = lq.submit(file)
         training.until(Kind.PROGRESS, lambda event: bool(event.data["losses"]))
-        busy = _taken(process, bench.rounds)
+        busy = _used(process, bench.rounds)
         lq("cancel", training.id)
         training.until_status("cancelled")
     finally:
@@ -250,22 +250,22 @@ def worker(bench: Bench) -> list[Figure]:
     rows = (("idle", idle, 75.0, 0.5), ("training", busy, 90.0, 2.0))
     return [
         figure
-        for name, taken, most_memory, most_share in rows
+        for name, samples, most_memory, most_share in rows
         for figure in (
-            _plain(f"worker, {name}: resident memory", [memory for memory, _ in taken], "MB", most_memory),
-            _plain(f"worker, {name}: processor time, of one core", [share for _, share in taken], "%", most_share),
+            _plain(f"worker, {name}: resident memory", [memory for memory, _ in samples], "MB", most_memory),
+            _plain(f"worker, {name}: processor time, of one core", [share for _, share in samples], "%", most_share),
         )
     ]
 
 
-def _taken(process: psutil.Process, rounds: int) -> list[tuple[float, float]]:
-    """Return resident memory in MB and the share of one core in percent, over several whiles."""
+def _used(process: psutil.Process, rounds: int) -> list[tuple[float, float]]:
+    """Return samples of resident memory in MB and processor time in percent of one core."""
     found = []
     for _ in range(rounds):
-        before, began = sum(process.cpu_times()[:2]), time.monotonic()
-        time.sleep(WATCHED_S)
+        before, started = sum(process.cpu_times()[:2]), time.monotonic()
+        time.sleep(MEASURED_S)
         used = sum(process.cpu_times()[:2]) - before
-        found.append((process.memory_info().rss / 1e6, 100 * used / (time.monotonic() - began)))
+        found.append((process.memory_info().rss / 1e6, 100 * used / (time.monotonic() - started)))
     return found
 
 
@@ -282,13 +282,13 @@ def long_report(bench: Bench) -> list[Figure]:
 
 def _report(bench: Bench, home: Path, what: str) -> Figure:
     words: list[str | Path] = [BESIDE_PYTHON / "lq", "report", "1"]
-    taken = [command_processor_seconds(words, {"LQ_HOME": str(home)}) for _ in range(bench.rounds)]
-    note = f"{statistics.median(busy for _, busy in taken):.2f} s of it on a processor"
-    return dataclasses.replace(_plain(what, [seconds for seconds, _ in taken], "s", 5.0), note=note)
+    runs = [command_processor_seconds(words, {"LQ_HOME": str(home)}) for _ in range(bench.rounds)]
+    note = f"{statistics.median(busy for _, busy in runs):.2f} s processor time"
+    return dataclasses.replace(_plain(what, [seconds for seconds, _ in runs], "s", 5.0), note=note)
 
 
 def long_history(bench: Bench) -> list[Figure]:
-    """What people ask, in a home with a million progress points; and what a night adds to it."""
+    """Commands in a home with a million progress points, and the growth of the store by one run."""
     home, grown = many_points(bench.folder / "history")
     environment = {"LQ_HOME": str(home)}
     orm: list[str | Path] = [BESIDE_PYTHON / "python", "-c", "import sqlalchemy.orm"]
@@ -302,13 +302,16 @@ def long_history(bench: Bench) -> list[Figure]:
         what = f"`lq {words[0]}`, {POINTS:,} progress points / `import sqlalchemy.orm`"
         figures.append(_ratio(what, runs, "s", goal=goal))
     figures.append(_report(bench, home, f"report of {LONG_RUN:,} points among {POINTS:,}"))
-    return [*figures, dataclasses.replace(_plain("store, a night more", [grown.context], "MB", 2.0), note=grown.text)]
+    return [
+        *figures,
+        dataclasses.replace(_plain("store, growth by one run", [grown.usual], "MB", 2.0), note=grown.text),
+    ]
 
 
 def checkpoint_share(bench: Bench) -> list[Figure]:
-    """What checkpoints cost a run with a large adapter at the default `save_every: 100`, from a few iterations.
+    """The cost of checkpoints with a large adapter and the default `save_every: 100`, from a few iterations.
 
-    Training stands still meanwhile: that is held against writing and flushing the same bytes and nothing more.
+    Training waits for a checkpoint. The peer only writes and flushes the same bytes.
     """
     data = material.equal_rows(bench.folder / "large")
     large = {"rank": material.LARGE_RANK, "scale": 2.0}
@@ -318,11 +321,11 @@ def checkpoint_share(bench: Bench) -> list[Figure]:
     seconds = [float(event.data["seconds"]) for event in written]
     trained = [event for event in training.events(Kind.PROGRESS) if event.data["losses"]]
     hundred = 100 * statistics.median(1 / float(event.data["it_s"]) for event in trained)
-    shares = [100 * one / (one + hundred) for one in seconds]
+    shares = [100 * each / (each + hundred) for each in seconds]
     adapter = (training.folder.adapters / "adapters.safetensors").stat().st_size / 1e6
     figure = _plain(f"checkpoint share of training time, {adapter:.0f} MB adapter", shares, "%", 1.0)
     note = (
-        f"one takes {int(written[0].data['bytes']) / 1e6:.0f} MB with the optimizer and "
+        f"one has {int(written[0].data['bytes']) / 1e6:.0f} MB with the optimizer and takes "
         f"{statistics.median(seconds):.2f} s; 100 iterations would take {hundred:.0f} s"
     )
     whole = storage.listed(training.folder.checkpoints)[-1].path
@@ -338,21 +341,23 @@ def checkpoint_share(bench: Bench) -> list[Figure]:
 
 
 def _written_plainly(folder: Path, content: Sequence[bytes]) -> float:
-    """Return the seconds it takes to write files and flush each to the disk."""
+    """Return the seconds to write files and flush each to the disk."""
     folder.mkdir()
-    began = time.monotonic()
-    for number, one in enumerate(content):
-        (folder / str(number)).write_bytes(one)
+    started = time.monotonic()
+    for number, data in enumerate(content):
+        (folder / str(number)).write_bytes(data)
         fsync_file(folder / str(number))
     fsync_file(folder)
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 def loss_detector(_: Bench) -> list[Figure]:
-    """The loss detector on seeded curves; `python -m tests.benchmarks.detectors` shows it beside other rules."""
+    """The loss detector on seeded curves; `python -m tests.benchmarks.detectors` compares it with other rules."""
     families = [measure.family(name, DETECTOR_RUNS) for name in FAMILIES]
     found = [each for family in families for each in family.found["lq"].values() if each.runs]
-    delays = [max(0, delay) for each in found for delay in each.delays]  # a drift may be told before it is one
+    delays = [
+        max(0, delay) for each in found for delay in each.delays
+    ]  # an alarm can precede the exact beginning of a drift
     clean = [family.clean["lq"] for family in families]
     alarmed, runs = sum(each.alarmed for each in clean), sum(each.runs for each in clean)
     shares, note = [each.share for each in found], "the spread is over kinds of curves and of breaks"
@@ -367,9 +372,9 @@ def loss_detector(_: Bench) -> list[Figure]:
     ]
 
 
-def first_line(bench: Bench) -> list[Figure]:
-    """The loss guard inside MLX's compiled step, beside the same optimizer without it; one process, a larger model."""
-    command = [sys.executable, "-m", "tests.benchmarks.first_line", "--rounds", str(2 * bench.rounds)]
+def guarded_step(bench: Bench) -> list[Figure]:
+    """The loss guard inside MLX's compiled step, compared with the plain optimizer; one process, a larger model."""
+    command = [sys.executable, "-m", "tests.benchmarks.guarded_step", "--rounds", str(2 * bench.rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     runs = [(1 / mine, 1 / plain) for mine, plain in json.loads(done.stdout)]
     what = "iterations per second of train(), guarded optimizer / plain"
@@ -377,7 +382,7 @@ def first_line(bench: Bench) -> list[Figure]:
 
 
 def memory_plan(bench: Bench) -> list[Figure]:
-    """What `lq plan` expects the peak memory to be, beside what MLX measured in a fresh trainer."""
+    """The peak memory that `lq plan` estimates, compared with the measured one of a new trainer."""
     folder = bench.folder / "trials"
     folder.mkdir()
     figures, errors, inside = [], [], []
@@ -410,8 +415,8 @@ def memory_plan(bench: Bench) -> list[Figure]:
 
 
 def learning(bench: Bench) -> list[Figure]:
-    """What bucketing does to learning: validation loss after the same rows, over seeds; `convergence.py` says how."""
-    seeds, found = 2 * bench.rounds + 2, list[Figure]()
+    """The effect of bucketing on the validation loss after the same rows, over seeds; see `convergence.py`."""
+    seeds, figures = 2 * bench.rounds + 2, list[Figure]()
     words = [sys.executable, "-m", "tests.benchmarks.convergence", "--seeds", str(seeds), "--content"]
     runs = [subprocess.Popen([*words, content], stdout=subprocess.PIPE, text=True) for content in convergence.CONTENT]
     for content, run in zip(convergence.CONTENT, runs, strict=True):
@@ -427,14 +432,14 @@ def learning(bench: Bench) -> list[Figure]:
                 unit="%",
                 goal=0.0 if what == "work" else 1.0,
                 at_most=True,
-                note=f"{seeds} seeds in pairs; the spread is the 95 % interval of the mean" * (not found),
+                note=f"{seeds} seeds in pairs; the spread is the 95 % interval of the mean" * (not figures),
             )
-            found.append(figure)
-    return found
+            figures.append(figure)
+    return figures
 
 
 def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: float, at_most: bool = True) -> Figure:
-    """Return a figure from rounds of (lq, peer): the median of the rounds' ratios."""
+    """Return a figure from rounds of (lq, peer), with the median of the ratios as value."""
     ratios = [mine / other for mine, other in runs]
     mine, other = (statistics.median(side) for side in zip(*runs, strict=True))
     return Figure(
@@ -450,7 +455,7 @@ def _ratio(what: str, runs: Sequence[tuple[float, ...]], unit: str, *, goal: flo
 
 
 def _plain(what: str, values: Sequence[float], unit: str, goal: float) -> Figure:
-    """Return a figure that has no peer."""
+    """Return a figure without a peer."""
     middle = statistics.median(values)
     return Figure(
         what=what,
@@ -476,10 +481,10 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "history": long_history,
     "checkpoint": checkpoint_share,
     "detector": loss_detector,
-    "guard": first_line,
+    "guard": guarded_step,
     "memory_plan": memory_plan,
 }
-"""By the word that `--only` takes."""
+"""By name, for `--only`."""
 
-BESIDE_THE_TABLE = ("convergence", "detector", "guard", "memory_plan")
-"""What only `--only` and `--all` measure: it is held against no peer, and the table is to be there in 15 minutes."""
+NOT_BY_DEFAULT = ("convergence", "detector", "guard", "memory_plan")
+"""Figures that need `--only` or `--all`: they have no peer, and the default table takes 15 minutes."""

@@ -1,4 +1,4 @@
-"""A store with very many finished jobs: one that was made through the store, copied row by row."""
+"""Makes a store with many finished jobs by copying the rows of one job."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from pathlib import Path
 
 
 def copy_job(store: Path, job_id: int, times: int, *, points: bool = False) -> None:
-    """Copy a finished job and its attempts.
-
-    Args:
-        store: lq.db, which nobody has open.
-        job_id: the job.
-        times: copies to make.
-        points: whether to copy its progress points too.
-    """
+    """Copy a finished job and its attempts, and with `points` its progress points, in an lq.db that is not open."""
     with closing(sqlite3.connect(store)) as db, db:
         for number in range(1, times + 1):
             _copy(db, "jobs", {"id": job_id}, {"id": job_id + number})

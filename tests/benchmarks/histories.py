@@ -1,4 +1,4 @@
-"""A home with a million progress points, and what a night adds to the store."""
+"""A home with a million progress points, and the growth of the store by one run."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ ITERS, EVALUATED = 15_000, 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grown:
-    """What a night of 15,000 iterations adds to the store."""
+    """Growth of the store by a run of 15,000 iterations."""
 
-    context: float  # MB, with 10 iterations a report
-    busy_night: float  # MB, with a report an iteration
+    usual: float  # MB, with 10 iterations per report
+    dense: float  # MB, with 1 iteration per report
 
     @property
     def text(self) -> str:
-        """Say what it is made of."""
+        """Return a note for the table."""
         return (
-            f"{ITERS:,} iterations at the default 10 a report, {ITERS // EVALUATED + 1} validations with the losses of "
-            f"{ROWS} rows each; with a report an iteration {self.busy_night:.1f} MB"
+            f"{ITERS:,} iterations with the default 10 per report, {ITERS // EVALUATED + 1} validations with the "
+            f"losses of {ROWS} rows each; with 1 iteration per report {self.dense:.1f} MB"
         )
 
 
 def many_points(folder: Path) -> tuple[Path, Grown]:
-    """Make a home with so many points; return it, and what a night adds."""
+    """Make a home with POINTS progress points; return it and the growth by one run."""
     folder.mkdir()
-    context = _context(folder / "usual", every=10)
-    busy = _context(folder / "busy", every=1)
-    store = folder / "busy" / "lq.db"
-    grown = Grown(context=context, busy_night=busy)
+    usual = _growth(folder / "usual", every=10)
+    dense = _growth(folder / "dense", every=1)
+    store = folder / "dense" / "lq.db"
+    grown = Grown(usual=usual, dense=dense)
     copy_job(store, 1, -(-POINTS // ITERS) - 1, points=True)
-    return folder / "busy", grown
+    return folder / "dense", grown
 
 
-def _context(home: Path, *, every: int) -> float:
-    """Make a home with one night in it; return by how many MB its store has grown."""
+def _growth(home: Path, *, every: int) -> float:
+    """Make a home with one run; return the growth of its store in MB."""
     home.mkdir()
     noise = random.Random(0)  # noqa: S311 the same losses every time
     train: dict[int, float | str] = {
-        place: 3 * math.exp(-place / 3000) + 0.5 + noise.gauss(0, 0.05) for place in range(every, ITERS + 1, every)
+        at: 3 * math.exp(-at / 3000) + 0.5 + noise.gauss(0, 0.05) for at in range(every, ITERS + 1, every)
     }
-    measured = {place: validation(place, 1.2) for place in range(0, ITERS + 1, EVALUATED)}
+    measured = {at: validation(at, 1.2) for at in range(0, ITERS + 1, EVALUATED)}
     empty = 0.0
 
     def told(run: Run) -> Iterator[MadeEvent]:

@@ -1,4 +1,4 @@
-"""What is trained here: a small random Qwen2, so that lq's own work weighs most, and rows of known lengths."""
+"""A small random Qwen2, for which the overhead of lq is relatively large, and rows of known lengths."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BATCH = 4
 EPOCH_ROWS = 422
 EQUAL_ROWS, EQUAL_TOKENS = 200, 64
 MU, SIGMA, SHORTEST, LONGEST = 4.2, 0.7, 16, 600
-"""Log-normal lengths as chat data has them (field-notes.md)."""
+"""Log-normal lengths, typical of chat data."""
 
 LARGE_RANK = 4000
-"""With this rank the adapter of the model below takes a little more than 30 MB."""
+"""With this rank, the adapter of the model has a little more than 30 MB."""
 
 _LETTERS = "jqvxzJQVXZ"
-"""None of these stands in what the tokenizer learned from, so each is one token."""
+"""Letters that do not occur in the text of the tokenizer, so that each is one token."""
 
 
 def model(folder: Path) -> Path:
@@ -46,29 +46,29 @@ def model(folder: Path) -> Path:
 
 
 def equal_rows(folder: Path) -> Path:
-    """Write rows that are all equally long; return their folder."""
+    """Write rows of equal length; return their folder."""
     return rows_of_lengths(folder, [EQUAL_TOKENS] * EQUAL_ROWS)
 
 
 def log_normal_rows(folder: Path) -> Path:
     """Write rows of log-normal lengths; return their folder."""
-    chance = random.Random(0)  # noqa: S311 the same lengths every time
-    drawn = (round(chance.lognormvariate(MU, SIGMA)) for _ in range(EPOCH_ROWS))
+    generator = random.Random(0)  # noqa: S311 the same lengths every time
+    drawn = (round(generator.lognormvariate(MU, SIGMA)) for _ in range(EPOCH_ROWS))
     return rows_of_lengths(folder, [min(max(length, SHORTEST), LONGEST) for length in drawn])
 
 
 def rows_of_lengths(folder: Path, lengths: Iterable[int]) -> Path:
-    """Write rows of so many tokens each; return their folder."""
+    """Write rows with these numbers of tokens; return their folder."""
     folder.mkdir(parents=True)
-    chance = random.Random(1)  # noqa: S311 the same rows every time
-    rows = ["".join(chance.choices(_LETTERS, k=length - 1)) for length in lengths]  # and the token that ends the row
+    generator = random.Random(1)  # noqa: S311 the same rows every time
+    rows = ["".join(generator.choices(_LETTERS, k=length - 1)) for length in lengths]  # plus the end token
     (folder / "train.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     return folder
 
 
 def job_file(path: Path, model: Path, data: Path, **changes: Any) -> Path:
-    """Write a job file that lq and `mlx_lm.lora -c` take alike; return its path."""
-    usual = {
+    """Write a job file for lq and `mlx_lm.lora -c`; return its path."""
+    keys = {
         "model": str(model),
         "train": True,
         "data": str(data),
@@ -77,5 +77,5 @@ def job_file(path: Path, model: Path, data: Path, **changes: Any) -> Path:
         "learning_rate": 1e-5,
         "max_seq_length": 1024,
     }
-    path.write_text(yaml.safe_dump(usual | changes))
+    path.write_text(yaml.safe_dump(keys | changes))
     return path

@@ -1,7 +1,7 @@
-"""Real trainings whose peak memory is measured, for the figure `memory_plan`: a model, its rows, one child each.
+"""Real trainings with measured peak memory, for the figure `memory_plan`: a model, rows and one trainer each.
 
-The models are random and small, but not trivial: with their vocabularies the logits weigh what they weigh in a real
-one. Rows are all equally long, so the longest batch is known.
+The models are random and small, but their vocabularies give the logits the same share of the memory as in real models.
+All rows have the same length, so that the longest batch is known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROWS = 24
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A model that is built for trials."""
+    """A model for trials."""
 
     hidden: int
     layers: int
@@ -44,11 +44,11 @@ class Shape:
     vocabulary: int
     kind: str = "qwen2"  # of mlx_lm.models
     dtype: str = "float32"
-    bits: int | None = None  # quantised to so many
+    bits: int | None = None  # of quantized weights
 
     @property
     def name(self) -> str:
-        """How the table calls it."""
+        """The name in the table."""
         bits = f" {self.bits} bit" if self.bits else ""
         short = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[self.dtype]
         return f"{self.kind} {self.hidden}x{self.layers} vocabulary {self.vocabulary // 1024}k {short}{bits}"
@@ -56,16 +56,16 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One configuration that is trained for real."""
+    """One configuration to train."""
 
     shape: Shape
     length: int  # tokens of each row
     keys: Mapping[str, Any]  # of the job file
-    tuned: bool  # the formula was tuned on it; else it only judges
+    tuned: bool  # the formula was tuned on it; otherwise it only tests
 
     @property
     def name(self) -> str:
-        """How the table calls it."""
+        """The name in the table."""
         keys = self.keys
         what = str(keys.get("fine_tune_type", "lora"))
         rank = f" r{keys.get('lora_parameters', {}).get('rank', 8)}" if what != "full" else ""
@@ -77,21 +77,21 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peak:
-    """What a trainer took at most."""
+    """The peak memory of a trainer."""
 
     device: int  # bytes, mx.get_peak_memory
     process: int  # bytes, the process's largest resident set
 
 
 def job_of(trial: Trial, folder: Path) -> JobSpec:
-    """Return the job of a trial; its model and rows are built where they are not there yet."""
+    """Return the job of a trial; build its model and rows if they do not exist."""
     model = folder / f"model-{abs(hash(trial.shape))}"
     if not (model / "model.safetensors").exists():
         _build(model, trial.shape)
     data = folder / f"rows-{trial.length}"
     if not data.exists():
         rows_of_lengths(data, [trial.length] * ROWS)
-    usual: dict[str, Any] = {
+    keys: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
         "iters": 2,
@@ -100,23 +100,18 @@ def job_of(trial: Trial, folder: Path) -> JobSpec:
         "save_every": 1000,
         "val_batches": 0,
     }
-    return JobSpec.model_validate(usual | dict(trial.keys))
+    return JobSpec.model_validate(keys | dict(trial.keys))
 
 
 def measure(trial: Trial, folder: Path) -> Peak:
-    """Train a few iterations in a fresh child, as a job does, and return what it took.
-
-    Args:
-        trial: what is trained.
-        folder: for models, rows and the job's files.
-    """
+    """Train a few iterations in a new trainer process; `folder` gets models, rows and the files of the job."""
     spec = job_of(trial, folder)
     job = folder / f"job-{len(list(folder.glob('job-*')))}"
     job.mkdir()
-    places = JobDir(job)
-    places.config.write_text(dump_job(spec))
-    places.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan.requested(spec))))
-    with places.log.open("w") as log:
+    files = JobDir(job)
+    files.config.write_text(dump_job(spec))
+    files.run_plan.write_text(json.dumps(run_plan.to_json(RunPlan.requested(spec))))
+    with files.log.open("w") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.mlx.train", str(job), "--attempt", "1"],
             stdin=subprocess.DEVNULL,
@@ -126,16 +121,16 @@ def measure(trial: Trial, folder: Path) -> Peak:
             env=os.environ | {"HF_HUB_OFFLINE": "1"},
         )
     try:
-        _, status, usage = os.wait4(child.pid, 0)  # tells the largest resident set of this very child
+        _, status, usage = os.wait4(child.pid, 0)  # returns the largest resident set of this process
     except BaseException:
         child.kill()
         child.wait()
         raise
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise RuntimeError(f"{trial.name}: the trainer ended with {child.returncode}\n{places.log.read_text()[-2000:]}")
-    told = event_log.read(places.events, 0).events
-    peaks = [event.data["memory"]["peak"] for event in told if event.kind is Kind.PROGRESS]
+        raise RuntimeError(f"{trial.name}: the trainer ended with {child.returncode}\n{files.log.read_text()[-2000:]}")
+    events = event_log.read(files.events, 0).events
+    peaks = [event.data["memory"]["peak"] for event in events if event.kind is Kind.PROGRESS]
     return Peak(device=max(peaks), process=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
@@ -155,7 +150,7 @@ def _build(folder: Path, shape: Shape) -> None:
     module: Any = importlib.import_module(f"mlx_lm.models.{shape.kind}")
     mx.random.seed(0)
     model = module.Model(module.ModelArgs.from_dict(config))
-    model.update(tree_map(lambda one: one.astype(getattr(mx, shape.dtype)), model.parameters()))
+    model.update(tree_map(lambda array: array.astype(getattr(mx, shape.dtype)), model.parameters()))
     if shape.bits is not None:
         from mlx_lm.utils import quantize_model
 
@@ -197,7 +192,7 @@ def _tuned(shape: Shape, length: int, **keys: Any) -> Trial:
     return Trial(shape=shape, length=length, keys=keys, tuned=True)
 
 
-def _judge(shape: Shape, length: int, **keys: Any) -> Trial:
+def _test(shape: Shape, length: int, **keys: Any) -> Trial:
     return Trial(shape=shape, length=length, keys=keys, tuned=False)
 
 
@@ -207,15 +202,15 @@ TRIALS = (
     _tuned(_WORDY, 128, grad_checkpoint=True),
     _tuned(_HALF, 128, batch_size=2, fine_tune_type="dora"),
     _tuned(_FOUR_BIT, 128, batch_size=2),
-    _judge(_LLAMA, 100),
-    _judge(_LLAMA, 320, batch_size=1, lora_parameters={"rank": 32}),
-    _judge(_LLAMA, 100, fine_tune_type="full", num_layers=3, optimizer="adamw"),
-    _judge(_LLAMA, 100, fine_tune_type="dora", batch_size=2),
-    _judge(_LARGE_VOCABULARY, 64, batch_size=4),
-    _judge(_LARGE_VOCABULARY, 64, batch_size=4, grad_checkpoint=True),
-    _judge(_LARGE_VOCABULARY, 160, batch_size=1, fine_tune_type="full", optimizer="adafactor"),
-    _judge(_HALF_QWEN3, 200, batch_size=2, num_layers=2),
-    _judge(_HALF_QWEN3, 90, batch_size=4, grad_checkpoint=True, lora_parameters={"rank": 64}),
-    _judge(_HALF_QWEN3, 250, batch_size=1, lora_parameters={"rank": 8, "dropout": 0.05}),
+    _test(_LLAMA, 100),
+    _test(_LLAMA, 320, batch_size=1, lora_parameters={"rank": 32}),
+    _test(_LLAMA, 100, fine_tune_type="full", num_layers=3, optimizer="adamw"),
+    _test(_LLAMA, 100, fine_tune_type="dora", batch_size=2),
+    _test(_LARGE_VOCABULARY, 64, batch_size=4),
+    _test(_LARGE_VOCABULARY, 64, batch_size=4, grad_checkpoint=True),
+    _test(_LARGE_VOCABULARY, 160, batch_size=1, fine_tune_type="full", optimizer="adafactor"),
+    _test(_HALF_QWEN3, 200, batch_size=2, num_layers=2),
+    _test(_HALF_QWEN3, 90, batch_size=4, grad_checkpoint=True, lora_parameters={"rank": 64}),
+    _test(_HALF_QWEN3, 250, batch_size=1, lora_parameters={"rank": 8, "dropout": 0.05}),
 )
-"""On the first few (and some like them) the formula was tuned; the others judge it."""
+"""The formula was tuned on the first ones and similar ones; the others test it."""

@@ -1,4 +1,4 @@
-"""`mlx_lm.lora` as it is, with a clock: its training callback stamps each report into the file of $LQ_BENCH_CLOCK."""
+"""`mlx_lm.lora` with a training callback that writes the time of each report to the file $LQ_BENCH_CLOCK."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ CLOCK = "LQ_BENCH_CLOCK"
 
 
 class Clock(TrainingCallback):
-    """Writes `iteration unix-seconds`, one report a line."""
+    """Writes one line per report: `iteration unix-seconds`."""
 
     def __init__(self, path: Path) -> None:
-        """Begin a file."""
         self._file = path.open("w", buffering=1)
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Stamp a report."""
+        """Write a line."""
         self._file.write(f"{train_info['iteration']} {time.time():.6f}\n")
 
 
 def main() -> None:
-    """Run `mlx_lm.lora` on this process's arguments; it takes its callback from a function, which is replaced."""
+    """Run `mlx_lm.lora` with the arguments of this process, and replace the function that returns its callbacks."""
     clock = Clock(Path(os.environ[CLOCK]))
     vars(mlx_lm.lora)["get_reporting_callbacks"] = lambda *_, **__: clock
     mlx_lm.lora.main()

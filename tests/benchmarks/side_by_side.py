@@ -1,7 +1,7 @@
-"""Two trainings that take turns of a few seconds: while one trains the other stands still, its keeper with it.
+"""Two trainings that take turns of a few seconds; the waiting one is stopped, including its worker.
 
-A machine that others share changes its speed by more than lq may cost, within seconds: many short turns of each are
-held against each other, where a few long runs would tell of the machine.
+The speed of a shared machine changes within seconds by more than the overhead of lq. Many short alternating turns
+compare the trainings; a few long runs would measure the machine.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tests.benchmarks.peer import CLOCK
 from tests.harness import Lq, held, until
 
 WARM_UP = 30
-"""Iterations in which shapes are compiled."""
+"""Iterations during which MLX compiles shapes."""
 
 TURN_REPORTS = 3
-"""Reports of a turn; the first one began before it and is left out."""
+"""Reports of a turn; the first one, which began before the turn, does not count."""
 
 Stamps = Sequence[tuple[int, float]]
 """(iteration, unix seconds) of each report."""
@@ -30,18 +30,18 @@ Stamps = Sequence[tuple[int, float]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Side:
-    """A training that can be held."""
+    """A training that can be stopped and continued."""
 
-    pids: tuple[int, ...]  # the trainer, and whoever keeps it
+    pids: tuple[int, ...]  # the trainer, and the worker
     stamps: Callable[[], Stamps]
 
     def rest(self, stack: contextlib.ExitStack) -> None:
-        """Stand still until the stack is left."""
+        """Stop until the stack is closed."""
         for pid in self.pids:
             stack.enter_context(held(pid))
 
     def turn(self) -> float:
-        """Train for a turn; return iterations per second."""
+        """Train for one turn; return iterations per second."""
         before = len(self.stamps())
         until(lambda: len(self.stamps()) >= before + TURN_REPORTS, "a turn's reports", every=0.02)
         (first, began), (last, ended) = self.stamps()[before], self.stamps()[-1]
@@ -49,29 +49,20 @@ class Side:
 
 
 def turns(mine: Side, other: Side, pairs: int) -> list[tuple[float, float]]:
-    """Let two trainings take turns, in alternating order.
-
-    Args:
-        mine: lq's.
-        other: its peer.
-        pairs: turns of each.
-
-    Returns:
-        iterations per second of (mine, other) in each pair of turns.
-    """
+    """Let two trainings take turns in alternating order; return iterations per second of each pair (mine, other)."""
     for side, waits in ((mine, other), (other, mine)):
         with contextlib.ExitStack() as stack:
             waits.rest(stack)
             until(lambda side=side: _reached(side, WARM_UP), "warm-up", every=0.1)  # type: ignore[misc]
-    found = []
+    results = []
     for number in range(pairs):
         speeds = {}
         for side in (mine, other) if number % 2 else (other, mine):
             with contextlib.ExitStack() as stack:
                 (other if side is mine else mine).rest(stack)
                 speeds[side.pids] = side.turn()
-        found.append((speeds[mine.pids], speeds[other.pids]))
-    return found
+        results.append((speeds[mine.pids], speeds[other.pids]))
+    return results
 
 
 def _reached(side: Side, iteration: int) -> bool:
@@ -81,7 +72,7 @@ def _reached(side: Side, iteration: int) -> bool:
 
 @contextlib.contextmanager
 def under_lq(lq: Lq, file: Path) -> Iterator[Side]:
-    """Train a job file under lq, with the worker that is there, until the block is left."""
+    """Train a job file under lq with a running worker, until the block ends."""
     training = lq.submit(file)
     until(lambda: reports(training), "the first report", every=0.1)
     try:
@@ -93,12 +84,7 @@ def under_lq(lq: Lq, file: Path) -> Iterator[Side]:
 
 @contextlib.contextmanager
 def alone(file: Path, scratch: Path) -> Iterator[Side]:
-    """Train a job file with `mlx_lm.lora` alone, until the block is left.
-
-    Args:
-        file: the job file.
-        scratch: for its adapter and its log; made.
-    """
+    """Train a job file with `mlx_lm.lora` alone, until the block ends; `scratch` is a new folder."""
     scratch.mkdir()
     clock = scratch / "clock"
     words = [sys.executable, "-m", "tests.benchmarks.peer", "-c", str(file), "--adapter-path", str(scratch / "out")]

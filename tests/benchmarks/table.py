@@ -1,4 +1,4 @@
-"""What was measured, for people and for machines."""
+"""The results as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from tests.benchmarks.figures import Figure
 from workers.system.processor import machine
 
 SCHEMA = 1
-_HEADER = ("figure", "lq", "peer", "ratio or value", "lowest to highest", "reach", "met")
+_HEADER = ("figure", "lq", "peer", "ratio or value", "lowest to highest", "goal", "met")
 _VERSIONS = ("lq", "mlx", "mlx-lm", "sqlalchemy", "huey")
 
 
 def as_text(figures: Sequence[Figure], seconds: float) -> list[str]:
-    """Return the table and what it was measured with, one line each."""
-    said = circumstances(seconds)
-    versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
+    """Return the lines of the table and of the conditions of the measurement."""
+    conditions = conditions_of(seconds)
+    versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
     missed = [figure for figure in figures if not figure.reached]
     return [
         *table(_HEADER, [row(figure) for figure in figures], right="lrrrrrl"),
         "",
-        f"{len(figures) - len(missed)} of {len(figures)} reached.",
+        f"{len(figures) - len(missed)} of {len(figures)} goals met.",
         *(f"- {figure.what}: {figure.note}." for figure in figures if figure.note),
-        f"- Machine: {said['machine']}, {said['cores']} cores, {said['system']}; load average of 5 minutes "
-        f"{said['load']:.1f}.",
+        f"- Machine: {conditions['machine']}, {conditions['cores']} cores, {conditions['system']}; load average of 5 "
+        f"minutes {conditions['load']:.1f}.",
         f"- Versions: {versions}.",
-        f"- Command: {said['command']}; {seconds / 60:.0f} min in all. Medians; ratios are taken within a round.",
+        f"- Command: {conditions['command']}; {seconds / 60:.0f} min in total. Values are medians; ratios are "
+        "within a round.",
     ]
 
 
 def as_json(figures: Sequence[Figure], seconds: float) -> dict[str, Any]:
-    """Return the same for machines."""
+    """Return the results as JSON."""
     rows = [dataclasses.asdict(figure) | {"reached": figure.reached} for figure in figures]
-    return {"schema": SCHEMA, "figures": rows, **circumstances(seconds)}
+    return {"schema": SCHEMA, "figures": rows, **conditions_of(seconds)}
 
 
-def circumstances(seconds: float) -> dict[str, Any]:
-    """Return machine, versions, command, and how busy the machine was."""
+def conditions_of(seconds: float) -> dict[str, Any]:
+    """Return machine, versions, command, and load of the machine."""
     versions = {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONS}
     return {
         "machine": machine(),
@@ -58,7 +59,7 @@ def circumstances(seconds: float) -> dict[str, Any]:
 
 
 def row(figure: Figure) -> tuple[str, ...]:
-    """Return a figure's row."""
+    """Return the row of a figure."""
     unit = f" {figure.unit}" if figure.unit else ""
     low, high = figure.spread
     sign = "<=" if figure.at_most else ">="

@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.week`: the memory of what a worker does with events, over a week of them.
+"""`python -m tests.benchmarks.week`: memory of the event processing of a worker over a week of events.
 
-Each hour's lines are written to events.jsonl and followed as the worker does it: taken into the store, folded into the
-vitals and into the loss guard. Prints one JSON list: resident memory in MB before the first line, and after each day.
+The lines of each hour are appended to events.jsonl and processed as in the worker: into the store, the AttemptHealth
+and the loss guard. Prints a JSON list: resident memory in MB at the start and after each day.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from tests.unit.orchestrator.report_runs import WORKER
 
 HOUR_S, DAY_H = 3600, 24
 ITERATIONS = 10
-"""Iterations a second, which are one line and one report."""
+"""Iterations per second; each second is one line and one report."""
 VALIDATED_S, ROWS = 600, 200
 
 
 def main() -> int:
-    """Live through the week, and print what it took."""
+    """Process the events and print the memory."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.week", description=__doc__)
     parser.add_argument("--days", type=int, default=7)
     days = parser.parse_args().days
     with tempfile.TemporaryDirectory(prefix="lq-week-") as scratch:
-        print(json.dumps(list(_lived(Path(scratch), days))))  # noqa: T201 what this is for
+        print(json.dumps(list(_memory_by_day(Path(scratch), days))))  # noqa: T201 the output
     return 0
 
 
-def _lived(home: Path, days: int) -> Iterator[float]:
+def _memory_by_day(home: Path, days: int) -> Iterator[float]:
     spec = JobSpec(
         model="/models/tiny",
         data="/data/qa",
@@ -73,16 +73,16 @@ def _lived(home: Path, days: int) -> Iterator[float]:
 
 
 def _lines() -> Iterator[bytes]:
-    """Yield a line a second."""
+    """Yield one line per second."""
     noise, seq, second = random.Random(0), 0, 0  # noqa: S311 the same losses every time
     while True:
         second += 1
         iteration = second * ITERATIONS
-        told: list[tuple[Kind, dict[str, Any]]] = [(Kind.PROGRESS, _progress(iteration, noise))]
+        events: list[tuple[Kind, dict[str, Any]]] = [(Kind.PROGRESS, _progress(iteration, noise))]
         if second % VALIDATED_S == 0:
-            told.append((Kind.VALIDATION, _validation(iteration, noise)))
+            events.append((Kind.VALIDATION, _validation(iteration, noise)))
         text = b""
-        for kind, data in told:
+        for kind, data in events:
             seq += 1
             event = Event(seq=seq, time=float(second), awake=float(second), attempt=1, kind=kind, data=data)
             text += to_line(event)

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.detectors`: the loss detector beside four rules that people use, on seeded curves."""
+"""`python -m tests.benchmarks.detectors`: the loss detector and four common rules on seeded curves."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ NOISES = (1.5, 2.0, 3.0)
 
 
 def main() -> int:
-    """Measure and print; the exit code does not depend on what was reached."""
+    """Measure and print; the exit code does not depend on the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.detectors", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="sound runs a family, and broken ones a break")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the noise of the reference run")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="healthy runs per family, and broken runs per kind of break"
+    )
+    parser.add_argument("--draws", type=int, default=DRAWS, help="noise draws of the reference run")
     options = parser.parse_args()
-    began = time.monotonic()
+    started = time.monotonic()
     for line in _lines(options.runs, options.draws):
-        print(line, flush=True)  # noqa: T201 the tables are what this is for
+        print(line, flush=True)  # noqa: T201 the output
     command = shlex.join(["python", "-m", "tests.benchmarks.detectors", *sys.argv[1:]])
-    print(f"\nCommand: `{command}`; {time.monotonic() - began:.0f} s in all.")  # noqa: T201
+    print(f"\nCommand: `{command}`; {time.monotonic() - started:.0f} s in total.")  # noqa: T201
     return 0
 
 
@@ -46,7 +48,13 @@ def _lines(runs: int, draws: int) -> Iterator[str]:
 
 
 def _rules(families: dict[str, OneFamily]) -> Iterator[str]:
-    header = ("rule", "runs with a false alarm", "false alarms a run", *(f"{kind}s found" for kind in BREAKS), "delay")
+    header = (
+        "rule",
+        "runs with a false alarm",
+        "false alarms per run",
+        *(f"{kind}s found" for kind in BREAKS),
+        "delay",
+    )
     rows = []
     for rule in RULES:
         clean = sum((each.clean[rule] for each in families.values()), Clean(runs=0, alarmed=0, alarms=0))
@@ -55,44 +63,44 @@ def _rules(families: dict[str, OneFamily]) -> Iterator[str]:
     yield from table(header, rows, right="lrrrrrr")
     yield ""
     yield (
-        f"- {clean.runs:,} sound runs of {ITERATIONS:,} iterations, {STEPS_PER_REPORT} to a report, in four families "
-        "(below). An alarm: for lq SPIKE, DRIFT or NOT_FINITE, from validations too; of the others what comes within "
-        "20 reports of an alarm is the same one."
+        f"- {clean.runs:,} healthy runs of {ITERATIONS:,} iterations, {STEPS_PER_REPORT} per report, in four families "
+        "(below). For lq, an alarm is SPIKE, DRIFT or NOT_FINITE, including those of validations; for the other rules, "
+        "alarms within 20 reports of each other count as one."
     )
     yield (
-        f"- Found: of the runs that break so that the level rises by {measure.LEAST_RISE} nats or more (number in "
-        f"brackets), those with an alarm within {measure.IN_TIME} reports. A rule that always cries finds everything."
+        f"- Found: the share of broken runs with a rise of {measure.LEAST_RISE} nats or more (number in "
+        f"brackets) that have an alarm within {measure.IN_TIME} reports. A rule that always alarms finds all of them."
     )
     yield (
-        "- Delay: reports from the break to the alarm, median and most; for a slow drift from where its level, without "
-        "noise, is what policies.md calls a drift."
+        "- Delay: reports from the break to the alarm, median and maximum; for a slow drift, from the report at which "
+        "its level, without noise, fulfils the condition of a drift (docs/explanation/policies.md, section 1)."
     )
     yield ""
 
 
 def _families(families: dict[str, OneFamily]) -> Iterator[str]:
     header = ("family, lq alone", "runs with a false alarm", *(f"{kind}s found" for kind in BREAKS), "delay")
-    header = (*header, "drift's delay since it began", "SUSPECTs a run", "OVERFITTING told")
+    header = (*header, "drift's delay since it started", "SUSPECTs per run", "OVERFITTING reported")
     rows = []
     for name, each in families.items():
         of, clean = each.found["lq"], each.clean["lq"]
         drifts = of["slow drift"].since_onset
         since = f"{statistics.median(drifts):.0f} / {max(drifts)}" if drifts else "-"
-        told = f"{100 * each.told[Alarm.OVERFITTING] / clean.runs:.1f} %"
+        overfitting = f"{100 * each.alarmed[Alarm.OVERFITTING] / clean.runs:.1f} %"
         suspects = f"{each.suspects / clean.runs:.2f}"
         shares = (_share(of[kind]) for kind in BREAKS)
-        rows.append((name, f"{clean.share:.1f} %", *shares, _delay([*of.values()]), since, suspects, told))
+        rows.append((name, f"{clean.share:.1f} %", *shares, _delay([*of.values()]), since, suspects, overfitting))
     yield from table(header, rows, right="lrrrrrrrr")
     yield ""
     yield (
-        "- A SUSPECT costs a validation. OVERFITTING is told to a "
-        "person and changes nothing; only in the family of that name does the validation loss turn."
+        "- A SUSPECT costs a validation. OVERFITTING is only reported; the validation loss rises only in the family "
+        "of that name."
     )
     yield ""
 
 
 def _reference(draws: int) -> Iterator[str]:
-    header = ("reference run", "alarm at iteration", "goes back to", "other alarms")
+    header = ("reference run", "alarm at iteration", "rollback target", "other alarms")
     rows = []
     for rule in RULES:
         of = measure.reference(rule, draws)
@@ -100,9 +108,9 @@ def _reference(draws: int) -> Iterator[str]:
     yield from table(header, rows, right="lrrr")
     yield ""
     yield (
-        f"- Rebuilt from its table at {STEPS_PER_REPORT} iterations a report, {draws} draws of the noise, lowest to "
-        "highest; nobody goes back, so that all 15,000 iterations are seen. Goes back to: the newest checkpoint, one "
-        f"every {measure.SAVE_EVERY}, at least 100 iterations before the first flag."
+        f"- Rebuilt from its table at {STEPS_PER_REPORT} iterations per report, {draws} draws of the noise, lowest to "
+        "highest; without rollbacks, so that all 15,000 iterations are used. Rollback target: the newest checkpoint, "
+        f"one every {measure.SAVE_EVERY}, at least 100 iterations before the first flag."
     )
     yield ""
 
@@ -121,9 +129,9 @@ def _limits(runs: int) -> Iterator[str]:
     hard = measure.with_more_hard_batches(1 / 50, runs)
     share = ", ".join(f"{factor:g}: {clean.alarmed} of {clean.runs}" for factor, clean in noises)
     yield (
-        "- Where it ends: a flag needs a rise of 0.15 nats, a drift of 0.25 and more in noise. Runs with a false alarm "
-        f"when the noise of such curves is raised to a power, as very short reports would: {share}; with a hard "
-        f"batch in one report of 50, so that they are no longer isolated: {hard.alarmed} of {hard.runs}."
+        "- Limits: a flag needs a rise of 0.15 nats, a drift 0.25 nats and more with noise. Runs with a false alarm "
+        f"if the noise of these curves is raised to a power, as with very short reports: {share}; with a difficult "
+        f"batch in one report of 50, so that they are not isolated: {hard.alarmed} of {hard.runs}."
     )
 
 

@@ -1,6 +1,6 @@
-"""Loss curves as fine-tuning draws them, sound and broken, and the reference run rebuilt from its table.
+"""Synthetic loss curves of fine-tuning, healthy and broken, and the reference run rebuilt from its table.
 
-A curve is a level that the losses lie about, times noise. Every number is drawn from a seeded generator.
+A curve is a level times noise. All numbers come from a seeded generator.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Whole = npt.NDArray[np.int64]
 class Curves:
     """Some runs of one kind; runs in rows, reports in columns."""
 
-    levels: Array  # what the losses lie about
+    levels: Array  # losses without noise
     noise: Array  # factors
     validations: Array  # one every 200 iterations
-    standard_errors: Array  # of the validations, one a run
+    standard_errors: Array  # of the validations, one per run
 
     @property
     def losses(self) -> Array:
-        """What the reports say."""
+        """The reported losses."""
         return self.levels * self.noise
 
     def reports(self, run: int) -> list[LossReport]:
-        """Return one run as the detector is told of it."""
+        """Return the reports of one run."""
         return as_reports(self.losses[run])
 
     def validated(self, run: int) -> list[ValidationLoss]:
@@ -53,12 +53,12 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Broken:
-    """Curves that break at some report, each at its own."""
+    """Curves that break, each at its own report."""
 
     curves: Curves
-    onsets: Whole  # the report at which it begins
-    due: Whole  # the report from which on the level itself, without its noise, is what policies.md calls a drift
-    rises: Array  # nats between the level before and the level it goes to
+    onsets: Whole  # first report of the break
+    due: Whole  # report at which the level, without noise, fulfils the condition of a drift
+    rises: Array  # nats between the levels before and after
 
 
 def as_reports(losses: Array) -> list[LossReport]:
@@ -75,10 +75,10 @@ def heavy_tails(rng: np.random.Generator, runs: int, reports: int = ITERATIONS /
 
 
 def staircases(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
-    """A step down at each epoch of 10 to 300 reports, to 60 to 95 %.
+    """A step down to 60 to 95 % at each epoch of 10 to 300 reports.
 
-    Within one the training loss creeps up by up to 15 %, because the rows that come were seen ever longer ago; the
-    validation loss does not.
+    Within an epoch the training loss rises by up to 15 %, because its rows were trained longer and longer ago. The
+    validation loss does not rise.
     """
     epochs = _log_uniform(rng, 10, 300, runs).astype(np.int64)[:, None]
     at = np.arange(reports)[None, :]
@@ -90,7 +90,7 @@ def staircases(rng: np.random.Generator, runs: int, reports: int = ITERATIONS //
 
 
 def overfit(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
-    """The training loss goes to 0.005 to 0.08; the validation loss turns at 300 to 3,000 iterations and grows."""
+    """The training loss falls to 0.005 to 0.08; the validation loss rises from 300 to 3,000 iterations on."""
     levels = _fall(rng, runs, reports, _log_uniform(rng, 0.005, 0.08, runs))
     curves = _curves(rng, levels, _log_uniform(rng, 0.05, 0.30, runs))
     at = np.arange(1, curves.validations.shape[1] + 1)[None, :] * STEPS_PER_EVAL
@@ -107,7 +107,7 @@ def hard_batches(
     reports: int = ITERATIONS // STEPS_PER_REPORT,
     share: tuple[float, float] = (1 / 500, 1 / 100),
 ) -> Curves:
-    """A plateau with single reports at two to five times the level: one in 500 to one in 100, at random."""
+    """A plateau with single random reports at two to five times the level, one in 500 to one in 100."""
     levels = _fall(rng, runs, reports, _log_uniform(rng, 0.08, 2.0, runs))
     curves = _curves(rng, levels, _log_uniform(rng, 0.03, 0.12, runs))
     hard = rng.random(levels.shape) < _log_uniform(rng, *share, runs)[:, None]
@@ -123,7 +123,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator, int], Curves]] = {
 
 
 def malignant_spike(rng: np.random.Generator, curves: Curves) -> Broken:
-    """Up by 1 to 8 nats within 1 to 5 reports, 5 to 30 reports there, and back over hundreds: as the reference run."""
+    """A rise by 1 to 8 nats within 1 to 5 reports that lasts 5 to 30 reports and decays, as in the reference run."""
     runs = len(curves.levels)
     rise, ramp = rng.uniform(1, 8, runs), rng.integers(1, 6, runs)
     hold, back = rng.integers(5, 31, runs), _log_uniform(rng, 20, 150, runs)
@@ -137,12 +137,12 @@ def malignant_spike(rng: np.random.Generator, curves: Curves) -> Broken:
 
 
 def permanent_doubling(rng: np.random.Generator, curves: Curves) -> Broken:
-    """Twice the level from one report to the next, for good."""
+    """A sudden, permanent doubling of the level."""
     return _break(rng, curves, None, lambda since: np.ones_like(since), times=1.0)
 
 
 def slow_drift(rng: np.random.Generator, curves: Curves) -> Broken:
-    """A straight rise to three times the level over 50 to 300 reports, for good."""
+    """A linear, permanent rise to three times the level over 50 to 300 reports."""
     length = _log_uniform(rng, 50, 300, len(curves.levels))
     return _break(rng, curves, None, lambda since: np.clip((since + 1) / length[:, None], 0, 1), times=2.0)
 
@@ -162,7 +162,7 @@ def _break(
     *,
     times: float = 0.0,
 ) -> Broken:
-    """From an onset on a run does not get better any more: the level stays what it was, and the break is added."""
+    """Return curves whose level stays constant from an onset on, plus the break."""
     runs, reports = curves.levels.shape
     onsets = _log_uniform(rng, reports // 15, reports * 8 // 10, runs).astype(np.int64)
     before = np.arange(runs)[:, None], onsets[:, None] - 1 - np.arange(DRIFT_WINDOW)[None, :]
@@ -173,8 +173,8 @@ def _break(
     levels = np.where(since < 0, curves.levels, broken)
     scale = GAUSSIAN * np.median(abs(curves.noise - np.median(curves.noise, axis=1)[:, None]), axis=1)[:, None] * levels
     margin = DRIFT_RISE + DRIFT_SCALES * np.maximum(scale, MIN_SCALE_SHARE * levels) / np.sqrt(DRIFT_WINDOW)
-    tellable = (since >= 0) & (levels > np.maximum(DRIFT_RATIO * at[:, None], at[:, None] + margin))
-    due = np.where(tellable.any(axis=1), tellable.argmax(axis=1), onsets)
+    is_drift = (since >= 0) & (levels > np.maximum(DRIFT_RATIO * at[:, None], at[:, None] + margin))
+    due = np.where(is_drift.any(axis=1), is_drift.argmax(axis=1), onsets)
     return Broken(curves=dataclasses.replace(curves, levels=levels), onsets=onsets, due=due, rises=rise)
 
 
@@ -196,8 +196,9 @@ def _curves(rng: np.random.Generator, levels: Array, sigma: Array) -> Curves:
 
 
 def _tails(rng: np.random.Generator, runs: int, reports: int, sigma: Array) -> Array:
-    """Factors about 1: Student's t in half of the runs, lognormal in the others; never under a half,
-    because a report is a mean over dozens of rows, and a loss is not negative.
+    """Return factors around 1: Student's t in half of the runs, lognormal in the others.
+
+    They are at least 0.5, because a report is a mean over dozens of rows and a loss is not negative.
     """
     degrees = rng.uniform(3, 6, (runs, 1))
     student = 1 + sigma[:, None] * rng.standard_t(np.broadcast_to(degrees, (runs, reports)))
@@ -206,7 +207,7 @@ def _tails(rng: np.random.Generator, runs: int, reports: int, sigma: Array) -> A
 
 
 def _wander(rng: np.random.Generator, runs: int, reports: int) -> Array:
-    """The data come in an order: the level wanders by 2 %, over some 20 reports."""
+    """Return slow variations of the level by 2 % over about 20 reports, due to the order of the data."""
     keep = 0.95
     pushes = rng.normal(0, 0.02 * np.sqrt(1 - keep**2), (reports, runs))
     state, path = rng.normal(0, 0.02, runs), np.empty((reports, runs))
@@ -221,7 +222,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float, runs: int) -
 
 
 _TABLE = (
-    # iteration, training loss, validation loss; the spike's start and its peak as the report's text gives them
+    # iteration, training loss, validation loss; start and peak of the spike as in the text of the report
     (0, 2.972, 2.950),
     (500, 0.150, 0.167),
     (970, 0.150, 0.167),
@@ -239,10 +240,10 @@ _TABLE = (
 
 
 def reference_run(rng: np.random.Generator) -> tuple[list[LossReport], list[ValidationLoss]]:
-    """The reference run at 10 iterations a report, a validation every 100.
+    """Return the reference run with 10 iterations per report and a validation every 100.
 
-    Between the rows of its table the logarithm of the loss is a straight line; the noise is 6 % with the tails of
-    Student's t with 4 degrees of freedom, and 1 % for the validation, which is over the same rows each time.
+    Between the rows of its table, the logarithm of the loss is linear. The noise is 6 % with the tails of Student's t
+    with 4 degrees of freedom, and 1 % for the validation, which always uses the same rows.
     """
     at = np.arange(STEPS_PER_REPORT, ITERATIONS + 1, STEPS_PER_REPORT)
     iterations, training, validation = (np.array(column, dtype=np.float64) for column in zip(*_TABLE, strict=True))
@@ -257,5 +258,5 @@ def reference_run(rng: np.random.Generator) -> tuple[list[LossReport], list[Vali
 
 
 def rng_of(*seed: int) -> np.random.Generator:
-    """Return a generator of its own for each part, so that adding one leaves the others as they are."""
+    """Return a separate generator for each part, so that a new part does not change the others."""
     return np.random.default_rng(seed)

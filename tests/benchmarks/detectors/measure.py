@@ -1,4 +1,4 @@
-"""What each rule makes of each curve, counted."""
+"""Counts the alarms of each rule on each curve."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tests.benchmarks.detectors.rules import GRAVE, RULES, detector, episodes, f
 
 SEED = 20_240
 LEAST_RISE = 0.5
-"""Nats by which a break has to raise the level to be looked for; what becomes of smaller ones is a table of its own."""
+"""Minimum rise of a break in nats; smaller rises have their own table."""
 IN_TIME = 100
-"""Reports within which a break is found, or it is missed."""
+"""Reports within which a break must be detected."""
 SAVE_EVERY = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clean:
-    """What a rule said of sound runs."""
+    """The false alarms of a rule on healthy runs."""
 
     runs: int
     alarmed: int  # runs with an alarm
@@ -53,15 +53,15 @@ class Clean:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a rule found of some breaks."""
+    """The breaks that a rule detected."""
 
     runs: int
-    delays: tuple[int, ...]  # reports, of those found, since the break; of a drift, since its level is one
+    delays: tuple[int, ...]  # reports from the break, or from the exact beginning of a drift, to the alarm
     since_onset: tuple[int, ...]  # reports
 
     @property
     def share(self) -> float:
-        """Of them found, in percent; nan where there are none."""
+        """Detected breaks in percent; nan without breaks."""
         return 100 * len(self.delays) / self.runs if self.runs else float("nan")
 
     def __add__(self, other: Found) -> Found:
@@ -77,31 +77,26 @@ NONE_FOUND = Found(runs=0, delays=(), since_onset=())
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneFamily:
-    """What was measured on one family of curves."""
+    """The results on one family of curves."""
 
     clean: dict[str, Clean]  # by rule
-    told: Counter[Alarm]  # what lq said of the sound runs, validations included, in runs
-    suspects: int  # SUSPECTs in all of them
+    alarmed: Counter[Alarm]  # healthy runs with this alarm of lq, validations included
+    suspects: int  # number of SUSPECTs in them
     found: dict[str, dict[str, Found]]  # by rule, then by break
 
 
 def family(name: str, runs: int) -> OneFamily:
-    """Measure every rule on one family.
-
-    Args:
-        name: of FAMILIES.
-        runs: sound ones; as many are broken in each of the three ways.
-    """
+    """Measure every rule on one family, with `runs` healthy runs and as many for each kind of break."""
     number = list(FAMILIES).index(name)
-    sound = FAMILIES[name](rng_of(SEED, number, 0), runs)
-    told = [findings(sound, run) for run in range(runs)]
-    mine = [[found.iteration // STEPS_PER_REPORT for found in of if found.alarm in GRAVE] for of in told]
-    others = {rule: list(map(episodes, raise_(sound.losses))) for rule, raise_ in RULES.items() if rule != "lq"}
+    healthy = FAMILIES[name](rng_of(SEED, number, 0), runs)
+    by_run = [findings(healthy, run) for run in range(runs)]
+    mine = [[each.iteration // STEPS_PER_REPORT for each in of if each.alarm in GRAVE] for of in by_run]
+    others = {rule: list(map(episodes, raise_(healthy.losses))) for rule, raise_ in RULES.items() if rule != "lq"}
     broken = {kind: large(broken_runs(name, kind, runs), LEAST_RISE) for kind in BREAKS}
     return OneFamily(
         clean={rule: _clean(of) for rule, of in {"lq": mine, **others}.items()},
-        told=Counter(alarm for of in told for alarm in {found.alarm for found in of}),
-        suspects=sum(found.alarm is Alarm.SUSPECT for of in told for found in of),
+        alarmed=Counter(alarm for of in by_run for alarm in {each.alarm for each in of}),
+        suspects=sum(each.alarm is Alarm.SUSPECT for of in by_run for each in of),
         found={
             rule: {kind: found(raise_(of.curves.losses), of, drift=kind == "slow drift") for kind, of in broken.items()}
             for rule, raise_ in RULES.items()
@@ -110,25 +105,25 @@ def family(name: str, runs: int) -> OneFamily:
 
 
 def broken_runs(name: str, kind: str, runs: int) -> Broken:
-    """Return runs of a family, all broken in one way."""
+    """Return runs of a family with one kind of break."""
     seed = (SEED, list(FAMILIES).index(name), 1 + list(BREAKS).index(kind))
     return BREAKS[kind](rng_of(*seed, 0), FAMILIES[name](rng_of(*seed, 1), runs))
 
 
 def large(broken: Broken, least: float, most: float = float("inf")) -> Broken:
-    """Return those whose level rises by so many nats."""
+    """Return the runs whose level rises by `least` to `most` nats."""
     which = (broken.rises >= least) & (broken.rises < most)
     curves = Curves(**{field.name: getattr(broken.curves, field.name)[which] for field in dataclasses.fields(Curves)})
     return Broken(curves=curves, onsets=broken.onsets[which], due=broken.due[which], rises=broken.rises[which])
 
 
 def found(raised: Sequence[Sequence[int]], broken: Broken, *, drift: bool) -> Found:
-    """Count the breaks that an alarm followed in time.
+    """Count the breaks with an alarm in time.
 
     Args:
         raised: the reports of each run that raised an alarm.
         broken: the runs.
-        drift: whether the delay counts from where the level is a drift, not from where it began to rise.
+        drift: measure the delay from the report at which the level is a drift instead of the beginning of its rise.
     """
     delays, since_onset = [], []
     for of, onset, due in zip(raised, broken.onsets.tolist(), broken.due.tolist(), strict=True):
@@ -140,7 +135,7 @@ def found(raised: Sequence[Sequence[int]], broken: Broken, *, drift: bool) -> Fo
 
 
 def found_by_size(kind: str, bounds: Sequence[float], runs: int) -> list[Found]:
-    """Return what lq finds of breaks whose level rises by between two bounds, in nats, over all families."""
+    """Return the detections of lq for breaks with a rise between two bounds in nats, over all families."""
     sizes = list(itertools.pairwise(bounds))
     counts = [NONE_FOUND] * len(sizes)
     for name in FAMILIES:
@@ -152,7 +147,7 @@ def found_by_size(kind: str, bounds: Sequence[float], runs: int) -> list[Found]:
 
 
 def with_more_noise(factors: Iterable[float], runs: int) -> list[Clean]:
-    """Return what lq says of sound runs that scatter as much more, as short reports do; over all families."""
+    """Return the false alarms of lq on healthy runs with more noise, as with short reports, over all families."""
     every = [make(rng_of(SEED, number, 9), runs) for number, make in enumerate(FAMILIES.values())]
     counts = []
     for factor in factors:
@@ -162,40 +157,40 @@ def with_more_noise(factors: Iterable[float], runs: int) -> list[Clean]:
 
 
 def with_more_hard_batches(share: float, runs: int) -> Clean:
-    """Return what lq says of sound runs in which such a share of reports is hard, so that some come close together."""
+    """Return the false alarms of lq on healthy runs with this share of difficult batches, some close together."""
     return _clean(detector(hard_batches(rng_of(SEED, 98), runs, share=(share, share)).losses))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a rule made of the reference run, over some draws of its noise."""
+    """The alarms of a rule on the reference run, over several draws of its noise."""
 
     alarmed_at: tuple[int, ...]  # iteration of the first alarm of each draw
-    targets: tuple[int, ...]  # the checkpoint it would go back to
+    targets: tuple[int, ...]  # the checkpoint that would be the rollback target
     others: tuple[int, ...]  # further alarms of each draw
 
 
 def reference(rule: str, draws: int) -> Reference:
-    """Play the reference run to a rule; nobody goes back, so all 15,000 iterations are seen.
+    """Apply a rule to the reference run, without rollbacks, so that all 15,000 iterations are used.
 
-    lq sees the validations too, and whatever it says after the first alarm counts as another one, a SUSPECT included.
+    lq uses the validations too. Every finding after its first alarm counts as another one, including SUSPECT.
     """
-    said = [_of_reference(rule, draw) for draw in range(draws)]
+    by_draw = [_of_reference(rule, draw) for draw in range(draws)]
     margin = max(100, 10 * STEPS_PER_REPORT)
     return Reference(
-        alarmed_at=tuple(alarm for alarms in said for alarm, _ in alarms[:1]),
-        targets=tuple((flag - margin) // SAVE_EVERY * SAVE_EVERY for alarms in said for _, flag in alarms[:1]),
-        others=tuple(max(0, len(alarms) - 1) for alarms in said),
+        alarmed_at=tuple(alarm for alarms in by_draw for alarm, _ in alarms[:1]),
+        targets=tuple((flag - margin) // SAVE_EVERY * SAVE_EVERY for alarms in by_draw for _, flag in alarms[:1]),
+        others=tuple(max(0, len(alarms) - 1) for alarms in by_draw),
     )
 
 
 def _of_reference(rule: str, draw: int) -> list[tuple[int, int]]:
-    """Return the iteration and the first flag of each alarm, from the first grave one on."""
+    """Return the iteration and the first flag of each finding, from the first alarm with a rollback on."""
     reports, validated = reference_run(rng_of(SEED, 99, draw))
     if rule == "lq":
-        _, said = fold(reports, validated, warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)
-        first = next((number for number, each in enumerate(said) if each.alarm in GRAVE), len(said))
-        return [(each.iteration, each.first_flag) for each in said[first:]]
+        _, all_findings = fold(reports, validated, warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)
+        first = next((number for number, each in enumerate(all_findings) if each.alarm in GRAVE), len(all_findings))
+        return [(each.iteration, each.first_flag) for each in all_findings[first:]]
     (raised,) = RULES[rule](np.array([[each.loss for each in reports]]))
     return [((number + 1) * STEPS_PER_REPORT,) * 2 for number in episodes(raised)]
 

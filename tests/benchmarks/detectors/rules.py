@@ -1,4 +1,4 @@
-"""The rules that are compared: lq's detector, and four that people use. Each says which reports raise an alarm."""
+"""The compared rules: the detector of lq and four common rules. Each returns the reports that raise an alarm."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from jobs.loss.detector import MIN_BASELINE, fold
 from tests.benchmarks.detectors.curves import STEPS_PER_REPORT, WARM_UP, Array, Curves, as_reports
 
 GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE})
-"""Those that a rollback answers; SUSPECT asks for a validation, OVERFITTING is told."""
+"""Alarms that cause a rollback. SUSPECT causes a validation, OVERFITTING is only reported."""
 QUIET = 20
-"""Alarms of the other rules count as one until so many reports have raised none, as lq's do."""
+"""An episode of the other rules ends after so many reports without an alarm, as in lq."""
 SILENT = max(MIN_BASELINE, WARM_UP // STEPS_PER_REPORT)
-"""No rule speaks in the first reports."""
+"""Initial reports in which no rule raises an alarm."""
 
 Rule = Callable[[Array], list[list[int]]]
-"""From losses, runs in rows, to the reports of each run that raise an alarm."""
+"""Maps losses, with runs in rows, to the reports of each run that raise an alarm."""
 
 
 def findings(curves: Curves, run: int, *, validate: bool = True) -> list[LossFinding]:
-    """Return all that lq's detector finds in a run."""
+    """Return all findings of the detector of lq in a run."""
     validated = curves.validated(run) if validate else []
     return fold(curves.reports(run), validated, warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)[1]
 
 
 def detector(losses: Array) -> list[list[int]]:
-    """`jobs/loss/detector.py`, without validations, as the others have none."""
+    """The detector of lq, without validations, because the other rules have none."""
     return [
         [
-            found.iteration // STEPS_PER_REPORT - 1
-            for found in fold(as_reports(run), [], warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)[1]
-            if found.alarm in GRAVE
+            finding.iteration // STEPS_PER_REPORT - 1
+            for finding in fold(as_reports(run), [], warm_up=WARM_UP, steps_per_report=STEPS_PER_REPORT)[1]
+            if finding.alarm in GRAVE
         ]
         for run in losses
     ]
 
 
 def twice_the_mean(losses: Array) -> list[list[int]]:
-    """Five reports in a row above twice the mean of the last 40 that were not."""
+    """Five consecutive reports above twice the mean of the last 40 other reports."""
     base, count = np.zeros((len(losses), 40)), np.zeros(len(losses), dtype=np.int64)
     high = np.zeros(losses.shape, dtype=bool)
     for number, loss in enumerate(losses.T):
         mean = base.sum(axis=1) / np.maximum(1, np.minimum(count, 40))
         high[:, number] = (loss > 2 * mean) & (number >= SILENT)
-        usual = np.flatnonzero(~high[:, number])
-        base[usual, count[usual] % 40] = loss[usual]
-        count[usual] += 1
+        others = np.flatnonzero(~high[:, number])
+        base[others, count[others] % 40] = loss[others]
+        count[others] += 1
     five = np.lib.stride_tricks.sliding_window_view(high, 5, axis=1).all(axis=2)
     return _where(np.pad(five, ((0, 0), (4, 0))))
 
@@ -63,15 +63,15 @@ def six_sigma(losses: Array) -> list[list[int]]:
 
 
 def exponential_z(losses: Array) -> list[list[int]]:
-    """One report above the exponential mean (0.05 of each new one) by 2.5 of the likewise standard deviation."""
+    """One report 2.5 exponential standard deviations above the exponential mean (weight 0.05)."""
     mean, variance = losses[:, 0].copy(), np.zeros(len(losses))
     raised = np.zeros(losses.shape, dtype=bool)
     for number, loss in enumerate(losses.T):
         if number >= SILENT:
             raised[:, number] = loss - mean > 2.5 * np.sqrt(variance)
-        apart = loss - mean
-        mean += 0.05 * apart
-        variance = 0.95 * (variance + 0.05 * apart**2)
+        difference = loss - mean
+        mean += 0.05 * difference
+        variance = 0.95 * (variance + 0.05 * difference**2)
     return _where(raised)
 
 

@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks.first_line`: what the loss guard costs inside MLX's compiled step, in one process.
+"""`python -m tests.benchmarks.guarded_step`: the cost of the loss guard inside MLX's compiled step, in one process.
 
-MLX-LM's own train() runs the same batches with the optimizer as it is and with the guarded one, in alternating rounds;
-prints one JSON list of [seconds guarded, seconds plain]. The model is larger than the other figures' (hidden 128,
-2 layers): a guard's cost is one pass over the adapter, and the figure is about its share of a step.
+MLX-LM's train() runs the same batches with the plain and with the guarded optimizer, in alternating rounds. Prints a
+JSON list of [seconds guarded, seconds plain]. The model is larger than those of the other figures (hidden 128,
+2 layers), because the cost of the guard is one pass over the adapter and the figure is its share of a step.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ ROWS, TOKENS, VOCABULARY = 4, 64, 512
 
 
 class _Clock(TrainingCallback):
-    """Notes when each iteration was done."""
+    """Records the time of each iteration."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Note the time."""
+        """Record the time."""
         self.at.append(time.perf_counter())
 
 
 def main() -> int:
-    """Measure, and print what was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.first_line", description=__doc__)
+    """Measure and print the results."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.guarded_step", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    found = []
+    results = []
     for number in range(rounds):
         sides: list[Callable[[], float]] = [lambda: _seconds(guarded=True), lambda: _seconds(guarded=False)]
         if number % 2:
             plain, mine = sides[1](), sides[0]()
         else:
             mine, plain = sides[0](), sides[1]()
-        found.append((mine, plain))
-    print(json.dumps(found))  # noqa: T201 what this is for
+        results.append((mine, plain))
+    print(json.dumps(results))  # noqa: T201 the output
     return 0
 
 
 def _seconds(*, guarded: bool) -> float:
-    """Return what the timed iterations took."""
+    """Return the seconds of the timed iterations."""
     mx.random.seed(0)
     size = {"hidden_size": 128, "num_hidden_layers": 2, "intermediate_size": 256, "num_attention_heads": 4}
     more = {"model_type": "qwen2", "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "vocab_size": VOCABULARY}
@@ -72,7 +72,7 @@ def _seconds(*, guarded: bool) -> float:
     optimizer.init(model.trainable_parameters())
     mx.eval(model.parameters(), optimizer.state)
     clock = _Clock()
-    with tempfile.TemporaryDirectory() as scratch:  # train() insists on saving
+    with tempfile.TemporaryDirectory() as scratch:  # train() always saves
         _train(model, optimizer, clock, Path(scratch), guarded=guarded)
     return clock.at[-1] - clock.at[WARM - 1]
 
