@@ -49,11 +49,11 @@ def opened() -> Iterator[App]:
         HomeUnusable: where the home should be is something else, or below it.
     """
     with App.of_this_user() as app:
-        require_place(app.home.path)
+        require_target(app.home.path)
         yield app
 
 
-def require_place(home: Path) -> None:
+def require_target(home: Path) -> None:
     """Refuse a home that cannot be one, without making it.
 
     Raises:

@@ -31,9 +31,9 @@ from orchestrator.scheduling import device_lock, eligibility
 from orchestrator.scheduling.device_lock import Beside
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts.evaluate import Tested
-    from orchestrator.artifacts.fuse import Fused
-    from orchestrator.artifacts.weights import Tuned, Weights
+    from orchestrator.artifacts.evaluate import WeightsMeasurement
+    from orchestrator.artifacts.fuse import FusedModel
+    from orchestrator.artifacts.weights import TunedModel, Weights
     from orchestrator.core.app import App
 
 IDLE_S = 1800.0
@@ -70,7 +70,7 @@ def _with_device(app: App, verb: str, job: Job, *, anyway: bool, queue: bool) ->
         yield
 
 
-def _tuned(app: App, job: Job, *, base: bool) -> Tuned:
+def _tuned(app: App, job: Job, *, base: bool) -> TunedModel:
     """Find model and adapter, and say what is unusual about it."""
     found = afterwards.tuned(app, job, base=base)
     if job.status is not Status.SUCCEEDED and found.adapter is not None:
@@ -242,7 +242,7 @@ def _split(said: str) -> tuple[str, dict[str, str]]:
     return _NO_ANSWER.sub("", f"\n{body}").removeprefix("\n"), {}
 
 
-def _generated(tuned: Tuned, asked: str, answer: str, figures: dict[str, str]) -> dict[str, Any]:
+def _generated(tuned: TunedModel, asked: str, answer: str, figures: dict[str, str]) -> dict[str, Any]:
     return {
         "id": tuned.job.id,
         "name": tuned.job.name,
@@ -290,7 +290,7 @@ def fuse(
         job = home_access.one_job(app, job_id)
         tuned = _tuned(app, job, base=False)
         target = save_path.expanduser().absolute() if save_path is not None else fusing.default_path(tuned)
-        fusing.require_place(target, tuned, force=force, options=options)
+        fusing.require_target(target, tuned, force=force, options=options)
         with _with_device(app, "fuse", job, anyway=anyway, queue=queue):
             fused = fusing.fuse(tuned, target, force=force, options=options)
     if as_json:
@@ -299,7 +299,7 @@ def fuse(
         _tell_fused(tuned, fused, own_folder=save_path is None)
 
 
-def _fused(tuned: Tuned, fused: Fused) -> dict[str, Any]:
+def _fused(tuned: TunedModel, fused: FusedModel) -> dict[str, Any]:
     return {
         "id": tuned.job.id,
         "name": tuned.job.name,
@@ -311,7 +311,7 @@ def _fused(tuned: Tuned, fused: Fused) -> dict[str, Any]:
     }
 
 
-def _tell_fused(tuned: Tuned, fused: Fused, *, own_folder: bool) -> None:
+def _tell_fused(tuned: TunedModel, fused: FusedModel, *, own_folder: bool) -> None:
     where = shlex.quote(str(fused.path))
     click.echo(f"job {tuned.job.id} {tuned.job.name}: fused with {tuned.words}, {fmt.size(fused.bytes)}, in")
     click.echo(f"  {fused.path}")
@@ -364,7 +364,7 @@ def test(job_id: JobRef, which: str | int, data: Path | None, anyway: bool, queu
         weights = afterwards.weights(app, job, which)
         with _with_device(app, "test", job, anyway=anyway, queue=queue):
             found, measurement = evaluate.measure(job, weights, folder)
-        others = evaluate.by_the_run(app, job, weights.iteration)
+        others = evaluate.measured_by_run(app, job, weights.iteration)
     if as_json:
         more = {"tokens": sum(measurement.tokens), "seconds": measurement.seconds}
         output.print_json(_tested(job, weights, file, found) | more | {"by_the_run": [_entry(one) for one in others]})
@@ -372,12 +372,12 @@ def test(job_id: JobRef, which: str | int, data: Path | None, anyway: bool, queu
         _tell_tested(job, weights, file, found, others)
 
 
-def _tested(job: Job, weights: Weights, file: Path | None, found: Tested) -> dict[str, Any]:
+def _tested(job: Job, weights: Weights, file: Path | None, found: WeightsMeasurement) -> dict[str, Any]:
     named = {"id": job.id, "name": job.name, "data": str(file) if file is not None else None}
     return named | {"weights": weights.words} | {key: value for key, value in _entry(found).items() if key != "kind"}
 
 
-def _entry(one: Tested) -> dict[str, Any]:
+def _entry(one: WeightsMeasurement) -> dict[str, Any]:
     perplexity, low, high = one.perplexity
     return {
         "kind": one.kind,
@@ -393,7 +393,9 @@ def _entry(one: Tested) -> dict[str, Any]:
     }
 
 
-def _tell_tested(job: Job, weights: Weights, file: Path | None, found: Tested, others: Sequence[Tested]) -> None:
+def _tell_tested(
+    job: Job, weights: Weights, file: Path | None, found: WeightsMeasurement, others: Sequence[WeightsMeasurement]
+) -> None:
     of = "" if weights.iteration is None else f" of iteration {weights.iteration:,}"
     click.echo(f"job {job.id} {job.name}: weights{of} ({weights.words}), {fmt.counted(found.rows, 'row')} of")
     click.echo(f"  {file if file is not None else 'the test set of its data'}")
@@ -401,14 +403,14 @@ def _tell_tested(job: Job, weights: Weights, file: Path | None, found: Tested, o
     click.echo(f"loss        {fmt.loss(found.loss)}{_interval(found.low, found.high, fmt.loss)}")
     click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
     for one in others:
-        click.echo(_by_the_run(one))
+        click.echo(_measured_by_run(one))
 
 
 def _interval(low: float | None, high: float | None, word: Callable[[float], str]) -> str:
     return f"  (95 % interval {word(low)} to {word(high)})" if low is not None and high is not None else ""
 
 
-def _by_the_run(one: Tested) -> str:
+def _measured_by_run(one: WeightsMeasurement) -> str:
     what = "the run's test" if one.kind == "test" else "its validation"
     when = "before training" if one.iteration == 0 else f"at {one.iteration:,}"
     measured = fmt.loss_with_interval(one.loss, one.low, one.high)

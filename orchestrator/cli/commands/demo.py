@@ -16,7 +16,7 @@ def demo(home: Path | None) -> None:
     from orchestrator.demo.play import run_demo
 
     place = (home or _default()).absolute()
-    home_access.require_place(place.parent)
+    home_access.require_target(place.parent)
     run_demo(place, click.echo)
 
 
