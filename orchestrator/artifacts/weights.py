@@ -182,10 +182,9 @@ def _published(app: App, job: Job, which: str) -> Weights | None:
 
 def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     """Return the best or newest checkpoint of a run that was not published."""
-    from orchestrator.maintenance.prune import asked_for
     from workers.checkpoints import storage
 
-    folder, run_plan = job.dir.checkpoints, asked_for(app, job.id)[1]
+    folder, run_plan = job.dir.checkpoints, app.store.run_plans.get(job.id, app.store.spec(job.id))
     checkpoint = storage.best_valid(folder, run_plan) if which == "best" else None
     checkpoint = checkpoint or storage.newest_valid(folder, run_plan)[0]
     if checkpoint is None:
