@@ -101,7 +101,7 @@ def other_run_plan(job_dir: JobDir) -> None:
         (
             lambda job_dir: damage(job_dir.checkpoints / "step-0000100" / "optimizer.safetensors"),
             "step-0000100",
-            "optimizer.safetensors is not what was written",
+            "optimizer.safetensors",
         ),
         (lambda job_dir: damage(job_dir.adapters / ADAPTERS), ADAPTERS, "differs from lq.json"),
         (lambda job_dir: (job_dir.adapters / ADAPTERS).unlink(), ADAPTERS, "missing"),

@@ -177,7 +177,7 @@ def test_who_lets_the_job_go_on_meanwhile_is_obeyed(home: Home, here: Here, job:
     script = f"sed -i 's/^iters: .*/iters: 60/' \"$1\"; {BESIDE_PYTHON}/lq resume 1 > /dev/null"
     answer = here(script, job.id, expect=5)
     assert "job 1 is queued: it was released during the edit" in answer.err
-    assert "the text is kept in" in answer.err
+    assert "edited.yaml" in answer.err
     assert (asks_for(home, job.id).iters, home.store.jobs.get(job.id).status) == (100, Status.QUEUED)
 
 
