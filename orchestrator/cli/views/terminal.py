@@ -65,11 +65,6 @@ def print_view(view: RenderableType) -> None:
     click.echo(text, nl=False, color=True)
 
 
-def is_capable(environment: Mapping[str, str]) -> bool:
-    """Return whether the terminal understands more than text."""
-    return environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
-
-
 def is_ascii_only(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether to print ASCII only. In the C locale Python writes UTF-8, which not every terminal shows."""
     locale = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")

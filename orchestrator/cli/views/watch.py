@@ -24,7 +24,7 @@ from jobs.model.exit_codes import ExitCode
 from orchestrator.cli import home_access
 from orchestrator.cli.views import status
 from orchestrator.cli.views.snapshot import Snapshot, VerdictCache, take_snapshot
-from orchestrator.cli.views.terminal import Printable, console_for, is_ascii_only, is_capable
+from orchestrator.cli.views.terminal import Printable, console_for, is_ascii_only
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 
@@ -46,7 +46,7 @@ def watching(*, every: bool, group: str | None) -> int:
 
     Takes the arguments of `take_snapshot`.
     """
-    if not sys.stdout.isatty() or not is_capable(os.environ):
+    if not sys.stdout.isatty() or console_for(sys.stdout).is_dumb_terminal:
         raise click.UsageError("lq watch needs a terminal; without one use: lq status, or lq logs ID -f")
     try:
         with home_access.open_app() as app:
