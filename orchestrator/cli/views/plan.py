@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _GB = 1e9
 _STYLES = {"fits": "good", "tight": "careful", "does not fit": "bad"}
 _SHORT_VERDICTS = {"fits": "fits", "tight": "tight", "does not fit": "no"}
-_RELEASED_BY = {"held": "release", "paused": "resume"}
+_RESUMABLE = ("held", "paused")
 _MADE_BY = {"lq": "lq", "user": "you"}
 
 
@@ -112,8 +112,8 @@ def _remarks(job: JobPlan, now: float) -> Iterator[str]:
     if job.time is None:
         yield f"its duration is unknown; measure it: lq check {_argument(job)}"
     if times.behind is not None and times.behind == job.id:
-        if job.status in _RELEASED_BY:
-            yield f"{job.status}; let it run: lq {_RELEASED_BY[job.status]} {job.id}"
+        if job.status in _RESUMABLE:
+            yield f"{job.status}; let it run: lq resume {job.id}"
         else:
             yield "does not end within a year, or waits for a job that waits for it"
     elif times.behind is not None and job.time is not None:
