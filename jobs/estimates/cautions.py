@@ -54,8 +54,14 @@ def of_settings(spec: JobSpec) -> list[Caution]:
 
 def of_data(spec: JobSpec, data: DataSummary) -> list[Caution]:
     """Return the warnings about the data under these settings."""
-    found = (_epochs(spec, data), _unsupervised(data), _truncated(spec, data), _validation(spec, data), _shared(data))
-    return [caution for caution in found if caution is not None]
+    cautions = (
+        _epochs(spec, data),
+        _unsupervised(data),
+        _truncated(spec, data),
+        _validation(spec, data),
+        _shared(data),
+    )
+    return [caution for caution in cautions if caution is not None]
 
 
 def of_time(ends_at: float, due_at: float | None, *, ends: str, due: str) -> list[Caution]:

@@ -95,24 +95,24 @@ def failures(
         limit_bytes: the memory it may take.
         shortage: why the disk is too small; None if it is not.
     """
-    found = []
+    reasons = []
     if ending is not None and ending.outcome is not Outcome.DONE:
         remedy = f"; {_remedy(spec, stage)}" if ending.reason is Reason.OUT_OF_MEMORY else ""
-        found.append(DryRunFailure(code=ending.reason.value, text=f"{ending.detail}{remedy}"))
+        reasons.append(DryRunFailure(code=ending.reason.value, text=f"{ending.detail}{remedy}"))
     elif peak_bytes is not None and limit_bytes is not None and not fits(peak_bytes, limit_bytes):
         text = (
             f"does not fit: it took {peak_bytes / 1e9:.2f} GB, more than {GUARD_SHARE:.0%} of its limit of "
             f"{limit_bytes / 1e9:.2f} GB; {_remedy(spec, stage)}"
         )
-        found.append(DryRunFailure(code=Reason.OUT_OF_MEMORY.value, text=text))
+        reasons.append(DryRunFailure(code=Reason.OUT_OF_MEMORY.value, text=text))
     if measured is not None:
-        found += [DryRunFailure(code=Reason.NOT_FINITE.value, text=text) for text in measured.not_finite]
+        reasons += [DryRunFailure(code=Reason.NOT_FINITE.value, text=text) for text in measured.not_finite]
         loss = measured.validation_loss
         if loss is not None and not math.isfinite(loss):
-            found.append(DryRunFailure(code=Reason.NOT_FINITE.value, text=f"the validation loss is {loss}"))
+            reasons.append(DryRunFailure(code=Reason.NOT_FINITE.value, text=f"the validation loss is {loss}"))
     if shortage is not None:
-        found.append(DryRunFailure(code=Reason.DISK_FULL.value, text=shortage))
-    return found
+        reasons.append(DryRunFailure(code=Reason.DISK_FULL.value, text=shortage))
+    return reasons
 
 
 def _remedy(spec: JobSpec, stage: Stage) -> str:

@@ -35,7 +35,7 @@ class ModelFiles:
             ValueError, KeyError, TypeError: config.json is not that of a model.
         """
         quantized: Mapping[str, Any] = self.config.get("quantization") or self.config.get("quantization_config") or {}
-        own = {name: int(one["bits"]) for name, one in quantized.items() if isinstance(one, dict) and "bits" in one}
+        own = {name: int(part["bits"]) for name, part in quantized.items() if isinstance(part, dict) and "bits" in part}
         sizes = {name: (BYTES_OF.get(tensor.dtype, 1), tensor.shape) for name, tensor in self.tensors.items()}
         return trained_arrays(sizes, spec, bits=own, usual_bits=int(quantized.get("bits") or 4)) if sizes else None
 

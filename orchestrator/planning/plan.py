@@ -134,11 +134,9 @@ class _Planner:
         self._recommended, self._recommended_by = recommended_memory(store)
 
     def plan(self, requests: Sequence[_Request], *, slots: int, floor: int) -> QueuePlan:
-        estimates = [
-            self._estimator.estimate(one.spec, one.stage, job=one.job, validates=one.valid_rows != 0)
-            for one in requests
-        ]
-        pending = [_pending(one, estimate.time, requests) for one, estimate in zip(requests, estimates, strict=True)]
+        estimates = [self._estimate(request) for request in requests]
+        pairs = zip(requests, estimates, strict=True)
+        pending = [_pending(request, estimate.time, requests) for request, estimate in pairs]
         times = timeline(pending, now=self._now, slots=slots)
         jobs = tuple(
             self._planned(request, estimate, when, waiting.deadline)
@@ -154,6 +152,10 @@ class _Planner:
             disk_floor=floor,
             queue_paused=self._store is not None and self._store.queue.state().paused_at is not None,
         )
+
+    def _estimate(self, request: _Request) -> Estimate:
+        validates = request.valid_rows != 0
+        return self._estimator.estimate(request.spec, request.stage, job=request.job, validates=validates)
 
     def _planned(self, request: _Request, estimate: Estimate, times: JobTimes, deadline: float | None) -> JobPlan:
         spec, job, memory = request.spec, request.job, estimate.memory

@@ -56,7 +56,7 @@ def forecast(store: Store, *, now: float, slots: int, zone: tzinfo | None = None
             )
         )
     times = timeline(pending, now=now, slots=slots, zone=zone)
-    return QueueForecast(time_left=time_left, times={one.id: one for one in times})
+    return QueueForecast(time_left=time_left, times={job_times.id: job_times for job_times in times})
 
 
 def pending_job(

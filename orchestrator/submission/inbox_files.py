@@ -20,38 +20,38 @@ _LONGEST_STEM = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InboxState:
+class InboxContents:
     """What an inbox holds."""
 
     files: int  # to be submitted
     because: str | None  # why no file is taken from it; None if files are
 
 
-def state_of_inbox(folder: Path) -> InboxState:
+def state_of_inbox(folder: Path) -> InboxContents:
     """Look into an inbox; nothing is changed, and one that does not exist holds nothing."""
     if not os.path.lexists(folder):
-        return InboxState(files=0, because=None)
+        return InboxContents(files=0, because=None)
     fault = fault_of_folder(folder)
     try:
-        return InboxState(files=len(candidates(folder)), because=fault)
+        return InboxContents(files=len(candidates(folder)), because=fault)
     except OSError as error:
-        return InboxState(files=0, because=fault or _unreadable(error))
+        return InboxContents(files=0, because=fault or _unreadable(error))
 
 
 def file_state(path: Path) -> FileState | None:
     """Return the state of a file; None if it does not exist. Links are not followed, and nothing is opened."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
     return FileState(
-        identity=(found.st_dev, found.st_ino),
-        mode=found.st_mode,
-        owner=found.st_uid,
-        private_group=_is_private_group(found.st_gid),
-        size=found.st_size,
-        modified_ns=found.st_mtime_ns,
-        arrived=found.st_ctime,
+        identity=(status.st_dev, status.st_ino),
+        mode=status.st_mode,
+        owner=status.st_uid,
+        private_group=_is_private_group(status.st_gid),
+        size=status.st_size,
+        modified_ns=status.st_mtime_ns,
+        arrived=status.st_ctime,
     )
 
 
@@ -79,10 +79,10 @@ def _unreadable(error: OSError) -> str:
 def _is_private_group(group: int) -> bool:
     """Return whether a group is its owner's alone, as many Linux systems make one for every user."""
     try:
-        me, found = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
+        me, members = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
     except KeyError:
         return False
-    return group == me.pw_gid and found.gr_name == me.pw_name and set(found.gr_mem) <= {me.pw_name}
+    return group == me.pw_gid and members.gr_name == me.pw_name and set(members.gr_mem) <= {me.pw_name}
 
 
 def candidates(folder: Path) -> list[Path]:

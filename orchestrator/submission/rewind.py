@@ -123,19 +123,19 @@ def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
         NotAllowed: there is none, it is no longer on the run plan, or it is damaged.
     """
     job_dir = job.dir
-    there = storage.listed(job_dir.checkpoints)
-    on_run_plan = [one for one in there if _is_on(run_plan, one)]
-    found = next((one for one in there if one.iteration == iteration), None)
-    if found is None or found not in on_run_plan:
-        why = "is kept" if found is None else "can be gone on from: the run had gone back before it"
+    checkpoints = storage.listed(job_dir.checkpoints)
+    on_run_plan = [checkpoint for checkpoint in checkpoints if _is_on(run_plan, checkpoint)]
+    wanted = next((checkpoint for checkpoint in checkpoints if checkpoint.iteration == iteration), None)
+    if wanted is None or wanted not in on_run_plan:
+        why = "is kept" if wanted is None else "can be gone on from: the run had gone back before it"
         instead = _instead(job_dir, on_run_plan, iteration)
         raise NotAllowed(f"job {job.id}: no checkpoint of iteration {iteration} {why}; {instead}")
     try:
-        storage.verify(found)
+        storage.verify(wanted)
     except CheckpointInvalid as error:
-        others = [one for one in on_run_plan if one != found]
+        others = [checkpoint for checkpoint in on_run_plan if checkpoint != wanted]
         raise NotAllowed(f"job {job.id}: {error}; {_instead(job_dir, others, iteration)}") from error
-    return found
+    return wanted
 
 
 def _is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
@@ -154,6 +154,6 @@ def _instead(job_dir: JobDir, kept: Sequence[Checkpoint], iteration: int) -> str
         alone = ""
     if not kept:
         return f"{alone}none is kept, so: --fresh"
-    named = [f"{one.iteration}" for one in kept[-_MOST_NAMED:]]
+    named = [f"{checkpoint.iteration}" for checkpoint in kept[-_MOST_NAMED:]]
     more = f"{len(kept) - _MOST_NAMED} earlier ones, " if len(kept) > _MOST_NAMED else ""
     return f"{alone}kept are {more}{', '.join(named)}; or --fresh"

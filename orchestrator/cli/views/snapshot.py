@@ -14,7 +14,7 @@ from orchestrator.cli.views.group import GroupSnapshot, group_snapshot
 from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast_of, waiting_turns
 from orchestrator.report.stored_verdict import verdict_of
-from orchestrator.submission.inbox_files import InboxState, state_of_inbox
+from orchestrator.submission.inbox_files import InboxContents, state_of_inbox
 from orchestrator.worker import control
 from workers.system import keep_awake, processes
 
@@ -65,7 +65,7 @@ class Snapshot:
     forecast: QueueForecast
     details: Mapping[int, JobDetails]
     undelivered: Sequence[Message]
-    inbox: InboxState
+    inbox: InboxContents
     group: GroupSnapshot | None = None  # if the snapshot is of one group
 
     @property

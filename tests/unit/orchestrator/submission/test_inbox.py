@@ -18,7 +18,7 @@ from jobs.policies.inbox import REST_S
 from orchestrator.core.app import App
 from orchestrator.submission import inbox as inboxes
 from orchestrator.submission.inbox import Inbox
-from orchestrator.submission.inbox_files import InboxState, state_of_inbox
+from orchestrator.submission.inbox_files import InboxContents, state_of_inbox
 from orchestrator.submission.submit import check_all, enqueue_all
 from tests.harness import Workshop, until
 from tests.unit.orchestrator.cli_homes import Home
@@ -143,7 +143,7 @@ def test_other_files_are_ignored(place: Place) -> None:
         assert place.lying() == before
     assert names(place) == []
     assert place.messages() == []
-    assert state_of_inbox(place.folder) == InboxState(files=0, because=None)
+    assert state_of_inbox(place.folder) == InboxContents(files=0, because=None)
 
 
 def test_same_name_gets_a_number(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""retry --fresh and --from: what is given up, what counts anew, and what is refused."""
+"""retry --fresh and --from: what is given up, what counts again, and what is refused."""
 
 from __future__ import annotations
 
