@@ -58,21 +58,8 @@ def best(validations: Sequence[Validation]) -> Validation | None:
     return min(finite, key=lambda validation: (validation.loss, validation.iteration), default=None)
 
 
-def stop(validations: Sequence[Validation], rule: EarlyStop | None) -> Stop | None:
-    """Return the early end of a run; None if it continues. Later validations do not change it.
-
-    Args:
-        validations: those that lead to the current weights, by iteration.
-        rule: `lq.early_stop`; None if it is off.
-    """
-    if rule is None:
-        return None
-    patience = Patience(rule)
-    return next((end for validation in validations if (end := patience.add(validation)) is not None), None)
-
-
 class Patience:
-    """`stop` as a fold, which keeps the rows of the best validation only."""
+    """The early end of a run as a fold over its validations, which keeps the rows of the best one only."""
 
     def __init__(self, rule: EarlyStop) -> None:
         self._rule = rule

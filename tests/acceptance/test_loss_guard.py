@@ -85,7 +85,7 @@ def test_a_learning_rate_that_is_too_high_is_cut_until_the_run_ends_well(recover
     healthy = min(loss for iteration, loss in losses.items() if iteration <= JUMP)
     assert losses[220] <= healthy
     shown = recovered.lq("show", recovered.id).out
-    assert "went back to iteration 50 (rollback 2 of 3)" in " ".join(shown.split())
+    assert "rolled back to iteration 50 (rollback step 2 of 3)" in " ".join(shown.split())
     assert "learning rate x 1 -> 0.5" in " ".join(shown.split())
 
 

@@ -1,1 +1,1 @@
-"""Job files as people publish them: each with where its style comes from, and what should become of it."""
+"""Job files in the style of public ones; a comment in each gives its source and the expected result."""

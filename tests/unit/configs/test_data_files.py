@@ -61,7 +61,7 @@ WRONG = [
 ]
 
 
-def test_invalid_rows_golden(folder: Path) -> None:
+def test_invalid_data_rows_golden(folder: Path) -> None:
     train = folder / "data" / "train.jsonl"
     entries = []
     for content in WRONG:

@@ -305,6 +305,6 @@ WRONG_SETS = [
 ]
 
 
-def test_wrong_sets_golden(folder: Path) -> None:
+def test_wrong_set_options_golden(folder: Path) -> None:
     entries = [f"--set {given!r}\n-> {error(folder, LR, given)}\n" for given in WRONG_SETS]
     assert_golden("\n".join(entries), GOLDEN / "wrong_sets.txt")

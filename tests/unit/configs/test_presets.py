@@ -15,7 +15,7 @@ from configs.load import LoadedJob, load_jobs
 from configs.preset_files import DEFAULT, Preset, preset, presets
 from jobs.model.errors import InvalidInput
 from jobs.model.job import Validation
-from jobs.policies import early_stop
+from jobs.policies.early_stop import Patience
 from tests.benchmarks.detectors.curves import reference_run
 
 ROOT = Path(__file__).parents[3]
@@ -130,8 +130,9 @@ def test_early_stop_saves_seven_hours(seed: int, tmp_path: Path) -> None:
     _, validated = reference_run(np.random.default_rng(seed))
     due = [each for each in validated if each.iteration % spec.steps_per_eval == 0]
     measured = [measurement(each.iteration, each.loss) for each in due]
-    stop = early_stop.stop(measured, spec.lq.early_stop)
-    assert stop is not None
+    assert spec.lq.early_stop is not None
+    patience = Patience(spec.lq.early_stop)
+    stop = next(filter(None, map(patience.add, measured)))
     saved = HOURS_OF_THE_REFERENCE_RUN * (1 - stop.iteration / ITERATIONS)
     assert saved > 7
     assert stop.best <= 970, "before the spike"

@@ -159,7 +159,7 @@ def test_error_names_line_of_the_value(folder: Path) -> None:
         assert error(job).startswith(f"{line}: ")
 
 
-def test_broken_files_golden(tmp_path: Path) -> None:
+def test_broken_job_files_golden(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     entries = []
     for content in BROKEN:

@@ -78,7 +78,7 @@ def test_durations_become_seconds(text: str, seconds: float) -> None:
     ("text", "size"),
     [("0", 0), ("512MB", 512 << 20), ("2G", 2 << 30), ("1.5kib", 1536), ("1 TB", 1 << 40), ("7b", 7)],
 )
-def test_sizes_become_bytes(text: str, size: int) -> None:
+def test_size_text_becomes_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
@@ -123,13 +123,13 @@ def test_unusable_values_are_refused(wrong: dict[str, Any]) -> None:
         JobSpec.model_validate(wrong)
 
 
-def test_spec_is_frozen() -> None:
+def test_spec_values_are_frozen() -> None:
     spec = JobSpec()
     with pytest.raises(ValidationError):
         spec.iters = 5  # type: ignore[misc]
 
 
-def test_names_ignore_case() -> None:
+def test_optimizer_and_kind_ignore_case() -> None:
     spec = JobSpec.model_validate({"optimizer": "AdamW", "fine_tune_type": "DoRA"})
     assert (spec.optimizer, spec.fine_tune_type) == ("adamw", "dora")
 

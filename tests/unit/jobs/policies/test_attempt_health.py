@@ -96,7 +96,7 @@ def test_second_validation_uses_the_first() -> None:
     assert trainer.stalls_at(300.1 + 600.0)
 
 
-def test_sleep_is_no_stall() -> None:
+def test_sleep_of_machine_is_no_stall() -> None:
     """During eight hours of sleep, the awake clock advances by one second."""
     trainer = Trainer()
     trainer.train()
@@ -117,7 +117,7 @@ def test_other_and_old_events_are_ignored() -> None:
     assert trainer.stalls_at(231.0)
 
 
-def test_survived_counts_from_first_iteration() -> None:
+def test_survived_counts_new_iterations() -> None:
     trainer = Trainer()
     assert (trainer.health.survived, trainer.health.trained) == (0, False)
     trainer.train()

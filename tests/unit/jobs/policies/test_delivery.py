@@ -143,7 +143,7 @@ def test_due_times_keep_the_interval(gaps: list[float]) -> None:
 # --- quiet hours ---
 
 
-def test_quiet_hours_delay_what_is_not_urgent() -> None:
+def test_quiet_hours_delay_normal_messages() -> None:
     late = datetime(2026, 10, 24, 23, 30, tzinfo=BERLIN).timestamp()
     morning = datetime(2026, 10, 25, 7, 0, tzinfo=BERLIN).timestamp()
     assert morning - late == 8.5 * 3600, "the clocks change in this night"

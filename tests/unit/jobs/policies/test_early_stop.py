@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.model.job import Validation
 from jobs.model.spec import EarlyStop
-from jobs.policies.early_stop import best, difference, stop
+from jobs.policies.early_stop import Patience, Stop, best, difference
 
 
 def measured(iteration: int, loss: float, rows: tuple[float, ...] | None = None) -> Validation:
@@ -29,6 +29,12 @@ def measured(iteration: int, loss: float, rows: tuple[float, ...] | None = None)
 
 def series(*losses: float) -> list[Validation]:
     return [measured(100 * number, loss) for number, loss in enumerate(losses)]
+
+
+def stop(validations: list[Validation], rule: EarlyStop) -> Stop | None:
+    patience = Patience(rule)
+    ends = [patience.add(validation) for validation in validations]
+    return ends[-1] if ends else None
 
 
 def test_rows_are_compared_in_pairs() -> None:
@@ -69,10 +75,6 @@ def test_min_delta_in_standard_errors() -> None:
 def test_non_finite_loss_is_never_better(worst: float) -> None:
     assert stop(series(2.0, worst, worst), EarlyStop(patience=2)) is not None
     assert stop(series(worst, 2.0, 1.0), EarlyStop(patience=2)) is None
-
-
-def test_no_early_stop_by_default() -> None:
-    assert stop(series(*[1.0] * 100), None) is None
 
 
 @given(st.lists(st.floats(0.1, 9.0), max_size=40), st.integers(1, 5), st.integers(0, 40))

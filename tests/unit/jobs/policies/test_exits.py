@@ -88,7 +88,7 @@ def test_first_matching_row_decides(exit_report: ExitReport, outcome: Outcome, r
     assert (ending.outcome, ending.reason) == (outcome, reason)
 
 
-def test_exit_details_golden() -> None:
+def test_details_of_exits_golden() -> None:
     around = [
         report(number=signal.SIGKILL, kernel_oom_kills=1),
         report(number=signal.SIGSEGV, pressure_high=True),

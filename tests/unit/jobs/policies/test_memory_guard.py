@@ -22,7 +22,7 @@ def test_enough_memory_raises_nothing() -> None:
 
 
 @pytest.mark.parametrize(("used", "over"), [(9_200_000_000, False), (9_200_000_001, True), (20 * GB, True)])
-def test_limit_is_92_percent(used: int, over: bool) -> None:
+def test_guard_limit_is_92_percent(used: int, over: bool) -> None:
     found = why(dataclasses.replace(EASY, footprint_bytes=used))
     assert (found is not None) == over
     assert found is None or f"{used / GB:.2f} GB" in found

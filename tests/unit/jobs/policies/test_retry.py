@@ -87,7 +87,7 @@ def test_zero_restarts_means_none() -> None:
 
 
 @given(progress=GAINS, crash_loop=st.integers(1, 10), jitter=JITTER)
-def test_restarts_without_progress_are_a_loop(progress: list[int], crash_loop: int, jitter: float) -> None:
+def test_restarts_without_progress_loop(progress: list[int], crash_loop: int, jitter: float) -> None:
     answer = answer_to(progress, max_restarts=1000, crash_loop=crash_loop, jitter=jitter)
     assert answer.looping == (answer.consecutive_crashes > crash_loop)
     assert answer.may_retry == (not answer.looping)

@@ -190,7 +190,7 @@ def test_cancelled_job_is_not_rolled_back() -> None:
     assert settled([Reason.SPIKE], stop_request="cancel").status is Status.CANCELLED
 
 
-def test_continued_stage_clears_one_time_fields() -> None:
+def test_continued_stage_clears_fields() -> None:
     stage = earlier(500, 980, 3, reset_moments=True, skipped=(1, 2), warmup_updates=150, first_update=7)
     on = stage.continued(9999, because="memory", batch_size=2)
     assert (on.reset_moments, on.skipped, on.rollback, on.first_flag) == (False, None, 0, None)
