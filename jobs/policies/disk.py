@@ -1,9 +1,9 @@
-"""The disk-full rule (docs/how-to/disk-space.md): how much must stay free, and what lq does below it. Pure.
+"""The disk-full rule (docs/explanation/policies.md, section 6): how much must stay free, and what lq does below it.
 
-While a job trains, lq checks the free space every `CHECK_EVERY_S`. Below `required` lq first deletes all checkpoints
-but the newest and the best one; if that is not enough, the trainer writes a checkpoint and stops. The job then waits;
-lq checks every `RETRY_EVERY_S` and resumes it with space for one checkpoint more, so that it does not stop again soon.
-A submit needs the same `required_free` beside what the job itself takes.
+While a job trains, lq checks the free space every `CHECK_EVERY_S`. Below `required`, lq first deletes all checkpoints
+except the newest and the best one. If that is not enough, the trainer writes a checkpoint and stops, and the job waits.
+lq checks every `RETRY_EVERY_S` and resumes the job with space for one more checkpoint, so that it does not stop again
+soon. A submit needs `required_free` in addition to the files of the job.
 """
 
 from __future__ import annotations
@@ -67,16 +67,12 @@ def keep_least(spec: JobSpec) -> JobSpec:
 
 
 def wait_for_space(detail: str, evidence: Mapping[str, object], *, now: float) -> Decision:
-    """Return the decision that a job waits until there is space again.
-
-    Args:
-        now: unix seconds.
-    """
+    """Return the decision that a job waits for free space; `now` is in unix seconds."""
     return Decision(
         status=Status.WAITING,
         reason=Reason.DISK_FULL,
         detail=detail,
         not_before=now + RETRY_EVERY_S,
-        answer="waits until there is space again",
+        answer="waits for free disk space",
         evidence=evidence,
     )
