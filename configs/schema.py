@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator
 
-from configs.expectations import bare
 from configs.matrix import EXCLUDE
 from configs.suggestions import MATRIX
+from configs.validation import bare
 from jobs.model import spec
 from jobs.model.spec import JobSpec, LqSpec, parse_duration, parse_size
 

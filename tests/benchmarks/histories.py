@@ -53,12 +53,12 @@ def _growth(home: Path, *, every: int) -> float:
     measured = {at: validation(at, 1.2) for at in range(0, ITERS + 1, EVALUATED)}
     empty = 0.0
 
-    def told(run: Run) -> Iterator[MadeEvent]:
+    def events_of(run: Run) -> Iterator[MadeEvent]:
         nonlocal empty
         empty = _size(run)
         return series(train, measured)
 
-    run = played(home, told, iters=ITERS, steps_per_report=every)
+    run = played(home, events_of, iters=ITERS, steps_per_report=every)
     grown = _size(run) - empty
     run.store.close()
     return grown

@@ -143,8 +143,8 @@ def pruned(spec: JobSpec, present: list[int], looks: set[int]) -> list[int]:
     return there
 
 
-def back(spec: JobSpec, there: list[int], first_flag: int, seen: int, before: list[Stage]) -> int:
-    finding = LossFinding(alarm=Alarm.SPIKE, iteration=seen, first_flag=first_flag, text="", evidence={})
+def back(spec: JobSpec, there: list[int], first_flag: int, detected: int, before: list[Stage]) -> int:
+    finding = LossFinding(alarm=Alarm.SPIKE, iteration=detected, first_flag=first_flag, text="", evidence={})
     candidates = [RollbackCandidate(iteration=at, updates=at, best=False, healthy=True) for at in there]
     stages = [*RunPlan.requested(spec).stages, *before]
     return roll_back(
@@ -155,23 +155,23 @@ def back(spec: JobSpec, there: list[int], first_flag: int, seen: int, before: li
 @settings(max_examples=300)
 @given(specs, st.integers(300, 2000), st.integers(0, 3), st.sets(st.integers(1, 2000)), st.data())
 def test_rollback_target_ignores_timing(
-    spec: JobSpec, seen: int, lag: int, extra: set[int], data: st.DataObject
+    spec: JobSpec, detected: int, lag: int, extra: set[int], data: st.DataObject
 ) -> None:
     """The target does not depend on when the worker pruned, or on checkpoints left by a pause or the clock."""
-    seen -= seen % spec.steps_per_report
-    first_flag = seen - lag * spec.steps_per_report
-    points = [at for at in range(1, seen + 1) if is_point(at, spec)]
-    others = {at - at % spec.grad_accumulation_steps for at in extra if at <= seen} - {0}
+    detected -= detected % spec.steps_per_report
+    first_flag = detected - lag * spec.steps_per_report
+    points = [at for at in range(1, detected + 1) if is_point(at, spec)]
+    others = {at - at % spec.grad_accumulation_steps for at in extra if at <= detected} - {0}
     everything = sorted({*points, *others})
     looks = data.draw(st.sets(st.sampled_from(everything))) if everything else set()
-    target = back(spec, points, first_flag, seen, [])
-    assert back(spec, pruned(spec, everything, looks), first_flag, seen, []) == target
+    target = back(spec, points, first_flag, detected, [])
+    assert back(spec, pruned(spec, everything, looks), first_flag, detected, []) == target
     stage = (
         RunPlan.requested(spec)
         .stages[0]
         .continued(target * spec.batch_size, because="spike", rollback=1, first_flag=first_flag, salt=1)
     )
-    further = back(spec, points, first_flag, seen, [stage])
-    assert back(spec, pruned(spec, everything, looks), first_flag, seen, [stage]) == further
+    further = back(spec, points, first_flag, detected, [stage])
+    assert back(spec, pruned(spec, everything, looks), first_flag, detected, [stage]) == further
     assert further <= target <= max(0, first_flag - 100)
-    assert target == 0 or target > seen - reach(spec)
+    assert target == 0 or target > detected - reach(spec)

@@ -29,8 +29,8 @@ SPEC = JobSpec(iters=15_000, batch_size=4, save_every=500, steps_per_report=10)
 """The reference run, reporting every ten iterations."""
 
 
-def spike(first_flag: int = 980, *, seen: int | None = None, alarm: Alarm = Alarm.SPIKE) -> LossFinding:
-    iteration = first_flag + 20 if seen is None else seen
+def spike(first_flag: int = 980, *, detected: int | None = None, alarm: Alarm = Alarm.SPIKE) -> LossFinding:
+    iteration = first_flag + 20 if detected is None else detected
     return LossFinding(alarm=alarm, iteration=iteration, first_flag=first_flag, text="loss 7.4", evidence={"loss": 7.4})
 
 
@@ -128,7 +128,7 @@ def test_requested_clip_is_never_raised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "first_flag", "seen", "batches", "expected"),
+    ("target", "first_flag", "detected", "batches", "expected"),
     [
         (500, 900, 920, 10_000, (500, 970)),  # up to the detection and fifty more
         (500, 980, 1000, 1050, (875, 980)),  # a tenth of the epoch, up to the flag
@@ -138,9 +138,9 @@ def test_requested_clip_is_never_raised() -> None:
     ],
 )
 def test_window_of_left_out_rows(
-    target: int, first_flag: int, seen: int, batches: int, expected: tuple[int, int]
+    target: int, first_flag: int, detected: int, batches: int, expected: tuple[int, int]
 ) -> None:
-    assert window(target, spike(first_flag, seen=seen), batches) == expected
+    assert window(target, spike(first_flag, detected=detected), batches) == expected
 
 
 def test_points_are_ends_of_updates() -> None:
