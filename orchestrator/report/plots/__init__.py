@@ -1,4 +1,4 @@
-"""The pictures of a report; the only room that imports matplotlib. Values in, PNG bytes out. Begin at `loss.py`."""
+"""The pictures of a report, as PNG bytes. Only this package imports matplotlib."""
 
 from orchestrator.report.plots.loss import loss_curve
 from orchestrator.report.plots.overlay import overlay

@@ -1,4 +1,4 @@
-"""The loss curve: train and validation loss by iteration, with what happened on the way."""
+"""The loss curve: train and validation loss by iteration, with restarts, spikes and rollbacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_NUMBERED_RESTARTS = 12
 
 
 class _Label(NamedTuple):
-    """A label in the right margin."""
+    """A label in the right margin, at the height of its value."""
 
     value: float
     text: str
@@ -43,11 +43,11 @@ def loss_curve(
     """Draw train and validation loss by iteration.
 
     Args:
-        facts: the job's facts; name the picture, its restarts, rollbacks, spikes, best and final validation.
-        points: the progress reports that count, by iteration.
-        validations: the validations that count, by iteration.
-        every: all progress reports, in the order in which they came; what a rollback gave up is drawn too.
-        theme: for which page.
+        facts: of the job.
+        points: the progress reports that led to the present weights, by iteration.
+        validations: the validations that led to the present weights, by iteration.
+        every: all progress reports, in the order of their arrival; stretches that a rollback gave up are drawn too.
+        theme: colours.
 
     Returns:
         a PNG of WIDTH x HEIGHT pixels.
@@ -70,7 +70,7 @@ def loss_curve(
 
 
 def subtitle(facts: Facts) -> str:
-    """Return which job it is, what it trains, and how far it came."""
+    """Return job, verdict, model and progress in one line."""
     job, settings, progress = facts.job, facts.settings, facts.progress
     trained = f"{style.short(settings.model.rstrip('/').rsplit('/', 1)[-1], 40)}, " if settings else ""
     kind = "" if settings is None else settings.fine_tune_type
@@ -82,7 +82,7 @@ def subtitle(facts: Facts) -> str:
 
 
 def draw(axes: Axes, facts: Facts, curves: Curves, lost: Sequence[tuple[Floats, Floats]], theme: Theme) -> None:
-    """Draw the curves, what was given up, spikes, and where the run went back."""
+    """Draw the curves, the stretches that were given up, spikes and rollbacks."""
     xs = [curves.every_x, *(x for x, _ in lost)]
     losses = np.concatenate([curves.every_loss, *(y for _, y in lost)])
     style.scale_x(axes, max(facts.progress.iterations_done, *(float(x.max()) for x in xs if len(x))))
@@ -129,7 +129,7 @@ def _draw_lost(axes: Axes, lost: Sequence[tuple[Floats, Floats]], theme: Theme) 
 
 
 def _draw_rollbacks(axes: Axes, facts: Facts, theme: Theme) -> None:
-    """Draw an arrow from where the run was to where it went back, each in a row of its own."""
+    """Draw an arrow for each rollback, from its iteration to the one it went back to."""
     top = axes.get_xaxis_transform()
     for row, (place, back, _) in enumerate(rollbacks(facts)):
         height = 0.965 - 0.045 * (row % 6)
@@ -143,7 +143,7 @@ def _draw_rollbacks(axes: Axes, facts: Facts, theme: Theme) -> None:
             zorder=6,
         )
         axes.plot([place], [height], "o", color=theme.rollback, markersize=4.5, transform=top, zorder=6)
-        axes.plot([], [], "<-", color=theme.rollback, label=None if row else "went back")
+        axes.plot([], [], "<-", color=theme.rollback, label=None if row else "rollback")
 
 
 def _draw_train(axes: Axes, x: Floats, y: Floats, theme: Theme) -> None:
@@ -156,7 +156,7 @@ def _draw_train(axes: Axes, x: Floats, y: Floats, theme: Theme) -> None:
     axes.plot(*outline(x, finite, BUCKETS), color=theme.raw, linewidth=0.7, label="train loss, each report")
     window = max(5, len(x) // 60) // 2 * 2 + 1
     level = np.full(len(y), np.nan)
-    # The median and not the mean: it does not run ahead of a spike.
+    # the mean would rise before a spike, the median does not
     level[np.isfinite(y)] = running_median(y[np.isfinite(y)], window)
     label = f"train loss, median of {window} reports"
     axes.plot(*outline(x, level, BUCKETS), color=theme.train, linewidth=1.9, label=label)
@@ -167,13 +167,13 @@ def _draw_validation(axes: Axes, curves: Curves, theme: Theme) -> None:
     finite = np.isfinite(y) & np.isfinite(error)
     if not finite.any():
         return
-    # The line keeps its gaps: nothing was measured between two ends.
+    # the line keeps its gaps, because nothing was measured there
     axes.plot(*outline(x, np.where(finite, y, np.nan), BUCKETS), color=theme.validation, linewidth=1.0, zorder=4)
     x, y, error = x[finite], y[finite], error[finite]
     low = _above(axes, y - error)
     label = "validation loss, 95 % interval"
     if len(x) > _MOST_ERROR_BARS:
-        # Bars that touch each other are a smear: a band says the same.
+        # bars would touch each other
         axes.fill_between(x, low, y + error, color=theme.validation, alpha=0.22, linewidth=0, zorder=3)
         axes.plot([], [], color=theme.validation, linewidth=1.5, label=label)
         return
@@ -183,7 +183,7 @@ def _draw_validation(axes: Axes, curves: Curves, theme: Theme) -> None:
 
 
 def _above(axes: Axes, values: Floats) -> Floats:
-    """Return the values, none below the axis: a logarithm has nothing there."""
+    """Return the values, raised to the lower end of the axis, because a logarithmic axis has no zero."""
     return np.maximum(values, axes.get_ylim()[0])
 
 
@@ -200,13 +200,13 @@ def _draw_not_finite(axes: Axes, x: Floats, y: Floats, theme: Theme) -> None:
 
 
 def draw_restarts(axes: Axes, facts: Facts, theme: Theme) -> None:
-    """Mark where attempts began, with their numbers where there is room."""
+    """Mark the start of each attempt, with its number if there is space."""
     marks = [(attempt.number, attempt.first_iteration) for attempt in facts.restarts]
     known = [(number, place) for number, place in marks if place is not None]
     numbered = len(known) <= _MOST_NUMBERED_RESTARTS
     for rank, (_, place) in enumerate(known):
         label = None if rank else ("restart (attempt above)" if numbered else f"restarts: {len(known):,}")
-        # So many that full lines would hide the curves get a short mark at the top.
+        # many full lines would hide the curves
         low = 0.0 if numbered else 0.93
         axes.axvline(place, ymin=low, color=theme.restart, linewidth=1.0, linestyle=(0, (4, 3)), label=label, zorder=2)
     if numbered:
@@ -222,7 +222,7 @@ def _number_restarts(axes: Axes, known: Sequence[tuple[int, int]], theme: Theme)
 
 
 def _draw_margin(axes: Axes, facts: Facts, theme: Theme) -> None:
-    """Name the best and the final validation in the margin on the right, where no curve runs."""
+    """Label the best and the final validation in the right margin."""
     labels = _labels(facts, theme)
     if not labels:
         return
@@ -233,7 +233,7 @@ def _draw_margin(axes: Axes, facts: Facts, theme: Theme) -> None:
 
 
 def margin_label(axes: Axes, text: str, colour: str, wanted: float, placed: float) -> None:
-    """Write into the right margin, with a line to the height it belongs to; heights in parts of the axes."""
+    """Write a label into the right margin, with a line to its value; heights are shares of the axes."""
     axes.annotate(
         text,
         xy=(1.0, wanted),
@@ -280,15 +280,15 @@ def _label_text(title: str, found: Measurement) -> str:
 def legend(
     figure: Figure, axes: Axes, theme: Theme, anchor: tuple[float, float], right: float, *, size: float = 9
 ) -> None:
-    """Put the legend above the axes, where no curve runs, in as few rows as the width allows.
+    """Put the legend above the axes, in as few rows as the width allows.
 
     Args:
         figure: of the axes.
-        axes: whose curves it names.
-        theme: for which page.
-        anchor: its upper left corner, in parts of the figure.
-        right: pixel it must not pass.
-        size: of its letters, in points.
+        axes: with the curves.
+        theme: colours.
+        anchor: the upper left corner, in shares of the figure.
+        right: the limit on the right, in pixels.
+        size: of the letters, in points.
     """
     handles, names = axes.get_legend_handles_labels()
     for columns in (6, 5, 4, 3, 2):
@@ -305,7 +305,7 @@ def legend(
             columnspacing=1.6,
         )
         for text in made.get_texts():
-            text.set_parse_math(False)  # a dollar sign in a job's name is no formula
+            text.set_parse_math(False)  # a job's name may contain a dollar sign
         with style.any_script():
             if made.get_window_extent().x1 < right or columns == 2:
                 return

@@ -1,4 +1,4 @@
-"""Several runs in one picture: their validation losses, and their train losses behind them."""
+"""Several runs in one picture, by iteration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def overlay(runs: Sequence[tuple[str, Curves]], *, theme: Theme = LIGHT) -> byte
 
     Args:
         runs: name and curves of each.
-        theme: for which page.
+        theme: colours.
 
     Returns:
         a PNG of WIDTH x HEIGHT pixels.

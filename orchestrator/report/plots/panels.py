@@ -1,4 +1,4 @@
-"""The analysis: four panels of one run. Loss; speed; memory and swap; learning rate and gradient norm."""
+"""Four panels of one run: loss, speed, memory and swap, learning rate and gradient norm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.report.plots.style import BUCKETS, FEWEST_TO_SMOOTH, LIGHT, Th
 WIDTH, HEIGHT = 1800, 1340  # pixels
 
 _LEFT, _RIGHT, _LOW, _HIGH, _WIDE, _TALL = 0.065, 0.56, 0.055, 0.52, 0.375, 0.3
-"""Places and sizes of the panels, in parts of the figure."""
+"""Positions and sizes of the panels, in shares of the figure."""
 
 _GB = 1e9
 _FAR = 3.0
@@ -36,11 +36,11 @@ def analysis(
     """Draw the four panels.
 
     Args:
-        facts: the job's facts.
-        points: the progress reports that count, by iteration.
-        validations: the validations that count, by iteration.
-        every: all progress reports, in the order in which they came.
-        theme: for which page.
+        facts: of the job.
+        points: the progress reports that led to the present weights, by iteration.
+        validations: the validations that led to the present weights, by iteration.
+        every: all progress reports, in the order of their arrival.
+        theme: colours.
 
     Returns:
         a PNG of WIDTH x HEIGHT pixels.
@@ -95,7 +95,7 @@ def _speed_panel(figure: Figure, x: Floats, points: Sequence[ProgressPoint], las
 
 
 def _noisy(axes: Axes, x: Floats, y: Floats, label: str, theme: Theme) -> None:
-    """Draw a noisy series: faint as it is and strong as its mean, where there are enough values for one."""
+    """Draw the values of a noisy series in a faint colour and their mean in a strong one, if there are enough."""
     if len(x) < FEWEST_TO_SMOOTH:
         axes.plot(x, y, color=theme.train, linewidth=1.6, marker="o", markersize=3.5, label=label)
         return
@@ -125,7 +125,7 @@ def _memory_panel(figure: Figure, x: Floats, points: Sequence[ProgressPoint], la
         if name == "limit":
             limit = float(np.nanmax(values))
             if limit > _FAR * highest > 0:
-                axes.plot([], [], " ", label=f"limit: {limit:,.3g}")  # far above: its line would flatten all others
+                axes.plot([], [], " ", label=f"limit: {limit:,.3g}")  # a line far above would flatten all others
                 continue
             highest = max(highest, limit)
         axes.plot(*outline(x, values, BUCKETS), color=colour, linestyle=line, linewidth=1.6, label=name)
@@ -139,12 +139,12 @@ def _rate_panel(figure: Figure, x: Floats, points: Sequence[ProgressPoint], last
     axes = _panel(figure, place, "Learning rate and gradient norm", theme)
     rate, norm = column(points, lambda point: point.learning_rate), column(points, lambda point: point.grad_norm)
     style.scale_x(axes, last)
-    told = np.isfinite(rate)
-    if told.any():
+    known = np.isfinite(rate)
+    if known.any():
         axes.plot(
-            *outline(x[told], rate[told], BUCKETS), color=theme.train, linewidth=1.8, label="learning rate (left)"
+            *outline(x[known], rate[known], BUCKETS), color=theme.train, linewidth=1.8, label="learning rate (left)"
         )
-        axes.set_ylim(0, max(float(rate[told].max()) * 1.07, 1e-12))
+        axes.set_ylim(0, max(float(rate[known].max()) * 1.07, 1e-12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.set_ylabel("learning rate", size=10, color=theme.ink)
     else:
@@ -159,7 +159,7 @@ def _rate_panel(figure: Figure, x: Floats, points: Sequence[ProgressPoint], last
 
 
 def _draw_norm(axes: Axes, x: Floats, norm: Floats, theme: Theme) -> None:
-    """Draw the gradient norm on an axis of its own at the right."""
+    """Draw the gradient norm on its own axis on the right."""
     other = axes.twinx()
     assert isinstance(other, Axes)
     style.frame(other, theme)
@@ -174,10 +174,10 @@ def _draw_norm(axes: Axes, x: Floats, norm: Floats, theme: Theme) -> None:
         other.plot(*outline(x, smoothed(norm, _window(x)), BUCKETS), color=theme.validation, linewidth=1.6)
         label = "gradient norm (right), and its mean"
     axes.plot([], [], color=theme.validation, linewidth=1.5, label=label)
-    axes.set_zorder(other.get_zorder() + 1)  # the learning rate stays to be seen
+    axes.set_zorder(other.get_zorder() + 1)  # the learning rate stays visible
     axes.patch.set_visible(False)
 
 
 def _window(x: Floats) -> int:
-    """Return how many reports are smoothed over."""
+    """Return the number of reports to smooth over."""
     return max(5, len(x) // 60) // 2 * 2 + 1

@@ -1,4 +1,4 @@
-"""What the pictures draw, as arrays. NumPy only."""
+"""The data of the pictures as arrays. NumPy only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.report.facts import Facts, Happening
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curves:
-    """A run's curves, by iteration."""
+    """The curves of a run, by iteration."""
 
     x: Floats  # of the reports
     train: Floats
@@ -25,7 +25,7 @@ class Curves:
 
     @classmethod
     def of(cls, points: Sequence[ProgressPoint], validations: Sequence[Validation]) -> Curves:
-        """Take the arrays out of the rows."""
+        """Return the curves of these records."""
         return cls(
             x=np.array([point.iteration for point in points], dtype=float),
             train=np.array([point.train_loss for point in points], dtype=float),
@@ -46,33 +46,36 @@ class Curves:
 
     @property
     def bars(self) -> Floats:
-        """Both ends of every interval."""
+        """Both ends of all intervals."""
         return np.concatenate((self.losses - self.half, self.losses + self.half))
 
 
 def column(points: Sequence[ProgressPoint], value: Callable[[ProgressPoint], float | None]) -> Floats:
-    """Return one number of each report; NaN where it was not measured."""
+    """Return one number of each report, NaN if it was not measured."""
     return np.array([np.nan if (found := value(point)) is None else found for point in points], dtype=float)
 
 
 def rollbacks(facts: Facts) -> list[tuple[int, int, Happening]]:
-    """Return where the run went back, and to where."""
+    """Return each rollback: its iteration, the one it went back to, and its timeline entry."""
     return [
-        (one.iteration, one.numbers["back_to"], one)
-        for one in facts.findings.happenings
-        if one.iteration is not None and isinstance(one.numbers.get("back_to"), int) and one.cost_iterations
+        (entry.iteration, entry.numbers["back_to"], entry)
+        for entry in facts.findings.happenings
+        if entry.iteration is not None and isinstance(entry.numbers.get("back_to"), int) and entry.cost_iterations
     ]
 
 
 def given_up(
     facts: Facts, points: Sequence[ProgressPoint], every: Sequence[ProgressPoint]
 ) -> list[tuple[Floats, Floats]]:
-    """Return the stretches that were trained and given up at a rollback: iterations and train losses of each."""
+    """Return iterations and train losses of each stretch that a rollback gave up."""
     kept = {(point.attempt, point.iteration) for point in points}
     lost = [point for point in every if (point.attempt, point.iteration) not in kept]
     stretches = []
-    for _, back, one in rollbacks(facts):
-        mine = [p for p in lost if p.attempt == one.attempt and p.iteration > back and p.time <= (one.time or p.time)]
-        if mine:
-            stretches.append((column(mine, lambda p: p.iteration), column(mine, lambda p: p.train_loss)))
+    for _, back, entry in rollbacks(facts):
+        of_attempt = [point for point in lost if point.attempt == entry.attempt and point.iteration > back]
+        given = [point for point in of_attempt if entry.time is None or point.time <= entry.time]
+        if given:
+            stretches.append(
+                (column(given, lambda point: point.iteration), column(given, lambda point: point.train_loss))
+            )
     return stretches

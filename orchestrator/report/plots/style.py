@@ -1,6 +1,6 @@
-"""How every picture looks: colours for a light and a dark page, frames, axes, and the way to PNG bytes.
+"""The style of the pictures: colours for light and dark pages, frames, axes, PNG output.
 
-Figures are built without pyplot: no global state, no window system, nothing to close.
+Figures are built without pyplot, so there is no global state and no window system.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEWEST_TO_SMOOTH = 30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Okabe and Ito's colours: told apart with every common colour blindness, and by shape and lightness besides."""
+    """Colours after Okabe and Ito, which people with common colour blindness can distinguish."""
 
     paper: str
     ink: str
@@ -37,7 +37,7 @@ class Theme:
     restart: str
     rollback: str
     bad: str
-    others: tuple[str, ...]  # of runs that are compared
+    others: tuple[str, ...]  # for runs that are compared
 
 
 LIGHT = Theme(
@@ -69,12 +69,12 @@ DARK = Theme(
 
 
 def figure_of(width: int, height: int, theme: Theme) -> Figure:
-    """Return an empty figure of so many pixels."""
+    """Return an empty figure; sizes are in pixels."""
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=theme.paper)
 
 
 def frame(axes: Axes, theme: Theme) -> None:
-    """Give axes their lines and letters."""
+    """Set lines and letters of axes."""
     axes.set_facecolor(theme.paper)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -86,13 +86,13 @@ def frame(axes: Axes, theme: Theme) -> None:
 
 
 def title(figure: Figure, name: str, line: str, theme: Theme, *, height: float = 0.945, step: float = 0.045) -> None:
-    """Write a name and a line below it; a name may hold a dollar sign, and is no formula."""
+    """Write the name of the job, which may contain a dollar sign, and a line below it."""
     figure.text(0.02, height, short(name, 60), size=15, weight="bold", color=theme.ink, parse_math=False)
     figure.text(0.02, height - step, line, size=9.5, color=theme.grey, parse_math=False)
 
 
 def scale_x(axes: Axes, last: float) -> None:
-    """Let the axis run from 0 to the last iteration."""
+    """Scale the axis from 0 to the last iteration."""
     span = max(last, 1.0)
     axes.set_xlim(-0.015 * span, 1.015 * span)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
@@ -100,12 +100,12 @@ def scale_x(axes: Axes, last: float) -> None:
 
 
 def scale_y(axes: Axes, values: Floats, bars: Floats, label: str, theme: Theme) -> None:
-    """Let the axis hold the values, logarithmic where they span much, and the bars where it can."""
+    """Scale the axis to the values, logarithmically if they span much, and to the bars if possible."""
     shown = np.concatenate((values, bars))
     shown = shown[np.isfinite(shown)]
     low, high = float(shown.min()), float(shown.max())
     if wants_log(values):
-        # The foot of an error bar may lie below zero, where a logarithm has nothing.
+        # an error bar may reach below zero, which a logarithmic axis does not have
         low = float(values[np.isfinite(values)].min())
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 2e3 else (1.0,)))
@@ -122,20 +122,20 @@ def scale_y(axes: Axes, values: Floats, bars: Floats, label: str, theme: Theme) 
 
 
 def say(axes: Axes, text: str, theme: Theme) -> None:
-    """Write in empty axes why they are empty."""
+    """Write a text into empty axes."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, size=13, color=theme.grey, ha="center", va="center")
     axes.grid(visible=False)
     axes.set_yticks([])
 
 
 def short(text: str, most: int) -> str:
-    """Return a text of at most so many letters."""
+    """Return a text, cut to a number of letters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @contextmanager
 def any_script() -> Iterator[None]:
-    """Draw without complaint what the font lacks: a job may be named in any script, and boxes are no reason to fail."""
+    """Ignore warnings about letters that the font lacks: a job may have a name in any script."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
