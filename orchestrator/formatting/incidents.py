@@ -66,7 +66,7 @@ _TITLES: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IncidentText:
-    """The text of an incident, in phrases without a full stop. A phrase is empty if there is nothing to say."""
+    """The text of an incident, in phrases without a full stop. A phrase may be empty."""
 
     what: str
     evidence: str
@@ -181,7 +181,7 @@ def _action(incident: Incident, attempts: Sequence[Attempt]) -> str:
 
 
 def _restart(incident: Incident) -> str:
-    """Return how long lq waited before the restart, and how many crashes in a row this was."""
+    """Return how long lq waited before the restart, and the number of consecutive crashes."""
     delay = _number(incident.evidence, "delay_s")
     if delay is None or incident.code not in _RESTARTED:
         return ""

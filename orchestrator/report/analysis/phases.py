@@ -7,7 +7,7 @@ The level is the running median of the reports, so that a single batch cannot st
 - recovery: until the level is within a tenth of that lowest level again, or until the end.
 - initial learning: the first nine tenths of the fall from the first level to the lowest one before any spike.
 - convergence: the last stretch, at least a tenth of the reports, whose level stays within a tenth of the final level
-  (or within 0.02 nats, or three standard errors of the median, whichever is more).
+  (or within 0.02 nats, or three standard errors of the median, the largest of the three).
 - further training: everything else.
 """
 

@@ -19,7 +19,7 @@ _OF_VALIDATION = (
 """Keys that decide which tokens of which rows a validation measures."""
 
 _NOT_SHOWN = {"first_example", "because", "rollback", "first_flag", "first_update"}
-"""Fields of a stage that are no settings."""
+"""Fields of a stage that `differences` leaves out."""
 
 _STAGE_SETTINGS = {
     "batch_size": "batch",

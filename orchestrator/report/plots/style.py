@@ -1,6 +1,6 @@
 """The style of the pictures: colours for light and dark pages, frames, axes, PNG output.
 
-Figures are built without pyplot, so there is no global state and no window system.
+Figures are built without pyplot, without global state or a window system.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEWEST_TO_SMOOTH = 30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Colours after Okabe and Ito, which people with common colour blindness can distinguish."""
+    """Colours after Okabe and Ito, safe for common colour blindness."""
 
     paper: str
     ink: str

@@ -77,7 +77,8 @@ h2 { font-size: 1.2em; margin: 2.2em 0 0.7em; padding-bottom: 0.25em; border-bot
 p, li { max-width: 78ch; overflow-wrap: anywhere; }
 p:has(img) { max-width: none; }
 ul, ol { padding-left: 1.4em; }
-blockquote { border-left: 4px solid var(--mark); background: var(--tint); padding: 2px 14px; margin: 12px 0; max-width: 82ch; }
+blockquote { border-left: 4px solid var(--mark); background: var(--tint); padding: 2px 14px; margin: 12px 0;
+  max-width: 82ch; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.88em; }
 code { background: var(--tint); padding: 0.1em 0.3em; border-radius: 4px; overflow-wrap: anywhere; }
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px; padding: 10px; overflow-x: auto; }
