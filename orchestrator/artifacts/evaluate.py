@@ -1,4 +1,4 @@
-"""A job's weights on test rows: the loss with its interval, beside what the run itself measured, for `lq test`."""
+"""`lq test`: the loss of weights on the test set, with its interval, next to the measurements of the run."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from orchestrator.core.app import App
 
 NOW = "now"
-"""The kind of what was measured just now, beside the store's `test` and `validation`."""
+"""The kind of a new measurement; the store has `test` and `validation`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tested:
-    """One measurement."""
+class WeightsMeasurement:
+    """The loss of weights on one set."""
 
-    kind: str  # now; or, of the run itself, test or validation
+    kind: str  # now; test or validation if the run measured it
     iteration: int | None  # of the weights
     loss: float  # nats per token
     standard_error: float | None  # by row
-    low: float | None  # of its 95 % interval; None where neither rows nor an error are known
+    low: float | None  # of its 95 % interval; None if neither rows nor an error are known
     high: float | None
     rows: int
 
     @property
     def perplexity(self) -> tuple[float, float | None, float | None]:
-        """Perplexity, and its 95 % interval: that of the loss, raised."""
+        """Perplexity and its 95 % interval, exp of those of the loss."""
         low, high = (_exp(one) if one is not None else None for one in (self.low, self.high))
         return _exp(self.loss), low, high
 
@@ -46,24 +46,24 @@ def _exp(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def measure(job: Job, weights: Weights, data: Path | None) -> tuple[Tested, LossMeasurement]:
-    """Measure weights on the whole test set, in a process of its own.
+def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasurement, LossMeasurement]:
+    """Measure weights on the whole test set, in a separate process.
 
     Args:
-        job: whose model.
-        weights: of it.
-        data: a folder with other test rows; None for the job's own.
+        job: the job of the weights.
+        weights: to measure.
+        data: a folder with other test rows; None for those of the job.
 
     Raises:
         InvalidInput: model, data or weights cannot be used.
-        LqError: it failed otherwise.
+        LqError: the process failed.
     """
     arguments = [job.job_dir]
     arguments += ["--weights", str(weights.path)] if weights.path is not None else []
     arguments += ["--data", str(data)] if data is not None else []
-    said = mlx_cli.answer("workers.mlx.measure", arguments, name="the measuring")
-    told = json.loads(said.splitlines()[-1])
-    measured = LossMeasurement(sums=tuple(told["sums"]), tokens=tuple(told["tokens"]), seconds=told["seconds"])
+    output = mlx_cli.answer("workers.mlx.measure", arguments, name="the measuring")
+    result = json.loads(output.splitlines()[-1])
+    measured = LossMeasurement(sums=tuple(result["sums"]), tokens=tuple(result["tokens"]), seconds=result["seconds"])
     as_record = Validation(
         attempt=0,
         kind=NOW,
@@ -75,32 +75,26 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[Tested, Loss
         seconds=measured.seconds,
         row_losses=tuple(measured.row_losses),
     )
-    found = _tested(as_record, Comparison([as_record], measured.tokens))
-    return dataclasses.replace(found, iteration=weights.iteration), measured
+    measurement = _measurement(as_record, Comparison([as_record], measured.tokens))
+    return dataclasses.replace(measurement, iteration=weights.iteration), measured
 
 
-def by_the_run(app: App, job: Job, iteration: int | None) -> list[Tested]:
-    """Return what the run itself measured: its tests and validation of these weights, else its best validation.
-
-    Args:
-        app: the store.
-        job: whose run.
-        iteration: of the weights.
-    """
+def measured_by_run(app: App, job: Job, iteration: int | None) -> list[WeightsMeasurement]:
+    """Return the measurements of the run: its tests, and its validation of these weights or its best one."""
     tests, validations = app.store.metrics.validations(job.id, kind="test"), app.store.metrics.validations(job.id)
-    told = app.store.metrics.facts(job.id)
+    reported = app.store.metrics.facts(job.id)
     compared, tested = (
-        Comparison(validations, supervised_tokens(told, "valid")),
-        Comparison(tests, supervised_tokens(told, "test")),
+        Comparison(validations, supervised_tokens(reported, "valid")),
+        Comparison(tests, supervised_tokens(reported, "test")),
     )
     same, best = [one for one in validations if one.iteration == iteration], early_stop.best(validations)
     shown = same[-1:] or ([best] if best is not None else [])
-    return [*(_tested(one, tested) for one in tests), *(_tested(one, compared) for one in shown)]
+    return [*(_measurement(one, tested) for one in tests), *(_measurement(one, compared) for one in shown)]
 
 
-def _tested(one: Validation, comparison: Comparison) -> Tested:
+def _measurement(one: Validation, comparison: Comparison) -> WeightsMeasurement:
     low, high = comparison.interval(one) or (None, None)
-    return Tested(
+    return WeightsMeasurement(
         kind=one.kind,
         iteration=one.iteration,
         loss=one.loss,

@@ -1,7 +1,7 @@
-"""A job's model and adapter as one model folder, by `mlx_lm fuse`: whole under its name, or not there at all.
+"""`lq fuse`: model and adapter of a job as one model folder, written by `mlx_lm fuse`.
 
-MLX-LM writes into a folder beside it, which gets the name when all is on the disk. What a killed fuse left there is
-cleared away by the next one.
+MLX-LM writes into a folder next to the target, which is renamed when everything is on the disk. The next fuse deletes
+what a killed one left behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.artifacts import mlx_cli
-from orchestrator.artifacts.weights import Tuned
+from orchestrator.artifacts.weights import TunedModel
 from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
 from workers.files.atomic import fsync_file
@@ -26,44 +26,44 @@ _DEQUANTISED_BITS = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fused:
+class FusedModel:
     """A model folder that needs no adapter."""
 
     path: Path
     bytes: int
 
 
-def default_path(tuned: Tuned) -> Path:
-    """Return where a fused model lies unless the user says otherwise."""
+def default_path(tuned: TunedModel) -> Path:
+    """Return the default folder of a fused model."""
     return tuned.job.dir.path / "fused"
 
 
-def require_place(target: Path, tuned: Tuned, *, force: bool, options: Sequence[str]) -> None:
-    """Refuse a place that something else has, or whose disk is too small, before anything is loaded.
+def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Sequence[str]) -> None:
+    """Check the target folder and its disk before the model is loaded.
 
     Args:
-        target: the folder to be.
-        tuned: what is to be written there.
-        force: a model that lies there may go.
-        options: for MLX-LM's own command.
+        target: the folder to write.
+        tuned: the model to write.
+        force: whether a model in the target may be replaced.
+        options: options for `mlx_lm fuse`.
 
     Raises:
-        InvalidInput: the place is given twice, or is the model's own.
-        NotAllowed: something lies there.
+        InvalidInput: the options name another target, or the target contains the base model.
+        NotAllowed: the target exists.
         LqError: the disk is too small.
     """
-    if any(one.partition("=")[0] == "--save-path" for one in options):
-        raise InvalidInput("--save-path stands before the --: lq fuse ID --save-path DIR -- OPTION...")
+    if any(option.partition("=")[0] == "--save-path" for option in options):
+        raise InvalidInput("--save-path must come before the --: lq fuse ID --save-path DIR -- OPTION...")
     source = model_files.folder_of(tuned.model)
     if source is not None and target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise InvalidInput(f"{target} holds the model itself; name another folder with --save-path")
+        raise InvalidInput(f"{target} contains the base model; choose another folder with --save-path")
     _require_free(target, force=force)
     need = _need(source, options)
     free = shutil.disk_usage(next(place for place in (target, *target.parents) if place.is_dir())).free
     if need is not None and free < need + SPARE_BYTES:
         raise LqError(
-            f"{target}: the fused model takes {size(need)}, and {size(free)} are free; "
-            "make room (lq prune --all), or name another disk with --save-path"
+            f"{target}: the fused model needs {size(need)}, {size(free)} are free; "
+            "free space (lq prune --all), or choose another disk with --save-path"
         )
 
 
@@ -73,88 +73,82 @@ def _require_free(target: Path, *, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if not force:
-        raise NotAllowed(f"{target} is there already; overwrite it with --force, or name another one with --save-path")
+        raise NotAllowed(f"{target} exists; overwrite it with --force, or choose another folder with --save-path")
     if not _is_model(target):
-        raise NotAllowed(f"{target} holds more than a model, so it stays; name another folder with --save-path")
+        raise NotAllowed(f"{target} contains more than a model; choose another folder with --save-path")
 
 
 def _is_model(folder: Path) -> bool:
-    """Say whether a folder holds a model and nothing that could be more than one."""
+    """Return whether a folder contains a model and no subfolder."""
     if folder.is_symlink() or not folder.is_dir() or any(path.is_dir() for path in folder.iterdir()):
         return False
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _need(source: Path | None, options: Sequence[str]) -> int | None:
-    """Return the bytes that a fused model takes; None where the model is not on this machine yet."""
+    """Return the bytes that a fused model needs; None if the model is not on this machine yet."""
     if source is None:
         return None
     need = sum(path.stat().st_size for path in source.iterdir() if path.is_file())
     if "--dequantize" in options:
-        read = model_files.read(str(source))
-        quantised = (read.config.get("quantization") if read is not None else None) or {}
+        model = model_files.read(str(source))
+        quantised = (model.config.get("quantization") if model is not None else None) or {}
         need = need * _DEQUANTISED_BITS // int(quantised.get("bits") or _DEQUANTISED_BITS)
     return 2 * need if "--export-gguf" in options else need
 
 
-def fuse(tuned: Tuned, target: Path, *, force: bool, options: Sequence[str]) -> Fused:
-    """Write the folder.
-
-    Args:
-        tuned: a model and its adapter.
-        target: where; `require_place` has looked at it.
-        force: a model that lies there goes, once the new one is whole.
-        options: more for MLX-LM's own command.
+def fuse(tuned: TunedModel, target: Path, *, force: bool, options: Sequence[str]) -> FusedModel:
+    """Write the model folder. Takes the arguments of `require_target`, which must have accepted them.
 
     Raises:
-        NotAllowed: another fuse writes there, or something came there meanwhile.
+        NotAllowed: another fuse writes the target, or the target exists by now.
         LqError: MLX-LM failed, or the folder cannot be written.
     """
     try:
-        with _beside(target) as partial:
+        with _partial_folder(target) as partial:
             arguments = tuned.arguments("fuse", "--save-path", str(partial), *options)
             mlx_cli.answer(mlx_cli.MLX_LM, arguments, name="mlx_lm.fuse")
             for path in sorted(partial.rglob("*")):
                 fsync_file(path)
             written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
             _require_free(target, force=force)
-            _name_it(partial, target)
+            _rename(partial, target)
     except OSError as error:
         full = "; the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise LqError(f"{target} cannot be written: {error.strerror or error}{full}") from error
-    return Fused(path=target, bytes=written)
+    return FusedModel(path=target, bytes=written)
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside the target, that nobody else writes to, and clear away what is left of it."""
+def _partial_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty, locked folder next to the target, and delete it at the end if it was not renamed."""
     partial = target.with_name(f".{target.name}.partial")
-    _put_back(target)
+    _recover(target)
     partial.mkdir(parents=True, exist_ok=True)
-    with sole(partial, wait_s=0) as mine:
-        if not mine:
-            raise NotAllowed(f"another lq fuse writes {target} just now")
+    with sole(partial, wait_s=0) as locked:
+        if not locked:
+            raise NotAllowed(f"another lq fuse is writing {target}")
         try:
             for left in partial.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield partial
         finally:
-            shutil.rmtree(partial, ignore_errors=True)  # where it has its name, there is nothing to remove
+            shutil.rmtree(partial, ignore_errors=True)  # after the rename there is none
 
 
 def _replaced(target: Path) -> Path:
     return target.with_name(f".{target.name}.replaced")
 
 
-def _put_back(target: Path) -> None:
-    """Clear away what a killed fuse left; the model it was about to replace gets its name back."""
+def _recover(target: Path) -> None:
+    """Clean up after a killed fuse, and restore the model that it was about to replace."""
     replaced = _replaced(target)
     if replaced.is_dir() and not target.exists():
         replaced.rename(target)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _name_it(partial: Path, target: Path) -> None:
+def _rename(partial: Path, target: Path) -> None:
     if target.exists():
         target.rename(_replaced(target))
     partial.rename(target)

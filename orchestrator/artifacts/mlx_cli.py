@@ -1,4 +1,4 @@
-"""Runs one of MLX-LM's own commands as a child that ends with this process, and says in one line why it failed."""
+"""Runs a command of MLX-LM as a child process that ends with this one, and reports a failure in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.process.tethered import INTERRUPTED, TETHER
 
 MLX_LM = "mlx_lm"
 END_S = 5.0
-"""So long a child may take to end when it is asked to."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 _TAIL_BYTES = 1 << 14
 _USAGE = 2
@@ -25,12 +25,12 @@ _USAGE = 2
 
 @contextmanager
 def started(module: str, arguments: Sequence[str], **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module as `python -P -m MODULE` for as long as the block takes; whatever happens, nothing of it is left.
+    """Run a module as `python -P -m MODULE`, and end it when the block ends or this process is killed.
 
     Args:
         module: such as `mlx_lm`.
-        arguments: its own.
-        streams: stdin, stdout and stderr as subprocess.Popen takes them.
+        arguments: of the module.
+        streams: stdin, stdout and stderr for subprocess.Popen.
     """
     tether, hold = os.pipe()
     try:
@@ -56,7 +56,7 @@ def started(module: str, arguments: Sequence[str], **streams: Any) -> Iterator[s
 
 
 def end(popen: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end, kill it where it does not, and see it gone."""
+    """Terminate a child, kill it if it does not end, and wait for it."""
     if popen.poll() is not None:
         return
     popen.terminate()
@@ -68,36 +68,33 @@ def end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def answer(module: str, arguments: Sequence[str], *, name: str) -> str:
-    """Run a module to its end and return what it printed.
+    """Run a module to its end and return its standard output. Raises as `require_done` does.
 
     Args:
-        module: what runs.
-        arguments: its own.
-        name: what it is called where it fails.
-
-    Raises:
-        what `require_done` does.
+        module: such as `mlx_lm`.
+        arguments: of the module.
+        name: of the command in errors.
     """
     with tempfile.TemporaryFile() as errors:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
         with started(module, arguments, **streams) as popen:
-            said, _ = popen.communicate()
+            output, _ = popen.communicate()
         require_done(popen, name=name, errors=errors)
-    return said.decode(errors="replace")
+    return output.decode(errors="replace")
 
 
 def require_done(popen: subprocess.Popen[bytes], *, name: str, errors: IO[bytes] | None) -> None:
-    """Return where a child did what it was asked to.
+    """Raise unless a child succeeded.
 
     Args:
-        popen: gone.
-        name: what it is called.
-        errors: what it wrote to stderr; None where the user has seen that.
+        popen: a process that has ended.
+        name: of the command in errors.
+        errors: its stderr; None if the user has seen it.
 
     Raises:
-        KeyboardInterrupt: the user ended it.
-        InvalidInput: it cannot follow its options, or what they name.
-        LqError: it failed otherwise.
+        KeyboardInterrupt: the user interrupted it.
+        InvalidInput: its options are invalid.
+        LqError: it failed for another reason.
     """
     code = popen.returncode
     if code == 0:
@@ -105,20 +102,20 @@ def require_done(popen: subprocess.Popen[bytes], *, name: str, errors: IO[bytes]
     if code in (INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
     if code < 0:
-        why = "; perhaps for want of memory" if code == -signal.SIGKILL else ""
+        why = "; perhaps the memory was too small" if code == -signal.SIGKILL else ""
         raise LqError(f"{name} was ended by {signal.Signals(-code).name}{why}")
-    told = last_line(errors) if errors is not None else None
-    if told is None:
-        seen = "; what it said stands above" if errors is None else ""
-        raise LqError(f"{name} failed with exit code {code}{seen}")
+    last = last_line(errors) if errors is not None else None
+    if last is None:
+        hint = "; see its output above" if errors is None else ""
+        raise LqError(f"{name} failed with exit code {code}{hint}")
     if code == _USAGE:
-        _, of_options, said = told.partition(": error: ")
-        raise InvalidInput(f"{name}: {said}; see: {name} --help" if of_options else told)
-    raise LqError(f"{name} failed: {told}")
+        _, of_options, message = last.partition(": error: ")
+        raise InvalidInput(f"{name}: {message}; see: {name} --help" if of_options else last)
+    raise LqError(f"{name} failed: {last}")
 
 
 def last_line(errors: IO[bytes]) -> str | None:
-    """Return the last line that says something; None where there is none."""
+    """Return the last line that is not empty; None if there is none."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - _TAIL_BYTES))
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]

@@ -1,7 +1,8 @@
-"""What comes after a run: a job's model and its weights, as MLX-LM's own commands take them.
+"""The model and the weights of a job, as the commands of MLX-LM take them.
 
-`lq chat` and its like are thin: they find model and adapter, see to the device (device.py), and start MLX-LM's command
-(mlx_command.py). MLX-LM loads what lq publishes of every fine_tune_type, full fine-tunes too, as an adapter.
+`lq chat`, `lq generate` and `lq fuse` find model and adapter here, take the device lock, and start the command of
+MLX-LM (mlx_cli.py). MLX-LM loads the published weights of every fine_tune_type as an adapter, those of full fine-tunes
+too.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """A job's model, with the adapter to load into it."""
+class TunedModel:
+    """The model of a job, with the adapter to load."""
 
     job: Job
     model: str  # a folder, or a name on the Hugging Face hub
     trust_remote_code: bool
-    adapter: Path | None  # a folder in MLX-LM's layout; None for the model as it was
-    iteration: int | None  # of the adapter's weights; None where that is not known, or there is no adapter
+    adapter: Path | None  # a folder in the layout of MLX-LM; None for the base model
+    iteration: int | None  # of the adapter; None if unknown or without an adapter
     why: str | None  # why these weights were published as the best
 
     def arguments(self, command: str, *own: str) -> list[str]:
-        """Return the words of one of MLX-LM's commands after `python -m mlx_lm`.
+        """Return the arguments of `python -m mlx_lm`.
 
         Args:
             command: chat, generate or fuse.
-            own: its other options, the user's last, so that they count.
+            own: other options; the last one of several counts.
         """
         adapter = ["--adapter-path", str(self.adapter)] if self.adapter is not None else []
         trust = ["--trust-remote-code"] if self.trust_remote_code else []
@@ -44,29 +45,24 @@ class Tuned:
 
     @property
     def words(self) -> str:
-        """Whose weights these are, for a person."""
+        """Which weights these are, in words."""
         if self.adapter is None:
             return "the model before training"
         return "its best weights" if self.iteration is None else f"its best weights, of iteration {self.iteration:,}"
 
 
-def tuned(app: App, job: Job, *, base: bool = False) -> Tuned:
-    """Return a job's model with its best adapter.
-
-    Args:
-        app: the store.
-        job: in any state, as long as its adapter is there.
-        base: without the adapter.
+def tuned(app: App, job: Job, *, base: bool = False) -> TunedModel:
+    """Return the model of a job with its best adapter, or without one if `base`.
 
     Raises:
-        ModelMissing: the model's folder is gone.
+        ModelMissing: the folder of the model does not exist.
         NotAllowed: there is no finished adapter.
     """
     spec = json.loads(app.store.jobs.spec_json(job.id))
     require_model(job, str(spec["model"]))
     adapter = None if base else _adapter(job, spec)
     about = publishing.origin(adapter) if adapter is not None else {}
-    return Tuned(
+    return TunedModel(
         job=job,
         model=str(spec["model"]),
         trust_remote_code=bool(spec.get("trust_remote_code")),
@@ -77,17 +73,17 @@ def tuned(app: App, job: Job, *, base: bool = False) -> Tuned:
 
 
 def require_model(job: Job, model: str) -> None:
-    """Refuse where the model's folder is gone.
+    """Check that the folder of the model exists.
 
     Raises:
-        ModelMissing: it is.
+        ModelMissing: it does not exist.
     """
     if Path(model).is_absolute() and not Path(model).is_dir():
-        raise ModelMissing(f"job {job.id}: its model {model} is not there any more; put the folder back")
+        raise ModelMissing(f"job {job.id}: its model {model} does not exist any more; restore the folder")
 
 
 def _adapter(job: Job, spec: dict[str, Any]) -> Path:
-    """Return the folder of the finished adapter: the job's own, else the one that was published."""
+    """Return the folder of the finished adapter: in the job folder, or where it was published."""
     job_dir = job.dir
     if _is_whole(job_dir.adapters):
         return job_dir.adapters
@@ -103,19 +99,19 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _without_adapter(job: Job) -> str:
-    """Say why there is no adapter, and what to do."""
+    """Return why there is no adapter, and what to do."""
     if job.cleaned_at is not None:
         again = f"lq submit {job.dir.config}"
-        return f"job {job.id} was cleaned, and its adapter is gone; train it again: {again}"
+        return f"job {job.id} was cleaned, which deleted its adapter; train it again: {again}"
     if job.status is Status.SUCCEEDED:
         folder = job.dir.adapters
-        return f"job {job.id}: its adapter is not in {folder} any more; see: lq verify {job.id}"
+        return f"job {job.id}: {folder} does not contain its adapter any more; see: lq verify {job.id}"
     remedy = {
         Status.HELD: f"let it run: lq resume {job.id}",
-        Status.PAUSED: f"let it go on: lq resume {job.id}",
-        Status.FAILED: f"see why: lq show {job.id}, and try again: lq retry {job.id}",
-        Status.CANCELLED: f"let it go on: lq retry {job.id}",
-        Status.SKIPPED: f"see why: lq show {job.id}",
+        Status.PAUSED: f"resume it: lq resume {job.id}",
+        Status.FAILED: f"see lq show {job.id}, then lq retry {job.id}",
+        Status.CANCELLED: f"resume it: lq retry {job.id}",
+        Status.SKIPPED: f"see lq show {job.id}",
     }
     what = remedy.get(job.status, f"wait for it: lq wait {job.id}")
     yet = " yet" if job.status in LIVE else ""
@@ -134,24 +130,19 @@ def _iteration(about: Any, which: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights of a run, finished or not."""
+    """Weights of a run, which may not have ended."""
 
-    path: Path | None  # a safetensors file; None for what the run began from
-    iteration: int | None  # None where that is not known
-    words: str  # best, last, or what they are otherwise
+    path: Path | None  # a safetensors file; None for the weights before training
+    iteration: int | None  # None if unknown
+    words: str  # best, last, checkpoint, ...
 
 
 def weights(app: App, job: Job, which: str | int) -> Weights:
-    """Return some weights of a job.
-
-    Args:
-        app: the store.
-        job: in any state.
-        which: `best`, `last`, or an iteration; 0 for what the run began from.
+    """Return weights of a job: `best`, `last`, or those of an iteration, where 0 means before training.
 
     Raises:
-        NotAllowed: they are not there.
-        CheckpointInvalid: that checkpoint does not verify.
+        NotAllowed: they do not exist.
+        CheckpointInvalid: the checkpoint does not verify.
     """
     if which == 0:
         return Weights(path=None, iteration=0, words="before training")
@@ -164,7 +155,7 @@ def _of_iteration(job: Job, iteration: int) -> Weights:
     from workers.checkpoints import pruning, storage
 
     job_dir = job.dir
-    present = {one.iteration: one for one in storage.listed(job_dir.checkpoints)}
+    present = {checkpoint.iteration: checkpoint for checkpoint in storage.listed(job_dir.checkpoints)}
     if iteration in present:
         storage.verify(present[iteration])
         return Weights(path=present[iteration].adapters, iteration=iteration, words="checkpoint")
@@ -172,15 +163,13 @@ def _of_iteration(job: Job, iteration: int) -> Weights:
     if iteration in kept:
         path = job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
         return Weights(path=path, iteration=iteration, words="kept")
-    there = ", ".join(f"{one}" for one in sorted({*present, *kept}))
-    raise NotAllowed(
-        f"job {job.id} has no weights of iteration {iteration} any more; "
-        + (f"there are those of {there}" if there else "there are none of any")
-    )
+    left = ", ".join(map(str, sorted({*present, *kept})))
+    others = f"it has those of {left}" if left else "it has none at all"
+    raise NotAllowed(f"job {job.id} has no weights of iteration {iteration}; {others}")
 
 
 def _published(app: App, job: Job, which: str) -> Weights | None:
-    """Return what was published; None where nothing was, or it is gone."""
+    """Return the published weights; None if they do not exist."""
     try:
         folder = _adapter(job, json.loads(app.store.jobs.spec_json(job.id)))
     except NotAllowed:
@@ -196,18 +185,18 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     from workers.checkpoints import storage
 
     folder, run_plan = job.dir.checkpoints, app.store.run_plans.get(job.id, app.store.spec(job.id))
-    found = storage.best_valid(folder, run_plan) if which == "best" else None
-    found = found or storage.newest_valid(folder, run_plan)[0]
-    if found is None:
+    checkpoint = storage.best_valid(folder, run_plan) if which == "best" else None
+    checkpoint = checkpoint or storage.newest_valid(folder, run_plan)[0]
+    if checkpoint is None:
         raise NotAllowed(_without_adapter(job).replace("finished adapter", "weights"))
-    return Weights(path=found.adapters, iteration=found.iteration, words=f"{which} so far")
+    return Weights(path=checkpoint.adapters, iteration=checkpoint.iteration, words=f"{which} so far")
 
 
 def test_file(job: Job, spec_json: str, data: Path | None) -> Path | None:
-    """Return the file of test rows; None where the data comes from the Hugging Face hub.
+    """Return the file of the test rows; None if the data comes from the Hugging Face hub.
 
     Raises:
-        DataInvalid: there is none.
+        DataInvalid: the file does not exist.
     """
     spec = json.loads(spec_json)
     folder = data if data is not None else Path(spec["data"])
@@ -215,6 +204,5 @@ def test_file(job: Job, spec_json: str, data: Path | None) -> Path | None:
         return None
     path = folder / "test.jsonl"
     if not path.is_file():
-        another = f"lq test {job.id} --data FOLDER"
-        raise DataInvalid(f"job {job.id}: {path} is not there; name a folder that has one: {another}")
+        raise DataInvalid(f"{path} does not exist; choose another folder: lq test {job.id} --data FOLDER")
     return path

@@ -156,8 +156,8 @@ def test_other_weights_and_other_rows_are_measured_too(trained: Training, tmp_pa
     lines = lq("test", trained.id).out.splitlines()
     assert re.match(r"loss        \d\.\d{4}  \(95 % interval \d\.\d{4} to \d\.\d{4}\)", lines[2])
     assert max(map(len, [lines[0], *lines[2:]])) <= 80
-    assert "has no weights of iteration 7 any more" in lq("test", trained.id, "--checkpoint", 7, expect=5).err
-    assert "test.jsonl is not there" in lq("test", trained.id, "--data", tmp_path, expect=2).err
+    assert "has no weights of iteration 7" in lq("test", trained.id, "--checkpoint", 7, expect=5).err
+    assert "test.jsonl does not exist" in lq("test", trained.id, "--data", tmp_path, expect=2).err
     (tmp_path / "test.jsonl").write_text('{"nothing": 1}\n')
     err = lq("test", trained.id, "--data", tmp_path, expect=2).err
     assert err.count("\n") == 1
@@ -205,7 +205,7 @@ def test_a_fused_model_answers_as_the_adapter_does(trained: Training, tmp_path: 
     assert told["bytes"] == sum(file.stat().st_size for file in path.iterdir())
     ask = ("--model", path, "--prompt", PROMPT, "--verbose", "f")
     assert lq.command("mlx_lm.generate", *ask).out == asked + "\n"
-    assert "is there already; overwrite it with --force" in lq("fuse", trained.id, expect=5).err
+    assert "exists; overwrite it with --force" in lq("fuse", trained.id, expect=5).err
     before = (path / "model.safetensors").stat().st_ino
     out = lq("fuse", trained.id, "--force").out
     assert "  mlx_lm.server --model " in out

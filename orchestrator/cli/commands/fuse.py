@@ -43,7 +43,7 @@ def fuse(
         job = home_access.find_job(app, job_id)
         tuned = tuned_model(app, job, base=False)
         target = save_path.expanduser().absolute() if save_path is not None else fusing.default_path(tuned)
-        fusing.require_place(target, tuned, force=force, options=options)
+        fusing.require_target(target, tuned, force=force, options=options)
         with device(app, "fuse", job, anyway=anyway, queue=queue):
             fused = fusing.fuse(tuned, target, force=force, options=options)
     if as_json:

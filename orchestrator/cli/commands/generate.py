@@ -21,7 +21,7 @@ from orchestrator.cli.output import json_option
 from orchestrator.cli.param_types import JobRef
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts.weights import Tuned
+    from orchestrator.artifacts.weights import TunedModel
 
 _READ_BYTES = 1 << 16
 _RULE = "=" * 10
@@ -130,7 +130,7 @@ def _split(output_text: str) -> tuple[str, dict[str, str]]:
     return _NO_ANSWER.sub("", f"\n{body}").removeprefix("\n"), {}
 
 
-def _print_json(tuned: Tuned, prompt: str, printed: str) -> None:
+def _print_json(tuned: TunedModel, prompt: str, printed: str) -> None:
     from orchestrator.results.artifacts import GenerateResult
     from orchestrator.results.build import from_attributes
 

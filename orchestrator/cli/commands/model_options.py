@@ -16,7 +16,7 @@ from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts.weights import Tuned
+    from orchestrator.artifacts.weights import TunedModel
     from orchestrator.core.app import App
 
 mlx_options = click.argument("options", metavar="[-- OPTION...]", nargs=-1, type=click.UNPROCESSED)
@@ -40,7 +40,7 @@ def device(app: App, verb: str, job: Job, *, anyway: bool, queue: bool) -> Itera
         yield
 
 
-def tuned_model(app: App, job: Job, *, base: bool) -> Tuned:
+def tuned_model(app: App, job: Job, *, base: bool) -> TunedModel:
     """Find the model and the adapter. Print a note if the job did not succeed."""
     tuned = weights.tuned(app, job, base=base)
     if job.status is not Status.SUCCEEDED and tuned.adapter is not None:

@@ -18,7 +18,7 @@ from orchestrator.cli.param_types import JobRef
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
-    from orchestrator.artifacts.evaluate import Tested
+    from orchestrator.artifacts.evaluate import WeightsMeasurement
     from orchestrator.artifacts.weights import Weights
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def test(job_id: JobRef, checkpoint: str | int, data: Path | None, anyway: bool,
         weights = model_weights.weights(app, job, checkpoint)
         with device(app, "test", job, anyway=anyway, queue=queue):
             tested, measurement = evaluate.measure(job, weights, folder)
-        others = evaluate.by_the_run(app, job, weights.iteration)
+        others = evaluate.measured_by_run(app, job, weights.iteration)
     if not as_json:
         _print_text(job, weights, file, tested, others)
         return
@@ -81,7 +81,7 @@ def test(job_id: JobRef, checkpoint: str | int, data: Path | None, anyway: bool,
     output.print_json(result)
 
 
-def _result(model: type[T], tested: Tested, **others: Any) -> T:
+def _result(model: type[T], tested: WeightsMeasurement, **others: Any) -> T:
     """Build a result with the loss and the perplexity."""
     from orchestrator.results.build import from_attributes
 
@@ -90,7 +90,9 @@ def _result(model: type[T], tested: Tested, **others: Any) -> T:
     return from_attributes(model, tested, perplexity=perplexity, **interval, **others)
 
 
-def _print_text(job: Job, weights: Weights, file: Path | None, tested: Tested, others: Sequence[Tested]) -> None:
+def _print_text(
+    job: Job, weights: Weights, file: Path | None, tested: WeightsMeasurement, others: Sequence[WeightsMeasurement]
+) -> None:
     of = "" if weights.iteration is None else f" of iteration {weights.iteration:,}"
     click.echo(f"job {job.id} {job.name}: weights{of} ({weights.words}), {fmt.counted(tested.rows, 'row')} of")
     click.echo(f"  {file if file is not None else 'the test set'}")
@@ -105,7 +107,7 @@ def _interval(low: float | None, high: float | None, word: Callable[[float], str
     return f"  (95 % interval {word(low)} to {word(high)})" if low is not None and high is not None else ""
 
 
-def _run_line(tested: Tested) -> str:
+def _run_line(tested: WeightsMeasurement) -> str:
     when = "before training" if tested.iteration == 0 else f"at {tested.iteration:,}"
     loss = fmt.loss_with_interval(tested.loss, tested.low, tested.high)
     return f"{tested.kind} of the run {when}: {loss}, {fmt.counted(tested.rows, 'row')}"

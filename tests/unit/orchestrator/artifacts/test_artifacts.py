@@ -1,4 +1,4 @@
-"""What a job's model and weights are after the run, what is said where they are gone, and what an answer is."""
+"""Model, weights and fused model of a job, and the output of `lq generate`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = (
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Give a model's folder."""
+    """A model folder."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -37,14 +37,14 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(home: Home, model: Path, tmp_path: Path) -> Job:
-    """Give a job that succeeded, and has no adapter yet."""
+    """A job that succeeded but has no adapter yet."""
     return home.ended(
         Status.SUCCEEDED, Reason.COMPLETED, model=str(model), data=str(tmp_path), adapter_path=str(tmp_path / "out")
     )
 
 
-def lay_out(folder: Path, job: Job) -> Path:
-    """Lay an adapter out as lq does."""
+def write_adapter(folder: Path, job: Job) -> Path:
+    """Write an adapter folder as lq does."""
     folder.mkdir(parents=True)
     for name in ("adapters.safetensors", "final_adapters.safetensors", "adapter_config.json"):
         (folder / name).write_text("{}")
@@ -60,31 +60,31 @@ def own_folder(job: Job) -> Path:
 # --- model and adapter ---
 
 
-def test_the_best_adapter_is_given_to_mlx_lm(app: App, job: Job, model: Path) -> None:
-    folder = lay_out(own_folder(job), job)
+def test_best_adapter_goes_to_mlx_lm(app: App, job: Job, model: Path) -> None:
+    folder = write_adapter(own_folder(job), job)
     tuned = weights.tuned(app, job)
     assert (tuned.iteration, tuned.words) == (80, "its best weights, of iteration 80")
-    asked = tuned.arguments("chat", "--temp", "0.7")
-    assert asked == ["chat", "--model", str(model), "--adapter-path", str(folder), "--temp", "0.7"]
+    arguments = tuned.arguments("chat", "--temp", "0.7")
+    assert arguments == ["chat", "--model", str(model), "--adapter-path", str(folder), "--temp", "0.7"]
     assert weights.tuned(app, job, base=True).arguments("chat") == ["chat", "--model", str(model)]
 
 
-def test_where_the_jobs_own_folder_is_empty_the_published_adapter_serves(app: App, job: Job, tmp_path: Path) -> None:
-    published = lay_out(tmp_path / "out", job)
+def test_published_adapter_is_a_fallback(app: App, job: Job, tmp_path: Path) -> None:
+    published = write_adapter(tmp_path / "out", job)
     assert weights.tuned(app, job).adapter == published
     (published / "lq.json").write_text(json.dumps({"job_dir": "/another/job"}))
-    with pytest.raises(NotAllowed, match=rf"is not in {own_folder(job)} any more; see: lq verify {job.id}"):
+    with pytest.raises(NotAllowed, match=rf"see: lq verify {job.id}"):
         weights.tuned(app, job)
 
 
 REMEDIES = {
     Status.WAITING: "wait for it: lq wait",
-    Status.PAUSED: "let it go on: lq resume",
-    Status.FAILED: "try again: lq retry",
+    Status.PAUSED: "resume it: lq resume",
+    Status.FAILED: "then lq retry",
 }
 
 
-def test_a_job_without_an_adapter_is_refused_with_what_to_do(home: Home, app: App, model: Path) -> None:
+def test_missing_adapter_names_a_remedy(home: Home, app: App, model: Path) -> None:
     for status, remedy in REMEDIES.items():
         job = home.ended(status, Reason.KILLED, model=str(model))
         with pytest.raises(
@@ -95,21 +95,21 @@ def test_a_job_without_an_adapter_is_refused_with_what_to_do(home: Home, app: Ap
             weights.weights(app, job, "best")
 
 
-def test_a_cleaned_job_says_how_to_train_it_again(home: Home, app: App, job: Job) -> None:
+def test_cleaned_job_can_be_resubmitted(home: Home, app: App, job: Job) -> None:
     home.store.jobs.mark_cleaned(job.id, 1.0)
     with pytest.raises(NotAllowed, match=r"was cleaned, .* train it again: lq submit .*config\.yaml"):
         weights.tuned(app, app.store.jobs.get(job.id))
 
 
-def test_a_model_that_is_gone_is_named(app: App, job: Job, model: Path) -> None:
-    lay_out(own_folder(job), job)
+def test_missing_model_is_named(app: App, job: Job, model: Path) -> None:
+    write_adapter(own_folder(job), job)
     shutil.rmtree(model)
-    with pytest.raises(ModelMissing, match=f"its model {model} is not there any more"):
+    with pytest.raises(ModelMissing, match=f"its model {model} does not exist any more"):
         weights.tuned(app, job)
 
 
-def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
-    folder = lay_out(own_folder(job), job)
+def test_weights_by_name_or_iteration(app: App, job: Job) -> None:
+    folder = write_adapter(own_folder(job), job)
     (folder / "0000060_adapters.safetensors").write_text("{}")
     found = [weights.weights(app, job, which) for which in ("best", "last", 60, 0)]
     assert [(one.iteration, one.words) for one in found] == [
@@ -119,7 +119,7 @@ def test_weights_are_told_by_what_they_are(app: App, job: Job) -> None:
         (0, "before training"),
     ]
     assert found[3].path is None
-    with pytest.raises(NotAllowed, match="no weights of iteration 7 any more; there are those of 60"):
+    with pytest.raises(NotAllowed, match="no weights of iteration 7; it has those of 60"):
         weights.weights(app, job, 7)
 
 
@@ -127,77 +127,73 @@ WRONG = [
     (["chat", "9"], 3, "no job 9"),
     (["generate", "1", "-p", " "], 2, "the prompt is empty"),
     (["test", "1", "--checkpoint", "soon"], 2, "'soon'"),
-    (["test", "1"], 2, "test.jsonl is not there; name a folder that has one: lq test 1 --data FOLDER"),
-    (["fuse", "1", "--", "--save-path", "x"], 2, "--save-path stands before the --"),
+    (["test", "1"], 2, "test.jsonl does not exist; choose another folder: lq test 1 --data FOLDER"),
+    (["fuse", "1", "--", "--save-path", "x"], 2, "--save-path must come before the --"),
     (["generate", "1", "-p", "x", "--anyway", "--queue"], 2, "--anyway and --queue"),
 ]
 
 
-def test_a_wrong_command_is_answered_in_one_line(
+def test_invalid_options_give_one_line(
     home: Home, job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lay_out(own_folder(job), job)
+    write_adapter(own_folder(job), job)
     monkeypatch.setenv("LQ_HOME", str(home.path))
-    for words, code, said in WRONG:
+    for words, code, message in WRONG:
         assert run(words) == code
         err = capsys.readouterr().err
         assert err.count("\n") == 1
-        assert said in err
+        assert message in err
 
 
 # --- the place of a fused model ---
 
 
-def test_a_fused_model_overwrites_nothing_unless_told_and_nothing_but_a_model_ever(
-    app: App, job: Job, model: Path, tmp_path: Path
-) -> None:
-    lay_out(own_folder(job), job)
+def test_fuse_replaces_only_a_model(app: App, job: Job, model: Path, tmp_path: Path) -> None:
+    write_adapter(own_folder(job), job)
     tuned = weights.tuned(app, job)
     target = tmp_path / "fused"
-    fuse.require_place(target, tuned, force=False, options=())
+    fuse.require_target(target, tuned, force=False, options=())
     target.mkdir()
-    fuse.require_place(target, tuned, force=False, options=())
+    fuse.require_target(target, tuned, force=False, options=())
     (target / "notes.txt").write_text("mine")
-    with pytest.raises(NotAllowed, match="is there already; overwrite it with --force"):
-        fuse.require_place(target, tuned, force=False, options=())
-    with pytest.raises(NotAllowed, match="holds more than a model, so it stays"):
-        fuse.require_place(target, tuned, force=True, options=())
+    with pytest.raises(NotAllowed, match="exists; overwrite it with --force"):
+        fuse.require_target(target, tuned, force=False, options=())
+    with pytest.raises(NotAllowed, match="contains more than a model"):
+        fuse.require_target(target, tuned, force=True, options=())
     for name in ("config.json", "model.safetensors"):
         shutil.copy(model / name, target)
-    fuse.require_place(target, tuned, force=True, options=())
+    fuse.require_target(target, tuned, force=True, options=())
     (target / "sub").mkdir()
-    with pytest.raises(NotAllowed, match="holds more than a model"):
-        fuse.require_place(target, tuned, force=True, options=())
+    with pytest.raises(NotAllowed, match="contains more than a model"):
+        fuse.require_target(target, tuned, force=True, options=())
     for place in (model, tmp_path):
-        with pytest.raises(InvalidInput, match="holds the model itself"):
-            fuse.require_place(place, tuned, force=True, options=())
+        with pytest.raises(InvalidInput, match="contains the base model"):
+            fuse.require_target(place, tuned, force=True, options=())
 
 
-def test_a_disk_too_small_is_told_before_anything_is_loaded(
-    app: App, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lay_out(own_folder(job), job)
+def test_fuse_needs_disk_space_first(app: App, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_adapter(own_folder(job), job)
     usage = type("Usage", (), {"free": fuse.SPARE_BYTES + 500})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(LqError, match=r"the fused model takes 1 kB, and .* are free; make room"):
-        fuse.require_place(tmp_path / "fused", weights.tuned(app, job), force=False, options=())
+    with pytest.raises(LqError, match=r"the fused model needs 1 kB, .* free; free space"):
+        fuse.require_target(tmp_path / "fused", weights.tuned(app, job), force=False, options=())
 
 
-def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_name_back(tmp_path: Path) -> None:
+def test_fuse_recovers_from_a_kill(tmp_path: Path) -> None:
     target, replaced = tmp_path / "fused", tmp_path / ".fused.replaced"
     replaced.mkdir()
     (replaced / "config.json").write_text("{}")
     (tmp_path / ".fused.partial" / "old").mkdir(parents=True)
-    with fuse._beside(target) as partial:
+    with fuse._partial_folder(target) as partial:
         assert list(partial.iterdir()) == []
         assert (target / "config.json").exists()
         (partial / "config.json").write_text("new")
         with (
-            pytest.raises(NotAllowed, match="another lq fuse writes"),
-            fuse._beside(target),
+            pytest.raises(NotAllowed, match="another lq fuse is writing"),
+            fuse._partial_folder(target),
         ):
             raise AssertionError("two write there")
-        fuse._name_it(partial, target)
+        fuse._rename(partial, target)
     assert (target / "config.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["fused"]
 
@@ -206,16 +202,16 @@ def test_what_a_killed_fuse_left_is_cleared_away_and_a_replaced_model_gets_its_n
 
 
 @pytest.mark.parametrize("answer", ["5", "", "two\nlines\n", f"a rule\n{RULE}\nand more", "==", f"x\n{RULE}"])
-def test_an_answer_is_found_whatever_it_holds(answer: str) -> None:
-    said = f"{RULE}\n{answer}{FIGURES}"
-    found, figures = generate._split(said)
+def test_answer_is_split_from_figures(answer: str) -> None:
+    output = f"{RULE}\n{answer}{FIGURES}"
+    found, figures = generate._split(output)
     assert found == answer
     assert (figures["tokens"], figures["tok_s"], figures["peak_gb"]) == ("20", "121.411", "1.250")
-    shown = [generate._partial_answer(said[:end]) for end in range(len(said) + 1)]
+    shown = [generate._partial_answer(output[:end]) for end in range(len(output) + 1)]
     assert all(answer.startswith(one) for one in shown)
     assert max(map(len, shown)) <= len(answer), "no figure is printed as an answer"
 
 
-def test_no_answer_and_an_answer_without_figures_are_told_as_they_are() -> None:
+def test_output_without_figures_is_kept() -> None:
     assert generate._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
     assert generate._split("plain\n") == ("plain\n", {})
