@@ -1,6 +1,6 @@
-"""The loss goes wrong, for real: it is seen, the run goes back, and ends well or says that it did not.
+"""The loss guard: rollbacks, quarantine and early stop of real runs.
 
-No number is injected: a learning rate that is far too high, rows of rubbish, a row the model cannot take.
+The causes are real too: a learning rate that is far too high, rows of random text, a row that gives NaN.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tests.poison import rubbish, spoil, with_a_hole
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
 JUMP = 120
-"""The iteration after which the learning rate is many times what it was."""
+"""The iteration after which the learning rate rises many times."""
 
 
 @pytest.fixture(scope="module")
 def sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data enough for an epoch of 30 batches."""
+    """Data for an epoch of 30 batches."""
     folder = tmp_path_factory.mktemp("sums")
     build_data(folder, train=120, valid=16, test=8)
     return folder
 
 
 def jumping(workshop: Workshop, data: Path, file: Path, *, times: float, **lq: Any) -> Path:
-    """Write a job whose learning rate jumps."""
+    """Write a job file whose learning rate rises many times."""
     return workshop.job_file(
         file,
         data=str(data),
@@ -54,7 +54,7 @@ def jumping(workshop: Workshop, data: Path, file: Path, *, times: float, **lq: A
 
 @pytest.fixture(scope="module")
 def recovered(tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, sums: Path) -> Iterator[Training]:
-    """Give a run that went wrong and came to its end, with nothing else disturbing it."""
+    """A run with rollbacks that reached its end without kills."""
     folder = tmp_path_factory.mktemp("recovered")
     lq = Lq(folder / "home")
     try:
@@ -66,8 +66,8 @@ def recovered(tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, sums
 
 
 @pytest.fixture(scope="module")
-def as_it_was(recovered: Training) -> Result:
-    """What that run came to."""
+def uninterrupted_result(recovered: Training) -> Result:
+    """The result of that run."""
     return result(recovered)
 
 
@@ -76,7 +76,7 @@ def incidents(training: Training, *codes: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_learning_rate_that_is_too_high_is_cut_until_the_run_ends_well(recovered: Training) -> None:
+def test_high_learning_rate_is_reduced(recovered: Training) -> None:
     spikes = incidents(recovered, "spike")
     assert [one["evidence"]["rollback"] for one in spikes] == [1, 2]
     assert all(one["evidence"]["first_flag"] > JUMP > 0 for one in spikes)
@@ -90,7 +90,7 @@ def test_a_learning_rate_that_is_too_high_is_cut_until_the_run_ends_well(recover
 
 
 @pytest.mark.slow
-def test_the_rows_around_a_spike_are_named_by_their_own_loss(recovered: Training) -> None:
+def test_autopsy_ranks_rows_by_loss(recovered: Training) -> None:
     for autopsy, spike in zip(incidents(recovered, "autopsy"), incidents(recovered, "spike"), strict=True):
         rows = autopsy["evidence"]["rows"]
         assert [row["loss"] for row in rows] == sorted((row["loss"] for row in rows), reverse=True)
@@ -98,19 +98,19 @@ def test_the_rows_around_a_spike_are_named_by_their_own_loss(recovered: Training
         assert autopsy["evidence"]["first_flag"] == spike["evidence"]["first_flag"]
 
 
-def is_wrong(event: Event) -> bool:
-    """Say whether a progress event tells losses that have exploded."""
+def has_exploded(event: Event) -> bool:
+    """Return whether the losses of a progress event have exploded."""
     losses = event.data["losses"]
     return bool(losses) and event.data["iteration"] > JUMP + 10 and sum(losses) / len(losses) > 4.0
 
 
-def trainer_as_it_goes_wrong(training: Training) -> None:
-    training.until(Kind.PROGRESS, is_wrong)
+def kill_trainer_at_spike(training: Training) -> None:
+    training.until(Kind.PROGRESS, has_exploded)
     kill(training.trainer())
 
 
-def worker_before_it_looks(training: Training) -> None:
-    """Kill the worker while the run is sound; the trainer trains on, far past the spike."""
+def kill_worker_before_spike(training: Training) -> None:
+    """Kill the worker before the spike; the trainer continues far past it."""
     worker = training.lq.worker()
     training.until(Kind.PROGRESS, lambda event: event.data["iteration"] >= 60)
     kill(worker)
@@ -118,56 +118,59 @@ def worker_before_it_looks(training: Training) -> None:
     training.lq.start_worker()
 
 
-def worker_as_it_goes_wrong(training: Training) -> None:
-    training.until(Kind.PROGRESS, is_wrong)
+def kill_worker_at_spike(training: Training) -> None:
+    training.until(Kind.PROGRESS, has_exploded)
     kill(training.lq.worker())
     training.lq.start_worker()
 
 
-def trainer_as_it_sets_out_again(training: Training) -> None:
+def kill_trainer_at_restart(training: Training) -> None:
     training.until(Kind.STARTED, lambda event: event.attempt == 2)
     kill(training.trainer())
 
 
-def both_after_the_autopsy(training: Training) -> None:
+def kill_both_after_autopsy(training: Training) -> None:
     training.until(Kind.WARNING, lambda event: event.attempt == 2 and event.data["code"] == "autopsy")
     kill(training.trainer())
     kill(training.lq.worker())
     training.lq.start_worker()
 
 
-def trainer_on_its_new_stage(training: Training) -> None:
+def kill_trainer_on_new_stage(training: Training) -> None:
     training.until(Kind.CHECKPOINT, lambda event: event.attempt == 2)
     kill(training.trainer())
 
 
-STRIKES = (
-    worker_before_it_looks,
-    worker_as_it_goes_wrong,
-    trainer_as_it_goes_wrong,
-    both_after_the_autopsy,
-    trainer_as_it_sets_out_again,
-    trainer_on_its_new_stage,
+KILLS = (
+    kill_worker_before_spike,
+    kill_worker_at_spike,
+    kill_trainer_at_spike,
+    kill_both_after_autopsy,
+    kill_trainer_at_restart,
+    kill_trainer_on_new_stage,
 )
 
 
 @pytest.mark.slow
 @pytest.mark.longest
-@pytest.mark.parametrize("strike", STRIKES)
-def test_a_rollback_that_is_killed_ends_as_if_it_had_not_been(
-    strike: Callable[[Training], None], lq: Lq, workshop: Workshop, sums: Path, as_it_was: Result, tmp_path: Path
+@pytest.mark.parametrize("kill_at", KILLS)
+def test_killed_rollback_gives_same_result(
+    kill_at: Callable[[Training], None],
+    lq: Lq,
+    workshop: Workshop,
+    sums: Path,
+    uninterrupted_result: Result,
+    tmp_path: Path,
 ) -> None:
     training = lq.submit(jumping(workshop, sums, tmp_path / "job.yaml", times=8))
-    strike(training)
+    kill_at(training)
     training.wait()
-    assert result(training) == as_it_was
+    assert result(training) == uninterrupted_result
 
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_run_that_cannot_be_mended_ends_with_the_best_it_had_and_the_next_one_starts(
-    lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path
-) -> None:
+def test_diverged_run_publishes_its_best(lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path) -> None:
     training = lq.submit(jumping(workshop, sums, tmp_path / "job.yaml", times=400))
     after = lq.submit(workshop.job_file(tmp_path / "next.yaml", iters=20, save_every=20))
     training.wait(expect=100)
@@ -187,9 +190,7 @@ def test_a_run_that_cannot_be_mended_ends_with_the_best_it_had_and_the_next_one_
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_poisoned_rows_that_come_together_are_gone_back_from_left_out_and_named(
-    lq: Lq, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_bad_rows_are_skipped_and_named(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     build_data(data, train=240, valid=16, test=0)
     poisoned = range(100, 116)
@@ -228,18 +229,16 @@ def test_poisoned_rows_that_come_together_are_gone_back_from_left_out_and_named(
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_guard_that_is_switched_off_tells_and_does_nothing(
-    lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path
-) -> None:
+def test_disabled_guard_only_reports(lq: Lq, workshop: Workshop, sums: Path, tmp_path: Path) -> None:
     training = lq.submit(jumping(workshop, sums, tmp_path / "job.yaml", times=400, spike={"enabled": False}))
     training.wait()
-    (told,) = incidents(training, "spike")
-    assert "nothing is done" in told["text"]
+    (spike,) = incidents(training, "spike")
+    assert spike["evidence"]["action"] == "none; lq.spike.enabled is false"
     assert len(training.facts()["attempts"]) == 1
 
 
 def holed(workshop: Workshop, folder: Path) -> Path:
-    """Write a job with a row that its model cannot take."""
+    """Write a job file with a row for which the model gives NaN."""
     model, data = folder / "model", folder / "data"
     with_a_hole(workshop.model, model)
     build_data(data, train=104, valid=8, test=0)
@@ -260,7 +259,7 @@ def holed(workshop: Workshop, folder: Path) -> Path:
 
 
 def idle(workshop: Workshop, folder: Path) -> Path:
-    """Write a job that gets no better, and asks to end then."""
+    """Write a job file with an early stop whose loss does not improve."""
     return workshop.job_file(
         folder / "idle.yaml",
         lr_schedule=None,
@@ -271,38 +270,36 @@ def idle(workshop: Workshop, folder: Path) -> Path:
     )
 
 
-def test_a_row_the_model_cannot_take_costs_two_updates_and_is_left_out(
-    lq: Lq, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_row_with_nan_is_quarantined(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     training = lq.submit(holed(workshop, tmp_path))
     training.wait()
-    told = incidents(training, "not_applied")
-    # the trainer may meet the row once more before it hears that it is to stop; that is given up
-    assert {row["line"] for one in told for row in one["evidence"]["rows"]} == {"train.jsonl:17"}
+    not_applied = incidents(training, "not_applied")
+    # the trainer may reach the row once more before it stops; the rollback gives that up
+    assert {row["line"] for one in not_applied for row in one["evidence"]["rows"]} == {"train.jsonl:17"}
     (quarantined,) = incidents(training, "quarantined")
     assert quarantined["evidence"]["rows"] == ["train.jsonl:17"]
-    assert quarantined["evidence"]["iteration"] == told[1]["evidence"]["iteration"]
+    assert quarantined["evidence"]["iteration"] == not_applied[1]["evidence"]["iteration"]
     last = training.facts()["attempts"][-1]["number"]
     progress = [event for event in training.events(Kind.PROGRESS) if event.attempt == last]
     assert all(math.isfinite(float(loss)) for event in progress for loss in event.data["losses"])
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_no_better_ends_there_however_far_it_came(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+def test_early_stop_ends_the_run(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     training = lq.submit(idle(workshop, tmp_path))
     training.wait()
     facts = training.facts()
     assert (facts["job"]["status"], facts["job"]["reason"]) == ("succeeded", "early_stopped")
     assert facts["job"]["iteration"] == 24
-    (told,) = incidents(training, "early_stopped")
-    assert told["evidence"]["iterations_saved"] == 3976
+    (stop,) = incidents(training, "early_stopped")
+    assert stop["evidence"]["iterations_saved"] == 3976
     about = json.loads((training.folder.adapters / "lq.json").read_text())
     assert about["final"]["iteration"] == 24
     assert "early stop" in training.lq("show", training.id).out
 
 
-def came_to(training: Training) -> tuple[str, str, list[tuple[int, float]], list[tuple[int, float]]]:
-    """Return both adapters, and the reports and validations that led to them; what was given up is left out."""
+def outcome_of(training: Training) -> tuple[str, str, list[tuple[int, float]], list[tuple[int, float]]]:
+    """Return both adapters, and the reports and validations that led to them."""
     training.wait()
     with Store.open(training.lq.home / "lq.db") as store:
         reports = [(point.iteration, point.train_loss) for point in store.metrics.points(training.id)]
@@ -315,12 +312,12 @@ def came_to(training: Training) -> tuple[str, str, list[tuple[int, float]], list
 @pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.parametrize("kind", [holed, idle])
-def test_leaving_rows_out_and_ending_early_survive_kills(
+def test_quarantine_and_stop_survive_kills(
     kind: Callable[[Workshop, Path], Path], lq: Lq, workshop: Workshop, tmp_path: Path
 ) -> None:
-    """The worker dies while the run is sound and the trainer trains on; the next one, and both, as they answer."""
+    """The worker is killed before the alarm, then worker and trainer during the reaction to it."""
     file = kind(workshop, tmp_path)
-    undisturbed = came_to(lq.submit(file))
+    expected = outcome_of(lq.submit(file))
     training = lq.submit(file)
     training.until(Kind.PROGRESS)
     kill(lq.worker())
@@ -330,5 +327,5 @@ def test_leaving_rows_out_and_ending_early_survive_kills(
     kill(training.trainer())
     kill(lq.worker())
     lq.start_worker()
-    assert came_to(training) == undisturbed
+    assert outcome_of(training) == expected
     assert len(incidents(training, "quarantined", "early_stopped")) == 1

@@ -1,4 +1,4 @@
-"""A small sweep, trained for real: queued from one file, told once, compared row by row, and its best named."""
+"""A sweep from one job file: its training, comparison, notification and cancellation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(700, func_only=True)
 
 @pytest.mark.slow
 @pytest.mark.longest
-@pytest.mark.usefixtures("undisturbed")  # so that the kernels are there
-def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("undisturbed")  # it compiles the kernels
+def test_sweep_is_trained_and_compared(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     lq.settings(notify={"services": [{"url": "json://127.0.0.1:9/", "name": "phone"}]})
     build_data(tmp_path / "data", train=50, valid=60, test=0)
     file = workshop.job_file(
@@ -48,16 +48,16 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
     assert best["settings"]["learning_rate"] == "0.005"
 
     compared = lq.json("compare", "--group", "night")
-    found = compared["best_of"]
+    winner = compared["best_of"]
     assert compared["not_compared_because"] is None
-    assert (found["id"], found["loss"]) == (best["id"], best["best_val_loss"])
-    assert found["runner_up_minus_best"]["rows"] == 60
-    assert found["runner_up_minus_best"]["paired"]
-    # a rate that hardly moves the weights is behind the best one beyond doubt
+    assert (winner["id"], winner["loss"]) == (best["id"], best["best_val_loss"])
+    assert winner["runner_up_minus_best"]["rows"] == 60
+    assert winner["runner_up_minus_best"]["paired"]
+    # a learning rate that hardly changes the weights is worse beyond chance
     assert not {job["id"] for job in status if job["settings"]["learning_rate"] == "1e-06"} & set(
-        found["not_told_apart"]
+        winner["not_told_apart"]
     )
-    adapter = Path(found["adapter"])
+    adapter = Path(winner["adapter"])
     published = tmp_path / "out" / f"lr=0.005_r={best['settings']['lora_parameters.rank']}".replace("0.005", "5e-3")
     assert (published / "adapters.safetensors").read_bytes() == (adapter / "adapters.safetensors").read_bytes()
     lq.command(
@@ -77,13 +77,12 @@ def test_a_sweep_is_trained_compared_and_told_of_once(lq: Lq, workshop: Workshop
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")
-def test_a_sweep_is_cancelled_while_its_first_job_trains(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+def test_running_sweep_can_be_cancelled(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     file = workshop.job_file(tmp_path / "night.yaml", iters=100_000, lq={"matrix": {"seed": [1, 2, 3]}})
     jobs = lq.json("submit", file)["jobs"]
     events = JobDir(Path(jobs[0]["job_dir"])).events
     until(lambda: events.exists() and f'"{Kind.PROGRESS.value}"' in events.read_text(), "the first job to train")
-    said = lq("cancel", "--group", "night").out
-    assert "job 1: asked to stop" in said
+    lq("cancel", "--group", "night")
     status = lq.look("status", "--group", "night")["jobs"]
     assert {job["id"]: job["status"] for job in status} == {1: "cancelled", 2: "cancelled", 3: "cancelled"}
     assert [job["attempts"] for job in status] == [1, 0, 0]

@@ -1,4 +1,4 @@
-"""`lq chat`, `generate`, `test`, `fuse`: a trained job's model in MLX-LM's own commands, and the device they share."""
+"""`lq chat`, `generate`, `test` and `fuse` on a trained job, and the device that they share with jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMPT = "What is 2 plus 3?"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, workshop: Workshop) -> Iterator[Training]:
-    """Give a job that is trained and tested, in a home whose worker lives."""
+    """A trained and tested job, in a home with a running worker."""
     place = tmp_path_factory.mktemp("after")
     build_data(place / "data", train=50, valid=8, test=12)
     lq = Lq(place / "home")
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, workshop: Workshop) -> Ite
 
 @contextlib.contextmanager
 def long_job(lq: Lq, workshop: Workshop, folder: Path) -> Iterator[Training]:
-    """Give a job that trains for as long as the block takes."""
+    """Yield a job that trains until the block ends."""
     training = lq.submit(workshop.job_file(folder / "long.yaml", iters=100_000))
     try:
         training.until(Kind.PHASE, lambda event: event.data["phase"] == "train")
@@ -53,17 +53,12 @@ def long_job(lq: Lq, workshop: Workshop, folder: Path) -> Iterator[Training]:
 
 
 class Terminal:
-    """A verb of `lq` in a terminal of its own."""
+    """A command of `lq` in its own terminal."""
 
     def __init__(self, lq: Lq, *words: str | int) -> None:
-        """Type it.
-
-        Args:
-            lq: whose home.
-            words: after `lq`.
-        """
+        """Start the command with these words after `lq`."""
         self._master, slave = pty.openpty()
-        self.said = ""
+        self.output = ""
         self.popen = subprocess.Popen(
             [BESIDE_PYTHON / "lq", *map(str, words)],
             stdin=slave,
@@ -76,14 +71,14 @@ class Terminal:
         os.set_blocking(self._master, False)
 
     def until(self, text: str) -> str:
-        """Wait until something is said, and return what was said before it, since the last time."""
+        """Wait for a text in the output, and return the output before it since the last call."""
 
-        def told() -> bool:
+        def printed() -> bool:
             self._listen()
-            return text in self.said
+            return text in self.output
 
-        until(told, f"{text!r} in a terminal")
-        before, _, self.said = self.said.partition(text)
+        until(printed, f"{text!r} in a terminal")
+        before, _, self.output = self.output.partition(text)
         return before
 
     def type(self, text: str) -> None:
@@ -91,7 +86,7 @@ class Terminal:
         os.write(self._master, f"{text}\n".encode())
 
     def end(self, expect: int) -> None:
-        """See it end, and insist on the exit code."""
+        """Wait for the end, and check the exit code."""
 
         def gone() -> bool:
             self._listen()
@@ -99,10 +94,10 @@ class Terminal:
 
         until(gone, "the verb to end")
         self._listen()
-        assert self.popen.returncode == expect, self.said
+        assert self.popen.returncode == expect, self.output
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Kill the command if it runs, and close the terminal."""
         if self.popen.poll() is None:
             self.popen.kill()
         self.popen.wait()
@@ -111,12 +106,12 @@ class Terminal:
     def _listen(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
             while raw := os.read(self._master, 1 << 16):
-                self.said += raw.decode(errors="replace")
+                self.output += raw.decode(errors="replace")
 
 
 @contextlib.contextmanager
 def terminal(lq: Lq, *words: str | int) -> Iterator[Terminal]:
-    """Give a verb in a terminal."""
+    """Yield a command in a terminal."""
     opened = Terminal(lq, *words)
     try:
         yield opened
@@ -132,7 +127,7 @@ def user(lq: Lq) -> device_lock.DeviceUser | None:
 
 
 @pytest.mark.slow
-def test_the_test_set_measures_to_the_last_bit_what_the_run_measured(trained: Training) -> None:
+def test_lq_test_reproduces_the_run(trained: Training) -> None:
     found = trained.lq.json("test", trained.id)
     (same,) = (one for one in found["by_the_run"] if (one["kind"], one["iteration"]) == ("test", found["iteration"]))
     keys = ("loss", "standard_error", "loss_low", "loss_high", "rows")
@@ -143,7 +138,7 @@ def test_the_test_set_measures_to_the_last_bit_what_the_run_measured(trained: Tr
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_other_weights_and_other_rows_are_measured_too(trained: Training, tmp_path: Path) -> None:
+def test_lq_test_takes_weights_and_data(trained: Training, tmp_path: Path) -> None:
     lq = trained.lq
     best, last, before = (lq.json("test", trained.id, "--checkpoint", one) for one in ("best", "last", "0"))
     assert before["loss"] == next(one["loss"] for one in before["by_the_run"] if one["iteration"] == 0)
@@ -165,17 +160,17 @@ def test_other_weights_and_other_rows_are_measured_too(trained: Training, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_answer_is_all_that_stdout_has(trained: Training) -> None:
+def test_generate_prints_only_the_answer(trained: Training) -> None:
     words = ("generate", trained.id, "-p", PROMPT, "--max-tokens", 12)
-    told = trained.lq.json(*words)
-    assert (told["prompt"], told["tokens"]) == (PROMPT, 12)
-    assert told["tok_s"] > 0
-    assert trained.lq(*words).out == told["answer"] + "\n"
+    answer = trained.lq.json(*words)
+    assert (answer["prompt"], answer["tokens"]) == (PROMPT, 12)
+    assert answer["tok_s"] > 0
+    assert trained.lq(*words).out == answer["answer"] + "\n"
 
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_the_model_can_be_asked_without_its_adapter_by_a_pipe_and_with_mlx_lms_own_options(trained: Training) -> None:
+def test_generate_takes_pipe_and_options(trained: Training) -> None:
     lq = trained.lq
     tuned, base = (lq.json("generate", trained.id, "-p", PROMPT, *more)["answer"] for more in ((), ("--base",)))
     assert tuned != base
@@ -196,13 +191,13 @@ def test_the_model_can_be_asked_without_its_adapter_by_a_pipe_and_with_mlx_lms_o
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_fused_model_answers_as_the_adapter_does(trained: Training, tmp_path: Path) -> None:
+def test_fused_model_answers_the_same(trained: Training, tmp_path: Path) -> None:
     lq = trained.lq
     asked = lq.json("generate", trained.id, "-p", PROMPT)["answer"]
-    told = lq.json("fuse", trained.id)
-    path = Path(told["path"])
+    fused = lq.json("fuse", trained.id)
+    path = Path(fused["path"])
     assert path == trained.folder.path / "fused"
-    assert told["bytes"] == sum(file.stat().st_size for file in path.iterdir())
+    assert fused["bytes"] == sum(file.stat().st_size for file in path.iterdir())
     ask = ("--model", path, "--prompt", PROMPT, "--verbose", "f")
     assert lq.command("mlx_lm.generate", *ask).out == asked + "\n"
     assert "exists; overwrite it with --force" in lq("fuse", trained.id, expect=5).err
@@ -217,7 +212,7 @@ def test_a_fused_model_answers_as_the_adapter_does(trained: Training, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_killed_fuse_leaves_nothing_that_looks_finished(trained: Training, tmp_path: Path) -> None:
+def test_killed_fuse_leaves_no_model(trained: Training, tmp_path: Path) -> None:
     target = tmp_path / "model"
     with terminal(trained.lq, "fuse", trained.id, "--save-path", str(target)) as opened:
         until((tmp_path / ".model.partial").is_dir, "the fuse to begin")
@@ -238,7 +233,7 @@ def _children(lq: Lq) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_full_fine_tune_is_asked_measured_and_fused_too(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
+def test_commands_take_full_fine_tunes(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     build_data(tmp_path / "data", train=50, valid=8, test=12)
     file = workshop.job_file(
         tmp_path / "full.yaml", data=str(tmp_path / "data"), iters=24, fine_tune_type="full", test=True
@@ -254,7 +249,7 @@ def test_a_full_fine_tune_is_asked_measured_and_fused_too(lq: Lq, workshop: Work
 
 
 @pytest.mark.slow
-def test_one_chats_in_a_terminal_and_leaves_by_q_by_ctrl_d_or_by_ctrl_c(trained: Training) -> None:
+def test_chat_ends_by_q_or_ctrl(trained: Training) -> None:
     for leave, code in (("q\n", 0), ("\x04", 0), ("\x03", 130)):
         with terminal(trained.lq, "chat", trained.id, "--", "--max-tokens", "8") as chat:
             begun = chat.until("›")
@@ -266,7 +261,7 @@ def test_one_chats_in_a_terminal_and_leaves_by_q_by_ctrl_d_or_by_ctrl_c(trained:
             if leave == "\x03":  # a session without a controlling terminal: what the kernel would do
                 os.killpg(chat.popen.pid, signal.SIGINT)
             chat.end(code)
-            assert "Traceback" not in chat.said
+            assert "Traceback" not in chat.output
     assert user(trained.lq) is None
 
 
@@ -275,9 +270,7 @@ def test_one_chats_in_a_terminal_and_leaves_by_q_by_ctrl_d_or_by_ctrl_c(trained:
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_while_a_job_trains_it_is_refused_or_runs_beside_it(
-    trained: Training, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_running_job_blocks_the_command(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
     lq = trained.lq
     ask = ("generate", trained.id, "-p", PROMPT, "--max-tokens", 4)
     with long_job(lq, workshop, tmp_path) as training:
@@ -292,9 +285,7 @@ def test_while_a_job_trains_it_is_refused_or_runs_beside_it(
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_who_waits_gets_the_next_turn_and_the_queue_goes_on_afterwards(
-    trained: Training, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_queued_command_runs_next(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
     lq = trained.lq
     with long_job(lq, workshop, tmp_path) as training:
         behind = lq.submit(workshop.job_file(tmp_path / "behind.yaml", iters=8))
@@ -323,9 +314,7 @@ def test_who_waits_gets_the_next_turn_and_the_queue_goes_on_afterwards(
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_killed_verb_frees_the_device_and_takes_its_child_along(
-    trained: Training, workshop: Workshop, tmp_path: Path
-) -> None:
+def test_killed_command_frees_the_device(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
     lq = trained.lq
     with terminal(lq, "chat", trained.id) as chat:
         chat.until("›")
@@ -339,7 +328,7 @@ def test_a_killed_verb_frees_the_device_and_takes_its_child_along(
 
 @pytest.mark.slow
 @pytest.mark.longest
-def test_a_forgotten_chat_ends_as_soon_as_a_job_waits(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
+def test_idle_chat_ends_for_a_job(trained: Training, workshop: Workshop, tmp_path: Path) -> None:
     lq = trained.lq
     with terminal(lq, "chat", trained.id, "--idle", 1) as chat:
         chat.until("›")
@@ -348,5 +337,5 @@ def test_a_forgotten_chat_ends_as_soon_as_a_job_waits(trained: Training, worksho
         assert chat.popen.poll() is None
         behind = lq.submit(workshop.job_file(tmp_path / "behind.yaml", iters=8))
         chat.end(0)
-        assert f"the chat is ended: job {behind.id} (behind) waits, and nothing was typed for" in chat.said
+        assert f"the chat is ended: job {behind.id} (behind) waits, and nothing was typed for" in chat.output
         behind.wait()
