@@ -107,7 +107,7 @@ def _without_adapter(job: Job) -> str:
         folder = job.dir.adapters
         return f"job {job.id}: {folder} does not contain its adapter any more; see: lq verify {job.id}"
     remedy = {
-        Status.HELD: f"let it run: lq release {job.id}",
+        Status.HELD: f"let it run: lq resume {job.id}",
         Status.PAUSED: f"resume it: lq resume {job.id}",
         Status.FAILED: f"see lq show {job.id}, then lq retry {job.id}",
         Status.CANCELLED: f"resume it: lq retry {job.id}",
