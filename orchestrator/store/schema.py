@@ -143,7 +143,7 @@ attempts = Table(
     AttemptColumns,
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     # the database itself ensures that no job runs twice
-    Index("ix_attempts_running", "job_id", unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED),
+    Index("ix_attempts_running", "job_id", unique=True, sqlite_where=_NOT_ENDED),
     Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
@@ -327,6 +327,9 @@ _version = Table(
 
 def create_all(connection: Connection, version: str) -> None:
     """Create what the revisions up to `version`, the newest one, would create in an empty database."""
+    if connection.dialect.name == "postgresql":  # naming the option above would import that dialect in every command
+        (running,) = (index for index in attempts.indexes if index.name == "ix_attempts_running")
+        running.dialect_kwargs["postgresql_where"] = _NOT_ENDED
     metadata.create_all(connection, checkfirst=False)
     _version.create(connection)
     connection.execute(insert(queue).values(id=1))
