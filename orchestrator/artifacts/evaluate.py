@@ -81,25 +81,23 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasu
 
 def measured_by_run(app: App, job: Job, iteration: int | None) -> list[WeightsMeasurement]:
     """Return the measurements of the run: its tests, and its validation of these weights or its best one."""
-    tests, validations = app.store.metrics.validations(job.id, kind="test"), app.store.metrics.validations(job.id)
-    reported = app.store.metrics.facts(job.id)
-    compared, tested = (
-        Comparison(validations, supervised_tokens(reported, "valid")),
-        Comparison(tests, supervised_tokens(reported, "test")),
-    )
-    same, best = [one for one in validations if one.iteration == iteration], early_stop.best(validations)
+    metrics, reported = app.store.metrics, app.store.metrics.facts(job.id)
+    tests, validations = metrics.validations(job.id, kind="test"), metrics.validations(job.id)
+    tested = Comparison(tests, supervised_tokens(reported, "test"))
+    validated = Comparison(validations, supervised_tokens(reported, "valid"))
+    same, best = [item for item in validations if item.iteration == iteration], early_stop.best(validations)
     shown = same[-1:] or ([best] if best is not None else [])
-    return [*(_measurement(one, tested) for one in tests), *(_measurement(one, compared) for one in shown)]
+    return [*(_measurement(test, tested) for test in tests), *(_measurement(item, validated) for item in shown)]
 
 
-def _measurement(one: Validation, comparison: Comparison) -> WeightsMeasurement:
-    low, high = comparison.interval(one) or (None, None)
+def _measurement(validation: Validation, comparison: Comparison) -> WeightsMeasurement:
+    low, high = comparison.interval(validation) or (None, None)
     return WeightsMeasurement(
-        kind=one.kind,
-        iteration=one.iteration,
-        loss=one.loss,
-        standard_error=one.standard_error,
+        kind=validation.kind,
+        iteration=validation.iteration,
+        loss=validation.loss,
+        standard_error=validation.standard_error,
         low=low,
         high=high,
-        rows=one.examples,
+        rows=validation.examples,
     )

@@ -42,6 +42,11 @@ TRAJECTORY_ROWS = 12
 FEWEST_SPEEDS = 10
 """Reports needed to compare the speed of the first and the last tenth."""
 
+_STORED = {field.name for field in dataclasses.fields(AttemptFacts)} & {
+    field.name for field in dataclasses.fields(Attempt)
+}
+"""Values of an attempt that a report takes from the store as they are."""
+
 _ROLLBACKS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
 
 
@@ -256,19 +261,8 @@ def _attempts(
         repeated = _repeated(came_to, attempt)
         rolled_back = before is not None and before.reason in _ROLLBACKS
         yield AttemptFacts(
-            number=attempt.number,
-            started_at=attempt.started_at,
-            ended_at=attempt.ended_at,
+            **{name: getattr(attempt, name) for name in _STORED},
             seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
-            first_iteration=attempt.first_iteration,
-            last_iteration=attempt.last_iteration,
-            resumed_from=attempt.resumed_from,
-            quality=attempt.quality,
-            outcome=attempt.outcome,
-            reason=attempt.reason,
-            detail=attempt.detail,
-            exit_code=attempt.exit_code,
-            signal=attempt.signal,
             idle_seconds=_idle(before, attempt),
             came_to=came_to,
             repeated_iterations=0 if rolled_back else repeated,

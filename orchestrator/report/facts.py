@@ -36,7 +36,7 @@ class JobFacts:
     name: str
     status: Status
     reason: str | None  # a Reason code
-    detail: str | None
+    detail: str | None  # in one line
     job_dir: str  # absolute
     home: str | None  # $LQ_HOME to name in commands; None for the default home
 
@@ -426,7 +426,7 @@ class Happening:
     action: str
     cost_iterations: int | None  # None if unknown or not applicable
     cost_seconds: float | None
-    cost: str  # the repeated iterations and the lost time, one line of text
+    cost: str  # in words
     numbers: Mapping[str, Any]  # the evidence of the incident
 
 

@@ -66,35 +66,20 @@ def _settings(path: Path, unread: list[str]) -> Settings | None:
 
 
 def settings_of(spec: JobSpec) -> Settings:
-    """Return the settings that a report shows."""
+    """Return the settings that a report shows. Most have the name of their key in the job file."""
     lora = spec.lora_parameters if spec.fine_tune_type != "full" else None
     schedule = spec.lr_schedule
-    return Settings(
-        model=spec.model,
-        data=spec.data,
-        fine_tune_type=spec.fine_tune_type,
-        rank=lora.rank if lora else None,
-        scale=lora.scale if lora else None,
-        dropout=lora.dropout if lora else None,
-        num_layers=spec.num_layers,
-        optimizer=spec.optimizer,
-        learning_rate=schedule.arguments[0] if schedule else spec.learning_rate,
-        lr_schedule=schedule.name if schedule else None,
-        batch_size=spec.batch_size,
-        grad_accumulation_steps=spec.grad_accumulation_steps,
-        effective_batch=spec.batch_size * spec.grad_accumulation_steps,
-        max_seq_length=spec.max_seq_length,
-        grad_checkpoint=spec.grad_checkpoint,
-        mask_prompt=spec.mask_prompt,
-        seed=spec.seed,
-        batching=spec.lq.batching,
-        save_every=spec.save_every,
-        steps_per_eval=spec.steps_per_eval,
-        steps_per_report=spec.steps_per_report,
-        resume_adapter_file=spec.resume_adapter_file,
-        adapter_path=spec.adapter_path,
-        trust_remote_code=spec.trust_remote_code,
-    )
+    derived: dict[str, Any] = {
+        "rank": lora.rank if lora else None,
+        "scale": lora.scale if lora else None,
+        "dropout": lora.dropout if lora else None,
+        "learning_rate": schedule.arguments[0] if schedule else spec.learning_rate,
+        "lr_schedule": schedule.name if schedule else None,
+        "effective_batch": spec.batch_size * spec.grad_accumulation_steps,
+        "batching": spec.lq.batching,
+    }
+    names = {field.name for field in dataclasses.fields(Settings)} - derived.keys()
+    return Settings(**derived, **{name: getattr(spec, name) for name in names})
 
 
 def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:

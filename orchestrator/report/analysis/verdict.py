@@ -171,7 +171,7 @@ def _ruling(
     if facts.job.status not in ENDED or not done:
         return None
     overlaps = facts.dataset.overlaps if facts.dataset else ()
-    seen = evidence(
+    observed = evidence(
         series.validations,
         series.points,
         validated,
@@ -179,18 +179,18 @@ def _ruling(
         guarded=guard,
         also_trained=next((overlap.exact for overlap in overlaps if overlap.name == "valid"), None),
     )
-    verdict, trained = judge(seen), facts.times.trained_seconds
-    best, final, share = seen.best, seen.final, verdict.share_after_good
+    verdict, trained = judge(observed), facts.times.trained_seconds
+    best, final, share = observed.best, observed.final, verdict.share_after_good
     return Ruling(
         verdict=verdict,
-        advice=_advice(facts, found, series, verdict, seen),
+        advice=_advice(facts, found, series, verdict, observed),
         seconds_after_good=None if share is None or trained is None else share * trained,
         final_minus_best=final.minus_best if final and best and final.iteration != best.iteration else None,
-        train_after_best=seen.train_after_best,
+        train_after_best=observed.train_after_best,
     )
 
 
-def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdict, seen: Evidence) -> str:
+def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdict, observed: Evidence) -> str:
     settings = facts.settings
     if settings is None:
         return "none; config.yaml could not be read."
@@ -203,7 +203,7 @@ def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdi
         spiked=rolled_back or any(phase.name == SPIKE for phase in found),
         scheduled=settings.lr_schedule is not None,
     )
-    return advice(verdict, seen, requested)
+    return advice(verdict, observed, requested)
 
 
 def evidence(
