@@ -117,7 +117,7 @@ class UndeliveredCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InboxState:
+class InboxSummary:
     """The inbox folder."""
 
     waiting: int  # files not submitted yet
@@ -132,7 +132,7 @@ class StatusResult:
     machine: MachineReadings
     queue: QueueSummary
     messages: UndeliveredCounts
-    inbox: InboxState
+    inbox: InboxSummary
     jobs: list[ListedJob]  # by id; with --group the live jobs first, then the others by best validation loss
 
 

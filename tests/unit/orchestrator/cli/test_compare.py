@@ -1,4 +1,4 @@
-"""`lq compare` and the ways to ask for a report."""
+"""`lq compare`, and the formats of `lq report`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _entry(home: Path, name: str, *, better: float = 0.0, digest: str = "cd", **
         return Entry(facts=found, series=lines, spec=spec, reported=run.store.metrics.facts(run.id))
 
 
-def test_only_settings_that_differ_are_shown_by_their_whole_keys(tmp_path: Path) -> None:
+def test_only_differing_settings_are_shown(tmp_path: Path) -> None:
     one = _entry(tmp_path / "a", "one", learning_rate=1e-4)
     other = _entry(tmp_path / "b", "other", learning_rate=2e-4, lora_parameters={"rank": 16}, adapter_path="/x")
     found = compare([one, other])
@@ -40,7 +40,7 @@ def test_only_settings_that_differ_are_shown_by_their_whole_keys(tmp_path: Path)
     assert found.titles == ("one (job 1)", "other (job 1)")
 
 
-def test_results_come_with_intervals_and_pairs(tmp_path: Path) -> None:
+def test_results_have_intervals(tmp_path: Path) -> None:
     found = compare([_entry(tmp_path / "a", "one"), _entry(tmp_path / "b", "other", better=0.3)])
     assert found.why_not is None
     none, gap = found.against_first
@@ -53,9 +53,10 @@ def test_results_come_with_intervals_and_pairs(tmp_path: Path) -> None:
     assert all(" to " in value and value.endswith(" at 600") for value in results["best validation"])
 
 
-def test_other_validation_rows_are_not_compared_and_it_says_why(tmp_path: Path) -> None:
+def test_other_rows_are_not_compared(tmp_path: Path) -> None:
     found = compare([_entry(tmp_path / "a", "one"), _entry(tmp_path / "b", "other", digest="ef")])
-    assert found.why_not == "the jobs were not validated on the same valid.jsonl"
+    assert found.why_not is not None
+    assert "valid.jsonl" in found.why_not
     assert found.against_first == (None, None)
 
 
@@ -64,7 +65,7 @@ def test_other_validation_rows_are_not_compared_and_it_says_why(tmp_path: Path) 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with a job that ended."""
+    """Return a home with a job that has ended."""
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
     run = played(path, lambda _: series({10: 1.0, 20: 0.5}, {0: validation(0, 2.0)}), iters=20)
@@ -72,13 +73,10 @@ def home(tmp_path: Path) -> Path:
     return path
 
 
-def test_two_jobs_are_a_table_and_a_picture(home: Path, tmp_path: Path) -> None:
+def test_compare_prints_table_and_picture(home: Path, tmp_path: Path) -> None:
     lq = InProcess(home)
     _second_job(home)
-    said = lq("compare", 1, 2).out
-    assert "settings that differ" in said
-    assert "iters" in said
-    assert f"picture: {home}/compare/1-2.png" in said
+    assert f"picture: {home}/compare/1-2.png" in lq("compare", 1, 2).out
     assert (home / "compare/1-2.png").read_bytes().startswith(b"\x89PNG")
     elsewhere = tmp_path / "curves.png"
     content = lq.json("compare", 1, 2, "--plot", elsewhere)
@@ -101,13 +99,13 @@ def _second_job(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("typed", "code"), [((1,), 2), ((1, 1), 2), ((1, 9), 3)])
-def test_what_cannot_be_compared_is_one_line(home: Path, typed: tuple[int, ...], code: int) -> None:
+def test_compare_refuses_in_one_line(home: Path, typed: tuple[int, ...], code: int) -> None:
     answer = InProcess(home)("compare", *typed, expect=code)
     assert answer.out == ""
     assert len(answer.err.splitlines()) == 1
 
 
-def test_another_format_of_a_report_is_named(home: Path) -> None:
+def test_report_format_html(home: Path) -> None:
     lq = InProcess(home)
     path = Path(lq("report", 1, "--format", "html").out.strip())
     assert path.name == "report.html"
