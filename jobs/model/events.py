@@ -1,6 +1,6 @@
 """The lines of events.jsonl, one Event each. They are the only channel from the trainer to the worker.
 
-{"v":1,"seq":n,"time":unix,"awake":seconds,"attempt":n,"kind":…, …what the kind carries}
+{"v":2,"seq":n,"time":unix,"awake":seconds,"attempt":n,"kind":…, …what the kind carries}
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from jobs.model.errors import EventInvalid
 from jobs.model.outcomes import Outcome, Reason
 
-VERSION = 1
+VERSION = 2
 
 _ENVELOPE = ("v", "seq", "time", "awake", "attempt", "kind")
 
@@ -415,7 +415,7 @@ def from_line(line: bytes | str) -> Event:
         fields = json.loads(line)
         version = fields["v"]
         if version != VERSION:
-            raise EventInvalid(f"an event of version {version}; this lq reads version {VERSION}: update lq")
+            raise EventInvalid(f"an event of version {version}; this lq reads version {VERSION}")
         return Event(
             seq=int(fields["seq"]),
             time=float(fields["time"]),

@@ -31,7 +31,7 @@ from jobs.model.run_plan import Stage
 class EventFields(TypedDict):
     """Fields of every line."""
 
-    v: Literal[1]
+    v: Literal[2]
     seq: int  # number of the line in the attempt, from 1 without gaps
     time: float  # unix seconds
     awake: float  # seconds on the clock that stops while the machine sleeps

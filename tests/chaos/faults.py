@@ -21,7 +21,7 @@ from tests.chaos.testbed import Testbed, hashes
 from tests.harness import lives, until
 from workers.checkpoints import storage
 
-TORN = b'{"v":1,"seq":4711,"time":17'
+TORN = b'{"v":2,"seq":4711,"time":17'
 STILL_S = 2.0
 """Longest suspension of a trainer, and longest time with a full disk."""
 

@@ -18,7 +18,7 @@ from orchestrator.store.store import Store
 from orchestrator.worker.ingest import ingest
 from workers.events.log import ended_event, read
 
-GOLDEN = Path(__file__).parent / "events_v1.jsonl"
+GOLDEN = Path(__file__).parent / "events_v2.jsonl"
 KILLED = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
 OWNER = ProcessIdentity(pid=1, create_time=1.0, boot_id="boot-a")
 
@@ -52,7 +52,7 @@ def test_golden_file_has_every_kind() -> None:
         Kind.ENDED: 1,
     }
     assert {event.kind for event in seen.events} == set(Kind) - {Kind.FACT}, "facts came later"
-    assert [text.startswith('not an event: b\'{"v":1,"seq":9,') for text in seen.unreadable] == [True]
+    assert [text.startswith('not an event: b\'{"v":2,"seq":9,') for text in seen.unreadable] == [True]
     assert seen.offset == GOLDEN.stat().st_size
 
 
@@ -62,7 +62,7 @@ def test_golden_lines_are_read_unchanged() -> None:
         fields = json.loads(line)
         envelope = {key: fields.pop(key) for key in ("v", "seq", "time", "awake", "attempt", "kind")}
         assert envelope == {
-            "v": 1,
+            "v": 2,
             "seq": event.seq,
             "time": event.time,
             "awake": event.awake,

@@ -135,7 +135,7 @@ def test_show_prints_everything_about_a_job(home: Home) -> None:
 
 def test_logs_prints_the_events(home: Home) -> None:
     job = home.queued()
-    line = '{"v":1,"seq":1,"time":1.0,"awake":1.0,"attempt":1,"kind":"phase","phase":"load"}'
+    line = '{"v":2,"seq":1,"time":1.0,"awake":1.0,"attempt":1,"kind":"phase","phase":"load"}'
     (Path(job.job_dir) / "events.jsonl").write_text(f"{line}\n")
     assert json.loads(InProcess(home.path)("logs", job.id, "--json").out) == json.loads(line)
 

@@ -25,7 +25,7 @@ from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.rendering import GOLDEN
 
 START = 1_700_000_000.0
-TORN = b'{"v":1,"seq":'
+TORN = b'{"v":2,"seq":'
 
 Logs = Callable[..., str]
 

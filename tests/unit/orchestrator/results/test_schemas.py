@@ -120,7 +120,7 @@ def test_submit_matches_schema(current: Home, capsys: pytest.CaptureFixture[str]
 
 
 def test_first_events_match_schema() -> None:
-    assert require_lines(Path(__file__).parents[3] / "compat" / "events_v1.jsonl") > 10
+    assert require_lines(Path(__file__).parents[3] / "compat" / "events_v2.jsonl") > 10
 
 
 def strictly(text: str) -> dict[str, Any]:

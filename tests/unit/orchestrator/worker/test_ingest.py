@@ -78,7 +78,7 @@ def test_torn_last_line_waits(store: Store, path: Path) -> None:
 
 
 def test_unreadable_lines_are_recorded_once(store: Store, path: Path) -> None:
-    append(path, line(1, 1) + b'{"v":1,"seq"\n' + b"\xff\xfe\n" + line(2, 2))
+    append(path, line(1, 1) + b'{"v":2,"seq"\n' + b"\xff\xfe\n" + line(2, 2))
     assert take(store, path) == [1, 2]
     assert take(store, path) == []
     [incident] = store.incidents.of(1)

@@ -170,7 +170,7 @@ def test_ended_event_of_attempt(path: Path) -> None:
 def test_ended_event_after_torn_line(path: Path) -> None:
     write(path, 1, Kind.STARTED, Kind.ENDED)
     with path.open("ab") as file:
-        file.write(b'{"v":1,"seq":3,"ti')
+        file.write(b'{"v":2,"seq":3,"ti')
     assert ended_event(path, 1) is not None
 
 
