@@ -242,11 +242,17 @@ def _kind(plain: Any) -> str:
     if origin is Literal:
         return listed(get_args(plain), "or")
     if origin is tuple:
-        inner = item_type(plain)
-        return f"a list of {'mappings' if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))}"
+        return f"a list of {_plural(item_type(plain))}"
     if origin in (Union, types.UnionType):
         return listed((_kind(member) for member in get_args(plain) if member is not types.NoneType), "or")
     return _SINGLE.get(origin or plain, "a mapping")
+
+
+def _plural(item: Any) -> str:
+    inner, _ = bare(item)
+    if get_origin(inner) in (Union, types.UnionType):
+        return listed((_plural(member) for member in get_args(inner)), "or")
+    return "mappings" if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))
 
 
 def _range(limits: Sequence[Any]) -> str:
