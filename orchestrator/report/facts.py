@@ -54,7 +54,7 @@ class Times:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class RunSettings:
     """The requested settings, as stored at submit."""
 
     model: str
@@ -245,7 +245,7 @@ class Facts:
 
     job: JobFacts
     times: Times
-    settings: Settings | None  # None if config.yaml cannot be read
+    settings: RunSettings | None  # None if config.yaml cannot be read
     stages: tuple[Stage, ...]  # of the run plan; empty if run_plan.json cannot be read
     progress: Progress
     train_loss: TrainLoss
@@ -327,7 +327,7 @@ class Hardware:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenisedFile:
+class TokenizedFile:
     """A tokenised data file."""
 
     name: str  # train, valid or test
@@ -365,7 +365,7 @@ class Overlap:
 class Dataset:
     """The tokenised data set."""
 
-    files: tuple[TokenisedFile, ...]
+    files: tuple[TokenizedFile, ...]
     max_seq_length: int | None  # tokens; longer rows are truncated
     padding_share: float | None  # of all positions of the batches
     repeated_inside: int | None  # training rows that repeat an earlier one

@@ -23,8 +23,8 @@ from orchestrator.report.facts import (
     Dataset,
     Overlap,
     Parameters,
-    Settings,
-    TokenisedFile,
+    RunSettings,
+    TokenizedFile,
     Twin,
 )
 
@@ -33,7 +33,7 @@ from orchestrator.report.facts import (
 class Folder:
     """The content of a job folder."""
 
-    settings: Settings | None
+    settings: RunSettings | None
     stages: tuple[Stage, ...]
     data: tuple[DataFile, ...]
     versions: Mapping[str, str]
@@ -57,7 +57,7 @@ def read_folder(job_dir: JobDir) -> Folder:
     )
 
 
-def _settings(path: Path, unread: list[str]) -> Settings | None:
+def _settings(path: Path, unread: list[str]) -> RunSettings | None:
     try:
         return settings_of(load_frozen(path))
     except (LqError, OSError) as error:
@@ -65,7 +65,7 @@ def _settings(path: Path, unread: list[str]) -> Settings | None:
         return None
 
 
-def settings_of(spec: JobSpec) -> Settings:
+def settings_of(spec: JobSpec) -> RunSettings:
     """Return the settings that a report shows. Most have the name of their key in the job file."""
     lora = spec.lora_parameters if spec.fine_tune_type != "full" else None
     schedule = spec.lr_schedule
@@ -78,8 +78,8 @@ def settings_of(spec: JobSpec) -> Settings:
         "effective_batch": spec.batch_size * spec.grad_accumulation_steps,
         "batching": spec.lq.batching,
     }
-    names = {field.name for field in dataclasses.fields(Settings)} - derived.keys()
-    return Settings(**derived, **{name: getattr(spec, name) for name in names})
+    names = {field.name for field in dataclasses.fields(RunSettings)} - derived.keys()
+    return RunSettings(**derived, **{name: getattr(spec, name) for name in names})
 
 
 def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:
@@ -197,8 +197,8 @@ def dataset(reported: Reported) -> Dataset | None:
     )
 
 
-def _file(name: str, file: Reported) -> TokenisedFile:
-    return TokenisedFile(
+def _file(name: str, file: Reported) -> TokenizedFile:
+    return TokenizedFile(
         name=name,
         rows=int(file["rows"]),
         tokens=_whole(file.get("tokens")),

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from orchestrator.formatting.markdown import code, escaped, table
 from orchestrator.formatting.text import NONE, NOT_MEASURED, figure, loss, loss_with_interval, whole
-from orchestrator.report.facts import Facts, Measurement, Settings
+from orchestrator.report.facts import Facts, Measurement, RunSettings
 from orchestrator.report.render.results import difference
 
 MARK = "<!-- written by lq; remove this line to keep your changes -->"
@@ -41,12 +41,12 @@ def render_card(facts: Facts) -> str:
     return f"---\n{_metadata(facts, settings).to_yaml()}\n---\n\n{body}\n"
 
 
-def _base(settings: Settings) -> str:
+def _base(settings: RunSettings) -> str:
     """Return the name of the base model on the hub, or the last part of a local folder."""
     return PurePath(settings.model).name if PurePath(settings.model).is_absolute() else settings.model
 
 
-def _metadata(facts: Facts, settings: Settings) -> ModelCardData:
+def _metadata(facts: Facts, settings: RunSettings) -> ModelCardData:
     adapter = [] if settings.fine_tune_type == "full" else ["adapter"]
     return ModelCardData(
         base_model=_base(settings),
@@ -60,7 +60,7 @@ def _metadata(facts: Facts, settings: Settings) -> ModelCardData:
     )
 
 
-def _eval_results(facts: Facts, settings: Settings) -> Iterator[EvalResult]:
+def _eval_results(facts: Facts, settings: RunSettings) -> Iterator[EvalResult]:
     for split, measurement in _published(facts):
         name = f"{split} loss, nats per token"
         args: dict[str, object] = {"n": measurement.examples}
@@ -73,7 +73,7 @@ def _eval_results(facts: Facts, settings: Settings) -> Iterator[EvalResult]:
 
 
 def _result(
-    settings: Settings, split: str, metric: str, name: str, value: float, args: dict[str, object] | None
+    settings: RunSettings, split: str, metric: str, name: str, value: float, args: dict[str, object] | None
 ) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
@@ -99,7 +99,7 @@ def _published(facts: Facts) -> list[tuple[str, Measurement]]:
     return validation + [("test", test) for test in facts.tests if test.iteration and test.iteration == iteration]
 
 
-def _about(facts: Facts, settings: Settings) -> list[str]:
+def _about(facts: Facts, settings: RunSettings) -> list[str]:
     best, ruling = facts.adapter.best, facts.findings.ruling
     place = "an unknown iteration" if best is None else f"iteration {whole(best.iteration)}"
     kind = "weights" if settings.fine_tune_type == "full" else "adapter"
@@ -125,7 +125,7 @@ def _results(facts: Facts) -> list[str]:
     return ["## Results", "", *lines, "", "These losses are for this data only. Nothing else was measured."]
 
 
-def _training(facts: Facts, settings: Settings) -> list[str]:
+def _training(facts: Facts, settings: RunSettings) -> list[str]:
     files = facts.dataset.files if facts.dataset else ()
     train = next((file for file in files if file.name == "train"), None)
     local = PurePath(settings.data).is_absolute()
@@ -148,6 +148,6 @@ def _training(facts: Facts, settings: Settings) -> list[str]:
     return ["## Training", "", *table(("What", "Value"), rows)]
 
 
-def _use(settings: Settings) -> list[str]:
+def _use(settings: RunSettings) -> list[str]:
     options = ("--model", _base(settings), "--adapter-path", ".", "--prompt", "Write your question here")
     return ["## Use", "", "```sh", "pip install mlx-lm", shlex.join(("mlx_lm.generate", *options)), "```"]

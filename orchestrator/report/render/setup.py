@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from orchestrator.formatting.markdown import code, escaped, table
 from orchestrator.formatting.text import NONE, NOT_MEASURED, counted, duration, figure, loss, percent, size, whole
-from orchestrator.report.facts import CheckpointFacts, Dataset, Facts, Overlap, Settings, TokenisedFile
+from orchestrator.report.facts import CheckpointFacts, Dataset, Facts, Overlap, RunSettings, TokenizedFile
 
 MOST_CHECKPOINTS = 20
 """Rows of the checkpoint table; report.json has all."""
 
 
-def fine_tuning(settings: Settings | None) -> str:
+def fine_tuning(settings: RunSettings | None) -> str:
     """Return the fine-tune type with rank, scale and dropout."""
     if settings is None:
         return NONE
@@ -55,7 +55,7 @@ def _tokenised(facts: Facts) -> list[str]:
     ]
 
 
-def _lengths(file: TokenisedFile) -> tuple[str, ...]:
+def _lengths(file: TokenizedFile) -> tuple[str, ...]:
     return (
         file.name,
         whole(file.rows),
@@ -101,7 +101,7 @@ def adapter(facts: Facts) -> list[str]:
     return ["## Adapter", "", *shape, "", code(facts.adapter.path), "", *table(header, files, right="llrr")]
 
 
-def _lora(settings: Settings | None) -> list[tuple[str, str]]:
+def _lora(settings: RunSettings | None) -> list[tuple[str, str]]:
     if settings is None or settings.rank is None:
         return [("Rank", NONE), ("Scale", NONE), ("Dropout", NONE)]
     return [
