@@ -149,7 +149,7 @@ def test_lq_test_takes_weights_and_data(trained: Training, tmp_path: Path) -> No
     other = lq.json("test", trained.id, "--data", tmp_path / "other")
     assert other["rows"] == 7
     lines = lq("test", trained.id).out.splitlines()
-    assert re.match(r"loss        \d\.\d{4}  \(95 % interval \d\.\d{4} to \d\.\d{4}\)", lines[2])
+    assert re.match(r"loss\s+\d\.\d{4}\s+\(95 % .*\d\.\d{4} to \d\.\d{4}\)", lines[2])
     assert max(map(len, [lines[0], *lines[2:]])) <= 80
     assert "has no weights of iteration 7" in lq("test", trained.id, "--checkpoint", 7, expect=5).err
     assert "test.jsonl does not exist" in lq("test", trained.id, "--data", tmp_path, expect=2).err
@@ -183,7 +183,10 @@ def test_generate_takes_pipe_and_options(trained: Training) -> None:
     )
     assert piped.stdout.decode() == tuned + "\n"
     err = lq("generate", trained.id, "-p", PROMPT, "--", "--tempp", "1", expect=2).err
-    assert err == "lq: mlx_lm.generate: unrecognized arguments: --tempp 1; see: mlx_lm.generate --help\n"
+    assert err.startswith("lq: mlx_lm.generate: ")
+    assert "--tempp 1" in err
+    assert err.endswith("mlx_lm.generate --help\n")
+    assert err.count("\n") == 1
     err = lq("generate", trained.id, "-p", PROMPT, "--", "--prompt-cache-file", "/nowhere.safetensors", expect=1).err
     assert err.startswith("lq: mlx_lm.generate failed: ")
     assert err.count("\n") == 1
@@ -206,7 +209,7 @@ def test_fused_model_answers_the_same(trained: Training, tmp_path: Path) -> None
     assert "  mlx_lm.server --model " in out
     assert (path / "model.safetensors").stat().st_ino != before
     err = lq("fuse", trained.id, "--save-path", tmp_path / "x", "--", "--export-gguf", expect=1).err
-    assert "Model type qwen2 not supported for GGUF" in err
+    assert "qwen2 not supported for GGUF" in err
     assert list(tmp_path.iterdir()) == [], "what failed leaves nothing"
     assert sorted(name.name for name in trained.folder.path.glob(".*")) == []
 
@@ -275,7 +278,8 @@ def test_running_job_blocks_the_command(trained: Training, workshop: Workshop, t
     ask = ("generate", trained.id, "-p", PROMPT, "--max-tokens", 4)
     with long_job(lq, workshop, tmp_path) as training:
         err = lq(*ask, expect=5).err
-        assert err.startswith(f"lq: job {training.id} (long) is training; wait for the end with --queue, ")
+        assert err.startswith(f"lq: job {training.id} (long) is training; ")
+        assert "--queue" in err
         assert f"lq pause {training.id}" in err
         assert err.count("\n") == 1
         assert lq.json(*ask, "--anyway")["tokens"] == 4
@@ -291,7 +295,7 @@ def test_queued_command_runs_next(trained: Training, workshop: Workshop, tmp_pat
         behind = lq.submit(workshop.job_file(tmp_path / "behind.yaml", iters=8))
         with terminal(lq, "chat", trained.id, "--queue") as chat:
             chat.until(f"waits for job {training.id} (long)")
-            assert "waits for the device, and comes first" in lq("status").out
+            assert "waits for the device" in lq("status").out
             os.killpg(chat.popen.pid, signal.SIGINT)
             chat.end(130)
         assert user(lq) is None
@@ -299,10 +303,10 @@ def test_queued_command_runs_next(trained: Training, workshop: Workshop, tmp_pat
             chat.until(f"waits for job {training.id} (long)")
             lq("pause", training.id)
             chat.until("›")
-            assert f"the device is used by lq chat {trained.id}" in lq("status").out
+            assert f"used by lq chat {trained.id}" in lq("status").out
             assert lq.look("show", behind.id)["job"]["status"] == "queued"
             err = lq("test", trained.id, expect=5).err
-            assert err.startswith(f"lq: the device is used by lq chat {trained.id} (pid {chat.popen.pid}); end that")
+            assert f"used by lq chat {trained.id} (pid {chat.popen.pid})" in err
             with terminal(lq, "generate", trained.id, "-p", PROMPT, "--queue") as second:
                 second.until(f"waits for lq chat {trained.id}")
                 chat.type("q")
@@ -337,5 +341,5 @@ def test_idle_chat_ends_for_a_job(trained: Training, workshop: Workshop, tmp_pat
         assert chat.popen.poll() is None
         behind = lq.submit(workshop.job_file(tmp_path / "behind.yaml", iters=8))
         chat.end(0)
-        assert f"the chat is ended: job {behind.id} (behind) waits, and nothing was typed for" in chat.output
+        assert f"the chat is ended: job {behind.id} (behind) waits" in chat.output
         behind.wait()

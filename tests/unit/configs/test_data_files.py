@@ -170,7 +170,7 @@ def test_missing_data_is_refused(folder: Path) -> None:
 
 def test_folder_instead_of_file_refused(folder: Path) -> None:
     (folder / "data" / "test.jsonl").mkdir()
-    with pytest.raises(DataInvalid, match=r"/test.jsonl: cannot be read: Is a directory$"):
+    with pytest.raises(DataInvalid, match=r"/test\.jsonl: .*: Is a directory$"):
         check_data(spec(folder / "data"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def failures(
         ({"first_update_s": 60.0}, 2.0),  # the speed excludes compiling
     ],
 )
-def test_speed_is_of_mean_batch_without_compile(changes: dict[str, Any], it_s: float) -> None:
+def test_mean_batch_speed_omits_compiling(changes: dict[str, Any], it_s: float) -> None:
     assert tried(**changes).it_s == pytest.approx(it_s)
 
 
@@ -167,10 +168,8 @@ def test_peak_above_guard_share_fails(peak: int | None, limit: int, ok: bool) ->
 
 def test_no_fit_names_the_next_step() -> None:
     (found,) = failures(peak=2_000_000_000, limit=1_000_000_000)
-    assert found.text == (
-        "does not fit: it took 2.00 GB, more than 92% of its limit of 1.00 GB; "
-        "lq would try next: gradient checkpointing on"
-    )
+    assert re.findall(r"[\d.]+ GB|\d+%", found.text) == ["2.00 GB", "92%", "1.00 GB"]
+    assert found.text.endswith("try next: gradient checkpointing on")
     (last,) = failures(peak=2, limit=1, batch_size=1, grad_checkpoint=True)
     assert "lower max_seq_length (2048)" in last.text
 
@@ -195,10 +194,9 @@ def test_incomplete_dry_run_fails_by_reason(reason: Reason, outcome: Outcome) ->
 
 
 def test_non_finite_losses_name_their_rows() -> None:
-    found = failures(measured=tried(not_finite=("the loss of a batch is nan; by itself not finite: train.jsonl:3",)))
-    assert [(one.code, one.text) for one in found] == [
-        ("not_finite", "the loss of a batch is nan; by itself not finite: train.jsonl:3")
-    ]
+    reported = "the loss of a batch is nan; by itself not finite: train.jsonl:3"
+    found = failures(measured=tried(not_finite=(reported,)))
+    assert [(one.code, one.text) for one in found] == [("not_finite", reported)]
     assert [one.text for one in failures(measured=tried(validation_loss=math.inf))] == ["the validation loss is inf"]
     assert failures(measured=tried(validation_loss=None)) == []
 

@@ -45,7 +45,9 @@ def test_ladder_from_first_to_last_rung() -> None:
         (True, 1, 16),
     ]
     assert {stage.max_seq_length for stage in stages} == {2048}
-    assert stages[2].because == "out_of_memory: batch 8 -> 4, accumulation 2 -> 4; the effective batch stays 16"
+    changes, effect = stages[2].because.split("; ")
+    assert changes.split(", ") == ["out_of_memory: batch 8 -> 4", "accumulation 2 -> 4"]
+    assert effect.endswith("batch stays 16")
 
 
 @given(
@@ -134,7 +136,7 @@ def test_user_changes_follow_least_harm() -> None:
         (500, 4, 8),
         (500, 4, 4),
     ]
-    assert changes[0].text == "max_seq_length 900 (cuts 1.0% of the rows)"
+    assert changes[0].text.startswith("max_seq_length 900 (cuts 1.0% ")
 
 
 def test_full_fine_tune_has_no_rank_change() -> None:

@@ -80,8 +80,8 @@ def test_machine_in_use_stops_an_idle_job(idle_s: float | None, expected: Why | 
 def test_idle_job_rests_until_idle_again() -> None:
     found = of_constraints(constraints(idle="10min"), Reading(idle_s=20.0), now=0.0, zone=UTC)
     assert found is not None
-    assert found.rest_s == 580.0
-    assert found.text == "machine in use; resumes after 10 min idle"
+    assert (found.why, found.rest_s) == (Why.IN_USE, 580.0)
+    assert found.text.endswith("after 10 min idle")
 
 
 def test_stopping_obstacles_are_reasons() -> None:

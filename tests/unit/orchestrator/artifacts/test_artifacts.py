@@ -97,7 +97,7 @@ def test_missing_adapter_names_a_remedy(home: Home, app: App, model: Path) -> No
 
 def test_cleaned_job_can_be_resubmitted(home: Home, app: App, job: Job) -> None:
     home.store.jobs.mark_cleaned(job.id, 1.0)
-    with pytest.raises(NotAllowed, match=r"was cleaned, .* train it again: lq submit .*config\.yaml"):
+    with pytest.raises(NotAllowed, match=r"was cleaned, .*: lq submit .*config\.yaml"):
         weights.tuned(app, app.store.jobs.get(job.id))
 
 
@@ -119,7 +119,7 @@ def test_weights_by_name_or_iteration(app: App, job: Job) -> None:
         (0, "before training"),
     ]
     assert found[3].path is None
-    with pytest.raises(NotAllowed, match="no weights of iteration 7; it has those of 60"):
+    with pytest.raises(NotAllowed, match=r"iteration 7; .* 60"):
         weights.weights(app, job, 7)
 
 
@@ -175,7 +175,7 @@ def test_fuse_needs_disk_space_first(app: App, job: Job, tmp_path: Path, monkeyp
     write_adapter(own_folder(job), job)
     usage = type("Usage", (), {"free": fuse.SPARE_BYTES + 500})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(LqError, match=r"the fused model needs 1 kB, .* free; free space"):
+    with pytest.raises(LqError, match=r"needs 1 kB, .* free;"):
         fuse.require_target(tmp_path / "fused", weights.tuned(app, job), force=False, options=())
 
 

@@ -35,13 +35,11 @@ def states(home: Home) -> dict[int, Status]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_unknown_group_suggests_the_nearest(home: Home, here: InProcess, verb: str) -> None:
     home.queued()
-    assert here(verb, "--group", "nigt", expect=3).err == (
-        "lq: no group 'nigt'; a matrix in a job file creates a group\n"
-    )
+    assert here(verb, "--group", "nigt", expect=3).err.startswith("lq: no group 'nigt'; a matrix ")
     with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
-    assert here(verb, "--group", "nigt", expect=3).err == "lq: no group 'nigt'; did you mean 'night'?\n"
-    assert here(verb, "--group", "zzz", expect=3).err == "lq: no group 'zzz'; the newest group is 'night'\n"
+    assert here(verb, "--group", "nigt", expect=3).err.endswith("'nigt'; did you mean 'night'?\n")
+    assert here(verb, "--group", "zzz", expect=3).err.endswith("'zzz'; the newest group is 'night'\n")
     assert states(home) == {1: Status.QUEUED}
 
 
@@ -74,9 +72,10 @@ def test_ended_group_cannot_be_cancelled(home: Home, here: InProcess) -> None:
     with home.store.database.writing() as db:
         db.exec_driver_sql("UPDATE jobs SET group_name = 'night'")
     for verb in ("cancel", "pause", "resume"):
-        assert "every job of group 'night' has already ended" in here(verb, "--group", "night", expect=5).err
+        assert "group 'night' has already ended" in here(verb, "--group", "night", expect=5).err
     assert here("wait", "--group", "night", expect=103).out == ""
-    assert "job 1 queued; it had not started" in here("retry", "--group", "night").out
+    assert "job 1 queued" in here("retry", "--group", "night").out
+    assert states(home) == {1: Status.QUEUED}
     here("retry", "--group", "night", expect=5)
 
 
@@ -164,6 +163,6 @@ def test_no_best_if_tokens_differ(home: Home, app: App) -> None:
 def test_group_picture_has_the_group_name(home: Home, here: InProcess) -> None:
     sweep(home)
     said = here("compare", "--group", "night").out
-    assert "best: none yet; no job has ended with a validation and an adapter" in said
+    assert "best: none yet" in said
     assert f"picture: {home.path}/compare/night.png" in said
     assert Path(f"{home.path}/compare/night.png").exists()

@@ -163,7 +163,7 @@ def test_crashes_are_red_warnings_yellow(logs: Logs, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("since", ["soon", "25:00", "22:61", "", "12", "2026-13-01"])
 def test_invalid_since_names_the_formats(logs: Logs, since: str) -> None:
-    assert "is not a time; write 10min, 2h, 22:00 or 2026-01-31T22:00" in logs("--since", since, code=2)
+    assert "10min, 2h, 22:00 or 2026-01-31T22:00" in logs("--since", since, code=2)
 
 
 def test_output_prints_the_train_log(logs: Logs, job: Job) -> None:

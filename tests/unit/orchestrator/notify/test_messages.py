@@ -213,7 +213,7 @@ def test_crashes_exclude_loss_guard_stops() -> None:
     assert messages.crashes(attempts) == 1
     decision = Decision(status=Status.SUCCEEDED, reason=None, detail="")
     message = messages.decided(facts(attempts=attempts), "finished", decision, SPEC, 3)
-    assert "3 attempts, 1 crashed, 1 stopped by the loss guard" in message.body
+    assert "3 attempts, 1 crashed, 1 stopped" in message.body
 
 
 @pytest.mark.parametrize(

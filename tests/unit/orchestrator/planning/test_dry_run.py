@@ -18,6 +18,7 @@ from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
+from jobs.scheduling.obstacles import Why
 from jobs.scheduling.timeline import PendingJob
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home as HomeFolder
@@ -191,7 +192,8 @@ def test_check_keeps_the_device_to_itself(home: Home) -> None:
     with App(HomeFolder(home.path)) as app, dry_run.exclusive_device(app, anyway=False):
         found = device_lock.obstacle(app.home)
         assert found is not None
-        assert found.text == "the device is used by lq check"
+        assert found.why is Why.IN_USE
+        assert found.text.endswith("used by lq check")
         refusal = r"the device is used by lq check \(pid \d+\); end that, or share it with --anyway"
         with pytest.raises(NotAllowed, match=refusal), dry_run.exclusive_device(app, anyway=False):
             raise AssertionError("it is not at rest")

@@ -70,7 +70,7 @@ def test_changes_come_from_the_run_plan(finished: Run) -> None:
     )
     [change] = _facts(finished).findings.changes
     assert change.first_iteration == 300
-    assert change.changes == "batch 4 -> 2, accumulation 8 -> 16, gradient checkpointing off -> on"
+    assert change.changes.split(", ") == ["batch 4 -> 2", "accumulation 8 -> 16", "gradient checkpointing off -> on"]
     assert change.because == "out_of_memory: batch 4 -> 2"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def test_rollback_has_evidence_and_cost(tmp_path: Path) -> None:
     found = _findings(rolled_back(tmp_path))
     assert [one.code for one in found.happenings] == ["spike", "autopsy", "spike", "autopsy"]
     first = found.happenings[0]
-    assert first.what == "The loss spiked (attempt 1, iteration 1,030)"
-    assert first.evidence == "loss 7.634 at iteration 1,030: 62.0 standard deviations above the median 0.812"
+    assert first.what.endswith("(attempt 1, iteration 1,030)")
+    assert re.findall(r"[\d.,]*\d", first.evidence) == ["7.634", "1,030", "62.0", "0.812"]
     assert first.action.endswith("resume quality exact")
     assert first.cost_iterations == 430
     assert first.cost_seconds == pytest.approx(217, abs=1)
@@ -91,7 +92,12 @@ def test_stage_differences_are_named() -> None:
         because="spike",
     )
     assert differences(one, one) == "as requested"
-    assert differences(one, other) == (
-        "batch 4 -> 2, accumulation 2 -> 4, gradient checkpointing off -> on, max_seq_length 2048 -> 512, "
-        "learning rate x 1 -> 0.5, data order salt 0 -> 3, segment none -> 500"
-    )
+    assert differences(one, other).split(", ") == [
+        "batch 4 -> 2",
+        "accumulation 2 -> 4",
+        "gradient checkpointing off -> on",
+        "max_seq_length 2048 -> 512",
+        "learning rate x 1 -> 0.5",
+        "data order salt 0 -> 3",
+        "segment none -> 500",
+    ]

@@ -14,7 +14,7 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Job, NewMessage
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
-from jobs.scheduling.obstacles import Reading
+from jobs.scheduling.obstacles import Reading, Why
 from orchestrator.core.app import App
 from orchestrator.core.paths import Home as HomeFolder
 from orchestrator.scheduling import eligibility
@@ -124,6 +124,11 @@ def texts(app: App) -> dict[int, str | None]:
     return {turn.job.id: turn.obstacle.text if turn.obstacle is not None else None for turn in turns}
 
 
+def reasons(app: App) -> dict[int, Why | None]:
+    turns = eligibility.turns(app, slots=1, now=5.0, read=lambda _: Reading())
+    return {turn.job.id: turn.obstacle.why if turn.obstacle is not None else None for turn in turns}
+
+
 def test_job_starts_after_its_predecessors(app: App, store: Store) -> None:
     first = add(store)
     second = add(store, after=[(first.id, False)])
@@ -138,7 +143,8 @@ def test_jobs_after_a_failed_one_are_skipped(app: App, store: Store) -> None:
     third = add(store, after=[(second.id, False)])
     whatever = add(store, after=[(third.id, True)])
     end(store, first, Status.FAILED)
-    assert texts(app)[second.id] == "job 1, which must succeed first, is failed; it will be skipped"
+    assert reasons(app)[second.id] is Why.AFTER
+    assert str(texts(app)[second.id]).endswith("it will be skipped")
     notified: list[int] = []
 
     def tell(job: Job) -> list[NewMessage]:
@@ -150,8 +156,8 @@ def test_jobs_after_a_failed_one_are_skipped(app: App, store: Store) -> None:
         (second.id, Status.SKIPPED, "dependency_failed", 9.0),
         (third.id, Status.SKIPPED, "dependency_failed", 9.0),
     ]
-    assert skipped[0].detail == "job 1, which must succeed first, failed"
-    assert skipped[1].detail == "job 2, which must succeed first, was skipped"
+    details = [str(job.detail).split(", ") for job in skipped]
+    assert [(words[0], words[-1]) for words in details] == [("job 1", "failed"), ("job 2", "was skipped")]
     assert notified == [second.id, third.id]
     assert texts(app) == {whatever.id: None}
     assert store.queue.enqueue_due(9.0, lambda _: []) == [], "once"
@@ -163,11 +169,8 @@ def test_strict_job_blocks_jobs_behind_it(app: App, store: Store) -> None:
     add(store, name="big", after=[(running.id, False)], lq='"strict": true')
     add(store)
     before = add(store, priority=5)
-    assert texts(app) == {
-        before.id: None,
-        2: "job 1 must succeed first",
-        3: "job 2 (big) comes before it, and is strict",
-    }
+    assert reasons(app) == {before.id: None, 2: Why.AFTER, 3: Why.BEHIND}
+    assert str(texts(app)[3]).startswith("job 2 (big) ")
 
 
 def test_name_refers_to_its_newest_job(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def test_job_alone_needs_no_known_memory(home: Home) -> None:
     assert obstacle(home, home.queued()) is None
 
 
-def test_memory_is_ignored_without_a_free_slot(home: Home) -> None:
+def test_no_memory_reason_without_a_slot(home: Home) -> None:
     home.queued("first", batch_size=1)
     start(home)
     assert obstacle(home, home.queued("second", batch_size=2), slots=1) is None
@@ -72,9 +73,9 @@ def test_job_of_unknown_memory_runs_alone(home: Home) -> None:
     second = home.queued("second", batch_size=2)
     assert obstacle(home, second) == f"the memory that job {first.id} takes is not known yet"
     remember(home, first, GB)
-    assert obstacle(home, second) == "the memory it takes is not known, so it runs alone"
+    assert str(obstacle(home, second)).endswith("runs alone")
     remember(home, second, None)
-    assert obstacle(home, second) == "the memory it takes is not known, so it runs alone"
+    assert str(obstacle(home, second)).endswith("runs alone")
 
 
 @pytest.mark.parametrize(("recommended", "fits"), [(11 * GB, True), (10 * GB, False)])
@@ -88,7 +89,8 @@ def test_two_jobs_share_the_usable_memory(
     remember(home, first, 3 * GB)
     remember(home, second, 5 * GB)
     text = obstacle(home, second)
-    assert text is None if fits else text == "it takes 5 GB, and job 1 3 GB of the 7.36 GB it may take"
+    assert (text is None) is fits
+    assert re.findall(r"[\d.]+ GB", text or "") == ([] if fits else ["5 GB", "3 GB", "7.36 GB"])
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def worker_of_two_slots(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def test_every_verb_says_a_job_waits_for_memory(home: Home) -> None:
+def test_verbs_agree_on_the_memory_reason(home: Home) -> None:
     """With two slots, the dispatcher, `lq status`, `lq show` and their JSON give the same reason, with numbers."""
     limited = {"memory": {"limit": 10 * GB}}
     first = home.queued("first", batch_size=1, lq=limited)

@@ -300,7 +300,7 @@ def test_repeated_cancelled_job_names_retry(place: Place) -> None:
     place.home.store.jobs.cancel(1, time.time())
     place.drop()
     place.settle()
-    assert "job 1 (cancelled); lq retry 1 continues it" in place.error()
+    assert "job 1 (cancelled); lq retry 1" in place.error()
 
 
 def test_fixed_file_is_submitted(place: Place) -> None:
@@ -328,7 +328,7 @@ def test_killed_after_submit_is_not_repeated(place: Place, tmp_path: Path) -> No
     assert [job.id for job in place.home.store.jobs.from_inbox_file(sha256)] == [1]
 
 
-def test_killed_after_the_error_notifies_once(place: Place) -> None:
+def test_kill_after_the_error_notifies_once(place: Place) -> None:
     path = place.drop(text="models: x\n")
     place.settle()
     (place.folder / "rejected" / "night.yaml").rename(path)
