@@ -19,7 +19,7 @@ from tests.harness import Workshop
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
 
-def test_notification_has_numbers_and_picture(undisturbed: Undisturbed) -> None:
+def test_message_has_numbers_and_picture(undisturbed: Undisturbed) -> None:
     message = undisturbed.message()
     assert message["event"] == "finished"
     (received,) = undisturbed.received

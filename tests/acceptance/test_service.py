@@ -36,9 +36,7 @@ def as_the_unit_says(text: str) -> tuple[list[str], dict[str, str], str]:
 
 
 @pytest.mark.longest
-def test_after_a_reboot_a_running_job_and_one_that_waits_go_on_within_a_minute(
-    lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_jobs_go_on_soon_after_a_reboot(lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path) -> None:
     first = lq.submit(workshop.job_file(tmp_path / "first.yaml"))
     second = lq.submit(workshop.job_file(tmp_path / "second.yaml", iters=8))
     first.trained(30)
@@ -57,7 +55,7 @@ def test_after_a_reboot_a_running_job_and_one_that_waits_go_on_within_a_minute(
         assert worker.wait(60) == 0
 
 
-def test_a_worker_that_stands_by_takes_over_from_one_that_is_killed(lq: Lq) -> None:
+def test_standby_replaces_a_killed_worker(lq: Lq) -> None:
     first = lq.start_worker()
     command, environment, folder = as_the_unit_says(lq("service", "print", "--kind", "systemd").out)
     worker = subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True)
@@ -99,7 +97,7 @@ wait $manager || true
     os.getuid() != 0 or not Path("/lib/systemd/systemd").exists() or shutil.which("unshare") is None,
     reason="needs root, systemd and unshare for a systemd --user of its own",
 )
-def test_a_real_systemd_starts_it_starts_it_again_and_stops_it(
+def test_systemd_starts_restarts_and_stops(
     lq: Lq, workshop: Workshop, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     file = workshop.job_file(tmp_path / "night.yaml", iters=8)

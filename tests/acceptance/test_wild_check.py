@@ -13,7 +13,7 @@ from tests.harness import FIRST_EVER_S, Lq
 pytestmark = [pytest.mark.slow, pytest.mark.longest, pytest.mark.timeout(900, func_only=True)]
 
 
-def test_files_in_the_wild_run_or_fail_for_the_right_reason(lq: Lq, tmp_path: Path) -> None:
+def test_wild_files_run_or_fail_as_expected(lq: Lq, tmp_path: Path) -> None:
     lq.settings(autostart=False)
     placed = wild_files.laid_out(tmp_path / "wild")
     names = [*wild_files.RUNS, *wild_files.FAILS]

@@ -102,6 +102,6 @@ def test_unusual_data_is_reported(change: dict[str, Any], keys: dict[str, Any], 
 
 
 @pytest.mark.parametrize(("ends_at", "due_at", "late"), [(10.0, None, False), (10.0, 10.0, False), (10.1, 10.0, True)])
-def test_a_deadline_that_will_not_be_met_is_warnings(ends_at: float, due_at: float | None, late: bool) -> None:
+def test_missed_deadline_is_a_warning(ends_at: float, due_at: float | None, late: bool) -> None:
     found = cautions.of_time(ends_at, due_at, ends="08:00", due="07:30")
     assert [caution.code for caution in found] == (["deadline"] if late else [])

@@ -97,7 +97,7 @@ def test_status_of_a_running_job(home: Home) -> None:
     assert listed | expected == listed
 
 
-def test_status_gives_the_pid_of_a_live_trainer(home: Home) -> None:
+def test_status_has_the_pid_of_the_trainer(home: Home) -> None:
     with subprocess.Popen(["sleep", "60"]) as trainer:
         home.running(child=processes.identity(trainer.pid))
         (alive,) = parsed(InProcess(home.path)("status", "--json").out)["jobs"]

@@ -141,7 +141,7 @@ def test_worker_imports_no_trainer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("notify",), ("config",)])
-def test_group_verbs_without_arguments_show_help(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_bare_group_verbs_show_their_help(words: tuple[str, ...], tmp_path: Path) -> None:
     answer = InProcess(tmp_path / "none")(*words)
     assert answer.out.startswith(f"Usage: {' '.join(('lq', *words))} ")
     assert answer.err == ""

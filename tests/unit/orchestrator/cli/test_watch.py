@@ -153,7 +153,7 @@ def test_ctrl_c_and_ctrl_d_quit(home: Home, keys: bytes, code: int) -> None:
         assert terminal.settings() == terminal.before
 
 
-def test_suspend_and_sigterm_restore_terminal(home: Home) -> None:
+def test_stop_and_sigterm_restore_terminal(home: Home) -> None:
     with watched(home) as terminal:
         terminal.press(b"\x1a")
         terminal.until(LEFT)

@@ -44,7 +44,7 @@ def told(answer: str) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in content["checks"]}
 
 
-def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) -> None:
+def test_missing_home_is_not_created(tmp_path: Path) -> None:
     home = tmp_path / "home"
     answer = InProcess(home)("doctor")
     assert not home.exists()
@@ -59,7 +59,7 @@ def test_a_home_that_does_not_exist_is_looked_at_and_not_made(tmp_path: Path) ->
     assert re.search(r"^ok    store +does not exist yet", answer.out, re.MULTILINE)
 
 
-def test_what_fails_is_in_the_exit_code_and_the_json(tmp_path: Path) -> None:
+def test_failure_sets_exit_code_and_json(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
     (home / "lq.db").write_bytes(b"this is no database, and quite long enough to be none" * 40)
@@ -85,7 +85,7 @@ def test_a_worker_is_known_by_its_version(lq: Lq) -> None:
     assert processes_of(lq.home) == []
 
 
-def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
+def test_doctor_leaves_the_store_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "lq.db"
     assert version_of(path) is None
     assert not path.exists()
@@ -109,7 +109,7 @@ def test_another_database_is_no_store(tmp_path: Path) -> None:
     assert "not a store of lq" in check.says
 
 
-def test_services_are_named_and_their_urls_are_not(tmp_path: Path) -> None:
+def test_services_are_shown_without_urls(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.touch(mode=0o600)
     path.write_text("notify: {services: [{url: 'json://u:secret@h/', name: phone}, {url: 'ntfy://topic42'}]}\n")
@@ -122,7 +122,7 @@ def test_services_are_named_and_their_urls_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(CHECKS) - NEED_MLX))
-def test_no_home_is_odd_enough_to_stop_a_check(name: str, tmp_path: Path) -> None:
+def test_unusual_homes_stop_no_check(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
@@ -132,7 +132,7 @@ def test_no_home_is_odd_enough_to_stop_a_check(name: str, tmp_path: Path) -> Non
         assert check.says
 
 
-def test_a_home_below_a_file_fails_and_says_so(tmp_path: Path) -> None:
+def test_home_below_a_file_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check = looked("home", tmp_path / "file" / "lq")
     assert check.state is CheckState.FAIL
@@ -152,7 +152,7 @@ def test_a_synchronised_home_fails(tmp_path: Path) -> None:
     assert looked("home", tmp_path / "Dropbox" / "lq").state is CheckState.FAIL
 
 
-def test_a_check_that_breaks_says_so_and_the_others_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_check_does_not_stop_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(_: Readings) -> Check:
         raise RuntimeError("an unusual machine")
 
@@ -164,7 +164,7 @@ def test_a_check_that_breaks_says_so_and_the_others_are_made(tmp_path: Path, mon
     assert checks["mlx"].state is CheckState.OK
 
 
-def test_a_file_of_the_users_that_bears_a_packages_name_is_noticed(tmp_path: Path) -> None:
+def test_shadowing_of_a_package_is_reported(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text("")
     check = looked("packages", tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     assert check.state is CheckState.WARN
@@ -172,7 +172,7 @@ def test_a_file_of_the_users_that_bears_a_packages_name_is_noticed(tmp_path: Pat
     assert looked("packages", tmp_path, PYTHONPATH=str(ROOT)).state is CheckState.OK
 
 
-def test_the_hub_is_read_from_the_environment_and_its_token_never_shown(tmp_path: Path) -> None:
+def test_hub_check_hides_the_token(tmp_path: Path) -> None:
     cache = tmp_path / "hf"
     bare = looked("hub", tmp_path, HF_HOME=str(cache))
     assert f"cache {cache}/hub; no token" in bare.says
@@ -225,7 +225,7 @@ def test_the_file_of_a_macs_service_is_read() -> None:
         assert (file.program, file.home, file.search_path) == (None, None, None)
 
 
-def test_a_line_is_as_wide_as_a_terminal_whatever_it_says() -> None:
+def test_lines_fit_the_terminal() -> None:
     long = Check(name="a very long name", state=CheckState.FAIL, says="x" * 200 + " and more", advice="do " * 60)
     assert max(map(len, lines(long))) <= 80
     assert lines(Check(name="disk", state=CheckState.OK, says="")) == ["ok    disk"]

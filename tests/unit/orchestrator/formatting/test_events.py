@@ -25,7 +25,7 @@ DATASET = {"train": {"rows": 1422, "tokens": 84_000}, "valid": {"rows": 53}, "te
         ("battery.before", [0.5, True], None),
     ],
 )
-def test_a_fact_is_a_line_where_somebody_waits_for_it(name: str, value: Any, words: str | None) -> None:
+def test_only_some_facts_have_a_line(name: str, value: Any, words: str | None) -> None:
     event = Event(seq=1, time=0.0, awake=0.0, attempt=1, kind=Kind.FACT, data={"name": name, "value": value})
     told = line(event)
     assert told is None if words is None else (told or "").endswith(words)

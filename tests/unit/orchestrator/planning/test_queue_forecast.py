@@ -131,7 +131,7 @@ def test_jobs_start_behind_the_running_one(home: Home) -> None:
     assert "~" in InProcess(home.path)("status").out
 
 
-def test_plan_and_status_agree_on_queued_jobs(home: Home) -> None:
+def test_plan_and_status_forecasts_agree(home: Home) -> None:
     home.running("night", seen=HALF_DONE)
     first, second = home.queued("first", batch_size=2), home.queued("second", batch_size=2)
     learn(home, first)

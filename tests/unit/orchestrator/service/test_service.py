@@ -204,7 +204,7 @@ def test_the_units_command_stays_whole() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 @pytest.mark.parametrize("nasty", [False, True])
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, nasty: bool) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path, nasty: bool) -> None:
     plan = dataclasses.replace(PLAN, command=("/bin/true", '$HOME %h \\x "q"'))
     plan = dataclasses.replace(plan, home=NASTY.home) if nasty else plan
     file = tmp_path / "lq.service"
@@ -245,7 +245,7 @@ def changes(kind: str) -> tuple[Manager, list[str], list[str], list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
-def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Tools, lq: Lq) -> None:
+def test_uninstall_removes_what_install_made(kind: str, tools: Tools, lq: Lq) -> None:
     home = Home(lq.home)
     said: list[str] = []
     manager, first, changed, unload = changes(kind)
@@ -288,7 +288,7 @@ def test_installed_it_runs_and_uninstalled_nothing_is_left(kind: str, tools: Too
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])
-def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) -> None:
+def test_running_worker_hands_over(kind: str, tools: Tools, lq: Lq) -> None:
     detached = lq.start_worker()
     said: list[str] = []
     install.install(Home(lq.home), manager_of(kind), said.append)
@@ -298,9 +298,7 @@ def test_a_worker_that_runs_already_hands_over(kind: str, tools: Tools, lq: Lq) 
     install.uninstall(manager_of(kind), said.append)
 
 
-def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
-    tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submit_uses_the_service_worker(tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "native_kind", lambda: "systemd")
     home, manager = Home(lq.home), Systemd()
     install.install(home, manager, lambda _: None)
@@ -319,9 +317,7 @@ def test_submit_has_the_service_start_its_worker_and_starts_none_beside_it(
     assert lq.worker() == detached
 
 
-def test_where_the_service_does_not_answer_submit_starts_a_worker_all_the_same(
-    tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submit_starts_own_worker_if_refused(tools: Tools, lq: Lq, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "native_kind", lambda: "systemd")
     home = Home(lq.home)
     home.ensure()
@@ -332,7 +328,7 @@ def test_where_the_service_does_not_answer_submit_starts_a_worker_all_the_same(
     assert install.start_worker(home) == lq.worker()
 
 
-def test_a_service_of_another_home_is_not_displaced(tools: Tools, tmp_path: Path) -> None:
+def test_service_of_another_home_is_kept(tools: Tools, tmp_path: Path) -> None:
     manager = Systemd()
     manager.file().parent.mkdir(parents=True)
     manager.file().write_bytes(units.unit(PLAN))
@@ -343,7 +339,7 @@ def test_a_service_of_another_home_is_not_displaced(tools: Tools, tmp_path: Path
 
 
 @pytest.mark.parametrize(("kind", "refuses"), [("systemd", "show-environment"), ("launchd", "print")])
-def test_where_nobody_can_be_asked_nothing_is_written(kind: str, refuses: str, tools: Tools, tmp_path: Path) -> None:
+def test_refused_install_writes_nothing(kind: str, refuses: str, tools: Tools, tmp_path: Path) -> None:
     tools.state(refuses=refuses)
     manager = manager_of(kind)
     with pytest.raises(NotAllowed, match=f"Failed to {refuses}: no.*lq service print"):
@@ -364,7 +360,7 @@ def test_what_the_manager_refuses_is_said(tools: Tools, tmp_path: Path) -> None:
         install.install(Home(tmp_path / "home"), Systemd(), lambda _: None)
 
 
-def test_settings_that_need_the_shells_environment_are_told(tmp_path: Path) -> None:
+def test_unset_settings_variable_is_named(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert install.settings_fault(home) is None
     home.settings.write_text("notify: {services: [{url: 'ntfys://${NTFY_TOPIC}'}]}\n")
