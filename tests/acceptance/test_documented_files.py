@@ -31,6 +31,6 @@ def test_worker_json_reports_start_and_stop(lq: Lq) -> None:
     assert lq.json("worker", "--detach")["worker"] == started | {"started": False}
     assert lq.json("worker", "stop")["stopped"] == {"pid": started["pid"], "left_running": False}
     answer = lq("worker", "--json", expect=2)
-    assert answer.err.startswith("lq: --json goes with --detach, ")
+    assert answer.err.startswith("lq: --json needs --detach")
     assert answer.err.endswith("see: lq worker --help\n")
     assert answer.err.count("\n") == 1
