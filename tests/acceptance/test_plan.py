@@ -27,5 +27,5 @@ def test_plan_uses_measured_runs(lq: Lq, workshop: Workshop, tmp_path: Path) -> 
     assert same["time"]["expected_s"] > 40_000 / 10_000, "at most 10,000 iterations per second"
     assert training.job()["status"] == "succeeded"
     assert scaled["start"] == same["end"]
-    assert f"job {training.id} with this model" in scaled["memory"]["because"]
+    assert scaled["memory"]["because"].endswith(f"job {training.id}")
     assert scaled["time"]["high_s"] > scaled["time"]["expected_s"] > 1.0, "the start takes a second"
