@@ -284,7 +284,7 @@ def test_running_job_blocks_the_command(trained: Training, workshop: Workshop, t
         assert err.count("\n") == 1
         assert lq.json(*ask, "--anyway")["tokens"] == 4
         assert lives(training.trainer())
-    assert "give one of them" in lq(*ask, "--anyway", "--queue", expect=2).err
+    assert "cannot be used together" in lq(*ask, "--anyway", "--queue", expect=2).err
 
 
 @pytest.mark.slow
@@ -341,5 +341,5 @@ def test_idle_chat_ends_for_a_job(trained: Training, workshop: Workshop, tmp_pat
         assert chat.popen.poll() is None
         behind = lq.submit(workshop.job_file(tmp_path / "behind.yaml", iters=8))
         chat.end(0)
-        assert f"the chat is ended: job {behind.id} (behind) waits" in chat.output
+        assert f": job {behind.id} (behind) waits" in chat.output
         behind.wait()
