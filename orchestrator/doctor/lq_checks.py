@@ -30,7 +30,7 @@ def store(readings: Readings) -> Check:
     try:
         version = version_of(readings.home.store)
     except (StoreUnusable, HomeUnusable) as error:
-        return fail(name, str(error), "restore it from a copy: lq.db.v*.bak in the same folder")
+        return fail(name, str(error), "copies of a damaged store are in the same folder: lq.db.v*.bak")
     if version is None:
         return ok(name, "does not exist yet; the first lq submit creates it")
     if version > newest:
