@@ -65,14 +65,7 @@ def of_data(spec: JobSpec, data: DataSummary) -> list[Caution]:
 
 
 def of_time(ends_at: float, due_at: float | None, *, ends: str, due: str) -> list[Caution]:
-    """Return the warning about a deadline that will be missed.
-
-    Args:
-        ends_at: when the run would end, in unix seconds.
-        due_at: its deadline in unix seconds; None if it has none.
-        ends: `ends_at` in words.
-        due: `due_at` in words.
-    """
+    """Return the warning about a deadline that will be missed; `ends` and `due` are the times in words."""
     if due_at is None or ends_at <= due_at:
         return []
     return [Caution(code="deadline", text=f"deadline {due} will be missed: done {ends}")]

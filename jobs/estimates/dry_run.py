@@ -87,12 +87,8 @@ def failures(
     """Return why a run would fail; empty if the dry run shows no reason.
 
     Args:
-        spec: the job.
-        stage: the settings of the dry run.
         ending: how the dry run ended; None if none was started.
-        measured: what it measured; None if it did not complete.
-        peak_bytes: its peak memory; None if it reported none.
-        limit_bytes: the memory it may take.
+        measured: None if the dry run did not complete.
         shortage: why the disk is too small; None if it is not.
     """
     reasons = []

@@ -66,11 +66,7 @@ class RunLength:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> RunLength:
-        """Read them from a spec as the store keeps it.
-
-        Raises:
-            KeyError, TypeError: another version of lq wrote the spec.
-        """
+        """Read them from a spec as the store keeps it; KeyError or TypeError if another version of lq wrote it."""
         lq = spec["lq"]
         return cls(
             iters=int(spec["iters"]),
@@ -89,10 +85,7 @@ class RunLength:
     def checkpoints(self, iteration: int, *, training_s: float, validates: bool) -> int:
         """Return the checkpoints that remain: by iterations, or by the clock if those are more.
 
-        Args:
-            iteration: completed iterations.
-            training_s: the time that the remaining iterations take, in seconds.
-            validates: whether validations, each of which saves its weights, take place.
+        `training_s` is the time that the remaining iterations take, in seconds. A validation saves its weights.
         """
         due = _multiples(self.save_every, iteration, self.iters)
         if validates:
@@ -114,14 +107,7 @@ def _multiples(every: int, begun: int, end: int) -> int:
 
 
 def time_left(length: RunLength, speed: Speed, *, iteration: int, running: bool = False) -> TimeEstimate:
-    """Estimate the time a run has left.
-
-    Args:
-        length: what the job file asks for.
-        speed: how fast it runs.
-        iteration: completed iterations.
-        running: whether its trainer trains already, so that it need not start.
-    """
+    """Estimate the time a run has left; the trainer of a `running` one need not start."""
     iterations = max(0, length.iters - iteration)
     train_s = iterations / speed.it_s
     validates = length.validates and speed.validation_s > 0
@@ -147,12 +133,7 @@ def time_left(length: RunLength, speed: Speed, *, iteration: int, running: bool 
 def scaled_speed(others: Sequence[ObservedRun], *, tokens: float, checkpointing: bool) -> Speed | None:
     """Return the speed of a configuration from other runs of the same model; None if there are none.
 
-    The time of an iteration is proportional to its tokens.
-
-    Args:
-        others: what the other runs showed.
-        tokens: per iteration of this configuration, padding included.
-        checkpointing: whether it computes activations twice.
+    The time of an iteration is proportional to its `tokens`, padding included.
     """
     if not others:
         return None

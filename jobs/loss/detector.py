@@ -39,12 +39,6 @@ class LossDetector:
     """
 
     def __init__(self, *, warm_up: int, steps_per_report: int) -> None:
-        """Begin before the first report.
-
-        Args:
-            warm_up: iterations whose loss is not compared with the baseline.
-            steps_per_report: iterations per report.
-        """
         self._warm_up = warm_up
         self._reports = ReportHistory(steps_per_report)
         self._baseline: deque[float] = deque(maxlen=BASELINE)
@@ -96,9 +90,7 @@ class LossDetector:
     def validation(self, validation: ValidationLoss) -> LossFinding | None:
         """Add one validation, after the report that ends at its iteration.
 
-        Returns:
-            NOT_FINITE; or, for two consecutive validations beyond the best, SPIKE if the training loss rose too, and
-            OVERFITTING otherwise.
+        Two consecutive ones beyond the best are a SPIKE if the training loss rose too, and OVERFITTING otherwise.
         """
         if not math.isfinite(validation.loss):
             return self._once(_not_finite(validation, "validation loss"))
@@ -186,16 +178,11 @@ class LossDetector:
 def fold(
     reports: Sequence[LossReport], validations: Sequence[ValidationLoss], *, warm_up: int, steps_per_report: int
 ) -> tuple[LossDetector, list[LossFinding]]:
-    """Fold a whole run, each validation after the report that ends at its iteration.
+    """Fold a whole run, each validation after the report that ends at its iteration; return all findings, oldest first.
 
     Args:
         reports: those that lead to the current weights, oldest first.
-        validations: likewise.
         warm_up: iterations whose loss is not compared with the baseline.
-        steps_per_report: iterations per report.
-
-    Returns:
-        The detector at the end, and all findings, oldest first.
     """
     detector = LossDetector(warm_up=warm_up, steps_per_report=steps_per_report)
     findings: list[LossFinding | None] = []

@@ -28,13 +28,7 @@ class ValidationHistory:
         return self._best is not None and validation.loss > self._best.loss + _tolerance(self._best, validation)
 
     def add(self, validation: ValidationLoss, reports: ReportHistory, *, in_episode: bool) -> LossFinding | None:
-        """Add the next validation.
-
-        Args:
-            validation: with a finite loss.
-            reports: the reports up to it.
-            in_episode: an alarm of the training loss is active; it explains validations beyond the best.
-        """
+        """Add the next validation. `in_episode`: an alarm of the training loss is active, which explains a rise."""
         if self._best is None or not self.is_beyond(validation):
             self._good, self._beyond, self._raised = validation.iteration, [], set()
             if self._best is None or validation.loss < self._best.loss:
@@ -103,11 +97,6 @@ def _compare_training(best: int, good: int, reports: ReportHistory) -> _Training
     """Compare the training loss around the best validation with that since the last good one; None without reports.
 
     The margin is twice the tolerance of a validation, because a rollback depends on it.
-
-    Args:
-        best: iteration of the best validation.
-        good: iteration of the last validation that was not beyond it.
-        reports: all reports.
     """
     at_best, at_good = reports.count_until(best), reports.count_until(good)
     around = reports.losses[max(0, at_best - DRIFT_WINDOW // 2) : min(at_best + DRIFT_WINDOW // 2, at_good)]

@@ -28,15 +28,7 @@ GPU_REST_S = 60.0
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
-    """Decide what happens to a job whose attempt has ended.
-
-    Args:
-        ending: how the attempt ended.
-        spec: the job.
-        history: what led to the end.
-        now: unix seconds.
-        jitter: random number from 0 to 1.
-    """
+    """Decide what happens to a job whose attempt has ended; `jitter` is a random number from 0 to 1."""
     if ending.outcome is Outcome.DONE:
         return Decision(status=Status.SUCCEEDED, reason=ending.reason, detail=ending.detail)
     if history.stop_request == "cancel":

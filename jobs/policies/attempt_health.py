@@ -22,12 +22,6 @@ class AttemptHealth:
     """What the events of one attempt show about its trainer."""
 
     def __init__(self, attempt: int, spec: JobSpec) -> None:
-        """Begin before the first event.
-
-        Args:
-            attempt: its number; events of other attempts are ignored.
-            spec: has the limits of the stall watch.
-        """
         self._attempt, self._spec = attempt, spec
         self._seq = 0  # of the last event
         self.phase = "load"

@@ -51,25 +51,14 @@ def is_job_file_name(name: str) -> bool:
 
 
 def sighted(before: Sighting | None, state: FileState, now: float) -> Sighting:
-    """Return the sighting after one more look.
-
-    Args:
-        before: the last sighting; None if the file is new.
-        state: the file now.
-        now: seconds.
-    """
+    """Return the sighting after one more look; `before` is None if the file is new."""
     if before is not None and (before.size, before.modified_ns) == (state.size, state.modified_ns):
         return before
     return Sighting(size=state.size, modified_ns=state.modified_ns, since=now)
 
 
 def fault_of(state: FileState, *, me: int) -> str | None:
-    """Return why a file is rejected unread; None if it may be read.
-
-    Args:
-        state: the file.
-        me: the user id of the worker.
-    """
+    """Return why a file is rejected unread; None if it may be read. `me` is the user id of the worker."""
     if stat.S_ISLNK(state.mode):
         return "is a link, and links are not followed; copy the file itself"
     return _fault_of_access(state, me)

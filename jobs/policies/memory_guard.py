@@ -24,13 +24,7 @@ class MemorySample:
 
 
 def guard(samples: Sequence[MemorySample], *, swap_at_start: int | None, median_it_s: float | None) -> str | None:
-    """Return why an attempt should write a checkpoint and continue with less memory; None if it need not.
-
-    Args:
-        samples: of this attempt, one per report, oldest first.
-        swap_at_start: swap in use at its start, in bytes.
-        median_it_s: median speed of its reports, in iterations per second.
-    """
+    """Return why an attempt should write a checkpoint and continue with less memory; None if it need not."""
     if not samples:
         return None
     return (

@@ -45,15 +45,11 @@ def next_step(
     allow_truncation: bool,
     lengths: Sequence[int] | None = None,
 ) -> LadderStep:
-    """Choose the stage to try after an attempt ran out of memory.
+    """Choose the stage to try after an attempt on `stage` ran out of memory.
 
     Args:
-        stage: the stage of that attempt.
         first_example: examples seen when the next attempt begins.
         may_repeat: whether the same settings may be tried once more: not tried yet, and not too large by themselves.
-        peak_bytes: the peak of that attempt; None if unknown.
-        free_bytes: memory that is free now; None if unknown.
-        allow_truncation: `lq.memory.allow_truncation`.
         lengths: the 99th and 95th percentile of the rows' lengths in tokens; None if unknown.
     """
     if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > peak_bytes:
@@ -99,12 +95,10 @@ def _next_divisor(size: int) -> int:
 def user_changes(
     stage: Stage, *, rank: int | None, num_layers: int, cuts: Sequence[tuple[int, float]]
 ) -> Iterator[UserChange]:
-    """Yield what only the user may change, each step on top of the ones before it.
+    """Yield what only the user may change, each step on top of the ones before it, after the last step of the ladder.
 
     Args:
-        stage: the last step of the ladder.
         rank: of the adapters; None for full fine-tuning.
-        num_layers: trained layers.
         cuts: lengths to cut rows to, in tokens, each with the share of rows that it cuts, the longest first.
     """
     now = UserChange(max_seq_length=stage.max_seq_length, rank=rank, num_layers=num_layers, text="")

@@ -48,8 +48,6 @@ def plan(
 
     Args:
         facts: complete, verified checkpoints, in any order.
-        spec: has the retention settings and the distance of rollbacks.
-        run_plan: has the targets of rollbacks.
         adapters: iterations whose adapter was already kept as a milestone.
         suspicion: a `suspect` alarm is open; all are kept.
         ended: the run has ended; there are no more rollbacks.
@@ -84,13 +82,6 @@ def _rollback_points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan:
 
 
 def milestones_among(iterations: Collection[int], *, share: float, iters: int) -> set[int]:
-    """Return the first checkpoint at or after each milestone.
-
-    Args:
-        iterations: of all existing and deleted checkpoints, in any order.
-        share: of the run between two milestones, 0..1; 0 for none.
-        iters: iterations of the whole run.
-    """
     if share <= 0:
         return set()
     every = max(1.0, share * iters)

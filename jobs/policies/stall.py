@@ -41,9 +41,7 @@ def deadline(
     """Return how long a phase can go without progress, in awake seconds.
 
     Args:
-        phase: of the trainer.
-        limits: `lq.stall`.
-        intervals: seconds between reports, newest last; only the last `INTERVALS` count.
+        intervals: seconds between reports, newest last.
         slowest_row_s: seconds per row of the slowest validation so far; None without validations.
         rows: rows of a validation; None if unknown.
     """

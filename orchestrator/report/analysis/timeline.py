@@ -23,14 +23,7 @@ ROLLED_BACK = ("spike", "drift", "not_finite", "diverged")
 def happenings(
     incidents: Sequence[Incident], attempts: Sequence[Attempt], points: Sequence[ProgressPoint], phases: Sequence[Phase]
 ) -> tuple[Happening, ...]:
-    """Return the entries of the timeline, by time.
-
-    Args:
-        incidents: of the job.
-        attempts: of the job, by number.
-        points: all progress reports, superseded ones included.
-        phases: of the run.
-    """
+    """Return the entries of the timeline, by time; `points` includes superseded progress reports."""
     entries = [_recorded(incident, attempts, points) for incident in incidents]
     entries += _spikes(phases, points, incidents)
     return tuple(sorted(entries, key=lambda entry: (entry.time is None, entry.time or 0.0)))
