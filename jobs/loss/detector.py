@@ -74,7 +74,8 @@ class LossDetector:
         if not math.isfinite(report.loss):
             flagged = True
         elif comparison is None:
-            flagged = self._far_above_first(report)
+            first = self._reports.first_loss
+            flagged = first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
             self._drift_window.add(report.loss, len(self._reports), scale=None)
         else:
             flagged = comparison.flagged
@@ -101,10 +102,6 @@ class LossDetector:
         if len(self._baseline) < MIN_BASELINE or report.iteration <= self._warm_up or not math.isfinite(report.loss):
             return None
         return BaselineComparison.of(report.loss, self._baseline)
-
-    def _far_above_first(self, report: LossReport) -> bool:
-        first = self._reports.first_loss
-        return first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
 
     def _remember(self, report: LossReport, *, flagged: bool, drifted: bool) -> None:
         self._reports.add(report, flagged=flagged)
@@ -138,7 +135,8 @@ class LossDetector:
         if self._suspicion is not None:
             return None
         if comparison is not None and comparison.suspect:
-            suspect = _suspect(report, comparison)
+            text = comparison.text(report.iteration)
+            suspect = _finding(Alarm.SUSPECT, report, report.iteration, text, **comparison.evidence())
         elif skips is not None and not self._skips_raised:
             suspect = _many_skipped(report, skips)
             self._skips_raised = True
@@ -151,13 +149,8 @@ class LossDetector:
         flags = self._reports.flags_among_last(SPIKE_WINDOW)
         if not comparison.flagged or len(flags) < SPIKE_FLAGS:
             return None
-        return LossFinding(
-            alarm=Alarm.SPIKE,
-            iteration=report.iteration,
-            first_flag=flags[0],
-            text=f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged",
-            evidence={**comparison.evidence(), "flags": len(flags)},
-        )
+        text = f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged"
+        return _finding(Alarm.SPIKE, report, flags[0], text, **comparison.evidence(), flags=len(flags))
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:
         flags = self._reports.flags_among_last(EARLY_REPORTS)
@@ -165,13 +158,12 @@ class LossDetector:
         if first is None or len(flags) < EARLY_REPORTS:
             return None
         limit = EARLY_RATIO * first + EARLY_RISE
-        return LossFinding(
-            alarm=Alarm.SPIKE,
-            iteration=report.iteration,
-            first_flag=flags[0],
-            text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} consecutive reports above "
-            f"{limit:.3f}; the first loss was {first:.3f}",
-            evidence={"loss": report.loss, "first": first, "limit": limit, "flags": len(flags)},
+        text = (
+            f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} consecutive reports above "
+            f"{limit:.3f}; the first loss was {first:.3f}"
+        )
+        return _finding(
+            Alarm.SPIKE, report, flags[0], text, loss=report.loss, first=first, limit=limit, flags=len(flags)
         )
 
 
@@ -195,44 +187,31 @@ def fold(
     return detector, [finding for finding in findings if finding is not None]
 
 
+def _finding(
+    alarm: Alarm, measured: LossReport | ValidationLoss, first_flag: int, text: str, **evidence: float
+) -> LossFinding:
+    return LossFinding(alarm=alarm, iteration=measured.iteration, first_flag=first_flag, text=text, evidence=evidence)
+
+
 def _drift(report: LossReport, drift: Drift, first_flag: int) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.DRIFT,
-        iteration=report.iteration,
-        first_flag=first_flag,
-        text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {drift.cur:.3f} of the last "
+    text = (
+        f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {drift.cur:.3f} of the last "
         f"{DRIFT_WINDOW} reports is {drift.cur - drift.lo:.3f} above the lowest median {drift.lo:.3f} "
-        f"(tolerance {drift.margin:.3f}); the rise began at iteration {first_flag:,}",
-        evidence={"loss": report.loss, "cur": drift.cur, "lo": drift.lo, "margin": drift.margin, "scale": drift.scale},
+        f"(tolerance {drift.margin:.3f}); the rise began at iteration {first_flag:,}"
     )
-
-
-def _suspect(report: LossReport, comparison: BaselineComparison) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.SUSPECT,
-        iteration=report.iteration,
-        first_flag=report.iteration,
-        text=comparison.text(report.iteration),
-        evidence=comparison.evidence(),
-    )
+    numbers = {"loss": report.loss, "cur": drift.cur, "lo": drift.lo, "margin": drift.margin, "scale": drift.scale}
+    return _finding(Alarm.DRIFT, report, first_flag, text, **numbers)
 
 
 def _many_skipped(report: LossReport, skips: SkippedUpdates) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.SUSPECT,
-        iteration=report.iteration,
-        first_flag=skips.first,
-        text=f"{skips.skipped} of the last {skips.iterations} updates up to iteration {report.iteration:,} were not "
-        f"applied, because their loss or gradient was not finite; more than {SKIPPED_SHARE:.0%}",
-        evidence={"skipped": skips.skipped, "iterations": skips.iterations},
+    text = (
+        f"{skips.skipped} of the last {skips.iterations} updates up to iteration {report.iteration:,} were not "
+        f"applied, because their loss or gradient was not finite; more than {SKIPPED_SHARE:.0%}"
     )
+    numbers = {"skipped": skips.skipped, "iterations": skips.iterations}
+    return _finding(Alarm.SUSPECT, report, skips.first, text, **numbers)
 
 
 def _not_finite(measured: LossReport | ValidationLoss, what: str) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.NOT_FINITE,
-        iteration=measured.iteration,
-        first_flag=measured.iteration,
-        text=f"{what} {measured.loss} at iteration {measured.iteration:,}",
-        evidence={"loss": measured.loss},
-    )
+    text = f"{what} {measured.loss} at iteration {measured.iteration:,}"
+    return _finding(Alarm.NOT_FINITE, measured, measured.iteration, text, loss=measured.loss)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
-from jobs.loss.history import DRIFT_WINDOW, ReportHistory, finite, median, median_and_scale
+from jobs.loss.history import DRIFT_WINDOW, ReportHistory, median, median_and_scale
 
 BEYOND_ERRORS, BEYOND_SHARE, BEYOND_RISE = 3.0, 0.10, 0.05
 BEYOND_VALIDATIONS = 2
@@ -57,24 +57,20 @@ class ValidationHistory:
             "best_iteration": best.iteration,
             "tolerance": tolerance,
             "beyond": len(self._beyond),
-            "training_then": training.then,
-            "training_now": training.now,
-            "training_margin": training.margin,
-            "reports_then": training.reports_then,
-            "reports_now": training.reports_now,
+            **{f"training_{name}": getattr(training, name) for name in ("then", "now", "margin")},
+            **{name: getattr(training, name) for name in ("reports_then", "reports_now")},
         }
         if validation.standard_error is not None and math.isfinite(validation.standard_error):
             evidence["standard_error"] = validation.standard_error
         rose = "rose too" if training.rose else "did not rise"
-        return LossFinding(
-            alarm=alarm,
-            iteration=validation.iteration,
-            first_flag=self._beyond[0],
-            text=f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
+        text = (
+            f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
             f"{validation.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
             f"(tolerance {tolerance:.3f}), {len(self._beyond)} consecutive validations beyond it; the training "
-            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}",
-            evidence=evidence,
+            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}"
+        )
+        return LossFinding(
+            alarm=alarm, iteration=validation.iteration, first_flag=self._beyond[0], text=text, evidence=evidence
         )
 
 
@@ -100,8 +96,8 @@ def _compare_training(best: int, good: int, reports: ReportHistory) -> _Training
     """
     at_best, at_good = reports.count_until(best), reports.count_until(good)
     around = reports.losses[max(0, at_best - DRIFT_WINDOW // 2) : min(at_best + DRIFT_WINDOW // 2, at_good)]
-    before = finite(around) or finite(reports.losses[at_best : at_best + 1])
-    after = finite(reports.losses[at_good:][-DRIFT_WINDOW:])
+    before = [*filter(math.isfinite, around)] or [*filter(math.isfinite, reports.losses[at_best : at_best + 1])]
+    after = [*filter(math.isfinite, reports.losses[at_good:][-DRIFT_WINDOW:])]
     if not before or not after:
         return None
     then, scale = median_and_scale(before)

@@ -73,7 +73,8 @@ def _smaller(stage: Stage, cuts: Sequence[int]) -> tuple[Stage, str] | None:
     if not stage.grad_checkpoint:
         return dataclasses.replace(stage, grad_checkpoint=True), "gradient checkpointing on"
     if stage.batch_size > 1:
-        size = _next_divisor(stage.batch_size)
+        half = stage.batch_size // 2
+        size = next(size for size in range(half, 0, -1) if stage.batch_size % size == 0)  # 8 -> 4, 6 -> 3, 5 -> 1
         accumulation = stage.grad_accumulation_steps * stage.batch_size // size
         text = (
             f"batch {stage.batch_size} -> {size}, accumulation {stage.grad_accumulation_steps} -> {accumulation}; "
@@ -85,11 +86,6 @@ def _smaller(stage: Stage, cuts: Sequence[int]) -> tuple[Stage, str] | None:
         return None
     text = f"max_seq_length {stage.max_seq_length} -> {length}; longer rows are cut"
     return dataclasses.replace(stage, max_seq_length=length), text
-
-
-def _next_divisor(size: int) -> int:
-    """Return the largest divisor that is at most half: 8 -> 4, 6 -> 3, 5 -> 1."""
-    return next(candidate for candidate in range(size // 2, 0, -1) if size % candidate == 0)
 
 
 def user_changes(
@@ -104,16 +100,14 @@ def user_changes(
     now = UserChange(max_seq_length=stage.max_seq_length, rank=rank, num_layers=num_layers, text="")
     for length, share in cuts:
         if length < now.max_seq_length:
-            now = dataclasses.replace(
-                now, max_seq_length=length, text=f"max_seq_length {length} (cuts {share:.1%} of the rows)"
-            )
-            yield now
+            text = f"max_seq_length {length} (cuts {share:.1%} of the rows)"
+            yield (now := dataclasses.replace(now, max_seq_length=length, text=text))
     while now.rank is not None and now.rank // 2 >= LEAST_RANK:
-        now = dataclasses.replace(now, rank=now.rank // 2, text=f"lora_parameters.rank {now.rank // 2}")
-        yield now
+        yield (now := dataclasses.replace(now, rank=now.rank // 2, text=f"lora_parameters.rank {now.rank // 2}"))
     while now.num_layers // 2 >= LEAST_LAYERS:
-        now = dataclasses.replace(now, num_layers=now.num_layers // 2, text=f"num_layers {now.num_layers // 2}")
-        yield now
+        yield (
+            now := dataclasses.replace(now, num_layers=now.num_layers // 2, text=f"num_layers {now.num_layers // 2}")
+        )
 
 
 def advice(stage: Stage) -> str:
