@@ -43,16 +43,11 @@ class DryRunMeasurements:
         return self.accumulation / (self.update_s * self.mean_positions / self.positions)
 
     @property
-    def compile_s(self) -> float:
-        """The time that compiling adds to the first update."""
-        return max(0.0, self.first_update_s - self.update_s)
-
-    @property
     def speed(self) -> Speed:
-        """The speed of the run."""
+        """The speed of the run; its start includes the time that compiling adds to the first update."""
         return Speed(
             it_s=self.it_s,
-            start_s=self.start_s + self.compile_s,
+            start_s=self.start_s + max(0.0, self.first_update_s - self.update_s),
             validation_s=self.validation_s or 0.0,
             checkpoint_s=self.checkpoint_s or 0.0,
             test_s=self.test_s or 0.0,

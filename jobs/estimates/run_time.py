@@ -22,9 +22,6 @@ CHECKPOINTING_COSTS = 1.33
 TESTS_AT_END = 2
 """With `test: true` the trainer measures the last weights and, if they differ, the best ones."""
 
-CHECKPOINT_EVERY_S = 600.0
-"""The default of `lq.checkpoint.every`, for specs that older versions stored."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speed:
@@ -74,7 +71,7 @@ class RunLength:
             save_every=int(spec["save_every"]),
             validates=spec["val_batches"] != 0,
             segment=lq.get("segment"),
-            checkpoint_every_s=(lq.get("checkpoint") or {}).get("every", CHECKPOINT_EVERY_S),
+            checkpoint_every_s=lq["checkpoint"]["every"],
         )
 
     def validations(self, iteration: int) -> int:

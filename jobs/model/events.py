@@ -248,11 +248,7 @@ class Event:
 
     @cached_property
     def value(self) -> EventValue:
-        """The fields as a value.
-
-        Raises:
-            EventInvalid: a field is missing or has the wrong type.
-        """
+        """The fields as a value; EventInvalid if one is missing or has the wrong type."""
         try:
             return _VALUES[self.kind].from_data(self.data)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -314,11 +310,7 @@ def to_line(event: Event) -> bytes:
 
 
 def from_line(line: bytes | str) -> Event:
-    """Parse one line.
-
-    Raises:
-        EventInvalid: it is not JSON, not an event, of an unknown kind, or of another version.
-    """
+    """Parse one line; EventInvalid if it is not JSON, not an event, of an unknown kind, or of another version."""
     try:
         fields = json.loads(line)
         version = fields["v"]
