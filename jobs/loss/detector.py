@@ -40,29 +40,16 @@ class LossDetector:
 
     def __init__(self, *, warm_up: int, steps_per_report: int) -> None:
         self._warm_up = warm_up
-        self._reports = ReportHistory(steps_per_report)
+        self.reports = ReportHistory(steps_per_report)
         self._baseline: deque[float] = deque(maxlen=BASELINE)
         self._drift_window = DriftWindow()
         self._validations = ValidationHistory()
-        self._suspicion: int | None = None
+        self.suspicion: int | None = None  # the first flag of the open SUSPECT
         self._unflagged_since_suspicion = 0  # consecutive reports
         self._skips_raised = False
         self._muted: set[Alarm] = set()  # alarms that the current episode does not raise again
         self._unflagged = 0  # consecutive reports
         self._without_drift = 0  # consecutive reports without flag and drift
-
-    @property
-    def suspicion(self) -> int | None:
-        """The first flag of the open SUSPECT; None if none is open."""
-        return self._suspicion
-
-    def was_flagged(self, iteration: int) -> bool:
-        """Return whether the report that covers this iteration was flagged; False if there is none."""
-        return self._reports.was_flagged(iteration)
-
-    def unflagged_after(self, iteration: int) -> int:
-        """Return the number of consecutive unflagged reports directly after this iteration."""
-        return self._reports.unflagged_after(iteration)
 
     def within_tolerance(self, validation: ValidationLoss) -> bool:
         """Return whether a validation is finite and not beyond the best so far."""
@@ -74,18 +61,18 @@ class LossDetector:
         if not math.isfinite(report.loss):
             flagged = True
         elif comparison is None:
-            first = self._reports.first_loss
+            first = self.reports.first_loss
             flagged = first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
-            self._drift_window.add(report.loss, len(self._reports), scale=None)
+            self._drift_window.add(report.loss, len(self.reports), scale=None)
         else:
             flagged = comparison.flagged
-            drift = self._drift_window.add(report.loss, len(self._reports), scale=comparison.scale)
+            drift = self._drift_window.add(report.loss, len(self.reports), scale=comparison.scale)
         self._remember(report, flagged=flagged, drifted=drift is not None)
         suspect = self._watch(report, comparison, flagged=flagged)
         if not math.isfinite(report.loss):
             return self._once(_not_finite(report, "loss"))
         spike = self._spike(report, comparison) if comparison else self._early_spike(report)
-        drifting = _drift(report, drift, self._reports.iterations[drift.begins]) if drift else None
+        drifting = _drift(report, drift, self.reports.iterations[drift.begins]) if drift else None
         return self._once(spike) or self._once(drifting) or self._once(suspect)
 
     def validation(self, validation: ValidationLoss) -> LossFinding | None:
@@ -95,7 +82,7 @@ class LossDetector:
         """
         if not math.isfinite(validation.loss):
             return self._once(_not_finite(validation, "validation loss"))
-        return self._once(self._validations.add(validation, self._reports, in_episode=Alarm.SPIKE in self._muted))
+        return self._once(self._validations.add(validation, self.reports, in_episode=Alarm.SPIKE in self._muted))
 
     def _compare(self, report: LossReport) -> BaselineComparison | None:
         """Compare a report with the baseline; None while the main rule does not apply."""
@@ -104,7 +91,7 @@ class LossDetector:
         return BaselineComparison.of(report.loss, self._baseline)
 
     def _remember(self, report: LossReport, *, flagged: bool, drifted: bool) -> None:
-        self._reports.add(report, flagged=flagged)
+        self.reports.add(report, flagged=flagged)
         if not flagged:
             self._baseline.append(report.loss)
         self._unflagged = 0 if flagged else self._unflagged + 1
@@ -129,10 +116,10 @@ class LossDetector:
         """End the open SUSPECT, or raise one for an enormous loss or many updates that were not applied."""
         self._unflagged_since_suspicion = 0 if flagged else self._unflagged_since_suspicion + 1
         if self._unflagged_since_suspicion >= SUSPECT_ENDS_AFTER:
-            self._suspicion = None
-        skips = self._reports.skipped_updates()
+            self.suspicion = None
+        skips = self.reports.skipped_updates()
         self._skips_raised = self._skips_raised and skips is not None
-        if self._suspicion is not None:
+        if self.suspicion is not None:
             return None
         if comparison is not None and comparison.suspect:
             text = comparison.text(report.iteration)
@@ -142,19 +129,19 @@ class LossDetector:
             self._skips_raised = True
         else:
             return None
-        self._suspicion, self._unflagged_since_suspicion = suspect.first_flag, 0
+        self.suspicion, self._unflagged_since_suspicion = suspect.first_flag, 0
         return suspect
 
     def _spike(self, report: LossReport, comparison: BaselineComparison) -> LossFinding | None:
-        flags = self._reports.flags_among_last(SPIKE_WINDOW)
+        flags = self.reports.flags_among_last(SPIKE_WINDOW)
         if not comparison.flagged or len(flags) < SPIKE_FLAGS:
             return None
         text = f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged"
         return _finding(Alarm.SPIKE, report, flags[0], text, **comparison.evidence(), flags=len(flags))
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:
-        flags = self._reports.flags_among_last(EARLY_REPORTS)
-        first = self._reports.first_loss
+        flags = self.reports.flags_among_last(EARLY_REPORTS)
+        first = self.reports.first_loss
         if first is None or len(flags) < EARLY_REPORTS:
             return None
         limit = EARLY_RATIO * first + EARLY_RISE
