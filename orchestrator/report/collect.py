@@ -116,6 +116,7 @@ def _series(store: Store, job_id: int) -> Series:
         tests=store.metrics.validations(job_id, kind="test"),
         attempts=attempts,
         incidents=store.incidents.of(job_id),
+        spec=store.spec(job_id),
     )
 
 

@@ -357,6 +357,7 @@ class Overlap:
     name: str  # valid or test
     rows: int
     exact: int
+    measured: int | None  # of the exact ones, those that the validations or tests measure; None if not reported
     near: int | None  # None if not searched
     examples: tuple[Twin, ...]
 

@@ -217,7 +217,12 @@ def _overlap(name: str, rows: int, overlap: Reported) -> Overlap:
         for twin in overlap.get("examples") or ()
     ]
     return Overlap(
-        name=name, rows=rows, exact=int(overlap["exact"]), near=_whole(overlap.get("near")), examples=tuple(twins)
+        name=name,
+        rows=rows,
+        exact=int(overlap["exact"]),
+        measured=_whole(overlap.get("measured")),
+        near=_whole(overlap.get("near")),
+        examples=tuple(twins),
     )
 
 

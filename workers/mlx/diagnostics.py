@@ -50,8 +50,13 @@ class Diagnostics:
 
     def report_dataset(self) -> None:
         """Report rows, lengths, padding and duplicates of the data sets."""
-        data, stage = self._data, self._context.stage
-        self.report_fact("dataset", dataset_facts(data.train, data.valid, data.test, data.order, stage))
+        data, stage, spec = self._data, self._context.stage, self._context.spec
+        measured = {
+            "valid": data.examples(data.valid, spec.val_batches),
+            "test": data.examples(data.test, spec.test_batches),
+        }
+        facts = dataset_facts(data.train, data.valid, data.test, data.order, stage, measured=measured)
+        self.report_fact("dataset", facts)
 
     def report_battery(self, when: str) -> None:
         """Report the battery `before` or `after` training."""
