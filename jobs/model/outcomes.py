@@ -33,6 +33,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
     SPIKE = "spike"
     DRIFT = "drift"
+    NO_GRADIENT = "no_gradient"
     DISK_FULL = "disk_full"
     DATA_INVALID = "data_invalid"
     CONFIG_INVALID = "config_invalid"

@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "edit": ("edit", "Edit the settings of a job that has not started."),
     "cancel": ("cancel", "Cancel jobs and keep their checkpoints."),
     "retry": ("cancel", "Queue failed or cancelled jobs again."),
+    "extend": ("cancel", "Continue a succeeded job to more iterations."),
     "worker": ("worker", "Run the worker in the foreground or background."),
     "report": ("report", "Write the report of a job and print its path."),
     "verify": ("verify", "Verify every file of jobs."),

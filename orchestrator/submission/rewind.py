@@ -56,7 +56,7 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
             given_up=given_up,
             text=f"begins again at iteration 0{lost}",
         )
-    checkpoint = _kept(job, run_plan, iteration)
+    checkpoint = kept_checkpoint(job, run_plan, iteration)
     return Rewind(
         stage=_from(checkpoint, run_plan),
         iteration=iteration,
@@ -116,7 +116,7 @@ def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     )
 
 
-def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
+def kept_checkpoint(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
     """Return the checkpoint of an iteration.
 
     Raises:

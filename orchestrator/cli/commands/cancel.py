@@ -1,4 +1,4 @@
-"""`lq cancel` and `lq retry`."""
+"""`lq cancel`, `lq retry` and `lq extend`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import click
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.states import ENDED, LEGAL, Status
-from orchestrator.cli import args, home_access
-from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import args, home_access, output
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, set_option, takes_jobs
 from orchestrator.cli.output import ChangeOutput, change_options
+from orchestrator.cli.param_types import JobRef
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 CANCEL_WAIT_S = 30.0
-RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[status])
+RETRIABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _MAX_LISTED = 12
 """Skipped jobs that `lq cancel` lists by id."""
 
@@ -90,24 +91,51 @@ def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
     type=click.IntRange(min=1),
     help="Continue from the checkpoint at this iteration, and delete later ones.",
 )
+@set_option
 @change_options
-def retry(selection: JobSelection, fresh: bool, iteration: int | None, out: ChangeOutput) -> None:
-    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints."""
-    if fresh and iteration is not None:
-        raise click.UsageError("--fresh and --from cannot be used together")
+def retry(
+    selection: JobSelection, fresh: bool, iteration: int | None, sets: tuple[str, ...], out: ChangeOutput
+) -> None:
+    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints.
+
+    With --set, every job that has ended can be retried: as a new job with these settings, from iteration 0. With
+    --from, the new job starts with the weights of that iteration, and with a new optimizer.
+    """
+    if fresh and (iteration is not None or sets):
+        other = "--from" if iteration is not None else "--set"
+        raise click.UsageError(f"--fresh and {other} cannot be used together")
     none = f"no job{{of}} has failed{'' if selection.failed else ' or was cancelled'}"
-    or_else = "--group NAME, --failed or --all"
+    or_else, able = "--group NAME, --failed or --all", ENDED if sets else RETRIABLE
     with home_access.open_app() as app:
-        jobs = args.select_jobs(app, selection, lambda job: job.status in RETRIABLE, none=none, or_else=or_else)
+        jobs = args.select_jobs(app, selection, lambda job: job.status in able, none=none, or_else=or_else)
         for job in jobs:
-            if job.status not in RETRIABLE:
-                raise NotAllowed(f"job {job.id} is {job.status}; only failed and cancelled jobs can be retried")
+            if job.status not in RETRIABLE and not sets:
+                text = f"job {job.id} is {job.status}; only failed and cancelled jobs can be retried"
+                other = "; with other settings: --set KEY=VALUE" if job.status in ENDED else ""
+                raise NotAllowed(f"{text}{other}")
         home_access.require_wakeup(app)
-        for job, start in _queue_again(app, jobs, iteration=0 if fresh else iteration):
-            out.line(f"job {job.id} {job.status}; {start}")
-            out.changed(job.id)
+        if sets:
+            _queue_changed(app, jobs, sets, iteration, out)
+        else:
+            for job, start in _queue_again(app, jobs, iteration=0 if fresh else iteration):
+                out.line(f"job {job.id} {job.status}; {start}")
+                out.changed(job.id)
         out.line(home_access.wake_worker(app))
         out.finish(app)
+
+
+def _queue_changed(
+    app: App, jobs: Sequence[Job], sets: tuple[str, ...], iteration: int | None, out: ChangeOutput
+) -> None:
+    from orchestrator.submission import rerun
+
+    changed = [rerun.changed(app, job, sets, iteration=iteration) for job in jobs]
+    start = "iteration 0" if iteration is None else f"iteration 0 with the weights of iteration {iteration:,}"
+    for one, job in zip(changed, rerun.enqueue(app, changed), strict=True):
+        for text in one.checked.notes:
+            output.note(text)
+        out.line(f"job {job.id} {job.status}: as job {one.job.id}, with {'; '.join(one.changes)}; starts at {start}")
+        out.changed(job.id)
 
 
 def _queue_again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> list[tuple[Job, str]]:
@@ -125,3 +153,28 @@ def _queue_again(app: App, jobs: Sequence[Job], *, iteration: int | None) -> lis
 
 def _start(job: Job) -> str:
     return "continues from its last checkpoint" if job.attempts else "it had not started"
+
+
+@click.command()
+@home_access.job_id_argument
+@click.option(
+    "--iters", metavar="N", type=click.IntRange(min=1), required=True, help="Iterations of the whole run, old and new."
+)
+@change_options
+def extend(job_id: JobRef, iters: int, out: ChangeOutput) -> None:
+    """Continue a job that has succeeded, up to more iterations.
+
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    """
+    from orchestrator.submission import rerun
+
+    with home_access.open_app() as app:
+        extension = rerun.extension(app, home_access.find_job(app, job_id), iters)
+        home_access.require_wakeup(app)
+        job = rerun.extend(app, extension)
+        if extension.note is not None:
+            output.note(extension.note)
+        out.line(f"job {job.id} {job.status}: resumes from iteration {extension.resumes:,} of now {job.iters:,}")
+        out.changed(job.id)
+        out.line(home_access.wake_worker(app))
+        out.finish(app)

@@ -16,6 +16,7 @@ from jobs.model.outcomes import Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
+from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point, RequestedRun, Verdict, advice, judge
 from orchestrator.report.analysis.bootstrap import Bootstrap, difference_by_errors
 from orchestrator.report.analysis.phases import SPIKE, phases
@@ -27,7 +28,7 @@ FEWEST_REPORTS = 8
 
 NOTHING_FOUND = Findings(ruling=None, phases=(), happenings=(), changes=(), guilty=(), gains=())
 
-_LOSS_GUARD = {Reason.DIVERGED, Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+_LOSS_GUARD = GUARD_REASONS | {Reason.DIVERGED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
