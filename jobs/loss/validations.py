@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
-from jobs.loss.history import DRIFT_WINDOW, ReportHistory, median, median_and_scale
+from jobs.loss.history import DRIFT_WINDOW, ReportHistory, deviation, median, median_and_scale
 
 BEYOND_ERRORS, BEYOND_SHARE, BEYOND_RISE = 3.0, 0.10, 0.05
 BEYOND_VALIDATIONS = 2
@@ -119,12 +119,12 @@ def _compare_training(best: int, good: int, reports: ReportHistory) -> _Training
         return None
     then, scale = median_and_scale(before)
     error = scale / math.sqrt(min(len(before), len(after)))
-    two = MEDIAN_ERROR * scale * math.sqrt(1 / len(before) + 1 / len(after))
+    errors = (deviation(part) / math.sqrt(len(part)) for part in (before, after))
     return _TrainingComparison(
         then=then,
         now=median(after),
         margin=max(TRAINING_SCALES * error, TRAINING_SHARE * then, TRAINING_RISE),
-        interval=NORMAL * two,
+        interval=NORMAL * MEDIAN_ERROR * math.hypot(*errors),
         reports_then=len(before),
         reports_now=len(after),
     )

@@ -27,7 +27,8 @@ APPLIES: dict[str, frozenset[Status]] = {
     "move": LIVE,
     "edit": frozenset({Status.HELD, Status.QUEUED}),
     "cancel": LIVE,
-    "retry": frozenset({Status.FAILED, Status.CANCELLED}),
+    "retry": frozenset({Status.FAILED, Status.CANCELLED}),  # with --set: ENDED
+    "extend": frozenset({Status.SUCCEEDED}),
     "clean": ENDED,
     "chat": ENDED,
     "fuse": ENDED,
@@ -37,7 +38,7 @@ APPLIES: dict[str, frozenset[Status]] = {
 
 def job_ids(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """Return the ids of jobs that the verb applies to: live jobs first, then newest first, without those typed."""
-    statuses = APPLIES.get(ctx.info_name or "", frozenset(Status))
+    statuses = ENDED if ctx.params.get("sets") else APPLIES.get(ctx.info_name or "", frozenset(Status))
     jobs = [job for job in _jobs() if job.status in statuses]
     typed = _typed_arguments(ctx)
     return [

@@ -64,7 +64,7 @@ def changed(app: App, job: Job, sets: tuple[str, ...], *, iteration: int | None)
     loaded = dataclasses.replace(loaded, spec=loaded.spec.model_copy(update={"lq": done}))
     found = [change for change in changes(before, loaded.spec) if not change.startswith("lq.after")]
     if not found:
-        raise InvalidInput(f"--set changes nothing: job {job.id} has these settings; see: lq config show {job.id}")
+        raise InvalidInput(f"--set changes nothing: job {job.id} has these settings; see: lq show {job.id}")
     target = loaded.spec.adapter_path
     own = target is not None and publishing.origin(Path(target)).get("job") == job.id
     overwrites = submit.overwritten(loaded, overwrite=own)

@@ -28,6 +28,9 @@ FEWEST_REPORTS = 8
 
 NOTHING_FOUND = Findings(ruling=None, phases=(), happenings=(), changes=(), guilty=(), gains=())
 
+_BY_ROWS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+"""Alarms that rows may have caused."""
+
 _LOSS_GUARD = GUARD_REASONS | {Reason.DIVERGED}
 
 
@@ -192,7 +195,7 @@ def _requested(facts: Facts, series: Series, *, spiked: bool) -> RequestedRun:
         published=facts.adapter.best.iteration if facts.adapter.best else None,
         epochs=facts.progress.epochs,
         spiked=spiked or any(incident.code in ROLLED_BACK for incident in series.incidents),
-        guilty=bool(guilty(series.incidents)),
+        guilty=bool(guilty(series.incidents)) and any(one.code in _BY_ROWS for one in series.incidents),
         lowest_factor=min((stage.learning_rate_factor for stage in facts.stages), default=1.0),
     )
 
