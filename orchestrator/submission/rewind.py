@@ -51,14 +51,14 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
         return Rewind(
-            stage=_from_the_beginning(app, spec, run_plan),
+            stage=from_the_beginning(app, spec, run_plan),
             iteration=0,
             given_up=given_up,
             text=f"begins again at iteration 0{lost}",
         )
     checkpoint = kept_checkpoint(job, run_plan, iteration)
     return Rewind(
-        stage=_from(checkpoint, run_plan),
+        stage=from_checkpoint(checkpoint, run_plan),
         iteration=iteration,
         given_up=given_up,
         text=f"goes on from iteration {iteration:,}{lost}",
@@ -93,7 +93,7 @@ def _typed(job: Job, rewind: Rewind) -> str:
     return f"lq retry {job.id} " + (f"--from {rewind.iteration}" if rewind.iteration else "--fresh")
 
 
-def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
+def from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     """Return the requested stage, with the settings that are known to fit and without the quarantined rows."""
     stage = smaller_stage(app.store, spec) or RunPlan.requested(spec).stages[0]
     learned = "" if stage.because == "requested" else f"; {stage.because}"
@@ -104,7 +104,7 @@ def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     )
 
 
-def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
+def from_checkpoint(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     """Return the stage of a run that resumes from a checkpoint under its last settings."""
     updates = checkpoint.state().updates
     last = run_plan.stages[-1]
