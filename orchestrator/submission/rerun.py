@@ -94,7 +94,7 @@ class Extension:
     spec: JobSpec  # with more iterations
     resumes: int  # iteration of the checkpoint that it resumes from; 0 for the beginning
     stage: Stage | None  # to append, if that is not the newest checkpoint
-    note: str | None  # what differs from a job that was submitted with so many iterations
+    note: str | None  # what the schedule means for the new iterations
 
 
 def extension(app: App, job: Job, iters: int) -> Extension:

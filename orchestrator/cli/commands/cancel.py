@@ -164,7 +164,7 @@ def _start(job: Job) -> str:
 def extend(job_id: JobRef, iters: int, out: ChangeOutput) -> None:
     """Continue a job that has succeeded, up to more iterations.
 
-    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with N iterations.
     """
     from orchestrator.submission import rerun
 
