@@ -327,10 +327,15 @@ _version = Table(
 
 def create_all(connection: Connection, version: str) -> None:
     """Create what the revisions up to `version`, the newest one, would create in an empty database."""
+    create_tables(connection)
+    _version.create(connection)
+    connection.execute(insert(_version).values(version_num=version))
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables in an empty database."""
     if connection.dialect.name == "postgresql":  # naming the option above would import that dialect in every command
         (running,) = (index for index in attempts.indexes if index.name == "ix_attempts_running")
         running.dialect_kwargs["postgresql_where"] = _NOT_ENDED
     metadata.create_all(connection, checkfirst=False)
-    _version.create(connection)
     connection.execute(insert(queue).values(id=1))
-    connection.execute(insert(_version).values(version_num=version))
