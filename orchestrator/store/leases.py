@@ -33,8 +33,6 @@ class Leases(Records):
         """Take the first queued job. A waiting job whose time has come counts as queued.
 
         Args:
-            owner: the worker that takes it.
-            now: unix seconds.
             only: the only job to take; the caller has checked which jobs may start.
 
         Returns:
@@ -91,7 +89,6 @@ class Leases(Records):
         A stop request that is newer than the decision takes effect: a cancelled job is not queued again.
 
         Raises:
-            NoSuchJob: no job has this id.
             NotAllowed: `owner` does not have the lease, or the change is not legal.
         """
         with self._database.writing() as db:
@@ -124,7 +121,6 @@ def require_lease(db: Connection, job_id: int, owner: ProcessIdentity) -> Job:
     """Return a job that `owner` runs.
 
     Raises:
-        NoSuchJob: no job has this id.
         NotAllowed: the job is not running, or another worker runs it.
     """
     job = read_job(db, job_id)
