@@ -84,14 +84,7 @@ NAMES = {JOB: "a job file", **{name: entry.of for name, entry in CATALOGUE.items
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Return a JSON Schema (draft 2020-12).
-
-    Args:
-        name: a name of the catalogue; the words of a verb may be separated by spaces.
-
-    Raises:
-        InvalidInput: the schema does not exist.
-    """
+    """Return a JSON Schema (draft 2020-12); the words of a verb may be separated by spaces."""
     word = "-".join(name.removeprefix("lq ").split())
     if word == JOB:
         from configs.schema import job_schema

@@ -53,11 +53,7 @@ class _Closed(GenerateJsonSchema):
 
 
 def schema_of(model: Any, *, title: str, version: Mapping[str, int]) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a type.
-
-    Args:
-        version: name and value of the version field; empty if the type has it.
-    """
+    """Return the JSON Schema (draft 2020-12) of a type. `version`: the version field, unless the type has it."""
     made = TypeAdapter(model).json_schema(schema_generator=_Closed)
     for name, number in version.items():
         made["properties"] = {name: {"const": number, "description": DESCRIPTIONS[name]}} | made["properties"]

@@ -30,10 +30,7 @@ class Leases(Records):
     """Leases of running jobs."""
 
     def claim(self, owner: ProcessIdentity, now: float, *, only: int | None = None) -> Job | None:
-        """Take the first queued job. A waiting job whose time has come counts as queued.
-
-        Args:
-            only: the only job to take; the caller has checked which jobs may start.
+        """Take the first queued job, or `only` this one. A waiting job whose time has come counts as queued.
 
         Returns:
             The job, now running and leased to `owner`; None if no job is queued or the queue is paused. No other
