@@ -345,9 +345,9 @@ class TokenizedFile:
 class Twin:
     """A row that is in the training set too."""
 
-    row: int  # in its own file, from 1
+    row: int  # row of its own file, from 1
     train_row: int
-    share: float  # of shingles in common; 1 if the rows are equal
+    share: float  # share of common shingles; 1 if the rows are equal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

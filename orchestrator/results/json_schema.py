@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -15,7 +16,6 @@ from pydantic_core import core_schema
 from typing_extensions import get_original_bases
 
 from jobs.model import events
-from orchestrator.results.comments import comments_of
 from orchestrator.results.descriptions import DESCRIPTIONS
 from orchestrator.results.files import EventFields
 
@@ -24,6 +24,8 @@ NUMBER = {
     "description": "a number, or a string if it is not finite",
     "anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}],
 }
+
+_FIELD = re.compile(r"^ {4}(\w+)(?:: | = )[^#\n]*?(?:#[^#\n]*)?  # (.+(?:\n {4,}# .+)*)$", re.MULTILINE)
 
 _JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 _PYTHON_WORD = re.compile("|".join(rf"\b{word}\b" for word in _JSON_WORDS))
@@ -98,6 +100,13 @@ def _without_null(schema: JsonSchemaValue) -> JsonSchemaValue:
     forms = [form for form in schema.get("anyOf", ()) if form != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     return rest | (forms[0] if len(forms) == 1 else {"anyOf": forms} if forms else {})
+
+
+@functools.cache
+def comments_of(described: type) -> Mapping[str, str]:
+    """Return the comments in the source of a class, by field. A comment may continue on the next lines."""
+    source = inspect.cleandoc("\n" + inspect.getsource(described))
+    return {name: re.sub(r"\s*\n\s*# ", " ", text) for name, text in _FIELD.findall(source)}
 
 
 def _comments(cls: type) -> Mapping[str, str]:

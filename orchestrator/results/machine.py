@@ -1,4 +1,4 @@
-"""Results of the verbs about the worker, the service, notifications, the machine and presets."""
+"""Results of the verbs about the worker, the service, notifications, the machine, presets and files of jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Literal
 
 from jobs.model.job import Message
 from orchestrator.doctor.check import Check
+from orchestrator.maintenance.clean import CleanedJob
+from orchestrator.maintenance.prune import PrunedJob
+from orchestrator.maintenance.verify import VerifiedJob
 from orchestrator.results.jobs import WorkerState
 from orchestrator.service.install import ServiceState
 
@@ -145,3 +148,26 @@ class InitResult:
     """Result of `lq config init`."""
 
     written: WrittenPreset
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """The files that were checked."""
+
+    jobs: list[VerifiedJob]  # in the order given
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """What was deleted, or with --dry-run would be."""
+
+    dry_run: bool  # nothing was deleted
+    jobs: list[PrunedJob]  # in the order given
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanResult:
+    """What was deleted, or with --dry-run would be."""
+
+    dry_run: bool  # nothing was deleted
+    jobs: list[CleanedJob]

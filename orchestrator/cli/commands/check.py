@@ -97,6 +97,7 @@ def _result(app: App, results: Sequence[DryRunResult], times: Sequence[Timetable
 
 
 def _job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob:
+    from jobs.estimates.cautions import Caution
     from orchestrator.estimation import disk
     from orchestrator.results import planning as models
     from orchestrator.results.build import from_attributes
@@ -116,8 +117,8 @@ def _job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob:
         name=request.name,
         file=request.file,
         ok=result.ok,
-        failures=[from_attributes(models.CheckMessage, failure) for failure in result.failures],
-        warnings=[models.CheckMessage(**caution) for caution in cautions_of(result, times)],
+        failures=list(result.failures),
+        warnings=[Caution(**caution) for caution in cautions_of(result, times)],
         notes=list(request.notes),
         memory=from_attributes(models.CheckMemory, result),
         speed=speed,

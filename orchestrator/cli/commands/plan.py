@@ -81,7 +81,7 @@ def _job(job: JobPlan) -> PlannedJob:
 
 def _memory(estimate: MemoryEstimate) -> PlanMemory:
     from orchestrator.results.build import from_attributes
-    from orchestrator.results.planning import PlanMemory, PlanMemoryParts
+    from orchestrator.results.planning import PlanMemory
 
     return from_attributes(
         PlanMemory,
@@ -89,5 +89,4 @@ def _memory(estimate: MemoryEstimate) -> PlanMemory:
         low_bytes=estimate.low,
         expected_bytes=estimate.expected,
         high_bytes=estimate.high,
-        parts=from_attributes(PlanMemoryParts, estimate.parts),
     )
