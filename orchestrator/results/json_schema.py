@@ -16,8 +16,42 @@ from pydantic_core import core_schema
 from typing_extensions import get_original_bases
 
 from jobs.model import events
-from orchestrator.results.descriptions import DESCRIPTIONS
 from orchestrator.results.files import EventFields
+
+DESCRIPTIONS = {
+    "attempt": "number of the attempt, from 1",
+    "because": "reason, one line of text",
+    "bytes": "size",
+    "code": "code of the event or finding",
+    "delivered": "the service accepted the message",
+    "detail": "one line of text",
+    "ended_at": "unix seconds; null until it has ended",
+    "exit_code": "exit code of the process; null if a signal ended it or the exit was not observed",
+    "free_bytes": "free disk space",
+    "grad_checkpoint": "recompute activations in the backward pass",
+    "id": "id of the job",
+    "iteration": "completed iterations",
+    "job_id": "id of the job",
+    "kind": "kind of the entry",
+    "loss": "nats per token",
+    "model": "folder, or name on the Hugging Face hub",
+    "name": "name",
+    "pid": "process id",
+    "prompt": "prompt from the job file",
+    "rows": "number of rows",
+    "schema": "version of the format",
+    "seconds": "duration in seconds",
+    "sha256": "SHA-256 of the file, in hex",
+    "signal": "signal that ended the process; null if none did",
+    "size_bytes": "size of its files",
+    "started_at": "unix seconds",
+    "submitted_at": "unix seconds",
+    "text": "one line of text",
+    "time": "unix seconds",
+    "v": "version of the line",
+    "version": "version of the format",
+}
+"""Descriptions of fields that mean the same in every type. The comment after a field takes precedence."""
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NUMBER = {
@@ -71,7 +105,7 @@ def _described(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
     fields = {}
     for name, field in made["properties"].items():
         plain = {key: value for key, value in field.items() if key not in ("title", "format")}
-        text = comments.get(name) or DESCRIPTIONS.get(f"{cls.__name__}.{name}")
+        text = comments.get(name)
         if text is None and "$ref" not in json.dumps(plain):  # a referenced type has its own description
             assert name in DESCRIPTIONS, f"{cls.__name__}.{name} has no description; add a comment after the field"
             text = DESCRIPTIONS[name]

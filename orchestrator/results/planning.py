@@ -106,7 +106,7 @@ class PlanMemory:
     """Estimated memory of a run."""
 
     low_bytes: int  # lower bound
-    expected_bytes: int
+    expected_bytes: int  # expected value
     high_bytes: int  # upper bound
     source: Source
     because: str  # source of the estimate, one line of text
@@ -131,7 +131,7 @@ class PlanRemedy:
     by: Literal["lq", "user"]  # who makes the change: the worker after an out-of-memory failure, or only you
     change: str  # the change as keys and values of a job file
     memory: PlanMemory
-    verdict: Fits
+    verdict: Fits  # whether it fits
     first: bool  # the first remedy that fits
 
 
