@@ -25,11 +25,7 @@ class AttemptRecords(Records):
     """Attempts of jobs."""
 
     def begin(self, job_id: int, *, owner: ProcessIdentity, now: float) -> Attempt:
-        """Begin the next attempt of a job.
-
-        Raises:
-            NotAllowed: `owner` does not have the lease, or an attempt of this job has not ended.
-        """
+        """Begin the next attempt of a job."""
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
             running = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))

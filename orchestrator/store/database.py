@@ -68,7 +68,10 @@ class Database:
 
 
 class Records:
-    """The base of the classes that read and write one kind of record. A method raises NoSuchJob for an unknown id."""
+    """The base of the classes that read and write one kind of record.
+
+    A method raises NoSuchJob if no job has the id, and NotAllowed if the state of the job or its lease forbids a change.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -26,11 +26,7 @@ class JobEdits(Records):
     """Edits of jobs."""
 
     def begin(self, job_id: int) -> Job:
-        """Hold a job that has never run; return it as it was before.
-
-        Raises:
-            NotAllowed: the job has run or ended, or another edit of it has begun.
-        """
+        """Hold a job that has never run; return it as it was before."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             _require_editable(job)
@@ -74,9 +70,6 @@ class JobEdits(Records):
             stage: is appended to the run plan, because the requested settings are known not to fit; None if they may.
             after: ids of the jobs that must end first; True if they may end in any state.
             prepare: renames the filled folder and returns its path. The store calls it inside the transaction.
-
-        Raises:
-            NotAllowed: the job is no longer held for this edit, or another live job publishes to `adapter_path`.
         """
         with self._database.writing() as db:
             job = read_job(db, job_id)

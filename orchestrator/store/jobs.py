@@ -164,9 +164,6 @@ class JobRecords(Records):
         """Ask the worker of a running job to stop it. A stronger request replaces a weaker one.
 
         The order from strong to weak is cancel, pause, worker_stop.
-
-        Raises:
-            NotAllowed: the job is not running.
         """
         with self._database.writing() as db:
             job = read_job(db, job_id)
@@ -177,11 +174,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def cancel(self, job_id: int, now: float) -> Job:
-        """Cancel a job. If it is running, ask its worker to stop it.
-
-        Raises:
-            NotAllowed: the job has ended.
-        """
+        """Cancel a job. If it is running, ask its worker to stop it."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             require_legal(job_id, job.status, Status.CANCELLED)
@@ -190,12 +183,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def retry(self, job_id: int, now: float) -> Job:
-        """Queue a failed or cancelled job again. Its earlier crashes no longer count.
-
-        Raises:
-            NotAllowed: the job neither failed nor was cancelled, `lq clean` deleted its files, or another live job
-                publishes to its adapter_path.
-        """
+        """Queue a failed or cancelled job again. Its earlier crashes no longer count."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in (Status.FAILED, Status.CANCELLED):
@@ -212,11 +200,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def mark_cleaned(self, job_id: int, now: float) -> None:
-        """Record that `lq clean` deletes the files of an ended job, which then cannot be retried.
-
-        Raises:
-            NotAllowed: the job has not ended.
-        """
+        """Record that `lq clean` deletes the files of an ended job, which then cannot be retried."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in ENDED:
@@ -224,11 +208,7 @@ class JobRecords(Records):
             change(db, job_id, {"cleaned_at": now})
 
     def hold(self, job_id: int, because: str, now: float) -> Job:
-        """Hold a queued or waiting job until it is released. A held job does not change.
-
-        Raises:
-            NotAllowed: the job is running, is paused or has ended.
-        """
+        """Hold a queued or waiting job until it is released. A held job does not change."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status is Status.HELD:
@@ -238,11 +218,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def release(self, job_id: int) -> Job:
-        """Queue a held, paused or waiting job. A queued or running job does not change.
-
-        Raises:
-            NotAllowed: the job has ended.
-        """
+        """Queue a held, paused or waiting job. A queued or running job does not change."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status in (Status.QUEUED, Status.RUNNING):

@@ -84,9 +84,6 @@ class Leases(Records):
         """Carry out a Decision about a running job: write its new state, incidents and messages, all or nothing.
 
         A stop request that is newer than the decision takes effect: a cancelled job is not queued again.
-
-        Raises:
-            NotAllowed: `owner` does not have the lease, or the change is not legal.
         """
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
@@ -115,11 +112,7 @@ class Leases(Records):
 
 
 def require_lease(db: Connection, job_id: int, owner: ProcessIdentity) -> Job:
-    """Return a job that `owner` runs.
-
-    Raises:
-        NotAllowed: the job is not running, or another worker runs it.
-    """
+    """Return a job that `owner` runs."""
     job = read_job(db, job_id)
     if job.status is not Status.RUNNING or job.owner != owner:
         raise NotAllowed(f"job {job_id} is {job.status}, and this worker does not run it; see: lq show {job_id}")

@@ -25,11 +25,7 @@ class Outbox(Records):
             return None if message_id is None else _read_message(db, message_id)
 
     def get(self, message_id: int) -> Message:
-        """Return a message.
-
-        Raises:
-            LookupError: no message has this id.
-        """
+        """Return a message."""
         with self._database.reading() as db:
             return _read_message(db, message_id)
 

@@ -70,9 +70,6 @@ class JobQueue(Records):
         """Move a job in the queue: before another one, after it, after all others, or by default before all others.
 
         It takes the priority of its new neighbour.
-
-        Raises:
-            NotAllowed: one of the jobs is not in the queue, or both are the same job.
         """
         with self._database.writing() as db:
             for named in (job_id, before, after):
@@ -84,11 +81,7 @@ class JobQueue(Records):
             return read_job(db, job_id)
 
     def set_priority(self, job_id: int, priority: int) -> Job:
-        """Set the priority of a job. Among the jobs of that priority its id decides the order.
-
-        Raises:
-            NotAllowed: the job is not in the queue.
-        """
+        """Set the priority of a job. Among the jobs of that priority its id decides the order."""
         with self._database.writing() as db:
             _require_in_queue(read_job(db, job_id))
             change(db, job_id, {"priority": priority, "queue_position": None})
