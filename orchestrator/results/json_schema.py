@@ -88,9 +88,17 @@ class _Closed(GenerateJsonSchema):
         return super().enum_schema(schema) | {"description": doc.partition("\n")[0]}
 
 
-def schema_of(model: Any, *, title: str, version: Mapping[str, int]) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a type. `version`: the version field, unless the type has it."""
+def schema_of(model: Any, *, title: str, version: Mapping[str, int], under: str | None = None) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a type, or of an object that has it as its field `under`.
+
+    `version`: the version field, unless the type has it.
+    """
     made = TypeAdapter(model).json_schema(schema_generator=_Closed)
+    if under is not None:
+        defs = made.pop("$defs", {}) | {under: made}
+        fields = {under: {"$ref": f"#/$defs/{under}"}}
+        made = {"type": "object", "properties": fields, "required": [under], "additionalProperties": False}
+        made["$defs"] = defs
     for name, number in version.items():
         made["properties"] = {name: {"const": number, "description": DESCRIPTIONS[name]}} | made["properties"]
         made["required"] = [name, *made["required"]]

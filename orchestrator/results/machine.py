@@ -7,19 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.model.job import Message
-from orchestrator.doctor.check import Check
 from orchestrator.maintenance.clean import CleanedJob
 from orchestrator.maintenance.prune import PrunedJob
-from orchestrator.maintenance.verify import VerifiedJob
-from orchestrator.results.jobs import WorkerState
-from orchestrator.service.install import ServiceState
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStatusResult:
-    """The worker process."""
-
-    worker: WorkerState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +21,11 @@ class StartedWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerStartResult:
-    """Result of `lq worker --detach`."""
-
-    worker: StartedWorker
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoppedWorker:
     """The worker that was stopped."""
 
     pid: int  # its process id
     left_running: bool  # its trainers still run; else their jobs are paused with a checkpoint
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStopResult:
-    """Result of `lq worker stop`."""
-
-    stopped: StoppedWorker
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceStateResult:
-    """The service of launchd or systemd."""
-
-    service: ServiceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +35,6 @@ class ServiceUnit:
     kind: Literal["launchd", "systemd"]
     path: Path  # where `lq service install` writes it, absolute
     text: str  # its content
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServicePrintResult:
-    """The unit file of the service."""
-
-    service: ServiceUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +75,6 @@ class NotifyTestResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorResult:
-    """The checks of `lq doctor`."""
-
-    checks: list[Check]
-
-
-@dataclass(frozen=True, kw_only=True)
 class PresetSummary:
     """A preset."""
 
@@ -129,32 +83,11 @@ class PresetSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PresetsResult:
-    """Every preset."""
-
-    presets: list[PresetSummary]  # the default of `lq config init` first
-
-
-@dataclass(frozen=True, kw_only=True)
 class WrittenPreset:
     """The file that was written."""
 
     preset: str  # name of the preset
     path: Path  # path of the file, as given
-
-
-@dataclass(frozen=True, kw_only=True)
-class InitResult:
-    """Result of `lq config init`."""
-
-    written: WrittenPreset
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyResult:
-    """The files that were checked."""
-
-    jobs: list[VerifiedJob]  # in the order given
 
 
 @dataclass(frozen=True, kw_only=True)

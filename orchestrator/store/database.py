@@ -70,7 +70,7 @@ class Database:
 class Records:
     """The base of the classes that read and write one kind of record.
 
-    A method raises NoSuchJob if no job has the id, and NotAllowed if the state of the job or its lease forbids a change.
+    A method raises NoSuchJob if no job has the id, and NotAllowed if the job's state or lease forbids the change.
     """
 
     def __init__(self, database: Database) -> None:

@@ -79,10 +79,9 @@ def print_(kind: str | None, as_json: bool) -> None:
         manager = _manager(kind)
         text = manager.content(services.plan_for(app.home)).decode()
     if as_json:
-        from orchestrator.results.machine import ServicePrintResult, ServiceUnit
+        from orchestrator.results.machine import ServiceUnit
 
-        unit = ServiceUnit(kind=manager.kind, path=manager.file(), text=text)
-        output.print_json(ServicePrintResult(service=unit))
+        output.print_json(ServiceUnit(kind=manager.kind, path=manager.file(), text=text), under="service")
         return
     click.echo(text, nl=False)
     if sys.stdout.isatty():
@@ -95,9 +94,7 @@ def _reporter(as_json: bool) -> Callable[[str], None]:
 
 
 def _print_state(app: App, manager: Manager) -> None:
-    from orchestrator.results.machine import ServiceStateResult
-
-    output.print_json(ServiceStateResult(service=services.state(app.home, manager)))
+    output.print_json(services.state(app.home, manager), under="service")
 
 
 def _manager(kind: str | None) -> Manager:

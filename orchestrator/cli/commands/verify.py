@@ -33,9 +33,7 @@ def verify(selection: JobSelection, set_aside: bool, as_json: bool) -> None:
             if not as_json:
                 _print_job(job, result, all_files=bool(selection.refs))
     if as_json:
-        from orchestrator.results.machine import VerifyResult
-
-        output.print_json(VerifyResult(jobs=[result for _, result in verified]))
+        output.print_json([result for _, result in verified], under="jobs")
     _require_intact(verified, set_aside=set_aside)
 
 

@@ -43,9 +43,9 @@ def worker(context: click.Context, detach: bool, standby: bool, as_json: bool) -
 
 def _print_started(pid: int, *, started: bool, as_json: bool) -> None:
     if as_json:
-        from orchestrator.results.machine import StartedWorker, WorkerStartResult
+        from orchestrator.results.machine import StartedWorker
 
-        output.print_json(WorkerStartResult(worker=StartedWorker(alive=True, pid=pid, started=started)))
+        output.print_json(StartedWorker(alive=True, pid=pid, started=started), under="worker")
     else:
         click.echo(f"worker started (pid {pid})" if started else f"a worker already runs (pid {pid})")
 
@@ -67,9 +67,9 @@ def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     with home_access.open_app() as app:
         stopped = control.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
     if as_json:
-        from orchestrator.results.machine import StoppedWorker, WorkerStopResult
+        from orchestrator.results.machine import StoppedWorker
 
-        output.print_json(WorkerStopResult(stopped=StoppedWorker(pid=stopped.pid, left_running=leave_running)))
+        output.print_json(StoppedWorker(pid=stopped.pid, left_running=leave_running), under="stopped")
         return
     jobs = "its trainers keep running" if leave_running else "its jobs are paused and resume when a worker starts"
     click.echo(f"worker {stopped.pid} stopped; {jobs}")
@@ -86,11 +86,10 @@ def status(as_json: bool) -> None:
         present = control.running(app.home)
     if as_json:
         from orchestrator.results.jobs import WorkerState
-        from orchestrator.results.machine import WorkerStatusResult
 
         facts = present or {}
         state = WorkerState(alive=present is not None, pid=facts.get("pid"), started_at=facts.get("started_at"))
-        output.print_json(WorkerStatusResult(worker=state))
+        output.print_json(state, under="worker")
     if present is None:
         raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
     if not as_json:
