@@ -38,7 +38,7 @@ class DataFileFacts:
 class DataFacts:
     """The data set of a job. `dataclasses.asdict` of it is JSON."""
 
-    source: Literal["folder", "hub"]
+    source: Literal["folder", "hub"]  # folder, or a data set of the Hugging Face hub
     name: str  # the folder, or the name of the data set
     files: Mapping[str, DataFileFacts]  # by file name; empty for a data set of the hub
     notes: tuple[str, ...]  # one line each, for the user
