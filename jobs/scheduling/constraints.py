@@ -29,12 +29,7 @@ class Constraints:
         return self.require_ac or self.min_battery is not None
 
     def due(self, asked_at: float, zone: tzinfo | None) -> float | None:
-        """Return the deadline in unix seconds; None if there is none.
-
-        Args:
-            asked_at: when the job was submitted, in unix seconds.
-            zone: of the deadline; None for the machine's own zone.
-        """
+        """Return the deadline of a job that was submitted at `asked_at`, both in unix seconds; None without one."""
         return None if self.deadline is None else time_windows.due_at(self.deadline, asked_at, zone)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import tzinfo
 
 from jobs.model import time_windows
@@ -16,25 +15,9 @@ MARGIN_SHARE = 0.05
 """An estimate is a miss if it is late by more than these seconds and by more than this share of the time left."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Late:
-    """A deadline that will be missed."""
-
-    due: float  # unix seconds
-    expected: float  # when the job will be done, in unix seconds
-
-
-def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zone: tzinfo | None) -> Late | None:
-    """Return whether a job will miss its deadline; None if it may still meet it.
-
-    Args:
-        due: unix seconds.
-        now: unix seconds.
-        left_s: the time the run has left, in seconds.
-        window: hours of training; None for all.
-        zone: of the window; None for the machine's own zone.
-    """
+def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zone: tzinfo | None) -> float | None:
+    """Return when a job that will miss its deadline ends, in unix seconds; None if it may meet the deadline."""
     expected = time_windows.ends_after(window, now, left_s, zone)
     if now <= due and expected - due <= max(MARGIN_S, MARGIN_SHARE * left_s):
         return None
-    return Late(due=due, expected=expected)
+    return expected

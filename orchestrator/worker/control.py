@@ -30,17 +30,12 @@ def running(home: Home) -> dict[str, Any] | None:
 
 
 def start_detached(home: Home) -> int:
-    """Start a worker that survives this terminal, if none runs; return the worker's pid.
-
-    Raises:
-        LqError: the worker did not start.
-    """
+    """Start a worker that survives this terminal, if none runs; return the worker's pid."""
     present = running(home)
     if present is not None:
         return int(present["pid"])
     home.ensure()
-    errors = home.start_log
-    with os.fdopen(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as stderr:
+    with os.fdopen(os.open(home.start_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as stderr:
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "orchestrator.cli", "worker"],
             stdin=subprocess.DEVNULL,
@@ -59,16 +54,12 @@ def start_detached(home: Home) -> int:
         if popen.poll() is not None:
             break
         time.sleep(0.02)
-    lines = errors.read_text(errors="replace").strip().splitlines()
+    lines = home.start_log.read_text(errors="replace").strip().splitlines()
     raise LqError(f"the worker did not start: {lines[-1] if lines else 'no output'}; to see more, run: lq worker")
 
 
 def stop(home: Home, *, leave_running: bool, timeout_s: float) -> ProcessIdentity:
     """Shut the worker down and wait until its process has exited.
-
-    Args:
-        leave_running: leave the trainers running instead of pausing their jobs.
-        timeout_s: seconds to wait.
 
     Raises:
         NoWorker: no worker runs.

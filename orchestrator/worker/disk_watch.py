@@ -28,11 +28,7 @@ class DiskWatch:
     """Watches one attempt."""
 
     def __init__(self, app: App, job_dir: JobDir, spec: JobSpec, prune: Callable[[JobSpec], None]) -> None:
-        """Start before the trainer does.
-
-        Args:
-            prune: deletes the checkpoints that a spec does not keep.
-        """
+        """Start before the trainer does; `prune` deletes the checkpoints that a spec does not keep."""
         self._app, self._job_dir, self._spec, self._prune = app, job_dir, spec, prune
         self._log_existed = False
         self._checked_at = float("-inf")
@@ -61,11 +57,11 @@ class DiskWatch:
         space = disk.space_for(self._job_dir, floor=floor)
         if space is None or space.enough:
             return
-        log.warning("%s: %s; lq keeps only the newest and the best checkpoint", self._job_dir.path, low_space(space))
+        log.warning("%s: %s; lq keeps only the newest and the best checkpoint", self._job_dir.path, _low_space(space))
         self._prune(keep_least(self._spec))
         space = disk.space_for(self._job_dir, floor=floor)
         if space is not None and not space.enough:
-            self.disk_low, self.evidence = low_space(space), space.evidence
+            self.disk_low, self.evidence = _low_space(space), space.evidence
 
 
 def floor_of(app: App) -> int:
@@ -93,6 +89,5 @@ def _folder_gone(job_dir: JobDir) -> str:
     )
 
 
-def low_space(space: DiskSpace) -> str:
-    """Return one line about a disk with too little space."""
+def _low_space(space: DiskSpace) -> str:
     return f"only {size(space.free)} are free on the disk, and {size(space.required)} must stay free"

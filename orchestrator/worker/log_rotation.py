@@ -49,6 +49,5 @@ def open_log(job_dir: JobDir) -> None:
 
 
 def cap_logs(job_dir: JobDir) -> None:
-    """Limit the size of the trainer's own output while it writes."""
     with suppress(OSError):
         cap_log(job_dir.log, TRAIN_LOG_BYTES)
