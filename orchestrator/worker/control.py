@@ -12,7 +12,7 @@ from typing import Any
 from jobs.model.errors import LqError, NoWorker
 from jobs.model.job import ProcessIdentity
 from orchestrator.core.paths import Home
-from workers.process.lock import holder, named_in
+from workers.process.lock import running_holder
 from workers.system import processes
 
 LEAVE = signal.SIGUSR2
@@ -23,10 +23,8 @@ START_TIMEOUT_S = 20.0
 
 def running(home: Home) -> dict[str, Any] | None:
     """Return what the running worker wrote about itself (pid, create_time, boot_id, started_at); None without one."""
-    content = holder(home.worker_lock)
-    who = named_in(content) if content is not None else None
-    # A new worker takes the lock before it writes its name; until then the file has the name of the last one.
-    return content if who is not None and processes.is_alive(who) else None
+    named = running_holder(home.worker_lock)
+    return named[1] if named is not None else None
 
 
 def start_detached(home: Home) -> int:
@@ -65,10 +63,10 @@ def stop(home: Home, *, leave_running: bool, timeout_s: float) -> ProcessIdentit
         NoWorker: no worker runs.
         LqError: the worker still runs after the time; it is safe to wait longer.
     """
-    present = running(home)
-    who = named_in(present) if present is not None else None
-    if who is None:
+    named = running_holder(home.worker_lock)
+    if named is None:
         raise NoWorker(f"no worker runs for {home.path}; see: lq status")
+    who, _ = named
     processes.signal_one(who, LEAVE if leave_running else signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while processes.is_alive(who):
