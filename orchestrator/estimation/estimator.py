@@ -46,14 +46,7 @@ class Estimator:
         self._of_models: dict[str, list[tuple[ObservedPeak | None, ObservedRun | None]]] = {}
 
     def estimate(self, spec: JobSpec, stage: Stage, *, job: Job | None = None, validates: bool = True) -> Estimate:
-        """Estimate what a run takes, and what is left of it.
-
-        Args:
-            spec: the job.
-            stage: the settings it trains under.
-            job: None if it is not submitted.
-            validates: whether it has a validation set.
-        """
+        """Estimate what a run takes, and what is left of it; `job` is None if it is not submitted."""
         return Estimate(memory=self.memory(spec, stage), time=self.time(spec, stage, job=job, validates=validates))
 
     def memory(self, spec: JobSpec, stage: Stage) -> MemoryEstimate | None:
@@ -89,7 +82,6 @@ class Estimator:
         return self.history.fits.get(fit_key(spec, stage)) if self.history is not None else None
 
     def _observed(self, model: str) -> list[tuple[ObservedPeak | None, ObservedRun | None]]:
-        """Return the peaks and speeds of the model's configurations that ran last."""
         if model not in self._of_models:
             self._of_models[model] = list(self._observe(model))
         return self._of_models[model]

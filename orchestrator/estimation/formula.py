@@ -27,11 +27,7 @@ class Formula:
     """Reads models and data, and applies the formula of jobs/estimates/memory.py."""
 
     def __init__(self, cache: Path | None) -> None:
-        """Read nothing yet.
-
-        Args:
-            cache: folder for the lengths of rows; None if nothing may be written.
-        """
+        """Read nothing yet; the lengths of rows are kept in `cache`, or nowhere if it is None."""
         self._cache = cache
         self._models: dict[str, ModelFiles | None] = {}
         self._shapes: dict[str, ModelShape | None] = {}

@@ -103,14 +103,7 @@ class RunHistory:
         return time_left(length, speed, iteration=job.iteration, running=fit is not None) if speed is not None else None
 
     def ends_at(self, job: Job, spec: Spec, *, now: float, zone: tzinfo | None) -> float | None:
-        """Return when a running job will be done, in unix seconds; None if unknown.
-
-        Args:
-            job: a running job.
-            spec: of the job.
-            now: unix seconds.
-            zone: of its time window; None for the machine's own zone.
-        """
+        """Return when a running job will be done, in unix seconds; None if unknown."""
         left = self.time_left(job, spec)
         if left is None:
             return None

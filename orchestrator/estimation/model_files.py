@@ -81,11 +81,7 @@ def _feed_forward(config: Mapping[str, Any]) -> int:
 
 
 def read(model: str) -> ModelFiles | None:
-    """Return a model's files; None if they are not on this machine or cannot be read.
-
-    Args:
-        model: its folder, or its name on the Hugging Face hub.
-    """
+    """Return the files of a folder or of a hub model; None if they are not on this machine or cannot be read."""
     folder = folder_of(model)
     if folder is None:
         return None

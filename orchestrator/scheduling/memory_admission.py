@@ -28,13 +28,7 @@ class MemoryAdmission:
     """The memory that the running jobs leave."""
 
     def __init__(self, app: App, *, slots: int, estimates: PeakEstimates | None = None) -> None:
-        """Read which jobs run.
-
-        Args:
-            app: store and home.
-            slots: how many jobs train at once; memory matters only if a slot is free while a job runs.
-            estimates: peaks that were estimated before; None for none.
-        """
+        """Read which jobs run. Memory matters only if a slot is free while a job runs."""
         self._store = app.store
         self._estimates = estimates or PeakEstimates(app)
         running = self._store.jobs.running()
@@ -53,17 +47,17 @@ class MemoryAdmission:
         taken = 0
         for running, peak in self._peaks.items():
             if peak is None:
-                return _obstacle(f"the memory that job {running} takes is not known yet")
+                return Obstacle(why=Why.MEMORY, text=f"the memory that job {running} takes is not known yet")
             taken += peak
         peak = self._known_peak(job, spec)
         if peak is None:
-            return _obstacle("the memory it takes is not known, so it runs alone")
-        limit = limit_bytes(spec["lq"]["memory"]["limit"], self._recommended)
-        if taken + peak <= usable_bytes(limit):
+            return Obstacle(why=Why.MEMORY, text="the memory it takes is not known, so it runs alone")
+        usable = usable_bytes(limit_bytes(spec["lq"]["memory"]["limit"], self._recommended))
+        if taken + peak <= usable:
             return None
         jobs = f"job{'s' if len(self._peaks) > 1 else ''} {', '.join(map(str, self._peaks))}"
-        usable = size(usable_bytes(limit))
-        return _obstacle(f"it takes {size(peak)}, and {jobs} {size(taken)} of the {usable} it may take")
+        text = f"it takes {size(peak)}, and {jobs} {size(taken)} of the {size(usable)} it may take"
+        return Obstacle(why=Why.MEMORY, text=text)
 
     def _peak_of_running(self, job: Job) -> int | None:
         """Return the bytes that a running job has reported or its configuration is known to take: the larger."""
@@ -78,7 +72,3 @@ class MemoryAdmission:
         except (KeyError, TypeError):  # another version of lq wrote the spec
             return None
         return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimates.of(spec, stage)
-
-
-def _obstacle(text: str) -> Obstacle:
-    return Obstacle(why=Why.MEMORY, text=text)

@@ -22,7 +22,6 @@ class SleepInhibitor:
     """The inhibitor of one worker; it ends with the worker at the latest."""
 
     def __init__(self, context: WorkerContext) -> None:
-        """Begin without keeping the machine awake."""
         self._context = context
         self._awake: KeepAwake | None = None
 
@@ -32,12 +31,9 @@ class SleepInhibitor:
         return self._awake is not None
 
     def update(self, turns: Sequence[Turn]) -> None:
-        """Keep the machine awake if a window opens soon, else let it sleep.
-
-        Args:
-            turns: the jobs that wait for their turn; none of them may start now.
-        """
-        if not any(self._opens_soon(turn) for turn in turns) or self._on_battery():
+        """Keep the machine awake if the window of a waiting job opens soon, else let it sleep."""
+        on_battery = self._context.read(Constraints(require_ac=True)).mains is False
+        if on_battery or not any(self._opens_soon(turn) for turn in turns):
             self.end()
         elif self._awake is None:
             self._awake = KeepAwake(os.getpid())
@@ -54,6 +50,3 @@ class SleepInhibitor:
         if obstacle is None or obstacle.why is not Why.WINDOW_CLOSED or obstacle.until is None:
             return False
         return obstacle.until - self._context.clock() <= LONGEST_S
-
-    def _on_battery(self) -> bool:
-        return self._context.read(Constraints(require_ac=True)).mains is False

@@ -23,11 +23,7 @@ class Mount:
 
 
 def space_for(job_dir: JobDir, *, floor: int) -> DiskSpace | None:
-    """Read the free space for a job; None if its folder is gone.
-
-    Args:
-        floor: bytes that must stay free (`disk.floor` of settings.yaml).
-    """
+    """Read the free space for a job; None if its folder is gone."""
     checkpoint = 0
     with suppress(OSError):
         written = storage.listed(job_dir.checkpoints)

@@ -22,7 +22,6 @@ class ConditionReader:
     """Reads the conditions that a job's constraints use, and only those."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without readings."""
         self._clock = clock
         self._read_at = float("-inf")
         self._readings: dict[str, object] = {}
@@ -32,10 +31,11 @@ class ConditionReader:
         if self._clock() - self._read_at >= FRESH_S:
             self._read_at = self._clock()
             self._readings.clear()
-        charge, mains = self._once("battery", _battery) if constraints.needs_power else (None, None)
+        battery = self._once("battery", processes.battery) if constraints.needs_power else None
+        charge, mains = battery or (None, True if constraints.needs_power else None)  # without a battery: on mains
         return Reading(
             mains=mains,
-            charge=charge,
+            charge=round(100 * charge) if charge is not None else None,
             thermal=self._once("thermal", thermal_level) if constraints.thermal is not None else None,
             idle_s=self._once("idle", idle_s) if constraints.idle_s is not None else None,
         )
@@ -44,9 +44,3 @@ class ConditionReader:
         if name not in self._readings:
             self._readings[name] = read()
         return cast("T", self._readings[name])
-
-
-def _battery() -> tuple[int | None, bool | None]:
-    """Return the charge in percent and whether the machine is on mains; a machine without a battery always is."""
-    reading = processes.battery()
-    return (None, True) if reading is None else (round(100 * reading[0]), reading[1])

@@ -40,7 +40,7 @@ def _zone_level(zone: Path) -> int | None:
     trips: dict[str, float] = {}
     for kind in zone.glob("trip_point_*_type"):
         at = _degrees(kind.with_name(kind.name.replace("_type", "_temp")))
-        name = _text(kind)
+        name = kind.read_text().strip() if at is not None else ""
         if at is not None and at > 0:
             trips[name] = min(at, trips.get(name, at))
     critical = min((trips[name] for name in ("critical", "hot") if name in trips), default=None)
@@ -57,13 +57,6 @@ def _zone_level(zone: Path) -> int | None:
 
 def _degrees(path: Path) -> float | None:
     try:
-        return int(_text(path)) / 1000
-    except ValueError:
+        return int(path.read_text()) / 1000
+    except (OSError, ValueError):
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
