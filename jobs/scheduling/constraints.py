@@ -25,7 +25,6 @@ class Constraints:
 
     @property
     def needs_power(self) -> bool:
-        """Whether mains and battery matter."""
         return self.require_ac or self.min_battery is not None
 
     def due(self, asked_at: float, zone: tzinfo | None) -> float | None:

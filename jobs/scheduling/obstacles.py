@@ -52,8 +52,6 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """What keeps a job from training."""
-
     why: Why
     text: str  # one line for the user
     until: float | None = None  # when it is certainly over, in unix seconds; None if unknown

@@ -15,12 +15,9 @@ from datetime import tzinfo
 from jobs.model import time_windows
 from jobs.model.time_windows import TimeWindow
 
-FURTHEST_S = 366 * 24 * 3600.0
-"""The simulation ends this long after now."""
-
+FURTHEST_S = 366 * 24 * 3600.0  # the simulation ends this long after now
 _NEVER = float("inf")
-_ROUNDING_S = 1e-3
-"""Less remaining work than this is a rounding error."""
+_ROUNDING_S = 1e-3  # less remaining work than this is a rounding error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +37,6 @@ class PendingJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobTimes:
-    """When a job will run."""
-
     id: int
     start: float | None  # unix seconds; None if unknown
     end: float | None  # unix seconds; None if unknown

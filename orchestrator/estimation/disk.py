@@ -17,8 +17,7 @@ from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
 from workers.system import disk
 
-RECORDED = "disk"
-"""The key of provenance.json with a job's need; later submits count it."""
+RECORDED = "disk"  # the key of provenance.json with a job's need; later submits count it
 
 
 def need_of(spec: JobSpec, *, valid_rows: int) -> SpaceNeed:
@@ -65,7 +64,6 @@ def free_for(app: App) -> int:
 
 
 def recorded(need: SpaceNeed) -> dict[str, int]:
-    """Return the record of a need in provenance.json."""
     return {"bytes": need.total, "checkpoint_bytes": need.checkpoint, "checkpoints": need.checkpoints}
 
 

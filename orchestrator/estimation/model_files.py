@@ -22,8 +22,6 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The content of a model's files."""
-
     folder: Path
     config: Mapping[str, Any]  # config.json
     tensors: Mapping[str, Tensor]  # by name; empty without weights

@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from orchestrator.core.app import App
     from orchestrator.core.paths import Home
 
-LOOK_S = 2.0
-"""The worker looks this often whether the device is free; a verb that waits for it looks more often."""
-
+LOOK_S = 2.0  # the worker looks this often whether the device is free; a verb that waits for it looks more often
 _VERB_LOOKS_S, _JOBS_LOOK_S = 0.1, 0.5
-_NAMELESS_S = 5.0
-"""The lock may be held this long without a name in it: by the worker, while it claims a job."""
+_NAMELESS_S = 5.0  # the lock may be held this long without a name in it: by the worker, while it claims a job
 
 Tell = Callable[[str], None]
 
@@ -53,7 +50,6 @@ class DeviceUser:
 
     @property
     def words(self) -> str:
-        """The command without its options."""
         return f"lq {self.verb} {self.job}" if self.job is not None else f"lq {self.verb}"
 
 

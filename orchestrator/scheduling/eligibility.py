@@ -40,7 +40,6 @@ class Turn:
 
     @property
     def may_start(self) -> bool:
-        """Whether it may start now."""
         return self.obstacle is None and self.job.status is Status.QUEUED
 
 

@@ -14,8 +14,7 @@ from orchestrator.core.context import WorkerContext
 from orchestrator.scheduling.eligibility import Turn
 from workers.system.keep_awake import KeepAwake
 
-LONGEST_S = 4 * 3600.0
-"""For a window that opens later, the machine may sleep first."""
+LONGEST_S = 4 * 3600.0  # for a window that opens later, the machine may sleep first
 
 
 class SleepInhibitor:
@@ -27,7 +26,6 @@ class SleepInhibitor:
 
     @property
     def active(self) -> bool:
-        """Whether the machine is kept awake."""
         return self._awake is not None
 
     def update(self, turns: Sequence[Turn]) -> None:
@@ -40,7 +38,6 @@ class SleepInhibitor:
             self._awake.__enter__()
 
     def end(self) -> None:
-        """Let the machine sleep again."""
         if self._awake is not None:
             self._awake.__exit__(None, None, None)
             self._awake = None

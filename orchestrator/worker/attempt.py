@@ -46,13 +46,10 @@ from workers.process.supervisor import Child
 from workers.system import memory
 from workers.system.keep_awake import KeepAwake
 
-POLL_S = 0.5
-"""Seconds between two checks of a trainer without a hint of the file watch; the limit for noticing an exit."""
-
+POLL_S = 0.5  # seconds between two checks of a trainer without a hint of the file watch; the limit for noticing an exit
 BETWEEN_INGESTS_S = 0.2
 HEARTBEAT_S = 5.0
-LEAST_SLEEP_S = 30.0
-"""A shorter sleep of the machine is not recorded as an incident."""
+LEAST_SLEEP_S = 30.0  # a shorter sleep of the machine is not recorded as an incident
 
 log = logging.getLogger("lq.attempt")
 
@@ -82,7 +79,6 @@ class AttemptRunner:
         self.losses = LossGuard(self.store, self.job, self.spec, self.run_plan, train_rows=train_rows(self.job))
 
     def run(self) -> None:
-        """Take the job to its next state; this may take many hours."""
         attempts = self.store.attempts.of(self.job.id)
         child: Child | None
         if not attempts or attempts[-1].settled:
@@ -198,7 +194,6 @@ class AttemptRunner:
         return True
 
     def _follow(self, attempt: Attempt) -> None:
-        """Ingest new events, and act on them."""
         now = self.context.clock()
         events = ingest(self.store, self.job.id, self.job_dir.events, self.spec.steps_per_report, now=now)
         trained_before = self.health.trained
@@ -247,7 +242,6 @@ class AttemptRunner:
     # --- classify, decide, act ---
 
     def _close(self, attempt: Attempt, child: Child) -> None:
-        """Classify the exit of the trainer and record it."""
         report = dataclasses.replace(
             child.exit_report(),
             phase=self.health.phase,

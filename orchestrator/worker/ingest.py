@@ -9,8 +9,7 @@ from jobs.model.job import Incident
 from orchestrator.store.store import Store
 from workers.events.log import Read, read
 
-BATCH = 2000
-"""Events in one transaction, so that other writers are not blocked for long."""
+BATCH = 2000  # events in one transaction, so that other writers are not blocked for long
 
 
 def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, now: float) -> list[Event]:

@@ -25,14 +25,11 @@ from orchestrator.store.store import Store
 from orchestrator.worker.finalize import Note
 from workers.checkpoints import storage
 
-NOT_APPLIED = "not_applied"
-"""Code of the trainer's warning that it did not apply an update."""
-
+NOT_APPLIED = "not_applied"  # code of the trainer's warning that it did not apply an update
 ROLLBACK_ALARMS = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
 """Alarms that trigger a rollback; the others are only reported."""
 
-RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
-"""Events that may change the conclusion."""
+RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)  # events that may change the conclusion
 
 Conclusion = LossFinding | Quarantine | Stop
 """Why an attempt ends: an alarm, rows to leave out, or an early stop."""
@@ -125,7 +122,6 @@ class LossGuard:
         return findings
 
     def _keep_alarm(self, finding: LossFinding | None) -> list[LossFinding]:
-        """Keep the first alarm that triggers a rollback."""
         if finding is None:
             return []
         if finding.alarm in ROLLBACK_ALARMS and self._spec.lq.spike.enabled:

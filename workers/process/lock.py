@@ -116,7 +116,6 @@ def _locked_within(descriptor: int, wait_s: float) -> bool:
 
 
 def named_in(content: dict[str, Any]) -> ProcessIdentity | None:
-    """Return the identity in a lock's content; None if it has none."""
     with suppress(KeyError, TypeError, ValueError):
         return ProcessIdentity(
             pid=int(content["pid"]), create_time=float(content["create_time"]), boot_id=str(content["boot_id"])

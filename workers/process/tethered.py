@@ -13,9 +13,7 @@ import signal
 import sys
 import threading
 
-TETHER = "LQ_TETHER"
-"""Environment variable with the descriptor of the pipe."""
-
+TETHER = "LQ_TETHER"  # environment variable with the descriptor of the pipe
 FAILED, INTERRUPTED = 1, 130
 
 

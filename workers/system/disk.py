@@ -16,8 +16,6 @@ from workers.system import processes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A mounted file system."""
-
     kind: str  # type as the system names it: ext4, apfs, nfs4, fuse.sshfs
     place: str  # mount point
 

@@ -80,7 +80,6 @@ class PressureGauge:
         self._high = False
 
     def high(self) -> bool:
-        """Return the last reading, or a new one if the last one is old."""
         now = time.monotonic()
         if now - self._read_at >= _PRESSURE_EVERY_S:
             self._read_at, self._high = now, _read_pressure()

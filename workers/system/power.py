@@ -12,9 +12,7 @@ from workers.system import processes
 from workers.system.thermal import thermal_level
 from workers.system.user_activity import idle_s
 
-FRESH_S = 10.0
-"""lq reuses a reading for this long, in seconds: some readings take a command."""
-
+FRESH_S = 10.0  # lq reuses a reading for this long, in seconds: some readings take a command
 T = TypeVar("T")
 
 

@@ -117,7 +117,6 @@ def address_space_bytes() -> int:
 
 
 def swap_bytes() -> int | None:
-    """Return the swap that the machine uses; None if it is unknown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # psutil warns if /proc lacks counters that lq does not use
         try:
@@ -127,7 +126,6 @@ def swap_bytes() -> int | None:
 
 
 def free_bytes() -> int:
-    """Return the memory that a new process can use without swapping."""
     return memory()[0]
 
 

@@ -26,7 +26,6 @@ def _mac_thermal() -> str | None:
 
 
 def _linux_thermal(zones: Path) -> str | None:
-    """Return the level of the hottest thermal zone."""
     levels = [level for zone in zones.glob("thermal_zone*") if (level := _zone_level(zone)) is not None]
     return THERMAL[max(levels)] if levels else None
 
