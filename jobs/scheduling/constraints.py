@@ -10,6 +10,13 @@ from typing import Any
 from jobs.model import time_windows
 from jobs.model.time_windows import DueTime, TimeWindow
 
+FEWEST_REPORTS = 6
+"""An attempt's speed is trusted after this many reports; the first one includes the compiling of the step."""
+
+MARGIN_S = 30.0
+MARGIN_SHARE = 0.05
+"""An estimate is a miss if it is late by more than these seconds and by more than this share of the time left."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constraints:
@@ -46,3 +53,11 @@ def constraints_of(spec: Mapping[str, Any]) -> Constraints:
         idle_s=lq.get("idle"),
         strict=bool(lq.get("strict")),
     )
+
+
+def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zone: tzinfo | None) -> float | None:
+    """Return when a job that will miss its deadline ends, in unix seconds; None if it may meet the deadline."""
+    expected = time_windows.ends_after(window, now, left_s, zone)
+    if now <= due and expected - due <= max(MARGIN_S, MARGIN_SHARE * left_s):
+        return None
+    return expected

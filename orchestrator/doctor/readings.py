@@ -98,7 +98,7 @@ class Readings:
     @cached_property
     def free_memory(self) -> int:
         """Bytes that a new process could use now."""
-        return processes.free_bytes()
+        return processes.memory()[0]
 
     @cached_property
     def swap_in_use(self) -> int | None:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from jobs.model.events import Event, ProgressEvent, values_of
 from jobs.model.job import Incident, Job
 from jobs.model.spec import JobSpec
-from jobs.scheduling.constraints import Constraints, constraints_of
-from jobs.scheduling.deadline import FEWEST_REPORTS, late
+from jobs.scheduling.constraints import FEWEST_REPORTS, Constraints, constraints_of, late
 from orchestrator.core import cli_subprocess
 from orchestrator.core.context import WorkerContext
 from orchestrator.estimation.history import RunHistory

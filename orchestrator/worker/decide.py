@@ -94,7 +94,7 @@ def _history(context: WorkerContext, result: AttemptResult, now: float) -> Histo
         repeated_stage=any(other.reason == Reason.OUT_OF_MEMORY for other in earlier),
         at_its_own_limit=(health.memory_share or 0.0) >= NEAR_THE_LIMIT,
         peak_bytes=health.peak_bytes,
-        free_bytes=processes.free_bytes(),
+        free_bytes=processes.memory()[0],
         lengths=health.lengths,
         obstacle=result.obstacle,
         conclusion=conclusion,

@@ -125,10 +125,6 @@ def swap_bytes() -> int | None:
             return None
 
 
-def free_bytes() -> int:
-    return memory()[0]
-
-
 def memory() -> tuple[int, int]:
     """Return the memory that a new process can use without swapping, and the machine's total memory, in bytes."""
     reading = psutil.virtual_memory()

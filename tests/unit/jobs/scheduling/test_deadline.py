@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model import time_windows
-from jobs.scheduling.deadline import late
+from jobs.scheduling.constraints import late
 
 
 def at(text: str) -> float:
