@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jobs.model.configuration import key_of, requested_stage
@@ -32,17 +31,14 @@ class MemoryAdmission:
         self._store = app.store
         self._estimates = estimates or PeakEstimates(app)
         running = self._store.jobs.running()
-        self._running = running if len(running) < slots else []
-        self._stages = self._store.run_plans.latest_stages() if self._running else {}
-        self._peaks = {job.id: self._peak_of_running(job) for job in self._running}
-
-    @cached_property
-    def _recommended(self) -> int:
-        return recommended_memory(self._store)[0]
+        running = running if len(running) < slots else []
+        self._stages = self._store.run_plans.latest_stages() if running else {}
+        self._peaks = {job.id: self._peak_of_running(job) for job in running}
+        self._recommended = recommended_memory(self._store)[0] if running else 0
 
     def obstacle(self, job: Job, spec: Spec) -> Obstacle | None:
         """Return what keeps a job from running together with the others; None if it fits."""
-        if not self._running:
+        if not self._peaks:
             return None
         taken = 0
         for running, peak in self._peaks.items():

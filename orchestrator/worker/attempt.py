@@ -29,7 +29,7 @@ from orchestrator.core.file_watch import FileWatch
 from orchestrator.formatting.text import duration
 from orchestrator.notify.publisher import JobNotifications
 from orchestrator.submission.provenance import train_rows
-from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard
+from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard, recovery
 from orchestrator.worker.deadlines import DeadlineForecast
 from orchestrator.worker.decide import AttemptResult
 from orchestrator.worker.disk_watch import DiskWatch
@@ -102,9 +102,18 @@ class AttemptRunner:
     # --- start or adopt ---
 
     def _start(self) -> tuple[Attempt, Child]:
-        if disk_watch.folder_gone_ending(self.job_dir) is not None:
-            attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
+        gone = disk_watch.folder_gone_ending(self.job_dir) is not None
+        if not gone:
+            self._prepare()
+        attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
+        if gone:
             return attempt, supervisor.exited(self.job_dir, attempt.number, None)
+        child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
+        self.store.attempts.set_child(attempt.id, child.identity)
+        log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
+        return attempt, child
+
+    def _prepare(self) -> None:
         self._stop_strays()
         log_rotation.open_log(self.job_dir)
         self._roll_back_first()
@@ -112,11 +121,6 @@ class AttemptRunner:
             newest, _ = storage.newest_valid(self.job_dir.checkpoints, self.run_plan)
             pruning.forget_beyond(self.job_dir, newest.iteration if newest is not None else 0)
         write_json(self.job_dir.run_plan, run_plans.to_json(self.run_plan))
-        attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
-        child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
-        self.store.attempts.set_child(attempt.id, child.identity)
-        log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
-        return attempt, child
 
     def _stop_strays(self) -> None:
         """Stop a trainer that started too late for its worker to record it, and wait until it exits."""
@@ -305,7 +309,9 @@ class AttemptRunner:
             now = self.context.clock()
             if self.store.queue.pause(because, now, self.notifications.queue_paused(because, now)):
                 log.warning("the queue is paused: %s", because)
-        self._wake(decision)
+        recovery.wake_for_missed(self.context.app, self.context.clock())
+        if decision.not_before is not None:
+            self.context.app.wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))
 
     def _finish(self, decision: Decision) -> tuple[Decision, list[Note]]:
         """Publish the adapter and write the report if the job has ended."""
@@ -329,11 +335,3 @@ class AttemptRunner:
             text=note.text,
             evidence=note.evidence,
         )
-
-    def _wake(self, decision: Decision) -> None:
-        """Request the delivery of new messages, and a wake-up for the time when the job may start again."""
-        wakeup = self.context.app.wakeup
-        for message in self.store.outbox.due(self.context.clock()):
-            wakeup.wake_for_delivery(message.id)
-        if decision.not_before is not None:
-            wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))
