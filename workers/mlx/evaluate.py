@@ -93,7 +93,7 @@ class Evaluator:
         context = self._context
         context.events.append(PhaseEvent(phase="test"))
         self.test_at(context.last_iteration)
-        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)
+        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)[0]
         if best is not None and best.iteration != context.last_iteration:
             self._model.load_weights(best.adapters)
             self.test_at(best.iteration)

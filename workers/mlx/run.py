@@ -131,7 +131,9 @@ class TrainingRun:
         """Answer the prompts with the weights that lq publishes."""
         context = self._context
         self._diagnostics.report_battery("after")
-        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan) if context.spec.lq.prompts else None
+        best = None
+        if context.spec.lq.prompts:
+            best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)[0]
         if best is not None:
             self._model.load_weights(best.adapters)
         iteration = self._context.iteration if best is None else best.iteration
