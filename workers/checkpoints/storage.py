@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -113,12 +114,13 @@ def verify(checkpoint: Checkpoint) -> None:
     """Check every file against the manifest; CheckpointInvalid if one is missing, damaged or cannot be read."""
     for name, (size, sha256) in _entries(checkpoint.path / MANIFEST).items():
         path = checkpoint.path / name
-        try:
-            present = path.stat().st_size
-        except OSError as error:
-            raise CheckpointInvalid(f"{path} is missing") from error
-        if present != size:
-            raise CheckpointInvalid(f"{path} has {present} bytes instead of the manifest's {size}")
+        status = None
+        with suppress(OSError):
+            status = path.stat()
+        if status is None or not stat.S_ISREG(status.st_mode):
+            raise CheckpointInvalid(f"{path} is missing")
+        if status.st_size != size:
+            raise CheckpointInvalid(f"{path} has {status.st_size} bytes instead of the manifest's {size}")
         if _sha256(path) != sha256:
             raise CheckpointInvalid(f"{path} is damaged: its sha256 differs from the manifest's")
 
