@@ -23,7 +23,6 @@ from orchestrator.report.facts import (
     DataFile,
     Facts,
     Hardware,
-    IncidentFacts,
     JobFacts,
     LossAt,
     Measurement,
@@ -91,7 +90,7 @@ def collect_all(
         tests=tuple(_measurement(test, tested) for test in series.tests),
         attempts=attempts,
         checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), series.validations),
-        incidents=tuple(_incident(incident) for incident in series.incidents),
+        incidents=tuple(series.incidents),
         adapter=folder.adapter,
         data=folder.data,
         trajectory=_trajectory(series.points, series.validations, job.iteration),
@@ -330,16 +329,6 @@ def _checkpoints(
             recommended=best is not None and best.iteration == iteration,
         )
         for iteration, record in sorted(newest.items())
-    )
-
-
-def _incident(incident: Incident) -> IncidentFacts:
-    return IncidentFacts(
-        time=incident.time,
-        attempt=incident.attempt,
-        code=incident.code,
-        text=incident.text,
-        evidence=dict(incident.evidence),
     )
 
 
