@@ -35,13 +35,7 @@ def cell(text: str | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
-    """Return the lines of an aligned table.
-
-    Args:
-        header: the column titles.
-        rows: the cells, already escaped; a pipe in a code span is escaped here.
-        right: one letter for each column, `r` to align it right; columns without a letter are aligned left.
-    """
+    """Return the lines of an aligned table of escaped cells; `right` has an `r` for each column to align right."""
     rows = [[_BARE_PIPE.sub(r"\|", text) for text in row] for row in rows]
     widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
     sides = right.ljust(len(header), "l")

@@ -62,14 +62,8 @@ def collect_all(
     """Return the facts of one job and the series that they come from.
 
     Args:
-        store: the store of the job.
-        job_id: id of the job.
-        now: unix seconds.
         home: $LQ_HOME to name in commands; None for the default home.
         pending: the status to report if it is decided but not stored yet.
-
-    Raises:
-        NoSuchJob: the store has no such job.
     """
     job, series, reported = store.jobs.get(job_id), _series(store, job_id), store.metrics.facts(job_id)
     folder = sources.read_folder(job.dir)

@@ -28,19 +28,11 @@ _log = logging.getLogger(__name__)
 def make(
     store: Store, job_id: int, *, now: float, home: str | None = None, pending: PendingStatus | None = None
 ) -> Path:
-    """Write the report of one job and return the path of report.md.
+    """Write the report of one job and return the path of report.md. Takes the arguments of `collect_all`.
 
     The text is written before the pictures are drawn, so that it exists even if drawing ends this process.
 
-    Args:
-        store: the store of the job.
-        job_id: id of the job.
-        now: unix seconds.
-        home: $LQ_HOME to name in commands; None for the default home.
-        pending: the status to report if it is decided but not stored yet.
-
     Raises:
-        NoSuchJob: the store has no such job.
         HomeUnusable: the job folder cannot be written.
     """
     facts, series = collect_all(store, job_id, now=now, home=home, pending=pending)
