@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.formatting.text import NONE
 
@@ -49,3 +49,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = 
 
     rule = ("-" * (width - 1) + ":" if side == "r" else "-" * width for width, side in zip(widths, sides, strict=True))
     return [line(header), f"| {' | '.join(rule)} |", *(line(row) for row in rows)]
+
+
+def values(title: str, rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Return a section with a table of the known values; empty if none is known."""
+    known = [(name, value) for name, value in rows if value and value != NONE]
+    return [f"## {title}", "", *table(("What", "Value"), known)] if known else []
+
+
+def folded(summary: str, details: Iterable[str]) -> list[str]:
+    """Return a list item with details below it, which the HTML report folds."""
+    return [f"- {summary}", *(f"  - {detail}" for detail in details if detail)]
