@@ -10,10 +10,7 @@ from jobs.model.spec import FrozenModel, JobSpec
 
 
 def full_text(spec: JobSpec) -> str:
-    """Return a job file that makes this job; keys with their default value are comments.
-
-    The file does not depend on `settings.yaml`: it contains the defaults that applied when the job was submitted.
-    """
+    """Return a job file that makes this job, whatever `settings.yaml` says; default values are comments."""
     return "\n".join([*_lines(spec, without="lq"), "lq:", *(f"  {line}" for line in _lines(spec.lq)), ""])
 
 

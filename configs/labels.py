@@ -47,11 +47,7 @@ class JobLabel:
 
 
 def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[JobLabel]:
-    """Return a label for each combination. All labels get numbers if two are equal or one is too long.
-
-    Args:
-        combinations: at least one; all have the same keys in the same order.
-    """
+    """Return a label for each combination; all get numbers if two are equal or one is too long."""
     words = short_keys([part.key for part in combinations[0]])
     texts = [
         " ".join(f"{word}={_value_text(part)}" for word, part in zip(words, parts, strict=True))

@@ -63,13 +63,12 @@ def load_jobs(path: Path | JobText, sets: Sequence[str] = (), *, defaults: LqSpe
     """Read and check a job file: MLX-LM's LoRA YAML plus `lq:`. A matrix makes several jobs.
 
     Args:
-        path: the file; relative paths in it start from its folder. `-` is standard input.
+        path: relative paths in it start from its folder; `-` is standard input.
         sets: `key=value` each; they replace values of the file before any check.
         defaults: `defaults` of settings.yaml; keys of the file have priority.
 
     Raises:
-        ConfigInvalid: the file, or a job that it makes, is invalid.
-        ModelMissing: a model is named by a path and cannot be loaded from it.
+        ConfigInvalid, ModelMissing: the file, or a job that it makes, is invalid.
         InvalidInput: an item of `sets` is not of the form key=value.
     """
     overrides = [parse_override(text) for text in sets]
@@ -150,11 +149,7 @@ def _load(document: Document, content: bytes, defaults: LqSpec | None) -> Loaded
 
 
 def load_frozen(path: Path) -> JobSpec:
-    """Read the effective configuration that `dump_job` wrote.
-
-    Raises:
-        ConfigInvalid: it was edited into an invalid file, or a newer lq wrote it.
-    """
+    """Read the effective configuration that `dump_job` wrote; raise ConfigInvalid if this lq cannot read it."""
     return _checked(yaml_text.require_document(path), keep_nulls=True)
 
 

@@ -70,11 +70,7 @@ def without_matrix(document: Document) -> Document:
 
 
 def combinations(document: Document) -> list[Combination] | None:
-    """Return the combinations of the matrix in order; None if the file has no matrix.
-
-    Raises:
-        ConfigInvalid: the matrix is invalid or makes more than MAX_COMBINATIONS jobs.
-    """
+    """Return the combinations of the matrix in order, at most MAX_COMBINATIONS; None if the file has no matrix."""
     own = document.value.get("lq")
     given = own.get(IN_MATRIX[-1]) if isinstance(own, dict) else None
     if isinstance(given, dict):

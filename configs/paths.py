@@ -31,11 +31,7 @@ def looks_like_path(value: str) -> bool:
 
 
 def require_absolute(document: Document) -> None:
-    """Refuse relative paths in a file of the inbox, which lq moves.
-
-    Raises:
-        ConfigInvalid: a path is relative.
-    """
+    """Refuse relative paths in a file of the inbox, which lq moves."""
     for key_path, key, value in _path_values(document.value, ()):
         if value.startswith(("/", "~")) or (key in _HUB_KEYS and not looks_like_path(value)):
             continue
@@ -65,11 +61,6 @@ class ResolvedPaths:
 
 def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
     """Make every path of a spec absolute and check the model.
-
-    Args:
-        document: the job file; relative paths start from its folder.
-        spec: read from it.
-        current: the current folder, searched if a path does not exist next to the file.
 
     Raises:
         ModelMissing: the model is named by a path and cannot be loaded from it.

@@ -32,11 +32,7 @@ def presets() -> list[Preset]:
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by its name, with or without `.yaml`.
-
-    Raises:
-        InvalidInput: no preset has this name.
-    """
+    """Return a preset by its name, with or without `.yaml`; raise InvalidInput if there is none."""
     known = {each.name: each for each in presets()}
     word = name.strip().lower().removesuffix(_ENDING)
     if word in known:

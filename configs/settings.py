@@ -117,15 +117,12 @@ class Settings(_Secretive):
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read settings.yaml; without a file, return the defaults.
+    """Read settings.yaml; without a file, return the defaults. Raise ConfigInvalid if others can read its URLs.
 
     Args:
         path: the file.
         environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
             unresolved until a message is sent.
-
-    Raises:
-        ConfigInvalid: it is invalid, or it contains URLs and other users can read it.
     """
     if not path.exists():
         return Settings()

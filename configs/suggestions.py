@@ -38,14 +38,7 @@ _ALPHA = ("alpha", "lora_alpha")
 
 
 def unknown_key(key_path: KeyPath, value: object, *, top: Mapping[str, Any], levels: Levels) -> str:
-    """Return what is wrong with a key and what to write.
-
-    Args:
-        key_path: the unknown key.
-        value: its value; shown only for keys of training, which contain no secrets.
-        top: the whole file.
-        levels: the valid keys.
-    """
+    """Return what is wrong with a key of the file `top`, and what to write; secrets are not quoted."""
     under, key = dotted(_without_positions(key_path[:-1])), str(key_path[-1])
     named = quoted_key(key if not under or ":/" in key else f"{under}.{key}")
     word = key.lower().replace("-", "_")

@@ -30,11 +30,7 @@ def _show_all(key_path: KeyPath, value: object) -> bool:
 
 
 def require_format(document: Document, given: object) -> None:
-    """Refuse a file of a newer format before any other check.
-
-    Raises:
-        ConfigInvalid: the format is newer.
-    """
+    """Refuse a file of a newer format before any other check."""
     if isinstance(given, int) and given > 1:
         text = f"has format {given}, but this lq reads format 1: update lq"
         raise ConfigInvalid(located(document.source, None, text))
@@ -51,10 +47,7 @@ class KnownKeys:
 def known_keys(document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> KnownKeys:
     """Remove unknown keys, which are problems, and null values, which mean the default, as in MLX-LM.
 
-    Args:
-        document: the file.
-        model: its keys.
-        keep_nulls: keep nulls in free mappings, because lq wrote the file.
+    `keep_nulls` keeps nulls in free mappings, because lq wrote the file.
     """
     reader = _KeyReader(document, model, keep_nulls=keep_nulls)
     return KnownKeys(value=reader.mapping(document.value, model, ()), problems=reader.problems)
@@ -118,11 +111,7 @@ def check(
 ) -> tuple[Model | None, list[Problem]]:
     """Check types and ranges; return the model, or None and at least one problem.
 
-    Args:
-        document: for the lines.
-        model: the model of the values.
-        value: from `known_keys`.
-        may_show: returns whether a message may quote a value.
+    `may_show` returns whether a message may quote a value.
     """
     try:
         # as JSON, because in strict mode pydantic otherwise requires tuples, which no file has

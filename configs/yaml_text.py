@@ -89,23 +89,12 @@ class _Refused(yaml.MarkedYAMLError):
 
 
 def read_stdin(source: Path) -> bytes:
-    """Read standard input to its end.
-
-    Args:
-        source: its name in errors.
-
-    Raises:
-        ConfigInvalid: it is larger than 1 MB.
-    """
+    """Read standard input to its end; `source` is its name in errors."""
     return _not_too_large(source, sys.stdin.buffer.read(_MAX_BYTES + 1))
 
 
 def read(source: Path) -> bytes:
-    """Return the bytes of a small file.
-
-    Raises:
-        ConfigInvalid: it is missing, a folder, unreadable, or larger than 1 MB.
-    """
+    """Return the bytes of a file of at most 1 MB; raise ConfigInvalid if it cannot be read."""
     try:
         with source.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -128,13 +117,7 @@ def _not_too_large(source: Path, content: bytes) -> bytes:
 def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | None:
     """Read one YAML document with a mapping at the top; return None if it is empty.
 
-    Args:
-        source: shown in errors.
-        content: the file.
-        secret: no error quotes the file, because it can contain secrets.
-
-    Raises:
-        ConfigInvalid: it is not such a document.
+    Errors quote nothing of a `secret` file.
     """
     line: int | None
     cause: Exception
@@ -156,11 +139,7 @@ def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | N
 
 
 def parse_value(text: str) -> Any:
-    """Read one value, by the rules for a value in a file.
-
-    Raises:
-        ValueError: it is not valid YAML; the text gives the reason.
-    """
+    """Read one value, by the rules for a value in a file; raise ValueError with the reason if it is not valid YAML."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -299,15 +278,7 @@ def _problem(error: yaml.MarkedYAMLError, *, secret: bool) -> str:
 
 
 def require_document(source: Path, content: bytes | None = None) -> Document:
-    """Read a file that must contain a mapping that is not empty.
-
-    Args:
-        source: the file.
-        content: its content; None reads the file.
-
-    Raises:
-        ConfigInvalid: it does not contain one.
-    """
+    """Return the mapping in a file, or in its `content`; raise ConfigInvalid if it is empty."""
     document = parse(source, read(source) if content is None else content)
     if document is None:
         raise ConfigInvalid(one_line(f"{source}: is empty; a job file needs at least a model and data"))

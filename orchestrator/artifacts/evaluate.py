@@ -47,12 +47,7 @@ def _exp(loss: float) -> float:
 
 
 def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasurement, LossMeasurement]:
-    """Measure weights on the whole test set, in a separate process.
-
-    Args:
-        job: the job of the weights.
-        weights: to measure.
-        data: a folder with other test rows; None for those of the job.
+    """Measure weights on the whole test set, or on the test rows in the folder `data`, in a separate process.
 
     Raises:
         InvalidInput: model, data or weights cannot be used.

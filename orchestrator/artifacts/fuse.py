@@ -39,13 +39,7 @@ def default_path(tuned: TunedModel) -> Path:
 
 
 def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Sequence[str]) -> None:
-    """Check the target folder and its disk before the model is loaded.
-
-    Args:
-        target: the folder to write.
-        tuned: the model to write.
-        force: whether a model in the target may be replaced.
-        options: options for `mlx_lm fuse`.
+    """Check the target folder, its disk and the options for `mlx_lm fuse` before the model is loaded.
 
     Raises:
         InvalidInput: the options name another target, or the target contains the base model.
@@ -98,12 +92,7 @@ def _need(source: Path | None, options: Sequence[str]) -> int | None:
 
 
 def fuse(tuned: TunedModel, target: Path, *, force: bool, options: Sequence[str]) -> FusedModel:
-    """Write the model folder. Takes the arguments of `require_target`, which must have accepted them.
-
-    Raises:
-        NotAllowed: another fuse writes the target, or the target exists by now.
-        LqError: MLX-LM failed, or the folder cannot be written.
-    """
+    """Write the model folder. Takes the arguments of `require_target`, which must have accepted them."""
     try:
         with _partial_folder(target) as partial:
             arguments = tuned.arguments("fuse", "--save-path", str(partial), *options)

@@ -33,12 +33,7 @@ class TunedModel:
     why: str | None  # why these weights were published as the best
 
     def arguments(self, command: str, *own: str) -> list[str]:
-        """Return the arguments of `python -m mlx_lm`.
-
-        Args:
-            command: chat, generate or fuse.
-            own: other options; the last one of several counts.
-        """
+        """Return the arguments of `python -m mlx_lm`; the last one of several equal options counts."""
         adapter = ["--adapter-path", str(self.adapter)] if self.adapter is not None else []
         trust = ["--trust-remote-code"] if self.trust_remote_code else []
         return [command, "--model", self.model, *adapter, *trust, *own]
@@ -73,11 +68,7 @@ def tuned(app: App, job: Job, *, base: bool = False) -> TunedModel:
 
 
 def require_model(job: Job, model: str) -> None:
-    """Check that the folder of the model exists.
-
-    Raises:
-        ModelMissing: it does not exist.
-    """
+    """Raise ModelMissing if the model is a folder that does not exist."""
     if Path(model).is_absolute() and not Path(model).is_dir():
         raise ModelMissing(f"job {job.id}: its model {model} does not exist any more; restore the folder")
 
@@ -193,11 +184,7 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
 
 
 def test_file(job: Job, spec_json: str, data: Path | None) -> Path | None:
-    """Return the file of the test rows; None if the data comes from the Hugging Face hub.
-
-    Raises:
-        DataInvalid: the file does not exist.
-    """
+    """Return the file of the test rows, which must exist; None if the data comes from the Hugging Face hub."""
     spec = json.loads(spec_json)
     folder = data if data is not None else Path(spec["data"])
     if data is None and (spec.get("hf_dataset") or not folder.is_absolute()):

@@ -35,11 +35,7 @@ class App:
 
     @cached_property
     def store(self) -> Store:
-        """The store; opened, and created or migrated, at the first use.
-
-        Raises:
-            HomeUnusable, StoreUnusable: it cannot be opened.
-        """
+        """The store; opened, and created or migrated, at the first use."""
         from orchestrator.store.store import Store
 
         self.home.ensure()
@@ -54,11 +50,7 @@ class App:
         return WakeupQueue(self.home.wakeup, self.handlers)
 
     def settings(self) -> Settings:
-        """Read settings.yaml again, so that a running worker uses its changes.
-
-        Raises:
-            ConfigInvalid: the file is invalid.
-        """
+        """Read settings.yaml again, so that a running worker uses its changes; raise ConfigInvalid."""
         from configs.settings import load_settings
 
         return load_settings(self.home.settings)

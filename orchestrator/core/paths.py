@@ -21,11 +21,7 @@ class Home:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Home:
-        """Return the home of LQ_HOME, otherwise the platform's user data folder.
-
-        Args:
-            environment: environment variables, such as os.environ.
-        """
+        """Return the home of LQ_HOME, otherwise the platform's user data folder."""
         named = environment.get(VARIABLE)
         if named:
             return cls(Path(named).expanduser().absolute())
@@ -89,11 +85,7 @@ class Home:
         return self.path / "cache"
 
     def ensure(self) -> None:
-        """Create the folders, readable by this user only.
-
-        Raises:
-            HomeUnusable: the home cannot be created or written.
-        """
+        """Create the folders, readable by this user only; raise HomeUnusable if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.jobs.mkdir(exist_ok=True, mode=0o700)

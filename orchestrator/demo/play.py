@@ -59,15 +59,7 @@ Print = Callable[[str], None]
 
 
 def run_demo(home: Path, echo: Print) -> None:
-    """Run the demo.
-
-    Args:
-        home: the demo's home; one of an earlier demo is deleted.
-        echo: prints a line.
-
-    Raises:
-        LqError: a step failed.
-    """
+    """Run the demo in `home`, where it deletes the files of an earlier demo; raise LqError if a step fails."""
     _prepare(home, echo)
     with _http_endpoint() as (port, received):
         _write_settings(home, port)

@@ -107,14 +107,8 @@ class Timetable:
 def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
     """Hold the device within the block: a dry run and a training together would be slow, and might not fit.
 
-    A home that does not exist has no jobs, and is not made.
-
-    Args:
-        app: the home.
-        anyway: share the device with its present user.
-
-    Raises:
-        NotAllowed: a job trains, or another verb has the device.
+    A home that does not exist has no jobs, and is not made. `anyway` shares the device with its present user;
+    without it, raise NotAllowed if there is one.
     """
     if not app.home.path.is_dir():
         yield
@@ -125,11 +119,7 @@ def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[DryRunRequest]:
-    """Check job files as submit does, and return each of their jobs; nothing is changed.
-
-    Raises:
-        InvalidInput, NotAllowed: as `orchestrator.submission.submit.check_beside`.
-    """
+    """Check job files as `check_beside` does, and return each of their jobs; nothing is changed."""
     checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
     shortages = disk.shortages(app, [job.need for job in checked])
     return [
@@ -185,13 +175,7 @@ def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
 
 
 def checked(app: App, request: DryRunRequest, *, timeout_s: float) -> DryRunResult:
-    """Do the dry run of a job, and store what it shows.
-
-    Args:
-        app: the home.
-        request: the job.
-        timeout_s: a dry run that takes longer is ended, and the job would fail.
-    """
+    """Do the dry run of a job, and store what it shows. One that takes longer than `timeout_s` counts as failed."""
     child_run = None
     if request.invalid is None:
         saves = request.shortage is None
@@ -223,16 +207,9 @@ def timetables(
     running: Sequence[PendingJob] = (),
     zone: tzinfo | None = None,
 ) -> list[Timetable]:
-    """Return when each job would begin and end, by the rules of the queue (jobs/scheduling/timeline.py).
+    """Return when each job, in the order of the queue, would begin and end (jobs/scheduling/timeline.py).
 
     Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
-
-    Args:
-        results: in the order of the queue.
-        now: unix seconds.
-        slots: how many jobs train at once.
-        running: jobs that train already.
-        zone: of windows and deadlines; None for the machine's own zone.
     """
     pending = [_pending(position, result, now, zone) for position, result in enumerate(results)]
     known = [job for job in pending if job.seconds is not None]

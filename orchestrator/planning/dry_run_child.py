@@ -51,16 +51,7 @@ class ChildRun:
 
 
 def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> ChildRun:
-    """Do a dry run.
-
-    Args:
-        home: a checkpoint is written to its disk.
-        spec: the job.
-        run_plan: its stages.
-        at: completed iterations.
-        saves: whether there is space for a checkpoint.
-        timeout_s: the child is ended after this long.
-    """
+    """Do a dry run from iteration `at` on. A checkpoint, if there is space, is written to the disk of `home`."""
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
     if home.path.is_dir():
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there

@@ -105,17 +105,7 @@ class _Request:
 
 
 def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: float | None = None) -> QueuePlan:
-    """Plan the queue, and job files behind it.
-
-    Args:
-        app: the home.
-        files: job files; one with a matrix makes several jobs.
-        sets: `key=value` each, overrides for every file.
-        now: unix seconds; None for the present.
-
-    Raises:
-        InvalidInput: a file cannot be trained.
-    """
+    """Plan the queue, and the jobs of job files behind it; raise InvalidInput if a file cannot be trained."""
     from configs.load import load_jobs
 
     now = time.time() if now is None else now
@@ -252,11 +242,7 @@ def _queued(store: Store) -> Iterator[_Request]:
 
 
 def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Request:
-    """Check a job of a file as submit does.
-
-    Raises:
-        InvalidInput: it cannot be trained.
-    """
+    """Check a job of a file as submit does."""
     from configs.data_files import check_data
 
     facts = check_data(loaded.spec, (loaded.source, loaded.data_line))

@@ -31,14 +31,7 @@ class QueueForecast:
 
 
 def forecast(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) -> QueueForecast:
-    """Forecast the running jobs and those that wait for their turn.
-
-    Args:
-        store: the jobs.
-        now: unix seconds.
-        slots: how many jobs train at once.
-        zone: of windows and deadlines; None for the machine's own zone.
-    """
+    """Forecast the running jobs and those that wait for their turn; `zone` None is the machine's own time zone."""
     history, awaited = RunHistory(store), store.dependencies.awaited()
     jobs = [(job, store.jobs.spec_json(job.id)) for job in store.jobs.running()]
     jobs += [(waiting.job, waiting.spec_json) for waiting in store.queue.waiting()]
@@ -68,16 +61,7 @@ def pending_job(
     due: float | None,
     held: bool = False,
 ) -> PendingJob:
-    """Return a submitted job as the simulation of the queue takes it.
-
-    Args:
-        job: the job.
-        constraints: of the job.
-        left: the time it has left; None if unknown.
-        after: jobs that must end before it starts.
-        due: its deadline in unix seconds; None if it has none.
-        held: whether the user must release it first.
-    """
+    """Return a submitted job as the simulation of the queue takes it. `due` is in unix seconds."""
     return PendingJob(
         id=job.id,
         seconds=left.expected_s if left is not None else None,

@@ -76,13 +76,7 @@ def _headed(job: Job, spec: JobSpec) -> str:
 
 
 def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked:
-    """Check a new text as a submit does.
-
-    Args:
-        app: the store.
-        edit: of the job.
-        content: the new text.
-        overwrite: whether the adapter may overwrite files in an adapter_path that the edit changes.
+    """Check a new text as a submit does; `overwrite` concerns the files in an adapter_path that the edit changes.
 
     Raises:
         InvalidInput, NotAllowed: it cannot be applied.
@@ -112,12 +106,6 @@ def _agreed(job: Job) -> Mapping[str, str]:
 
 def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     """Give a job its new settings.
-
-    Args:
-        app: the store.
-        edit: of the job.
-        new: the checked text.
-        now: unix seconds.
 
     Raises:
         NotAllowed: the job was released meanwhile, or its adapter_path was taken.

@@ -55,13 +55,7 @@ class Inbox:
         clock: Callable[[], float] = time.time,
         awake: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without any sighting.
-
-        Args:
-            app: the home.
-            clock: unix seconds.
-            awake: seconds, for how long a file has settled.
-        """
+        """Begin without any sighting; `awake` measures for how long a file has settled."""
         self._app, self._clock, self._awake = app, clock, awake
         self.stopping = threading.Event()
         """Set when the worker shuts down: nothing is submitted any more."""

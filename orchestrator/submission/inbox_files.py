@@ -56,12 +56,7 @@ def file_state(path: Path) -> FileState | None:
 
 
 def fault_of_folder(folder: Path, *, make: bool = False) -> str | None:
-    """Return why no file is taken from an inbox; None if files are.
-
-    Args:
-        folder: the inbox.
-        make: make the folder if it does not exist.
-    """
+    """Return why no file is taken from an inbox; None if files are. `make` makes a missing folder."""
     try:
         if make:
             with contextlib.suppress(FileExistsError):

@@ -36,10 +36,7 @@ def _ids(app: App, wanted: int | str) -> list[int]:
 def require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
     """Refuse a job that comes after a job that does not exist, or can no longer succeed.
 
-    Args:
-        app: the store.
-        loaded: the job.
-        before: names of the jobs that are queued together with it, before it.
+    `before` has the names of the jobs that are queued together with it, before it.
     """
     lq = loaded.spec.lq
     for key, names in (("after", lq.after), ("after_any", lq.after_any)):

@@ -35,12 +35,7 @@ class Rewind:
 
 
 def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
-    """Return the rewind to an iteration.
-
-    Args:
-        app: the store.
-        job: a failed or cancelled job.
-        iteration: of a kept checkpoint; 0 for the beginning.
+    """Return the rewind of a failed or cancelled job to the iteration of a kept checkpoint, or to 0, the beginning.
 
     Raises:
         NotAllowed: no intact checkpoint of that iteration is kept; the text names those that are.
@@ -66,11 +61,7 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
 
 
 def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
-    """Queue a rewound job; the caller opens the transaction.
-
-    Raises:
-        NotAllowed: the job cannot be retried.
-    """
+    """Queue a rewound job; the caller opens the transaction."""
     app.store.jobs.retry(job.id, now)
     if job.attempts:
         app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
@@ -117,11 +108,7 @@ def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
 
 
 def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
-    """Return the checkpoint of an iteration.
-
-    Raises:
-        NotAllowed: there is none, it is no longer on the run plan, or it is damaged.
-    """
+    """Return the checkpoint of an iteration if it is intact and on the run plan; raise NotAllowed if not."""
     job_dir = job.dir
     checkpoints = storage.listed(job_dir.checkpoints)
     on_run_plan = [checkpoint for checkpoint in checkpoints if _is_on(run_plan, checkpoint)]

@@ -35,11 +35,7 @@ class StagingFolder:
 
 @contextmanager
 def opened(jobs: Path) -> Iterator[StagingFolder]:
-    """Make a staging folder, and remove it with what is left in it.
-
-    Args:
-        jobs: the folder of all jobs' folders.
-    """
+    """Make a staging folder in the folder of all jobs, and remove it with what is left in it."""
     for left in jobs.glob(f"{_PREFIX}*"):
         if not _lives(left.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)

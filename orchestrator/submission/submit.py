@@ -58,20 +58,11 @@ class Checked:
 
 
 def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
-    """Check a job file, its data and its model; nothing is changed.
-
-    Args:
-        app: store and settings.
-        path: the job file.
-        overwrite: whether the adapter may overwrite the present files in adapter_path.
-        sets: `key=value` each, overrides for the file.
-
-    Returns:
-        The jobs of the file: one for each combination of its matrix, else one.
+    """Check a job file, its data and its model, and return its jobs; nothing is changed.
 
     Raises:
         InvalidInput: it cannot be trained.
-        NotAllowed: another live job publishes to the same adapter_path, or it holds files already.
+        NotAllowed: another live job publishes to the same adapter_path, or it holds files and `overwrite` is false.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
     from configs.data_files import check_data
@@ -97,11 +88,7 @@ def checked_job(loaded: LoadedJob, facts: DataFacts, *, overwrites: Mapping[str,
 
 
 def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
-    """Check several job files that are to be queued together, and that the disk has space for all of them.
-
-    Raises:
-        InvalidInput, NotAllowed: as `check_beside`; or there is too little space on the disk.
-    """
+    """Check several job files that are to be queued together, and that the disk has space for all of them."""
     checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
     disk.require_space(app, [(job.loaded.source, job.need) for job in checked])
     return checked
@@ -138,11 +125,6 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, inbox_sha256: str | Non
     """Queue checked jobs in one transaction: all of them appear, each with its folder, or none does.
 
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one with the name of the file.
-
-    Args:
-        app: store, settings and wake-up queue.
-        checked: the jobs, in their order.
-        inbox_sha256: of the file in the inbox that they come from; recorded with them.
     """
     store = app.store  # makes the home if there is none
     with staging.opened(app.home.jobs) as staging_folder:
