@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from contextlib import AbstractContextManager
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from jobs.model.errors import ConfigInvalid
 from orchestrator.core.paths import Home
@@ -21,7 +21,7 @@ log = logging.getLogger("lq.settings")
 
 
 @dataclasses.dataclass
-class App:
+class App(AbstractContextManager["App"]):
     """What a command or the worker works with; each part is created at its first use."""
 
     home: Home
@@ -76,12 +76,6 @@ class App:
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close."""
         self.close()

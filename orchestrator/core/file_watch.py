@@ -9,7 +9,6 @@ import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -36,12 +35,9 @@ class _Watch(FileSystemEventHandler):
 
     def __init__(self, folder: Path) -> None:
         self._hint = threading.Event()
+        self.wake = self._hint.set  # ends the present wait, or the next one
         self._watched = folder
         self._observer: BaseObserver | None = None
-
-    def wake(self) -> None:
-        """End the present wait, or the next one."""
-        self._hint.set()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a hint; return False after the timeout."""
@@ -65,9 +61,7 @@ class _Watch(FileSystemEventHandler):
             raise
         return observer
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop watching."""
         if self._observer is not None:
             self._observer.stop()
