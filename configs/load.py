@@ -91,7 +91,7 @@ def _read(path: Path | JobText) -> tuple[Path, bytes]:
     if isinstance(path, JobText):
         return Path(path.name), path.content
     if path == STDIN:
-        return Path(f"<{_STDIN_NAME}>"), yaml_text.read_stdin(Path(f"<{_STDIN_NAME}>"))
+        return Path(f"<{_STDIN_NAME}>"), yaml_text.read(Path(f"<{_STDIN_NAME}>"), stdin=True)
     return Path.cwd() / path, yaml_text.read(Path.cwd() / path)
 
 
