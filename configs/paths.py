@@ -5,7 +5,6 @@ This module looks at folders and at a model's config.json, not at weights or dat
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -51,16 +50,8 @@ def _path_values(value: Any, key_path: KeyPath) -> Iterator[tuple[KeyPath, str, 
         yield from _path_values(item, (*key_path, part))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ResolvedPaths:
-    """A spec with absolute paths, and notes about them for the user."""
-
-    spec: JobSpec
-    notes: tuple[str, ...]
-
-
-def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
-    """Make every path of a spec absolute and check the model.
+def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[JobSpec, list[str]]:
+    """Make every path of a spec absolute and check the model; return the spec, and notes for the user.
 
     Raises:
         ModelMissing: the model is named by a path and cannot be loaded from it.
@@ -74,7 +65,7 @@ def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> Resolv
         changes["adapter_path"] = str(absolute(search.beside, spec.adapter_path))
     if spec.hf_dataset is not None:
         changes["hf_dataset"] = _hub_data(spec, search)
-    return ResolvedPaths(spec=spec.model_copy(update=changes), notes=tuple(search.notes))
+    return spec.model_copy(update=changes), search.notes
 
 
 class _Search:

@@ -131,7 +131,7 @@ def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Se
         return Settings()
     validation.require_format(document, document.value.get("format"))
     _require_private(document)
-    known = validation.known_keys(document, Settings)
+    known = validation.KnownKeys(document, Settings)
     unset = _expand(document, known.value, os.environ if environ is None else environ)
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
     problems = [*known.problems, *unset, *problems] or _same_names(document, settings)

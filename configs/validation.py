@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import types
 from collections.abc import Callable, Sequence
@@ -25,10 +24,6 @@ _SPECIAL_TEXTS = {
 }
 
 
-def _show_all(key_path: KeyPath, value: object) -> bool:
-    return True
-
-
 def require_format(document: Document, given: object) -> None:
     """Refuse a file of a newer format before any other check."""
     if isinstance(given, int) and given > 1:
@@ -36,35 +31,25 @@ def require_format(document: Document, given: object) -> None:
         raise ConfigInvalid(located(document.source, None, text))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class KnownKeys:
     """The known keys of a file, and a problem for each unknown key."""
 
-    value: dict[str, Any]
-    problems: list[Problem]
+    def __init__(self, document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> None:
+        """Leave out null values, which mean the default, as in MLX-LM.
 
-
-def known_keys(document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> KnownKeys:
-    """Remove unknown keys, which are problems, and null values, which mean the default, as in MLX-LM.
-
-    `keep_nulls` keeps nulls in free mappings, because lq wrote the file.
-    """
-    reader = _KeyReader(document, model, keep_nulls=keep_nulls)
-    return KnownKeys(value=reader.mapping(document.value, model, ()), problems=reader.problems)
-
-
-class _KeyReader:
-    def __init__(self, document: Document, model: type[BaseModel], *, keep_nulls: bool) -> None:
+        `keep_nulls` keeps nulls in free mappings, because lq wrote the file.
+        """
         self.problems: list[Problem] = []
-        self._document = document
-        self._levels = levels(model)
-        self._keep_nulls = keep_nulls
+        self._document, self._levels, self._keep_nulls = document, levels(model), keep_nulls
+        self.value = self._mapping(document.value, model, ())
 
-    def mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
+    def _mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
         kept = {}
         for key, value in given.items():
             if key not in model.model_fields:
-                self._unknown((*key_path, key), value)
+                below = (*key_path, key)
+                text = unknown_key(below, value, top=self._document.value, levels=self._levels)
+                self.problems.append(Problem(key_path=below, line=self._document.line(below), text=text))
             elif value is not None:
                 kept[key] = self._value(value, model.model_fields[key].annotation, (*key_path, key))
         return kept
@@ -72,16 +57,12 @@ class _KeyReader:
     def _value(self, value: Any, annotation: Any, key_path: KeyPath) -> Any:
         model = model_of(annotation)
         if model is not None and isinstance(value, dict):
-            return self.mapping(value, model, key_path)
+            return self._mapping(value, model, key_path)
         if model is not None and isinstance(value, list):
             return [self._value(item, model, (*key_path, index)) for index, item in enumerate(value)]
         if isinstance(value, float) and value.is_integer():
             return int(value)  # `iters: 1e3`
         return value if self._keep_nulls else _without_nulls(value)
-
-    def _unknown(self, key_path: KeyPath, value: object) -> None:
-        text = unknown_key(key_path, value, top=self._document.value, levels=self._levels)
-        self.problems.append(Problem(key_path=key_path, line=self._document.line(key_path), text=text))
 
 
 def _without_nulls(value: Any) -> Any:
@@ -107,7 +88,7 @@ def check(
     model: type[Model],
     value: dict[str, Any],
     *,
-    may_show: Callable[[KeyPath, object], bool] = _show_all,
+    may_show: Callable[[KeyPath, object], bool] = lambda key_path, value: True,
 ) -> tuple[Model | None, list[Problem]]:
     """Check types and ranges; return the model, or None and at least one problem.
 

@@ -36,7 +36,7 @@ from orchestrator.estimation.history import RunHistory
 from orchestrator.planning.dry_run_child import ChildRun, run_child
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
-from orchestrator.submission.submit import check_beside
+from orchestrator.submission.submit import check_all
 
 CHECKED = (Status.QUEUED, Status.WAITING, Status.HELD)
 """The states of the jobs that `--queue` checks: those that no pause keeps from training."""
@@ -119,8 +119,8 @@ def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[DryRunRequest]:
-    """Check job files as `check_beside` does, and return each of their jobs; nothing is changed."""
-    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
+    """Check job files as submit does, and return each of their jobs; nothing is changed."""
+    checked = check_all(app, paths, overwrite=overwrite, sets=sets, space=False)
     shortages = disk.shortages(app, [job.need for job in checked])
     return [
         DryRunRequest(

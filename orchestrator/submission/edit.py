@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.data_files import check_data
-from configs.full_text import full_text
-from configs.load import JobText, load_jobs
+from configs.load import JobText, full_text, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
@@ -113,7 +112,7 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, edit.was.dir.path
     name = f"{edit.was.id}-{submit.slug(spec.name)}"
     with staging.opened(app.home.jobs) as staging_folder:
-        folder = staging_folder.filled(lambda path: _fill(path, edit, new))
+        folder = _filled(staging_folder, edit, new)
         with app.store.transaction():
             app.store.edits.apply(
                 edit.was.id,
@@ -133,14 +132,15 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     return job
 
 
-def _fill(folder: Path, edit: Edit, new: Checked) -> None:
-    """Write the job's folder; its provenance keeps where the job came from, and lists the edits."""
-    submit.write_folder(folder, new)
+def _filled(staging_folder: Path, edit: Edit, new: Checked) -> Path:
+    """Return a new folder of the job; its provenance keeps where the job came from, and lists the edits."""
+    folder = submit.write_folder(staging_folder, new)
     path, before = JobDir(folder).provenance, provenance.read(edit.was)
     content = json.loads(path.read_text())
     sha256 = hashlib.sha256(new.loaded.content).hexdigest()
     edits = [*before.get("edits", []), {"time": time.time(), "sha256": sha256}]
     write_json(path, content | {"submitted": before.get("submitted", content["submitted"]), "edits": edits})
+    return folder
 
 
 def changes(old: JobSpec, new: JobSpec) -> list[str]:

@@ -9,39 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = ".submit-"
 
 
-class StagingFolder:
-    """The folder where one submit fills the folders of its jobs."""
-
-    def __init__(self, path: Path) -> None:
-        """Use an empty folder."""
-        self._path = path
-        self._filled = 0
-
-    def filled(self, fill: Callable[[Path], None]) -> Path:
-        """Return a new folder with what `fill` writes into it."""
-        self._filled += 1
-        folder = self._path / str(self._filled)
-        folder.mkdir(mode=0o700)
-        fill(folder)
-        return folder
-
-
 @contextmanager
-def opened(jobs: Path) -> Iterator[StagingFolder]:
+def opened(jobs: Path) -> Iterator[Path]:
     """Make a staging folder in the folder of all jobs, and remove it with what is left in it."""
     for left in jobs.glob(f"{_PREFIX}*"):
         if not _lives(left.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=jobs))
     try:
-        yield StagingFolder(path)
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -69,10 +52,9 @@ def _same_files(folder: Path, other: Path) -> bool:
 
 
 def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
+    with suppress(PermissionError):
+        try:
+            os.kill(int(pid), 0)
+        except (ValueError, ProcessLookupError):
+            return False
     return True

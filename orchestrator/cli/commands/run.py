@@ -27,7 +27,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
     """
     from jobs.model.errors import InvalidInput
     from orchestrator.cli.views.live import follow
-    from orchestrator.submission.submit import check_all, enqueue
+    from orchestrator.submission.submit import check_all, enqueue_all
 
     with home_access.open_app() as app:
         checked, *others = check_all(app, [file], overwrite=overwrite, sets=sets)
@@ -36,7 +36,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
             raise InvalidInput(f"{file}: lq run follows one job, but the matrix has {count}; use: lq submit {file}")
         home_access.require_wakeup(app)
         print_notes([checked])
-        job = enqueue(app, checked)
+        (job,) = enqueue_all(app, [checked])
         print_late(app, [job], [checked])
         worker = home_access.wake_worker(app)
         with output.text_to_stderr(as_json=as_json):
