@@ -28,12 +28,12 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.history import RunHistory
 from orchestrator.planning.dry_run_child import ChildRun, run_child
+from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
 from orchestrator.submission.submit import check_all
@@ -211,7 +211,17 @@ def timetables(
 
     Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
     """
-    pending = [_pending(position, result, now, zone) for position, result in enumerate(results)]
+    pending = [
+        pending_job(
+            result.request.job or -number,
+            result.request.spec.model_dump(mode="json"),
+            result.time,
+            now=now,
+            zone=zone,
+            after=result.request.after,
+        )
+        for number, result in enumerate(results, start=1)
+    ]
     known = [job for job in pending if job.seconds is not None]
     counted = {job.id for job, result in zip(pending, results, strict=True) if result.counts}
 
@@ -229,19 +239,6 @@ def timetables(
         )
         for job in pending
     ]
-
-
-def _pending(position: int, result: DryRunResult, now: float, zone: tzinfo | None) -> PendingJob:
-    job, constraints = result.request.job, constraints_of(result.request.spec.model_dump(mode="json"))
-    return PendingJob(
-        id=job.id if job is not None else -1 - position,
-        seconds=result.time.expected_s if result.time is not None else None,
-        not_before=job.not_before if job is not None else None,
-        window=constraints.window,
-        after=result.request.after,
-        strict=constraints.strict,
-        deadline=constraints.due(job.submitted_at if job is not None else now, zone),
-    )
 
 
 def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
@@ -278,14 +275,10 @@ def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
     return max(peaks, default=None), limits[-1] if limits else None
 
 
-def _begins_training(event: Event) -> bool:
-    phase = value_of(event)
-    return isinstance(phase, PhaseEvent) and phase.phase == "train"
-
-
 def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasurements:
     checkpoint = report.get("checkpoint") or {}
-    training = next(event for event in child_run.events if _begins_training(event))
+    phases = ((event, value_of(event)) for event in child_run.events)
+    training = next(event for event, at in phases if isinstance(at, PhaseEvent) and at.phase == "train")
     return DryRunMeasurements(
         iteration=int(report["iteration"]),
         updates=int(report["updates"]),
