@@ -33,6 +33,10 @@ from workers.checkpoints import publishing
 from workers.files.atomic import write_json
 
 _SHOWN = 40  # characters of a value in a change
+_HEAD = """\
+# Job {}: save and close to apply, close without a change to leave it as it is.
+# Lines that begin with # are defaults. Relative paths start in the folder in which you ran lq edit.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,17 +65,9 @@ def opened(app: App, job_id: int) -> Iterator[Edit]:
     try:
         spec, file = app.store.spec(job_id), was.dir.edited
         left = file.read_text(errors="replace") if file.exists() else None
-        yield Edit(was=was, spec=spec, text=_headed(was, spec), left=left)
+        yield Edit(was=was, spec=spec, text=_HEAD.format(job_id) + full_text(spec), left=left)
     finally:
         app.store.edits.abandon(was)
-
-
-def _headed(job: Job, spec: JobSpec) -> str:
-    return (
-        f"# Job {job.id}: save and close to apply, close without a change to leave it as it is.\n"
-        "# Lines that begin with # are defaults. Relative paths start in the folder in which you ran lq edit.\n"
-        f"{full_text(spec)}"
-    )
 
 
 def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked:
@@ -89,18 +85,16 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     path = loaded.spec.adapter_path
     if path is not None:
         app.store.jobs.require_free_paths([path], besides=edit.was.id)
-    unchanged = path == edit.spec.adapter_path and not overwrite
-    overwrites = _agreed(edit.was) if unchanged else submit.overwritten(loaded, overwrite=overwrite)
+    if path == edit.spec.adapter_path and not overwrite:
+        agreed = provenance.read(edit.was).get(publishing.AGREED)
+        overwrites = agreed if isinstance(agreed, dict) else {}
+    else:
+        overwrites = submit.overwritten(loaded, overwrite=overwrite)
     new = submit.checked_job(loaded, facts, overwrites=overwrites)
     (shortage,) = disk.shortages(app, [new.need], queued=[edit.was.id])
     if shortage is not None:
         raise InvalidInput(f"{loaded.source}: {shortage}")
     return new
-
-
-def _agreed(job: Job) -> Mapping[str, str]:
-    agreed = provenance.read(job).get(publishing.AGREED)
-    return agreed if isinstance(agreed, dict) else {}
 
 
 def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
