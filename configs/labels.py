@@ -53,7 +53,8 @@ def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[JobLabel]:
         " ".join(f"{word}={_value_text(part)}" for word, part in zip(words, parts, strict=True))
         for parts in combinations
     ]
-    folders = _distinct([_folder(text) for text in texts], "-")
+    names = [re.sub(r"[^A-Za-z0-9.=_+-]+", "_", text).strip("._") or "job" for text in texts]
+    folders = _distinct(names, "-")
     return [JobLabel(text=text, folder=folder) for text, folder in zip(_distinct(texts, " #"), folders, strict=True)]
 
 
@@ -98,7 +99,3 @@ def _value_text(part: LabelPart) -> str:
         return f"#{part.position}"
     word = one_line(str(text).rstrip("/").rpartition("/")[2]).strip()
     return word if 0 < len(word) <= _MAX_VALUE else f"#{part.position}"
-
-
-def _folder(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.=_+-]+", "_", label).strip("._") or "job"

@@ -98,11 +98,10 @@ def _read(path: Path | JobText) -> tuple[Path, bytes]:
 def _sweep_job(job: LoadedJob, combination: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
     """Give a job of a sweep its name, its group, and its own folder for the published adapter."""
     own = {"name": job_name(sweep.name, combination.label), "group": sweep.joins or sweep.name}
-    changes: dict[str, Any] = {"lq": job.spec.lq.model_copy(update=own)}
-    varied = combination.varied
-    if job.spec.adapter_path is not None and "adapter_path" not in varied:
-        changes["adapter_path"] = str(Path(job.spec.adapter_path) / combination.folder)
-    spec = job.spec.model_copy(update=changes)
+    target, varied = job.spec.adapter_path, combination.varied
+    if target is not None and "adapter_path" not in varied:
+        target = str(Path(target) / combination.folder)
+    spec = job.spec.model_copy(update={"lq": job.spec.lq.model_copy(update=own), "adapter_path": target})
     return dataclasses.replace(job, spec=spec, sweep=sweep, label=combination.label, varied=varied, sets=sets)
 
 
@@ -134,8 +133,7 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Se
 
 def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
     spec = _checked(document, defaults=defaults)
-    problems = training_problems(document, spec)
-    if problems:
+    if problems := training_problems(document, spec):
         raise first_problem(document.source, problems)
     resolved, notes = resolve_paths(document, spec, current=Path.cwd())
     _require_utf8_paths(document, resolved)

@@ -109,7 +109,11 @@ class _Matrix:
         rows: list[tuple[AxisValue, ...]] = []
         count = math.prod(map(len, axes.values()))
         if count <= _MAX_PRODUCT:
-            rows = [row for row in itertools.product(*axes.values()) if not _matches(row, excluded)]
+            rows = [
+                row
+                for row in itertools.product(*axes.values())
+                if not any(all(_same(row[at].given, value) for at, value in entry.items()) for entry in excluded)
+            ]
             count = len(rows)
         if count > MAX_COMBINATIONS:
             text = f"makes {count:,} combinations; the maximum is {MAX_COMBINATIONS:,}: shorten a list"
@@ -234,10 +238,6 @@ def overlap(one: KeyPath, other: KeyPath) -> bool:
     """Return whether two keys are equal, or one contains the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]
-
-
-def _matches(values: Sequence[AxisValue], excluded: Sequence[Mapping[int, Any]]) -> bool:
-    return any(all(_same(values[index].given, value) for index, value in entry.items()) for entry in excluded)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -75,28 +75,20 @@ def require_model(job: Job, model: str) -> None:
 
 def _adapter(job: Job, spec: dict[str, Any]) -> Path:
     """Return the folder of the finished adapter: in the job folder, or where it was published."""
-    job_dir = job.dir
-    if _is_whole(job_dir.adapters):
-        return job_dir.adapters
-    named = spec.get("adapter_path")
-    published = Path(named) if named is not None else None
-    if published is not None and _is_whole(published) and publishing.origin(published).get("job_dir") == job.job_dir:
-        return published
+    own, named = job.dir.adapters, spec.get("adapter_path")
+    for folder in (own, *([Path(named)] if named is not None else [])):
+        whole = all((folder / name).is_file() for name in (publishing.BEST, publishing.CONFIG))
+        if whole and (folder == own or publishing.origin(folder).get("job_dir") == job.job_dir):
+            return folder
     raise NotAllowed(_without_adapter(job))
-
-
-def _is_whole(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (publishing.BEST, publishing.CONFIG))
 
 
 def _without_adapter(job: Job) -> str:
     """Return why there is no adapter, and what to do."""
     if job.cleaned_at is not None:
-        again = f"lq submit {job.dir.config}"
-        return f"job {job.id} was cleaned, which deleted its adapter; train it again: {again}"
+        return f"job {job.id} was cleaned, which deleted its adapter; train it again: lq submit {job.dir.config}"
     if job.status is Status.SUCCEEDED:
-        folder = job.dir.adapters
-        return f"job {job.id}: {folder} does not contain its adapter any more; see: lq verify {job.id}"
+        return f"job {job.id}: {job.dir.adapters} does not contain its adapter any more; see: lq verify {job.id}"
     remedy = {
         Status.HELD: f"let it run: lq resume {job.id}",
         Status.PAUSED: f"resume it: lq resume {job.id}",

@@ -48,18 +48,14 @@ class _Watch(FileSystemEventHandler):
     def __enter__(self) -> Self:
         """Start to watch. If the system has no watches, descriptors or threads left, every wait times out."""
         with suppress(*_UNAVAILABLE):
-            self._observer = self._start()
+            observer = Observer()  # takes an inotify instance and a thread
+            try:
+                observer.schedule(self, str(self._watched), recursive=False)
+                observer.start()
+                self._observer = observer
+            except _UNAVAILABLE:
+                observer.stop()  # frees both
         return self
-
-    def _start(self) -> BaseObserver:
-        observer = Observer()  # takes an inotify instance and a thread
-        try:
-            observer.schedule(self, str(self._watched), recursive=False)
-            observer.start()
-        except _UNAVAILABLE:
-            observer.stop()  # frees both
-            raise
-        return observer
 
     def __exit__(self, *error: object) -> None:
         """Stop watching."""

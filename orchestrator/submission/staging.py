@@ -33,7 +33,7 @@ def moved(folder: Path, jobs: Path, name: str) -> Path:
     """Give a filled folder its name, `<id>-<slug>`, and return it."""
     for left in jobs.glob(f"{name.partition('-')[0]}-*"):
         # no job has this id yet: the folder is of a submit that was killed before its transaction ended
-        if left.name == name or _same_files(left, folder):
+        if left.name == name or (left.is_dir() and _names(left) == _names(folder)):
             shutil.rmtree(left, ignore_errors=True)
     return folder.rename(jobs / name)
 
@@ -47,8 +47,8 @@ def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
     return folder.rename(free)
 
 
-def _same_files(folder: Path, other: Path) -> bool:
-    return folder.is_dir() and {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _lives(pid: str) -> bool:
