@@ -11,8 +11,7 @@ from typing import Any
 
 from configs.errors import one_line
 
-MAX_NAME = 80
-"""Characters of a job's name, as in jobs/model/spec.py."""
+MAX_NAME = 80  # characters of a job's name, as in jobs/model/spec.py
 
 _MAX_LABEL = 60  # leaves room for the name of the file
 _MAX_VALUE = 24

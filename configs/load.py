@@ -22,8 +22,7 @@ from configs.yaml_text import Document
 from jobs.model.errors import Line
 from jobs.model.spec import FrozenModel, JobSpec, LqSpec
 
-STDIN = Path("-")
-"""Instead of a file: read standard input."""
+STDIN = Path("-")  # instead of a file: read standard input
 
 _STDIN_NAME = "stdin"
 

@@ -23,8 +23,7 @@ from jobs.model.errors import ConfigInvalid
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
-MAX_COMBINATIONS = 1000
-"""Jobs of one file."""
+MAX_COMBINATIONS = 1000  # jobs of one file
 
 EXCLUDE = "exclude"
 _MAX_PRODUCT = 100_000  # combinations before `exclude`
@@ -41,8 +40,7 @@ class AxisValue:
     label_parts: tuple[LabelPart, ...]
 
 
-Axes = Mapping[str, Sequence[AxisValue]]
-"""The values of each key of the matrix."""
+Axes = Mapping[str, Sequence[AxisValue]]  # the values of each key of the matrix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,7 @@ from jobs.model.errors import Line, ModelMissing
 from jobs.model.spec import JobSpec
 
 _PATH_KEYS = ("model", "data", "adapter_path", "resume_adapter_file")
-_HUB_KEYS = ("model", "data", "path")
-"""Keys whose value can also be a name on the Hugging Face hub."""
+_HUB_KEYS = ("model", "data", "path")  # keys whose value can also be a name on the Hugging Face hub
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

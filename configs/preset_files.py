@@ -9,8 +9,7 @@ from importlib.resources import files
 from configs.errors import one_line
 from jobs.model.errors import InvalidInput
 
-DEFAULT = "small"
-"""The preset that `lq config init` writes by default."""
+DEFAULT = "small"  # the preset that `lq config init` writes by default
 
 _ENDING = ".yaml"
 

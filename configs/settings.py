@@ -26,8 +26,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IN_KEYRING = "keyring:"
 _KEYRING_NAME = re.compile(r"keyring:[^{}]+/[^{}/]+")
 
-ServiceEvent = Literal[NotifyEvent, "digest"]
-"""Events of jobs, and the digest of all jobs."""
+ServiceEvent = Literal[NotifyEvent, "digest"]  # events of jobs, and the digest of all jobs
 
 
 def _url(value: SecretStr) -> SecretStr:

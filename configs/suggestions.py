@@ -9,11 +9,9 @@ from typing import Any, TypeGuard
 from configs.errors import KeyPath, as_written, dotted
 from configs.yaml_text import quoted_key
 
-Levels = Mapping[str, tuple[str, ...]]
-"""The valid keys of a file by the dotted key above them; the top is ""."""
+Levels = Mapping[str, tuple[str, ...]]  # the valid keys of a file by the dotted key above them; the top is ""
 
-MATRIX = "matrix"
-"""The key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it."""
+MATRIX = "matrix"  # the key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it
 
 # key of another tool -> MLX-LM's key with the same value
 _SAME_VALUE: Mapping[str, str] = {

@@ -19,8 +19,7 @@ from workers.data.loss_measurement import LossMeasurement
 if TYPE_CHECKING:
     from orchestrator.core.app import App
 
-NOW = "now"
-"""The kind of a new measurement; the store has `test` and `validation`."""
+NOW = "now"  # the kind of a new measurement; the store has `test` and `validation`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

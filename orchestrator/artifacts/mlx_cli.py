@@ -16,8 +16,7 @@ from workers.process.supervisor import CHILD_ENVIRONMENT
 from workers.process.tethered import INTERRUPTED, TETHER
 
 MLX_LM = "mlx_lm"
-END_S = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+END_S = 5.0  # seconds between SIGTERM and SIGKILL
 
 _TAIL_BYTES = 1 << 14
 _USAGE = 2

@@ -24,8 +24,7 @@ from huey.serializer import Serializer
 
 from jobs.model.errors import StoreUnusable
 
-POLL_S = 0.5
-"""The longest time until an idle worker receives a signal; Huey's default backs off to 10 s."""
+POLL_S = 0.5  # the longest time until an idle worker receives a signal; Huey's default backs off to 10 s
 
 _FIELDS = ("id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs", "expires", "expires_resolved")
 

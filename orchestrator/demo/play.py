@@ -55,8 +55,7 @@ _MARK = ".lq-demo"
 _TIMEOUT_S = 600.0
 _POLL_S = 0.05
 
-Print = Callable[[str], None]
-"""Prints a line."""
+Print = Callable[[str], None]  # prints a line
 
 
 def run_demo(home: Path, echo: Print) -> None:

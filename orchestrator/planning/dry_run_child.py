@@ -35,8 +35,7 @@ from workers.system import memory
 PREFIX = ".check-"
 LOOK_S = 0.05
 STOP_GRACE_S = 20.0
-STALE_S = 60.0
-"""An unlocked folder of this age belonged to an `lq check` that was killed together with its child."""
+STALE_S = 60.0  # an unlocked folder of this age belonged to an `lq check` that was killed together with its child
 
 _LOCK = "check.lock"
 

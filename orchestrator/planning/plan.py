@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from configs.load import LoadedJob
     from orchestrator.store.store import Store
 
-WORTH_IT = 0.99
-"""A user's change that leaves more than this share of the memory is not shown."""
+WORTH_IT = 0.99  # a user's change that leaves more than this share of the memory is not shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,9 @@ from pathlib import Path
 from jobs.policies import inbox
 from jobs.policies.inbox import FileState
 
-ERROR = ".error.txt"
-"""The name of a rejected file with this suffix is the file with its error."""
+ERROR = ".error.txt"  # the name of a rejected file with this suffix is the file with its error
 
-_LONGEST_STEM = 200
-"""Bytes of a stem, so that a number, ERROR and the suffix of a partial file still fit into a name."""
+_LONGEST_STEM = 200  # bytes of a stem, so that a number, ERROR and the suffix of a partial file still fit into a name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
