@@ -37,24 +37,15 @@ class LabelPart:
     position: int  # of the value in its list, from 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobLabel:
-    """The label of a job, unique in its sweep."""
-
-    text: str
-    folder: str  # the label as the name of a folder
-
-
-def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[JobLabel]:
-    """Return a label for each combination; all get numbers if two are equal or one is too long."""
+def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[tuple[str, str]]:
+    """Return a label for each combination, also as a folder name; all get numbers if two are equal or one is long."""
     words = short_keys([part.key for part in combinations[0]])
     texts = [
         " ".join(f"{word}={_value_text(part)}" for word, part in zip(words, parts, strict=True))
         for parts in combinations
     ]
     names = [re.sub(r"[^A-Za-z0-9.=_+-]+", "_", text).strip("._") or "job" for text in texts]
-    folders = _distinct(names, "-")
-    return [JobLabel(text=text, folder=folder) for text, folder in zip(_distinct(texts, " #"), folders, strict=True)]
+    return list(zip(_distinct(texts, " #"), _distinct(names, "-"), strict=True))
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:

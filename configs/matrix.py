@@ -95,10 +95,10 @@ class _Matrix:
         return [
             Combination(
                 overrides=tuple(override for value in row for override in value.overrides),
-                label=label.text,
-                folder=label.folder,
+                label=label,
+                folder=folder,
             )
-            for row, label in zip(rows, labels, strict=True)
+            for row, (label, folder) in zip(rows, labels, strict=True)
         ]
 
     def _included(self, axes: Axes) -> list[tuple[AxisValue, ...]]:

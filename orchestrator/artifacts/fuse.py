@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,11 +32,6 @@ class FusedModel:
 
     path: Path
     bytes: int
-
-
-def default_path(tuned: TunedModel) -> Path:
-    """Return the default folder of a fused model."""
-    return tuned.job.dir.path / "fused"
 
 
 def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Sequence[str]) -> None:
@@ -62,21 +58,13 @@ def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Seq
 
 
 def _require_free(target: Path, *, force: bool) -> None:
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if not target.exists() and not target.is_symlink():
+    if (target.is_dir() and not any(target.iterdir())) or not os.path.lexists(target):
         return
     if not force:
         raise NotAllowed(f"{target} exists; overwrite it with --force, or choose another folder with --save-path")
-    if not _is_model(target):
+    is_flat = not target.is_symlink() and target.is_dir() and not any(path.is_dir() for path in target.iterdir())
+    if not is_flat or not (target / "config.json").is_file() or not any(target.glob("*.safetensors")):
         raise NotAllowed(f"{target} contains more than a model; choose another folder with --save-path")
-
-
-def _is_model(folder: Path) -> bool:
-    """Return whether a folder contains a model and no subfolder."""
-    if folder.is_symlink() or not folder.is_dir() or any(path.is_dir() for path in folder.iterdir()):
-        return False
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _need(source: Path | None, options: Sequence[str]) -> int | None:

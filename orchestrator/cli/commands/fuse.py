@@ -42,7 +42,7 @@ def fuse(
     with home_access.open_app() as app:
         job = home_access.find_job(app, job_id)
         tuned = tuned_model(app, job, base=False)
-        target = save_path.expanduser().absolute() if save_path is not None else fusing.default_path(tuned)
+        target = save_path.expanduser().absolute() if save_path is not None else job.dir.path / "fused"
         fusing.require_target(target, tuned, force=force, options=options)
         with device(app, "fuse", job, anyway=anyway, queue=queue):
             fused = fusing.fuse(tuned, target, force=force, options=options)
