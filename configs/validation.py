@@ -139,15 +139,13 @@ _PARSED: dict[Any, str] = {
     parse_duration: "a duration like 90s, 10min or 1h",
     parse_size: "a size like 512MB or 2GB",
 }
-_SINGLE: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    SecretStr: "text",
-    dict: "a mapping",
+_KINDS: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "text"),
+    SecretStr: ("text", "text"),
 }
-_PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "text", dict: "mappings"}
 _LIMITS = {
     "gt": " greater than {}",
     "ge": " of {} or more",
@@ -207,22 +205,17 @@ def _words(annotation: Any, limits: Sequence[Any]) -> str:
     return next(filter(None, parsed), _kind(plain)) + _range(limits)
 
 
-def _kind(plain: Any) -> str:
+def _kind(annotation: Any, *, plural: bool = False) -> str:
+    plain, _ = bare(annotation)
     origin = get_origin(plain)
     if origin is Literal:
         return listed(get_args(plain), "or")
     if origin is tuple:
-        return f"a list of {_plural(item_type(plain))}"
+        return f"a list of {_kind(item_type(plain), plural=True)}"
     if origin in (Union, types.UnionType):
-        return listed((_kind(member) for member in get_args(plain) if member is not types.NoneType), "or")
-    return _SINGLE.get(origin or plain, "a mapping")
-
-
-def _plural(item: Any) -> str:
-    inner, _ = bare(item)
-    if get_origin(inner) in (Union, types.UnionType):
-        return listed((_plural(member) for member in get_args(inner)), "or")
-    return "mappings" if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))
+        members = [member for member in get_args(plain) if member is not types.NoneType]
+        return listed((_kind(member, plural=plural) for member in members), "or")
+    return _KINDS.get(plain, ("a mapping", "mappings"))[plural]
 
 
 def _range(limits: Sequence[Any]) -> str:
