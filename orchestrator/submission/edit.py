@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.submission import provenance, staging, submit
 from orchestrator.submission.predecessors import predecessors, require_no_circle, require_predecessors
 from orchestrator.submission.submit import Checked
@@ -125,7 +126,8 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, edit.was.dir.path
     name = f"{edit.was.id}-{submit.slug(spec.name)}"
     with staging.opened(app.home.jobs) as staging_folder:
-        folder = staging_folder.filled(lambda path: _fill(path, edit, new))
+        files = hash_files(new.model, app.home.cache, within_s=SUBMIT_S)
+        folder = staging_folder.filled(lambda path: _fill(path, edit, new, files))
         with app.store.transaction():
             app.store.edits.apply(
                 edit.was.id,
@@ -145,9 +147,9 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     return job
 
 
-def _fill(folder: Path, edit: Edit, new: Checked) -> None:
+def _fill(folder: Path, edit: Edit, new: Checked, files: Sequence[FileHash]) -> None:
     """Write the job's folder; its provenance keeps where the job came from, and lists the edits."""
-    submit.write_folder(folder, new)
+    submit.write_folder(folder, new, files)
     path, before = JobDir(folder).provenance, provenance.read(edit.was)
     content = json.loads(path.read_text())
     sha256 = hashlib.sha256(new.loaded.content).hexdigest()

@@ -17,6 +17,7 @@ from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import hash_files, record_files
 from orchestrator.store.attempts import USER_WENT_BACK
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
@@ -72,6 +73,8 @@ def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
         NotAllowed: the job cannot be retried.
     """
     app.store.jobs.retry(job.id, now)
+    if rewind.iteration == 0:  # the job begins with the model as it is now
+        record_files(job.dir, hash_files(app.store.spec(job.id).model, app.home.cache))
     if job.attempts:
         app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
     return app.store.jobs.get(job.id)
