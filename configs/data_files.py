@@ -45,11 +45,7 @@ class DataFacts:
 
 
 def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) -> DataFacts:
-    """Check the data of a job.
-
-    Args:
-        spec: with absolute paths, as configs/load.py returns it.
-        named_in: the job file and the line that names the data; None after the submit.
+    """Check the data of a job; `named_in` is the job file and the line that names the data, None after the submit.
 
     Raises:
         DataInvalid: a file is missing, a row is invalid, or there are too few rows.

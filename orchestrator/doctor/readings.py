@@ -65,7 +65,7 @@ class Readings:
     """Whether the machine has a clock that stops during sleep and one that does not."""
     synchronised = cached_property(lambda _: clock.is_synchronized())
     """Whether the clock is synchronised over the network; None if the system does not report it."""
-    free_memory = cached_property(lambda _: processes.free_bytes())
+    free_memory = cached_property(lambda _: processes.memory()[0])
     """Bytes that a new process could use now."""
     local_time = cached_property(lambda _: time.localtime())
     """The local time now."""

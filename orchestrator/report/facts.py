@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.model.job import Incident
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -189,17 +190,6 @@ class CheckpointFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IncidentFacts:
-    """An incident, as it is stored."""
-
-    time: float
-    attempt: int | None
-    code: str
-    text: str
-    evidence: Mapping[str, Any]  # values on which the rule decided, by name
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class AdapterFile:
     """A published file of weights."""
 
@@ -253,7 +243,7 @@ class Facts:
     tests: tuple[Measurement, ...]
     attempts: tuple[AttemptFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
-    incidents: tuple[IncidentFacts, ...]
+    incidents: tuple[Incident, ...]
     adapter: AdapterFacts
     data: tuple[DataFile, ...]
     trajectory: tuple[TrajectoryRow, ...]
@@ -332,13 +322,13 @@ class TokenizedFile:
 
     name: str  # train, valid or test
     rows: int
-    tokens: int | None  # after truncation
-    supervised_tokens: int | None  # that count for the loss
-    truncated: int | None  # truncated rows
-    shortest: int | None  # tokens of a row before truncation; as median to longest
-    median: float | None  # median tokens of a row
-    p95: float | None  # 95th percentile of the tokens of a row
-    longest: int | None  # tokens of the longest row
+    tokens: int | None = None  # after truncation
+    supervised_tokens: int | None = None  # that count for the loss
+    truncated: int | None = None  # truncated rows
+    shortest: int | None = None  # tokens of a row before truncation; as median to longest
+    median: float | None = None
+    p95: float | None = None
+    longest: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -356,9 +346,9 @@ class Overlap:
 
     name: str  # valid or test
     rows: int
-    exact: int  # rows that are identical to a training row
-    near: int | None  # None if not searched
-    examples: tuple[Twin, ...]
+    exact: int
+    near: int | None = None  # None if not searched
+    examples: tuple[Twin, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -376,10 +366,10 @@ class Dataset:
 class Parameters:
     """The trained part of the model, counted as MLX-LM does."""
 
-    trained: int  # number of trained parameters
-    total: int  # number of parameters of the model
-    targets: tuple[str, ...]  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int  # number of trained layers
+    trained: int
+    total: int
+    targets: tuple[str, ...] = ()  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
+    layers: int = 0
 
     @property
     def share(self) -> float:
@@ -391,11 +381,11 @@ class Parameters:
 class Answer:
     """The answers to one of `lq.prompts`, before and after training."""
 
-    prompt: str
-    before: str | None  # answer before training
-    after: str | None  # answer after training
+    prompt: str = ""
+    before: str | None
+    after: str | None
     iteration: int | None  # of the weights of the second answer
-    max_tokens: int | None  # length limit of an answer
+    max_tokens: int | None = None  # length limit of an answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
