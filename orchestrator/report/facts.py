@@ -326,9 +326,9 @@ class TokenizedFile:
     supervised_tokens: int | None = None  # that count for the loss
     truncated: int | None = None  # truncated rows
     shortest: int | None = None  # tokens of a row before truncation; as median to longest
-    median: float | None = None
-    p95: float | None = None
-    longest: int | None = None
+    median: float | None = None  # median tokens of a row
+    p95: float | None = None  # 95th percentile of the tokens of a row
+    longest: int | None = None  # tokens of the longest row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -346,7 +346,7 @@ class Overlap:
 
     name: str  # valid or test
     rows: int
-    exact: int
+    exact: int  # rows that are identical to a training row
     near: int | None = None  # None if not searched
     examples: tuple[Twin, ...] = ()
 
@@ -366,10 +366,10 @@ class Dataset:
 class Parameters:
     """The trained part of the model, counted as MLX-LM does."""
 
-    trained: int
-    total: int
+    trained: int  # number of trained parameters
+    total: int  # number of parameters of the model
     targets: tuple[str, ...] = ()  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int = 0
+    layers: int = 0  # number of trained layers
 
     @property
     def share(self) -> float:
@@ -382,8 +382,8 @@ class Answer:
     """The answers to one of `lq.prompts`, before and after training."""
 
     prompt: str = ""
-    before: str | None
-    after: str | None
+    before: str | None  # answer before training
+    after: str | None  # answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
 
