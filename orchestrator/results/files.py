@@ -24,6 +24,7 @@ from jobs.model.events import (
     WarningEvent,
 )
 from jobs.model.run_plan import Stage
+from orchestrator.model_files.hashes import FileHash
 from orchestrator.report.facts import Parameters, Twin
 
 # --- events.jsonl ---
@@ -179,20 +180,11 @@ class SubmitHost(TypedDict):
     machine: str  # processor
 
 
-class WeightsFile(TypedDict):
-    """A weights file of the model."""
-
-    file: str  # file name
-    bytes: int
-
-
 class ModelFacts(TypedDict):
-    """The model at submission; lq does not read its weights."""
+    """The model at submission."""
 
     name: str  # folder, or name on the Hugging Face hub
-    revision: NotRequired[None]  # always null; present for a model of the hub
-    config_sha256: NotRequired[str | None]  # for a folder: SHA-256 of its config.json
-    weights: NotRequired[list[WeightsFile]]  # for a folder: its weights files
+    files: list[FileHash]  # what MLX-LM loads of it; empty until the model is on this machine
 
 
 class DiskFacts(TypedDict):
@@ -206,7 +198,7 @@ class DiskFacts(TypedDict):
 class Provenance(TypedDict):
     """The origin of a job: file, machine, versions, model and data."""
 
-    version: Literal[1]
+    version: Literal[2]
     submitted: SubmittedFile
     host: SubmitHost
     versions: Mapping[str, str | None]  # versions of lq, Python and the libraries, by name; null if not installed

@@ -17,6 +17,7 @@ from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import hash_files, record_files
 from orchestrator.store.attempts import USER_WENT_BACK
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
@@ -54,6 +55,8 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
 def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
     """Queue a rewound job; the caller opens the transaction."""
     app.store.jobs.retry(job.id, now)
+    if rewind.iteration == 0:  # the job begins with the model as it is now
+        record_files(job.dir, hash_files(app.store.spec(job.id).model, app.home.cache))
     if job.attempts:
         app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
     return app.store.jobs.get(job.id)
