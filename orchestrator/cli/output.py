@@ -48,11 +48,7 @@ class ChangeOutput:
             click.echo(job_id)
 
     def finish(self, app: App, queue: QueueState | None = None) -> None:
-        """Print the changed jobs as JSON if --json is given.
-
-        Args:
-            queue: for `lq pause` and `lq resume`, the state of the queue.
-        """
+        """Print the changed jobs as JSON if --json is given, for some verbs with the state of the queue."""
         if not self._as_json:
             return
         from orchestrator.results.build import from_attributes

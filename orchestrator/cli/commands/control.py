@@ -123,8 +123,8 @@ def resume_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
             out.line(f"job {job.id} is already {job.status}")
         else:
             after = app.store.jobs.release(job.id)
-            turn = waiting_turns(app, [after]).get(job.id)
-            out.line(waiting_line(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
+            turns = waiting_turns(app, [after])
+            out.line(waiting_line(after, app.store.queue.state(), turns) or f"job {job.id} {after.status}")
         out.changed(job.id)
 
 

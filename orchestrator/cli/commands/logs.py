@@ -36,7 +36,7 @@ def logs(
 ) -> None:
     """Show the log of a job, over all attempts; --json prints its events."""
     log_filter = LogFilter(since=since, attempt=attempt)
-    if trainer_output and (follow or raw or as_json or not log_filter.shows_all):
+    if trainer_output and (follow or raw or as_json or log_filter != LogFilter()):
         raise click.UsageError("--output can be combined with --tail only")
     if job.cleaned_at is not None:
         output.note(f"the log of job {job.id} was deleted by lq clean; see: lq show {job.id}")

@@ -162,7 +162,7 @@ def _reasons(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[
     from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 
     turns, queue = waiting_turns(app, jobs), app.store.queue.state()
-    return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns.get(job.id))) is not None}
+    return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns)) is not None}
 
 
 def _print_group(name: str, members: Sequence[tuple[Job, str]]) -> None:

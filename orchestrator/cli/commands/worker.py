@@ -95,8 +95,16 @@ def worker_status(as_json: bool) -> None:
         click.echo(f"worker runs since {fmt.clock(present.get('started_at'))}, pid {present['pid']}")
 
 
+def _as_manager(ctx: click.Context, param: click.Parameter, kind: str | None) -> Manager:
+    return manager_of(kind or units.native_kind())
+
+
 _kind_option = click.option(
-    "--kind", type=click.Choice(["launchd", "systemd"]), help="Use this service manager instead of the native one."
+    "--kind",
+    "manager",
+    type=click.Choice(["launchd", "systemd"]),
+    callback=_as_manager,
+    help="Use this service manager instead of the native one.",
 )
 
 
@@ -108,14 +116,12 @@ def service() -> None:
 @service.command()
 @_kind_option
 @json_option
-def install(kind: str | None, as_json: bool) -> None:
+def install(manager: Manager, as_json: bool) -> None:
     """Install and start the service of this home. A running worker hands its jobs over."""
     with home_access.open_app() as app:
         app.settings()
-        fault = services.settings_fault(app.home)
-        if fault is not None:
+        if (fault := services.settings_fault(app.home)) is not None:
             output.note(f"the service does not get the environment of this shell: {fault}")
-        manager = _manager(kind)
         services.install(app.home, manager, _reporter(as_json))
         if manager.lingers() is False:
             linger = f"sudo loginctl enable-linger {getpass.getuser()}"
@@ -127,9 +133,8 @@ def install(kind: str | None, as_json: bool) -> None:
 @service.command()
 @_kind_option
 @json_option
-def uninstall(kind: str | None, as_json: bool) -> None:
+def uninstall(manager: Manager, as_json: bool) -> None:
     """Stop and remove the service. Running jobs are paused with a checkpoint."""
-    manager = _manager(kind)
     services.uninstall(manager, _reporter(as_json))
     if as_json:
         with home_access.open_app() as app:
@@ -139,24 +144,22 @@ def uninstall(kind: str | None, as_json: bool) -> None:
 @service.command(name="status")
 @_kind_option
 @json_option
-def service_status(kind: str | None, as_json: bool) -> None:
+def service_status(manager: Manager, as_json: bool) -> None:
     """Show whether the service is installed, up to date, started at login, and running."""
     with home_access.open_app() as app:
         if as_json:
-            _print_state(app, _manager(kind))
+            _print_state(app, manager)
             return
-        state = services.state(app.home, _manager(kind))
-    for line in _lines(state, str(app.home.path)):
-        click.echo(line)
+        for line in _lines(services.state(app.home, manager), str(app.home.path)):
+            click.echo(line)
 
 
 @service.command(name="print")
 @_kind_option
 @json_option
-def print_(kind: str | None, as_json: bool) -> None:
+def print_(manager: Manager, as_json: bool) -> None:
     """Print the unit file that `lq service install` writes."""
     with home_access.open_app() as app:
-        manager = _manager(kind)
         text = manager.content(services.plan_for(app.home)).decode()
     if as_json:
         from orchestrator.results.machine import ServicePrintResult, ServiceUnit
@@ -178,10 +181,6 @@ def _print_state(app: App, manager: Manager) -> None:
     from orchestrator.results.machine import ServiceStateResult
 
     output.print_json(ServiceStateResult(service=services.state(app.home, manager)))
-
-
-def _manager(kind: str | None) -> Manager:
-    return manager_of(kind or units.native_kind())
 
 
 def _lines(state: services.ServiceState, home: str) -> Iterator[str]:

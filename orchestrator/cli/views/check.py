@@ -38,11 +38,11 @@ def render(result: DryRunResult, times: Timetable, *, disk_free: int, now: float
     held = ", held" if job is not None and job.status is Status.HELD else ""
     verdict = ("would run", "good") if result.ok else ("WOULD FAIL", "bad")
     title = Text.assemble(f"{_name(result.request)}: ", verdict, held)
-    rows = (
-        labelled(label, text, style, width=_LABEL_WIDTH, label_style="dim")
-        for label, text, style in _rows(result, times, disk_free, now)
-    )
-    return Group(title, *(Padding.indent(row, 2) for row in rows), "")
+    rows = []
+    for label, text, style in _rows(result, times, disk_free, now):
+        row = labelled(label, text, style, width=_LABEL_WIDTH, label_style="dim")
+        rows.append(Padding.indent(row, 2))
+    return Group(title, *rows, "")
 
 
 def _name(request: DryRunRequest) -> str:
@@ -56,14 +56,9 @@ def _rows(result: DryRunResult, times: Timetable, disk_free: int, now: float) ->
         yield "memory", _memory(result, result.peak_bytes), ""
     if result.measured is not None and result.time is not None:
         measured = result.measured
-        yield (
-            "speed",
-            (
-                f"{fmt.figure(measured.it_s)} it/s, from {fmt.counted(measured.updates - 1, 'update')}; the first one, "
-                f"which includes compiling, took {fmt.duration(measured.first_update_s)}"
-            ),
-            "",
-        )
+        speed = f"{fmt.figure(measured.it_s)} it/s, from {fmt.counted(measured.updates - 1, 'update')}"
+        first = f"the first one, which includes compiling, took {fmt.duration(measured.first_update_s)}"
+        yield "speed", f"{speed}; {first}", ""
         yield "time", _time(result.time), ""
         yield "done", _done(result, times, now), ""
     yield "disk", _disk(result, disk_free), ""
@@ -86,14 +81,14 @@ def _memory(result: DryRunResult, peak_bytes: int) -> str:
 
 
 def _time(estimate: TimeEstimate) -> str:
-    parts = [
-        f"{fmt.counted(estimate.iterations, 'iteration')} {fmt.duration(estimate.train_s)}",
-        f"{fmt.counted(estimate.validations, 'validation')} {fmt.duration(estimate.validation_s)}",
-        f"{fmt.counted(estimate.checkpoints, 'checkpoint')} {fmt.duration(estimate.checkpoint_s)}",
-        f"{fmt.counted(estimate.starts, 'start')} {fmt.duration(estimate.start_s)}",
-        *([f"tests {fmt.duration(estimate.test_s)}"] if estimate.test_s else []),
-    ]
-    return f"{fmt.duration(estimate.expected_s)}: {', '.join(parts)}"
+    costs = {
+        fmt.counted(estimate.iterations, "iteration"): estimate.train_s,
+        fmt.counted(estimate.validations, "validation"): estimate.validation_s,
+        fmt.counted(estimate.checkpoints, "checkpoint"): estimate.checkpoint_s,
+        fmt.counted(estimate.starts, "start"): estimate.start_s,
+    } | ({"tests": estimate.test_s} if estimate.test_s else {})
+    parts = ", ".join(f"{part} {fmt.duration(seconds)}" for part, seconds in costs.items())
+    return f"{fmt.duration(estimate.expected_s)}: {parts}"
 
 
 def _done(result: DryRunResult, times: Timetable, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,9 @@ from workers.events import log as event_log
 if TYPE_CHECKING:
     from orchestrator.core.file_watch import FileWatch
 
+if TYPE_CHECKING:
+    pass
+
 POLL_S = 1.0
 
 
@@ -42,15 +46,9 @@ class LogFilter:
     since: float | None = None  # unix seconds
     attempt: int | None = None
 
-    @property
-    def shows_all(self) -> bool:
-        """Whether nothing is left out."""
-        return self.since is None and self.attempt is None
-
     def matches(self, source: Event | Incident) -> bool:
         """Return whether to show an event or an incident."""
-        is_recent = self.since is None or source.time >= self.since
-        return is_recent and (self.attempt is None or source.attempt == self.attempt)
+        return source.time >= (self.since or 0.0) and self.attempt in (None, source.attempt)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ class JobLog:
     def entries(self, event: Event) -> Iterator[LogEntry]:
         """Yield the entry of an event, after the incidents before the attempt that it begins."""
         if event.kind is Kind.STARTED:
-            yield from self._incidents(event.time)
+            yield from self.new_incidents(event.time)
         if event.kind in (Kind.WARNING, Kind.SELF_TEST):
             if event.time in self._incident_times:
                 return
@@ -87,13 +85,10 @@ class JobLog:
         if text is not None:
             yield LogEntry(source=event, text=text, style=style_of(event))
 
-    def new_incidents(self) -> Iterator[LogEntry]:
-        """Yield the incidents since the last call, once all events have been read."""
-        return self._incidents(None)
-
-    def _incidents(self, before: float | None) -> Iterator[LogEntry]:
+    def new_incidents(self, before: float = math.inf) -> Iterator[LogEntry]:
+        """Yield the incidents since the last call, up to a time in unix seconds."""
         unread = self._app.store.incidents.of(self._job_id)[len(self._incident_times) :]
-        due = list(takewhile(lambda incident: before is None or incident.time < before, unread))
+        due = list(takewhile(lambda incident: incident.time < before, unread))
         self._incident_times += [incident.time for incident in due]
         for incident in due:
             if incident.time not in self._warning_times:
@@ -105,13 +100,7 @@ Formatter = Callable[[Sequence[LogLine]], Iterator[str]]
 
 
 def print_log(batches: Iterator[list[LogLine]], formatter: Formatter, tail: int | None = None) -> None:
-    """Print lines as they are read.
-
-    Args:
-        batches: from `read_batches`.
-        formatter: turns each batch into text.
-        tail: how many of the lines that are present at first to print; None for all.
-    """
+    """Print batches as they are read; of the lines that are present at first, only the last `tail`."""
     last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
     for batch in batches:
         texts: Iterator[str] | deque[str] = formatter(batch)
@@ -133,7 +122,7 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
         for one in lines:
             if one.event is None:
-                if raw and log_filter.shows_all:
+                if raw and log_filter == LogFilter():
                     yield one.raw.decode(errors="replace")
             elif log_filter.matches(one.event):
                 yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
@@ -180,6 +169,6 @@ def _parsed(raw: bytes) -> LogLine:
 
 
 def _file_watch(app: App, job_id: int) -> FileWatch:
-    from orchestrator.core.file_watch import FileWatch
+    from orchestrator.core.file_watch import FileWatch  # imports watchdog
 
     return FileWatch(app.store.jobs.get(job_id).dir.events)
