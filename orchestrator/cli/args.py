@@ -106,12 +106,7 @@ def _since(text: str) -> float:
 
 
 def parse_time(text: str, now: float) -> float | None:
-    """Return a moment in unix seconds, or None if the text is not a time.
-
-    Args:
-        text: a duration before now (10min), an hour (22:00: the last time it was 22:00), or an ISO date with or
-            without a time. Without a zone it is local time.
-    """
+    """Return a moment in unix seconds; None if the text is not a duration before now, a past hour or an ISO date."""
     if (ago := _DURATION.fullmatch(text)) is not None:
         return now - int(ago[1]) * _UNITS_S[ago[2]]
     try:
@@ -268,13 +263,7 @@ def select_jobs(
     Args:
         applies: whether the verb applies to a job that was not named by itself.
         none: error if the verb applies to none of them; `{of}` stands for the selection.
-        or_else: options that can replace an ID, for the error if nothing was selected; None if an empty selection is
-            allowed.
-
-    Raises:
-        NoSuchJob: the job or the group does not exist.
-        InvalidInput: several jobs have the same name.
-        NotAllowed: the verb applies to none of them.
+        or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
         raise click.UsageError(f"name a job, or {or_else}")

@@ -40,22 +40,14 @@ class JobRef:
 
 @contextmanager
 def open_app() -> Iterator[App]:
-    """Open the app of this user, and close it after the block.
-
-    Raises:
-        HomeUnusable: the home, or a folder above it, is not a folder.
-    """
+    """Open the app of this user, and close it after the block."""
     with App.of_this_user() as app:
         require_home(app.home.path)
         yield app
 
 
 def require_home(home: Path) -> None:
-    """Check that a home exists or can be created.
-
-    Raises:
-        HomeUnusable: it, or the nearest existing path above it, is not a readable folder.
-    """
+    """Raise HomeUnusable if the home, or the nearest existing path above it, is not a readable folder."""
     try:
         present = next(path for path in (home, *home.parents) if path.exists())
     except OSError as error:
@@ -96,11 +88,7 @@ def find_job(app: App, ref: JobRef) -> Job:
 
 
 def jobs_in_range(app: App, ref: JobRef) -> list[Job]:
-    """Return the jobs of a range. Ids without a job are skipped, unless all of them are.
-
-    Raises:
-        NoSuchJob: no job has an id in the range, or the range as its name.
-    """
+    """Return the jobs of a range. Ids without a job are skipped; raises NoSuchJob if all of them are."""
     first, last = ref.first or 1, min(ref.last or 1, MAX_ID)
     jobs = app.store.jobs.between(first, last) if has_store(app) and first <= last else []
     jobs = jobs or (app.store.jobs.named(ref.text) if has_store(app) else [])
@@ -117,11 +105,7 @@ def _no_such_name(app: App, name: str) -> str:
 
 
 def jobs_of_group(app: App, group: str) -> list[Job]:
-    """Return the jobs of a group by id.
-
-    Raises:
-        NoSuchJob: the group does not exist.
-    """
+    """Return the jobs of a group by id; raises NoSuchJob if it does not exist."""
     if has_store(app) and (jobs := app.store.groups.jobs(group)):
         return jobs
     groups = app.store.groups.names() if has_store(app) else []
@@ -132,13 +116,7 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
 
 
 def require_wakeup(app: App) -> None:
-    """Open what `wake_worker` needs, so that an error is raised before anything is changed.
-
-    Raises:
-        ConfigInvalid: settings.yaml is not valid.
-        StoreUnusable: the store or the wake-up queue is damaged.
-        HomeUnusable: the home is not writable.
-    """
+    """Open what `wake_worker` needs, so that an error is raised before anything is changed."""
     app.settings()
     _ = app.store, app.wakeup  # opened on first access
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
@@ -17,7 +16,6 @@ from jobs.model.events import finite
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from rich.console import Console
 
     from jobs.model.job import QueueState
     from orchestrator.core.app import App
@@ -72,15 +70,6 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(out=ChangeOutput(quiet=quiet, as_json=as_json), **others)
 
     return quiet_option(json_option(with_output))
-
-
-def console(*, stderr: bool = False, piped: int = 200) -> Console:
-    """Return a console. Without a terminal it has no colours, does not wrap, and is `piped` columns wide."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else piped
-    return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
 def print_json(result: DataclassInstance) -> None:

@@ -21,74 +21,72 @@ if TYPE_CHECKING:
 COMPLETE_VARIABLE = "_LQ_COMPLETE"
 """Environment variable that a shell sets to ask for completions."""
 
-VERBS: dict[str, tuple[str, str]] = {
-    "submit": ("submit", "Check job files and queue them."),
-    "run": ("run", "Submit a job and show its progress until it ends."),
-    "check": ("planning", "Check jobs with a dry run: memory, speed, end time, disk, data."),
-    "status": ("status", "Show the worker, the queue and the last jobs."),
-    "watch": ("status", "Show lq status and update it."),
-    "plan": ("planning", "Estimate memory, duration and start times, without training."),
-    "show": ("status", "Show everything about one job."),
-    "logs": ("logs", "Show the log of a job."),
-    "wait": ("run", "Wait until jobs have ended."),
-    "pause": ("control", "Pause jobs, or the queue."),
-    "resume": ("control", "Resume jobs, or the queue."),
-    "move": ("edit", "Move jobs within the queue."),
-    "edit": ("edit", "Edit the settings of a job that has not started."),
-    "cancel": ("control", "Cancel jobs and keep their checkpoints."),
-    "retry": ("control", "Queue failed or cancelled jobs again."),
-    "worker": ("worker", "Run the worker in the foreground or background."),
-    "report": ("results", "Write the report of a job and print its path."),
-    "verify": ("files", "Verify every file of jobs."),
-    "prune": ("files", "Delete checkpoints that are not needed."),
-    "clean": ("files", "Delete the files of old jobs."),
-    "chat": ("model", "Chat with the model of a job and its best adapter."),
-    "generate": ("model", "Generate one answer with the model of a job."),
-    "test": ("model", "Evaluate the weights of a job on its test set."),
-    "fuse": ("model", "Fuse model and adapter into one model folder."),
-    "compare": ("results", "Compare jobs: settings, results, loss curves."),
-    "notify": ("notify", "List or test the notification services."),
-    "service": ("worker", "Install the worker as a service."),
-    "doctor": ("doctor", "Check whether this machine can train overnight."),
-    "config": ("config", "Print schemas, list presets, write a job file."),
-    "completion": ("config", "Print the shell completion script."),
-    "demo": ("doctor", "Run the demo on a tiny model."),
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Queue": {
+        "submit": ("submit", "Check job files and queue them."),
+        "run": ("run", "Submit a job and show its progress until it ends."),
+        "check": ("planning", "Check jobs with a dry run: memory, speed, end time, disk, data."),
+        "plan": ("planning", "Estimate memory, duration and start times, without training."),
+        "status": ("status", "Show the worker, the queue and the last jobs."),
+        "watch": ("status", "Show lq status and update it."),
+        "wait": ("run", "Wait until jobs have ended."),
+    },
+    "Control": {
+        "pause": ("control", "Pause jobs, or the queue."),
+        "resume": ("control", "Resume jobs, or the queue."),
+        "move": ("edit", "Move jobs within the queue."),
+        "edit": ("edit", "Edit the settings of a job that has not started."),
+        "cancel": ("control", "Cancel jobs and keep their checkpoints."),
+        "retry": ("control", "Queue failed or cancelled jobs again."),
+    },
+    "Results": {
+        "show": ("status", "Show everything about one job."),
+        "logs": ("logs", "Show the log of a job."),
+        "report": ("results", "Write the report of a job and print its path."),
+        "compare": ("results", "Compare jobs: settings, results, loss curves."),
+        "chat": ("model", "Chat with the model of a job and its best adapter."),
+        "generate": ("model", "Generate one answer with the model of a job."),
+        "test": ("model", "Evaluate the weights of a job on its test set."),
+        "fuse": ("model", "Fuse model and adapter into one model folder."),
+    },
+    "Machine": {
+        "worker": ("worker", "Run the worker in the foreground or background."),
+        "service": ("worker", "Install the worker as a service."),
+        "doctor": ("doctor", "Check whether this machine can train overnight."),
+        "notify": ("notify", "List or test the notification services."),
+        "demo": ("doctor", "Run the demo on a tiny model."),
+    },
+    "Files": {
+        "config": ("config", "Print schemas, list presets, write a job file."),
+        "verify": ("files", "Verify every file of jobs."),
+        "prune": ("files", "Delete checkpoints that are not needed."),
+        "clean": ("files", "Delete the files of old jobs."),
+        "completion": ("config", "Print the shell completion script."),
+    },
 }
 """Module in orchestrator/cli/commands/ and help of each verb, in the order of `lq --help`."""
 
-ALIASES = {
-    "add": "submit",
-    "enqueue": "submit",
-    "queue": "submit",
-    "train": "run",
-    "list": "status",
-    "ls": "status",
-    "ps": "status",
-    "jobs": "status",
-    "top": "status",
-    "info": "show",
-    "describe": "show",
-    "log": "logs",
-    "follow": "logs",
-    "tail": "logs",
-    "kill": "cancel",
-    "stop": "pause",
-    "hold": "pause",
-    "release": "resume",
-    "abort": "cancel",
-    "remove": "cancel",
-    "start": "resume",
-    "continue": "resume",
-    "restart": "retry",
-    "switch": "move",
-    "delete": "clean",
-    "rm": "clean",
-    "estimate": "plan",
-    "init": "config init",
-    "validate": "check",
-    "daemon": "worker",
-    "help": "--help",
+VERBS = {verb: entry for verbs in GROUPS.values() for verb, entry in verbs.items()}
+
+_ALIASES_OF = {
+    "submit": "add enqueue queue",
+    "run": "train",
+    "status": "list ls ps jobs top",
+    "show": "info describe",
+    "logs": "log follow tail",
+    "cancel": "kill abort remove",
+    "pause": "stop hold",
+    "resume": "release start continue",
+    "retry": "restart",
+    "move": "switch",
+    "clean": "delete rm",
+    "plan": "estimate",
+    "config init": "init",
+    "check": "validate",
+    "worker": "daemon",
+    "--help": "help",
 }
+ALIASES = {alias: verb for verb, aliases in _ALIASES_OF.items() for alias in aliases.split()}
 """Verbs of other tools (pueue, Slurm, Docker, Determined), and the verb of lq that does the same."""
 
 
@@ -124,9 +122,10 @@ class Verbs(click.Group):
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing them."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+        """List the verbs by group, without importing them."""
+        for group, verbs in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(verb, text) for verb, (_, text) in verbs.items()], col_max=12)
 
 
 def _no_such_verb(typed: str) -> str:

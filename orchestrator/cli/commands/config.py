@@ -96,12 +96,7 @@ def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write the job file.
-
-    Raises:
-        NotAllowed: the file exists, and --force is not given.
-        InvalidInput: the file cannot be written.
-    """
+    """Write the job file, over an existing one only with --force."""
     from workers.files.atomic import write_atomically
 
     another = "name another file with --output"

@@ -175,13 +175,7 @@ def _ask() -> str:
 
 
 def _read_line(question: str) -> str:
-    """Return the line that the user types.
-
-    `input` would miss a Ctrl-C right before it begins to read, and wait for the next one.
-
-    Raises:
-        EOFError: standard input is closed.
-    """
+    """Return the line that the user types. `input` would miss a Ctrl-C right before it begins to read."""
     click.echo(question, nl=False)
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         pass
@@ -213,19 +207,12 @@ def _show_progress(app: App, job_id: int) -> None:
                         progress.console.print(entry.text)
                 match value_of(event):
                     case ProgressEvent() as report:
-                        figures = _figures(report) | {"left": _time_left(app, job_id)}
+                        figures = _figures(app, job_id, report)
                         progress.update(task, description="train", completed=report.iteration, **figures)
                     case PhaseEvent(phase=phase):
                         progress.update(task, description=phase)
             for entry in job_log.new_incidents() if not batch else ():
                 progress.console.print(entry.text)
-
-
-def _time_left(app: App, job_id: int) -> str:
-    from orchestrator.estimation.history import RunHistory
-
-    left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
-    return f"{fmt.short_duration(left.expected_s)} left" if left is not None else ""
 
 
 def _progress() -> Progress:
@@ -238,8 +225,12 @@ def _progress() -> Progress:
     return Progress(*columns, console=console_for(sys.stdout))
 
 
-def _figures(report: ProgressEvent) -> dict[str, Any]:
-    if not report.losses:
-        return {}
-    loss = sum(report.losses) / len(report.losses)
-    return {"loss": f"loss {fmt.short_loss(loss)}", "speed": f"{fmt.figure(report.it_s)} it/s"}
+def _figures(app: App, job_id: int, report: ProgressEvent) -> dict[str, Any]:
+    from orchestrator.estimation.history import RunHistory
+
+    left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
+    figures = {"left": f"{fmt.short_duration(left.expected_s)} left" if left is not None else ""}
+    if report.losses:
+        loss = sum(report.losses) / len(report.losses)
+        figures |= {"loss": f"loss {fmt.short_loss(loss)}", "speed": f"{fmt.figure(report.it_s)} it/s"}
+    return figures

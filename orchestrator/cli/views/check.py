@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,10 @@ def _rows(result: DryRunResult, times: Timetable, disk_free: int, now: float) ->
         yield "speed", f"{speed}; {first}", ""
         yield "time", _time(result.time), ""
         yield "done", _done(result, times, now), ""
-    yield "disk", _disk(result, disk_free), ""
+    need = f"at most {fmt.size(result.request.need.total)} of {fmt.size(disk_free)} free"
+    written = result.measured.checkpoint_bytes if result.measured is not None else None
+    done = f"; a checkpoint of {fmt.size(written)} was written and verified" if written is not None else ""
+    yield "disk", f"{need}{done}", ""
     if result.data is not None:
         yield "data", _data(result), ""
     for note in result.request.notes:
@@ -101,12 +103,6 @@ def _done(result: DryRunResult, times: Timetable, now: float) -> str:
     return f"{fmt.short_time(times.ends_at, now)} if it starts {begins}{window_text}{due}"
 
 
-def _disk(result: DryRunResult, disk_free: int) -> str:
-    need = f"at most {fmt.size(result.request.need.total)} of {fmt.size(disk_free)} free"
-    written = result.measured.checkpoint_bytes if result.measured is not None else None
-    return need if written is None else f"{need}; a checkpoint of {fmt.size(written)} was written and verified"
-
-
 def _data(result: DryRunResult) -> str:
     assert result.data is not None
     data = result.data
@@ -121,14 +117,6 @@ def print_if_moved(result: DryRunResult, before: Timetable, after: Timetable) ->
     if before.ends_at is not None and after.ends_at is not None and after.ends_at > before.ends_at:
         moment = fmt.short_time(after.ends_at)
         click.echo(f"{_name(result.request)}: done {moment}, later than shown above: another job may start first")
-
-
-def print_total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, whole_queue: bool) -> None:
-    """Print when all jobs are done."""
-    if not results:
-        click.echo("the queue is empty")
-    elif len(results) > 1 or whole_queue:
-        click.echo(total(results, times, slots=slots, now=time.time()))
 
 
 def total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, now: float) -> str:

@@ -130,15 +130,11 @@ def best_lines(best: BestOf) -> list[str]:
     at = f" at iteration {lowest.iteration:,}" if lowest is not None else ""
     lines = [f"best: {winner.entry.title}, validation loss {winner.loss:.4f}{at}"]
     if second is not None and second.behind is not None:
-        lines += [f"second: {second.entry.title}, difference {interval(second.behind)}, row by row", *_ties(best)]
+        lines.append(f"second: {second.entry.title}, difference {interval(second.behind)}, row by row")
+        if titles := [one.entry.title for one in best.not_apart]:
+            more = [f"{len(titles) - MOST_NAMED} more"] if len(titles) > MOST_NAMED else []
+            lines.append(f"not significantly worse on these rows: {', '.join([*titles[:MOST_NAMED], *more])}")
     elif second is not None:
         lines.append(f"second: {second.entry.title}, difference {second.loss - winner.loss:+.4f}")
         lines.append(f"not compared row by row, because {best.why_not}")
     return [*lines, f"adapter: {winner.entry.adapter}"]
-
-
-def _ties(best: BestOf) -> Iterator[str]:
-    titles = [one.entry.title for one in best.not_apart]
-    if titles:
-        more = [f"{len(titles) - MOST_NAMED} more"] if len(titles) > MOST_NAMED else []
-        yield f"not significantly worse on these rows: {', '.join([*titles[:MOST_NAMED], *more])}"

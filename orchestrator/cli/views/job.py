@@ -76,7 +76,10 @@ def _sections(app: App, job: Job, *, whole_output: bool) -> Iterator[RenderableT
     yield from _section("incidents", _incidents(app, job, attempts))
     yield from _output(attempts, whole=whole_output)
     yield from _validations(app, job)
-    yield from _checkpoints(app, job)
+    if checkpoints := app.store.metrics.checkpoints(job.id):
+        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
+        title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
+        yield from ("", Text(title, style="bold"))
     messages = app.store.outbox.messages(job.id)
     yield from _section(
         "messages", (_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages)
@@ -106,10 +109,18 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
     spec = json.loads(app.store.jobs.spec_json(job.id))
     reason = f" ({job.reason})" if job.reason else ""
     yield Text.assemble(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
-    yield from _verdict(job)
+    verdict = stored_verdict(job) if job.status in ENDED else None
+    if verdict is not None:
+        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
+        if verdict.advice:
+            yield _pair("advice", verdict.advice)
     yield _pair("training", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
     yield from _figures(app, job, now)
-    yield _pair("times", _times(job))
+    moments = {"submitted": job.submitted_at, "started": job.started_at, "ended": job.ended_at}
+    times = [f"{name} {fmt.clock(moment)}" for name, moment in moments.items() if moment is not None]
+    if job.started_at is not None and job.ended_at is not None:
+        times.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
+    yield _pair("times", ", ".join(times))
     yield _path("folder", job.job_dir)
     report = job.dir.report / "report.md"
     if report.exists():
@@ -123,14 +134,6 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _pair("waits for", turn.obstacle.text, "careful")
     if (when := resumes(job, app.store.queue.state(), turn, now=now)) is not None:
         yield _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
-
-
-def _verdict(job: Job) -> Iterator[RenderableType]:
-    verdict = stored_verdict(job) if job.status in ENDED else None
-    if verdict is not None:
-        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
-        if verdict.advice:
-            yield _pair("advice", verdict.advice)
 
 
 def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
@@ -157,14 +160,6 @@ def _memory(points: Sequence[ProgressPoint]) -> str:
     limit = points[-1].limit_bytes if points else None
     share = f"; limit {fmt.size(limit)} ({100 * (footprint or peak) / limit:.0f}%)" if limit else ""
     return f"{', '.join(parts)}{share}" if parts else ""
-
-
-def _times(job: Job) -> str:
-    moments = {"submitted": job.submitted_at, "started": job.started_at, "ended": job.ended_at}
-    parts = [f"{name} {fmt.clock(moment)}" for name, moment in moments.items() if moment is not None]
-    if job.started_at is not None and job.ended_at is not None:
-        parts.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
-    return ", ".join(parts)
 
 
 # --- sections ---
@@ -233,14 +228,6 @@ def _validations(app: App, job: Job) -> Iterator[RenderableType]:
     if rows:
         more = f", last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
         yield from _section(f"validation (nats per token){more}", [Padding.indent(table, 2)])
-
-
-def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
-    checkpoints = app.store.metrics.checkpoints(job.id)
-    if checkpoints:
-        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
-        title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
-        yield from ("", Text(title, style="bold"))
 
 
 def delivery(message: Message) -> str:

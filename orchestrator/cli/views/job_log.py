@@ -17,7 +17,7 @@ from jobs.model.errors import EventInvalid
 from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident
 from jobs.model.states import LIVE
-from orchestrator.cli.views.terminal import LineStyler
+from orchestrator.cli.views.terminal import line_styler
 from orchestrator.core.app import App
 from orchestrator.formatting.events import incident_line, line, style_of, style_of_incident
 from workers.events import log as event_log
@@ -132,7 +132,7 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
 
 def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
     """Return a formatter that makes text of events and incidents."""
-    styled, job_log = LineStyler(sys.stdout), JobLog(app, job_id)
+    styled, job_log = line_styler(sys.stdout), JobLog(app, job_id)
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
         events = (one.event for one in lines if one.event is not None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from jobs.estimates.estimate import MemoryEstimate
-    from orchestrator.planning.plan import FitStep, JobPlan, QueuePlan
+    from orchestrator.planning.plan import JobPlan, QueuePlan
 
 _GB = 1e9
 _STYLES = {"fits": "good", "tight": "careful", "does not fit": "bad"}
@@ -138,15 +138,12 @@ def _fit(job: JobPlan) -> Iterator[RenderableType]:
     for column in range(4):
         table.add_column(no_wrap=column < 3)
     for step in job.steps:
-        table.add_row("->" if step.first else "  ", *_step(step))
+        change = f"{_MADE_BY[step.by]}: {step.text}"
+        table.add_row("->" if step.first else "  ", _expected(step.memory), _SHORT_VERDICTS[step.verdict], change)
     if job.steps:
         yield Padding.indent(table, 1)
     if not any(step.first for step in job.steps):
         yield "    none of these is sure to fit: use a smaller or a quantized model, or shorter rows"
-
-
-def _step(step: FitStep) -> tuple[str, str, str]:
-    return _expected(step.memory), _SHORT_VERDICTS[step.verdict], f"{_MADE_BY[step.by]}: {step.text}"
 
 
 def _expected(memory: MemoryEstimate) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import COLOR_SYSTEMS, Console
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
@@ -102,23 +102,16 @@ class Printable:
             yield segment if segment.control else Segment(text, segment.style)
 
 
-class LineStyler:
-    """Styles single lines, many times faster than a view is printed."""
+def line_styler(stream: TextIO) -> Callable[[str, str], str]:
+    """Return a function that styles single lines, many times faster than a view is printed."""
+    console, ascii_only = console_for(stream), is_ascii_only(stream)
+    system = None if console.no_color or console.color_system is None else COLOR_SYSTEMS[console.color_system]
 
-    def __init__(self, stream: TextIO) -> None:
-        """Take the stream that the lines are written to."""
-        self._console, self._ascii_only = console_for(stream), is_ascii_only(stream)
-        self._codes: dict[str, tuple[str, str]] = {}
+    def styled(text: str, style: str) -> str:
+        shown = text.translate(_ASCII) if ascii_only else text
+        return console.get_style(style).render(shown, color_system=system) if style else shown
 
-    def __call__(self, text: str, style: str) -> str:
-        """Return a line with the codes of its style around it."""
-        if style not in self._codes:
-            with self._console.capture() as capture:
-                self._console.print(Text("x", style), end="")
-            before, _, after = capture.get().partition("x")
-            self._codes[style] = before, after
-        before, after = self._codes[style]
-        return f"{before}{text.translate(_ASCII) if self._ascii_only else text}{after}"
+    return styled
 
 
 class Fitted:
