@@ -11,7 +11,8 @@ from pathlib import Path
 
 from jobs.model.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.model.job import Job
-from jobs.model.states import ENDED
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import output
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
@@ -87,6 +88,20 @@ def find_job(app: App, ref: JobRef) -> Job:
     return (live if len(matches) > 1 else matches)[0]
 
 
+def present_job(app: App) -> Job:
+    """Return the job that started last among those that run, or else among all that have started.
+
+    Raises:
+        NoSuchJob: no job has started yet.
+    """
+    jobs = [job for job in list_jobs(app) if job.started_at is not None]
+    if not jobs:
+        raise NoSuchJob(f"no job has started yet in {app.home.path}; see: lq status")
+    job = max(jobs, key=lambda job: (job.status is Status.RUNNING, job.started_at or 0.0))
+    output.note(f"job {job.id} ({job.name}) {job.status}")
+    return job
+
+
 def jobs_in_range(app: App, ref: JobRef) -> list[Job]:
     """Return the jobs of a range. Ids without a job are skipped; raises NoSuchJob if all of them are."""
     first, last = ref.first or 1, min(ref.last or 1, MAX_ID)
@@ -127,7 +142,7 @@ def wake_worker(app: App) -> str | None:
     if control.running(app.home) is not None:
         return None
     if not app.settings().autostart:
-        return "no worker runs (autostart is off in settings.yaml); start one: lq worker --detach"
+        return "no worker runs (autostart is off in settings.yaml); start one: lq worker start"
     from orchestrator.service.install import start_worker
 
     return f"worker started (pid {start_worker(app.home)})"

@@ -84,10 +84,43 @@ _ALIASES_OF = {
     "config init": "init",
     "check": "validate",
     "worker": "daemon",
-    "--help": "help",
 }
 ALIASES = {alias: verb for verb, aliases in _ALIASES_OF.items() for alias in aliases.split()}
 """Verbs of other tools (pueue, Slurm, Docker, Determined), and the verb of lq that does the same."""
+
+
+EXAMPLES = {
+    "submit": ("lq submit qwen.yaml", "lq submit qwen.yaml --set learning_rate=1e-5 --set lq.priority=5"),
+    "run": ("lq run qwen.yaml",),
+    "check": ("lq check qwen.yaml", "lq check --queue"),
+    "plan": ("lq plan", "lq plan tonight/*.yaml"),
+    "status": ("lq status", "lq status --all --json"),
+    "watch": ("lq watch",),
+    "wait": ("lq wait 3 4 && lq fuse 4", "lq wait --any --timeout 3600"),
+    "pause": ("lq pause 3", "lq pause --queue"),
+    "resume": ("lq resume 3", "lq resume --queue"),
+    "move": ("lq move 7 --first", "lq move 5-7 --after 3"),
+    "edit": ("EDITOR=nano lq edit 4",),
+    "cancel": ("lq cancel 3", "lq cancel --group sweep"),
+    "retry": ("lq retry 3", "lq retry 3 --from 400"),
+    "show": ("lq show 3",),
+    "logs": ("lq logs -f", "lq logs 3 --grep 'loss|spike' --since 2h"),
+    "report": ("lq report 3 --open",),
+    "compare": ("lq compare 3 4 5", "lq compare --group sweep"),
+    "chat": ("lq chat 3", "lq chat 3 -- --temp 0.7 --max-tokens 500"),
+    "generate": ('lq generate 3 -p "What is LoRA?"', "lq generate 3 --base < prompt.txt"),
+    "test": ("lq test 3", "lq test 3 --checkpoint last"),
+    "fuse": ("lq fuse 3 --save-path models/qwen-tuned", "lq fuse 3 -- --dequantize"),
+    "worker": ("lq worker start", "lq worker restart"),
+    "service": ("lq service install",),
+    "doctor": ("lq doctor",),
+    "notify": ("lq notify add ntfy://ntfy.sh/my-topic", "lq notify test"),
+    "demo": ("lq demo",),
+    "config": ("lq config init small", "lq config schema > lq.schema.json"),
+    "verify": ("lq verify 3", "lq verify --all"),
+    "prune": ("lq prune --all --dry-run",),
+    "clean": ("lq clean --older-than 2w --keep-adapters",),
+}
 
 
 class Verbs(click.Group):
@@ -98,11 +131,16 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
+        """Import a verb, and add its examples to its help."""
+        if cmd_name == "help":
+            return help_
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"orchestrator.cli.commands.{VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)
+        examples = EXAMPLES.get(cmd_name, ())
+        if examples:
+            command.epilog = "\n  ".join(("\b\nExample:" if len(examples) == 1 else "\b\nExamples:", *examples))
         return command
 
     def resolve_command(
@@ -142,9 +180,34 @@ def _no_such_verb(typed: str) -> str:
     return f"no verb '{typed}'" + (f"; did you mean 'lq {suggestion}'?" if suggestion else "")
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    return lq.shell_complete(ctx, incomplete)
+
+
+@click.command(name="help", add_help_option=False)
+@click.argument("words", metavar="[VERB]", nargs=-1, shell_complete=_complete_verb)
+@click.pass_context
+def help_(context: click.Context, words: Sequence[str]) -> None:
+    """Show the options and examples of a verb."""
+    command: click.Command = lq
+    at = click.Context(lq, info_name="lq", **lq.context_settings)
+    for word in words:
+        if not isinstance(command, click.Group):
+            raise click.UsageError(f"'{at.command_path}' has no verb '{word}'", at)
+        name, child, _ = command.resolve_command(at, [word])
+        assert child is not None
+        command, at = child, click.Context(child, info_name=name, parent=at)
+    click.echo(command.get_help(at))
+
+
+@click.command(
+    cls=Verbs,
+    subcommand_metavar="VERB [ARGS]...",
+    epilog="lq help VERB shows the options and examples of a verb.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="lq", message="lq %(version)s")
+@click.version_option(None, "-V", "--version", package_name="lq", message="lq %(version)s")
 def lq(debug: bool) -> None:
     """Queue LLM fine-tuning runs on this machine, and run them overnight without supervision.
 

@@ -58,6 +58,8 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "test": _result("test ID", "artifacts", "EvaluationResult"),
     "fuse": _result("fuse ID", "artifacts", "FuseResult"),
     "worker": _result("worker --detach", "machine", "WorkerStartResult"),
+    "worker-start": _result("worker start", "machine", "WorkerStartResult"),
+    "worker-restart": _result("worker restart", "machine", "WorkerStartResult"),
     "worker-stop": _result("worker stop", "machine", "WorkerStopResult"),
     "worker-status": _result("worker status", "machine", "WorkerStatusResult"),
     "service-install": _result("service install", "machine", "ServiceStateResult"),

@@ -30,7 +30,7 @@ class StartedWorker:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStartResult:
-    """Result of `lq worker --detach`."""
+    """Result of `lq worker start`, `restart` and `--detach`."""
 
     worker: StartedWorker
 

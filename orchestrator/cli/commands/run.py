@@ -14,6 +14,7 @@ import click
 
 from jobs.model.errors import InvalidInput, NoSuchJob
 from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
+from jobs.model.job import Job
 from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import ALL, GROUP, JobSelection, overwrite_option, seconds_option, set_option, takes_jobs
@@ -54,7 +55,7 @@ def wait(selection: JobSelection, any_one: bool, timeout_s: float | None, as_jso
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
-        code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+        code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s, silent=as_json)
         if as_json:
             from orchestrator.results.build import from_attributes
             from orchestrator.results.jobs import WaitedJob, WaitResult
@@ -76,21 +77,37 @@ def _selected_ids(app: App, selection: JobSelection) -> list[int]:
     return ids
 
 
-def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool = False, timeout_s: float | None = None) -> int:
-    """Wait until all jobs, or any one of them, have ended; return the exit code."""
+def wait_for(
+    app: App, job_ids: Sequence[int], *, any_one: bool = False, timeout_s: float | None = None, silent: bool = False
+) -> int:
+    """Wait until all jobs, or any one of them, have ended; print a line for each, and return the exit code."""
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
-    warned = False
+    warned, printed = False, set[int]()
     while True:
         jobs = [app.store.jobs.get(job_id) for job_id in job_ids]
         ended = [job for job in jobs if job.status in ENDED]
+        for job in ended:
+            if job.id not in printed and not silent:
+                click.echo(end_line(job))
+            printed.add(job.id)
         if len(ended) == len(jobs) or (any_one and ended):
             return next((code for job in ended if (code := CODES[job.status]) != SUCCEEDED), SUCCEEDED)
         if deadline is not None and time.monotonic() >= deadline:
             return TIMED_OUT
         if not warned and control.running(app.home) is None:
-            output.note("no worker runs, so no job will start; start one: lq worker --detach")
+            output.note("no worker runs, so no job will start; start one: lq worker start")
             warned = True
         time.sleep(POLL_S)
+
+
+def end_line(job: Job) -> str:
+    """Return how a job ended: job 3 qwen: succeeded after 41 min, verdict OK."""
+    from orchestrator.report.stored_verdict import verdict_of
+
+    after = f" after {fmt.duration(job.ended_at - job.started_at)}" if job.ended_at and job.started_at else ""
+    verdict = verdict_of(job)
+    why = f": {job.reason}" if job.reason and job.status is not Status.SUCCEEDED else ""
+    return f"job {job.id} {job.name}: {job.status}{after}{f', verdict {verdict}' if verdict else ''}{why}"
 
 
 @click.command()

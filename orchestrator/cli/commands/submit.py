@@ -73,7 +73,7 @@ def submit(
             return 0
         from orchestrator.cli.commands.run import wait_for
 
-        return wait_for(app, [job.id for job in jobs])
+        return wait_for(app, [job.id for job in jobs], silent=quiet or as_json)
 
 
 def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:

@@ -28,37 +28,67 @@ from orchestrator.worker import control
 def worker(context: click.Context, detach: bool, standby: bool, as_json: bool) -> None:
     """Run the worker, which runs the jobs, in the foreground until Ctrl-C or in the background."""
     if as_json and (context.invoked_subcommand is not None or not detach):
-        raise click.UsageError("--json needs --detach, or goes after stop or status")
+        raise click.UsageError("--json needs --detach, or goes after start, stop, restart or status")
     if context.invoked_subcommand is not None:
         return
     with home_access.open_app() as app:
-        present = control.running(app.home) if detach else None
-        if present is not None:
-            _print_started(int(present["pid"]), started=False, as_json=as_json)
+        if detach:
+            _start(app, as_json=as_json)
             return
         home_access.require_wakeup(app)
-        if detach:
-            from orchestrator.service.install import start_worker
-
-            _print_started(start_worker(app.home), started=True, as_json=as_json)
-            return
     from orchestrator.worker.main import run
 
     run(app.home, foreground=sys.stderr.isatty(), standby=standby, say=click.echo)
 
 
-def _print_started(pid: int, *, started: bool, as_json: bool) -> None:
+def _start(app: App, *, as_json: bool) -> None:
+    """Start a worker in the background, by the service if that serves this home, unless one runs."""
+    present = control.running(app.home)
+    if present is None:
+        home_access.require_wakeup(app)
+        pid = services.start_worker(app.home)
+    else:
+        pid = int(present["pid"])
     if as_json:
         from orchestrator.results.machine import StartedWorker, WorkerStartResult
 
-        output.print_json(WorkerStartResult(worker=StartedWorker(alive=True, pid=pid, started=started)))
+        output.print_json(WorkerStartResult(worker=StartedWorker(alive=True, pid=pid, started=present is None)))
     else:
-        click.echo(f"worker started (pid {pid})" if started else f"a worker already runs (pid {pid})")
+        click.echo(f"worker started (pid {pid})" if present is None else f"a worker already runs (pid {pid})")
 
 
 @worker.command()
-@click.option("--leave-running", is_flag=True, help="Keep the trainers running; the next worker adopts them.")
-@seconds_option("--timeout", "timeout_s", "Wait at most this many seconds", 900.0)
+@json_option
+def start(as_json: bool) -> None:
+    """Start the worker in the background, by the service if it is installed."""
+    with home_access.open_app() as app:
+        _start(app, as_json=as_json)
+
+
+_leave_option = click.option(
+    "--leave-running", is_flag=True, help="Keep the trainers running; the next worker adopts them."
+)
+_timeout_option = seconds_option("--timeout", "timeout_s", "Wait at most this many seconds", 900.0)
+
+
+@worker.command()
+@_leave_option
+@_timeout_option
+@json_option
+def restart(leave_running: bool, timeout_s: float, as_json: bool) -> None:
+    """Stop the worker if one runs, and start one. Running jobs write a checkpoint and resume exactly."""
+    with home_access.open_app() as app:
+        home_access.require_wakeup(app)  # a fault of the settings is found before anything is stopped
+        if control.running(app.home) is not None:
+            stopped = control.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
+            if not as_json:
+                click.echo(f"worker {stopped.pid} stopped")
+        _start(app, as_json=as_json)
+
+
+@worker.command()
+@_leave_option
+@_timeout_option
 @json_option
 def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     """Stop the worker. Running jobs are paused with a checkpoint and resume when a worker starts."""
@@ -90,7 +120,7 @@ def worker_status(as_json: bool) -> None:
         state = WorkerState(alive=present is not None, pid=facts.get("pid"), started_at=facts.get("started_at"))
         output.print_json(WorkerStatusResult(worker=state))
     if present is None:
-        raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
+        raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker start")
     if not as_json:
         click.echo(f"worker runs since {fmt.clock(present.get('started_at'))}, pid {present['pid']}")
 

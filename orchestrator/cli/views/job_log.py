@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,15 @@ from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from jobs.model.errors import EventInvalid
 from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident
 from jobs.model.states import LIVE
-from orchestrator.cli.views.terminal import line_styler
+from orchestrator.cli.views.terminal import console_for, line_styler
 from orchestrator.core.app import App
 from orchestrator.formatting.events import incident_line, line, style_of, style_of_incident
 from workers.events import log as event_log
@@ -45,6 +49,11 @@ class LogFilter:
 
     since: float | None = None  # unix seconds
     attempt: int | None = None
+    pattern: re.Pattern[str] | None = None  # searched in each line
+
+    def shows(self, text: str) -> bool:
+        """Return whether a line matches the pattern."""
+        return self.pattern is None or self.pattern.search(text) is not None
 
     def matches(self, source: Event | Incident) -> bool:
         """Return whether to show an event or an incident."""
@@ -120,12 +129,13 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
     """
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
+        shows_all = log_filter.since is None and log_filter.attempt is None
         for one in lines:
-            if one.event is None:
-                if raw and log_filter == LogFilter():
-                    yield one.raw.decode(errors="replace")
-            elif log_filter.matches(one.event):
-                yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
+            if (raw and shows_all) if one.event is None else log_filter.matches(one.event):
+                content = one.raw if raw or one.event is None else to_line(one.event)
+                text = content.decode(errors="replace").rstrip("\n")
+                if log_filter.shows(text):
+                    yield text
 
     return texts
 
@@ -133,14 +143,24 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
 def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
     """Return a formatter that makes text of events and incidents."""
     styled, job_log = line_styler(sys.stdout), JobLog(app, job_id)
+    width = console_for(sys.stdout).width
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
         events = (one.event for one in lines if one.event is not None)
         for entry in chain.from_iterable(map(job_log.entries, events)) if lines else job_log.new_incidents():
-            if log_filter.matches(entry.source):
-                yield styled(entry.text, entry.style)
+            if log_filter.matches(entry.source) and log_filter.shows(entry.text):
+                yield "\n".join(styled(part, entry.style) for part in wrapped(entry.text, width))
 
     return texts
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a line of the log in lines of at most `width` columns, broken at words and indented below its words."""
+    if cell_len(text) <= width:
+        return [text]
+    indent = min(len(text) - len(text.split("  ", 2)[-1].lstrip()), width // 3)
+    lines = Text(text[indent:]).wrap(Console(width=width), width - indent)
+    return [(text[:indent] if place == 0 else " " * indent) + line.plain.rstrip() for place, line in enumerate(lines)]
 
 
 def read_batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:

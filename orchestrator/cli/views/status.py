@@ -108,7 +108,7 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
             "worker:", f"running since {since}, pid {snapshot.pid}{awake[snapshot.machine.kept_awake]}", style
         )
     elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in snapshot.jobs):
-        yield labelled("worker:", "not running; start one: lq worker --detach", "careful")
+        yield labelled("worker:", "not running; start one: lq worker start", "careful")
     else:
         yield labelled("worker:", "not running; no job needs one")
     if facts := _machine(snapshot.machine):
@@ -141,7 +141,7 @@ def _foot(snapshot: Snapshot) -> Iterator[RenderableType]:
         lines.append(labelled("inbox:", f"lq does not read it: it {inbox.because}", "careful"))
     elif inbox.files and snapshot.worker is None:
         files = "1 file waits" if inbox.files == 1 else f"{inbox.files} files wait"
-        lines.append(labelled("inbox:", f"{files} for a worker; start one: lq worker --detach", "careful"))
+        lines.append(labelled("inbox:", f"{files} for a worker; start one: lq worker start", "careful"))
     yield from lines if len(lines) > 1 else ()
 
 
