@@ -29,15 +29,17 @@ quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print 
 class ChangeOutput:
     """What a verb that changes jobs prints: text, or only the ids of the jobs, or JSON."""
 
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        """Print text by default."""
-        self._quiet, self._as_json = quiet, as_json
+    def __init__(
+        self, *, quiet: bool = False, as_json: bool = False, echo: Callable[[str], object] = click.echo
+    ) -> None:
+        """Print text by default; `echo` receives each line."""
+        self._quiet, self._as_json, self._echo = quiet, as_json, echo
         self._changed: list[int] = []
 
     def line(self, text: str | None) -> None:
         """Print a line of text unless --quiet or --json is given."""
         if text is not None and not self._quiet and not self._as_json:
-            click.echo(text)
+            self._echo(text)
 
     def changed(self, job_id: int) -> None:
         """Add a job to the ids of --quiet and to the JSON."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from configs.labels import short_keys
 from jobs.model.states import Status
 from jobs.policies.verdict import interval
-from orchestrator.cli.views.terminal import share
+from orchestrator.cli.views.terminal import MARKED, share
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.views.snapshot import GroupSnapshot
     from orchestrator.report.analysis.comparison import BestOf, Compared, Entry
 
+_LEFT_OUT = (Status.CANCELLED, Status.SKIPPED)
 MOST_NAMED = 4
 """Jobs named in one line; further ones are counted."""
 
@@ -30,8 +31,8 @@ Settings = Sequence[tuple[str, Sequence[str]]]
 """Keys that differ, and their value in each job."""
 
 
-def status_of_group(group: GroupSnapshot) -> Group:
-    """Return the jobs of a group with their progress and best validation."""
+def status_of_group(group: GroupSnapshot, selected: int | None = None) -> Group:
+    """Return the jobs of a group with their progress and best validation; the job `selected` is marked."""
     counts = {status: sum(job.status is status for job in group.jobs) for status in Status}
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     titles = {"state": "left"} | dict.fromkeys(("done", "loss", "val", "best val", ""), "right")
@@ -45,7 +46,7 @@ def status_of_group(group: GroupSnapshot) -> Group:
             share(job),
             *losses,
             "best" if is_best else "",
-            style="bold" if is_best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
+            style=MARKED if job.id == selected else "bold" if is_best else "dim" if job.status in _LEFT_OUT else "",
         )
     parts: list[RenderableType] = [Text(f"group {group.name}: {listed}"), table]
     if not group.is_comparable:

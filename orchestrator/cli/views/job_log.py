@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     pass
 
 POLL_S = 1.0
+TAIL_BYTES = 1 << 17
+"""End of a log that `lq watch` shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,3 +194,13 @@ def _file_watch(app: App, job_id: int) -> FileWatch:
     from orchestrator.core.file_watch import FileWatch  # imports watchdog
 
     return FileWatch(app.store.jobs.get(job_id).dir.events)
+
+
+def newest_entries(app: App, job_id: int) -> list[LogEntry]:
+    """Return the last entries of a log, from its last `TAIL_BYTES`."""
+    path = app.store.jobs.get(job_id).dir.events
+    size = path.stat().st_size if path.exists() else 0
+    raw_lines, _ = event_log.lines(path, max(0, size - TAIL_BYTES))
+    job_log = JobLog(app, job_id)
+    events = (parsed.event for parsed in map(_parsed, raw_lines) if parsed.event is not None)
+    return [*chain.from_iterable(map(job_log.entries, events)), *job_log.new_incidents()]

@@ -17,7 +17,17 @@ from jobs.model.memory_limit import fits
 from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
-from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, Sparkline, fitted_table, labelled, share, shortened
+from orchestrator.cli.views.terminal import (
+    MARKED,
+    UNCUT,
+    Column,
+    Fitted,
+    Sparkline,
+    fitted_table,
+    labelled,
+    share,
+    shortened,
+)
 from orchestrator.cli.views.waiting import id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
@@ -66,33 +76,41 @@ Row = tuple[str, Text, "RenderableType"]
 """A figure of a running job: label, value, and a bar, curve or note."""
 
 
-def render(snapshot: Snapshot) -> RenderableType:
-    """Return the view of a snapshot."""
-    return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width), *_foot(snapshot)))
+def render(snapshot: Snapshot, selected: int | None = None) -> RenderableType:
+    """Return the view of a snapshot, in which the job `selected` is marked."""
+    return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width, selected), *_foot(snapshot)))
 
 
-def _jobs(snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
+def parts_of(snapshot: Snapshot) -> tuple[list[Job], list[Job], list[Job]]:
+    """Return the jobs in the order of the view: running, pending, and finished ones; of a group all at once."""
+    if snapshot.group is not None:
+        return [], [], list(snapshot.jobs)
+    running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
+    pending = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
+    return running, pending, [job for job in snapshot.jobs if job.status in ENDED]
+
+
+def _jobs(snapshot: Snapshot, width: int, selected: int | None) -> Iterator[RenderableType]:
     if not snapshot.jobs:
         yield Text("no jobs yet; queue one: lq submit config.yaml, or run the demonstration: lq demo")
         return
     if snapshot.group is not None:
         from orchestrator.cli.views.comparison import status_of_group
 
-        yield from ("", status_of_group(snapshot.group))
+        yield from ("", status_of_group(snapshot.group, selected))
         live = [job for job in snapshot.jobs if job.status in LIVE]
         yield from _reasons(live[:_EXPLAINED_OF_GROUP], snapshot)
         return
-    running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
-    pending = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
-    finished = [job for job in snapshot.jobs if job.status in ENDED]
+    running, pending, finished = parts_of(snapshot)
     if running:
         yield from ("", Text("running", style="bold"))
         for job in running:
-            yield from _running(job, snapshot, width)
+            yield from _running(job, snapshot, width, selected)
     for title, jobs, columns in (("pending", pending, _pending_columns), ("finished", finished, _finished_columns)):
         if jobs:
             yield from ("", Text(title, style="bold"))
-            yield fitted_table(columns(jobs, snapshot), width)
+            ids = [job.id for job in jobs]
+            yield fitted_table(columns(jobs, snapshot), width, ids.index(selected) if selected in ids else None)
             yield from _reasons(jobs, snapshot)
 
 
@@ -154,9 +172,11 @@ def _reasons(jobs: Sequence[Job], snapshot: Snapshot) -> Iterator[RenderableType
 # --- running jobs ---
 
 
-def _running(job: Job, snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
+def _running(job: Job, snapshot: Snapshot, width: int, selected: int | None) -> Iterator[RenderableType]:
     details = snapshot.details.get(job.id, JobDetails())
-    yield _name_line(job, details, snapshot, width)
+    line = _name_line(job, details, snapshot, width)
+    line.stylize(MARKED if job.id == selected else "")
+    yield line
     is_wide = WIDE <= width < UNCUT
     half = (width - 9) // 2 if is_wide else (80 if width >= UNCUT else width) - 5
     rows = [*_losses(job, details), *_speed(job, snapshot)]

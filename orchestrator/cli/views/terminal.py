@@ -39,6 +39,9 @@ UNCUT = 100_000
 NARROWEST_NAME = 20
 """Columns. Before a name gets narrower, a table drops columns."""
 
+MARKED = "reverse"
+"""Style of the selected job of `lq watch`."""
+
 _THEME = Theme({"good": "green", "careful": "yellow", "bad": "red"})
 _ELLIPSIS = "…"
 _ASCII = str.maketrans(
@@ -170,8 +173,12 @@ class Column:
         return [shortened(str(cell), width) for cell in self.cells] if self.is_name else self.cells
 
 
-def fitted_table(columns: Sequence[Column], width: int) -> Table:
-    """Return a table that leaves out empty columns, and as many others as needed to fit into a width."""
+def fitted_table(columns: Sequence[Column], width: int, marked: int | None = None) -> Table:
+    """Return a table that leaves out empty columns, and as many others as needed to fit into a width.
+
+    Args:
+        marked: the row that is shown in reverse.
+    """
     shown = [column for column in columns if column.is_filled]
     while _spare(shown, width, gap=1) < 0 and (last := max(shown, key=lambda column: column.drop)).drop:
         shown.remove(last)
@@ -180,8 +187,9 @@ def fitted_table(columns: Sequence[Column], width: int) -> Table:
     for column in shown:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
     spare = _spare(shown, width, gap=gap)  # negative if no further column may be left out
-    for row in zip(*(column.shortened(max(1, column.least_width + spare)) for column in shown), strict=True):
-        table.add_row(*row)
+    rows = zip(*(column.shortened(max(1, column.least_width + spare)) for column in shown), strict=True)
+    for place, row in enumerate(rows):
+        table.add_row(*row, style=MARKED if place == marked else None)
     return table
 
 
