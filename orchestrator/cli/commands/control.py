@@ -73,8 +73,8 @@ def resume(selection: JobSelection, whole_queue: bool, out: ChangeOutput) -> Non
         out.finish(app, app.store.queue.state())
 
 
-def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
-    """Hold the jobs that do not run, then stop the running ones."""
+def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, waits: bool = True) -> None:
+    """Hold the jobs that do not run, then stop the running ones; `waits` some time until they have stopped."""
     with app.store.transaction():  # no held job can start in place of a stopped one
         jobs = [app.store.jobs.get(job.id) for job in jobs]
         for job in jobs:
@@ -82,7 +82,7 @@ def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
                 _hold(app, job, out)
     for job in jobs:
         if job.status is Status.RUNNING:
-            _stop(app, job, out)
+            _stop(app, job, out, waits=waits)
 
 
 def _hold(app: App, job: Job, out: ChangeOutput) -> None:
@@ -94,7 +94,7 @@ def _hold(app: App, job: Job, out: ChangeOutput) -> None:
     out.changed(job.id)
 
 
-def _stop(app: App, job: Job, out: ChangeOutput) -> None:
+def _stop(app: App, job: Job, out: ChangeOutput, *, waits: bool) -> None:
     try:
         app.store.jobs.request_stop(job.id, "pause", time.time())
     except NotAllowed:
@@ -104,8 +104,9 @@ def _stop(app: App, job: Job, out: ChangeOutput) -> None:
     else:
         out.line(f"job {job.id}: stopping after a checkpoint")
         out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
-        after = _until_not_running(app, job.id, PAUSE_WAIT_S)
-        out.line(f"job {job.id} {after.status}" + (" still" if after.status is Status.RUNNING else ""))
+        if waits:
+            after = _until_not_running(app, job.id, PAUSE_WAIT_S)
+            out.line(f"job {job.id} {after.status}" + (" still" if after.status is Status.RUNNING else ""))
     out.changed(job.id)
 
 
@@ -123,8 +124,8 @@ def resume_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
             out.line(f"job {job.id} is already {job.status}")
         else:
             after = app.store.jobs.release(job.id)
-            turn = waiting_turns(app, [after]).get(job.id)
-            out.line(waiting_line(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
+            turns = waiting_turns(app, [after])
+            out.line(waiting_line(after, app.store.queue.state(), turns) or f"job {job.id} {after.status}")
         out.changed(job.id)
 
 
@@ -150,8 +151,8 @@ def _require(jobs: Sequence[Job], applies: Callable[[Job], bool], text: str) -> 
             raise NotAllowed(text.format(id=job.id, status=job.status))
 
 
-def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
-    """Cancel live jobs, and wait some time until the running ones have stopped."""
+def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, waits: bool = True) -> None:
+    """Cancel live jobs; `waits` some time until the running ones have stopped."""
     with app.store.transaction():  # none of them starts meanwhile
         after = [app.store.jobs.cancel(job.id, time.time()) for job in jobs]
     stopping = [job.id for job in after if job.status is Status.RUNNING]
@@ -161,7 +162,9 @@ def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
         out.changed(job.id)
     out.line(_skipped(app, [job.id for job in after]))
     for job_id in stopping:
-        _wait_until_cancelled(app, job_id, out)
+        out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
+        if waits:
+            _wait_until_cancelled(app, job_id, out)
 
 
 def _skipped(app: App, cancelled: Collection[int]) -> str | None:
@@ -179,7 +182,6 @@ def _skipped(app: App, cancelled: Collection[int]) -> str | None:
 
 
 def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
-    out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
     if control.running(app.home) is None:
         out.line(f"job {job_id} will be cancelled when a worker starts")
         return
