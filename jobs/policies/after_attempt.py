@@ -25,6 +25,7 @@ REBOOTS_PER_DAY = 2
 """Reboots within 24 hours after which the job is held."""
 
 GPU_REST_S = 60.0
+NETWORK_RETRY_S, NETWORK_LONGEST_S = 60.0, 900.0
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
@@ -50,6 +51,8 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
         return after_loss_alarm.leave_rows_out(ending, spec, history, history.conclusion, now)
     if isinstance(history.conclusion, Stop):
         return after_loss_alarm.end_early(ending, spec, history, history.conclusion, now)
+    if ending.reason is Reason.NETWORK:
+        return _wait_for_network(ending, history, now=now, jitter=jitter)
     if ending.outcome is Outcome.STOPPED and history.obstacle is not None:
         return _wait_for(history.obstacle, now)
     if ending.outcome is Outcome.STOPPED:
@@ -66,6 +69,19 @@ def _wait_for(obstacle: Obstacle, now: float) -> Decision:
         detail=obstacle.text,
         not_before=obstacle.until if obstacle.until is not None else now + obstacle.rest_s,
         evidence={"why": obstacle.why.value, "until": obstacle.until, "rest_s": round(obstacle.rest_s, 1)},
+    )
+
+
+def _wait_for_network(ending: Ending, history: History, *, now: float, jitter: float) -> Decision:
+    """Try again in 1 min, 2 min, up to 15 min, for as long as it takes; this is not a crash."""
+    delay = min(NETWORK_RETRY_S * 2.0 ** min(history.waits - 1, 10), NETWORK_LONGEST_S) * (1 + 0.1 * jitter)
+    return Decision(
+        status=Status.WAITING,
+        reason=ending.reason,
+        detail=ending.detail,
+        not_before=now + delay,
+        answer="tries again until the network or the hub answers",
+        evidence={"why": ending.reason.value, "waits": history.waits, "delay_s": round(delay, 3)},
     )
 
 
@@ -95,7 +111,10 @@ def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float,
         return _hold(ending, evidence | {"reboots_in_24_h": history.reboots})
     if ending.reason is Reason.OUT_OF_MEMORY and history.stage is not None:
         return _out_of_memory(ending, spec, history, evidence, now)
-    if not answer.may_retry:
+    if history.machine is not None:
+        limit = min(retry.max_restarts, retry.crash_loop)
+        evidence |= {"machine": history.machine.value, "asks_user": answer.consecutive_crashes == limit + 1}
+    elif not answer.may_retry:
         return _fail(ending, answer, spec, evidence)
     return _restart(ending, answer, history, evidence, now)
 

@@ -25,6 +25,11 @@ class ErrorPattern:
     reason: Reason
     meaning: str  # for the user
 
+    @property
+    def is_final(self) -> bool:
+        """Whether every attempt would end like this."""
+        return self.reason is Reason.MODEL_MISSING
+
 
 def _pattern(pattern: str, reason: Reason, meaning: str) -> ErrorPattern:
     return ErrorPattern(pattern=re.compile(pattern), reason=reason, meaning=meaning)
@@ -72,8 +77,6 @@ NEAR_THE_LIMIT = 0.8
 
 _EXTERNAL = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals that a user, a shell or a shutdown sends. TERM and INT end a trainer only before it installs its handlers."""
-
-_PERMANENT = frozenset({Reason.MODEL_MISSING})
 
 
 def classify(exit_report: ExitReport) -> Ending:
@@ -136,7 +139,7 @@ def _by_message(exit_report: ExitReport) -> Ending | None:
         if match is None:
             continue
         detail = f"{error.meaning}: {_line_with(text, match.start())}"
-        outcome = Outcome.REFUSED if error.reason in _PERMANENT else Outcome.CRASHED
+        outcome = Outcome.REFUSED if error.is_final else Outcome.CRASHED
         return Ending(outcome=outcome, reason=error.reason, detail=detail, sign=match[0])
     if (exit_report.ended or _NO_END).reason is Reason.OUT_OF_MEMORY:
         return _crashed(Reason.OUT_OF_MEMORY, "the machine ran out of memory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from itertools import takewhile
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
@@ -19,6 +20,7 @@ from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision, History, stop_request_from
 from jobs.policies.exits import NEAR_THE_LIMIT
+from jobs.policies.machine import machine_cause
 from jobs.policies.quarantine import Quarantine
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
@@ -97,6 +99,8 @@ def _history(context: WorkerContext, result: AttemptResult, now: float) -> Histo
         free_bytes=processes.memory()[0],
         lengths=health.lengths,
         obstacle=result.obstacle,
+        waits=sum(1 for _ in takewhile(lambda other: other.reason == Reason.NETWORK, reversed(attempts))),
+        machine=machine_cause(attempt, str(context.app.home.path)),
         conclusion=conclusion,
         stages=run_plan.stages,
         candidates=result.losses.candidates() if needs_rollback else (),
@@ -112,6 +116,8 @@ def note(attempt: Attempt, decision: Decision) -> Note | None:
         return Note(code, decision.detail, {**decision.evidence, "action": decision.answer})
     if decision.status not in (Status.WAITING, Status.HELD):
         return None
+    if decision.evidence.get("waits", 1) != 1:
+        return None  # the incident is recorded with the first of these attempts
     if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
         more: dict[str, object] = {"iteration": attempt.last_iteration or attempt.first_iteration or 0}
     elif attempt.outcome == Outcome.CRASHED:
