@@ -100,15 +100,14 @@ class AttemptRecords(Records):
             furthest = max(furthest, reached)
         return crashes
 
-    def other_crashes(self, job_id: int, *, reason: str, since: float) -> list[int]:
-        """Return the ids of other jobs with an attempt that crashed for this reason since then (unix seconds)."""
-        query = (
-            select(attempts.c.job_id)
-            .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
-            .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
-        )
-        with self._database.reading() as db:
-            return sorted(set(db.execute(query).scalars()))  # a sort in SQL would read every attempt
+    def recent(self, *, since: float) -> list[Attempt]:
+        """Return the attempts of all jobs that run, and those that ended since then (unix seconds), the last first."""
+        every = select(*attempts.columns)
+        found: list[Attempt] = []
+        with self._database.reading() as db:  # two queries, each by its index
+            for query in (every.where(attempts.c.ended_at.is_(None)), every.where(attempts.c.ended_at >= since)):
+                found += [to_attempt(row) for row in db.execute(query).mappings()]
+        return sorted(found, key=lambda attempt: attempt.ended_at or float("inf"), reverse=True)
 
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
         """Return the self-test after each resume (equal, measured, recorded), by attempt number."""

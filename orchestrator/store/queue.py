@@ -109,19 +109,20 @@ class JobQueue(Records):
     def state(self) -> QueueState:
         """Return whether the queue is paused, and why."""
         with self._database.reading() as db:
-            row = db.execute(select(queue.c.paused_at, queue.c.because)).mappings().one()
+            row = db.execute(select(queue.c.paused_at, queue.c.because, queue.c.cause)).mappings().one()
         return QueueState(**row)
 
-    def pause(self, because: str, now: float, messages: Sequence[NewMessage] = ()) -> bool:
+    def pause(self, because: str, now: float, messages: Sequence[NewMessage] = (), *, cause: str | None = None) -> bool:
         """Start no more jobs; running ones continue. Return False if the queue was paused already.
 
         Args:
             because: the reason, in one line.
             now: unix seconds.
             messages: are added to the outbox if the queue was not paused.
+            cause: the check of `lq doctor` that resumes the queue when it passes; None if only the user resumes it.
         """
         with self._database.writing() as db:
-            pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because)
+            pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because, cause=cause)
             changed = db.execute(pause).rowcount == 1
             if changed:
                 insert_messages(db, messages, now)
@@ -130,7 +131,8 @@ class JobQueue(Records):
     def resume(self) -> bool:
         """Start jobs again. Return False if the queue was not paused."""
         with self._database.writing() as db:
-            resume = update(queue).where(queue.c.paused_at.is_not(None)).values(paused_at=None, because=None)
+            resume = update(queue).where(queue.c.paused_at.is_not(None))
+            resume = resume.values(paused_at=None, because=None, cause=None)
             return db.execute(resume).rowcount == 1
 
 

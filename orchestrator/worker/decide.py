@@ -31,10 +31,6 @@ from workers.checkpoints import storage
 from workers.system import processes
 
 DAY_S = 24 * 3600.0
-SAME_CAUSE_S = 600.0
-
-_OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
-"""Crashes that do not predict the next job's: a signal from outside, or a restart of the machine."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,29 +126,6 @@ def note(attempt: Attempt, decision: Decision) -> Note | None:
 def is_handled(decision: Decision) -> bool:
     """Report whether the decision is a rollback of the loss guard. An early stop is not."""
     return decision.back_to is not None and decision.reason in GUARD_REASONS
-
-
-def has_its_own_remedy(decision: Decision) -> bool:
-    """Report whether the job continues with a remedy: with less memory, when there is disk space, or after a rollback.
-
-    Another job with the same crash does not pause the queue then, because the pause would delay the remedy.
-    """
-    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL, *GUARD_REASONS)
-    return decision.status is Status.WAITING and decision.reason in remedied
-
-
-def same_cause(context: WorkerContext, result: AttemptResult) -> str | None:
-    """Return why the queue should be paused: two jobs crashed for the same reason within ten minutes; else None."""
-    reason = Reason(result.attempt.reason or Reason.LOST)
-    if result.attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or result.health.trained:
-        return None
-    others = context.app.store.attempts.other_crashes(
-        result.job.id, reason=reason, since=context.clock() - SAME_CAUSE_S
-    )
-    if not others:
-        return None
-    both = f"jobs {others[-1]} and {result.job.id} crashed for the same reason ({reason}) within ten minutes"
-    return f"{both}, before they trained: {result.attempt.detail}"
 
 
 def remember_fit(context: WorkerContext, result: AttemptResult) -> None:

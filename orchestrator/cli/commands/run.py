@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import home_access, output
 from orchestrator.cli.args import overwrite_option, set_option
-from orchestrator.cli.commands.submit import print_late, print_notes, print_queued
+from orchestrator.cli.commands.submit import print_late, print_notes, print_paused_queue, print_queued
 from orchestrator.cli.output import json_option
 
 
@@ -39,6 +39,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
         job = enqueue(app, checked)
         print_late(app, [job], [checked])
         worker = home_access.wake_worker(app)
+        print_paused_queue(app)
         with output.text_to_stderr(as_json=as_json):
             print_queued(app, [job], [checked], worker, hint=False)
         return follow(app, job.id, as_json=as_json)
