@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 
+from jobs.model.outcomes import Reason
 from jobs.policies.exits import ERROR_PATTERNS
 from jobs.policies.machine import is_device_error
 
@@ -25,6 +26,8 @@ _PASSING = frozenset({*_FULL, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EI
 _PASSING |= frozenset({errno.ESTALE, errno.EBUSY, errno.ENOTCONN, errno.EHOSTDOWN})
 _OWN_PACKAGES = frozenset({"mlx", "mlx_lm", "numpy", "transformers", "tokenizers", "safetensors", "huggingface_hub"})
 _TORN_KERNEL = re.compile(r"Could not load C\+\+ shared library|\[Compile::eval_cpu\]")
+
+_PASSING_TEXTS = [pattern for pattern, reason, _ in ERROR_PATTERNS if reason is not Reason.MODEL_MISSING]
 
 _DETERMINISTIC = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _UNSUPPORTED = re.compile(
@@ -82,7 +85,10 @@ def may_pass(error: BaseException) -> bool:
         or (isinstance(link, ImportError) and (link.name or "").partition(".")[0] in _OWN_PACKAGES)
         or _TORN_KERNEL.search(str(link)) is not None
         or is_device_error(str(link))
-        or any(pattern.pattern.search(str(link)) and not pattern.is_final for pattern in ERROR_PATTERNS)
+        or any(
+            re.search(pattern, str(link)) and reason is not Reason.MODEL_MISSING
+            for pattern, reason, _ in ERROR_PATTERNS
+        )
         for link in chain(error)
     )
 

@@ -42,7 +42,8 @@ class ChildProcess:
         except StopNow:
             reason = Reason.STOPPED_BY_USER
         except InvalidInput as error:
-            self._report_end(Outcome.REFUSED, _reason_for(error), str(error))
+            reasons = {DataInvalid: Reason.DATA_INVALID, ModelMissing: Reason.MODEL_MISSING}
+            self._report_end(Outcome.REFUSED, reasons.get(type(error), Reason.CONFIG_INVALID), str(error))
             return NEVER_RETRY
         except BaseException as error:  # noqa: BLE001 the border of the process: it records, and the worker decides
             return self._crashed(error)
@@ -83,14 +84,7 @@ class ChildProcess:
         self.events.append(EndedEvent(outcome=outcome, reason=reason, iteration=self.iteration, detail=detail))
 
     def report_start(self, resume: Checkpoint | None, quality: Quality, versions: dict[str, str], stage: int) -> None:
-        """Report this process and where it starts.
-
-        Args:
-            resume: the checkpoint to continue from; None for a fresh start.
-            quality: how exact the resume can be.
-            versions: by package, and the machine.
-            stage: index of the stage in the run plan.
-        """
+        """Report this process and where it starts: at a checkpoint, or fresh if `resume` is None."""
         this = identity()
         self.events.append(
             StartedEvent(
@@ -126,12 +120,7 @@ class ChildProcess:
 
 @contextmanager
 def named_as(kind: type[InvalidInput], what: str) -> Iterator[None]:
-    """Raise what the block raises as an error of the job's own files, unless it may not recur.
-
-    Args:
-        kind: the error of these files.
-        what: the start of its message, such as "the model X cannot be loaded".
-    """
+    """Raise what the block raises as an error of the job's own files, unless it may pass; `what` begins its message."""
     try:
         yield
     except LqError:
@@ -140,12 +129,6 @@ def named_as(kind: type[InvalidInput], what: str) -> Iterator[None]:
         if raised.may_pass(error):
             raise
         raise kind(f"{what}: {message_of(error)}") from error
-
-
-def _reason_for(error: LqError) -> Reason:
-    if isinstance(error, DataInvalid):
-        return Reason.DATA_INVALID
-    return Reason.MODEL_MISSING if isinstance(error, ModelMissing) else Reason.CONFIG_INVALID
 
 
 def _first_line(error: BaseException) -> str:
