@@ -34,6 +34,7 @@ class Reason(StrEnum):
     SPIKE = "spike"
     DRIFT = "drift"
     DISK_FULL = "disk_full"
+    NETWORK = "network"  # the hub or the network does not answer
     DATA_INVALID = "data_invalid"
     CONFIG_INVALID = "config_invalid"
     MODEL_MISSING = "model_missing"

@@ -40,6 +40,7 @@ _PAUSES: Mapping[str, str] = {
     Reason.ON_BATTERY: "The machine ran on battery",
     Reason.TOO_HOT: "The machine was too hot",
     Reason.IN_USE: "The machine was in use",
+    Reason.NETWORK: "The network or the hub did not answer",
 }
 _TITLES: Mapping[str, str] = {
     **CRASHES,
@@ -160,6 +161,8 @@ def _lateness(due: float, expected: float | None) -> str:
 
 def _action(incident: Incident, attempts: Sequence[Attempt]) -> str:
     evidence = incident.evidence
+    if incident.code == Reason.NETWORK:
+        return "waits, and tries again until it does"
     if incident.code in _PAUSES:
         iteration = iteration_of(incident)
         at = f" at iteration {iteration:,}" if iteration is not None else ""

@@ -70,6 +70,10 @@ def decided(facts: MessageFacts, event: str, decision: Decision, spec: JobSpec, 
 def _next_step(job: Job, decision: Decision) -> str:
     if decision.reason is Reason.DISK_FULL:
         return "next: free disk space; lq checks every minute and then resumes the job"
+    if decision.reason is Reason.NETWORK:
+        return "next: nothing, if the network returns by itself; lq tries again at most 15 min later"
+    if "machine" in decision.evidence:
+        return f"next: lq doctor; lq tries the job again every 10 min (its check: {decision.evidence['machine']})"
     answer = f"{decision.answer}; " if decision.answer else ""
     return f"{answer}next: lq show {job.id}, then lq resume {job.id}"
 

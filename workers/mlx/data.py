@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx_lm.tuner.datasets import load_dataset
 
-from jobs.model.errors import DataInvalid, message_of
+from jobs.model.errors import DataInvalid
 from jobs.model.events import WarningEvent
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
@@ -18,6 +18,7 @@ from workers.checkpoints.mlx_config import mlx_config
 from workers.checkpoints.publishing import sha256_of
 from workers.data.batches import BatchOrder, Rows, orders
 from workers.data.tokenizing import Encoder, all_rows, tokenized
+from workers.mlx.child import named_as
 from workers.mlx.context import RunContext
 
 
@@ -78,10 +79,8 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
     spec, stage = context.spec, context.stage
     hashes = data_hashes(spec)
     settings = types.SimpleNamespace(**mlx_config(spec, stage))
-    try:
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):
         rows = all_rows(spec, tokenizer, context.job_dir, lambda encoder: load_dataset(settings, cast("Any", encoder)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(spec, error) from error
     _warn_about_rows(context, rows[0])
     return TrainingData(context, rows, hashes)
 
@@ -94,15 +93,9 @@ def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
     """
     settings = mlx_config(spec, stage) | {"train": False, "test": True}
     encoder = Encoder(tokenizer)
-    try:
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):
         _, _, data = load_dataset(types.SimpleNamespace(**settings), cast("Any", encoder))
         return tokenized(data, encoder)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(spec, error) from error
-
-
-def _unusable(spec: JobSpec, error: Exception) -> DataInvalid:
-    return DataInvalid(f"the data {spec.data} cannot be used: {message_of(error)}")
 
 
 def _warn_about_rows(context: RunContext, train: Rows) -> None:

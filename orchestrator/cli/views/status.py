@@ -133,8 +133,7 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
         yield labelled("machine:", "; ".join(facts))
     if snapshot.queue.paused_at is not None:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
-        text = f"paused since {since}, starts no job: {snapshot.queue.because}; resume it: lq resume --queue"
-        yield labelled("queue:", text, "careful")
+        yield labelled("queue:", f"paused since {since}, starts no job: {snapshot.queue.text}", "careful")
 
 
 def _machine(machine: MachineState) -> list[str]:
