@@ -9,12 +9,13 @@ from pathlib import Path
 from jobs.estimates import disk
 from jobs.estimates.estimate import MemoryParts
 from jobs.estimates.memory import ModelShape, TrainingShape, parts_of
+from jobs.model.errors import InvalidInput
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from orchestrator.estimation import model_files
 from orchestrator.estimation.model_files import ModelFiles
 from workers.data.batches import BatchOrder, padded_length
-from workers.data.token_lengths import TokenLengths, lengths_of
+from workers.data.row_check import FileCheck, RowChecker
 
 MOST_BATCHES = 400
 """The tokens of an iteration are the mean over this many batches of an epoch."""
@@ -35,7 +36,7 @@ class Formula:
         self._cache = cache
         self._models: dict[str, ModelFiles | None] = {}
         self._shapes: dict[str, ModelShape | None] = {}
-        self._lengths: dict[tuple[object, ...], TokenLengths | None] = {}
+        self._lengths: dict[tuple[object, ...], FileCheck | None] = {}
 
     def files(self, model: str) -> ModelFiles | None:
         """Return a model's files; None if they are not on this machine."""
@@ -49,22 +50,23 @@ class Formula:
         self.files(model)
         return self._shapes[model]
 
-    def lengths(self, spec: JobSpec) -> TokenLengths | None:
+    def lengths(self, spec: JobSpec) -> FileCheck | None:
         """Return the tokens of each training row; None if the data is not in a folder of this machine."""
         features = (spec.prompt_feature, spec.completion_feature, spec.chat_feature, spec.text_feature)
-        key = (spec.data, spec.model, spec.hf_dataset is None, *features)
+        key = (spec.data, spec.model, spec.hf_dataset is None, spec.mask_prompt, spec.max_seq_length, *features)
         if key not in self._lengths:
             self._lengths[key] = self._counted(spec)
         return self._lengths[key]
 
-    def _counted(self, spec: JobSpec) -> TokenLengths | None:
+    def _counted(self, spec: JobSpec) -> FileCheck | None:
         data = Path(spec.data) / "train.jsonl"
         if spec.hf_dataset is not None or not data.is_file():
             return None
         files = self.files(spec.model)
         try:
-            lengths = lengths_of(data, files.folder if files is not None else None, spec, cache=self._cache)
-        except (OSError, ValueError, KeyError, TypeError):  # changed since it was checked
+            folder = files.folder if files is not None else None
+            lengths = RowChecker(folder, spec, cache=self._cache).check(data)
+        except (InvalidInput, OSError, ValueError, KeyError, TypeError):  # changed since it was checked
             return None
         return lengths if lengths.tokens else None
 
