@@ -42,6 +42,8 @@ def renderer(sources: Mapping[str, str], variables: Mapping[str, Any]) -> Render
     for name, source in sources.items():
         try:
             templates[name] = environment.from_string(source)
+            # jinja2 copies these for each row, and a ChainMap slowly
+            templates[name].globals = {**templates[name].globals, "documents": None, **variables}
         except TemplateError as error:
             raise ValueError(
                 f"the chat template has an error in line {getattr(error, 'lineno', 1)}: {error}"
@@ -52,9 +54,7 @@ def renderer(sources: Mapping[str, str], variables: Mapping[str, Any]) -> Render
         return template.render(
             messages=[_normalized(message) for message in messages],
             tools=tools,
-            documents=None,
             add_generation_prompt=add_generation_prompt,
-            **variables,
         )
 
     return render
@@ -63,8 +63,10 @@ def renderer(sources: Mapping[str, str], variables: Mapping[str, Any]) -> Render
 def _normalized(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return what transformers makes of a message before a template sees it."""
     message = {key: value for key, value in message.items() if value is not None}
-    reasoning = next((message[key] for key in _REASONING if key in message), None)
-    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
+    if message.keys().isdisjoint(_REASONING):
+        return message
+    reasoning = next(message[key] for key in _REASONING if key in message)
+    return {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 class _Generation(Extension):
