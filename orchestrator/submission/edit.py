@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from configs.load import JobText, full_text, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
@@ -28,6 +27,7 @@ from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.submission import provenance, staging, submit
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_no_circle, require_predecessors
 from orchestrator.submission.submit import Checked
 from workers.checkpoints import publishing
@@ -80,7 +80,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     loaded, *others = load_jobs(JobText(name=edit.file.name, content=content))
     if others:
         raise ConfigInvalid(f"{loaded.source}: a matrix makes several jobs, and this is one; submit it as a file")
-    facts = check_data(loaded.spec)
+    facts = check_data(app, loaded.spec)
     require_predecessors(app, loaded, ())
     require_no_circle(app, edit.was, loaded)
     path = loaded.spec.adapter_path

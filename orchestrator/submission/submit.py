@@ -20,6 +20,7 @@ from orchestrator.estimation.memory import smaller_stage
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_predecessors
 from orchestrator.submission.provenance import provenance
 from workers.checkpoints import publishing
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", *_FEATURES}
-"""The keys that the check of the data depends on (configs/data_files.py, data_rows.py)."""
+_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+"""The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,6 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
         NotAllowed: another live job publishes to the same adapter_path, or it holds files and `overwrite` is false.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
-    from configs.data_files import check_data
     from configs.load import load_jobs
 
     facts: dict[str, DataFacts] = {}  # jobs with the same data share one check: a sweep has a thousand jobs
@@ -81,7 +81,7 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     for loaded in jobs:
         key = loaded.spec.model_dump_json(include=_OF_DATA)
         if key not in facts:
-            facts[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
+            facts[key] = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
         checked.append(checked_job(loaded, facts[key], overwrites=overwritten(loaded, overwrite=overwrite)))
     return checked
 

@@ -23,6 +23,7 @@ from rich.cells import cell_len
 from rich.console import ConsoleDimensions
 
 from jobs.model.events import Event, Kind, to_line
+from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.cli.views.screen import keys_in
@@ -226,7 +227,10 @@ def _warning(number: int) -> bytes:
 def test_keys_control_the_selected_job(home: Home) -> None:
     failed, queued = home.ended(Status.FAILED, Reason.CRASHED, name="day"), home.queued("night")
     Lq(home.path).settings(autostart=False)
-    status = lambda job: home.store.jobs.get(job.id).status  # noqa: E731
+
+    def status(job: Job) -> Status:
+        return home.store.jobs.get(job.id).status
+
     with watch_of(home) as watch:
         for key, after in (("p", Status.HELD), ("r", Status.QUEUED), ("c", Status.QUEUED), ("n", Status.QUEUED)):
             watch.press(key)
