@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.model.job import Incident
-from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.verdict import Difference, Verdict
@@ -146,10 +145,10 @@ class ValidationFacts:
 class SelfTest:
     """The validation loss of a checkpoint, measured again after a resume. Equality proves an exact resume."""
 
-    iteration: int | None
-    measured: float | None
-    recorded: float | None
-    equal: bool | None
+    iteration: int | None = None
+    measured: float | None = None
+    recorded: float | None = None
+    equal: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -262,32 +261,12 @@ class Facts:
         return self.attempts[1:]
 
     @property
-    def planned_restarts(self) -> int:
-        """Restarts after a requested stop: a pause, a closed window, the end of a segment."""
-        return sum(before.outcome == Outcome.STOPPED for before in self.attempts[:-1])
-
-    @property
-    def repeated_iterations(self) -> int:
-        """Iterations trained twice, over all restarts."""
-        return sum(attempt.repeated_iterations or 0 for attempt in self.attempts)
-
-    @property
-    def given_up_iterations(self) -> int:
-        """Iterations that rollbacks gave up."""
-        return sum(attempt.given_up_iterations for attempt in self.attempts)
-
-    @property
     def test(self) -> Measurement | None:
         """The test of the published weights, or the last one."""
         best = self.adapter.best
         trained = [test for test in self.tests if test.iteration]
         published = (test for test in trained if best is not None and test.iteration == best.iteration)
         return next(published, trained[-1] if trained else None)
-
-    @property
-    def last_checkpoint(self) -> CheckpointFacts | None:
-        """The newest checkpoint that is still on disk."""
-        return next((record for record in reversed(self.checkpoints) if record.on_disk), None)
 
 
 def perplexity(loss: float) -> float:

@@ -98,21 +98,13 @@ def _write_cards(facts: Facts) -> None:
     """Write the model card next to each published adapter of this job, but not over your own README.md."""
     if facts.adapter.best is None or facts.settings is None:
         return
-    folders = [Path(facts.adapter.path)]
-    if facts.settings.adapter_path is not None and _holds_adapter_of(facts, Path(facts.settings.adapter_path)):
-        folders.append(Path(facts.settings.adapter_path))
+    folders, copy = [Path(facts.adapter.path)], Path(facts.settings.adapter_path or facts.adapter.path)
+    if copy not in folders and publishing.origin(copy).get("job_dir") == facts.job.job_dir:
+        folders.append(copy)
     for folder in folders:
         card = folder / CARD
         if not card.exists() or is_written_by_lq(_read(card)):
             write_atomically(card, render_card(facts))
-
-
-def _holds_adapter_of(facts: Facts, folder: Path) -> bool:
-    try:
-        origin = json.loads((folder / publishing.ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(origin, dict) and origin.get("job_dir") == facts.job.job_dir
 
 
 def _read(path: Path) -> str:
