@@ -6,6 +6,7 @@ the message: the outbox delivers it when the file is valid again.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
@@ -56,7 +57,12 @@ class Publisher:
             if not audience(settings.notify.everyone, event, job_on=on, job_tags=tags):
                 return []
         message = compose()
-        return [message] if message is not None else []
+        if message is None:
+            return []
+        url = settings.web.url if settings is not None else None
+        if url is not None and message.job_id is not None:
+            message = dataclasses.replace(message, body=f"{message.body}\n{url}/jobs/{message.job_id}")
+        return [message]
 
     def publish(
         self, event: str, compose: Callable[[], NewMessage | None], notify: Notify | None = None, *, now: float
