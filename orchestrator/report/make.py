@@ -23,7 +23,7 @@ from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from orchestrator.report.plots import Figure
 
 CARD = "README.md"
 

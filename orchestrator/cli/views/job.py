@@ -12,14 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.model.job import Attempt, Job, ProgressPoint
+from jobs.model.job import Attempt, Job, Message, ProgressPoint
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
-from orchestrator.cli.views.messages import delivery
-from orchestrator.cli.views.sparkline import Sparkline
-from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, share, time_left
-from orchestrator.cli.views.terminal import labelled
+from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, time_left
+from orchestrator.cli.views.terminal import Sparkline, labelled, share
 from orchestrator.cli.views.waiting import forecast_of, resumes, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
@@ -34,6 +32,12 @@ if TYPE_CHECKING:
 TAIL_LINES = 15
 MOST_VALIDATIONS = 12
 _LABEL_WIDTH = 9
+
+_SETTLED = {
+    "gave_up": "given up after a day",
+    "folded": "merged into another message",
+    "nobody": "no service subscribed",
+}
 
 
 def render(app: App, job: Job, *, now: float, whole_output: bool = False) -> RenderableType:
@@ -232,6 +236,14 @@ def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
         size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
         title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
         yield from ("", Text(title, style="bold"))
+
+
+def delivery(message: Message) -> str:
+    """Return what became of a message, service by service."""
+    results = ", ".join(f"{one.service} {one.last_result}" for one in message.services) or "not tried"
+    if message.settled is None:
+        return f"open, next try {fmt.clock(message.next_try_at)}: {results}"
+    return f"{_SETTLED.get(message.settled, message.settled)}: {results}"
 
 
 def _next_steps(job: Job) -> RenderableType:

@@ -81,8 +81,8 @@ def _assert_readable(figure: Figure | None) -> None:
     assert drawn.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", drawn[16:24])
     assert width < height
-    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text().strip()]
-    pixels = [text.get_fontsize() * figure.dpi / 72 * PHONE / width for text in texts if text.get_visible()]
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    pixels = [float(text.get_fontsize()) * figure.dpi / 72 * PHONE / width for text in texts if text.get_visible()]
     assert min(pixels) >= 12
     ticks = {text for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())}
     assert max(text.get_window_extent().x1 for text in texts if text not in ticks) <= width
