@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ def collect_all(
         versions=folder.versions,
         host=folder.host,
         unread=folder.unread,
+        written_by=importlib.metadata.version("lq"),
     )
     return dataclasses.replace(facts, findings=conclude(facts, series, validated, tested)), series
 

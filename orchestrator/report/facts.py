@@ -254,6 +254,7 @@ class Facts:
     versions: Mapping[str, str]  # versions of lq, Python and the libraries, by name
     host: Mapping[str, str]  # machine on which the job was submitted
     unread: tuple[str, ...]  # files that could not be read, one line each
+    written_by: str  # version of lq
 
     @property
     def restarts(self) -> tuple[AttemptFacts, ...]:
@@ -304,10 +305,10 @@ class TokenizedFile:
     tokens: int | None = None  # after truncation
     supervised_tokens: int | None = None  # that count for the loss
     truncated: int | None = None  # truncated rows
-    shortest: int | None = None  # tokens of a row before truncation; as median to longest
-    median: float | None = None
-    p95: float | None = None
-    longest: int | None = None
+    shortest: int | None = None  # tokens of the shortest row before truncation
+    median: float | None = None  # tokens of the row in the middle
+    p95: float | None = None  # tokens of a row: 95th percentile
+    longest: int | None = None  # tokens of the longest row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -325,9 +326,9 @@ class Overlap:
 
     name: str  # valid or test
     rows: int
-    exact: int
-    near: int | None = None  # None if not searched
-    examples: tuple[Twin, ...] = ()
+    exact: int  # rows that are equal to a training row
+    near: int | None = None  # nearly equal rows; None if not searched
+    examples: tuple[Twin, ...] = ()  # some of these rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -345,10 +346,10 @@ class Dataset:
 class Parameters:
     """The trained part of the model, counted as MLX-LM does."""
 
-    trained: int
-    total: int
+    trained: int  # parameters that are trained
+    total: int  # parameters of the model
     targets: tuple[str, ...] = ()  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int = 0
+    layers: int = 0  # layers with trained parameters
 
     @property
     def share(self) -> float:
@@ -360,9 +361,9 @@ class Parameters:
 class Answer:
     """The answers to one of `lq.prompts`, before and after training."""
 
-    prompt: str = ""
-    before: str | None
-    after: str | None
+    prompt: str = ""  # the prompt
+    before: str | None  # the answer before training
+    after: str | None  # the answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
 
