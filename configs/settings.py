@@ -42,6 +42,12 @@ def _ping(value: SecretStr) -> SecretStr:
     return value
 
 
+def _web_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]+", value):
+        raise ValueError("a URL such as https://lab.example.org, without a password")
+    return value.rstrip("/")
+
+
 def parse_hour(value: object) -> object:
     """Check `07:00`. Without quotes, YAML reads some times as numbers."""
     time_windows.parse_time(value if isinstance(value, str) else "")
@@ -104,6 +110,14 @@ class DiskSettings(FrozenModel):
     )
 
 
+class WebSettings(FrozenModel):
+    """`web` of settings.yaml."""
+
+    url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        None, description="address of the web page of this home; messages about a job link to URL/jobs/ID"
+    )
+
+
 class Settings(_Secretive):
     """The content of settings.yaml."""
 
@@ -112,6 +126,7 @@ class Settings(_Secretive):
     slots: int = Field(1, ge=1, le=16, description="maximum number of jobs at a time, if they fit into memory together")
     notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
+    web: WebSettings = WebSettings()
     defaults: LqSpec = Field(LqSpec(), description="defaults for the lq section of job files")
 
 
