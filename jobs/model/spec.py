@@ -131,9 +131,9 @@ class LrSchedule(FrozenModel):
 
     name: str = Field(description="a schedule of mlx.optimizers.schedulers, such as cosine_decay")
     arguments: tuple[float, ...] = Field(
-        min_length=1, description="arguments of the schedule; the first is the initial rate"
+        min_length=1, description="arguments of the schedule; the first is the initial rate; steps: updates, or 100%"
     )
-    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule")
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule, or a share such as 10%")
     warmup_init: float = Field(0.0, description="learning rate at the start of the warm-up")
 
 
@@ -257,6 +257,7 @@ class LqSpec(FrozenModel):
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
+    epochs: float | None = Field(None, gt=0, description="passes over the training rows, instead of iters")
     retry: Retry = Retry()
     grad_clip: float | None = Field(
         None, gt=0, description="maximum global norm of the gradients of an update; default: no limit"
