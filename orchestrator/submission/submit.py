@@ -45,6 +45,7 @@ class Checked:
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
     need: SpaceNeed
+    retry_of: int | None = None  # the job whose settings it has, with changes
 
     @property
     def notes(self) -> tuple[str, ...]:
