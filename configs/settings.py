@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from configs import validation, yaml_text
 from configs.errors import KeyPath, Problem, first_problem, invalid
@@ -26,8 +26,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IN_KEYRING = "keyring:"
 _KEYRING_NAME = re.compile(r"keyring:[^{}]+/[^{}/]+")
 
-ServiceEvent = Literal[NotifyEvent, "digest"]
-"""Events of jobs, and the digest of all jobs."""
+ServiceEvent = Literal[NotifyEvent, "digest"]  # events of jobs, and the digest of all jobs
 
 
 def _url(value: SecretStr) -> SecretStr:
@@ -41,6 +40,12 @@ def _ping(value: SecretStr) -> SecretStr:
     if not url.lower().startswith(("http://", "https://", "://", f"${{{_IN_KEYRING}")):
         raise ValueError("a URL that starts with https://")
     return value
+
+
+def _web_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]+", value):
+        raise ValueError("a URL such as https://lab.example.org, without a password")
+    return value.rstrip("/")
 
 
 def parse_hour(value: object) -> object:
@@ -105,6 +110,14 @@ class DiskSettings(FrozenModel):
     )
 
 
+class WebSettings(FrozenModel):
+    """`web` of settings.yaml."""
+
+    url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        None, description="address of the web page of this home; messages about a job link to URL/jobs/ID"
+    )
+
+
 class Settings(_Secretive):
     """The content of settings.yaml."""
 
@@ -113,19 +126,24 @@ class Settings(_Secretive):
     slots: int = Field(1, ge=1, le=16, description="maximum number of jobs at a time, if they fit into memory together")
     notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
+    web: WebSettings = WebSettings()
     defaults: LqSpec = Field(LqSpec(), description="defaults for the lq section of job files")
+
+    @field_validator("defaults")
+    @classmethod
+    def _no_length(cls, defaults: LqSpec) -> LqSpec:
+        if defaults.epochs is not None:
+            raise ValueError("no epochs here; a job file sets its own length")
+        return defaults
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read settings.yaml; without a file, return the defaults.
+    """Read settings.yaml; without a file, return the defaults. Raise ConfigInvalid if others can read its URLs.
 
     Args:
         path: the file.
         environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
             unresolved until a message is sent.
-
-    Raises:
-        ConfigInvalid: it is invalid, or it contains URLs and other users can read it.
     """
     if not path.exists():
         return Settings()
@@ -134,7 +152,7 @@ def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Se
         return Settings()
     validation.require_format(document, document.value.get("format"))
     _require_private(document)
-    known = validation.known_keys(document, Settings)
+    known = validation.KnownKeys(document, Settings)
     unset = _expand(document, known.value, os.environ if environ is None else environ)
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
     problems = [*known.problems, *unset, *problems] or _same_names(document, settings)

@@ -9,11 +9,9 @@ from typing import Any, TypeGuard
 from configs.errors import KeyPath, as_written, dotted
 from configs.yaml_text import quoted_key
 
-Levels = Mapping[str, tuple[str, ...]]
-"""The valid keys of a file by the dotted key above them; the top is ""."""
+Levels = Mapping[str, tuple[str, ...]]  # the valid keys of a file by the dotted key above them; the top is ""
 
-MATRIX = "matrix"
-"""The key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it."""
+MATRIX = "matrix"  # the key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it
 
 # key of another tool -> MLX-LM's key with the same value
 _SAME_VALUE: Mapping[str, str] = {
@@ -38,14 +36,7 @@ _ALPHA = ("alpha", "lora_alpha")
 
 
 def unknown_key(key_path: KeyPath, value: object, *, top: Mapping[str, Any], levels: Levels) -> str:
-    """Return what is wrong with a key and what to write.
-
-    Args:
-        key_path: the unknown key.
-        value: its value; shown only for keys of training, which contain no secrets.
-        top: the whole file.
-        levels: the valid keys.
-    """
+    """Return what is wrong with a key of the file `top`, and what to write; secrets are not quoted."""
     under, key = dotted(_without_positions(key_path[:-1])), str(key_path[-1])
     named = quoted_key(key if not under or ":/" in key else f"{under}.{key}")
     word = key.lower().replace("-", "_")
@@ -62,7 +53,7 @@ def _without_positions(key_path: KeyPath) -> KeyPath:
 def _common_mistake(word: str, value: object, top: Mapping[str, Any]) -> str | None:
     answers: dict[str, Callable[[], str | None]] = {
         **dict.fromkeys(_ALPHA, lambda: _scale(value, top)),
-        **dict.fromkeys(_EPOCHS, lambda: _iters(value, top)),
+        **dict.fromkeys(_EPOCHS, lambda: _epochs(value)),
         "target_modules": lambda: (
             "write 'lora_parameters.keys' with the module names of MLX-LM, such as self_attn.q_proj"
         ),
@@ -114,12 +105,8 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def _iters(epochs: object, top: Mapping[str, Any]) -> str:
-    hint = "write 'iters', the number of batches: epochs * rows / batch_size"
-    batch_size = top.get("batch_size", 4)
-    if not _is_number(epochs) or not _is_number(batch_size):
-        return hint
-    return f"{hint}, here {epochs:g} * rows / {batch_size:g}"
+def _epochs(epochs: object) -> str:
+    return f"write 'lq.epochs: {epochs:g}' instead of iters" if _is_number(epochs) else "write 'lq.epochs'"
 
 
 def _misplaced(word: str, under: str, levels: Levels) -> str | None:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     DRIFT = "drift"
     NO_GRADIENT = "no_gradient"
     DISK_FULL = "disk_full"
+    NETWORK = "network"  # the hub or the network does not answer
     DATA_INVALID = "data_invalid"
     CONFIG_INVALID = "config_invalid"
     MODEL_MISSING = "model_missing"

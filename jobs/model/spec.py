@@ -101,10 +101,14 @@ def _predecessor(value: int | str) -> int | str:
 
 Name = Annotated[str, AfterValidator(_slug_name)]
 Predecessor = Annotated[int | str, AfterValidator(_predecessor)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+_DurationText = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")]
+_SizeText = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?i?[bB]?\s*$")]
+_Positive = Annotated[float, Field(gt=0)]
+_Natural = Annotated[int, Field(ge=0)]
+Seconds = Annotated[_Positive, BeforeValidator(parse_duration, json_schema_input_type=_Positive | _DurationText)]
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Bytes = Annotated[_Natural, BeforeValidator(parse_size, json_schema_input_type=_Natural | _SizeText)]
 
 
 class FrozenModel(BaseModel):
@@ -127,9 +131,9 @@ class LrSchedule(FrozenModel):
 
     name: str = Field(description="a schedule of mlx.optimizers.schedulers, such as cosine_decay")
     arguments: tuple[float, ...] = Field(
-        min_length=1, description="arguments of the schedule; the first is the initial rate"
+        min_length=1, description="arguments of the schedule; the first is the initial rate; steps: updates, or 100%"
     )
-    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule")
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule, or a share such as 10%")
     warmup_init: float = Field(0.0, description="learning rate at the start of the warm-up")
 
     @property
@@ -270,6 +274,7 @@ class LqSpec(FrozenModel):
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
+    epochs: float | None = Field(None, gt=0, description="passes over the training rows, instead of iters")
     retry: Retry = Retry()
     grad_clip: float | None = Field(
         None, gt=0, description="maximum global norm of the gradients of an update; default: no limit"

@@ -41,6 +41,7 @@ _PAUSES: Mapping[str, str] = {
     Reason.ON_BATTERY: "The machine ran on battery",
     Reason.TOO_HOT: "The machine was too hot",
     Reason.IN_USE: "The machine was in use",
+    Reason.NETWORK: "The network or the hub did not answer",
 }
 _TITLES: Mapping[str, str] = {
     **CRASHES,
@@ -93,13 +94,7 @@ class Cost:
 def describe(
     incident: Incident, attempts: Sequence[Attempt] = (), points: Sequence[ProgressPoint] = ()
 ) -> IncidentText:
-    """Return the text of an incident.
-
-    Args:
-        incident: its evidence holds the fields that the text is made from.
-        attempts: of the same job, by number; without them the cost of a crash is unknown.
-        points: of the same job, superseded ones included.
-    """
+    """Return the text of an incident; without the attempts of the job and all its points the cost is unknown."""
     return IncidentText(
         what=f"{title_of(incident.code)}{_place(incident)}",
         evidence=_evidence(incident),
@@ -169,6 +164,8 @@ def _lateness(due: float, expected: float | None) -> str:
 
 def _action(incident: Incident, attempts: Sequence[Attempt]) -> str:
     evidence = incident.evidence
+    if incident.code == Reason.NETWORK:
+        return "waits, and tries again until it does"
     if incident.code in _PAUSES:
         iteration = iteration_of(incident)
         at = f" at iteration {iteration:,}" if iteration is not None else ""

@@ -14,7 +14,6 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from jobs.estimates import cautions, dry_run
 from jobs.estimates.cautions import Caution, DataSummary
 from jobs.estimates.disk import SpaceNeed
@@ -28,34 +27,36 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.history import RunHistory
 from orchestrator.planning.dry_run_child import ChildRun, run_child
+from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
-from orchestrator.submission.submit import check_beside
-
-CHECKED = (Status.QUEUED, Status.WAITING, Status.HELD)
-"""The states of the jobs that `--queue` checks: those that no pause keeps from training."""
+from orchestrator.submission.data_check import check_data
+from orchestrator.submission.submit import check_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DryRunRequest:
     """A job to check, queued or not."""
 
-    name: str
-    file: str | None  # the job file; None for a queued job
-    job: Job | None  # the queued job
+    file: str | None = None  # the job file; None for a queued job
+    job: Job | None = None  # the queued job
     spec: JobSpec
     run_plan: RunPlan
     need: SpaceNeed
-    shortage: str | None  # why the disk is too small
-    invalid: DryRunFailure | None  # the data of a queued job is no longer valid
-    notes: tuple[str, ...]  # what submit would print
+    shortage: str | None = None  # why the disk is too small
+    invalid: DryRunFailure | None = None  # the data of a queued job is no longer valid
+    notes: tuple[str, ...] = ()  # what submit would print
     after: tuple[int, ...] = ()  # ids of queued jobs that must end first
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self.spec.name
 
     @property
     def iteration(self) -> int:
@@ -107,14 +108,8 @@ class Timetable:
 def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
     """Hold the device within the block: a dry run and a training together would be slow, and might not fit.
 
-    A home that does not exist has no jobs, and is not made.
-
-    Args:
-        app: the home.
-        anyway: share the device with its present user.
-
-    Raises:
-        NotAllowed: a job trains, or another verb has the device.
+    A home that does not exist has no jobs, and is not made. `anyway` shares the device with its present user;
+    without it, raise NotAllowed if there is one.
     """
     if not app.home.path.is_dir():
         yield
@@ -125,23 +120,16 @@ def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[DryRunRequest]:
-    """Check job files as submit does, and return each of their jobs; nothing is changed.
-
-    Raises:
-        InvalidInput, NotAllowed: as `orchestrator.submission.submit.check_beside`.
-    """
-    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
+    """Check job files as submit does, and return each of their jobs; nothing is changed."""
+    checked = check_all(app, paths, overwrite=overwrite, sets=sets, space=False)
     shortages = disk.shortages(app, [job.need for job in checked])
     return [
         DryRunRequest(
-            name=job.loaded.spec.name,
             file=str(job.loaded.source),
-            job=None,
             spec=job.loaded.spec,
             run_plan=RunPlan.requested(job.loaded.spec),
             need=job.need,
             shortage=shortage,
-            invalid=None,
             notes=job.notes,
         )
         for job, shortage in zip(checked, shortages, strict=True)
@@ -152,52 +140,42 @@ def of_queue(app: App) -> list[DryRunRequest]:
     """Return the jobs that are still to train, in the order in which they get their turn."""
     if not app.home.store.exists():
         return []
-    jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in CHECKED), key=lambda job: job.turn)
+    unpaused = (Status.QUEUED, Status.WAITING, Status.HELD)
+    jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in unpaused), key=lambda job: job.turn)
     specs = [app.store.spec(job.id) for job in jobs]
-    data = [_checked_data(spec) for spec in specs]
+    data = [_checked_data(app, spec) for spec in specs]
     needs = [disk.need_of(spec, valid_rows=rows) for spec, (rows, _) in zip(specs, data, strict=True)]
     shortages = disk.shortages(app, needs, queued=[job.id for job in jobs])
     awaited = app.store.dependencies.awaited()
     return [
         DryRunRequest(
-            name=job.name,
-            file=None,
             job=job,
             spec=spec,
             run_plan=app.store.run_plans.get(job.id, spec),
             need=need,
             shortage=shortage,
             invalid=invalid,
-            notes=(),
             after=awaited.get(job.id, ()),
         )
         for job, spec, need, shortage, (_, invalid) in zip(jobs, specs, needs, shortages, data, strict=True)
     ]
 
 
-def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
+def _checked_data(app: App, spec: JobSpec) -> tuple[int, DryRunFailure | None]:
     """Check the data of a queued job again; return its validation rows, and why it is no longer valid."""
     try:
-        valid = check_data(spec).files.get("valid.jsonl")
+        valid = check_data(app, spec).files.get("valid.jsonl")
     except InvalidInput as error:
         return 0, DryRunFailure(code=Reason.DATA_INVALID.value, text=str(error))
     return valid.rows if valid is not None else 0, None
 
 
 def checked(app: App, request: DryRunRequest, *, timeout_s: float) -> DryRunResult:
-    """Do the dry run of a job, and store what it shows.
-
-    Args:
-        app: the home.
-        request: the job.
-        timeout_s: a dry run that takes longer is ended, and the job would fail.
-    """
+    """Do the dry run of a job, and store what it shows. One that takes longer than `timeout_s` counts as failed."""
+    at, saves = request.iteration, request.shortage is None
     child_run = None
     if request.invalid is None:
-        saves = request.shortage is None
-        child_run = run_child(
-            app.home, request.spec, request.run_plan, at=request.iteration, saves=saves, timeout_s=timeout_s
-        )
+        child_run = run_child(app.home, request.spec, request.run_plan, at=at, saves=saves, timeout_s=timeout_s)
     result = _result(request, child_run)
     _remember(app, result)
     return result
@@ -223,18 +201,21 @@ def timetables(
     running: Sequence[PendingJob] = (),
     zone: tzinfo | None = None,
 ) -> list[Timetable]:
-    """Return when each job would begin and end, by the rules of the queue (jobs/scheduling/timeline.py).
+    """Return when each job, in the order of the queue, would begin and end (jobs/scheduling/timeline.py).
 
     Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
-
-    Args:
-        results: in the order of the queue.
-        now: unix seconds.
-        slots: how many jobs train at once.
-        running: jobs that train already.
-        zone: of windows and deadlines; None for the machine's own zone.
     """
-    pending = [_pending(position, result, now, zone) for position, result in enumerate(results)]
+    pending = [
+        pending_job(
+            result.request.job or -number,
+            result.request.spec.model_dump(mode="json"),
+            result.time,
+            now=now,
+            zone=zone,
+            after=result.request.after,
+        )
+        for number, result in enumerate(results, start=1)
+    ]
     known = [job for job in pending if job.seconds is not None]
     counted = {job.id for job, result in zip(pending, results, strict=True) if result.counts}
 
@@ -252,19 +233,6 @@ def timetables(
         )
         for job in pending
     ]
-
-
-def _pending(position: int, result: DryRunResult, now: float, zone: tzinfo | None) -> PendingJob:
-    job, constraints = result.request.job, constraints_of(result.request.spec.model_dump(mode="json"))
-    return PendingJob(
-        id=job.id if job is not None else -1 - position,
-        seconds=result.time.expected_s if result.time is not None else None,
-        not_before=job.not_before if job is not None else None,
-        window=constraints.window,
-        after=result.request.after,
-        strict=constraints.strict,
-        deadline=constraints.due(job.submitted_at if job is not None else now, zone),
-    )
 
 
 def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
@@ -301,14 +269,10 @@ def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
     return max(peaks, default=None), limits[-1] if limits else None
 
 
-def _begins_training(event: Event) -> bool:
-    phase = value_of(event)
-    return isinstance(phase, PhaseEvent) and phase.phase == "train"
-
-
 def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasurements:
     checkpoint = report.get("checkpoint") or {}
-    training = next(event for event in child_run.events if _begins_training(event))
+    phases = ((event, value_of(event)) for event in child_run.events)
+    training = next(event for event, at in phases if isinstance(at, PhaseEvent) and at.phase == "train")
     return DryRunMeasurements(
         iteration=int(report["iteration"]),
         updates=int(report["updates"]),

@@ -35,8 +35,7 @@ from workers.system import memory
 PREFIX = ".check-"
 LOOK_S = 0.05
 STOP_GRACE_S = 20.0
-STALE_S = 60.0
-"""An unlocked folder of this age belonged to an `lq check` that was killed together with its child."""
+STALE_S = 60.0  # an unlocked folder of this age belonged to an `lq check` that was killed together with its child
 
 _LOCK = "check.lock"
 
@@ -51,16 +50,7 @@ class ChildRun:
 
 
 def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> ChildRun:
-    """Do a dry run.
-
-    Args:
-        home: a checkpoint is written to its disk.
-        spec: the job.
-        run_plan: its stages.
-        at: completed iterations.
-        saves: whether there is space for a checkpoint.
-        timeout_s: the child is ended after this long.
-    """
+    """Do a dry run from iteration `at` on. A checkpoint, if there is space, is written to the disk of `home`."""
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
     if home.path.is_dir():
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there
@@ -76,8 +66,10 @@ def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: b
 def _folder(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
     """Make a folder like a job's, on the disk of the jobs, and remove it at the end."""
     parent = home.path if home.path.is_dir() else None
-    if parent is not None:
-        _remove_stale(parent)
+    for left in parent.glob(f"{PREFIX}*") if parent is not None else ():
+        with suppress(OSError, Held):
+            if time.time() - left.stat().st_mtime > STALE_S and holder(left / _LOCK) is None:
+                shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         lock = LockFile.take(folder / _LOCK)
@@ -90,14 +82,6 @@ def _folder(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
             lock.release()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the folders of dry runs that were killed together with their child."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError, Held):
-            if time.time() - folder.stat().st_mtime > STALE_S and holder(folder / _LOCK) is None:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> ChildRun:

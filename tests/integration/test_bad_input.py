@@ -305,7 +305,7 @@ def test_demo_does_not_overwrite(scene: Scene) -> None:
 
 
 def test_no_worker_exits_with_4(scene: Scene) -> None:
-    refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker --detach")
+    refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker start")
     refused(scene.home, "worker", "stop", code=4, says=r"no worker runs for", kind=Lq)
 
 

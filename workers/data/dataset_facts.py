@@ -37,17 +37,22 @@ _Hashes = NDArray[np.uint64]
 
 
 def dataset_facts(
-    train: Rows, valid: Rows, test: Rows, order: BatchOrder, stage: Stage, *, measured: Mapping[str, int]
+    train: Rows, others: Mapping[str, Rows], measured: Mapping[str, int], order: BatchOrder, stage: Stage
 ) -> dict[str, Any]:
-    """Return the facts that the report shows; `measured` is how many rows of valid and test are measured, the first."""
+    """Return the facts that the report shows; the stage's `max_seq_length` cuts rows.
+
+    Args:
+        others: the rows of validation and test that have a token to learn.
+        measured: how many of them, from the first, are measured: `val_batches` and `test_batches` limit them.
+    """
     longest = stage.max_seq_length
-    files = {"train": train, "valid": valid, "test": test}
     return {
         "max_seq_length": longest,
         "padding_share": padding_share(order, longest),
-        **{name: describe(rows, longest) for name, rows in files.items()},
-        "learned": {name: supervised(rows, longest) for name, rows in files.items() if name != "train"},
-        "also_trained": {name: duplicates(train, files[name], measured=count) for name, count in measured.items()},
+        "train": describe(train, longest),
+        **{name: describe(rows, longest) | {"measured": measured[name]} for name, rows in others.items()},
+        "learned": {name: supervised(rows, longest) for name, rows in others.items()},
+        "also_trained": {name: duplicates(train, rows, measured=measured[name]) for name, rows in others.items()},
     }
 
 
@@ -116,7 +121,7 @@ def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
         "measured": sum(index < measured for index in same),
         "inside": len(train) - len(first),
         "examples": [
-            {"row": index + 1, "train_row": train_index + 1, "share": round(share, 3)}
+            {"row": other.number(index), "train_row": train_index + 1, "share": round(share, 3)}
             for index, train_index, share in examples
         ],
     }
