@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +74,10 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return quiet_option(json_option(with_output))
 
 
-def print_json(result: DataclassInstance) -> None:
-    """Print a result as one JSON object with the schema number."""
-    content = {"schema": SCHEMA} | finite(dataclasses.asdict(result))
+def print_json(result: DataclassInstance | Sequence[DataclassInstance], *, under: str | None = None) -> None:
+    """Print a result as one JSON object with the schema number; a list is the field `under` of that object."""
+    fields = [dataclasses.asdict(one) for one in result] if isinstance(result, Sequence) else dataclasses.asdict(result)
+    content = {"schema": SCHEMA} | finite(fields if under is None else {under: fields})
     click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False, default=str))
 
 

@@ -50,9 +50,9 @@ def presets_(as_json: bool) -> None:
     available = presets()
     if as_json:
         from orchestrator.results.build import from_attributes
-        from orchestrator.results.machine import PresetsResult, PresetSummary
+        from orchestrator.results.machine import PresetSummary
 
-        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in available]))
+        output.print_json([from_attributes(PresetSummary, preset) for preset in available], under="presets")
         return
     _print_table({preset.name: preset.summary for preset in available})
 
@@ -87,9 +87,9 @@ def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
     path = Path(target)
     _write(path, chosen.text, force=force)
     if as_json:
-        from orchestrator.results.machine import InitResult, WrittenPreset
+        from orchestrator.results.machine import WrittenPreset
 
-        output.print_json(InitResult(written=WrittenPreset(preset=chosen.name, path=path)))
+        output.print_json(WrittenPreset(preset=chosen.name, path=path), under="written")
         return
     click.echo(f"{path} written: {chosen.summary}")
     click.echo(f"set your model and data in it, then: lq submit {path}")

@@ -31,9 +31,7 @@ def doctor(as_json: bool) -> None:
 
     checks = examine(Home.of(os.environ), os.environ)
     if as_json:
-        from orchestrator.results.machine import DoctorResult
-
-        output.print_json(DoctorResult(checks=list(checks)))
+        output.print_json(checks, under="checks")
     else:
         _print_checks(checks)
     failed = [check.name for check in checks if check.state is CheckState.FAIL]

@@ -50,9 +50,7 @@ def verify(selection: JobSelection, set_aside: bool, as_json: bool) -> None:
             if not as_json:
                 _print_verified(job, result, all_files=bool(selection.refs))
     if as_json:
-        from orchestrator.results.maintenance import VerifyResult
-
-        output.print_json(VerifyResult(jobs=[result for _, result in verified]))
+        output.print_json([result for _, result in verified], under="jobs")
     _require_intact(verified, set_aside=set_aside)
 
 
@@ -101,7 +99,7 @@ def prune(selection: JobSelection, dry_run: bool, as_json: bool) -> None:
         jobs = args.select_any_status(app, selection)
         results = [plan_prune(app, job) if dry_run else prune_job(app, job) for job in jobs]
     if as_json:
-        from orchestrator.results.maintenance import PruneResult
+        from orchestrator.results.machine import PruneResult
 
         output.print_json(PruneResult(dry_run=dry_run, jobs=results))
         return
@@ -156,7 +154,7 @@ def clean(
                 _confirm(results)
             results = [clean_job(app, jobs[plan.id], keep_adapters=keep_adapters) for plan in results]
     if as_json:
-        from orchestrator.results.maintenance import CleanResult
+        from orchestrator.results.machine import CleanResult
 
         output.print_json(CleanResult(dry_run=dry_run, jobs=results))
     else:

@@ -338,7 +338,7 @@ def fuse(
     from orchestrator.artifacts import fuse as fusing
 
     tuned = _tuned_model(app, job, base=False)
-    target = save_path.expanduser().absolute() if save_path is not None else fusing.default_path(tuned)
+    target = save_path.expanduser().absolute() if save_path is not None else job.dir.path / "fused"
     fusing.require_target(target, tuned, force=force, options=options)
     with _device(app, "fuse", job, beside):
         fused = fusing.fuse(tuned, target, force=force, options=options)

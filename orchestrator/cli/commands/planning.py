@@ -110,8 +110,8 @@ def _checked_job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob
         name=request.name,
         file=request.file,
         ok=result.ok,
-        failures=[from_attributes(models.CheckMessage, failure) for failure in result.failures],
-        warnings=[from_attributes(models.CheckMessage, caution) for caution in cautions_of(result, times)],
+        failures=list(result.failures),
+        warnings=cautions_of(result, times),
         notes=list(request.notes),
         memory=from_attributes(models.CheckMemory, result),
         speed=speed,
@@ -201,7 +201,7 @@ def _planned_job(job: JobPlan) -> PlannedJob:
 
 def _memory(estimate: MemoryEstimate) -> PlanMemory:
     from orchestrator.results.build import from_attributes
-    from orchestrator.results.planning import PlanMemory, PlanMemoryParts
+    from orchestrator.results.planning import PlanMemory
 
     sizes = {"low_bytes": estimate.low, "expected_bytes": estimate.expected, "high_bytes": estimate.high}
-    return from_attributes(PlanMemory, estimate, **sizes, parts=from_attributes(PlanMemoryParts, estimate.parts))
+    return from_attributes(PlanMemory, estimate, **sizes)

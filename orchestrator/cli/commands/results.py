@@ -93,7 +93,7 @@ def _draw(entries: Sequence[Entry], path: Path) -> Path:
     ]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(path, plots.overlay(runs))
+        write_atomically(path, plots.png(plots.overlay(runs)))
     except OSError as error:
         raise HomeUnusable(f"{path}: the picture cannot be written ({error.strerror})") from error
     return path

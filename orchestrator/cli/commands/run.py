@@ -122,7 +122,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
     it; without a terminal it detaches. Exit code then: 0 detached, 101 paused. --json prints the events like lq logs -f
     --json, and everything else to stderr.
     """
-    from orchestrator.submission.submit import check_all, enqueue
+    from orchestrator.submission.submit import check_all, enqueue_all
 
     with home_access.open_app() as app:
         checked, *others = check_all(app, [file], overwrite=overwrite, sets=sets)
@@ -131,7 +131,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
             raise InvalidInput(f"{file}: lq run follows one job, but the matrix has {count}; use: lq submit {file}")
         home_access.require_wakeup(app)
         print_notes([checked])
-        job = enqueue(app, checked)
+        (job,) = enqueue_all(app, [checked])
         print_late(app, [job], [checked])
         worker = home_access.wake_worker(app)
         with output.text_to_stderr(as_json=as_json):

@@ -50,9 +50,9 @@ def _start(app: App, *, as_json: bool) -> None:
     else:
         pid = int(present["pid"])
     if as_json:
-        from orchestrator.results.machine import StartedWorker, WorkerStartResult
+        from orchestrator.results.machine import StartedWorker
 
-        output.print_json(WorkerStartResult(worker=StartedWorker(alive=True, pid=pid, started=present is None)))
+        output.print_json(StartedWorker(alive=True, pid=pid, started=present is None), under="worker")
     else:
         click.echo(f"worker started (pid {pid})" if present is None else f"a worker already runs (pid {pid})")
 
@@ -95,9 +95,9 @@ def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     with home_access.open_app() as app:
         stopped = control.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
     if as_json:
-        from orchestrator.results.machine import StoppedWorker, WorkerStopResult
+        from orchestrator.results.machine import StoppedWorker
 
-        output.print_json(WorkerStopResult(stopped=StoppedWorker(pid=stopped.pid, left_running=leave_running)))
+        output.print_json(StoppedWorker(pid=stopped.pid, left_running=leave_running), under="stopped")
         return
     jobs = "its trainers keep running" if leave_running else "its jobs are paused and resume when a worker starts"
     click.echo(f"worker {stopped.pid} stopped; {jobs}")
@@ -114,11 +114,10 @@ def worker_status(as_json: bool) -> None:
         present = control.running(app.home)
     if as_json:
         from orchestrator.results.jobs import WorkerState
-        from orchestrator.results.machine import WorkerStatusResult
 
         facts = present or {}
         state = WorkerState(alive=present is not None, pid=facts.get("pid"), started_at=facts.get("started_at"))
-        output.print_json(WorkerStatusResult(worker=state))
+        output.print_json(state, under="worker")
     if present is None:
         raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker start")
     if not as_json:
@@ -192,10 +191,9 @@ def print_(manager: Manager, as_json: bool) -> None:
     with home_access.open_app() as app:
         text = manager.content(services.plan_for(app.home)).decode()
     if as_json:
-        from orchestrator.results.machine import ServicePrintResult, ServiceUnit
+        from orchestrator.results.machine import ServiceUnit
 
-        unit = ServiceUnit(kind=manager.kind, path=manager.file(), text=text)
-        output.print_json(ServicePrintResult(service=unit))
+        output.print_json(ServiceUnit(kind=manager.kind, path=manager.file(), text=text), under="service")
         return
     click.echo(text, nl=False)
     if sys.stdout.isatty():
@@ -208,9 +206,7 @@ def _reporter(as_json: bool) -> Callable[[str], None]:
 
 
 def _print_state(app: App, manager: Manager) -> None:
-    from orchestrator.results.machine import ServiceStateResult
-
-    output.print_json(ServiceStateResult(service=services.state(app.home, manager)))
+    output.print_json(services.state(app.home, manager), under="service")
 
 
 def _lines(state: services.ServiceState, home: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from jobs.model import errors
 from jobs.model.exit_codes import ExitCode
 from jobs.model.states import Status
 from orchestrator.cli.commands import run
-from orchestrator.results.comments import comments_of
+from orchestrator.results.json_schema import comments_of
 
 
 @pytest.mark.parametrize(
