@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("worker", "Run the worker in the foreground or background."),
         "service": ("worker", "Install the worker as a service."),
         "doctor": ("doctor", "Check whether this machine can train overnight."),
-        "notify": ("notify", "List or test the notification services."),
+        "notify": ("notify", "List, add or test the notification services."),
         "demo": ("doctor", "Run the demo on a tiny model."),
     },
     "Files": {
@@ -258,5 +259,5 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"
-    text = text[:1].lower() + text[1:]
+    text = re.sub(r"[\w+.-]+://[^\s'\"()]+", "URL", text[:1].lower() + text[1:])  # it can contain a password
     return f"{text}{'' if text.endswith('?') else ';'} see: {path} --help"

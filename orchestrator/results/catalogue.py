@@ -70,6 +70,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "service-status": _result("service status", "service.install", "ServiceState", under="service"),
     "service-print": _result("service print", "machine", "ServiceUnit", under="service"),
     "notify-list": _result("notify list", "machine", "NotifyListResult"),
+    "notify-add": _result("notify add URL", "machine", "TestMessage", under="service"),
     "notify-test": _result("notify test", "machine", "NotifyTestResult"),
     "doctor": _result("doctor", "doctor.check", "Check", under="checks", many=True),
     "config-presets": _result("config presets", "machine", "PresetSummary", under="presets", many=True),
