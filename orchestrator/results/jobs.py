@@ -133,6 +133,7 @@ class StatusResult:
     queue: QueueSummary
     messages: UndeliveredCounts
     inbox: InboxSummary
+    settings: str | None  # what is wrong with settings.yaml; null if it is valid
     jobs: list[ListedJob]  # by id; with --group the live jobs first, then the others by best validation loss
 
 

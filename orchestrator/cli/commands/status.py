@@ -79,6 +79,7 @@ def result_of(snapshot: Snapshot) -> StatusResult:
         ),
         queue=results.QueueSummary(paused=snapshot.queue.paused_at is not None, because=snapshot.queue.because),
         messages=results.UndeliveredCounts(waiting=waiting, gave_up=len(snapshot.undelivered) - waiting),
+        settings=snapshot.settings_fault,
         inbox=results.InboxSummary(waiting=snapshot.inbox.files, because=snapshot.inbox.because),
         jobs=[_listed(snapshot, place, job) for place, job in enumerate(snapshot.jobs)],
     )

@@ -135,6 +135,9 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
         text = f"paused since {since}, starts no job: {snapshot.queue.because}; resume it: lq resume --queue"
         yield labelled("queue:", text, "careful")
+    if snapshot.settings_fault is not None:
+        remedy = "until you fix it, no message is sent and no job can be submitted"
+        yield labelled("settings:", f"{snapshot.settings_fault}; {remedy}", "bad")
 
 
 def _machine(machine: MachineState) -> list[str]:
