@@ -28,7 +28,8 @@ APPLIES: dict[str, frozenset[Status]] = {
     "move": LIVE,
     "edit": frozenset({Status.HELD, Status.QUEUED}),
     "cancel": LIVE,
-    "retry": frozenset({Status.FAILED, Status.CANCELLED}),
+    "retry": frozenset({Status.FAILED, Status.CANCELLED}),  # with --set: ENDED
+    "extend": frozenset({Status.SUCCEEDED}),
     "clean": ENDED,
     "chat": ENDED,
     "fuse": ENDED,
@@ -38,7 +39,7 @@ APPLIES: dict[str, frozenset[Status]] = {
 
 def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the ids of jobs that the verb applies to: live jobs first, then newest first, without those typed."""
-    statuses = APPLIES.get(ctx.info_name or "", frozenset(Status))
+    statuses = ENDED if ctx.params.get("sets") else APPLIES.get(ctx.info_name or "", frozenset(Status))
     typed = {str(ref) for ref in (*ctx.params.get("refs", ()), ctx.params.get("ref"))}
     jobs = [job for job in _jobs() if job.status in statuses and str(job.id) not in typed]
     return [

@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "edit": ("edit", "Edit the settings of a job that has not started."),
         "cancel": ("control", "Cancel jobs and keep their checkpoints."),
         "retry": ("control", "Queue failed or cancelled jobs again."),
+        "extend": ("control", "Continue a succeeded job to more iterations."),
     },
     "Results": {
         "show": ("status", "Show everything about one job."),

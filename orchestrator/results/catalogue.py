@@ -47,6 +47,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "edit": _result("edit", "jobs", "ChangeResult"),
     "cancel": _result("cancel", "jobs", "ChangeResult"),
     "retry": _result("retry", "jobs", "ChangeResult"),
+    "extend": _result("extend", "jobs", "ChangeResult"),
     "wait": _result("wait", "jobs", "WaitResult"),
     "report": SchemaEntry(
         of="lq report ID --json, and report/report.json",

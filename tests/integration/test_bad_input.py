@@ -349,6 +349,7 @@ EVERY_VERB = (
     ("wait",),
     ("cancel", 1),
     ("retry", 1),
+    ("extend", 1, "--iters", 9),
     ("worker",),
     ("worker", "--detach"),
 )
@@ -444,6 +445,7 @@ def _copy(home: Path, folder: Path) -> Path:
         (("report", 1), 3),
         (("cancel", 1), 3),
         (("retry", 1), 3),
+        (("extend", 1, "--iters", 9), 3),
         (("wait", 1), 102),
         (("wait",), 102),
         (("worker", "status"), 4),

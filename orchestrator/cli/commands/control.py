@@ -1,4 +1,4 @@
-"""`lq pause`, `lq resume`, `lq cancel` and `lq retry`. A second pause or resume changes nothing and succeeds."""
+"""The verbs that control jobs. A second `lq pause` or `lq resume` changes nothing and succeeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import click
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.states import ENDED, LEGAL, Status
-from orchestrator.cli import args, home_access
-from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import args, home_access, output
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, set_option, takes_job, takes_jobs
 from orchestrator.cli.output import ChangeOutput, change_options
 from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 from orchestrator.core.app import App
@@ -19,7 +19,7 @@ from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 PAUSE_WAIT_S, CANCEL_WAIT_S = 60.0, 30.0
-RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[status])
+RETRIABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _MAX_LISTED = 12
 """Skipped jobs that `lq cancel` lists by id."""
 
@@ -200,27 +200,53 @@ def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
     type=click.IntRange(min=1),
     help="Continue from the checkpoint at this iteration, and delete later ones.",
 )
+@set_option
 @change_options
-def retry(selection: JobSelection, fresh: bool, iteration: int | None, out: ChangeOutput) -> None:
-    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints."""
-    if fresh and iteration is not None:
-        raise click.UsageError("--fresh and --from cannot be used together")
+def retry(
+    selection: JobSelection, fresh: bool, iteration: int | None, sets: tuple[str, ...], out: ChangeOutput
+) -> None:
+    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints.
+
+    With --set, every job that has ended can be retried: as a new job with these settings, from iteration 0. With
+    --from, the new job starts with the weights of that iteration, and with a new optimizer.
+    """
+    if fresh and (iteration is not None or sets):
+        other = "--from" if iteration is not None else "--set"
+        raise click.UsageError(f"--fresh and {other} cannot be used together")
     none = f"no job{{of}} has failed{'' if selection.failed else ' or was cancelled'}"
-    or_else = "--group NAME, --failed or --all"
+    or_else, able = "--group NAME, --failed or --all", ENDED if sets else RETRIABLE
     with home_access.open_app() as app:
-        jobs = args.select_jobs(app, selection, lambda job: job.status in RETRIABLE, none=none, or_else=or_else)
-        retry_jobs(app, jobs, out, iteration=0 if fresh else iteration)
+        jobs = args.select_jobs(app, selection, lambda job: job.status in able, none=none, or_else=or_else)
+        if sets:
+            _queue_changed(app, jobs, sets, iteration, out)
+        else:
+            retry_jobs(app, jobs, out, iteration=0 if fresh else iteration)
         out.line(home_access.wake_worker(app))
         out.finish(app)
 
 
 def retry_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, iteration: int | None = None) -> None:
     """Queue jobs again, all or none; `iteration` is where they start, None for their last checkpoints."""
-    only = "job {id} is {status}; only failed and cancelled jobs can be retried"
+    only = "job {id} is {status}; only failed and cancelled jobs can be retried, and others with --set KEY=VALUE"
     _require(jobs, lambda job: job.status in RETRIABLE, only)
     home_access.require_wakeup(app)
     for job, start in _queue_again(app, jobs, iteration):
         out.line(f"job {job.id} {job.status}; {start}")
+        out.changed(job.id)
+
+
+def _queue_changed(
+    app: App, jobs: Sequence[Job], sets: tuple[str, ...], iteration: int | None, out: ChangeOutput
+) -> None:
+    from orchestrator.submission import rerun
+
+    home_access.require_wakeup(app)
+    changed = [rerun.changed(app, job, sets, iteration=iteration) for job in jobs]
+    start = "iteration 0" if iteration is None else f"iteration 0 with the weights of iteration {iteration:,}"
+    for one, job in zip(changed, rerun.enqueue(app, changed), strict=True):
+        for text in one.checked.notes:
+            output.note(text)
+        out.line(f"job {job.id} {job.status}: as job {one.job.id}, with {'; '.join(one.changes)}; starts at {start}")
         out.changed(job.id)
 
 
@@ -237,3 +263,27 @@ def _queue_again(app: App, jobs: Sequence[Job], iteration: int | None) -> list[t
     with app.store.transaction():
         queued = [rewind.requeue(app, job, way, time.time()) for job, way in zip(jobs, ways, strict=True)]
     return [(job, way.text) for job, way in zip(queued, ways, strict=True)]
+
+
+@click.command()
+@takes_job
+@click.option(
+    "--iters", metavar="N", type=click.IntRange(min=1), required=True, help="Iterations of the whole run, old and new."
+)
+@change_options
+def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
+    """Continue a job that has succeeded, up to more iterations.
+
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    """
+    from orchestrator.submission import rerun
+
+    extension = rerun.extension(app, job, iters)
+    home_access.require_wakeup(app)
+    extended = rerun.extend(app, extension)
+    if extension.note is not None:
+        output.note(extension.note)
+    out.line(f"job {job.id} {extended.status}: resumes from iteration {extension.resumes:,} of now {extended.iters:,}")
+    out.changed(job.id)
+    out.line(home_access.wake_worker(app))
+    out.finish(app)

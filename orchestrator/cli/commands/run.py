@@ -19,7 +19,7 @@ from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import ALL, GROUP, JobSelection, overwrite_option, seconds_option, set_option, takes_jobs
 from orchestrator.cli.commands.control import cancel_jobs, pause_jobs
-from orchestrator.cli.commands.submit import print_late, print_notes, print_queued
+from orchestrator.cli.commands.submit import print_late, print_notes, print_paused_queue, print_queued
 from orchestrator.cli.output import ChangeOutput, json_option
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
@@ -134,6 +134,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
         (job,) = enqueue_all(app, [checked])
         print_late(app, [job], [checked])
         worker = home_access.wake_worker(app)
+        print_paused_queue(app)
         with output.text_to_stderr(as_json=as_json):
             print_queued(app, [job], [checked], worker, hint=False)
         return follow(app, job.id, as_json=as_json)

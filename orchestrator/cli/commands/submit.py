@@ -62,6 +62,7 @@ def submit(
         print_notes(checked)
         print_late(app, jobs, checked)
         worker = home_access.wake_worker(app)
+        print_paused_queue(app)
         if as_json:
             _print_json(list(zip(checked, jobs, strict=True)), dry_run=False)
         elif quiet:
@@ -122,6 +123,13 @@ def print_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
         if planned.id in ids and end is not None and due is not None and end > due:
             when = f"deadline {fmt.upcoming(due)}, ETA {fmt.upcoming(end)}"
             output.note(f"job {planned.id} will miss its deadline: {when}; see: lq plan")
+
+
+def print_paused_queue(app: App) -> None:
+    """Print a note if the queue is paused."""
+    queue = app.store.queue.state()
+    if queue.paused_at is not None:
+        output.note(f"the queue is paused and starts no job: {queue.text}")
 
 
 def print_queued(

@@ -145,7 +145,7 @@ def take_snapshot(
         worker=worker,
         machine=machine_state(worker, jobs),
         jobs=jobs,
-        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
+        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(),
         turns=waiting_turns(app, jobs, now=now),
         forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),

@@ -133,8 +133,7 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
         yield labelled("machine:", "; ".join(facts))
     if snapshot.queue.paused_at is not None:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
-        text = f"paused since {since}, starts no job: {snapshot.queue.because}; resume it: lq resume --queue"
-        yield labelled("queue:", text, "careful")
+        yield labelled("queue:", f"paused since {since}, starts no job: {snapshot.queue.text}", "careful")
     if snapshot.settings_fault is not None:
         remedy = "until you fix it, no message is sent and no job can be submitted"
         yield labelled("settings:", f"{snapshot.settings_fault}; {remedy}", "bad")
