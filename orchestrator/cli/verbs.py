@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "edit": ("edit", "Edit the settings of a job that has not started."),
         "cancel": ("control", "Cancel jobs and keep their checkpoints."),
         "retry": ("control", "Queue failed or cancelled jobs again."),
+        "dismiss": ("control", "Take jobs that failed off the status view."),
         "extend": ("control", "Continue a succeeded job to more iterations."),
     },
     "Results": {
@@ -104,7 +105,9 @@ EXAMPLES = {
     "move": ("lq move 7 --first", "lq move 5-7 --after 3"),
     "edit": ("EDITOR=nano lq edit 4",),
     "cancel": ("lq cancel 3", "lq cancel --group sweep"),
-    "retry": ("lq retry 3", "lq retry 3 --from 400"),
+    "retry": ("lq retry 3", "lq retry 3 --from 400", "lq retry 3 --set learning_rate=1e-4"),
+    "extend": ("lq extend 3 --iters 1200",),
+    "dismiss": ("lq dismiss 3", "lq dismiss --failed"),
     "show": ("lq show 3",),
     "logs": ("lq logs -f", "lq logs 3 --grep 'loss|spike' --since 2h"),
     "report": ("lq report 3 --open",),

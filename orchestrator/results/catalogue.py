@@ -46,6 +46,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "move": _result("move", "jobs", "ChangeResult"),
     "edit": _result("edit", "jobs", "ChangeResult"),
     "cancel": _result("cancel", "jobs", "ChangeResult"),
+    "dismiss": _result("dismiss", "jobs", "ChangeResult"),
     "retry": _result("retry", "jobs", "ChangeResult"),
     "extend": _result("extend", "jobs", "ChangeResult"),
     "wait": _result("wait", "jobs", "WaitResult"),

@@ -93,6 +93,7 @@ class JobColumns(TypedColumns):
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
     cleaned_at: Named[float | None] = Column(Number)  # when `lq clean` deleted its checkpoints and logs
+    dismissed_at: Named[float | None] = Column(Number)  # when `lq dismiss` took it off the status view
     group_name: Named[str | None] = Column(index=True)  # of the sweep that it belongs to
     queue_position: Named[float | None] = Column(Number)  # among jobs of its priority, if it was moved; else its id
     inbox_sha256: Named[str | None] = Column(index=True)  # of the file in the inbox that it comes from

@@ -103,6 +103,8 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _path("report", str(report))
     if job.cleaned_at is not None:
         yield _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are deleted, its report is kept")
+    if job.dismissed_at is not None:
+        yield _pair("dismissed", fmt.clock(job.dismissed_at))
     if job.detail:
         yield _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     turn = waiting_turns(app, [job], now=now).get(job.id)

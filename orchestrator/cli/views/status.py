@@ -323,8 +323,12 @@ def _identity(jobs: Sequence[Job]) -> list[Column]:
     return [
         Column("id", [f"{job.id:>3}" for job in jobs]),
         Column("name", [job.name for job in jobs], right=False, is_name=True),
-        Column("state", [Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+        Column("state", [Text(job.status, _style(job)) for job in jobs], right=False),
     ]
+
+
+def _style(job: Job) -> str:
+    return STYLE_OF.get(job.status, "") if job.dismissed_at is None else "dim"
 
 
 def _loss(value: float | None) -> Text:

@@ -164,7 +164,7 @@ def test_notify_list_hides_the_urls(home: Home) -> None:
 def test_notify_test_prints_each_service(home: Home) -> None:
     home.write_settings("notify: {services: [{url: 'json://127.0.0.1:9/', name: phone}]}\n")
     content = parsed(InProcess(home.path)("notify", "test", "--json", expect=6).out)
-    assert content["services"] == [{"name": "phone", "delivered": False, "result": "failed"}]
+    assert content["services"] == [{"name": "phone", "delivered": False, "result": "connection refused"}]
     assert content["ping"] is None
 
 
