@@ -100,9 +100,10 @@ def add(url: str, name: str | None, tags: Sequence[str], events: Sequence[str], 
     of the shell. Comments and other settings stay. Exit code: 6 if the service did not receive the message.
     """
     typed = sys.stdin.readline() if url == "-" else url
-    fields = {"url": typed.strip(), "name": name, "tags": list(tags), "on": list(events)}
+    others = {"name": name, "tags": list(tags), "on": list(events)}
     with home_access.open_app() as app:
-        content, added = _with_service(app, {key: value for key, value in fields.items() if value})
+        fields = {"url": typed.strip()} | {key: value for key, value in others.items() if value}
+        content, added = _with_service(app, fields)
         word = added.name or "the service"
         result = "not tested" if no_test else _tried(added)
         app.home.ensure()
