@@ -76,7 +76,7 @@ class JobColumns(TypedColumns):
     spec_json: Named[str]
     submitted_at: Named[float] = Column(Number)
     started_at: Named[float | None] = Column(Number)
-    ended_at: Named[float | None] = Column(Number, index=True)
+    ended_at: Named[float | None] = Column(Number)
     not_before: Named[float | None] = Column(Number)
     stop_request: Named[str | None]
     resumes: Named[str | None]  # at_worker_start if the worker paused the job
@@ -104,6 +104,7 @@ jobs = Table(
     metadata,
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
+    Index("ix_jobs_ended_at", "ended_at", "dismissed_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
