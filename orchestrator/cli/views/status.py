@@ -18,7 +18,7 @@ from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
 from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, Sparkline, fitted_table, labelled, share, shortened
-from orchestrator.cli.views.waiting import forecast_start, id_ranges, waits_of
+from orchestrator.cli.views.waiting import INTERRUPTED, forecast_start, id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
@@ -190,7 +190,7 @@ def _grid(rows: Iterable[Row]) -> Table:
 
 def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) -> Text:
     note = ", ".join(_notes(job, details, snapshot))
-    style = "careful" if job.stop_request else "dim"
+    style = "careful" if job.stop_request or job.id in snapshot.interrupted else "dim"
     if width >= UNCUT:
         left = snapshot.forecast.time_left.get(job.id)
         time_left = fmt.short_duration(left.expected_s if left is not None else None)
@@ -202,7 +202,9 @@ def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) ->
 
 
 def _notes(job: Job, details: JobDetails, snapshot: Snapshot) -> Iterator[str]:
-    if job.stop_request is not None:
+    if job.id in snapshot.interrupted:
+        yield INTERRUPTED
+    elif job.stop_request is not None:
         yield _STOP_REQUESTS.get(job.stop_request, job.stop_request)
     elif details.life is not None:
         yield f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
@@ -238,7 +240,9 @@ def _speed(job: Job, snapshot: Snapshot) -> Iterator[Row]:
     if job.it_s is None:
         return
     end = ""
-    if job.iteration >= job.iters:
+    if job.id in snapshot.interrupted:
+        end = ""
+    elif job.iteration >= job.iters:
         end = "training complete, writing the adapter and the report"
     else:
         end = time_left(job, snapshot.forecast, snapshot.now)
