@@ -6,6 +6,7 @@ the message: the outbox delivers it when the file is valid again.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
@@ -20,7 +21,7 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import audience
-from orchestrator.report.stored_verdict import verdict_of
+from orchestrator.report.stored_verdict import stored_verdict
 from orchestrator.store.groups import EndedGroup
 
 GROUP_NEWS_S = 24 * 3600.0
@@ -56,7 +57,12 @@ class Publisher:
             if not audience(settings.notify.everyone, event, job_on=on, job_tags=tags):
                 return []
         message = compose()
-        return [message] if message is not None else []
+        if message is None:
+            return []
+        url = settings.web.url if settings is not None else None
+        if url is not None and message.job_id is not None:
+            message = dataclasses.replace(message, body=f"{message.body}\n{url}/jobs/{message.job_id}")
+        return [message]
 
     def publish(
         self, event: str, compose: Callable[[], NewMessage | None], notify: Notify | None = None, *, now: float
@@ -135,10 +141,8 @@ class JobNotifications:
         facts = messages.MessageFacts(
             job=store.jobs.get(job_id),
             attempts=store.attempts.of(job_id),
-            points=store.metrics.points(job_id),
             validations=store.metrics.validations(job_id),
-            tests=store.metrics.validations(job_id, kind="test"),
-            verdict=verdict_of(self._job) if event == "finished" else None,
+            verdict=stored_verdict(self._job),
         )
         return messages.decided(facts, event, decision, self._spec, attempt.number)
 
@@ -169,14 +173,15 @@ def _publish_group(app: App, group: EndedGroup, now: float) -> None:
     Publisher(app).publish("finished", compose, spec.lq.notify, now=now)
 
 
-def _compare(app: App, name: str) -> tuple[list[str], str | None]:
-    """Return lines about the best job of a group, and the path of the picture.
+def _compare(app: App, name: str) -> tuple[str, str | None]:
+    """Return the best job of a group, and the path of the picture.
 
     A child process compares the jobs, so that their curves do not use the worker's memory.
     """
     content = cli_subprocess.json_of(app.home, "compare", f"--group={name}", timeout_s=COMPARE_TIMEOUT_S)
     if content is None:
-        return ["the jobs could not be compared"], None
+        return "The jobs could not be compared", None
     best = content["best_of"]
-    lines = best["text"] if best is not None else ["no job ended with a validation and an adapter"]
-    return [str(line) for line in lines], content["picture"]
+    if best is None:
+        return "No job ended with a validation and an adapter", content["picture"]
+    return f"Best: {best['name']} (job {best['id']}), validation loss {best['loss']:.4f}", content["picture"]
