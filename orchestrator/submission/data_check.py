@@ -14,7 +14,7 @@ from orchestrator.estimation import model_files
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
     from jobs.model.spec import JobSpec
-    from workers.data.row_check import FileCheck, RowChecker
+    from workers.data.row_check import FileCheck, RowChecker, ShownRow
 
 
 def check_data(app: App, spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) -> DataFacts:
@@ -51,6 +51,23 @@ def row_checker(app: App, spec: JobSpec) -> RowChecker:
 
     cache = app.home.lengths if app.home.path.is_dir() else None
     return RowChecker(model_files.folder_of(spec.model), spec, cache=cache)
+
+
+def shown_row(app: App, spec: JobSpec, name: str, number: int) -> tuple[Path, ShownRow, str | None]:
+    """Return a data file, its row `number` (from 1) as the model sees it, and what could not be tried here.
+
+    Args:
+        name: train, valid or test.
+
+    Raises:
+        DataInvalid: there is no such row, or it cannot be used.
+        ModelMissing: the model has no usable tokenizer.
+    """
+    path = Path(spec.data) / f"{name}.jsonl"
+    if spec.hf_dataset is not None or not path.is_file():
+        raise DataInvalid(located(path, None, "no such file, so no row of it can be shown"))
+    checker = row_checker(app, spec)
+    return path, checker.shown(path, number), checker.unchecked
 
 
 def _require_learned(spec: JobSpec, path: Path, name: str, checked: FileCheck) -> None:
