@@ -107,7 +107,7 @@ class LearnedPart:
 
     start: int  # first character, from 0
     end: int  # character after the last
-    text: str
+    text: str  # what is learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +115,9 @@ class CheckedRow:
     """A row of a data file as the model sees it."""
 
     name: str  # of the job
-    file: str
-    row: int  # from 1
-    text: str  # as the chat template renders it
+    file: str  # the data file
+    row: int  # number of the row, from 1
+    text: str  # text of the row in the chat template
     learned: list[LearnedPart]  # what is learned; empty if nothing is
     tokens: int | None  # null if they cannot be counted on this machine
     learned_tokens: int | None  # null if they cannot be counted on this machine
