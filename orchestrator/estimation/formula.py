@@ -13,7 +13,7 @@ from jobs.estimates.memory import ModelShape, TrainingShape, parts_of
 from jobs.model.errors import InvalidInput
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
-from orchestrator.estimation import model_files
+from orchestrator.model_files import files as model_files
 from workers.data.batches import BatchOrder, padded_length
 from workers.data.row_check import FileCheck, RowChecker
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.model.errors import DataInvalid, Line, located, message_of
 from orchestrator.core.app import App
-from orchestrator.estimation import model_files
+from orchestrator.model_files.hub_cache import folder_of
 
 if TYPE_CHECKING:
     from configs.data_files import DataFacts
@@ -50,7 +50,7 @@ def row_checker(app: App, spec: JobSpec) -> RowChecker:
     from workers.data.row_check import RowChecker
 
     cache = app.home.lengths if app.home.path.is_dir() else None
-    return RowChecker(model_files.folder_of(spec.model), spec, cache=cache)
+    return RowChecker(folder_of(spec.model), spec, cache=cache)
 
 
 def shown_row(app: App, spec: JobSpec, name: str, number: int) -> tuple[Path, ShownRow, str | None]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.submission import provenance, staging, submit
 from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_no_circle, require_predecessors
@@ -106,7 +107,7 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, edit.was.dir.path
     name = f"{edit.was.id}-{submit.slug(spec.name)}"
     with staging.opened(app.home.jobs) as staging_folder:
-        folder = _filled(staging_folder, edit, new)
+        folder = _filled(staging_folder, edit, new, hash_files(new.model, app.home.cache, within_s=SUBMIT_S))
         with app.store.transaction():
             app.store.edits.apply(
                 edit.was.id,
@@ -126,9 +127,9 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     return job
 
 
-def _filled(staging_folder: Path, edit: Edit, new: Checked) -> Path:
+def _filled(staging_folder: Path, edit: Edit, new: Checked, files: Sequence[FileHash]) -> Path:
     """Return a new folder of the job; its provenance keeps where the job came from, and lists the edits."""
-    folder = submit.write_folder(staging_folder, new)
+    folder = submit.write_folder(staging_folder, new, files)
     path, before = JobDir(folder).provenance, provenance.read(edit.was)
     content = json.loads(path.read_text())
     sha256 = hashlib.sha256(new.loaded.content).hexdigest()

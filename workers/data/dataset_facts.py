@@ -52,7 +52,7 @@ def dataset_facts(
         "train": describe(train, longest),
         **{name: describe(rows, longest) | {"measured": measured[name]} for name, rows in others.items()},
         "learned": {name: supervised(rows, longest) for name, rows in others.items()},
-        "also_trained": {name: duplicates(train, rows.only(range(measured[name]))) for name, rows in others.items()},
+        "also_trained": {name: duplicates(train, rows, measured=measured[name]) for name, rows in others.items()},
     }
 
 
@@ -97,8 +97,8 @@ def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
     return 1 - tokens / padded if padded else None
 
 
-def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
-    """Return the rows that `other` (measured rows of validation or test) shares with the training set.
+def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
+    """Return the rows that `other` (validation or test, of which the first rows are measured) shares with training.
 
     Returns:
         `exact` and `near`: the number of rows of `other` that are in the training set too, or nearly (`near` is None
@@ -118,6 +118,7 @@ def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
     return {
         "exact": len(same),
         "near": None if near is None else len(near),
+        "measured": sum(index < measured for index in same),
         "inside": len(train) - len(first),
         "examples": [
             {"row": other.number(index), "train_row": train_index + 1, "share": round(share, 3)}

@@ -18,7 +18,7 @@ from mlx_lm.tuner.datasets import (
 )
 
 from configs.data_rows import RowFormat
-from jobs.model.errors import DataInvalid, LqError, message_of
+from jobs.model.errors import DataInvalid
 from jobs.model.events import WarningEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import Stage
@@ -28,6 +28,7 @@ from workers.checkpoints.publishing import sha256_of
 from workers.data.batches import BatchOrder, Rows, orders
 from workers.data.rendering import Messages
 from workers.data.tokenizing import SETS, RowSet, TextTools, file_rows, folder_rows, joined, rows_of
+from workers.mlx.child import named_as
 from workers.mlx.context import RunContext
 
 
@@ -106,10 +107,11 @@ def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
 def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir | None) -> tuple[Rows, Rows, Rows]:
     """Return the rows of training, validation and test."""
     tools = text_tools(tokenizer)
-    if job_dir is not None and spec.hf_dataset is None and Path(spec.data).is_dir():
-        sets = folder_rows(spec, tools, job_dir)
-    else:
-        sets = _hub_rows(spec, stage, tools)
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):  # a data set can be code that raises anything
+        if job_dir is not None and spec.hf_dataset is None and Path(spec.data).is_dir():
+            sets = folder_rows(spec, tools, job_dir)
+        else:
+            sets = _hub_rows(spec, stage, tools)
     if spec.test and not len(sets[2]):
         raise DataInvalid(f"the data {spec.data} has no test rows, but the job file has 'test: true'")
     return sets
@@ -118,16 +120,11 @@ def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir | None) -
 def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools) -> tuple[Rows, Rows, Rows]:
     """Tokenize data sets of the hub: MLX-LM loads them."""
     settings = types.SimpleNamespace(**mlx_config(spec, stage))
-    try:
-        loaded = load_dataset(settings, cast("Any", None))
-        train, valid, test = (
-            joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in row_sets(name, data)])
-            for name, data in zip(SETS, loaded, strict=True)
-        )
-    except (OSError, MemoryError, LqError):
-        raise  # such as no network
-    except Exception as error:  # a data set is made by code that may raise anything; the next attempt would, too
-        raise DataInvalid(f"the data {spec.data} cannot be used: {message_of(error)}") from error
+    loaded = load_dataset(settings, cast("Any", None))
+    train, valid, test = (
+        joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in row_sets(name, data)])
+        for name, data in zip(SETS, loaded, strict=True)
+    )
     return train, valid, test
 
 
