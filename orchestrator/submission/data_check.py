@@ -60,7 +60,7 @@ def shown_row(app: App, spec: JobSpec, name: str, number: int) -> tuple[Path, Sh
         name: train, valid or test.
 
     Raises:
-        DataInvalid: there is no such row, or it cannot be used.
+        DataInvalid: the row does not exist or cannot be used.
         ModelMissing: the model has no usable tokenizer.
     """
     path = Path(spec.data) / f"{name}.jsonl"

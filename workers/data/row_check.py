@@ -44,7 +44,7 @@ class FileCheck:
 
     tokens: tuple[int, ...]  # of each row, in the order of the file
     how: Literal["tokenizer", "characters"]  # exact, or estimated
-    left_out: Mapping[str, tuple[int, ...]]  # rows, from 0, of which nothing is learned, by the reasons of `rendering`
+    left_out: Mapping[str, tuple[int, ...]]  # rows with nothing to learn, from 0, by reason (`rendering`)
 
     @property
     def learned(self) -> int:
@@ -204,7 +204,7 @@ class RowChecker:
         """Return a row, from 1, as the model sees it.
 
         Raises:
-            DataInvalid: there is no such row, or it cannot be used.
+            DataInvalid: the row does not exist or cannot be used.
             ModelMissing: the tokenizer or the template is damaged.
         """
         try:
