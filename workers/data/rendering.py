@@ -19,8 +19,8 @@ Span = tuple[int, int]
 """First position, and the position after the last."""
 
 ENDS_IN_PROMPT, NO_START, CUT_OFF = "ends_in_prompt", "no_start", "cut_off"
-"""Why a row has nothing to learn: its last message is not an answer; the template does not show where the answer starts;
-or the answer starts beyond max_seq_length."""
+"""Why a row has nothing to learn: its last message is not an answer; the template does not show where the answer
+starts; or the answer starts beyond max_seq_length."""
 
 PROMPT_ROLES = frozenset({"system", "developer", "user", "human", "tool", "function", "ipython", "observation"})
 """Roles whose messages are never an answer."""
