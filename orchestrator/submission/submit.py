@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
 """The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
@@ -80,7 +80,7 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     jobs = load_jobs(path, sets, defaults=app.settings().defaults)
     _require_own_adapter_paths(app, [loaded.spec for loaded in jobs])
     for loaded in jobs:
-        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        key = loaded.spec.model_dump_json(include=OF_DATA)
         if key not in facts:
             facts[key] = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
         checked.append(checked_job(loaded, facts[key], overwrites=overwritten(loaded, overwrite=overwrite)))
