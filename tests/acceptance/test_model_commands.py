@@ -140,8 +140,6 @@ def test_lq_test_reproduces_the_run(trained: Training) -> None:
         found[key] for key in ("iteration", "loss", "loss_low", "loss_high", "rows", "data")
     ]
     assert kept["sha256"] == hashlib.sha256(Path(found["data"]).read_bytes()).hexdigest()
-    (compared,) = trained.lq.json("compare", trained.id, trained.id)["jobs"][:1]
-    assert f"{found['loss']:.4f}" in compared["results"]["lq test"]
 
 
 @pytest.mark.slow
