@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from configs import validation, yaml_text
 from configs.errors import KeyPath, Problem, first_problem, invalid
@@ -128,6 +128,13 @@ class Settings(_Secretive):
     disk: DiskSettings = DiskSettings()
     web: WebSettings = WebSettings()
     defaults: LqSpec = Field(LqSpec(), description="defaults for the lq section of job files")
+
+    @field_validator("defaults")
+    @classmethod
+    def _no_length(cls, defaults: LqSpec) -> LqSpec:
+        if defaults.epochs is not None:
+            raise ValueError("no epochs here; a job file sets its own length")
+        return defaults
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:

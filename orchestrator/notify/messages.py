@@ -109,6 +109,11 @@ def _needs_you(facts: MessageFacts, decision: Decision) -> str:
     job, detail = facts.job, _plain(decision.detail)
     if decision.reason is Reason.DISK_FULL:
         return f"Waits for disk space: {detail}; next: free disk space, and lq resumes the job within a minute"
+    if decision.reason is Reason.NETWORK:
+        return f"Waits for the network: {detail}; next: nothing; lq tries again at least every 15 min"
+    if "machine" in decision.evidence:
+        check = decision.evidence["machine"]
+        return f"Stopped by the machine: {detail}; next: lq doctor; lq tries again every 10 min (its check: {check})"
     answer = f"; {decision.answer}" if decision.answer else ""
     return f"Stopped at iteration {job.iteration:,}: {detail}{answer}; next: lq resume {job.id}"
 

@@ -94,7 +94,7 @@ class JobNotifications:
         event = _EVENTS.get(decision.status)
         if event == "finished" and self._job.group_name is not None and not self._notify.each:
             return []  # `publish_ended_groups` reports the group
-        if decision.status is Status.WAITING and decision.reason is Reason.DISK_FULL:
+        if decision.status is Status.WAITING and _needs_user(decision):
             event = "needs_you"
         if event is None:
             return []
@@ -145,6 +145,14 @@ class JobNotifications:
             verdict=stored_verdict(self._job),
         )
         return messages.decided(facts, event, decision, self._spec, attempt.number)
+
+
+def _needs_user(decision: Decision) -> bool:
+    """Report whether a job waits for something that the user may have to repair, and this is the first time."""
+    evidence = decision.evidence
+    if "machine" in evidence:
+        return evidence["asks_user"] is True
+    return decision.reason is Reason.DISK_FULL or (decision.reason is Reason.NETWORK and evidence["waits"] == 1)
 
 
 def publish_ended_groups(app: App, now: float) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
-from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED
 from jobs.policies import early_stop
+from jobs.policies.after_loss_alarm import GUARD_REASONS
 from orchestrator.report import sources
 from orchestrator.report.analysis.verdict import NOTHING_FOUND, Comparison, Series, conclude
 from orchestrator.report.facts import (
@@ -46,7 +46,7 @@ _STORED = {field.name for field in dataclasses.fields(AttemptFacts)} & {
 }
 """Values of an attempt that a report takes from the store as they are."""
 
-_ROLLBACKS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+_ROLLBACKS = GUARD_REASONS
 
 
 def collect(
@@ -111,6 +111,7 @@ def _series(store: Store, job_id: int) -> Series:
         tests=store.metrics.validations(job_id, kind="test"),
         attempts=attempts,
         incidents=store.incidents.of(job_id),
+        spec=store.spec(job_id),
     )
 
 

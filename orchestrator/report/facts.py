@@ -349,6 +349,7 @@ class Overlap:
     name: str  # valid or test
     rows: int
     exact: int  # rows that are equal to a training row
+    measured: int | None = None  # of these, rows that validations or tests measure; None if not reported
     near: int | None = None  # nearly equal rows; None if not searched
     examples: tuple[Twin, ...] = ()  # some of these rows
 

@@ -105,7 +105,7 @@ def _sections(app: App, job: Job, verbose: bool, whole_output: bool) -> Iterator
     messages = app.store.outbox.messages(job.id)
     sent = [_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages]
     yield _Section(title="messages", rows=list(sent))
-    yield _Section(title="next", rows=[_next_steps(job)], fixed=True)
+    yield _Section(title="next", rows=list(_next_steps(job)), fixed=True)
 
 
 def _pair(label: str, text: str, style: str = "") -> RenderableType:
@@ -124,39 +124,33 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
     spec = json.loads(app.store.jobs.spec_json(job.id))
     reason = f" ({job.reason})" if job.reason else ""
     yield Text.assemble(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
-    yield from _verdict(job)
+    verdict = stored_verdict(job) if job.status in ENDED else None
+    if verdict is not None:
+        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
+        if verdict.advice:
+            yield _pair("advice", verdict.advice)
     yield _pair("training", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
     yield from _figures(app, job, now)
-    yield _pair("times", _times(job))
+    moments = {"submitted": job.submitted_at, "started": job.started_at, "ended": job.ended_at}
+    times = [f"{name} {fmt.clock(moment)}" for name, moment in moments.items() if moment is not None]
+    if job.started_at is not None and job.ended_at is not None:
+        times.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
+    yield _pair("times", ", ".join(times))
     yield _path("folder", job.job_dir)
     report = job.dir.report / "report.md"
     if report.exists():
         yield _path("report", str(report))
     if job.cleaned_at is not None:
         yield _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are deleted, its report is kept")
-    yield from _cause(job)
+    if job.detail and (verdict is None or job.detail.rstrip(".") not in verdict.because):
+        yield _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
+    if job.status is Status.FAILED:
+        yield _pair("fix", fix_of(job.reason, job.id, job.job_dir)[0].replace("`", ""))
     turn = waiting_turns(app, [job], now=now).get(job.id)
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         yield _pair("waits for", turn.obstacle.text, "careful")
     if (when := resumes(job, app.store.queue.state(), turn, now=now)) is not None:
         yield _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
-
-
-def _verdict(job: Job) -> Iterator[RenderableType]:
-    verdict = stored_verdict(job) if job.status in ENDED else None
-    if verdict is not None:
-        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
-        if verdict.advice:
-            yield _pair("advice", verdict.advice)
-
-
-def _cause(job: Job) -> Iterator[RenderableType]:
-    """Yield the detail unless the verdict has it, and the fix of a job that failed."""
-    verdict = stored_verdict(job) if job.status in ENDED else None
-    if job.detail and (verdict is None or job.detail.rstrip(".") not in verdict.because):
-        yield _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
-    if job.status is Status.FAILED:
-        yield _pair("fix", fix_of(job.reason, job.id, job.job_dir)[0].replace("`", ""))
 
 
 def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
@@ -174,7 +168,9 @@ def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _pair("speed", f"{fmt.figure(job.it_s)} it/s{tokens}, as last reported")
     if memory := _memory(points):
         yield _pair("memory", memory)
-    yield from _checkpoints(app, job)
+    if checkpoints := app.store.metrics.checkpoints(job.id):
+        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
+        yield _pair("saved", f"{fmt.counted(len(checkpoints), 'checkpoint')}, {fmt.size(size)}, last at {last:,}")
 
 
 def _memory(points: Sequence[ProgressPoint]) -> str:
@@ -186,36 +182,18 @@ def _memory(points: Sequence[ProgressPoint]) -> str:
     return f"{', '.join(parts)}{share}" if parts else ""
 
 
-def _times(job: Job) -> str:
-    parts = [f"submitted {fmt.clock(job.submitted_at)}"]
-    if job.started_at is not None:
-        parts.append(f"started {fmt.clock(job.started_at)}")
-    if job.ended_at is not None:
-        parts.append(f"ended {fmt.clock(job.ended_at)}")
-        if job.started_at is not None:
-            parts.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
-    return ", ".join(parts)
-
-
 # --- sections ---
 
 
 def _attempts(attempts: Sequence[Attempt]) -> Iterator[RenderableType]:
     for attempt in attempts:
         pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
-        facts = (fmt.clock(attempt.started_at), pid, _iterations(attempt), _end(attempt))
-        yield _pair(str(attempt.number), "  ".join(facts))
-
-
-def _iterations(attempt: Attempt) -> str:
-    if attempt.first_iteration is None:
-        return "did not start"
-    source = f" from {attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else " from the beginning"
-    return f"iterations {attempt.first_iteration:,} to {attempt.last_iteration or attempt.first_iteration:,}{source}"
-
-
-def _end(attempt: Attempt) -> str:
-    return "running" if attempt.ended_at is None else f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+        end = "running" if attempt.ended_at is None else f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+        iterations, first = "did not start", attempt.first_iteration
+        if first is not None:
+            source = f"{attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else "the beginning"
+            iterations = f"iterations {first:,} to {attempt.last_iteration or first:,} from {source}"
+        yield _pair(str(attempt.number), "  ".join((fmt.clock(attempt.started_at), pid, iterations, end)))
 
 
 def _run_plan(app: App, job: Job) -> Iterator[RenderableType]:
@@ -260,23 +238,12 @@ def _output(attempts: Sequence[Attempt], *, whole: bool) -> Iterator[_Section]:
 
 
 def _validations(app: App, job: Job) -> Iterator[RenderableType]:
-    validations = app.store.metrics.validations(job.id)
-    rows = [("", one) for one in validations] + [
-        ("test", one) for one in app.store.metrics.validations(job.id, kind="test")
-    ]
+    of_kind = {"": app.store.metrics.validations(job.id), "test": app.store.metrics.validations(job.id, kind="test")}
     best = app.store.status.best_validations([job.id]).get(job.id)
-    for kind, one in rows:
+    for kind, one in [(kind, one) for kind, validations in of_kind.items() for one in validations]:
         error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
-        is_best = not kind and best is not None and one.iteration == best.iteration
-        loss = f"{fmt.short_loss(one.loss):>7}  {error:<7}"
-        yield Text(f"  {kind:<8}  {one.iteration:>8,}  {loss}  {'best' if is_best else ''}".rstrip())
-
-
-def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
-    checkpoints = app.store.metrics.checkpoints(job.id)
-    if checkpoints:
-        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
-        yield _pair("saved", f"{fmt.counted(len(checkpoints), 'checkpoint')}, {fmt.size(size)}, last at {last:,}")
+        mark = "best" if not kind and best is not None and one.iteration == best.iteration else ""
+        yield Text(f"  {kind:<8}  {one.iteration:>8,}  {fmt.short_loss(one.loss):>7}  {error:<7}  {mark}".rstrip())
 
 
 def delivery(message: Message) -> str:
@@ -287,11 +254,8 @@ def delivery(message: Message) -> str:
     return f"{_SETTLED.get(message.settled, message.settled)}: {results}"
 
 
-def _next_steps(job: Job) -> RenderableType:
+def _next_steps(job: Job) -> Iterator[RenderableType]:
     steps = next_steps(job.status, job.id, job.job_dir, cleaned=job.cleaned_at is not None)
     width = max(len(command) for command, _ in steps)
-    lines = [
-        Text.assemble(f"  {command:<{width}}  ", (why, "dim"), no_wrap=True, overflow="ignore")
-        for command, why in steps
-    ]
-    return Group(*lines)
+    for command, why in steps:
+        yield Text.assemble(f"  {command:<{width}}  ", (why, "dim"), no_wrap=True, overflow="ignore")
