@@ -382,13 +382,15 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answers to one of `lq.prompts`, before and after training."""
+    """The answers to one of `lq.prompts` or to the question of a validation row, before and after training."""
 
     prompt: str = ""  # the prompt
     before: str | None  # the answer before training
     after: str | None  # the answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
+    row: int | None = None  # row of valid.jsonl, from 1; None for one of lq.prompts
+    reference: str | None = None  # the answer in that row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from orchestrator.formatting.text import (
     NONE,
     duration,
     figure,
+    listed,
     loss,
     loss_with_interval,
     percent,
@@ -147,9 +148,16 @@ def answers(facts: Facts) -> list[str]:
     """Return the section with the answers to prompts; empty if there are none."""
     if not facts.answers:
         return []
-    rows = [(cell(answer.prompt), cell(answer.before), cell(answer.after)) for answer in facts.answers]
+    from_rows = [f"{answer.row:,}" for answer in facts.answers if answer.row is not None]
+    header = ("Prompt", "Before", "After", *(["Reference"] if from_rows else []))
+    rows = [
+        tuple(map(cell, (answer.prompt, answer.before, answer.after, answer.reference)))[: len(header)]
+        for answer in facts.answers
+    ]
     first = facts.answers[0]
     after = "training" if first.iteration is None else f"iteration {whole(first.iteration)}"
-    cut = "" if first.max_tokens is None else f" Answers end after {whole(first.max_tokens)} tokens."
-    note = f"Greedy decoding, before training and with the weights of {after}.{cut}"
-    return ["## Answers before and after", "", *table(("Prompt", "Before", "After"), rows), "", note]
+    most = max((answer.max_tokens or 0 for answer in facts.answers), default=0)
+    cut = f" Answers end after {'at most ' if from_rows else ''}{most:,} tokens." if most else ""
+    source = f" The prompts are of rows {listed(from_rows)} of `valid.jsonl`." if from_rows else ""
+    note = f"Greedy decoding, before training and with the weights of {after}.{cut}{source}"
+    return ["## Answers before and after", "", *table(header, rows), "", note]
