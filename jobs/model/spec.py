@@ -289,8 +289,10 @@ class LqSpec(FrozenModel):
     checkpoint: Checkpointing = Checkpointing()
     keep: Keep = Keep()
     notify: Notify = Notify()
-    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (), max_length=20, description="prompts answered before and after training, for the report"
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None,
+        max_length=20,
+        description="prompts answered before and after training, for the report; default: three validation rows",
     )
 
     @property
