@@ -17,6 +17,7 @@ from configs.labels import MAX_NAME, job_name
 from configs.matrix import Combination, combinations, overlap, without_matrix
 from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_override
 from configs.paths import resolve_paths
+from configs.run_length import with_length
 from configs.suggestions import other_trainer
 from configs.training_rules import training_problems
 from configs.yaml_text import Document
@@ -132,7 +133,9 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Se
 
 
 def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
+    document, lengths, wrong_lengths = with_length(document, current=Path.cwd())
     spec, problems = _read_spec(document, defaults=defaults)
+    problems += wrong_lengths
     notes: list[str] = []
     if spec is not None:
         problems += training_problems(document, spec)
@@ -142,6 +145,7 @@ def _load(document: Document, content: bytes, defaults: LqSpec | None) -> Loaded
     if spec is None or problems:
         raise all_problems(document.source, problems)
     _require_utf8_paths(document, spec)
+    notes += lengths
     if spec.trust_remote_code:
         notes.append("trust_remote_code is on: lq runs code that comes with the model")
     if spec.config is not None:

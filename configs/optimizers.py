@@ -35,3 +35,5 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {
 }
 """The schedules and their arguments in order, optional ones in brackets. `join_schedules` needs functions, which a file
 cannot contain."""
+
+STEPS = ("step_size", "decay_steps", "steps")  # arguments of schedules that are numbers of updates

@@ -56,22 +56,31 @@ def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[
     return paths.resolved(), paths.notes, paths.problems
 
 
+def data_folder(document: Document, current: Path) -> Path | None:
+    """Return the folder that `data` names; None for a data set of the hub."""
+    value = document.value.get("data")
+    if document.value.get("hf_dataset") is not None or not isinstance(value, str):
+        return None
+    folder = absolute(_folders(document, current)[0], value)
+    return folder if folder.exists() or looks_like_path(value) else None
+
+
+def _folders(document: Document, current: Path) -> tuple[Path, Path]:
+    """Return the folder in which the relative paths of a file start, and the other possible one."""
+    beside = current / document.source.parent
+    named = [value for _, key, value in _path_values(document.value, ()) if key != "adapter_path"]
+    relative = [value for value in named if not value.startswith(("/", "~"))]
+    if sum((beside / value).exists() for value in relative) > sum((current / value).exists() for value in relative):
+        return beside, current
+    return current, beside
+
+
 class _Paths:
     def __init__(self, document: Document, spec: JobSpec, current: Path) -> None:
         self.notes: list[str] = []
         self.problems: list[Problem] = []
         self._document, self._spec = document, spec
-        self._base, self._other = current, current / document.source.parent
-        named = [entry["path"] for _, entry in hub_entries(spec) if isinstance(entry.get("path"), str)]
-        named += [
-            spec.model,
-            *([spec.data] if spec.hf_dataset is None else []),
-            *filter(None, [spec.resume_adapter_file]),
-        ]
-        relative = [value for value in named if not value.startswith(("/", "~"))]
-        exist = {folder: sum((folder / value).exists() for value in relative) for folder in (self._base, self._other)}
-        if exist[self._other] > exist[self._base]:
-            self._base, self._other = self._other, self._base
+        self._base, self._other = _folders(document, current)
         self._of_file = self._base != current
 
     def resolved(self) -> JobSpec:

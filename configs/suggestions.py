@@ -36,7 +36,6 @@ _ARGUMENTS = {
 
 _COMPUTED = {
     **dict.fromkeys(("alpha", "lora_alpha"), "lora_parameters.scale"),
-    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "n_epochs", "max_epochs", "epoch"), "iters"),
     **dict.fromkeys(("warmup_ratio", "warmup_proportion", "warmup_fraction"), "lr_schedule.warmup"),
 }
 """Keys of other trainers from whose value that of the key here is computed."""
@@ -71,7 +70,7 @@ def _synonyms() -> tuple[dict[str, str], dict[str, tuple[str, str]], dict[str, f
 
 
 def _meaning(word: str, value: object, under: str, top: Mapping[str, Any], levels: Levels) -> str | None:
-    computed = {"lora_parameters.scale": _scale, "iters": _iters, "lr_schedule.warmup": _warmup}
+    computed = {"lora_parameters.scale": _scale, "lr_schedule.warmup": _warmup}
     same, advice, _ = _synonyms()
     if not under and isinstance(value, dict) and (section := _section(value, levels)):
         return section
@@ -133,7 +132,8 @@ def _renamed(right: str, value: object, top: Mapping[str, Any]) -> str:
     fits = fitting(right, value)
     if fits is None or isinstance(fits, dict | list):
         return f"write '{right}'"
-    return f"write '{right}: {fits if isinstance(fits, str) else as_written(fits)}'"
+    instead = " in place of 'iters'" if right == "lq.epochs" and _given("iters", top) else ""
+    return f"write '{right}: {fits if isinstance(fits, str) else as_written(fits)}'{instead}"
 
 
 def fitting(key: str, value: Any) -> Any:
@@ -181,23 +181,9 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def _iters(epochs: object, top: Mapping[str, Any]) -> str:
-    if _given("iters", top):
-        return "remove it, 'iters' is given"
-    hint = "write 'iters', the number of batches: epochs * rows / batch_size"
-    same, _, _ = _synonyms()
-    batch_size = next((value for key, value in top.items() if same.get(key, key) == "batch_size"), 4)
-    if not _is_number(epochs) or not _is_number(batch_size):
-        return hint
-    return f"{hint}, here {epochs:g} * rows / {batch_size:g}"
-
-
 def _warmup(ratio: object, top: Mapping[str, Any]) -> str:
-    iters, per_update = top.get("iters", 1000), top.get("grad_accumulation_steps", 1)
-    if not _is_number(ratio) or not _is_number(iters) or not _is_number(per_update) or per_update <= 0:
-        return "write 'lr_schedule.warmup', a number of updates"
-    updates = int(iters / per_update)
-    return f"write 'lr_schedule.warmup: {round(ratio * updates)}', which is {ratio:g} of {updates:,} updates"
+    share = f"{100 * ratio:g}%" if _is_number(ratio) and 0 <= ratio <= 1 else "3%"
+    return f"write 'lr_schedule.warmup: {share}', a share of the run"
 
 
 def optimizer_argument(key: str, value: object, top: Mapping[str, Any]) -> str | None:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.errors import KeyPath, Problem, as_written
-from configs.optimizers import OPTIMIZERS, SCHEDULES
+from configs.optimizers import OPTIMIZERS, SCHEDULES, STEPS
 from configs.suggestions import Levels, unknown_key
 from configs.yaml_text import Document
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
-_STEPS = ("step_size", "decay_steps", "steps")
 _REPORTERS = ("wandb", "swanlab")
 _SPLITS = tuple(f"{name}_split" for name in ("train", "valid", "test"))
 _FEATURES = tuple(f"{name}_feature" for name in ("prompt", "completion", "chat", "text"))
@@ -94,7 +93,7 @@ def _schedule(document: Document, spec: JobSpec) -> list[Problem]:
         text = f"{schedule.name} takes {', '.join(names)}, but the list has {len(schedule.arguments)} values"
         return [document.problem(key_path, text)]
     for name, value in zip(names, schedule.arguments, strict=False):
-        if name in _STEPS and value < 1:
+        if name in STEPS and value < 1:
             text = f"{name} of {schedule.name} must be 1 or more, not {value:g}"
             return [document.problem(key_path, text)]
     return []

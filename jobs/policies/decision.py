@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from jobs.loss.alarms import LossFinding
-from jobs.model.outcomes import Reason
+from jobs.model.outcomes import Ending, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.early_stop import Stop
+from jobs.policies.machine import MachineCause
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.retry import Crash
 from jobs.policies.rollback import RollbackCandidate
@@ -19,7 +20,7 @@ from jobs.scheduling.obstacles import Obstacle
 StopRequest = Literal["cancel", "pause", "worker_stop"]
 """A request to stop a running job: by `lq cancel`, by `lq pause`, by the worker that shuts down."""
 
-STOP_REQUESTS: tuple[StopRequest, ...] = ("cancel", "pause", "worker_stop")
+STOP_REQUESTS: tuple[StopRequest, ...] = get_args(StopRequest)
 
 
 def stop_request_from(text: str | None) -> StopRequest | None:
@@ -41,6 +42,11 @@ class Decision:
     answer: str = ""  # what lq does, in words
     evidence: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
+    @classmethod
+    def after(cls, ending: Ending, status: Status, **fields: Any) -> Decision:
+        """Return the decision after an end, whose reason and detail it takes over unless `fields` has others."""
+        return cls(status=status, **{"reason": ending.reason, "detail": ending.detail} | fields)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class History:
@@ -58,6 +64,8 @@ class History:
     free_bytes: int | None = None  # memory free now
     lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the tokens of a row
     obstacle: Obstacle | None = None  # why lq stopped it for now: window, power, heat, use of the machine
+    waits: int = 0  # attempts that ended for the network, one after the other, including this one
+    machine: MachineCause | None = None  # the crash is caused by the machine, not by the job
     conclusion: LossFinding | Quarantine | Stop | None = None  # of the loss guard
     stages: Sequence[Stage] = ()  # of the run plan
     candidates: Sequence[RollbackCandidate] = ()  # set if the conclusion needs a rollback

@@ -7,6 +7,7 @@ error; lq refers to a service by its name in settings.yaml, or by its scheme and
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
@@ -14,12 +15,13 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.model.errors import SecretMissing
 from jobs.model.job import Message, ServiceResult
 from jobs.policies.delivery import URGENT
 from orchestrator.notify import desktop
+from orchestrator.notify.failures import FAILED, TIMED_OUT, reason_in
 from orchestrator.notify.routing import DESKTOP, kind, service_names
 from orchestrator.notify.secrets import fill_in
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 LARGEST_ATTACHMENT_BYTES = 5 * 1024 * 1024
 
-DELIVERED, FAILED, TIMED_OUT, NOT_UNDERSTOOD = "delivered", "failed", "timed out", "not understood"
+DELIVERED = "delivered"
 
 _SEVERITY = {
     "finished": "success",
@@ -47,27 +49,21 @@ class Notifier:
     """Sends messages to services. Does not raise for the failure of a service or an invalid URL."""
 
     def __init__(self, services: Sequence[Service], *, timeout_s: float = TIMEOUT_S) -> None:
-        """Keep the services; connections are opened when a message is sent.
-
-        Args:
-            services: of settings.yaml.
-            timeout_s: seconds after which the result of a service is `timed out`.
-        """
+        """Keep the services; connections are opened when a message is sent."""
         self.services = tuple(services)
         self.turn = threading.Lock()  # one delivery at a time, so that two tasks do not send one row twice
         self._named = dict(zip(service_names(self.services), self.services, strict=True))
         self._timeout_s = timeout_s
 
     def send(self, message: Message, only: Collection[str]) -> tuple[ServiceResult, ...]:
-        """Send a message to several services at the same time, and return their results in the order of settings.yaml.
-
-        Args:
-            message: its `services` hold the number of earlier tries.
-            only: names of services; unknown names are ignored.
-        """
+        """Send a message to the named services at the same time; `message.services` has the earlier tries."""
         tries = {result.service: result.tries + 1 for result in message.services}
         chosen = {name: service for name, service in self._named.items() if name in set(only)}
-        outcomes = _run({name: _Call(service, message, self._timeout_s) for name, service in chosen.items()})
+        calls = {name: _Call(service, message, self._timeout_s) for name, service in chosen.items()}
+        for call in calls.values():
+            call.start()
+        end = time.monotonic() + self._timeout_s
+        outcomes = {name: call.outcome_by(end) for name, call in calls.items()}
         return tuple(
             ServiceResult(
                 service=name,
@@ -107,38 +103,65 @@ class _Call(threading.Thread):
     def __init__(self, service: Service, message: Message, timeout_s: float) -> None:
         super().__init__(name="lq-notify", daemon=True)
         self.outcome = FAILED
-        self.timeout_s = timeout_s
-        self._service = service
-        self._message = message
+        self._service, self._message, self._timeout_s = service, message, timeout_s
 
     def run(self) -> None:
         """Send, and keep the result."""
         if kind(self._service) == DESKTOP:
             urgent = self._message.event in URGENT
-            error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self.timeout_s)
+            error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self._timeout_s)
             self.outcome = error or DELIVERED
             return
+        listener = _Listener()
         try:
-            target = _target(self._service, self.timeout_s)
+            target = _target(self._service, self._timeout_s, listener)
         except SecretMissing as error:
             self.outcome = str(error)
             return
-        self.outcome = NOT_UNDERSTOOD if target is None else _sent(target, self._message)
+        if target is None:
+            self.outcome = _not_understood(kind(self._service))
+        elif _is_sent(target, self._message):
+            self.outcome = DELIVERED
+        else:
+            self.outcome = reason_in("\n".join(listener.texts))
+
+    def outcome_by(self, end: float) -> str:
+        """Wait for the result until a time of the monotonic clock."""
+        self.join(max(0.0, end - time.monotonic()))
+        return TIMED_OUT if self.is_alive() else self.outcome
 
 
-def _run(calls: dict[str, _Call]) -> dict[str, str]:
-    for call in calls.values():
-        call.start()
-    begun = time.monotonic()
-    return {name: _outcome(call, begun + call.timeout_s) for name, call in calls.items()}
+class _Listener(logging.Handler):
+    """Keeps what Apprise would log about one service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text, which contains secrets."""
+        self.texts.append(record.getMessage())
+
+    def logger(self) -> logging.Logger:
+        """Return a logger that nothing else sees."""
+        logger = logging.Logger("lq.apprise", logging.DEBUG)
+        logger.addHandler(self)
+        return logger
 
 
-def _outcome(call: _Call, deadline: float) -> str:
-    call.join(max(0.0, deadline - time.monotonic()))
-    return TIMED_OUT if call.is_alive() else call.outcome
+def _not_understood(scheme: str) -> str:
+    """Return why Apprise does not accept a URL; of the URL itself only its scheme appears."""
+    from apprise.manager_plugins import NotificationManager
+
+    manager: Any = NotificationManager
+    known = [str(name) for name in manager().schemas()]
+    if scheme in known:
+        return f"not understood: the part after {scheme}:// is not valid for this service"
+    close = difflib.get_close_matches(scheme, known, n=1, cutoff=0.7)
+    return f"not understood: no service {scheme}://" + (f"; did you mean {close[0]}://?" if close else "")
 
 
-def _sent(target: Apprise, message: Message) -> str:
+def _is_sent(target: Apprise, message: Message) -> bool:
     from apprise import NotifyFormat
 
     with (
@@ -152,15 +175,11 @@ def _sent(target: Apprise, message: Message) -> str:
         ) as outcome,
     ):
         # The result of the attempt, not of the service: with `?optional=yes` in its URL a failed service is True.
-        return DELIVERED if any(attempt for service in outcome for attempt in service) else FAILED
+        return any(attempt for service in outcome for attempt in service)
 
 
-def _target(service: Service, timeout_s: float) -> Apprise | None:
-    """Return an Apprise object with only this service; None if Apprise does not accept its URL.
-
-    Raises:
-        SecretMissing: the keyring does not have a secret of the URL.
-    """
+def _target(service: Service, timeout_s: float, listener: _Listener) -> Apprise | None:
+    """Return an Apprise object with only this service; None if Apprise does not accept its URL."""
     url = fill_in(service.url.get_secret_value())
     _silence_libraries()
     from apprise import Apprise, AppriseAsset
@@ -173,6 +192,7 @@ def _target(service: Service, timeout_s: float) -> Apprise | None:
         return None  # some plugins raise for an invalid URL, such as macosx://%]
     if plugin is None:
         return None
+    plugin.logger = listener.logger()
     plugin.retry = 0  # the outbox retries, also after a restart
     # Ends a call that timed out; later than the limit, so that its result is `timed out`.
     plugin.socket_connect_timeout = plugin.socket_read_timeout = timeout_s + 1.0

@@ -6,6 +6,7 @@ the message: the outbox delivers it when the file is valid again.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
@@ -20,7 +21,7 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import audience
-from orchestrator.report.stored_verdict import verdict_of
+from orchestrator.report.stored_verdict import stored_verdict
 from orchestrator.store.groups import EndedGroup
 
 GROUP_NEWS_S = 24 * 3600.0
@@ -47,7 +48,7 @@ class Publisher:
 
         Args:
             event: event of jobs.model.spec, or digest.
-            compose: makes the message, or returns None for no message; called only if a service listens.
+            compose: makes the message; called only if a service listens.
             notify: `lq.notify` of the job; None if the message is about no job.
         """
         settings = self._app.valid_settings()
@@ -56,20 +57,17 @@ class Publisher:
             if not audience(settings.notify.everyone, event, job_on=on, job_tags=tags):
                 return []
         message = compose()
-        return [message] if message is not None else []
+        if message is None:
+            return []
+        url = settings.web.url if settings is not None else None
+        if url is not None and message.job_id is not None:
+            message = dataclasses.replace(message, body=f"{message.body}\n{url}/jobs/{message.job_id}")
+        return [message]
 
     def publish(
         self, event: str, compose: Callable[[], NewMessage | None], notify: Notify | None = None, *, now: float
     ) -> Message | None:
-        """Store a message and request its delivery. A message whose key exists already is not stored again.
-
-        Args:
-            event, compose, notify: as for `select`.
-            now: unix seconds.
-
-        Returns:
-            The new row; None if nothing was stored.
-        """
+        """Store the message of `select` and request its delivery; None if there is none, or its key exists already."""
         for new in self.select(event, compose, notify):
             row = self._app.store.outbox.add(new, now)
             if row is not None:
@@ -96,7 +94,7 @@ class JobNotifications:
         event = _EVENTS.get(decision.status)
         if event == "finished" and self._job.group_name is not None and not self._notify.each:
             return []  # `publish_ended_groups` reports the group
-        if decision.status is Status.WAITING and decision.reason is Reason.DISK_FULL:
+        if decision.status is Status.WAITING and _needs_user(decision):
             event = "needs_you"
         if event is None:
             return []
@@ -115,14 +113,7 @@ class JobNotifications:
         return self._select("needs_you", lambda: messages.queue_paused(self._job, because, self._spec, now))
 
     def publish_late(self, *, deadline: float, expected: float | None, now: float, zone: tzinfo | None = None) -> None:
-        """Report that the job will miss its deadline, once for each deadline.
-
-        Args:
-            deadline: unix seconds.
-            expected: estimated end, unix seconds; None if it is unknown.
-            now: unix seconds.
-            zone: time zone of the text; None for the machine's own.
-        """
+        """Report that the job will miss its deadline, once for each deadline; `expected` is None if it is unknown."""
 
         def compose() -> NewMessage:
             job = self._app.store.jobs.get(self._job.id)
@@ -131,14 +122,7 @@ class JobNotifications:
         self._publisher.publish("deadline", compose, self._notify, now=now)
 
     def publish_training(self, number: int, *, now: float) -> None:
-        """Report that the job trains, or that it trains again after a crash; once for each attempt.
-
-        The store has the cause already. A worker that adopts the attempt calls this again.
-
-        Args:
-            number: number of the attempt.
-            now: unix seconds.
-        """
+        """Report that the job trains, or that it trains again after a crash; once for each attempt."""
         if number == 1:
             self._publisher.publish("started", lambda: messages.started(self._job, self._spec), self._notify, now=now)
             return
@@ -157,22 +141,22 @@ class JobNotifications:
         facts = messages.MessageFacts(
             job=store.jobs.get(job_id),
             attempts=store.attempts.of(job_id),
-            points=store.metrics.points(job_id),
             validations=store.metrics.validations(job_id),
-            tests=store.metrics.validations(job_id, kind="test"),
-            verdict=verdict_of(self._job) if event == "finished" else None,
+            verdict=stored_verdict(self._job),
         )
         return messages.decided(facts, event, decision, self._spec, attempt.number)
 
 
+def _needs_user(decision: Decision) -> bool:
+    """Report whether a job waits for something that the user may have to repair, and this is the first time."""
+    evidence = decision.evidence
+    if "machine" in evidence:
+        return evidence["asks_user"] is True
+    return decision.reason is Reason.DISK_FULL or (decision.reason is Reason.NETWORK and evidence["waits"] == 1)
+
+
 def publish_ended_groups(app: App, now: float) -> None:
-    """Report every group whose last job has ended, once.
-
-    A child process compares the jobs, so that their curves do not use the worker's memory.
-
-    Args:
-        now: unix seconds.
-    """
+    """Report every group whose last job has ended, once."""
     for group in app.store.groups.ended_since(now - GROUP_NEWS_S):
         if not app.store.outbox.has(messages.group_key(group.name, group.ended_at)):
             _publish_group(app, group, now)
@@ -189,11 +173,15 @@ def _publish_group(app: App, group: EndedGroup, now: float) -> None:
     Publisher(app).publish("finished", compose, spec.lq.notify, now=now)
 
 
-def _compare(app: App, name: str) -> tuple[list[str], str | None]:
-    """Return lines about the best job of a group, and the path of the picture of the curves."""
+def _compare(app: App, name: str) -> tuple[str, str | None]:
+    """Return the best job of a group, and the path of the picture.
+
+    A child process compares the jobs, so that their curves do not use the worker's memory.
+    """
     content = cli_subprocess.json_of(app.home, "compare", f"--group={name}", timeout_s=COMPARE_TIMEOUT_S)
     if content is None:
-        return ["the jobs could not be compared"], None
+        return "The jobs could not be compared", None
     best = content["best_of"]
-    lines = best["text"] if best is not None else ["no job ended with a validation and an adapter"]
-    return [str(line) for line in lines], content["picture"]
+    if best is None:
+        return "No job ended with a validation and an adapter", content["picture"]
+    return f"Best: {best['name']} (job {best['id']}), validation loss {best['loss']:.4f}", content["picture"]

@@ -14,7 +14,6 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from jobs.estimates import cautions, dry_run
 from jobs.estimates.cautions import Caution, DataSummary
 from jobs.estimates.disk import SpaceNeed
@@ -36,6 +35,7 @@ from orchestrator.planning.dry_run_child import ChildRun, run_child
 from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.submit import check_all
 
 
@@ -143,7 +143,7 @@ def of_queue(app: App) -> list[DryRunRequest]:
     unpaused = (Status.QUEUED, Status.WAITING, Status.HELD)
     jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in unpaused), key=lambda job: job.turn)
     specs = [app.store.spec(job.id) for job in jobs]
-    data = [_checked_data(spec) for spec in specs]
+    data = [_checked_data(app, spec) for spec in specs]
     needs = [disk.need_of(spec, valid_rows=rows) for spec, (rows, _) in zip(specs, data, strict=True)]
     shortages = disk.shortages(app, needs, queued=[job.id for job in jobs])
     awaited = app.store.dependencies.awaited()
@@ -161,10 +161,10 @@ def of_queue(app: App) -> list[DryRunRequest]:
     ]
 
 
-def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
+def _checked_data(app: App, spec: JobSpec) -> tuple[int, DryRunFailure | None]:
     """Check the data of a queued job again; return its validation rows, and why it is no longer valid."""
     try:
-        valid = check_data(spec).files.get("valid.jsonl")
+        valid = check_data(app, spec).files.get("valid.jsonl")
     except InvalidInput as error:
         return 0, DryRunFailure(code=Reason.DATA_INVALID.value, text=str(error))
     return valid.rows if valid is not None else 0, None

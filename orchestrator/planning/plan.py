@@ -28,6 +28,7 @@ from orchestrator.estimation.estimator import Estimator
 from orchestrator.estimation.history import shown_by
 from orchestrator.estimation.memory import recommended_memory, smaller_stage
 from orchestrator.planning.queue_forecast import pending_job
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.provenance import valid_rows
 
 if TYPE_CHECKING:
@@ -246,9 +247,7 @@ def _queued(store: Store) -> Iterator[_Request]:
 
 def _fresh(app: App, loaded: LoadedJob, key: int) -> _Request:
     """Check a job of a file as submit does."""
-    from configs.data_files import check_data
-
-    facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
+    facts = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
     valid = facts.files.get("valid.jsonl")
     smaller = smaller_stage(app.store, loaded.spec) if app.home.store.exists() else None
     return _Request(

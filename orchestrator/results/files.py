@@ -24,6 +24,8 @@ from jobs.model.events import (
     WarningEvent,
 )
 from jobs.model.run_plan import Stage
+from orchestrator.model_files.hashes import FileHash
+from orchestrator.report.facts import Parameters, Twin
 
 # --- events.jsonl ---
 
@@ -52,21 +54,14 @@ class TokenisedValue(TypedDict):
     longest: NotRequired[int]  # longest row in tokens
 
 
-class TwinValue(TypedDict):
-    """A row that is also in the training set."""
-
-    row: int  # row of its own file, from 1
-    train_row: int  # row of the training set, from 1
-    share: float  # share of common shingles; 1 if the rows are equal
-
-
 class OverlapValue(TypedDict):
     """Rows of a file that are also in the training set."""
 
     exact: int  # identical rows
     near: int | None  # similar rows; null if not searched
+    measured: int  # those of the identical rows that val_batches or test_batches measures
     inside: int  # rows that repeat an earlier training row
-    examples: list[TwinValue]  # at most ten examples
+    examples: list[Twin]  # at most ten examples
 
 
 class DatasetValue(TypedDict):
@@ -79,15 +74,6 @@ class DatasetValue(TypedDict):
     test: TokenisedValue
     learned: Mapping[str, list[int]]  # tokens with a loss of each row, for valid and test
     also_trained: Mapping[str, OverlapValue]  # overlap with the training set, for valid and test
-
-
-class ParametersValue(TypedDict):
-    """The trained part of the model."""
-
-    trained: int  # trained parameters
-    total: int  # parameters of the model
-    targets: list[str]  # trained modules of a layer, such as self_attn.q_proj; empty for a full fine-tune
-    layers: int  # trained layers
 
 
 class AnswerValue(TypedDict):
@@ -116,7 +102,7 @@ class ParametersFact(FactLine):
     """The trained part of the model."""
 
     name: Literal["parameters"]
-    value: ParametersValue
+    value: Parameters
 
 
 class BatteryFact(FactLine):
@@ -195,20 +181,11 @@ class SubmitHost(TypedDict):
     machine: str  # processor
 
 
-class WeightsFile(TypedDict):
-    """A weights file of the model."""
-
-    file: str  # file name
-    bytes: int
-
-
 class ModelFacts(TypedDict):
-    """The model at submission; lq does not read its weights."""
+    """The model at submission."""
 
     name: str  # folder, or name on the Hugging Face hub
-    revision: NotRequired[None]  # always null; present for a model of the hub
-    config_sha256: NotRequired[str | None]  # for a folder: SHA-256 of its config.json
-    weights: NotRequired[list[WeightsFile]]  # for a folder: its weights files
+    files: list[FileHash]  # what MLX-LM loads of it; empty until the model is on this machine
 
 
 class DiskFacts(TypedDict):
@@ -222,7 +199,7 @@ class DiskFacts(TypedDict):
 class Provenance(TypedDict):
     """The origin of a job: file, machine, versions, model and data."""
 
-    version: Literal[1]
+    version: Literal[2]
     submitted: SubmittedFile
     host: SubmitHost
     versions: Mapping[str, str | None]  # versions of lq, Python and the libraries, by name; null if not installed

@@ -28,7 +28,6 @@ class Intervention:
     def __init__(
         self, context: WorkerContext, job: Job, spec: JobSpec, constraints: Constraints, disk: DiskWatch
     ) -> None:
-        """Start before the trainer does."""
         self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
         self.disk = disk
         self.memory: str | None = None  # why the memory guard stopped the trainer
@@ -53,10 +52,8 @@ class Intervention:
         child.kill_after(STALL_GRACE_S if self.stall is not None else self.stop_grace_s())
 
     def _check_machine(self, child: Child, health: AttemptHealth) -> None:
-        stall = health.stall(self._context.awake())
-        if stall is not None:
-            self.stall = stall.text
-        else:
+        self.stall = health.stall(self._context.awake())
+        if self.stall is None:
             self.memory = health.short_of_memory()
         why = self.stall or self.memory or self.disk.check()
         if why is not None:

@@ -7,29 +7,40 @@ terminal's width. In a pipe or a file nothing is cut, wrapped or coloured.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rich.cells import cell_len
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import COLOR_SYSTEMS, Console
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from orchestrator.cli.views.sparkline import LEVELS, NOT_FINITE
 from orchestrator.formatting.text import NONE, printable
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+    from jobs.model.job import Job
+
+LEVELS = "▁▂▃▄▅▆▇█"
+NOT_FINITE = "×"
+"""Stands for nan and infinity."""
 
 UNCUT = 100_000
 """Columns of a pipe."""
 
 NARROWEST_NAME = 20
 """Columns. Before a name gets narrower, a table drops columns."""
+
+MARKED = "reverse"
+"""Style of the selected job of `lq watch`."""
 
 _THEME = Theme({"good": "green", "careful": "yellow", "bad": "red"})
 _ELLIPSIS = "…"
@@ -94,23 +105,16 @@ class Printable:
             yield segment if segment.control else Segment(text, segment.style)
 
 
-class LineStyler:
-    """Styles single lines, many times faster than a view is printed."""
+def line_styler(stream: TextIO) -> Callable[[str, str], str]:
+    """Return a function that styles single lines, many times faster than a view is printed."""
+    console, ascii_only = console_for(stream), is_ascii_only(stream)
+    system = None if console.no_color or console.color_system is None else COLOR_SYSTEMS[console.color_system]
 
-    def __init__(self, stream: TextIO) -> None:
-        """Take the stream that the lines are written to."""
-        self._console, self._ascii_only = console_for(stream), is_ascii_only(stream)
-        self._codes: dict[str, tuple[str, str]] = {}
+    def styled(text: str, style: str) -> str:
+        shown = text.translate(_ASCII) if ascii_only else text
+        return console.get_style(style).render(shown, color_system=system) if style else shown
 
-    def __call__(self, text: str, style: str) -> str:
-        """Return a line with the codes of its style around it."""
-        if style not in self._codes:
-            with self._console.capture() as capture:
-                self._console.print(Text("x", style), end="")
-            before, _, after = capture.get().partition("x")
-            self._codes[style] = before, after
-        before, after = self._codes[style]
-        return f"{before}{text.translate(_ASCII) if self._ascii_only else text}{after}"
+    return styled
 
 
 class Fitted:
@@ -123,6 +127,11 @@ class Fitted:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay the view out."""
         yield self._layout(options.max_width)
+
+
+def share(job: Job) -> str:
+    """Return the share of the iterations that is done: 52%."""
+    return f"{100 * job.iteration // job.iters}%"
 
 
 def labelled(label: str, text: str, style: str = "", *, width: int = 0, label_style: str = "") -> Table:
@@ -159,9 +168,17 @@ class Column:
         """Columns that the table gives it at least."""
         return min(self.width, NARROWEST_NAME) if self.is_name else self.width
 
+    def shortened(self, width: int) -> Sequence[str | Text]:
+        """Return the cells, with names of at most `width` columns."""
+        return [shortened(str(cell), width) for cell in self.cells] if self.is_name else self.cells
 
-def fitted_table(columns: Sequence[Column], width: int) -> Table:
-    """Return a table that leaves out empty columns, and as many others as needed to fit into a width."""
+
+def fitted_table(columns: Sequence[Column], width: int, marked: int | None = None) -> Table:
+    """Return a table that leaves out empty columns, and as many others as needed to fit into a width.
+
+    Args:
+        marked: the row that is shown in reverse.
+    """
     shown = [column for column in columns if column.is_filled]
     while _spare(shown, width, gap=1) < 0 and (last := max(shown, key=lambda column: column.drop)).drop:
         shown.remove(last)
@@ -170,8 +187,9 @@ def fitted_table(columns: Sequence[Column], width: int) -> Table:
     for column in shown:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
     spare = _spare(shown, width, gap=gap)  # negative if no further column may be left out
-    for row in zip(*(_shortened(column, max(1, column.least_width + spare)) for column in shown), strict=True):
-        table.add_row(*row)
+    rows = zip(*(column.shortened(max(1, column.least_width + spare)) for column in shown), strict=True)
+    for place, row in enumerate(rows):
+        table.add_row(*row, style=MARKED if place == marked else None)
     return table
 
 
@@ -179,21 +197,59 @@ def _spare(columns: Sequence[Column], width: int, *, gap: int) -> int:
     return width - sum(column.least_width for column in columns) - gap * (len(columns) - 1)
 
 
-def _shortened(column: Column, width: int) -> Sequence[str | Text]:
-    return [shortened(str(cell), width) for cell in column.cells] if column.is_name else column.cells
-
-
 def shortened(name: str, width: int) -> str:
     """Return a name in at most `width` columns. The middle is left out, because similar names differ at their ends."""
     name = printable(name)
     if cell_len(name) <= width:
         return name
-    tail = _head(name[::-1], (width - 1) // 2)[::-1]
-    return f"{_head(name, width - 1 - cell_len(tail))}{_ELLIPSIS}{tail}" if width > 0 else ""
+    tail = set_cell_size(name[::-1], max(0, (width - 1) // 2)).rstrip()[::-1]
+    return f"{set_cell_size(name, width - 1 - cell_len(tail)).rstrip()}{_ELLIPSIS}{tail}" if width > 0 else ""
 
 
-def _head(text: str, width: int) -> str:
-    end = 0
-    while end < len(text) and cell_len(text[: end + 1]) <= width:
-        end += 1
-    return text[:end]
+_SPIKE_POINTS = 20
+"""A series with fewer points has no spikes."""
+
+
+class Sparkline:
+    """A sparkline as wide as its table cell allows."""
+
+    def __init__(self, values: Sequence[float], style: str, *, whole: bool = False) -> None:
+        """Take the values, the oldest first; `whole` shows the means of equal parts instead of the last values."""
+        self._values, self._style, self._draw = values, style, averaged if whole else sparkline
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render one line."""
+        yield Segment(self._draw(self._values, options.max_width), console.get_style(self._style))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return the least and the most columns."""
+        return Measurement(1, max(1, min(len(self._values), options.max_width)))
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the last `width` values, one character each. The scale ignores a spike."""
+    shown = values[-width:] if width > 0 else []
+    finite = sorted(filter(math.isfinite, shown))
+    if not finite:
+        return NOT_FINITE * len(shown)
+    low, high = finite[0], finite[-1]
+    usual = finite[int(0.95 * (len(finite) - 1))]
+    is_late = list(shown).index(high) > len(shown) // 10  # a high loss at the beginning is not a spike
+    if is_late and len(finite) >= _SPIKE_POINTS and high - low > 3 * (usual - low):
+        high = usual
+    return "".join(_level(value, low, high) for value in shown)
+
+
+def averaged(values: Sequence[float], width: int) -> str:
+    """Return all values as a sparkline of at most `width` columns; each is the mean of an equal part."""
+    parts = min(width, len(values))
+    edges = itertools.pairwise(part * len(values) // parts for part in range(parts + 1)) if parts else ()
+    return sparkline([sum(values[start:end]) / (end - start) for start, end in edges], width)
+
+
+def _level(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return NOT_FINITE
+    if high <= low:
+        return LEVELS[len(LEVELS) // 2 if value <= low else -1]
+    return LEVELS[min(int((value - low) / (high - low) * len(LEVELS)), len(LEVELS) - 1)]

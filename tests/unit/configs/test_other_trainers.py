@@ -166,7 +166,7 @@ MEANT = {
     "output_dir": "'adapter_path'",
     "adapter_file": "'adapter_path'",
     "resume_from_checkpoint": "'resume_adapter_file'",
-    "warmup_ratio": "'lr_schedule.warmup: 7000'",
+    "warmup_ratio": "'lr_schedule.warmup: 3%'",
     "weight_decay": "'optimizer_config: {adamw: {weight_decay: 7}}'",
     "validation": "valid.jsonl",
     **dict.fromkeys(("metadata", "deepspeed", "bf16", "template", "packing", "beta"), "remove it"),

@@ -73,29 +73,6 @@ def settle(home: Home, context: WorkerContext, result: AttemptResult, *, hold: b
         home.store.jobs.hold(result.job.id, "only one job may run", 1.0)
 
 
-def test_same_crash_of_two_jobs_pauses_queue(home: Home, context: WorkerContext) -> None:
-    first = crashed(home, Reason.CRASHED, "exit code 1: boom")
-    assert decide.same_cause(context, first) is None
-    settle(home, context, first, hold=True)
-    because = decide.same_cause(context, crashed(home, Reason.CRASHED, "exit code 1: boom"))
-    assert because is not None
-    assert "jobs 1 and 2" in because
-    assert "exit code 1: boom" in because
-
-
-@pytest.mark.parametrize("reason", [Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED])
-def test_kills_do_not_pause_queue(home: Home, context: WorkerContext, reason: Reason) -> None:
-    for _ in range(2):
-        result = crashed(home, reason)
-        assert decide.same_cause(context, result) is None
-        settle(home, context, result, hold=True)
-
-
-def test_crash_after_training_keeps_queue(home: Home, context: WorkerContext) -> None:
-    settle(home, context, crashed(home, Reason.CRASHED), hold=True)
-    assert decide.same_cause(context, trained(crashed(home, Reason.CRASHED))) is None
-
-
 def test_oom_rung_adds_run_plan_stage(home: Home, context: WorkerContext) -> None:
     result = crashed(home, Reason.OUT_OF_MEMORY, batch_size=4)
     settle(home, context, result)
@@ -166,20 +143,6 @@ def test_sleep_is_recorded_and_no_stall(home: Home, context: WorkerContext, tmp_
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "remedy"),
-    [
-        (Status.WAITING, Reason.OUT_OF_MEMORY, True),
-        (Status.WAITING, Reason.DISK_FULL, True),
-        (Status.FAILED, Reason.OUT_OF_MEMORY, False),
-        (Status.FAILED, Reason.DISK_FULL, False),
-        (Status.WAITING, Reason.CRASHED, False),
-    ],
-)
-def test_own_remedy_keeps_queue(status: Status, reason: Reason, remedy: bool) -> None:
-    assert decide.has_its_own_remedy(Decision(status=status, reason=reason, detail="")) is remedy
-
-
-@pytest.mark.parametrize(
     ("reason", "back_to", "handled"),
     [
         (Reason.SPIKE, 500, True),
@@ -197,10 +160,9 @@ def test_spike_message_for_rollbacks_only(reason: Reason, back_to: int | None, h
 def test_crash_incident_has_all_facts(home: Home, context: WorkerContext) -> None:
     result = crashed(home, Reason.KILLED, "ended by SIGKILL")
     decision = decide.decide(context, result)
-    incident = decide.incident(result.job, result.attempt, decision, 5.0)
+    incident = decide.note(result.attempt, decision)
     assert incident is not None
-    assert (incident.code, incident.attempt) == ("killed", 1)
-    assert incident.text == "ended by SIGKILL"
+    assert (incident.code, incident.text) == ("killed", "ended by SIGKILL")
     assert incident.evidence["action"] == decision.answer
     assert incident.evidence["consecutive_crashes"] == 1
 
