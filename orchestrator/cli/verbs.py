@@ -251,7 +251,8 @@ def _print_error(text: str, code: int, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"lq: {' '.join(text.split())}\n")
+    for line in text.splitlines():
+        sys.stderr.write(f"lq: {' '.join(line.split())}\n")
     return code
 
 
