@@ -113,7 +113,7 @@ def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
     """Return the number of layers of a model folder; None if its config.json does not contain it."""
     if not folder.is_dir():
         raise _missing(source, line, f"model: is a file; name the folder that contains it: {folder}")
-    if not any(weights.exists() for weights in folder.glob("model*.safetensors")):
+    if not any(folder.glob("model*.safetensors")):
         raise _missing(source, line, f"model: no model*.safetensors in {folder}")
     try:
         content = json.loads((folder / "config.json").read_bytes())

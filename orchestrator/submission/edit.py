@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from configs.load import JobText, full_text, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
@@ -80,7 +79,6 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     loaded, *others = load_jobs(JobText(name=edit.file.name, content=content))
     if others:
         raise ConfigInvalid(f"{loaded.source}: a matrix makes several jobs, and this is one; submit it as a file")
-    facts = check_data(loaded.spec)
     require_predecessors(app, loaded, ())
     require_no_circle(app, edit.was, loaded)
     path = loaded.spec.adapter_path
@@ -91,7 +89,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
         overwrites = agreed if isinstance(agreed, dict) else {}
     else:
         overwrites = submit.overwritten(loaded, overwrite=overwrite)
-    new = submit.checked_job(loaded, facts, overwrites=overwrites)
+    new = submit.InputChecks().check(loaded, overwrites=overwrites)
     (shortage,) = disk.shortages(app, [new.need], queued=[edit.was.id])
     if shortage is not None:
         raise InvalidInput(f"{loaded.source}: {shortage}")

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.model import run_plan as run_plans
-from jobs.model.errors import NotAllowed
+from jobs.model.errors import InvalidInput, NotAllowed
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.examine import DEPENDS_ON, examine, template_findings
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
+from orchestrator.model_files.trainable import Finding
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from orchestrator.submission.predecessors import predecessors, require_predecessors
@@ -44,12 +46,13 @@ class Checked:
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
     need: SpaceNeed
+    cautions: tuple[str, ...] = ()  # about the model, one line each
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One line each, for the user."""
         unknown = disk.unknown(self.need)
-        return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
+        return (*self.loaded.notes, *self.facts.notes, *self.cautions, *((unknown,) if unknown is not None else ()))
 
     @property
     def model(self) -> str:
@@ -71,26 +74,65 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
         NotAllowed: another live job publishes to the same adapter_path, or it holds files and `overwrite` is false.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
-    from configs.data_files import check_data
     from configs.load import load_jobs
 
-    facts: dict[str, DataFacts] = {}  # jobs with the same data share one check: a sweep has a thousand jobs
-    checked = []
+    checked: list[Checked] = []
+    inputs = InputChecks()
     jobs = load_jobs(path, sets, defaults=app.settings().defaults)
     _require_own_adapter_paths(app, [loaded.spec for loaded in jobs])
     for loaded in jobs:
-        key = loaded.spec.model_dump_json(include=_OF_DATA)
-        if key not in facts:
-            facts[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
-        checked.append(checked_job(loaded, facts[key], overwrites=overwritten(loaded, overwrite=overwrite)))
+        checked.append(inputs.check(loaded, overwrites=overwritten(loaded, overwrite=overwrite)))
     return checked
 
 
-def checked_job(loaded: LoadedJob, facts: DataFacts, *, overwrites: Mapping[str, str]) -> Checked:
-    """Return a job whose file and data were checked, with the disk space it needs."""
-    valid = facts.files.get("valid.jsonl")
-    need = disk.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
-    return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
+class InputChecks:
+    """Checks models and data. Jobs with the same model or data share one check: a sweep has a thousand jobs."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, DataFacts | InvalidInput] = {}
+        self._findings: dict[str, list[Finding]] = {}
+
+    def check(self, loaded: LoadedJob, *, overwrites: Mapping[str, str]) -> Checked:
+        """Return a job whose model and data can be trained, with the disk space it needs.
+
+        Raises:
+            InvalidInput: they cannot; the message has one line for each fault.
+        """
+        facts, findings = self._data(loaded), [*self._model(loaded)]
+        if not isinstance(facts, InvalidInput):
+            findings += template_findings(loaded.spec, {file.format for file in facts.files.values()})
+        faults = [_fault(loaded, finding) for finding in findings if finding.refused]
+        if isinstance(facts, InvalidInput):
+            raise facts if not faults else InvalidInput("\n".join([*faults, str(facts)]))
+        if faults:
+            raise InvalidInput("\n".join(faults))
+        valid = facts.files.get("valid.jsonl")
+        need = disk.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
+        cautions = tuple(finding.text for finding in findings if not finding.refused)
+        return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need, cautions=cautions)
+
+    def _data(self, loaded: LoadedJob) -> DataFacts | InvalidInput:
+        from configs.data_files import check_data
+
+        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        if key not in self._facts:
+            try:
+                self._facts[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
+            except InvalidInput as error:
+                self._facts[key] = error
+        return self._facts[key]
+
+    def _model(self, loaded: LoadedJob) -> list[Finding]:
+        key = loaded.spec.model_dump_json(include=DEPENDS_ON)
+        if key not in self._findings:
+            self._findings[key] = examine(loaded.spec)
+        return self._findings[key]
+
+
+def _fault(loaded: LoadedJob, finding: Finding) -> str:
+    from configs.errors import error_line
+
+    return error_line(loaded.source, loaded.line_of(tuple(finding.key.split("."))), finding.text)
 
 
 def check_all(
