@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from orchestrator.model_files.hub_cache import hub_home
@@ -32,17 +32,20 @@ class HubAnswer(StrEnum):
 def ask(model: str, environment: Mapping[str, str] = os.environ) -> tuple[HubAnswer, str]:
     """Return the hub's answer about a model, and the reason in words."""
     endpoint = (environment.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
+    host = urlsplit(endpoint).netloc.rpartition("@")[2]  # a password in the URL is never shown
+    if not endpoint.startswith(("http://", "https://")) or not host:
+        return HubAnswer.UNREACHABLE, "HF_ENDPOINT is not the URL of a web server"
     token = _token(environment)
     headers = {"User-Agent": "lq"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = Request(f"{endpoint}/{quote(model)}/resolve/main/config.json", method="HEAD", headers=headers)  # noqa: S310
     try:
+        request = Request(f"{endpoint}/{quote(model)}/resolve/main/config.json", method="HEAD", headers=headers)  # noqa: S310
         with build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S) as response:
             return HubAnswer.THERE, f"HTTP {response.status}"
     except HTTPError as error:
-        return _answer(error), f"HTTP {error.code} from {endpoint}"
+        return _answer(error), f"HTTP {error.code} from {host}"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return HubAnswer.UNREACHABLE, f"{endpoint}: {getattr(reason, 'strerror', None) or reason}".rstrip(": ")
+        return HubAnswer.UNREACHABLE, f"{host}: {getattr(reason, 'strerror', None) or type(reason).__name__}"
 
 
 class _NoRedirect(HTTPRedirectHandler):
