@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from configs.matrix import EXCLUDE
+from configs.run_length import SHARE
 from configs.suggestions import MATRIX
-from jobs.model.spec import JobSpec, LqSpec
+from jobs.model.spec import JobSpec, LqSpec, LrSchedule
 
 _MATRIX: dict[str, Any] = {
     "type": "object",
@@ -25,6 +26,9 @@ def job_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a job file."""
     schema = JobSpec.model_json_schema()
     schema["$defs"][LqSpec.__name__]["properties"][MATRIX] = _MATRIX
+    schedule = schema["$defs"][LrSchedule.__name__]["properties"]
+    for number in (schedule["warmup"], schedule["arguments"]["items"]):
+        number["anyOf"] = [{"type": number.pop("type")}, {"type": "string", "pattern": SHARE}]
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lq job file",

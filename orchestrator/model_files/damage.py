@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from orchestrator.formatting.text import size
+from orchestrator.model_files.hub_cache import TOKENIZERS, absent_shards
 from workers.checkpoints import tensor_files
 
 _OTHER_KINDS = (
@@ -22,8 +22,6 @@ _OTHER_KINDS = (
 """How a file begins that is something else than its name says, and what to do."""
 
 _OTHER_WEIGHTS = ("*.bin", "*.pth", "*.pt", "*.gguf", "consolidated*.safetensors", "*.safetensors")
-_TOKENIZERS = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.*", "tokenizer*.py", "tokenization*.py")
-_NUMBERED = re.compile(r"^(model.*)-(\d+)-of-(\d+)\.safetensors$")
 _MOST_NAMED = 4
 
 
@@ -54,13 +52,13 @@ def weight_faults(folder: Path) -> Iterator[str]:
     for path in shards:
         if (fault := _shard_fault(path)) is not None:
             yield fault
-    if missing := absent(folder, [path.name for path in shards]):
+    if missing := absent_shards(folder):
         yield f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing; download the model again"
 
 
 def tokenizer_fault(folder: Path) -> str | None:
     """Return what is wrong with the tokenizer's files; None if a tokenizer can be loaded from them."""
-    present = [path for pattern in _TOKENIZERS for path in folder.glob(pattern)]
+    present = [path for pattern in TOKENIZERS for path in folder.glob(pattern)]
     if not present:
         return "no tokenizer file (tokenizer.json, tokenizer.model, vocab.json); copy those of the original model"
     for path in (*present, folder / "tokenizer_config.json"):
@@ -71,18 +69,6 @@ def tokenizer_fault(folder: Path) -> str | None:
         if path.suffix == ".json" and path.is_file() and not _is_json(path):
             return f"{path.name} is not valid JSON; download it again"
     return None
-
-
-def has_chat_template(folder: Path) -> bool:
-    """Return whether the tokenizer can render chats."""
-    from workers.data.chat_template import source_of  # jinja2 is slow to import
-
-    files = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
-    if any((folder / name).exists() for name in files) or source_of(folder) is not None:
-        return True
-    with suppress(OSError, ValueError, AttributeError):
-        return "chat_template_type" in json.loads((folder / "tokenizer_config.json").read_bytes())
-    return False
 
 
 def listed(names: list[str]) -> str:
@@ -115,17 +101,6 @@ def _other_kind(path: Path) -> str | None:
         return f"{path.name} is empty; download it again"
     text = start.lstrip() if path.suffix == ".json" or start[:1].isspace() else start
     return next((f"{path.name} {fault}" for begin, fault in _OTHER_KINDS if text.startswith(begin)), None)
-
-
-def absent(folder: Path, present: list[str]) -> list[str]:
-    """Return the shards that the index names, or that the numbers of the present ones imply, and that are not there."""
-    required = set[str]()
-    for index in folder.glob("model*.index.json"):
-        with suppress(OSError, ValueError, AttributeError):
-            required |= {str(name) for name in json.loads(index.read_bytes()).get("weight_map", {}).values()}
-    for start, number, last in (match.groups() for name in present if (match := _NUMBERED.match(name))):
-        required |= {f"{start}-{each:0{len(number)}d}-of-{last}.safetensors" for each in range(1, int(last) + 1)}
-    return sorted(required - set(present))
 
 
 def _is_json(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from jobs.model.spec import JobSpec
 from orchestrator.model_files import damage, files, hub, trainable
 from orchestrator.model_files.architecture import architecture_fault
 from orchestrator.model_files.hub import HubAnswer
-from orchestrator.model_files.hub_cache import folder_of, is_offline, repository
+from orchestrator.model_files.hub_cache import folder_of, is_offline, snapshot_of
 from orchestrator.model_files.trainable import Finding
 
 DEPENDS_ON = {
@@ -20,22 +20,10 @@ DEPENDS_ON = {
 }
 """The keys of a job file that `examine` looks at."""
 
-_CHATS = ("chat", "completions")
-
 
 def examine(spec: JobSpec) -> list[Finding]:
     """Return what is wrong with the model of a job, and what the user must know about it."""
     return [*_reporters(spec), *_model(spec)]
-
-
-def template_findings(spec: JobSpec, formats: Iterable[str | None]) -> Iterator[Finding]:
-    """Yield a finding if the rows need a chat template and the model has none."""
-    folder = folder_of(spec.model)
-    if folder is None or damage.tokenizer_fault(folder) is not None:
-        return
-    if set(_CHATS) & set(formats) and not damage.has_chat_template(folder):
-        text = "model: its tokenizer has no chat template, which rows of messages or prompts need; use the instruct"
-        yield Finding("model", f"{text} version of the model, copy its chat_template.jinja, or write rows of text")
 
 
 def _reporters(spec: JobSpec) -> Iterator[Finding]:
@@ -45,14 +33,13 @@ def _reporters(spec: JobSpec) -> Iterator[Finding]:
 
 
 def _model(spec: JobSpec) -> Iterator[Finding]:
-    folder = folder_of(spec.model)
-    named = Path(spec.model).is_dir()
-    faults = list(_folder_faults(spec, folder)) if folder is not None else []
-    if not named and (folder is None or _incomplete(spec.model, folder)):
-        yield from _download(spec.model, faults)
+    folder, snapshot = folder_of(spec.model), snapshot_of(spec.model)
+    if folder is None:
+        yield from _download(spec.model, list(_folder_faults(spec, snapshot)) if snapshot is not None else [])
         return
-    where = "" if named else f"{folder}: "
-    yield from (Finding("model", f"model: {where}{fault}") for fault in faults)
+    where = f"{folder}: " if folder == snapshot else ""
+    faults = [Finding("model", f"model: {where}{fault}") for fault in _folder_faults(spec, folder)]
+    yield from faults
     read = files.read(spec.model) if not faults else None
     if read is not None:
         yield from trainable.findings(spec, read)
@@ -67,16 +54,6 @@ def _folder_faults(spec: JobSpec, folder: Path) -> Iterator[str]:
     yield from damage.weight_faults(folder)
     if (fault := damage.tokenizer_fault(folder)) is not None:
         yield fault
-
-
-def _incomplete(model: str, folder: Path) -> bool:
-    """Return whether the hub's cache lacks files of a model, which the next download adds."""
-    if any(path.is_symlink() and not path.exists() for path in folder.iterdir()):
-        return True
-    if any((repository(model) / "blobs").glob("*.incomplete")):
-        return True
-    present = [path.name for path in folder.glob("model*.safetensors")]
-    return not (folder / "config.json").exists() or not present or bool(damage.absent(folder, present))
 
 
 def _download(model: str, faults: list[str]) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ class OverlapValue(TypedDict):
 
     exact: int  # identical rows
     near: int | None  # similar rows; null if not searched
+    measured: int  # those of the identical rows that val_batches or test_batches measures
     inside: int  # rows that repeat an earlier training row
     examples: list[Twin]  # at most ten examples
 

@@ -89,7 +89,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
         overwrites = agreed if isinstance(agreed, dict) else {}
     else:
         overwrites = submit.overwritten(loaded, overwrite=overwrite)
-    new = submit.InputChecks().check(loaded, overwrites=overwrites)
+    new = submit.InputChecks(app).check(loaded, overwrites=overwrites)
     (shortage,) = disk.shortages(app, [new.need], queued=[edit.was.id])
     if shortage is not None:
         raise InvalidInput(f"{loaded.source}: {shortage}")

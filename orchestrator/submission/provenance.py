@@ -34,6 +34,7 @@ def provenance(checked: Checked, files: Sequence[FileHash]) -> dict[str, Any]:
             "sha256": hashlib.sha256(loaded.content).hexdigest(),
             "set": list(loaded.sets),
             "matrix": dict(loaded.varied),
+            "retry_of": checked.retry_of,
         },
         "host": {"name": platform.node(), "platform": platform.platform(), "machine": processor.machine()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},

@@ -48,7 +48,8 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
     if iteration == 0:
         stage, text = _from_the_beginning(app, spec, run_plan), "begins again at iteration 0"
     else:
-        stage, text = _from(_kept(job, run_plan, iteration), run_plan), f"goes on from iteration {iteration:,}"
+        stage = _from(kept_checkpoint(job, run_plan, iteration), run_plan)
+        text = f"goes on from iteration {iteration:,}"
     return Rewind(stage=stage, iteration=iteration, given_up=given_up, text=f"{text}{lost}")
 
 
@@ -98,7 +99,7 @@ def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     )
 
 
-def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
+def kept_checkpoint(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
     """Return the checkpoint of an iteration if it is intact and on the run plan; raise NotAllowed if not."""
     job_dir = job.dir
     checkpoints = storage.listed(job_dir.checkpoints)

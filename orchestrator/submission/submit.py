@@ -17,11 +17,12 @@ from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
-from orchestrator.model_files.examine import DEPENDS_ON, examine, template_findings
+from orchestrator.model_files.examine import DEPENDS_ON, examine
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.model_files.trainable import Finding
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_predecessors
 from orchestrator.submission.provenance import provenance
 from workers.checkpoints import publishing
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", *_FEATURES}
-"""The keys that the check of the data depends on (configs/data_files.py, data_rows.py)."""
+_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+"""The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Checked:
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
     need: SpaceNeed
     cautions: tuple[str, ...] = ()  # about the model, one line each
+    retry_of: int | None = None  # the job whose settings it has, with changes
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     from configs.load import load_jobs
 
     checked: list[Checked] = []
-    inputs = InputChecks()
+    inputs = InputChecks(app)
     jobs = load_jobs(path, sets, defaults=app.settings().defaults)
     _require_own_adapter_paths(app, [loaded.spec for loaded in jobs])
     for loaded in jobs:
@@ -88,7 +90,8 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
 class InputChecks:
     """Checks models and data. Jobs with the same model or data share one check: a sweep has a thousand jobs."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._facts: dict[str, DataFacts | InvalidInput] = {}
         self._findings: dict[str, list[Finding]] = {}
 
@@ -98,35 +101,41 @@ class InputChecks:
         Raises:
             InvalidInput: they cannot; the message has one line for each fault.
         """
-        facts, findings = self._data(loaded), [*self._model(loaded)]
-        if not isinstance(facts, InvalidInput):
-            findings += template_findings(loaded.spec, {file.format for file in facts.files.values()})
-        faults = [_fault(loaded, finding) for finding in findings if finding.refused]
-        if isinstance(facts, InvalidInput):
-            raise facts if not faults else InvalidInput("\n".join([*faults, str(facts)]))
+        findings = self._of_model(loaded)
+        faults = [finding for finding in findings if finding.refused]
+        facts = self._of_data(loaded, rendered=not any(fault.key == "model" for fault in faults))
+        if isinstance(facts, InvalidInput) and not faults:
+            raise facts
         if faults:
-            raise InvalidInput("\n".join(faults))
+            lines = [_fault(loaded, fault) for fault in faults]
+            raise InvalidInput("\n".join([*lines, str(facts)] if isinstance(facts, InvalidInput) else lines))
+        assert not isinstance(facts, InvalidInput)
         valid = facts.files.get("valid.jsonl")
         need = disk.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
-        cautions = tuple(finding.text for finding in findings if not finding.refused)
+        cautions = tuple(finding.text for finding in findings)
         return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need, cautions=cautions)
 
-    def _data(self, loaded: LoadedJob) -> DataFacts | InvalidInput:
-        from configs.data_files import check_data
-
-        key = loaded.spec.model_dump_json(include=_OF_DATA)
-        if key not in self._facts:
-            try:
-                self._facts[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
-            except InvalidInput as error:
-                self._facts[key] = error
-        return self._facts[key]
-
-    def _model(self, loaded: LoadedJob) -> list[Finding]:
+    def _of_model(self, loaded: LoadedJob) -> list[Finding]:
         key = loaded.spec.model_dump_json(include=DEPENDS_ON)
         if key not in self._findings:
             self._findings[key] = examine(loaded.spec)
         return self._findings[key]
+
+    def _of_data(self, loaded: LoadedJob, *, rendered: bool) -> DataFacts | InvalidInput:
+        """Check the data; rows are rendered only if the model has what renders them."""
+        from configs import data_files
+
+        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        named_in = (loaded.source, loaded.data_line)
+        if key not in self._facts:
+            try:
+                if rendered:
+                    self._facts[key] = check_data(self._app, loaded.spec, named_in)
+                else:
+                    self._facts[key] = data_files.check_data(loaded.spec, named_in)
+            except InvalidInput as error:
+                self._facts[key] = error
+        return self._facts[key]
 
 
 def _fault(loaded: LoadedJob, finding: Finding) -> str:

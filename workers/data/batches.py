@@ -147,6 +147,7 @@ class Rows:
     tokens: Sequence[Tokens]  # token ids of each row
     offsets: Sequence[int]  # first supervised token of each row
     sort_keys: tuple[int, ...]  # MLX-LM sorts the rows by these
+    numbers: tuple[int, ...] | None = None  # of each row in its file, from 1; None if it has every row of the file
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -160,6 +161,21 @@ class Rows:
             for row, (offset, tokens) in enumerate(spans)
             if max(1, offset) < min(len(tokens), max_seq_length)  # the first token is not predicted from anything
         )
+
+    def only(self, chosen: Sequence[int]) -> Rows:
+        """Return these rows alone."""
+        if len(chosen) == len(self):
+            return self
+        return Rows(
+            tokens=[self.tokens[row] for row in chosen],
+            offsets=[self.offsets[row] for row in chosen],
+            sort_keys=tuple(self.sort_keys[row] for row in chosen),
+            numbers=tuple(self.number(row) for row in chosen),
+        )
+
+    def number(self, row: int) -> int:
+        """Return the number of a row in its file, from 1."""
+        return row + 1 if self.numbers is None else self.numbers[row]
 
     def padded(self, chosen: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
         """Return the chosen rows padded to one array; see the function `padded`."""

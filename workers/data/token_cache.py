@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import locale
 import os
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ import numpy as np
 from jobs.model.spec import JobSpec
 from workers.data.batches import Rows, Tokens
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files; other versions are not read."""
 
 MAX_AGE_S = 30 * 86400.0
@@ -58,7 +57,6 @@ def key_of(spec: JobSpec, data_sha256: str, tokenizer_sha256: str) -> Key:
         "tokenizer": tokenizer_sha256,
         "keys": {name: getattr(spec, name) for name in names},
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-        "encoding": locale.getencoding(),  # in which MLX-LM reads the data
     }
 
 

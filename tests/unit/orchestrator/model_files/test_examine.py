@@ -146,7 +146,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "tokenizer absent": (delete_tokenizer, "tokenizer.json"),
     "tokenizer LFS pointer": (write("tokenizer.json", LFS), "tokenizer.json"),
     "tokenizer cut short": (cut("tokenizer.json", 0.9), "tokenizer.json"),
-    "template absent": (without_template, "chat template"),
 }
 
 
@@ -185,16 +184,12 @@ def test_rows_of_text_need_no_template(app: App, place: Path) -> None:
     assert faults(app, place) == []
 
 
-@pytest.mark.parametrize("where", ["chat_template.jinja", "chat_template_type"])
-def test_template_of_another_place(app: App, place: Path, where: str) -> None:
+def test_chats_need_a_template(app: App, place: Path) -> None:
     without_template(place / "model")
-    assert len(faults(app, place)) == 1
-    if where == "chat_template.jinja":
-        (place / "model" / where).write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    else:
-        path = place / "model" / "tokenizer_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {where: "deepseek_v32"}))
-    assert not any("no chat template" in line for line in faults(app, place))
+    (line,) = faults(app, place)
+    assert "no chat template" in line
+    (place / "model" / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    assert faults(app, place) == []
 
 
 @pytest.mark.parametrize("model_type", ["mistral", "llava", "qwen2"])

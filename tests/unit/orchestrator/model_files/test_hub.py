@@ -132,6 +132,7 @@ def test_download_that_was_cut_off(app: App, place: Path, monkeypatch: pytest.Mo
     weights = (snapshot / "model.safetensors").resolve()
     (snapshot / "model.safetensors").unlink()
     weights.rename(weights.with_name("4d7a2146.incomplete"))
+    assert folder_of(MODEL) is None
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InvalidInput, match=r"no model.*safetensors"):
         submitted(app, place)
