@@ -11,7 +11,6 @@ import dataclasses
 import time
 from pathlib import Path
 
-from configs.data_files import check_data
 from configs.load import JobText, dump_job, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput, NotAllowed
 from jobs.model.job import Incident, Job
@@ -69,7 +68,7 @@ def changed(app: App, job: Job, sets: tuple[str, ...], *, iteration: int | None)
     target = loaded.spec.adapter_path
     own = target is not None and publishing.origin(Path(target)).get("job") == job.id
     overwrites = submit.overwritten(loaded, overwrite=own)
-    new = submit.checked_job(loaded, check_data(loaded.spec), overwrites=overwrites)
+    new = submit.InputChecks(app).check(loaded, overwrites=overwrites)
     return Changed(job=job, checked=dataclasses.replace(new, retry_of=job.id), changes=found)
 
 
