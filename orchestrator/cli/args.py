@@ -11,7 +11,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -182,6 +182,38 @@ set_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Overwrite the adapter in adapter_path when the job ends."
 )
+
+
+class JobFileVerb(click.Command):
+    """A verb that takes job files. `-c FILE`, as mlx_lm.lora takes it, is FILE; its other options belong into FILE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; explain an option of mlx_lm.lora."""
+        given = [word.removeprefix("--config=") for word in args if word not in ("-c", "--config")]
+        try:
+            return super().parse_args(ctx, given)
+        except click.UsageError as error:
+            settings = dict(_training_options(args))
+            if not settings:
+                raise
+            lines = ", ".join(f"'{key}: {value}'" for key, value in settings.items())
+            key, value = next(iter(settings.items()))
+            raise click.UsageError(
+                f"options of mlx_lm.lora belong into the job file: write {lines}, "
+                f"or override a file: {ctx.command_path} FILE --set {key}={value}",
+                ctx=ctx,
+            ) from error
+
+
+def _training_options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options of mlx_lm.lora in a command line, as keys of a job file and their values."""
+    from jobs.model.spec import JobSpec
+
+    for word, following in zip(args, [*args[1:], "--"], strict=False):
+        key, equals, value = word.removeprefix("--").partition("=")
+        key = key.replace("-", "_")
+        if word.startswith("--") and key in JobSpec.model_fields and key not in ("config", "lq"):
+            yield key, value if equals else "true" if following.startswith("--") else following
 
 
 def files_argument(*, required: bool) -> Callable[[Command], Command]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.model import run_plan as run_plans
-from jobs.model.errors import NotAllowed
+from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
@@ -100,9 +100,21 @@ def check_all(
     """Check several job files that are to be queued together, and that the disk has `space` for all of them.
 
     Raises:
-        InvalidInput, NotAllowed: as `check`; or two of them publish to the same adapter_path.
+        InvalidInput, NotAllowed: as `check`, with the mistakes of all files; or two publish to the same adapter_path.
     """
-    checked = [job for path in paths for job in check(app, path, overwrite=overwrite, sets=sets)]
+    checked: list[Checked] = []
+    wrong: list[LqError] = []
+    for path in paths:
+        try:
+            checked += check(app, path, overwrite=overwrite, sets=sets)
+        except (InvalidInput, NotAllowed) as error:
+            wrong.append(error)
+    if wrong and len(paths) > 1:
+        count = f"{len(wrong)} of {len(paths)} files cannot be queued, so none is"
+        kinds = {type(error) for error in wrong}
+        raise (kinds.pop() if len(kinds) == 1 else InvalidInput)("\n".join([*map(str, wrong), count]))
+    if wrong:
+        raise wrong[0]
     taken: dict[str | None, Path] = {}
     names: set[str] = set()
     for loaded in (job.loaded for job in checked):

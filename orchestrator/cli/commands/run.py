@@ -17,7 +17,16 @@ from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
 from jobs.model.job import Job
 from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access, output
-from orchestrator.cli.args import ALL, GROUP, JobSelection, overwrite_option, seconds_option, set_option, takes_jobs
+from orchestrator.cli.args import (
+    ALL,
+    GROUP,
+    JobFileVerb,
+    JobSelection,
+    overwrite_option,
+    seconds_option,
+    set_option,
+    takes_jobs,
+)
 from orchestrator.cli.commands.control import cancel_jobs, pause_jobs
 from orchestrator.cli.commands.submit import print_late, print_notes, print_paused_queue, print_queued
 from orchestrator.cli.output import ChangeOutput, json_option
@@ -110,7 +119,7 @@ def end_line(job: Job) -> str:
     return f"job {job.id} {job.name}: {job.status}{after}{f', verdict {verdict}' if verdict else ''}{why}"
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @set_option
 @overwrite_option
