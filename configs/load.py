@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs import validation, yaml_text
-from configs.errors import Problem, all_problems, dotted, invalid
+from configs.errors import KeyPath, Problem, all_problems, dotted, invalid
 from configs.labels import MAX_NAME, job_name
 from configs.matrix import Combination, combinations, overlap, without_matrix
 from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_override
@@ -55,6 +55,7 @@ class LoadedJob:
     source: Path  # absolute; a bare name if there is no file
     content: bytes  # of the file
     data_line: Line | None = None  # the line that names the data
+    line_of: Callable[[KeyPath], Line | None] = lambda _: None  # the line of a key, None if the file lacks it
     sweep: Sweep | None = None  # None for a file without a matrix
     label: str | None = None  # unique in the sweep
     varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the values of the matrix, by dotted key
@@ -156,6 +157,7 @@ def _load(document: Document, content: bytes, defaults: LqSpec | None) -> Loaded
         source=document.source,
         content=content,
         data_line=document.line(("data",)),
+        line_of=document.line,
     )
 
 

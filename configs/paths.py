@@ -162,7 +162,7 @@ def _layers(folder: Path) -> tuple[int | None, str | None]:
     """Return the number of layers of a model folder, if its config.json contains it, and what is wrong with it."""
     if not folder.is_dir():
         return None, f"is a file; name the folder that contains it: {folder}"
-    if not any(weights.exists() for weights in folder.glob("model*.safetensors")):
+    if not any(folder.glob("model*.safetensors")):
         return None, f"no model*.safetensors in {folder}"
     try:
         content = json.loads((folder / "config.json").read_bytes())

@@ -137,21 +137,23 @@ class Settings(_Secretive):
         return defaults
 
 
-def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(path: Path, *, content: bytes | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings.yaml; without a file, return the defaults. Raise ConfigInvalid if others can read its URLs.
 
     Args:
         path: the file.
+        content: what the file will contain; None reads it.
         environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
             unresolved until a message is sent.
     """
-    if not path.exists():
+    if content is None and not path.exists():
         return Settings()
-    document = yaml_text.parse(path, yaml_text.read(path), secret=True)
+    document = yaml_text.parse(path, yaml_text.read(path) if content is None else content, secret=True)
     if document is None:
         return Settings()
     validation.require_format(document, document.value.get("format"))
-    _require_private(document)
+    if content is None:
+        _require_private(document)
     known = validation.KnownKeys(document, Settings)
     unset = _expand(document, known.value, os.environ if environ is None else environ)
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)

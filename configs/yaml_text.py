@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,63 @@ def require_document(source: Path, content: bytes | None = None) -> Document:
     if document is None:
         raise ConfigInvalid(one_line(f"{source}: is empty; a job file needs at least a model and data"))
     return document
+
+
+def with_item(text: str, keys: Sequence[str], item: Mapping[str, Any]) -> str:
+    """Return YAML text with an item added to the list at `keys`. Comments and everything else stay.
+
+    Raises:
+        ValueError: the text has a form that cannot be edited, such as an alias in place of the list.
+    """
+    loader = _Loader(text)
+    node, missing = loader.get_single_node(), list(keys)
+    parent = node
+    while isinstance(node, yaml.MappingNode) and missing:
+        parent, node = node, next((value for key, value in node.value if key.value == missing[0]), None)
+        if node is None:
+            break
+        missing.pop(0)
+    new: Any = [dict(item)]
+    for key in reversed(missing):
+        new = {key: new}
+    added = _added(text, node if node is not None else parent, new)
+    if parse_value(added) != _expected(parse_value(text), keys, item):
+        raise ValueError("the list cannot be edited")
+    return added
+
+
+def _added(text: str, node: yaml.Node | None, new: Any) -> str:
+    """Return the text with the content of `new`, a mapping or list, at the end of a node."""
+    flow = yaml.dump(new, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True)
+    if isinstance(node, yaml.ScalarNode):  # null
+        return f"{text[: node.start_mark.index]} {flow.strip()}{text[node.end_mark.index :]}"
+    if isinstance(node, yaml.CollectionNode) and node.flow_style:
+        comma = ", " if node.value else ""
+        return f"{text[: node.end_mark.index - 1]}{comma}{flow.strip()[1:-1]}{text[node.end_mark.index - 1 :]}"
+    block = yaml.dump(new, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    indent = " " * (node.start_mark.column if node is not None else 0)
+    end = _end(node) if node is not None else len(text)
+    line_end = text.find("\n", end) + 1 if "\n" in text[end:] else len(text)
+    before = text[:line_end]
+    if before and not before.endswith("\n"):
+        before += "\n"
+    block = textwrap.indent(block, indent)
+    if "\r\n" in text:
+        before, block = before.removesuffix("\n").removesuffix("\r") + "\r\n", block.replace("\n", "\r\n")
+    return before + block + text[line_end:]
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where the last value of a node ends; PyYAML ends a block at the token after its comments."""
+    if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
+    index: int = node.end_mark.index
+    return index
+
+
+def _expected(value: Any, keys: Sequence[str], item: Mapping[str, Any]) -> Any:
+    if not keys:
+        return [*(value or ()), dict(item)]
+    below = value if isinstance(value, dict) else {}
+    return below | {keys[0]: _expected(below.get(keys[0]), keys[1:], item)}

@@ -30,11 +30,11 @@ REFUSED = {
 }
 """Refused before the model is loaded, with exit code 2; the start of the error after FILE:."""
 
-FAILS = {
-    "keys_of_another_model": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
-    "short_keys": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
+OF_ANOTHER_MODEL = {
+    "keys_of_another_model": "10: lora_parameters.keys: none of self_attn.qkv_proj is",
+    "short_keys": "14: lora_parameters.keys: none of q_proj, v_proj, k_proj, o_proj and 3 more is",
 }
-"""Refused by a dry run, with exit code 6; the reason and the start of the detail."""
+"""Refused because of the model's weights, with exit code 2; the start of the error after FILE:."""
 
 RUNS = {
     "mlx_lm_example": {"epochs"},
