@@ -76,7 +76,8 @@ def test_dataset_and_parameters_reported(build: Build, tmp_path: Any) -> None:
     train.write_text(train.read_text() + valid.read_text().splitlines()[0] + "\n")
     training = build(data=str(data), mask_prompt=True, num_layers=1).finish()
     facts = facts_of(training)["dataset"]
-    assert (facts["valid"]["rows"], facts["also_trained"]["valid"]["exact"]) == (7, 1)
+    shared = facts["also_trained"]["valid"]
+    assert (facts["valid"]["rows"], shared["exact"], shared["measured"]) == (7, 1, 1)
     assert 0 < facts["train"]["supervised_tokens"] < facts["train"]["tokens"]
     assert 0 < facts["padding_share"] < 1
     # the losses by row, weighted by these counts, give the loss
@@ -88,3 +89,14 @@ def test_dataset_and_parameters_reported(build: Build, tmp_path: Any) -> None:
     assert parameters["layers"] == 1
     assert {"self_attn.q_proj", "mlp.up_proj"} <= set(parameters["targets"])
     assert 0 < parameters["trained"] < parameters["total"]
+
+
+def test_shared_rows_are_counted_if_measured(build: Build, tmp_path: Any) -> None:
+    """`val_batches` measures the first rows only; a verdict must not count rows that no validation measured."""
+    data = rows.write(tmp_path / "data", rows.completions, valid=7)
+    train = data / "train.jsonl"
+    train.write_text(train.read_text() + "".join((data / "valid.jsonl").read_text().splitlines(keepends=True)[-3:]))
+    training = build(data=str(data), num_layers=1, batch_size=1, val_batches=5).finish()
+    shared = facts_of(training)["dataset"]["also_trained"]["valid"]
+    assert (shared["exact"], shared["measured"]) == (3, 1)
+    assert training.events(Kind.VALIDATION)[0].data["examples"] == 5

@@ -7,6 +7,7 @@ gives the same text and mask as its data sets do (mlx_lm/tuner/datasets.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -18,8 +19,8 @@ Span = tuple[int, int]
 """First position, and the position after the last."""
 
 ENDS_IN_PROMPT, NO_START, CUT_OFF = "ends_in_prompt", "no_start", "cut_off"
-"""Why nothing of a row is learned: its last message is no answer; the template does not show where the answer starts;
-or the answer starts beyond max_seq_length."""
+"""Why a row has nothing to learn: its last message is not an answer; the template does not show where the answer
+starts; or the answer starts beyond max_seq_length."""
 
 PROMPT_ROLES = frozenset({"system", "developer", "user", "human", "tool", "function", "ipython", "observation"})
 """Roles whose messages are never an answer."""
@@ -141,20 +142,26 @@ class Renderer:
         template is applied to another answer, which shows where it puts one.
         """
         assert self._render is not None
-        prompt = None
-        if answer:
-            asks = messages[answer].get("role") == "assistant"
-            prompt = self._render(messages[:answer], tools, add_generation_prompt=asks)
-            if text.startswith(prompt) and len(prompt) < len(text):
-                return len(prompt)
+        prompt = self._prompt(messages[:answer], tools, asks=messages[answer].get("role") == "assistant")
+        if prompt is not None and text.startswith(prompt) and len(prompt) < len(text):
+            return len(prompt)
         marked = [*messages[:answer], {**messages[answer], "content": _MARK}, *messages[answer + 1 :]]
         other = self._render(marked, tools, add_generation_prompt=False)
         start = other.find(_MARK)
         if start >= 0 and text[:start] == other[:start]:
             return start
-        before = self._render(messages[:answer], tools, add_generation_prompt=False) if answer else ""
-        common = _common(text, other, prompt or other)
+        before = self._prompt(messages[:answer], tools, asks=False)
+        if prompt is None or before is None:
+            return None
+        common = _common(text, other, prompt)
         return common if len(before) <= common < len(text) and text.startswith(before) else None
+
+    def _prompt(self, messages: Messages, tools: Any, *, asks: bool) -> str | None:
+        """Render what precedes an answer; None if the template refuses a conversation without one."""
+        assert self._render is not None
+        with suppress(Exception):
+            return self._render(messages, tools, add_generation_prompt=asks) if messages else None
+        return None
 
 
 def _messages(value: Any, role: str) -> list[Mapping[str, Any]]:

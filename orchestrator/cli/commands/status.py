@@ -79,6 +79,7 @@ def result_of(snapshot: Snapshot) -> StatusResult:
         ),
         queue=results.QueueSummary(paused=snapshot.queue.paused_at is not None, because=snapshot.queue.because),
         messages=results.UndeliveredCounts(waiting=waiting, gave_up=len(snapshot.undelivered) - waiting),
+        settings=snapshot.settings_fault,
         inbox=results.InboxSummary(waiting=snapshot.inbox.files, because=snapshot.inbox.because),
         jobs=[_listed(snapshot, place, job) for place, job in enumerate(snapshot.jobs)],
     )
@@ -147,7 +148,13 @@ def _show_result(app: App, job: Job) -> ShowResult:
     details = job_details(app, [job], VerdictCache())[job.id]
     summary = vars(summary_of(job, turn, forecast_of(app, [job]), details))
     return ShowResult(
-        job=ShownJob(**summary, detail=job.detail, submitted_at=job.submitted_at, cleaned_at=job.cleaned_at),
+        job=ShownJob(
+            **summary,
+            detail=job.detail,
+            submitted_at=job.submitted_at,
+            cleaned_at=job.cleaned_at,
+            dismissed_at=job.dismissed_at,
+        ),
         spec=json.loads(store.jobs.spec_json(job.id)),
         attempts=list(store.attempts.of(job.id)),
         validations=list(store.metrics.validations(job.id)),

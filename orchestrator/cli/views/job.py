@@ -17,7 +17,7 @@ from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
 from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, time_left
 from orchestrator.cli.views.terminal import Sparkline, labelled, share
-from orchestrator.cli.views.waiting import forecast_of, resumes, waiting_turns
+from orchestrator.cli.views.waiting import INTERRUPTED, forecast_of, interrupted, resumes, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
@@ -142,6 +142,10 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _path("report", str(report))
     if job.cleaned_at is not None:
         yield _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are deleted, its report is kept")
+    if job.dismissed_at is not None:
+        yield _pair("dismissed", fmt.clock(job.dismissed_at))
+    if interrupted(app, [job]):
+        yield _pair("state", INTERRUPTED, "careful")
     if job.detail and (verdict is None or job.detail.rstrip(".") not in verdict.because):
         yield _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
     if job.status is Status.FAILED:
