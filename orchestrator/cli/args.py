@@ -281,7 +281,7 @@ def select_jobs(
         or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
-        raise click.UsageError(f"name a job, or {or_else}")
+        raise click.UsageError(f"name a job, or use {or_else}")
     named = {ref: [home_access.find_job(app, ref)] for ref in selection.refs if not ref.is_range}
     ranges = {ref: home_access.jobs_in_range(app, ref) for ref in selection.refs if ref.is_range}
     jobs = [job for ref in selection.refs for job in named.get(ref) or filter(applies, ranges.get(ref, ()))]
