@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from configs import validation, yaml_text
-from configs.errors import KeyPath, Problem, first_problem, invalid
+from configs.errors import KeyPath, Problem, all_problems, invalid
 from configs.yaml_text import Document
 from jobs.model import time_windows
 from jobs.model.spec import Bytes, FrozenModel, LqSpec, NotifyEvent, check_window
@@ -159,7 +159,7 @@ def load_settings(path: Path, *, content: bytes | None = None, environ: Mapping[
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
     problems = [*known.problems, *unset, *problems] or _same_names(document, settings)
     if settings is None or problems:
-        raise first_problem(path, problems)
+        raise all_problems(path, problems)
     return settings
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import re
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class Document:
     source: Path
     value: dict[str, Any]
     lines: Mapping[KeyPath, Line]  # of each key and list item
+    anchors: frozenset[str] = frozenset()  # the keys at the top that hold an anchor which another key uses
 
     def line(self, key_path: KeyPath) -> Line | None:
         """Return the line of a value, or of the nearest value around it in the file."""
@@ -116,8 +117,8 @@ def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | N
     Errors quote nothing of a `secret` file.
     """
     try:
-        value, lines = _read(content.decode("utf-8-sig"), mapping=True)
-        return None if value is None else Document(source=source, value=value, lines=lines)
+        value, lines, anchors = _read(content.decode("utf-8-sig"), mapping=True)
+        return None if value is None else Document(source=source, value=value, lines=lines, anchors=anchors)
     except _NOT_YAML as error:
         line, text = _fault(error, content, secret=secret)
         cause = None if secret else error
@@ -138,19 +139,38 @@ def dump(value: Mapping[str, Any]) -> str:
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def _read(text: str, *, mapping: bool) -> tuple[Any, Mapping[KeyPath, Line]]:
+def _read(text: str, *, mapping: bool) -> tuple[Any, Mapping[KeyPath, Line], frozenset[str]]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return None, {}
-        reading = _Reading(loader)
+            return None, {}, frozenset()
+        reading, anchors = _Reading(loader), frozenset(_anchors(node))  # before merge keys are replaced
         value = reading.value(node, ())
     finally:
         loader.dispose()
     if mapping and not isinstance(value, dict | None):
         raise _Refused(problem="must be a mapping of keys and values", problem_mark=node.start_mark)
-    return value, reading.lines
+    return value, reading.lines, anchors
+
+
+def _anchors(top: yaml.Node) -> Iterator[str]:
+    """Yield the keys of a mapping whose values hold a node that a later key uses too."""
+    holders: dict[int, str] = {}
+    for key, item in top.value if isinstance(top, yaml.MappingNode) else ():
+        inside, left = set[int](), [item]
+        while left:
+            node = left.pop()
+            if id(node) in inside:
+                continue
+            inside.add(id(node))
+            if id(node) in holders:
+                yield holders[id(node)]
+            elif isinstance(node, yaml.MappingNode):
+                left += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                left += node.value
+        holders |= {node_id: str(key.value) for node_id in inside if node_id not in holders}
 
 
 def _fault(error: Exception, content: bytes, *, secret: bool) -> tuple[int | None, str]:

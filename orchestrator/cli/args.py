@@ -61,10 +61,20 @@ def _job(text: str) -> JobRef:
     if not re.fullmatch(r"\d+", text):
         if not text.strip():
             raise ValueError("empty job name; give an id or a name.")
+        if not text.isprintable():
+            raise ValueError("a job name has no control characters.")
         return JobRef(text=text, first=None, last=None)
     if int(text) < 1:
         raise ValueError(f"{text} is not a job id: ids begin at 1.")
     return JobRef(text=text, first=int(text), last=int(text))
+
+
+def _row(text: str) -> tuple[str, int]:
+    """Parse `N`, a row of the training set, or `valid:N`, `test.jsonl:N`."""
+    match = re.fullmatch(r"(?:(train|valid|test)(?:\.jsonl)?:)?(\d{1,12})", text)
+    if match is None or int(match[2]) < 1:
+        raise ValueError(f"{text} is not a row: write 12, valid:12 or test:12; rows begin at 1.")
+    return match[1] or "train", int(match[2])
 
 
 def _jobs(text: str) -> JobRef:
@@ -128,6 +138,7 @@ def parse_time(text: str, now: float) -> float | None:
 
 ONE_JOB = Parsed("job id or name", _job)
 SOME_JOBS = Parsed("job id, range or name", _jobs)
+ROW = Parsed("row", _row)
 SECONDS = Parsed("number of seconds", _seconds)
 AGE = Parsed("age", _age)
 PATTERN = Parsed("pattern", _pattern)

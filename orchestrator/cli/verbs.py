@@ -256,8 +256,9 @@ def _print_error(text: str, code: int, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
-    shown = "".join(char if char.isprintable() else " " for char in text)  # it can repeat what was typed
-    sys.stderr.write(f"lq: {' '.join(shown.split())}\n")
+    for line in text.splitlines():
+        shown = "".join(char if char.isprintable() else " " for char in line)  # it can repeat what was typed
+        sys.stderr.write(f"lq: {' '.join(shown.split())}\n")
     return code
 
 

@@ -36,6 +36,7 @@ def _file(of: str, model: str) -> SchemaEntry:
 CATALOGUE: dict[str, SchemaEntry] = {
     "submit": _result("submit", "jobs", "SubmitResult"),
     "check": _result("check", "planning", "CheckResult"),
+    "check-row": _result("check --show-row N FILE", "planning", "CheckedRows"),
     "plan": _result("plan", "planning", "PlanResult"),
     "status": _result("status", "jobs", "StatusResult"),
     "show": _result("show ID", "jobs", "ShowResult"),

@@ -40,7 +40,7 @@ WAKEUP = FILES | {"huey"}
 PICTURES = FILES | {"matplotlib", "numpy", "PIL"}
 
 BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
-    "submit": (["submit", "file.yaml"], WAKEUP),
+    "submit": (["submit", "file.yaml"], WAKEUP | {"tokenizers"}),
     "run": (["run", "no-data.yaml"], FILES),
     "status": (["status"], STORE | {"rich"}),
     "watch": (["watch"], PROCESSES | {"rich"}),  # refused without a terminal

@@ -274,7 +274,7 @@ def _queue_again(app: App, jobs: Sequence[Job], iteration: int | None) -> list[t
 def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
     """Continue a job that has succeeded, up to more iterations.
 
-    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with N iterations.
     """
     from orchestrator.submission import rerun
 

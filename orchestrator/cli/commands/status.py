@@ -128,16 +128,17 @@ def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: Jo
 
 @click.command()
 @takes_job
+@click.option("-v", "--verbose", is_flag=True, help="Show every row, and the evidence of each incident.")
 @click.option("--output", "whole_output", is_flag=True, help="Show all stored output of the trainers that crashed.")
 @json_option
-def show(app: App, job: Job, whole_output: bool, as_json: bool) -> None:
-    """Show everything about a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps."""
+def show(app: App, job: Job, verbose: bool, whole_output: bool, as_json: bool) -> None:
+    """Show a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps, in 60 lines at most."""
     from orchestrator.cli.views.job import render
 
     if as_json:
         output.print_json(_show_result(app, job))
     else:
-        print_view(render(app, job, now=time.time(), whole_output=whole_output))
+        print_view(render(app, job, now=time.time(), verbose=verbose, whole_output=whole_output))
 
 
 def _show_result(app: App, job: Job) -> ShowResult:

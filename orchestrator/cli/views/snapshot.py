@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from jobs.model.errors import ConfigInvalid
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.views.waiting import forecast_of, waiting_turns
+from orchestrator.cli.views.waiting import forecast_of, interrupted, waiting_turns
 from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import InboxContents, state_of_inbox
@@ -85,6 +85,7 @@ class Snapshot:
     jobs: Sequence[Job]
     queue: QueueState
     turns: Mapping[int, Turn]
+    interrupted: Collection[int]  # ids of running jobs whose worker and trainer are both gone
     forecast: QueueForecast
     details: Mapping[int, JobDetails]
     undelivered: Sequence[Message]
@@ -147,6 +148,7 @@ def take_snapshot(
         jobs=jobs,
         queue=app.store.queue.state() if home_access.has_store(app) else QueueState(),
         turns=waiting_turns(app, jobs, now=now),
+        interrupted=interrupted(app, jobs),
         forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),

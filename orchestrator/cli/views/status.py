@@ -28,7 +28,7 @@ from orchestrator.cli.views.terminal import (
     share,
     shortened,
 )
-from orchestrator.cli.views.waiting import id_ranges, waits_of
+from orchestrator.cli.views.waiting import INTERRUPTED, id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
@@ -204,8 +204,10 @@ def _grid(rows: Iterable[Row]) -> Table:
 
 
 def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) -> Text:
-    note, style = "", "careful" if job.stop_request else "dim"
-    if job.stop_request is not None:
+    note, style = "", "careful" if job.stop_request or job.id in snapshot.interrupted else "dim"
+    if job.id in snapshot.interrupted:
+        note = INTERRUPTED
+    elif job.stop_request is not None:
         note = _STOP_REQUESTS.get(job.stop_request, job.stop_request)
     elif details.life is not None:
         attempt = f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
@@ -246,7 +248,7 @@ def _losses(job: Job, details: JobDetails) -> Iterator[Row]:
 def _speed(job: Job, snapshot: Snapshot) -> Iterator[Row]:
     if job.it_s is not None:
         end = time_left(job, snapshot.forecast, snapshot.now)
-        if job.iteration >= job.iters:
+        if job.iteration >= job.iters and job.id not in snapshot.interrupted:
             end = "training complete, writing the adapter and the report"
         yield "speed", Text(f"{fmt.figure(job.it_s)} it/s"), end
 

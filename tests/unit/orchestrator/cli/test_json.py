@@ -75,6 +75,7 @@ def test_status_of_an_empty_home(tmp_path: Path) -> None:
 
 def test_status_of_a_running_job(home: Home) -> None:
     job = home.running("night", seen=Seen(iteration=500, train_loss=1.25, val_loss=1.5, it_s=2.0))
+    home.attach_trainer(job.id)
     (listed,) = parsed(InProcess(home.path)("status", "--json").out)["jobs"]
     assert listed["ends_at"] == pytest.approx(time.time() + 250, abs=60)
     expected = {
