@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from configs.settings import NotifySettings, Service
     from orchestrator.results.machine import NotifyListResult
 
+_SERVICES = "see: https://appriseit.com/services/"
+
 
 @click.group()
 def notify() -> None:
@@ -146,7 +148,7 @@ def _with_service(app: App, fields: Mapping[str, object]) -> tuple[bytes, Servic
         if one.url.get_secret_value().rstrip("/") == added.url.get_secret_value().rstrip("/"):
             raise NotAllowed(f"{path}: service {one.name or place} has this URL already")
     if (fault := fault_of(added)) is not None:
-        raise InvalidInput(f"the service is not valid: {fault}; see: https://appriseit.com/services/")
+        raise InvalidInput(f"the service is not valid: {fault}" + (" " if fault.endswith("?") else "; ") + _SERVICES)
     return content, added
 
 
