@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-_OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
 """The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
@@ -125,7 +125,7 @@ class InputChecks:
         """Check the data; rows are rendered only if the model has what renders them."""
         from configs import data_files
 
-        key = loaded.spec.model_dump_json(include=_OF_DATA)
+        key = loaded.spec.model_dump_json(include=OF_DATA)
         named_in = (loaded.source, loaded.data_line)
         if key not in self._facts:
             try:
