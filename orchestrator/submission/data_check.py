@@ -91,7 +91,9 @@ def _notes(spec: JobSpec, name: str, checked: FileCheck) -> Iterator[str]:
         yield f"{name}: {len(rows):,} of {count:,} rows {fact}, and are left out; {first}: {remedy}"
     if name == "valid.jsonl" and not checked.learned:
         yield "no validation set: no row of valid.jsonl has a token to learn"
-    cut = [row for row, tokens in enumerate(checked.tokens) if tokens > spec.max_seq_length]
+    left_out = {row for rows in checked.left_out.values() for row in rows}
+    longer = (row for row, tokens in enumerate(checked.tokens) if tokens > spec.max_seq_length)
+    cut = [row for row in longer if row not in left_out]
     if cut and checked.how == "tokenizer":
         yield (
             f"{name}: {len(cut):,} of {count:,} rows are longer than max_seq_length ({spec.max_seq_length:,} tokens) "
