@@ -31,7 +31,8 @@ def check_data(app: App, spec: JobSpec, named_in: tuple[Path, Line | None] | Non
 
     facts = data_files.check_data(spec, named_in)
     if facts.source != "folder":
-        return facts
+        note = f"the rows of {facts.name} are on the Hugging Face hub, so they are checked when the job starts"
+        return dataclasses.replace(facts, notes=(*facts.notes, note))
     checker = row_checker(app, spec)
     notes = [checker.unchecked] if checker.unchecked is not None else []
     for name, file in facts.files.items():
