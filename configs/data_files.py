@@ -119,6 +119,9 @@ def _instead(folder: Path, name: str) -> str:
         for path in sorted(folder.iterdir())
         if path.name not in NAMES and path.suffix.lower() in _DATA_SUFFIXES and path.name.lower().startswith(meant)
     ]
+    inside = sorted(folder.glob(f"*/{name}*")) if name == "train" else []
+    if not likely and inside:
+        return f"; it is in the folder {inside[0].parent}: name that one, or move its files"
     if not likely:
         return ""
     likely.sort(key=lambda other: not other.lower().startswith(name))
@@ -192,6 +195,8 @@ def _not_json(line: bytes, error: json.JSONDecodeError) -> str:
         return "blank line; remove it"
     if line.startswith(b"\xef\xbb\xbf"):
         return "starts with a byte order mark; save the file as UTF-8 without it"
+    if line.rstrip().endswith(b"},"):
+        return "ends with a comma; a row is one JSON object on one line, without a comma between rows"
     return f"not JSON: {error.msg.removesuffix(' at')} in column {error.colno}"
 
 

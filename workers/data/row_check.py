@@ -118,7 +118,6 @@ class RowChecker:
 
     def _hash(self, path: Path, sha256: str | None) -> str:
         """Return a hash of everything the result depends on."""
-        spec, model = self._spec, self._model
         names = (
             "prompt_feature",
             "completion_feature",
@@ -127,15 +126,18 @@ class RowChecker:
             "mask_prompt",
             "max_seq_length",
         )
-        about = {name: getattr(spec, name) for name in names}
-        digest = hashlib.sha256(json.dumps([_VERSION, about, sha256]).encode())
-        if model is not None:
-            digest.update(json.dumps([dict(model.templates), model.has_own_code, model.settings]).encode())
-        for file in (path if sha256 is None else None, model.file if model is not None else None):
-            if file is not None:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-        return digest.hexdigest()
+        about = {name: getattr(self._spec, name) for name in names}
+        return hashlib.sha256(
+            json.dumps([_VERSION, about, sha256 or _file_sha256(path), self._model_hash]).encode()
+        ).hexdigest()
+
+    @cached_property
+    def _model_hash(self) -> list[Any]:
+        model = self._model
+        if model is None:
+            return []
+        tokenizer = _file_sha256(model.file) if model.file is not None else None
+        return [dict(model.templates), model.has_own_code, model.settings, tokenizer]
 
     def _checked(self, path: Path) -> FileCheck:
         tokens: list[int] = []
@@ -234,3 +236,8 @@ class RowChecker:
             cut_at=cut_at,
             why=row.why or (None if is_learned else CUT_OFF),
         )
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
