@@ -10,6 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
+from jobs.model.errors import ModelMissing
 from jobs.model.events import FinalTestEvent, PhaseEvent, SelfTestEvent, ValidationEvent
 from jobs.model.run_plan import Stage
 from workers.checkpoints import storage
@@ -25,6 +26,9 @@ SELF_TEST_S = 10.0
 
 SELF_TEST_BATCHES = 2
 """Validation batches of the self-test if the checkpoint's iteration was not validated."""
+
+SELF_TEST_TOLERANCE = 0.05
+"""Beyond this difference of the loss, as a share and in nats, it is another model: devices and versions differ less."""
 
 OTHER_BATCHES_TOLERANCE = 1e-3
 """Difference allowed between losses of the same rows in batches of another size; padding moves the last bits."""
@@ -120,12 +124,16 @@ class Evaluator:
             measured = self.measure(self._data.valid, range(count))
         return SelfTestRecord(loss=measured.loss, examples=measured.examples, batch_size=size)
 
-    def self_test(self, recorded: SelfTestRecord | None) -> None:
-        """Measure again what the checkpoint recorded, and report whether it is equal."""
+    def self_test(self, recorded: SelfTestRecord | None, *, same_length: bool) -> None:
+        """Measure again what the checkpoint recorded, and report whether it is equal.
+
+        Raises:
+            ModelMissing: another model was loaded; rows that are cut at another length (`same_length`) prove nothing.
+        """
         if recorded is None or not len(self._data.valid):
             return
+        spec, size = self._context.spec, self._context.stage.batch_size
         measured = self.measure(self._data.valid, range(recorded.examples))
-        size = self._context.stage.batch_size
         close = math.isclose(measured.loss, recorded.loss, rel_tol=OTHER_BATCHES_TOLERANCE)
         self._context.events.append(
             SelfTestEvent(
@@ -138,6 +146,12 @@ class Evaluator:
                 recorded_batch_size=recorded.batch_size,
             )
         )
+        allowed = max(SELF_TEST_TOLERANCE * abs(recorded.loss), SELF_TEST_TOLERANCE)
+        if same_length and math.isfinite(recorded.loss) and not abs(measured.loss - recorded.loss) <= allowed:
+            raise ModelMissing(
+                f"the validation loss of the checkpoint is {recorded.loss:.3f}, but {spec.model} now gives "
+                f"{measured.loss:.3f} with its weights: the model or its tokenizer has changed since"
+            )
 
 
 def _measures(measured: LossMeasurement, iteration: int) -> dict[str, Any]:
