@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 
 from configs import yaml_text
-from jobs.model.spec import FrozenModel, JobSpec
+from jobs.model.base import FrozenModel
+from jobs.model.spec import JobSpec
 
 
 def full_text(spec: JobSpec) -> str:

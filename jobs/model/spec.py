@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from jobs.model import time_windows
+from jobs.model.base import FrozenModel
 
 NotifyEvent = Literal[
     "submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"
@@ -104,12 +105,6 @@ Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-
-
-class FrozenModel(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class LoraParameters(FrozenModel):
