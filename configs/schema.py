@@ -35,8 +35,12 @@ def job_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a job file."""
     schema = JobSpec.model_json_schema()
     for name, part in ((JobSpec.__name__, schema), *schema["$defs"].items()):
-        _allow_units(getattr(spec, name), part["properties"])
-    schema["$defs"][LqSpec.__name__]["properties"][MATRIX] = _MATRIX
+        if hasattr(spec, name):
+            _allow_units(getattr(spec, name), part["properties"])
+    own = schema["$defs"][LqSpec.__name__]["properties"]
+    own[MATRIX] = _MATRIX
+    mapping = {"discriminator": own["objective"].pop("discriminator"), "oneOf": own["objective"].pop("oneOf")}
+    own["objective"]["anyOf"] = [{"enum": list(mapping["discriminator"]["mapping"])}, mapping]
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lq job file",

@@ -73,7 +73,17 @@ def training_problems(document: Document, spec: JobSpec) -> list[Problem]:
         *_schedule(document, spec),
         *_reporters(document, spec),
         *_hub_data(document, spec),
+        *_objective(document, spec),
     ]
+
+
+def _objective(document: Document, spec: JobSpec) -> list[Problem]:
+    """Refuse what would cut rows during a run: the reference log-probabilities belong to whole rows."""
+    objective = spec.lq.objective
+    if not (objective.needs_reference and spec.lq.memory.allow_truncation):
+        return []
+    text = f"must be false with lq.objective {objective.name}; lower max_seq_length instead"
+    return [document.problem(("lq", "memory", "allow_truncation"), text)]
 
 
 def _unknown(document: Document, key_path: KeyPath, value: object, levels: Levels) -> Problem:

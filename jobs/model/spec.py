@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from jobs.model import time_windows
 from jobs.model.base import FrozenModel
+from jobs.model.objective import Objective, Supervised
 
 NotifyEvent = Literal[
     "submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"
@@ -259,6 +260,9 @@ class LqSpec(FrozenModel):
     power: Power = Power()
     idle: Seconds | None = Field(
         None, description="train only if the machine has been idle for this long, such as 10min"
+    )
+    objective: Objective = Field(
+        Supervised(), description="what the run minimizes: sft, dpo, orpo, simpo, cpo or kto, or a mapping"
     )
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed",

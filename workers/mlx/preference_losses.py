@@ -62,8 +62,8 @@ def orpo(chosen: Answers, rejected: Answers, p: Orpo) -> Scored:
     """
     chosen_means, rejected_means = chosen.means, rejected.means
     log_odds = (chosen_means - rejected_means) - (_log1mexp(chosen_means) - _log1mexp(rejected_means))
-    losses = -chosen_means - p.lambda_ * _log_sigmoid(log_odds)
-    return _scored(losses, p.lambda_ * chosen_means, p.lambda_ * rejected_means)
+    losses = -chosen_means - p.beta * _log_sigmoid(log_odds)
+    return _scored(losses, p.beta * chosen_means, p.beta * rejected_means)
 
 
 def simpo(chosen: Answers, rejected: Answers, p: Simpo) -> Scored:

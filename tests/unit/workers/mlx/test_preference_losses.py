@@ -45,7 +45,7 @@ def _kto(p: Kto) -> Scored:
 
 
 CASES: dict[str, Callable[[], Scored]] = {
-    "orpo": lambda: losses.orpo(CHOSEN, REJECTED, Orpo.model_validate({"lambda": 0.1})),
+    "orpo": lambda: losses.orpo(CHOSEN, REJECTED, Orpo(beta=0.1)),
     "cpo_sigmoid": lambda: losses.cpo(CHOSEN, REJECTED, Cpo(label_smoothing=0.1)),
     "cpo_hinge": lambda: losses.cpo(CHOSEN, REJECTED, Cpo(loss="hinge")),
     "cpo_ipo": lambda: losses.cpo(CHOSEN, REJECTED, Cpo(loss="ipo")),
@@ -94,7 +94,7 @@ def test_orpo_equals_numpy_probabilities() -> None:
     chosen, rejected = np.exp(CHOSEN.means), np.exp(REJECTED.means)
     odds = np.log((chosen / (1 - chosen)) / (rejected / (1 - rejected)))
     expected = -np.log(chosen) - 0.5 * _log_sigmoid(odds)
-    scored = losses.orpo(CHOSEN, REJECTED, Orpo.model_validate({"lambda": 0.5}))
+    scored = losses.orpo(CHOSEN, REJECTED, Orpo(beta=0.5))
     np.testing.assert_allclose(np.array(scored.losses), expected, rtol=1e-5)
 
 
