@@ -185,7 +185,7 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
     from workers.checkpoints import storage
 
     folder, run_plan = job.dir.checkpoints, app.store.run_plans.get(job.id, app.store.spec(job.id))
-    checkpoint = storage.best_valid(folder, run_plan) if which == "best" else None
+    checkpoint = storage.best_valid(folder, run_plan)[0] if which == "best" else None
     checkpoint = checkpoint or storage.newest_valid(folder, run_plan)[0]
     if checkpoint is None:
         raise NotAllowed(_without_adapter(job).replace("finished adapter", "weights"))

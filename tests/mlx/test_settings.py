@@ -52,7 +52,7 @@ def test_small_sets_are_measured_whole(build: Build, tmp_path: Path) -> None:
     validations = [event.data for event in training.events(Kind.VALIDATION)]
     assert [validation["iteration"] for validation in validations] == [0, 6, 12]
     assert {(validation["examples"], len(validation["row_losses"])) for validation in validations} == {(3, 3)}
-    best = best_valid(training.job_dir.checkpoints, training.run_plan)
+    best, _ = best_valid(training.job_dir.checkpoints, training.run_plan)
     assert best is not None
     assert best.iteration == 6
     before, last, at_best = (event.data for event in training.events(Kind.TEST))

@@ -10,7 +10,6 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.events import finite
@@ -42,7 +41,6 @@ def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, u
     """Publish the best and the final weights; publishing twice changes nothing.
 
     Args:
-        run_plan: the run ended in its last stage.
         job_id: written to lq.json, with the job's folder, so that a later publication recognizes its own files.
         until: last iteration that may be published, if the run should have ended earlier; None for no limit.
 
@@ -55,37 +53,38 @@ def publish(job_dir: JobDir, spec: JobSpec, run_plan: RunPlan, *, job_id: int, u
         raise CheckpointInvalid(
             f"{job_dir.checkpoints} holds no valid checkpoint" + "".join(f"; {text}" for text in bad)
         )
-    best, worse = storage.best_with_errors(job_dir.checkpoints, run_plan, until=until, set_aside_by=by)
+    best, worse = storage.best_valid(job_dir.checkpoints, run_plan, until=until, set_aside_by=by)
     best = best or final
-    _write_layout(job_dir, job_id, best, final, mlx_config(spec, run_plan.stages[-1]), _why(best, final, until))
+    folder, config = job_dir.adapters, mlx_config(spec, run_plan.stages[-1])
+    folder.mkdir(exist_ok=True)
+    place(final.adapters, folder / FINAL, link=True)
+    place(best.adapters, folder / BEST, link=True)
+    write_json(folder / CONFIG, config)
+    hashes = {
+        BEST: best.sha256(storage.ADAPTERS),
+        FINAL: final.sha256(storage.ADAPTERS),
+        CONFIG: sha256_of(folder / CONFIG),
+    }
+    about = {
+        "version": VERSION,
+        "job": job_id,
+        "job_dir": str(job_dir.path),
+        "best": _about(best),
+        "final": _about(final),
+        "why": _why(best, final, until),
+        "files": hashes,
+    }
+    write_json(folder / ABOUT, about)
     target = Path(spec.adapter_path) if spec.adapter_path is not None else None
     set_aside = copy_to(target, job_dir, job_id=job_id) if target is not None else None
     return Published(
-        folder=job_dir.adapters,
+        folder=folder,
         best=best.iteration,
         final=final.iteration,
         copied_to=target,
         set_aside=set_aside,
         bad=(*bad, *worse),
     )
-
-
-def _write_layout(
-    job_dir: JobDir, job_id: int, best: Checkpoint, final: Checkpoint, config: dict[str, Any], why: str
-) -> None:
-    folder = job_dir.adapters
-    folder.mkdir(exist_ok=True)
-    place(final.adapters, folder / FINAL, link=True)
-    place(best.adapters, folder / BEST, link=True)
-    write_json(folder / CONFIG, config)
-    files = {
-        BEST: best.sha256(storage.ADAPTERS),
-        FINAL: final.sha256(storage.ADAPTERS),
-        CONFIG: sha256_of(folder / CONFIG),
-    }
-    own = {"job": job_id, "job_dir": str(job_dir.path)}
-    about = {"version": VERSION, **own, "best": _about(best), "final": _about(final), "why": why}
-    write_json(folder / ABOUT, about | {"files": files})
 
 
 def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
@@ -103,7 +102,7 @@ def _why(best: Checkpoint, final: Checkpoint, until: int | None) -> str:
     return f"{BEST}: {lowest}; {which}"
 
 
-def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+def _about(checkpoint: Checkpoint) -> dict[str, object]:
     validation = checkpoint.state().validation
     loss = finite(validation.loss) if validation is not None else None
     return {"iteration": checkpoint.iteration, "validation_loss": loss}

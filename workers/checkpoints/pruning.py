@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from jobs.model.errors import CheckpointInvalid
@@ -12,7 +13,6 @@ from jobs.model.spec import JobSpec
 from jobs.policies.retention import CheckpointFact, RetentionDecision, plan
 from workers.checkpoints import storage
 from workers.checkpoints.adapters import place
-from workers.checkpoints.storage import Checkpoint
 
 _NUMBERED = re.compile(r"(\d{7,})_adapters\.safetensors")
 
@@ -29,15 +29,13 @@ def prune(
         run_plan: checkpoints that a rollback left behind are deleted too.
         suspicion: the losses are suspicious, so nothing is deleted.
         ended: the run has ended, so no checkpoints are kept for a rollback.
-
-    Returns:
-        The fate of each checkpoint.
     """
     fates = planned(job_dir, spec, run_plan, suspicion=suspicion, ended=ended)
     by_iteration = {checkpoint.iteration: checkpoint for checkpoint in storage.listed(job_dir.checkpoints)}
     for fate in fates:
-        if fate.adapter_kept:
-            _keep_adapter(job_dir, by_iteration[fate.iteration])
+        if fate.adapter_kept and not (milestone := _milestone(job_dir, fate.iteration)).exists():
+            job_dir.adapters.mkdir(exist_ok=True)
+            place(by_iteration[fate.iteration].adapters, milestone, link=True)
         if not fate.kept:
             storage.remove(by_iteration[fate.iteration].path)
     return fates
@@ -52,11 +50,12 @@ def planned(
         return []
     facts, left_behind = [], []
     for checkpoint in storage.listed(job_dir.checkpoints):
-        fact = _fact(checkpoint, run_plan)
-        if fact is not None:
-            facts.append(fact)
-        elif _is_left_behind(checkpoint, run_plan) and not suspicion:
-            left_behind.append(checkpoint.iteration)
+        with suppress(CheckpointInvalid):
+            if storage.is_on(run_plan, checkpoint):
+                loss = checkpoint.state().validation_loss
+                facts.append(CheckpointFact(iteration=checkpoint.iteration, validation_loss=loss))
+            elif not suspicion:
+                left_behind.append(checkpoint.iteration)
     kept = plan(facts, spec=spec, run_plan=run_plan, adapters=kept_adapters(job_dir), suspicion=suspicion, ended=ended)
     deleted = [
         RetentionDecision(iteration=iteration, kept=False, adapter_kept=False, because="left behind by a rollback")
@@ -65,19 +64,8 @@ def planned(
     return sorted([*kept, *deleted], key=lambda fate: fate.iteration)
 
 
-def _is_left_behind(checkpoint: Checkpoint, run_plan: RunPlan) -> bool:
-    try:
-        return not storage.is_on(run_plan, checkpoint)
-    except CheckpointInvalid:
-        return False
-
-
 def forget_beyond(job_dir: JobDir, iteration: int) -> None:
-    """Delete the milestones of weights that a rollback discarded.
-
-    Args:
-        iteration: the iteration that the run returned to; later milestones are deleted.
-    """
+    """Delete the milestones after the iteration that a rollback returned to."""
     for kept in kept_adapters(job_dir):
         if kept > iteration:
             _milestone(job_dir, kept).unlink(missing_ok=True)
@@ -87,23 +75,6 @@ def kept_adapters(job_dir: JobDir) -> set[int]:
     """Return the iterations with an adapter under MLX-LM's numbered names in the job's adapters/."""
     paths = job_dir.adapters.glob("*_adapters.safetensors")
     return {int(match[1]) for path in paths if (match := _NUMBERED.fullmatch(path.name))}
-
-
-def _fact(checkpoint: Checkpoint, run_plan: RunPlan) -> CheckpointFact | None:
-    try:
-        if not storage.is_on(run_plan, checkpoint):
-            return None
-        loss = checkpoint.state().validation_loss
-    except CheckpointInvalid:
-        return None
-    return CheckpointFact(iteration=checkpoint.iteration, validation_loss=loss)
-
-
-def _keep_adapter(job_dir: JobDir, checkpoint: Checkpoint) -> None:
-    job_dir.adapters.mkdir(exist_ok=True)
-    target = _milestone(job_dir, checkpoint.iteration)
-    if not target.exists():
-        place(checkpoint.adapters, target, link=True)
 
 
 def _milestone(job_dir: JobDir, iteration: int) -> Path:

@@ -52,19 +52,14 @@ def sha256_of(path: Path) -> str | None:
 
 
 def copy_to(target: Path, job_dir: JobDir, *, job_id: int) -> Path | None:
-    """Copy the finished adapter to a folder; copying twice changes nothing.
-
-    Args:
-        target: adapter_path; created if it does not exist.
-        job_dir: the job's folder with a complete adapters/.
-        job_id: part of the name of the folder for other runs' files.
+    """Copy the finished adapter to `adapter_path`; copying twice changes nothing.
 
     Returns:
         The folder that other runs' files were moved to; None if there were none.
     """
     target.mkdir(parents=True, exist_ok=True)
     new = {name: sha256_of(job_dir.adapters / name) for name in NAMES}
-    may_go = _own(target, job_dir) | _agreed(job_dir)
+    may_go = _replaceable(target, job_dir)
     aside: Path | None = None
     for name in NAMES:
         if new[name] == sha256_of(target / name):
@@ -83,24 +78,15 @@ def copy_to(target: Path, job_dir: JobDir, *, job_id: int) -> Path | None:
     return aside
 
 
-def _own(target: Path, job_dir: JobDir) -> set[tuple[str, str]]:
-    """Return (name, sha256) of the files that this job published there before."""
+def _replaceable(target: Path, job_dir: JobDir) -> set[tuple[str, str]]:
+    """Return (name, sha256) of the files that this job published there before, or that --overwrite allows."""
     about = origin(target)
-    if about.get("job_dir") != str(job_dir.path):
-        return set()
-    files = about.get("files")
-    named = {(str(name), str(sha256)) for name, sha256 in files.items()} if isinstance(files, dict) else set()
-    itself = sha256_of(target / ABOUT)
-    return named | ({(ABOUT, itself)} if itself is not None else set())
-
-
-def _agreed(job_dir: JobDir) -> set[tuple[str, str]]:
-    """Return (name, sha256) of the files that --overwrite allows lq to replace."""
-    try:
-        content = json.loads(job_dir.provenance.read_text())[AGREED]
-        return {(str(name), str(sha256)) for name, sha256 in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
+    hashes: list[Any] = []
+    if about.get("job_dir") == str(job_dir.path):
+        hashes += [about.get("files"), {ABOUT: sha256_of(target / ABOUT)}]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        hashes.append(json.loads(job_dir.provenance.read_text())[AGREED])
+    return {(str(name), str(sha256)) for each in hashes if isinstance(each, dict) for name, sha256 in each.items()}
 
 
 def _may_go(path: Path, may_go: set[tuple[str, str]]) -> bool:
@@ -131,19 +117,10 @@ def _move_aside(target: Path, job_id: int, new: Mapping[str, str | None], may_go
     moving = [name for name in present if (there := sha256_of(target / name)) is None or there != new[name]]
     if all(_may_go(target / name, may_go) for name in moving):
         return None
-    aside = _free_name(target, job_id, moving)
+    folders = (target / f"before-job-{job_id}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 10_000))))
+    aside = next(each for each in folders if not any(os.path.lexists(each / name) for name in moving))
     aside.mkdir(exist_ok=True)
     for name in moving:
         (target / name).replace(aside / name)
     fsync_file(aside)
     return aside
-
-
-def _free_name(target: Path, job_id: int, moving: list[str]) -> Path:
-    """Return a folder with none of these names, so that files that were moved before stay."""
-    number = 1
-    while True:
-        aside = target / (f"before-job-{job_id}" if number == 1 else f"before-job-{job_id}-{number}")
-        if not any(os.path.lexists(aside / name) for name in moving):
-            return aside
-        number += 1

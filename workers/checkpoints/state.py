@@ -68,12 +68,7 @@ class CheckpointState:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Read the contents of state.json.
-
-        Raises:
-            CheckpointOfAnotherVersion: another version of lq wrote it.
-            CheckpointInvalid: a field is missing or has another type.
-        """
+        """Read state.json; CheckpointOfAnotherVersion, or CheckpointInvalid if a field is missing or wrong."""
         try:
             fields = dict(content)
             version = fields.pop("version")

@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -55,37 +55,25 @@ class Checkpoint:
         return self.path / OPTIMIZER
 
     def sha256(self, name: str) -> str:
-        """Return the sha256 of a file from the manifest.
-
-        Raises:
-            CheckpointInvalid: the manifest cannot be read.
-        """
+        """Return the sha256 of a file from the manifest; CheckpointInvalid if that cannot be read."""
         return _entries(self.path / MANIFEST)[name][1]
 
     def state(self) -> CheckpointState:
-        """Return the contents of state.json.
-
-        Raises:
-            CheckpointInvalid: it cannot be read, or another version wrote it.
-        """
+        """Return the contents of state.json; CheckpointInvalid if it cannot be read or another version wrote it."""
         path = self.path / STATE
-        content = _read_json(path)
         try:
-            return CheckpointState.from_json(content)
+            return CheckpointState.from_json(_read_json(path))
         except CheckpointInvalid as error:
             raise type(error)(f"{path}: {error}") from error
 
 
 def write(folder: Path, iteration: int, fill: Callable[[Path], CheckpointState]) -> tuple[Checkpoint, int]:
-    """Write a checkpoint; it is complete and flushed to the disk when this returns.
+    """Write a checkpoint, flushed to the disk when this returns; return it and its size in bytes.
 
     Args:
         folder: the job's checkpoints/.
         iteration: completed iterations.
         fill: writes adapters and optimizer into a folder and returns the state.
-
-    Returns:
-        The checkpoint and its size in bytes.
 
     Raises:
         OSError: it cannot be written; FileNotFoundError if the job's folder is gone.
@@ -112,26 +100,27 @@ def write(folder: Path, iteration: int, fill: Callable[[Path], CheckpointState])
 def _flush(partial: Path) -> dict[str, dict[str, Any]]:
     """Flush the files to the disk, and return the size and sha256 of each, computed while the disk is busy."""
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sha256") as threads:
-        entries = {name: threads.submit(_entry, partial / name) for name in _CONTENT}
+        hashes = {name: threads.submit(_sha256, partial / name) for name in _CONTENT}
         for name in _CONTENT:
             (partial / name).chmod(0o600)
             fsync_file(partial / name)
-        return {name: entry.result() for name, entry in entries.items()}
+        return {
+            name: {"bytes": (partial / name).stat().st_size, "sha256": sha256.result()}
+            for name, sha256 in hashes.items()
+        }
 
 
 def verify(checkpoint: Checkpoint) -> None:
-    """Check every file against the manifest.
-
-    Raises:
-        CheckpointInvalid: a file is missing, has another size or content, or cannot be read.
-    """
+    """Check every file against the manifest; CheckpointInvalid if one is missing, damaged or cannot be read."""
     for name, (size, sha256) in _entries(checkpoint.path / MANIFEST).items():
         path = checkpoint.path / name
-        present = _size(path)
-        if present is None:
+        status = None
+        with suppress(OSError):
+            status = path.stat()
+        if status is None or not stat.S_ISREG(status.st_mode):
             raise CheckpointInvalid(f"{path} is missing")
-        if present != size:
-            raise CheckpointInvalid(f"{path} has {present} bytes instead of the manifest's {size}")
+        if status.st_size != size:
+            raise CheckpointInvalid(f"{path} has {status.st_size} bytes instead of the manifest's {size}")
         if _sha256(path) != sha256:
             raise CheckpointInvalid(f"{path} is damaged: its sha256 differs from the manifest's")
 
@@ -150,13 +139,7 @@ def listed(folder: Path) -> list[Checkpoint]:
 
 def valid(folder: Path, run_plan: RunPlan) -> list[Checkpoint]:
     """Return the valid checkpoints on the run plan, oldest first. Reads each of them completely."""
-    checkpoints = []
-    for checkpoint in listed(folder):
-        with suppress(CheckpointInvalid):
-            verify(checkpoint)
-            if is_on(run_plan, checkpoint):
-                checkpoints.append(checkpoint)
-    return checkpoints
+    return [checkpoint for checkpoint in listed(folder) if _first_valid([checkpoint], run_plan, None)[0]]
 
 
 def newest_valid(
@@ -170,27 +153,48 @@ def newest_valid(
         until: later checkpoints are ignored; None for no limit.
         set_aside_by: name of the caller, to set invalid checkpoints aside; None to leave them.
     """
-    newest, bad = _search(folder, run_plan, until)
-    return newest, [_error_text(checkpoint, error, set_aside_by) for checkpoint, error in bad]
+    candidates = [each for each in reversed(listed(folder)) if until is None or each.iteration <= until]
+    return _first_valid(candidates, run_plan, set_aside_by)
 
 
-def _error_text(checkpoint: Checkpoint, error: CheckpointInvalid, set_aside_by: str | None) -> str:
-    if set_aside_by is None or isinstance(error, CheckpointOfAnotherVersion):
-        return str(error)
-    aside = set_aside(checkpoint, str(error), by=set_aside_by)
-    return str(error) if aside is None else f"{error}; it was set aside as {aside.name}"
+def best_valid(
+    folder: Path, run_plan: RunPlan, *, until: int | None = None, set_aside_by: str | None = None
+) -> tuple[Checkpoint | None, list[str]]:
+    """Return the valid checkpoint with the lowest validation loss, the earliest of equals, and the errors of better
+    ones, as `newest_valid` does; None if none has a loss.
+    """
+    scored = []
+    for checkpoint in listed(folder):
+        if until is None or checkpoint.iteration <= until:
+            with suppress(CheckpointInvalid):
+                loss = checkpoint.state().validation_loss if is_on(run_plan, checkpoint) else None
+                scored += [(loss, checkpoint)] if loss is not None else []
+    scored.sort(key=lambda entry: (entry[0], entry[1].iteration))
+    return _first_valid([checkpoint for _, checkpoint in scored], run_plan, set_aside_by)
+
+
+def _first_valid(
+    candidates: Iterable[Checkpoint], run_plan: RunPlan, set_aside_by: str | None
+) -> tuple[Checkpoint | None, list[str]]:
+    """Return the first valid candidate on the run plan, and the errors of those before it."""
+    bad: list[str] = []
+    for checkpoint in candidates:
+        try:
+            verify(checkpoint)
+            if is_on(run_plan, checkpoint):
+                return checkpoint, bad
+        except CheckpointInvalid as error:
+            if not checkpoint.path.is_dir():  # deleted meanwhile
+                continue
+            aside = None
+            if set_aside_by is not None and not isinstance(error, CheckpointOfAnotherVersion):
+                aside = set_aside(checkpoint, str(error), by=set_aside_by)
+            bad.append(str(error) if aside is None else f"{error}; it was set aside as {aside.name}")
+    return None, bad
 
 
 def set_aside(checkpoint: Checkpoint, why: str, *, by: str) -> Path | None:
-    """Rename an invalid checkpoint so that it is not used, and write a note into it; its files are kept.
-
-    Args:
-        why: what is wrong with it.
-        by: who set it aside.
-
-    Returns:
-        Its new name, `step-0000500.bad`; None if it cannot be renamed.
-    """
+    """Rename an invalid checkpoint to `step-0000500.bad`, and write a note into it; None if it cannot be renamed."""
     aside = checkpoint.path.with_name(f"{checkpoint.path.name}.bad")
     shutil.rmtree(aside, ignore_errors=True)  # an earlier one of the same iteration
     try:
@@ -234,32 +238,8 @@ def _replacing(replaced: Path) -> Path:
     return replaced.with_name(replaced.name.removeprefix(".").removesuffix(".replaced"))
 
 
-def _search(
-    folder: Path, run_plan: RunPlan, until: int | None
-) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
-    """Search for the newest valid checkpoint on the run plan. One that is deleted meanwhile is ignored."""
-    bad = []
-    for checkpoint in reversed(listed(folder)):
-        if until is not None and checkpoint.iteration > until:
-            continue
-        try:
-            verify(checkpoint)
-            on_run_plan = is_on(run_plan, checkpoint)
-        except CheckpointInvalid as error:
-            if checkpoint.path.is_dir():
-                bad.append((checkpoint, error))
-        else:
-            if on_run_plan:
-                return checkpoint, bad
-    return None, bad
-
-
 def is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
-    """Report whether a checkpoint is on the run plan; a later stage that starts before it leaves it behind.
-
-    Raises:
-        CheckpointInvalid: its state cannot be read.
-    """
+    """Report whether a checkpoint is on the run plan; a later stage that starts before it leaves it behind."""
     state = checkpoint.state()
     return run_plan.leads_to(state.examples_seen, state.stage)
 
@@ -273,55 +253,8 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def best_valid(folder: Path, run_plan: RunPlan, *, until: int | None = None) -> Checkpoint | None:
-    """Return the valid checkpoint with the lowest validation loss, the earliest of equals; None if none has a loss.
-
-    Args:
-        folder: the job's checkpoints/.
-        run_plan: checkpoints that a rollback left behind are ignored.
-        until: later checkpoints are ignored; None for no limit.
-    """
-    return _search_best(folder, run_plan, until)[0]
-
-
-def best_with_errors(
-    folder: Path, run_plan: RunPlan, *, until: int | None, set_aside_by: str
-) -> tuple[Checkpoint | None, list[str]]:
-    """Return the checkpoint of `best_valid` and the errors of better ones, and set those aside."""
-    best, bad = _search_best(folder, run_plan, until)
-    return best, [_error_text(checkpoint, error, set_aside_by) for checkpoint, error in bad]
-
-
-def _search_best(
-    folder: Path, run_plan: RunPlan, until: int | None
-) -> tuple[Checkpoint | None, list[tuple[Checkpoint, CheckpointInvalid]]]:
-    scored, bad = [], []
-    for checkpoint in listed(folder):
-        if until is not None and checkpoint.iteration > until:
-            continue
-        try:
-            loss = checkpoint.state().validation_loss if is_on(run_plan, checkpoint) else None
-        except CheckpointInvalid:
-            continue
-        if loss is not None:
-            scored.append((loss, checkpoint.iteration, checkpoint))
-    for _, _, checkpoint in sorted(scored, key=lambda entry: entry[:2]):
-        try:
-            verify(checkpoint)
-        except CheckpointInvalid as error:
-            if checkpoint.path.is_dir():
-                bad.append((checkpoint, error))
-            continue
-        return checkpoint, bad
-    return None, bad
-
-
 def _require_complete(path: Path) -> None:
-    """Check that a safetensors file has the length of its header: a full disk may cut it without an error.
-
-    Raises:
-        OSError: it is shorter; with ENOSPC, because a full disk is the usual cause.
-    """
+    """Raise OSError with ENOSPC if a safetensors file is shorter than its header says: a full disk may cut it."""
     try:
         length = tensor_files.header(path)[1]
     except ValueError:
@@ -332,38 +265,25 @@ def _require_complete(path: Path) -> None:
 
 def _rename(partial: Path, final: Path) -> None:
     """Rename the folder. A present one is invalid, or has the same state without a validation, and is replaced."""
+    replaced = final.with_name(f".{final.name}.replaced")
     if final.exists():
-        replaced = final.with_name(f".{final.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         final.rename(replaced)
-        partial.rename(final)
-        fsync_file(final.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-        return
     partial.rename(final)
     fsync_file(final.parent)
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _entries(manifest: Path) -> dict[str, tuple[int, str]]:
     """Return size and sha256 of the three files from a manifest, which may be damaged too."""
-    content = _read_versioned(manifest)
+    content = _read_json(manifest)
     try:
+        if content["version"] != VERSION:
+            text = f"{manifest} has version {content['version']}; this version of lq reads version {VERSION}"
+            raise CheckpointOfAnotherVersion(text)
         return {name: (content["files"][name]["bytes"], content["files"][name]["sha256"]) for name in _CONTENT}
     except (KeyError, TypeError) as error:
         raise CheckpointInvalid(f"{manifest} is damaged") from error
-
-
-def _size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None unless it is a regular file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _sha256(path: Path) -> str:
@@ -379,14 +299,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointInvalid(f"{path} cannot be read") from error
-
-
-def _read_versioned(path: Path) -> dict[str, Any]:
-    content = _read_json(path)
-    try:
-        version = content["version"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointInvalid(f"{path} cannot be read") from error
-    if version != VERSION:
-        raise CheckpointOfAnotherVersion(f"{path} has version {version}; this version of lq reads version {VERSION}")
-    return dict(content)

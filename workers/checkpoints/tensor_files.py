@@ -47,11 +47,7 @@ def header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name.
-
-    Raises:
-        OSError, ValueError: as for `header`.
-    """
+    """Return the tensors of a file by name; raises the errors of `header`."""
     entries, _ = header(path)
     try:
         return {name: Tensor(str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()}

@@ -78,14 +78,7 @@ class BatchOrder:
     def taken_over(
         self, position: int, *, salt: int, used: tuple[int, ...] | None, left_out: Collection[int]
     ) -> BatchOrder:
-        """Return an order that applies from `position` on and draws the rest of the epoch again.
-
-        Args:
-            position: of the run, from 0.
-            salt: changes what is drawn.
-            used: the rows to draw from; None for all.
-            left_out: rows to leave out for the rest of this epoch.
-        """
+        """Return an order that applies from `position` on, and draws the rest of the epoch without `left_out` again."""
         epoch, index = self._locate(position)
         trained = {row for batch in _epoch_order(self, epoch)[:index] for row in batch}
         usable = None if used is None else set(used)
@@ -101,12 +94,7 @@ def orders(run_plan: RunPlan, first: BatchOrder, usable: Callable[[Stage], tuple
     """Return the order of each stage of a run plan.
 
     A stage that changes nothing about the data keeps the order before it. Another one takes over where it starts and
-    draws the rest of the epoch again.
-
-    Args:
-        run_plan: the stages.
-        first: the order of the first stage.
-        usable: returns the rows that may be trained on a stage, ascending; None for all.
+    draws the rest of the epoch again. `usable` returns the rows to train on a stage, ascending; None for all.
     """
     by_stage = [dataclasses.replace(first, used=usable(run_plan.stages[0]))]
     for index, stage in enumerate(run_plan.stages[1:], start=1):

@@ -37,15 +37,7 @@ _Hashes = NDArray[np.uint64]
 
 
 def dataset_facts(train: Rows, valid: Rows, test: Rows, order: BatchOrder, stage: Stage) -> dict[str, Any]:
-    """Return the facts that the report shows.
-
-    Args:
-        train: training rows.
-        valid: validation rows.
-        test: test rows.
-        order: the order of training.
-        stage: its `max_seq_length` cuts rows.
-    """
+    """Return the facts that the report shows; the stage's `max_seq_length` cuts rows."""
     longest = stage.max_seq_length
     files = {"train": train, "valid": valid, "test": test}
     return {

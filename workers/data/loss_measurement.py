@@ -42,8 +42,9 @@ class LossMeasurement:
     @property
     def row_losses(self) -> list[float]:
         """Nats per token of each row."""
-        pairs = zip(self.sums, self.tokens, strict=True)
-        return [row_sum / length if length else math.nan for row_sum, length in pairs]
+        return [
+            row_sum / length if length else math.nan for row_sum, length in zip(self.sums, self.tokens, strict=True)
+        ]
 
     def first(self, examples: int) -> LossMeasurement:
         """Return the measurement of the first rows."""

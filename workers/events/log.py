@@ -31,18 +31,14 @@ class EventLog:
     """The writing end, used by one trainer and its heartbeat thread."""
 
     def __init__(self, path: Path, attempt: int) -> None:
-        """Open the log for one attempt.
-
-        Args:
-            path: events.jsonl.
-            attempt: number of the attempt, from 1.
-        """
+        """Open events.jsonl for one attempt, from 1."""
         self._attempt = attempt
         self._seq = 0
         self._lock = threading.Lock()
         self._last = time.monotonic()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        if _tail_is_torn(self._file):
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":  # a crash tore the last line
             os.write(self._file, b"\n")
 
     def append(self, value: EventValue) -> Event:
@@ -95,14 +91,9 @@ def lines(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 
 def read(path: Path, offset: int) -> Read:
-    """Read the complete lines from `offset` on; an incomplete last line is left for the next read.
+    """Read the complete lines of events.jsonl from `offset` (bytes) on; an incomplete last one is left for later.
 
-    Args:
-        path: events.jsonl. If only its compressed form exists, that is read; a missing log is empty.
-        offset: bytes already read.
-
-    Raises:
-        EventInvalid: the compressed form is damaged.
+    If only its compressed form exists, that is read, or EventInvalid raised if it is damaged. A missing log is empty.
     """
     complete, after = lines(path, offset)
     events, unreadable = [], []
@@ -116,23 +107,19 @@ def read(path: Path, offset: int) -> Read:
 
 
 def _chunk(path: Path, offset: int) -> bytes:
-    for _ in range(2):  # another process may unpack the log between the two checks
-        for form in (path, packed(path)):
-            with suppress(FileNotFoundError):
-                return _chunk_of(form, offset)
+    for form in (path, packed(path)) * 2:  # another process may unpack the log between the two checks
+        try:
+            with gzip.open(form) if form.suffix == ".gz" else form.open("rb") as file:
+                file.seek(offset)
+                chunk = file.read(LONGEST_READ)
+                if b"\n" not in chunk and len(chunk) == LONGEST_READ:
+                    chunk += file.readline()
+                return bytes(chunk)
+        except FileNotFoundError:
+            continue
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise EventInvalid(f"{form} is damaged: {error}; the store keeps the events it read before") from error
     return b""
-
-
-def _chunk_of(form: Path, offset: int) -> bytes:
-    try:
-        with gzip.open(form) if form.suffix == ".gz" else form.open("rb") as file:
-            file.seek(offset)
-            chunk = file.read(LONGEST_READ)
-            if b"\n" not in chunk and len(chunk) == LONGEST_READ:
-                chunk += file.readline()
-            return bytes(chunk)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise EventInvalid(f"{form} is damaged: {error}; the store keeps the events it read before") from error
 
 
 def packed(path: Path) -> Path:
@@ -141,11 +128,7 @@ def packed(path: Path) -> Path:
 
 
 def pack(path: Path) -> None:
-    """Compress the log of an ended job. After a kill at any moment one complete form exists.
-
-    Raises:
-        OSError: it could not be written; the plain form stays.
-    """
+    """Compress the log of an ended job. After a kill at any moment, and after an error, one complete form exists."""
     if not path.exists():
         return
     partial = path.with_name(f".{path.name}.gz.partial")
@@ -158,11 +141,7 @@ def pack(path: Path) -> None:
 
 
 def unpack(path: Path) -> None:
-    """Replace the compressed form by the plain one, so that a trainer can append to it; no effect without one.
-
-    Raises:
-        EventInvalid: the compressed form is damaged.
-    """
+    """Replace the compressed form by the plain one, so that a trainer can append; EventInvalid if it is damaged."""
     form = packed(path)
     if not path.exists() and form.exists():
         partial = path.with_name(f".{path.name}.partial")
@@ -197,8 +176,3 @@ def ended_event(path: Path, attempt: int) -> EndedEvent | None:
 
 def _created(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-
-def _tail_is_torn(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

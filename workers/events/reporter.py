@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from jobs.model.events import MemoryReading, ProgressEvent
@@ -51,12 +51,7 @@ class Reporter:
     """Collects iterations and writes them as progress events at report boundaries."""
 
     def __init__(self, events: EventLog, *, steps_per_report: int, memory: Callable[[], MemoryReading]) -> None:
-        """Start at the beginning of a run; `restore` moves it to a checkpoint.
-
-        Args:
-            steps_per_report: iterations per report.
-            memory: reads the memory of this process.
-        """
+        """Start at the beginning of a run; `restore` moves it to a checkpoint."""
         self._events = events
         self._every = steps_per_report
         self._memory = memory
@@ -72,12 +67,7 @@ class Reporter:
         self.tokens = 0  # trained tokens since the start of the job
 
     def restore(self, iteration: int, pending: PendingReport) -> None:
-        """Continue from a checkpoint.
-
-        Args:
-            iteration: completed iterations.
-            pending: the result of `pending` when the checkpoint was written.
-        """
+        """Continue after `iteration` completed iterations, from what `pending` returned then."""
         self.iteration, self.tokens = iteration, pending.tokens
         self._losses, self._lost = list(pending.losses), list(pending.skipped)
 
@@ -111,7 +101,7 @@ class Reporter:
         """Write a line without losses: the trainer runs, without a new iteration."""
         self._write([])
 
-    def _write(self, losses: list[float]) -> None:
+    def _write(self, losses: Sequence[float]) -> None:
         seconds = self._seconds if losses else 0.0
         measured = seconds > 0
         self._last_line = time.monotonic()

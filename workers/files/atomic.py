@@ -41,13 +41,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def cap_log(path: Path, most: int) -> bool:
-    """Truncate a log that is too long, while another process appends to it; return whether it was truncated.
+    """Truncate a log of more than `most` bytes while another process appends to it; return whether it was too long.
 
     The last part moves to `<name>.1` and replaces the previous one. A line that is written at that moment may be lost.
-
-    Args:
-        path: the log, which may be missing.
-        most: bytes.
     """
     if not path.exists() or path.stat().st_size <= most:
         return False

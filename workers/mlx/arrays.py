@@ -61,11 +61,7 @@ def replace(tree: Any, arrays: Arrays, prefix: str = "") -> None:
 
 
 def save(path: Path, arrays: Arrays) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        OSError: it cannot be written; with ENOSPC, because MLX gives no reason and the usual one is a full disk.
-    """
+    """Write a safetensors file, or raise OSError with ENOSPC: MLX gives no reason, and the usual one is a full disk."""
     try:
         mx.save_safetensors(str(path), arrays)
     except RuntimeError as error:
@@ -75,11 +71,7 @@ def save(path: Path, arrays: Arrays) -> None:
 
 
 def load(path: Path, expected: Arrays) -> Arrays:
-    """Load the arrays of a file.
-
-    Raises:
-        ConfigInvalid: their names and shapes are not exactly the expected ones.
-    """
+    """Load the arrays of a file; ConfigInvalid if their names and shapes are not exactly the expected ones."""
     loaded = mx.load(str(path))
     assert isinstance(loaded, dict)
     if shapes(expected) != shapes(loaded):

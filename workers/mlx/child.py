@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from jobs.model.errors import DataInvalid, InvalidInput, LqError, ModelMissing
+from jobs.model.errors import DataInvalid, InvalidInput, ModelMissing
 from jobs.model.events import EndedEvent, StartedEvent, WarningEvent
 from jobs.model.outcomes import Outcome, Quality, Reason
 from jobs.policies.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
@@ -40,7 +40,8 @@ class ChildProcess:
         except StopNow:
             reason = Reason.STOPPED_BY_USER
         except InvalidInput as error:
-            self._report_end(Outcome.REFUSED, _reason_for(error), str(error))
+            reasons = {DataInvalid: Reason.DATA_INVALID, ModelMissing: Reason.MODEL_MISSING}
+            self._report_end(Outcome.REFUSED, reasons.get(type(error), Reason.CONFIG_INVALID), str(error))
             return NEVER_RETRY
         except BaseException as error:  # noqa: BLE001 the border of the process: it records, and the worker decides
             return self._crashed(error)
@@ -55,27 +56,23 @@ class ChildProcess:
 
     def _crashed(self, error: BaseException) -> int:
         traceback.print_exc()
-        reason = _reason_for_crash(error)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = Reason.OUT_OF_MEMORY if isinstance(error, MemoryError) else Reason.CRASHED
+        reason = Reason.DISK_FULL if full else reason
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
         with suppress(OSError):  # a full disk does not take these lines either; then the exit code gives the reason
             torn = kernel_cache.remove_torn(error)
             if torn is not None:
                 text = f"MLX's compiled kernel {torn.name} was torn and is removed; MLX will compile it again"
                 self.events.append(WarningEvent(code="torn_kernel", text=text))
-            self._report_end(Outcome.CRASHED, reason, f"{type(error).__name__}: {_first_line(error)}")
-        return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
+            self._report_end(Outcome.CRASHED, reason, f"{type(error).__name__}: {first_line}")
+        return DISK_FULL if full else CRASHED
 
     def _report_end(self, outcome: Outcome, reason: Reason, detail: str) -> None:
         self.events.append(EndedEvent(outcome=outcome, reason=reason, iteration=self.iteration, detail=detail))
 
     def report_start(self, resume: Checkpoint | None, quality: Quality, versions: dict[str, str], stage: int) -> None:
-        """Report this process and where it starts.
-
-        Args:
-            resume: the checkpoint to continue from; None for a fresh start.
-            quality: how exact the resume can be.
-            versions: by package, and the machine.
-            stage: index of the stage in the run plan.
-        """
+        """Report this process and where it starts: at a checkpoint, or fresh if `resume` is None."""
         this = identity()
         self.events.append(
             StartedEvent(
@@ -107,22 +104,3 @@ class ChildProcess:
         finally:
             over.set()
             thread.join()
-
-
-def _reason_for(error: LqError) -> Reason:
-    if isinstance(error, DataInvalid):
-        return Reason.DATA_INVALID
-    return Reason.MODEL_MISSING if isinstance(error, ModelMissing) else Reason.CONFIG_INVALID
-
-
-def _reason_for_crash(error: BaseException) -> Reason:
-    if isinstance(error, MemoryError):
-        return Reason.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return Reason.DISK_FULL
-    return Reason.CRASHED
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else ""

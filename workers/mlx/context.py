@@ -23,15 +23,7 @@ class RunContext:
         job_dir: JobDir,
         memory: Callable[[], MemoryReading],
     ) -> None:
-        """Start after the completed iterations of the process.
-
-        Args:
-            process: reports events and receives requests.
-            spec: the job.
-            run_plan: its stages.
-            job_dir: its folder.
-            memory: reads the memory of this process for progress events.
-        """
+        """Start after the completed iterations of the process; `memory` reads its memory for progress events."""
         self.spec, self.run_plan, self.job_dir = spec, run_plan, job_dir
         self.events, self.requests = process.events, process.requests
         self.reporter = Reporter(process.events, steps_per_report=spec.steps_per_report, memory=memory)

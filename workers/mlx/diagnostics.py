@@ -13,7 +13,6 @@ from workers.data.dataset_facts import dataset_facts
 from workers.mlx.context import RunContext
 from workers.mlx.data import TrainingData, line_of
 from workers.mlx.evaluate import Evaluator
-from workers.system.processes import battery
 
 MAX_EXAMINED = 20
 """Non-finite iterations per attempt whose rows are measured; later ones are only counted."""
@@ -29,11 +28,6 @@ class RowLoss:
     row: int  # index, from 0
     line: str  # file and line, from 1
     loss: float  # nats per token
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the loss is finite."""
-        return math.isfinite(self.loss)
 
 
 class Diagnostics:
@@ -53,10 +47,6 @@ class Diagnostics:
         data, stage = self._data, self._context.stage
         self.report_fact("dataset", dataset_facts(data.train, data.valid, data.test, data.order, stage))
 
-    def report_battery(self, when: str) -> None:
-        """Report the battery `before` or `after` training."""
-        self.report_fact(f"battery.{when}", battery())
-
     def report_not_finite(self, loss: float) -> None:
         """Report which rows make the loss of the last iteration non-finite by themselves."""
         self._examined += 1
@@ -66,7 +56,7 @@ class Diagnostics:
         rows = self._data.order.rows(iteration - 1)
         ranked = self.rank(rows)
         finite = self._weights_are_finite(rows)
-        culprits = [row for row in ranked if not row.is_finite] if finite else []
+        culprits = [row for row in ranked if not math.isfinite(row.loss)] if finite else []
         lines = ", ".join(row.line for row in culprits) or "no single row"
         why = f"by itself not finite: {lines}" if finite else "every row gives that under these weights"
         self._context.events.append(
@@ -98,7 +88,7 @@ class Diagnostics:
             RowLoss(row=row, line=line_of(self._context.spec, row), loss=loss)
             for row, loss in zip(rows, measured.row_losses, strict=True)
         ]
-        return sorted(losses, key=lambda row: row.loss if row.is_finite else math.inf, reverse=True)
+        return sorted(losses, key=lambda row: row.loss if math.isfinite(row.loss) else math.inf, reverse=True)
 
     def autopsy(self) -> None:
         """At the start of a rollback, rank the rows around the first flag by their loss under the healthy weights."""

@@ -46,11 +46,7 @@ class DryRun:
         self._not_finite: dict[int, float] = {}  # loss by position, of iterations whose update was dropped
 
     def run(self, *, saves: bool) -> None:
-        """Try the longest batch, some updates, a validation and a checkpoint, and report what they took.
-
-        Args:
-            saves: write a checkpoint, and verify it.
-        """
+        """Try the longest batch, some updates, a validation and, if it `saves`, a checkpoint; report what they took."""
         parts = self._parts
         parts.diagnostics.report_dataset()
         parts.trainer.probe()
@@ -63,7 +59,8 @@ class DryRun:
 
     def _try_updates(self) -> dict[str, Any]:
         """Train some updates and return what they took."""
-        order, train, accumulation = self._parts.data.order, self._parts.data.train, self._accumulation
+        order, train = self._parts.data.order, self._parts.data.train
+        accumulation = self._context.spec.grad_accumulation_steps
         candidates = range(self._start, self._start + min(order.batches_per_epoch, MAX_BATCHES))
         shapes = {position: self._shapes(train, order.rows(position)) for position in candidates}
         mean = statistics.fmean(_padded_tokens(shape) for shape in shapes.values())
@@ -89,12 +86,9 @@ class DryRun:
             "not_finite": [self._blame(*item) for item in list(self._not_finite.items())[:MAX_EXAMINED]],
         }
 
-    @property
-    def _accumulation(self) -> int:
-        return self._context.spec.grad_accumulation_steps
-
     def _batches(self, positions: Sequence[int], iterations: int) -> Iterator[Batch]:
         """Yield the batches at these positions, over and over, until enough updates are timed."""
+        accumulation = self._context.spec.grad_accumulation_steps
         for position in itertools.islice(itertools.cycle(positions), iterations):
             began = time.monotonic()
             trained = yield from self._parts.trainer.iteration(position)
@@ -102,8 +96,8 @@ class DryRun:
             self._seconds.append(time.monotonic() - began)
             if trained.lost or not math.isfinite(trained.loss):
                 self._not_finite[position] = trained.loss
-            updates, unfinished = divmod(len(self._seconds), self._accumulation)
-            enough = sum(self._seconds[self._accumulation :]) >= MIN_UPDATES_S
+            updates, unfinished = divmod(len(self._seconds), accumulation)
+            enough = sum(self._seconds[accumulation:]) >= MIN_UPDATES_S
             if not unfinished and updates >= MIN_UPDATES and enough:
                 return
 
@@ -119,7 +113,7 @@ class DryRun:
     def _blame(self, position: int, loss: float) -> str:
         """Name the rows that make the loss of a batch non-finite."""
         ranked = self._parts.diagnostics.rank(self._parts.data.order.rows(position))
-        culprits = [row.line for row in ranked if not row.is_finite]
+        culprits = [row.line for row in ranked if not math.isfinite(row.loss)]
         if not culprits:
             return f"the loss of a batch is {loss:g}, but the loss of every row in it is finite"
         if len(culprits) == len(ranked):

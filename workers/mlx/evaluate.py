@@ -61,8 +61,13 @@ class Evaluator:
         context, spec = self._context, self._context.spec
         context.events.append(PhaseEvent(phase="validate"))
         rows = self._data.valid
+
+        def raise_if_stopped() -> None:
+            if context.requests.stop:
+                raise ValidationInterrupted
+
         try:
-            measured = self.measure(rows, range(self._data.examples(rows, spec.val_batches)), self._raise_if_stopped)
+            measured = self.measure(rows, range(self._data.examples(rows, spec.val_batches)), raise_if_stopped)
         except ValidationInterrupted:
             return None
         iteration = context.iteration
@@ -80,10 +85,6 @@ class Evaluator:
         context.events.append(ValidationEvent(**measures, asked=True if asked else None))
         return measured
 
-    def _raise_if_stopped(self) -> None:
-        if self._context.requests.stop:
-            raise ValidationInterrupted
-
     def forget(self) -> None:
         """Forget the validation, because another iteration was trained."""
         self.validation = self._measured = None
@@ -93,7 +94,7 @@ class Evaluator:
         context = self._context
         context.events.append(PhaseEvent(phase="test"))
         self.test_at(context.last_iteration)
-        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)
+        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)[0]
         if best is not None and best.iteration != context.last_iteration:
             self._model.load_weights(best.adapters)
             self.test_at(best.iteration)
@@ -162,9 +163,7 @@ def measure(
     """Measure the loss of rows in the order given, without dropout and without changing the random key.
 
     Args:
-        model: the model.
-        rows: the rows.
-        chosen: the indices of those to measure.
+        chosen: the indices of the rows to measure.
         stage: the batch size, and the length at which rows are cut.
         cache_limit: bytes of MLX's cache above which it is cleared.
         before_batch: called before each batch; its exception ends the measurement.

@@ -115,15 +115,9 @@ class GuardedOptimizer:
         self.set_moments({name: mx.zeros_like(value) for name, value in self.moments().items() if name not in kept})
 
     def loss(self, model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-        """Return MLX-LM's loss and store it. If it is not finite, its gradients are not finite either.
+        """Return MLX-LM's loss, the mean over the supervised tokens in nats, and their number; store the loss.
 
-        Args:
-            model: the network.
-            batch: tokens, (rows, length).
-            spans: first and last supervised position, (rows, 2).
-
-        Returns:
-            The mean over the supervised tokens in nats, and the number of these tokens.
+        If the loss is not finite, its gradients are not finite either.
         """
         loss, tokens = default_loss(model, batch, spans)
         loss = loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan))
@@ -172,47 +166,32 @@ class ArrayBackup:
         self._arrays = []
 
 
-class StageRate:
-    """A learning rate under a stage: the job file's rate, times a factor, after the stage's own warm-up."""
-
-    def __init__(self, rate: float | Callable[[mx.array], mx.array], stage: Callable[[], Stage]) -> None:
-        """Wrap the job file's rate.
-
-        Args:
-            rate: a number, or a schedule over updates.
-            stage: returns the stage that applies when the step is traced.
-        """
-        self._rate, self._stage = rate, stage
-
-    def __call__(self, step: mx.array) -> mx.array:
-        """Return the rate of the update after `step` updates."""
-        stage = self._stage()
-        rate = self._rate(step) if callable(self._rate) else mx.array(self._rate)
-        rate = rate * stage.learning_rate_factor
-        if stage.warmup_updates:
-            made = step.astype(mx.float32) - stage.first_update
-            rate = rate * mx.clip((made + 1.0) / stage.warmup_updates, 0.0, 1.0)
-        return rate
-
-
 def build_optimizer(spec: JobSpec, run_plan: RunPlan, stage: Callable[[], Stage]) -> GuardedOptimizer:
     """Build the optimizer of the job file, and guard it.
 
     Args:
-        spec: the job.
-        run_plan: a stage of it may change the learning rate.
+        run_plan: a stage of it may multiply the job file's learning rate, after a warm-up of its own.
         stage: returns the stage that applies when the step is traced.
 
     Raises:
         ConfigInvalid: MLX-LM cannot build the optimizer or its schedule.
     """
     schedule = spec.lr_schedule
+
+    def staged(step: mx.array) -> mx.array:
+        """Return the learning rate of the update after `step` updates."""
+        now = stage()
+        value = (rate(step) if callable(rate) else mx.array(rate)) * now.learning_rate_factor
+        if now.warmup_updates:
+            made = step.astype(mx.float32) - now.first_update
+            value = value * mx.clip((made + 1.0) / now.warmup_updates, 0.0, 1.0)
+        return cast("mx.array", value)
+
     try:
         rate = build_schedule(schedule.model_dump()) if schedule is not None else spec.learning_rate
-        if any(each.learning_rate_factor != 1.0 or each.warmup_updates for each in run_plan.stages):
-            rate = StageRate(rate, stage)
+        changes = any(each.learning_rate_factor != 1.0 or each.warmup_updates for each in run_plan.stages)
         arguments = spec.optimizer_config.get(spec.optimizer, {})
-        return GuardedOptimizer(_OPTIMIZERS[spec.optimizer](learning_rate=rate, **arguments))
+        return GuardedOptimizer(_OPTIMIZERS[spec.optimizer](learning_rate=staged if changes else rate, **arguments))
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigInvalid(f"optimizer or lr_schedule: {message_of(error)}") from error
 

@@ -31,11 +31,7 @@ class TrainedModel:
 
     @classmethod
     def load(cls, spec: JobSpec) -> Self:
-        """Load the model that the job names.
-
-        Raises:
-            ModelMissing: there is no such model, or it cannot be loaded.
-        """
+        """Load the model that the job names; ModelMissing if there is none, or it cannot be loaded."""
         remote = spec.trust_remote_code
         try:
             loaded = load_model(spec.model, tokenizer_config={"trust_remote_code": remote}, trust_remote_code=remote)
@@ -103,11 +99,7 @@ class TrainedModel:
         mx.eval(self.network.parameters())
 
     def load_weights(self, path: Path) -> None:
-        """Replace the trained weights by those of a file.
-
-        Raises:
-            ConfigInvalid: the file holds other weights.
-        """
+        """Replace the trained weights by those of a file; ConfigInvalid if it holds other ones."""
         self.set_weights(arrays.load(path, self.weights()))
 
     def turn_on_checkpointing(self) -> None:

@@ -17,13 +17,9 @@ MAX_TOKENS = 128
 
 
 def answer_prompts(context: RunContext, model: TrainedModel, *, when: str, iteration: int) -> None:
-    """Report the model's answers, generated greedily as by mlx_lm.generate. This changes no bit of the run.
+    """Report the answers `before` or `after` training, generated greedily as by mlx_lm.generate.
 
-    Args:
-        context: the run.
-        model: the model with the weights of `iteration`.
-        when: `before` or `after` training.
-        iteration: completed iterations.
+    This changes no bit of the run. `iteration` is that of the model's weights.
     """
     if not context.spec.lq.prompts:
         return

@@ -26,6 +26,7 @@ from workers.mlx.prompts import answer_prompts
 from workers.mlx.state import CheckpointWriter
 from workers.mlx.trackers import Trackers
 from workers.mlx.trainer import Batch, Trainer
+from workers.system.processes import battery
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,7 @@ class RunParts:
 
     @classmethod
     def load(cls, context: RunContext, *, fresh: bool) -> Self:
-        """Load model and data, and prepare them as mlx_lm.lora does before it calls train().
-
-        Args:
-            context: the attempt.
-            fresh: the run starts at its beginning; a resume restores a checkpoint afterwards.
-        """
+        """Load model and data, and prepare them as mlx_lm.lora does before it calls train()."""
         spec, events = context.spec, context.events
         events.append(PhaseEvent(phase="load"))
         if spec.trust_remote_code:
@@ -83,12 +79,7 @@ class TrainingRun:
         self._stopped = self._finished = False
 
     def prepare(self, resume: Checkpoint | None, quality: Quality) -> None:
-        """Restore a checkpoint or examine the start, then check that the run fits in memory.
-
-        Args:
-            resume: the verified checkpoint; None for a fresh start.
-            quality: how exact the resume can be.
-        """
+        """Restore a verified checkpoint, or examine the fresh start; then check that the run fits in memory."""
         if resume is not None:
             self._checkpoints.restore(resume, quality)
         self._trainer.enter_stage()
@@ -99,12 +90,7 @@ class TrainingRun:
             self._trainer.probe()
 
     def train(self) -> Reason:
-        """Train, test and answer.
-
-        Returns:
-            `completed`; `early_stopped` if the run plan ends early; `stopped_by_user` if the run stopped with a
-            checkpoint, on request or at the end of a segment.
-        """
+        """Train, test and answer; `stopped_by_user` means that it stopped with a checkpoint before the end."""
         context = self._context
         self._trackers = Trackers(context)
         self._train_stages()
@@ -121,7 +107,7 @@ class TrainingRun:
         """Report the data and the model before training."""
         self._diagnostics.report_dataset()
         self._diagnostics.report_fact("parameters", self._model.facts())
-        self._diagnostics.report_battery("before")
+        self._diagnostics.report_fact("battery.before", battery())
         if self._context.spec.test and len(self._test_rows):
             self._context.events.append(PhaseEvent(phase="test"))
             self._evaluator.test_at(0)
@@ -130,8 +116,10 @@ class TrainingRun:
     def _examine_end(self) -> None:
         """Answer the prompts with the weights that lq publishes."""
         context = self._context
-        self._diagnostics.report_battery("after")
-        best = storage.best_valid(context.job_dir.checkpoints, context.run_plan) if context.spec.lq.prompts else None
+        self._diagnostics.report_fact("battery.after", battery())
+        best = None
+        if context.spec.lq.prompts:
+            best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)[0]
         if best is not None:
             self._model.load_weights(best.adapters)
         iteration = self._context.iteration if best is None else best.iteration

@@ -18,11 +18,7 @@ class Trackers:
     """Forwards training and validation reports with absolute iterations."""
 
     def __init__(self, context: RunContext) -> None:
-        """Connect to what `report_to` names.
-
-        Raises:
-            ConfigInvalid: it names an unknown tracker, or one that is not installed.
-        """
+        """Connect to what `report_to` names; ConfigInvalid if it is unknown or not installed."""
         self._context, spec = context, context.spec
         # annotated as a string in MLX-LM, passed as a dictionary
         config = cast("Any", mlx_config(spec, context.stage))
@@ -34,12 +30,7 @@ class Trackers:
             raise ConfigInvalid(f"report_to: {message_of(error)}") from error
 
     def trained(self, trained: Trained, mean_loss: float) -> None:
-        """Report an iteration if a report ends there.
-
-        Args:
-            trained: the iteration.
-            mean_loss: over the iterations of the report, in nats per token.
-        """
+        """Report an iteration if a report ends there; `mean_loss` is that of the report, in nats per token."""
         iteration, every = self._context.iteration, self._context.spec.steps_per_report
         if self._callback is None or (iteration % every and iteration != self._context.last_iteration):
             return

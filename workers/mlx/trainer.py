@@ -85,12 +85,7 @@ class Trainer:
             self._model.turn_on_checkpointing()
 
     def train(self, batches: Iterator[Batch], *, iterations: int) -> None:
-        """Call MLX-LM once, on batches until they end.
-
-        Args:
-            batches: micro-batches; they end after `iterations` iterations at the latest.
-            iterations: of the job file.
-        """
+        """Call MLX-LM once, on micro-batches, which end after `iterations` iterations at the latest."""
         context, stage = self._context, self._context.stage
         self._turn_on_checkpointing()
         scratch = context.job_dir.path / ".written-by-train.safetensors"  # train() always saves; lq does not use it

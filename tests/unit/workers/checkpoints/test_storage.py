@@ -102,7 +102,7 @@ def test_nan_loss_can_be_stored(tmp_path: Path) -> None:
 
 def test_no_checkpoints(tmp_path: Path) -> None:
     assert newest_valid(tmp_path / "none yet", RUN_PLAN) == (None, [])
-    assert best_valid(tmp_path / "none yet", RUN_PLAN) is None
+    assert best_valid(tmp_path / "none yet", RUN_PLAN) == (None, [])
 
 
 def test_checkpoints_ordered_by_iteration(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_newer_state_is_refused(tmp_path: Path) -> None:
 def test_best_has_lowest_loss(tmp_path: Path, losses: dict[int, float | None], best: int | None) -> None:
     for iteration, loss in losses.items():
         save(tmp_path, iteration, loss=loss)
-    newest = best_valid(tmp_path, RUN_PLAN)
+    newest, _ = best_valid(tmp_path, RUN_PLAN)
     assert (None if newest is None else newest.iteration) == best
 
 
@@ -308,7 +308,7 @@ def test_damaged_best_is_skipped(tmp_path: Path) -> None:
     save(tmp_path, 10, loss=2.0)
     flip(save(tmp_path, 20, loss=1.0))
     lose_state(save(tmp_path, 30, loss=0.5))
-    newest = best_valid(tmp_path, RUN_PLAN)
+    newest, _ = best_valid(tmp_path, RUN_PLAN)
     assert newest is not None
     assert newest.iteration == 10
 
