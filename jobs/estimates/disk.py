@@ -63,13 +63,7 @@ class SpaceNeed:
 
 
 def disk_need(spec: JobSpec, arrays: Sequence[Array] | None, *, valid_rows: int) -> SpaceNeed:
-    """Estimate the space of a run.
-
-    Args:
-        spec: the job.
-        arrays: the trained arrays, as `trained_arrays` returns them; None if unknown.
-        valid_rows: rows of the validation set; each validation logs the loss of each row.
-    """
+    """Estimate the space of a run; `arrays` is None if unknown. Each validation logs the loss of each of its rows."""
     keep = spec.lq.keep
     milestones = int(1 / keep.milestone_share) if keep.milestone_share > 0 else 0
     reports, validations = spec.iters // spec.steps_per_report + 1, spec.iters // spec.steps_per_eval + 2
@@ -90,7 +84,6 @@ def trained_arrays(
 
     Args:
         tensors: bytes of an element and shape of each tensor in the model's files.
-        spec: the job.
         bits: of each quantized module with a width of its own, by name.
         usual_bits: of the other quantized modules.
     """

@@ -43,16 +43,11 @@ class DryRunMeasurements:
         return self.accumulation / (self.update_s * self.mean_positions / self.positions)
 
     @property
-    def compile_s(self) -> float:
-        """The time that compiling adds to the first update."""
-        return max(0.0, self.first_update_s - self.update_s)
-
-    @property
     def speed(self) -> Speed:
-        """The speed of the run."""
+        """The speed of the run; its start includes the time that compiling adds to the first update."""
         return Speed(
             it_s=self.it_s,
-            start_s=self.start_s + self.compile_s,
+            start_s=self.start_s + max(0.0, self.first_update_s - self.update_s),
             validation_s=self.validation_s or 0.0,
             checkpoint_s=self.checkpoint_s or 0.0,
             test_s=self.test_s or 0.0,
@@ -87,12 +82,8 @@ def failures(
     """Return why a run would fail; empty if the dry run shows no reason.
 
     Args:
-        spec: the job.
-        stage: the settings of the dry run.
         ending: how the dry run ended; None if none was started.
-        measured: what it measured; None if it did not complete.
-        peak_bytes: its peak memory; None if it reported none.
-        limit_bytes: the memory it may take.
+        measured: None if the dry run did not complete.
         shortage: why the disk is too small; None if it is not.
     """
     reasons = []

@@ -153,13 +153,7 @@ class ObservedPeak:
 def estimate_memory(
     parts: MemoryParts, *, same: ObservedPeak | None = None, others: Sequence[ObservedPeak] = ()
 ) -> MemoryEstimate:
-    """Estimate the peak memory by the formula, corrected by earlier runs.
-
-    Args:
-        parts: by the formula.
-        same: a run with the same settings; it replaces the formula.
-        others: runs of the same model with other settings; they scale the formula.
-    """
+    """Estimate the peak by the formula, scaled by runs of the same model, or by a run with the `same` settings."""
     if same is not None:
         by, source = (f"in job {same.job_id}", Source.SAME_SETTINGS) if same.job_id else ("by lq check", Source.DRY_RUN)
         return _around(same.peak_bytes, MEASURED_RANGE, parts, source, f"measured {by}")

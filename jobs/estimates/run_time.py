@@ -22,9 +22,6 @@ CHECKPOINTING_COSTS = 1.33
 TESTS_AT_END = 2
 """With `test: true` the trainer measures the last weights and, if they differ, the best ones."""
 
-CHECKPOINT_EVERY_S = 600.0
-"""The default of `lq.checkpoint.every`, for specs that older versions stored."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speed:
@@ -66,11 +63,7 @@ class RunLength:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> RunLength:
-        """Read them from a spec as the store keeps it.
-
-        Raises:
-            KeyError, TypeError: another version of lq wrote the spec.
-        """
+        """Read them from a spec as the store keeps it; KeyError or TypeError if another version of lq wrote it."""
         lq = spec["lq"]
         return cls(
             iters=int(spec["iters"]),
@@ -78,7 +71,7 @@ class RunLength:
             save_every=int(spec["save_every"]),
             validates=spec["val_batches"] != 0,
             segment=lq.get("segment"),
-            checkpoint_every_s=(lq.get("checkpoint") or {}).get("every", CHECKPOINT_EVERY_S),
+            checkpoint_every_s=lq["checkpoint"]["every"],
         )
 
     def validations(self, iteration: int) -> int:
@@ -89,10 +82,7 @@ class RunLength:
     def checkpoints(self, iteration: int, *, training_s: float, validates: bool) -> int:
         """Return the checkpoints that remain: by iterations, or by the clock if those are more.
 
-        Args:
-            iteration: completed iterations.
-            training_s: the time that the remaining iterations take, in seconds.
-            validates: whether validations, each of which saves its weights, take place.
+        `training_s` is the time that the remaining iterations take, in seconds. A validation saves its weights.
         """
         due = _multiples(self.save_every, iteration, self.iters)
         if validates:
@@ -114,14 +104,7 @@ def _multiples(every: int, begun: int, end: int) -> int:
 
 
 def time_left(length: RunLength, speed: Speed, *, iteration: int, running: bool = False) -> TimeEstimate:
-    """Estimate the time a run has left.
-
-    Args:
-        length: what the job file asks for.
-        speed: how fast it runs.
-        iteration: completed iterations.
-        running: whether its trainer trains already, so that it need not start.
-    """
+    """Estimate the time a run has left; the trainer of a `running` one need not start."""
     iterations = max(0, length.iters - iteration)
     train_s = iterations / speed.it_s
     validates = length.validates and speed.validation_s > 0
@@ -147,12 +130,7 @@ def time_left(length: RunLength, speed: Speed, *, iteration: int, running: bool 
 def scaled_speed(others: Sequence[ObservedRun], *, tokens: float, checkpointing: bool) -> Speed | None:
     """Return the speed of a configuration from other runs of the same model; None if there are none.
 
-    The time of an iteration is proportional to its tokens.
-
-    Args:
-        others: what the other runs showed.
-        tokens: per iteration of this configuration, padding included.
-        checkpointing: whether it computes activations twice.
+    The time of an iteration is proportional to its `tokens`, padding included.
     """
     if not others:
         return None

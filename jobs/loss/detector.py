@@ -39,36 +39,17 @@ class LossDetector:
     """
 
     def __init__(self, *, warm_up: int, steps_per_report: int) -> None:
-        """Begin before the first report.
-
-        Args:
-            warm_up: iterations whose loss is not compared with the baseline.
-            steps_per_report: iterations per report.
-        """
         self._warm_up = warm_up
-        self._reports = ReportHistory(steps_per_report)
+        self.reports = ReportHistory(steps_per_report)
         self._baseline: deque[float] = deque(maxlen=BASELINE)
         self._drift_window = DriftWindow()
         self._validations = ValidationHistory()
-        self._suspicion: int | None = None
+        self.suspicion: int | None = None  # the first flag of the open SUSPECT
         self._unflagged_since_suspicion = 0  # consecutive reports
         self._skips_raised = False
         self._muted: set[Alarm] = set()  # alarms that the current episode does not raise again
         self._unflagged = 0  # consecutive reports
         self._without_drift = 0  # consecutive reports without flag and drift
-
-    @property
-    def suspicion(self) -> int | None:
-        """The first flag of the open SUSPECT; None if none is open."""
-        return self._suspicion
-
-    def was_flagged(self, iteration: int) -> bool:
-        """Return whether the report that covers this iteration was flagged; False if there is none."""
-        return self._reports.was_flagged(iteration)
-
-    def unflagged_after(self, iteration: int) -> int:
-        """Return the number of consecutive unflagged reports directly after this iteration."""
-        return self._reports.unflagged_after(iteration)
 
     def within_tolerance(self, validation: ValidationLoss) -> bool:
         """Return whether a validation is finite and not beyond the best so far."""
@@ -80,29 +61,28 @@ class LossDetector:
         if not math.isfinite(report.loss):
             flagged = True
         elif comparison is None:
-            flagged = self._far_above_first(report)
-            self._drift_window.add(report.loss, len(self._reports), scale=None)
+            first = self.reports.first_loss
+            flagged = first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
+            self._drift_window.add(report.loss, len(self.reports), scale=None)
         else:
             flagged = comparison.flagged
-            drift = self._drift_window.add(report.loss, len(self._reports), scale=comparison.scale)
+            drift = self._drift_window.add(report.loss, len(self.reports), scale=comparison.scale)
         self._remember(report, flagged=flagged, drifted=drift is not None)
         suspect = self._watch(report, comparison, flagged=flagged)
         if not math.isfinite(report.loss):
             return self._once(_not_finite(report, "loss"))
         spike = self._spike(report, comparison) if comparison else self._early_spike(report)
-        drifting = _drift(report, drift, self._reports.iterations[drift.begins]) if drift else None
+        drifting = _drift(report, drift, self.reports.iterations[drift.begins]) if drift else None
         return self._once(spike) or self._once(drifting) or self._once(suspect)
 
     def validation(self, validation: ValidationLoss) -> LossFinding | None:
         """Add one validation, after the report that ends at its iteration.
 
-        Returns:
-            NOT_FINITE; or, for two consecutive validations beyond the best, SPIKE if the training loss rose too, and
-            OVERFITTING otherwise.
+        Two consecutive ones beyond the best are a SPIKE if the training loss rose too, and OVERFITTING otherwise.
         """
         if not math.isfinite(validation.loss):
             return self._once(_not_finite(validation, "validation loss"))
-        return self._once(self._validations.add(validation, self._reports, in_episode=Alarm.SPIKE in self._muted))
+        return self._once(self._validations.add(validation, self.reports, in_episode=Alarm.SPIKE in self._muted))
 
     def _compare(self, report: LossReport) -> BaselineComparison | None:
         """Compare a report with the baseline; None while the main rule does not apply."""
@@ -110,12 +90,8 @@ class LossDetector:
             return None
         return BaselineComparison.of(report.loss, self._baseline)
 
-    def _far_above_first(self, report: LossReport) -> bool:
-        first = self._reports.first_loss
-        return first is not None and report.loss > EARLY_RATIO * first + EARLY_RISE
-
     def _remember(self, report: LossReport, *, flagged: bool, drifted: bool) -> None:
-        self._reports.add(report, flagged=flagged)
+        self.reports.add(report, flagged=flagged)
         if not flagged:
             self._baseline.append(report.loss)
         self._unflagged = 0 if flagged else self._unflagged + 1
@@ -140,62 +116,52 @@ class LossDetector:
         """End the open SUSPECT, or raise one for an enormous loss or many updates that were not applied."""
         self._unflagged_since_suspicion = 0 if flagged else self._unflagged_since_suspicion + 1
         if self._unflagged_since_suspicion >= SUSPECT_ENDS_AFTER:
-            self._suspicion = None
-        skips = self._reports.skipped_updates()
+            self.suspicion = None
+        skips = self.reports.skipped_updates()
         self._skips_raised = self._skips_raised and skips is not None
-        if self._suspicion is not None:
+        if self.suspicion is not None:
             return None
         if comparison is not None and comparison.suspect:
-            suspect = _suspect(report, comparison)
+            text = comparison.text(report.iteration)
+            suspect = _finding(Alarm.SUSPECT, report, report.iteration, text, **comparison.evidence())
         elif skips is not None and not self._skips_raised:
             suspect = _many_skipped(report, skips)
             self._skips_raised = True
         else:
             return None
-        self._suspicion, self._unflagged_since_suspicion = suspect.first_flag, 0
+        self.suspicion, self._unflagged_since_suspicion = suspect.first_flag, 0
         return suspect
 
     def _spike(self, report: LossReport, comparison: BaselineComparison) -> LossFinding | None:
-        flags = self._reports.flags_among_last(SPIKE_WINDOW)
+        flags = self.reports.flags_among_last(SPIKE_WINDOW)
         if not comparison.flagged or len(flags) < SPIKE_FLAGS:
             return None
-        return LossFinding(
-            alarm=Alarm.SPIKE,
-            iteration=report.iteration,
-            first_flag=flags[0],
-            text=f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged",
-            evidence={**comparison.evidence(), "flags": len(flags)},
-        )
+        text = f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged"
+        return _finding(Alarm.SPIKE, report, flags[0], text, **comparison.evidence(), flags=len(flags))
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:
-        flags = self._reports.flags_among_last(EARLY_REPORTS)
-        first = self._reports.first_loss
+        flags = self.reports.flags_among_last(EARLY_REPORTS)
+        first = self.reports.first_loss
         if first is None or len(flags) < EARLY_REPORTS:
             return None
         limit = EARLY_RATIO * first + EARLY_RISE
-        return LossFinding(
-            alarm=Alarm.SPIKE,
-            iteration=report.iteration,
-            first_flag=flags[0],
-            text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} consecutive reports above "
-            f"{limit:.3f}; the first loss was {first:.3f}",
-            evidence={"loss": report.loss, "first": first, "limit": limit, "flags": len(flags)},
+        text = (
+            f"loss {report.loss:.3f} at iteration {report.iteration:,}: {EARLY_REPORTS} consecutive reports above "
+            f"{limit:.3f}; the first loss was {first:.3f}"
+        )
+        return _finding(
+            Alarm.SPIKE, report, flags[0], text, loss=report.loss, first=first, limit=limit, flags=len(flags)
         )
 
 
 def fold(
     reports: Sequence[LossReport], validations: Sequence[ValidationLoss], *, warm_up: int, steps_per_report: int
 ) -> tuple[LossDetector, list[LossFinding]]:
-    """Fold a whole run, each validation after the report that ends at its iteration.
+    """Fold a whole run, each validation after the report that ends at its iteration; return all findings, oldest first.
 
     Args:
         reports: those that lead to the current weights, oldest first.
-        validations: likewise.
         warm_up: iterations whose loss is not compared with the baseline.
-        steps_per_report: iterations per report.
-
-    Returns:
-        The detector at the end, and all findings, oldest first.
     """
     detector = LossDetector(warm_up=warm_up, steps_per_report=steps_per_report)
     findings: list[LossFinding | None] = []
@@ -208,44 +174,31 @@ def fold(
     return detector, [finding for finding in findings if finding is not None]
 
 
+def _finding(
+    alarm: Alarm, measured: LossReport | ValidationLoss, first_flag: int, text: str, **evidence: float
+) -> LossFinding:
+    return LossFinding(alarm=alarm, iteration=measured.iteration, first_flag=first_flag, text=text, evidence=evidence)
+
+
 def _drift(report: LossReport, drift: Drift, first_flag: int) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.DRIFT,
-        iteration=report.iteration,
-        first_flag=first_flag,
-        text=f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {drift.cur:.3f} of the last "
+    text = (
+        f"loss {report.loss:.3f} at iteration {report.iteration:,}: the median {drift.cur:.3f} of the last "
         f"{DRIFT_WINDOW} reports is {drift.cur - drift.lo:.3f} above the lowest median {drift.lo:.3f} "
-        f"(tolerance {drift.margin:.3f}); the rise began at iteration {first_flag:,}",
-        evidence={"loss": report.loss, "cur": drift.cur, "lo": drift.lo, "margin": drift.margin, "scale": drift.scale},
+        f"(tolerance {drift.margin:.3f}); the rise began at iteration {first_flag:,}"
     )
-
-
-def _suspect(report: LossReport, comparison: BaselineComparison) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.SUSPECT,
-        iteration=report.iteration,
-        first_flag=report.iteration,
-        text=comparison.text(report.iteration),
-        evidence=comparison.evidence(),
-    )
+    numbers = {"loss": report.loss, "cur": drift.cur, "lo": drift.lo, "margin": drift.margin, "scale": drift.scale}
+    return _finding(Alarm.DRIFT, report, first_flag, text, **numbers)
 
 
 def _many_skipped(report: LossReport, skips: SkippedUpdates) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.SUSPECT,
-        iteration=report.iteration,
-        first_flag=skips.first,
-        text=f"{skips.skipped} of the last {skips.iterations} updates up to iteration {report.iteration:,} were not "
-        f"applied, because their loss or gradient was not finite; more than {SKIPPED_SHARE:.0%}",
-        evidence={"skipped": skips.skipped, "iterations": skips.iterations},
+    text = (
+        f"{skips.skipped} of the last {skips.iterations} updates up to iteration {report.iteration:,} were not "
+        f"applied, because their loss or gradient was not finite; more than {SKIPPED_SHARE:.0%}"
     )
+    numbers = {"skipped": skips.skipped, "iterations": skips.iterations}
+    return _finding(Alarm.SUSPECT, report, skips.first, text, **numbers)
 
 
 def _not_finite(measured: LossReport | ValidationLoss, what: str) -> LossFinding:
-    return LossFinding(
-        alarm=Alarm.NOT_FINITE,
-        iteration=measured.iteration,
-        first_flag=measured.iteration,
-        text=f"{what} {measured.loss} at iteration {measured.iteration:,}",
-        evidence={"loss": measured.loss},
-    )
+    text = f"{what} {measured.loss} at iteration {measured.iteration:,}"
+    return _finding(Alarm.NOT_FINITE, measured, measured.iteration, text, loss=measured.loss)

@@ -63,7 +63,7 @@ class BaselineComparison:
             f"{self.count} reports (z = {self.z:.0f})"
         )
 
-    def evidence(self) -> dict[str, float | int | str]:
+    def evidence(self) -> dict[str, float]:
         """Return the numbers for a finding."""
         return {"loss": self.loss, "median": self.median, "scale": self.scale, "z": self.z, "base": self.count}
 
@@ -123,9 +123,7 @@ class ReportHistory:
         self.iterations = array("q")
         self.losses = array("d")
         self.first_loss: float | None = None  # the first finite one
-        self._steps_per_report = (
-            steps_per_report  # covered by the first report; a later one starts after its predecessor
-        )
+        self._steps_per_report = steps_per_report  # covered by the first report
         self._flagged = array("q")  # ascending indexes
         self._recent: deque[LossReport] = deque()  # reports that cover the last 200 iterations
         self._skipped = 0  # in the recent reports
@@ -196,8 +194,3 @@ def median(values: Sequence[float] | deque[float]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else ordered[half - 1] / 2 + ordered[half] / 2
-
-
-def finite(losses: Sequence[float]) -> list[float]:
-    """Return the finite losses."""
-    return [loss for loss in losses if math.isfinite(loss)]

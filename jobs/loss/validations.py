@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
-from jobs.loss.history import DRIFT_WINDOW, ReportHistory, finite, median, median_and_scale
+from jobs.loss.history import DRIFT_WINDOW, ReportHistory, median, median_and_scale
 
 BEYOND_ERRORS, BEYOND_SHARE, BEYOND_RISE = 3.0, 0.10, 0.05
 BEYOND_VALIDATIONS = 2
@@ -28,13 +28,7 @@ class ValidationHistory:
         return self._best is not None and validation.loss > self._best.loss + _tolerance(self._best, validation)
 
     def add(self, validation: ValidationLoss, reports: ReportHistory, *, in_episode: bool) -> LossFinding | None:
-        """Add the next validation.
-
-        Args:
-            validation: with a finite loss.
-            reports: the reports up to it.
-            in_episode: an alarm of the training loss is active; it explains validations beyond the best.
-        """
+        """Add the next validation. `in_episode`: an alarm of the training loss is active, which explains a rise."""
         if self._best is None or not self.is_beyond(validation):
             self._good, self._beyond, self._raised = validation.iteration, [], set()
             if self._best is None or validation.loss < self._best.loss:
@@ -63,24 +57,20 @@ class ValidationHistory:
             "best_iteration": best.iteration,
             "tolerance": tolerance,
             "beyond": len(self._beyond),
-            "training_then": training.then,
-            "training_now": training.now,
-            "training_margin": training.margin,
-            "reports_then": training.reports_then,
-            "reports_now": training.reports_now,
+            **{f"training_{name}": getattr(training, name) for name in ("then", "now", "margin")},
+            **{name: getattr(training, name) for name in ("reports_then", "reports_now")},
         }
         if validation.standard_error is not None and math.isfinite(validation.standard_error):
             evidence["standard_error"] = validation.standard_error
         rose = "rose too" if training.rose else "did not rise"
-        return LossFinding(
-            alarm=alarm,
-            iteration=validation.iteration,
-            first_flag=self._beyond[0],
-            text=f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
+        text = (
+            f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
             f"{validation.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
             f"(tolerance {tolerance:.3f}), {len(self._beyond)} consecutive validations beyond it; the training "
-            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}",
-            evidence=evidence,
+            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}"
+        )
+        return LossFinding(
+            alarm=alarm, iteration=validation.iteration, first_flag=self._beyond[0], text=text, evidence=evidence
         )
 
 
@@ -103,16 +93,11 @@ def _compare_training(best: int, good: int, reports: ReportHistory) -> _Training
     """Compare the training loss around the best validation with that since the last good one; None without reports.
 
     The margin is twice the tolerance of a validation, because a rollback depends on it.
-
-    Args:
-        best: iteration of the best validation.
-        good: iteration of the last validation that was not beyond it.
-        reports: all reports.
     """
     at_best, at_good = reports.count_until(best), reports.count_until(good)
     around = reports.losses[max(0, at_best - DRIFT_WINDOW // 2) : min(at_best + DRIFT_WINDOW // 2, at_good)]
-    before = finite(around) or finite(reports.losses[at_best : at_best + 1])
-    after = finite(reports.losses[at_good:][-DRIFT_WINDOW:])
+    before = [*filter(math.isfinite, around)] or [*filter(math.isfinite, reports.losses[at_best : at_best + 1])]
+    after = [*filter(math.isfinite, reports.losses[at_good:][-DRIFT_WINDOW:])]
     if not before or not after:
         return None
     then, scale = median_and_scale(before)

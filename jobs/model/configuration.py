@@ -16,12 +16,7 @@ KEYS = ("model", "data", "fine_tune_type", "num_layers", "lora_parameters", "opt
 
 
 def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
-    """Return the name of a configuration.
-
-    Args:
-        spec: as the store keeps it.
-        stage: the settings of the training.
-    """
+    """Return the name of a configuration, from a spec as the store keeps it."""
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
     names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])
     return json.dumps([*names, stage.batch_size, stage.max_seq_length, stage.grad_checkpoint])

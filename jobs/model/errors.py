@@ -53,26 +53,18 @@ class ModelMissing(InvalidInput):
 
 
 class NoSuchJob(LqError):
-    """No job has this id."""
-
     exit_code: ClassVar[int] = ExitCode.NO_SUCH_JOB
 
 
 class NoWorker(LqError):
-    """The command needs a worker, but none runs."""
-
     exit_code: ClassVar[int] = ExitCode.NO_WORKER
 
 
 class NotAllowed(LqError):
-    """The job or the worker is not in a state that permits this."""
-
     exit_code: ClassVar[int] = ExitCode.NOT_ALLOWED
 
 
 class CheckFailed(LqError):
-    """A requested check failed."""
-
     exit_code: ClassVar[int] = ExitCode.CHECK_FAILED
 
 

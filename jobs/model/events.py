@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,11 +22,7 @@ _ENVELOPE = ("v", "seq", "time", "awake", "attempt", "kind")
 
 
 class Kind(StrEnum):
-    """What an event reports (docs/reference/file-formats.md#eventsjsonl).
-
-    `test` carries the loss on test.jsonl. `fact` carries a `name` and a `value` that only the trainer can determine,
-    such as the tokenized data set or the trained parameters. A later fact with the same name replaces it.
-    """
+    """What an event reports (docs/reference/file-formats.md#eventsjsonl)."""
 
     STARTED = "started"
     PHASE = "phase"
@@ -49,14 +45,36 @@ def _nullable() -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EventValue:
-    """The fields of one kind of event: the writer constructs it, readers get it from `Event.value`."""
-
-    kind: ClassVar[Kind]
+class _Fields:
+    """Fields of a line, read and written by the types of the dataclass."""
 
     def to_data(self) -> dict[str, Any]:
         """Return the fields of the line. A field that defaults to None is omitted if it is None."""
-        return _to_data(self)
+        data = {}
+        for field in dataclasses.fields(self):
+            content = getattr(self, field.name)
+            if content is not None or field.default is not None or field.metadata:
+                data[field.name] = content.to_data() if isinstance(content, _Fields) else content
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Read the fields of a line. A field without a default must be there, unless its type permits None."""
+        given = {}
+        for field in dataclasses.fields(cls):
+            kind = str(field.type)
+            if data.get(field.name) is not None or (field.default is dataclasses.MISSING and "None" not in kind):
+                given[field.name] = _READ[kind.removesuffix(" | None")](data[field.name])
+            elif field.default is dataclasses.MISSING:
+                given[field.name] = None
+        return cls(**given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EventValue(_Fields):
+    """The fields of one kind of event: the writer constructs it, readers get it from `Event.value`."""
+
+    kind: ClassVar[Kind]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,23 +92,9 @@ class StartedEvent(EventValue):
     resume_quality: str | None = None  # a Quality code
     stage: int | None = None  # index of the stage in the run plan
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(
-            iteration=int(data["iteration"]),
-            pid=_whole(data.get("pid")),
-            create_time=number(data.get("create_time")),
-            boot_id=_text(data.get("boot_id")),
-            versions=data.get("versions"),
-            resumed_from=_text(data.get("resumed_from")),
-            resume_quality=_text(data.get("resume_quality")),
-            stage=_whole(data.get("stage")),
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RowLengths:
+class RowLengths(_Fields):
     """Tokens of the training rows, before they are truncated."""
 
     p99: int  # 99th percentile
@@ -109,22 +113,9 @@ class PhaseEvent(EventValue):
     rows: int | None = None  # in the phase train: rows of the training set
     batches_per_epoch: int | None = None  # in the phase train
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        lengths = data.get("lengths")
-        return cls(
-            phase=str(data["phase"]),
-            lengths=None
-            if lengths is None
-            else RowLengths(p99=int(lengths["p99"]), p95=int(lengths["p95"]), max=_whole(lengths.get("max"))),
-            rows=_whole(data.get("rows")),
-            batches_per_epoch=_whole(data.get("batches_per_epoch")),
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryReading:
+class MemoryReading(_Fields):
     """The memory of the trainer and of the machine, in bytes."""
 
     active: int | None = _nullable()  # arrays in use
@@ -135,16 +126,6 @@ class MemoryReading:
     address_space_share: float | None = _nullable()  # highest share of the address space limit, 0 to 1
     swap: int | None = _nullable()  # in use on the machine
     pressure_high: bool | None = _nullable()  # the machine is short of memory
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the `memory` of a line."""
-        pressure = data.get("pressure_high")
-        return cls(
-            **{name: _whole(data.get(name)) for name in ("active", "cache", "peak", "footprint", "limit", "swap")},
-            address_space_share=number(data.get("address_space_share")),
-            pressure_high=None if pressure is None else bool(pressure),
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,21 +144,6 @@ class ProgressEvent(EventValue):
     skipped: tuple[int, ...] = ()  # iterations whose update was not applied
     memory: MemoryReading = MemoryReading()
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(
-            iteration=int(data["iteration"]),
-            losses=tuple(float(loss) for loss in data.get("losses") or ()),
-            learning_rate=number(data.get("learning_rate")),
-            tokens=_whole(data.get("tokens")),
-            it_s=number(data.get("it_s")),
-            tok_s=number(data.get("tok_s")),
-            grad_norm=number(data.get("grad_norm")),
-            skipped=tuple(int(iteration) for iteration in data.get("skipped") or ()),
-            memory=MemoryReading.from_data(data.get("memory") or {}),
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredEvent(EventValue):
@@ -190,24 +156,6 @@ class MeasuredEvent(EventValue):
     seconds: float
     row_losses: tuple[float, ...] | None = None  # nats per token of each row, in file order
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        losses = data.get("row_losses")
-        return cls(
-            iteration=int(data["iteration"]),
-            loss=float(data["loss"]),
-            standard_error=number(data.get("standard_error")),
-            examples=int(data["examples"]),
-            seconds=float(data["seconds"]),
-            row_losses=None if losses is None else tuple(float(loss) for loss in losses),
-            **cls._more(data),
-        )
-
-    @classmethod
-    def _more(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationEvent(MeasuredEvent):
@@ -217,10 +165,6 @@ class ValidationEvent(MeasuredEvent):
 
     asked: bool | None = None  # True: between two scheduled validations, at the request of the loss guard
 
-    @classmethod
-    def _more(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        return {"asked": bool(data["asked"]) if data.get("asked") is not None else None}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinalTestEvent(MeasuredEvent):
@@ -229,10 +173,6 @@ class FinalTestEvent(MeasuredEvent):
     kind = Kind.TEST
 
     perplexity: float | None = None  # exp(loss)
-
-    @classmethod
-    def _more(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        return {"perplexity": number(data.get("perplexity"))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -245,16 +185,6 @@ class CheckpointEvent(EventValue):
     path: str  # relative to the folder of the job
     bytes: int  # of its files
     seconds: float
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(
-            iteration=int(data["iteration"]),
-            path=str(data["path"]),
-            bytes=int(data["bytes"]),
-            seconds=float(data["seconds"]),
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,16 +201,6 @@ class SelfTestEvent(EventValue):
     batch_size: int | None = None  # rows, now
     recorded_batch_size: int | None = None  # rows, when it was recorded
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(
-            measured=number(data.get("measured")),
-            recorded=number(data.get("recorded")),
-            equal=bool(data["equal"]),
-            **{name: _whole(data.get(name)) for name in ("iteration", "examples", "batch_size", "recorded_batch_size")},
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FactEvent(EventValue):
@@ -290,11 +210,6 @@ class FactEvent(EventValue):
 
     name: str
     value: Any  # of JSON
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(name=str(data["name"]), value=data["value"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -307,11 +222,6 @@ class WarningEvent(EventValue):
     text: str  # one line
     data: Mapping[str, Any] | None = None  # the numbers
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line."""
-        return cls(code=str(data["code"]), text=str(data["text"]), data=dict(data.get("data") or {}))
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EndedEvent(EventValue):
@@ -323,17 +233,6 @@ class EndedEvent(EventValue):
     reason: Reason | None
     iteration: int | None = None  # completed iterations
     detail: str = ""  # one line
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a line; an unknown outcome or reason becomes None."""
-        outcome, reason = data.get("outcome"), data.get("reason")
-        return cls(
-            outcome=Outcome(outcome) if outcome in set(Outcome) else None,
-            reason=Reason(reason) if reason in set(Reason) else None,
-            iteration=_whole(data.get("iteration")),
-            detail=str(data.get("detail") or ""),
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -349,11 +248,7 @@ class Event:
 
     @cached_property
     def value(self) -> EventValue:
-        """The fields as a value.
-
-        Raises:
-            EventInvalid: a field is missing or has the wrong type.
-        """
+        """The fields as a value; EventInvalid if one is missing or has the wrong type."""
         try:
             return _VALUES[self.kind].from_data(self.data)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -363,18 +258,27 @@ class Event:
 _VALUES = {
     value.kind: value
     for value in (
-        StartedEvent,
-        PhaseEvent,
-        ProgressEvent,
-        ValidationEvent,
-        FinalTestEvent,
-        CheckpointEvent,
-        SelfTestEvent,
-        FactEvent,
-        WarningEvent,
-        EndedEvent,
+        *(StartedEvent, PhaseEvent, ProgressEvent, ValidationEvent, FinalTestEvent),
+        *(CheckpointEvent, SelfTestEvent, FactEvent, WarningEvent, EndedEvent),
     )
 }
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "Any": lambda value: value,
+    "str": str,
+    "bool": bool,
+    "int": lambda value: int(float(value)),
+    "float": float,
+    "tuple[int, ...]": lambda value: tuple(map(int, value)),
+    "tuple[float, ...]": lambda value: tuple(map(float, value)),
+    "Mapping[str, Any]": dict,
+    "Mapping[str, str]": dict,
+    "Outcome": lambda value: Outcome(value) if value in set(Outcome) else None,
+    "Reason": lambda value: Reason(value) if value in set(Reason) else None,
+    "RowLengths": RowLengths.from_data,
+    "MemoryReading": MemoryReading.from_data,
+}
+"""How the content of a field is read from JSON, by the type of the field; non-finite numbers are strings."""
 
 
 def value_of(event: Event) -> EventValue | None:
@@ -406,11 +310,7 @@ def to_line(event: Event) -> bytes:
 
 
 def from_line(line: bytes | str) -> Event:
-    """Parse one line.
-
-    Raises:
-        EventInvalid: it is not JSON, not an event, of an unknown kind, or of another version.
-    """
+    """Parse one line; EventInvalid if it is not JSON, not an event, of an unknown kind, or of another version."""
     try:
         fields = json.loads(line)
         version = fields["v"]
@@ -439,24 +339,6 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _to_data(value: Any) -> dict[str, Any]:
-    data = {}
-    for field in dataclasses.fields(value):
-        content = getattr(value, field.name)
-        if content is not None or field.default is not None or field.metadata.get("nullable"):
-            data[field.name] = _to_data(content) if dataclasses.is_dataclass(content) else content
-    return data
-
-
 def number(value: object) -> float | None:
     """Read a number written by `finite`: "nan" and "inf" become floats, None stays None."""
     return None if value is None else float(value)  # type: ignore[arg-type]
-
-
-def _whole(value: object) -> int | None:
-    exact = number(value)
-    return None if exact is None else int(exact)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

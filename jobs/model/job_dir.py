@@ -6,6 +6,16 @@ import dataclasses
 from pathlib import Path
 
 
+class _Inside:
+    """A file or a folder in the folder of a job."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, job_dir: JobDir, _: type[JobDir]) -> Path:
+        return job_dir.path / self._name
+
+
 @dataclasses.dataclass(frozen=True)
 class JobDir:
     """The folder of one job."""
@@ -13,57 +23,14 @@ class JobDir:
     path: Path
     cache: Path | None = None  # folder of the shared token cache; None for none
 
-    @property
-    def config(self) -> Path:
-        """The effective configuration, frozen at submit."""
-        return self.path / "config.yaml"
-
-    @property
-    def edited(self) -> Path:
-        """The file of an edit that is not yet applied."""
-        return self.path / "edited.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """Versions, host, and hashes of the data."""
-        return self.path / "provenance.json"
-
-    @property
-    def run_plan(self) -> Path:
-        """The stages so far."""
-        return self.path / "run_plan.json"
-
-    @property
-    def events(self) -> Path:
-        """The events of the trainer."""
-        return self.path / "events.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """The output of the trainer, of all attempts."""
-        return self.path / "train.log"
-
-    @property
-    def lock(self) -> Path:
-        """The lock that the running trainer holds; it contains its identity."""
-        return self.path / "trainer.lock"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder per checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def tokens(self) -> Path:
-        """Tokenized data of this job alone."""
-        return self.path / "tokens"
-
-    @property
-    def adapters(self) -> Path:
-        """The finished adapter in MLX-LM's layout."""
-        return self.path / "adapters"
-
-    @property
-    def report(self) -> Path:
-        """The report and its plots."""
-        return self.path / "report"
+    config = _Inside("config.yaml")  # the effective configuration, frozen at submit
+    edited = _Inside("edited.yaml")  # the file of an edit that is not yet applied
+    provenance = _Inside("provenance.json")  # versions, host, and hashes of the data
+    run_plan = _Inside("run_plan.json")  # the stages so far
+    events = _Inside("events.jsonl")  # the events of the trainer
+    log = _Inside("train.log")  # the output of the trainer, of all attempts
+    lock = _Inside("trainer.lock")  # held by the running trainer; it contains its identity
+    checkpoints = _Inside("checkpoints")  # one folder per checkpoint
+    tokens = _Inside("tokens")  # tokenized data of this job alone
+    adapters = _Inside("adapters")  # the finished adapter in MLX-LM's layout
+    report = _Inside("report")  # the report and its plots

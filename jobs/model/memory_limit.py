@@ -7,12 +7,7 @@ GUARD_SHARE = 0.92
 
 
 def limit_bytes(limit: int | str, recommended: int) -> int:
-    """Return `lq.memory.limit` in bytes.
-
-    Args:
-        limit: bytes, or a share of `recommended` such as `85%`.
-        recommended: memory that the device recommends, in bytes.
-    """
+    """Return `lq.memory.limit` in bytes: a size, or a share such as `85%` of the `recommended` bytes."""
     return int(float(limit.rstrip("%")) / 100 * recommended) if isinstance(limit, str) else limit
 
 

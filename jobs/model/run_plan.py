@@ -111,10 +111,7 @@ class RunPlan:
         return min(later, default=None)
 
     def leads_to(self, example: int, stage: int) -> bool:
-        """Return whether a state after `example` examples on stage `stage` belongs to this run plan.
-
-        It does not if a later decision begins before that state.
-        """
+        """Return whether a state belongs to this run plan: no later decision begins before its example."""
         return stage < len(self.stages) and all(later.first_example >= example for later in self.stages[stage + 1 :])
 
 
@@ -124,11 +121,7 @@ def to_json(run_plan: RunPlan) -> dict[str, Any]:
 
 
 def from_json(text: str) -> RunPlan:
-    """Read the content of run_plan.json.
-
-    Raises:
-        ConfigInvalid: it has another version, or it is not a run plan.
-    """
+    """Read the content of run_plan.json; ConfigInvalid if it has another version or is not a run plan."""
     try:
         content = json.loads(text)
         if content["version"] != VERSION:
@@ -145,11 +138,7 @@ def from_json(text: str) -> RunPlan:
 
 
 def stage_from(content: Mapping[str, Any]) -> Stage:
-    """Read a stage from JSON, where tuples are lists.
-
-    Raises:
-        TypeError: a field is unknown.
-    """
+    """Read a stage from JSON, where tuples are lists; TypeError for an unknown field."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in dict(content).items()
     }

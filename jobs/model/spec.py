@@ -101,6 +101,7 @@ def _predecessor(value: int | str) -> int | str:
     return value
 
 
+Name = Annotated[str, AfterValidator(_slug_name)]
 Predecessor = Annotated[int | str, AfterValidator(_predecessor)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
@@ -135,9 +136,7 @@ class Retry(FrozenModel):
         5, ge=0, description="maximum number of consecutive crashes with a restart; new progress resets the count"
     )
     crash_loop: int = Field(
-        3,
-        ge=1,
-        description="maximum number of restarts without new progress; the next crash ends the job as crash_loop",
+        3, ge=1, description="maximum number of restarts without new progress; the next crash ends the job"
     )
 
 
@@ -166,9 +165,7 @@ class Spike(FrozenModel):
     """`lq.spike`: the loss guard, which rolls the run back if the loss explodes."""
 
     enabled: bool = Field(True, description="false: report loss anomalies, take no action")
-    max_rollbacks: int = Field(
-        3, ge=0, description="maximum number of rollbacks; the next alarm ends the job as diverged"
-    )
+    max_rollbacks: int = Field(3, ge=0, description="most rollbacks; the next alarm ends the job as diverged")
 
 
 class EarlyStop(FrozenModel):
@@ -224,12 +221,8 @@ class Power(FrozenModel):
 class Notify(FrozenModel):
     """`lq.notify`: which services receive messages about this job, and when."""
 
-    on: tuple[NotifyEvent, ...] | None = Field(
-        None, description="events to send; default: as the service is configured"
-    )
-    tags: tuple[str, ...] | None = Field(
-        None, description="only services with one of these tags; default: all services"
-    )
+    on: tuple[NotifyEvent, ...] | None = Field(None, description="events to send; default: those of the service")
+    tags: tuple[str, ...] | None = Field(None, description="only services with one of these tags; default: all")
     each: bool = Field(False, description="send a message for each job of a group, not only for the last")
 
 
@@ -237,36 +230,27 @@ class LqSpec(FrozenModel):
     """The keys of lq, under `lq` in the job file."""
 
     format: Literal[1] = Field(1, description="version of the file format")
-    name: Annotated[str, AfterValidator(_slug_name)] | None = Field(
-        None, description="name of the job; default: the name of the file"
-    )
-    group: Annotated[str, AfterValidator(_slug_name)] | None = Field(
+    name: Name | None = Field(None, description="name of the job; default: that of the file")
+    group: Name | None = Field(
         None, description="group for listing, cancelling and comparing jobs together; a sweep is a group"
     )
     priority: int = Field(0, description="jobs with a higher priority run first")
     after: tuple[Predecessor, ...] = Field((), description="ids or names of jobs that must succeed first")
-    after_any: tuple[Predecessor, ...] = Field(
-        (), description="ids or names of jobs that must end first, successfully or not"
-    )
+    after_any: tuple[Predecessor, ...] = Field((), description="ids or names of jobs that must end first, in any way")
     strict: bool = Field(False, description="while this job cannot start, no later job starts")
     window: Annotated[str, BeforeValidator(check_window)] | None = Field(
-        None,
-        description="time window for training, such as 22:00-07:30; outside of it the job waits",
+        None, description="time window for training, such as 22:00-07:30; outside of it the job waits"
     )
     deadline: Annotated[str, BeforeValidator(_deadline)] | None = Field(
-        None,
-        description="time by which the job should end, such as 07:30 or 2026-12-24 18:00",
+        None, description="time by which the job should end, such as 07:30 or 2026-12-24 18:00"
     )
     power: Power = Power()
-    idle: Seconds | None = Field(
-        None, description="train only if the machine has been idle for this long, such as 10min"
-    )
+    idle: Seconds | None = Field(None, description="train only if the machine has been idle this long, such as 10min")
     objective: Objective = Field(
         Supervised(), description="what the run minimizes: sft, dpo, orpo, simpo, cpo or kto, or a mapping"
     )
     batching: Literal["bucketed", "shuffled"] = Field(
-        "bucketed",
-        description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM",
+        "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
     retry: Retry = Retry()
     grad_clip: float | None = Field(
@@ -297,11 +281,7 @@ class LqSpec(FrozenModel):
 class JobSpec(FrozenModel):
     """A job file: every key of MLX-LM's LoRA YAML, and `lq`."""
 
-    model: str = Field(
-        "Qwen/Qwen3-0.6b",
-        min_length=1,
-        description="folder of the model, or its name on the Hugging Face hub",
-    )
+    model: str = Field("Qwen/Qwen3-0.6b", min_length=1, description="folder of the model, or its name on the hub")
     train: Literal[True] = Field(True, description="must be true: lq only queues training")
     fine_tune_type: Annotated[Literal["lora", "dora", "full"], BeforeValidator(_lower)] = Field(
         "lora", description="kind of fine-tuning"

@@ -33,11 +33,7 @@ class DueTime:
 
 
 def parse_time(text: str) -> int:
-    """Return the minutes after midnight of "07:00".
-
-    Raises:
-        ValueError: the text is not a time; the message says what is expected.
-    """
+    """Return the minutes after midnight of "07:00"; a ValueError says what is expected."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise ValueError('a time such as "07:00", in quotes')
@@ -45,11 +41,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_window(text: str) -> TimeWindow:
-    """Read "23:00-07:00".
-
-    Raises:
-        ValueError: the text is not a window; the message says what is expected.
-    """
+    """Read "23:00-07:00"; a ValueError says what is expected."""
     first, dash, last = text.partition("-")
     try:
         window = TimeWindow(start=parse_time(first), end=parse_time(last))
@@ -61,11 +53,7 @@ def parse_window(text: str) -> TimeWindow:
 
 
 def parse_due(text: str) -> DueTime:
-    """Read "07:30" or "2026-12-24 18:00".
-
-    Raises:
-        ValueError: the text is neither; the message says what is expected.
-    """
+    """Read "07:30" or "2026-12-24 18:00"; a ValueError says what is expected."""
     match = _DATE_AND_TIME.fullmatch(text.strip())
     try:
         if match is None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.outcomes import Ending, Outcome, Reason
-from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.model.text import counted
 from jobs.policies import after_loss_alarm, disk, oom
@@ -15,7 +14,6 @@ from jobs.policies.early_stop import Stop
 from jobs.policies.exits import TOO_LARGE_BUFFER
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.retry import Backoff, backoff
-from jobs.scheduling.obstacles import Obstacle
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
@@ -28,21 +26,13 @@ GPU_REST_S = 60.0
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
-    """Decide what happens to a job whose attempt has ended.
-
-    Args:
-        ending: how the attempt ended.
-        spec: the job.
-        history: what led to the end.
-        now: unix seconds.
-        jitter: random number from 0 to 1.
-    """
+    """Decide what happens to a job whose attempt has ended; `jitter` is a random number from 0 to 1."""
     if ending.outcome is Outcome.DONE:
-        return Decision(status=Status.SUCCEEDED, reason=ending.reason, detail=ending.detail)
+        return Decision.after(ending, Status.SUCCEEDED)
     if history.stop_request == "cancel":
         return Decision(status=Status.CANCELLED, reason=Reason.STOPPED_BY_USER, detail="cancelled by the user")
     if ending.outcome is Outcome.REFUSED:
-        return Decision(status=Status.FAILED, reason=ending.reason, detail=ending.detail)
+        return Decision.after(ending, Status.FAILED)
     if history.stop_request is not None:
         by = "by the user" if history.stop_request == "pause" else "with the worker; resumes when a worker starts"
         return Decision(status=Status.PAUSED, reason=Reason.STOPPED_BY_USER, detail=f"paused {by}")
@@ -50,23 +40,21 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
         return after_loss_alarm.leave_rows_out(ending, spec, history, history.conclusion, now)
     if isinstance(history.conclusion, Stop):
         return after_loss_alarm.end_early(ending, spec, history, history.conclusion, now)
-    if ending.outcome is Outcome.STOPPED and history.obstacle is not None:
-        return _wait_for(history.obstacle, now)
+    if ending.outcome is Outcome.STOPPED and (obstacle := history.obstacle) is not None:
+        until = (
+            obstacle.until if obstacle.until is not None else now + obstacle.rest_s
+        )  # the next check of the schedule
+        return Decision(
+            status=Status.WAITING,
+            reason=Reason(obstacle.why.value),
+            detail=obstacle.text,
+            not_before=until,
+            evidence={"why": obstacle.why.value, "until": obstacle.until, "rest_s": round(obstacle.rest_s, 1)},
+        )
     if ending.outcome is Outcome.STOPPED:
         # the end of a segment, or a TERM from outside: there is a checkpoint and no problem
-        return Decision(status=Status.WAITING, reason=ending.reason, detail=ending.detail, not_before=now)
+        return Decision.after(ending, Status.WAITING, not_before=now)
     return _after_crash(ending, spec, history, now=now, jitter=jitter)
-
-
-def _wait_for(obstacle: Obstacle, now: float) -> Decision:
-    """Wait for the end of the obstacle, if it is known; otherwise until the next check of the schedule."""
-    return Decision(
-        status=Status.WAITING,
-        reason=Reason(obstacle.why.value),
-        detail=obstacle.text,
-        not_before=obstacle.until if obstacle.until is not None else now + obstacle.rest_s,
-        evidence={"why": obstacle.why.value, "until": obstacle.until, "rest_s": round(obstacle.rest_s, 1)},
-    )
 
 
 def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float, jitter: float) -> Decision:
@@ -92,7 +80,13 @@ def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float,
     if ending.reason is Reason.DISK_FULL:
         return disk.wait_for_space(ending.detail, evidence, now=now)
     if ending.reason is Reason.HOST_REBOOTED and history.reboots >= REBOOTS_PER_DAY:
-        return _hold(ending, evidence | {"reboots_in_24_h": history.reboots})
+        return Decision.after(
+            ending,
+            Status.HELD,
+            detail=f"the machine rebooted {history.reboots} times within 24 hours while this job ran",
+            answer="held; if the job is not the cause, continue it with lq resume",
+            evidence=evidence | {"reboots_in_24_h": history.reboots},
+        )
     if ending.reason is Reason.OUT_OF_MEMORY and history.stage is not None:
         return _out_of_memory(ending, spec, history, evidence, now)
     if not answer.may_retry:
@@ -109,25 +103,18 @@ def _restart(ending: Ending, answer: Backoff, history: History, evidence: dict[s
         action = "let the display sleep at night, because an active display takes the GPU away; "
     watchdog_again = ending.reason is Reason.GPU_WATCHDOG and answer.consecutive_same_reason > 1
     if history.stage is not None and (ending.reason is Reason.DESCRIPTOR_LEAK or watchdog_again):
-        stage = _shorter_segments(history)
-        action = f"from now on a new trainer every {stage.segment:,} iterations; "
+        segment = max(1, history.survived // 2)
+        because = f"segments of {counted(segment, 'iteration')}"
+        stage = history.stage.continued(history.next_example, segment=segment, because=because)
+        action = f"from now on a new trainer every {segment:,} iterations; "
     start = "resumed from its last checkpoint" if history.next_example else "started again, without a checkpoint"
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
+    return Decision.after(
+        ending,
+        Status.WAITING,
         not_before=now + delay,
         stage=stage,
         answer=f"{action}{start}",
         evidence=evidence | {"delay_s": round(delay, 3)},
-    )
-
-
-def _shorter_segments(history: History) -> Stage:
-    assert history.stage is not None
-    segment = max(1, history.survived // 2)
-    return history.stage.continued(
-        history.next_example, segment=segment, because=f"segments of {counted(segment, 'iteration')}"
     )
 
 
@@ -146,27 +133,9 @@ def _out_of_memory(
     )
     evidence |= {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
     if step.stage is None:
-        detail = f"{ending.detail}; {step.text}"
-        return Decision(status=Status.FAILED, reason=ending.reason, detail=detail, evidence=evidence)
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
-        not_before=now,
-        stage=None if step.again else step.stage,
-        answer=step.text,
-        evidence=evidence,
-    )
-
-
-def _hold(ending: Ending, evidence: dict[str, object]) -> Decision:
-    return Decision(
-        status=Status.HELD,
-        reason=ending.reason,
-        detail=f"the machine rebooted {evidence['reboots_in_24_h']} times within 24 hours while this job ran",
-        answer="held; if the job is not the cause, continue it with lq resume",
-        evidence=evidence,
-    )
+        return Decision.after(ending, Status.FAILED, detail=f"{ending.detail}; {step.text}", evidence=evidence)
+    stage = None if step.again else step.stage
+    return Decision.after(ending, Status.WAITING, not_before=now, stage=stage, answer=step.text, evidence=evidence)
 
 
 def _fail(ending: Ending, answer: Backoff, spec: JobSpec, evidence: dict[str, object]) -> Decision:
@@ -175,9 +144,5 @@ def _fail(ending: Ending, answer: Backoff, spec: JobSpec, evidence: dict[str, ob
         reason, rule = Reason.CRASH_LOOP, f"lq.retry.crash_loop: {retry.crash_loop}"
     else:
         reason, rule = ending.reason, f"lq.retry.max_restarts: {retry.max_restarts}"
-    return Decision(
-        status=Status.FAILED,
-        reason=reason,
-        detail=f"{ending.detail}; consecutive crash {answer.consecutive_crashes} without new progress ({rule})",
-        evidence=evidence,
-    )
+    detail = f"{ending.detail}; consecutive crash {answer.consecutive_crashes} without new progress ({rule})"
+    return Decision.after(ending, Status.FAILED, reason=reason, detail=detail, evidence=evidence)

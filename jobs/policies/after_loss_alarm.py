@@ -49,10 +49,9 @@ def roll_back_or_fail(
     )
     lost = finding.iteration - back.target
     more = {"back_to": back.target, "rollback": back.stage.rollback, "iterations_given_up": lost, "delay_s": 0.0}
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
+    return Decision.after(
+        ending,
+        Status.WAITING,
         not_before=now,
         stage=back.stage,
         back_to=back.target,
@@ -83,8 +82,9 @@ def _fail(
     else:
         reason = Reason.CRASH_LOOP
         rule = f"{counted(answer.consecutive_crashes, 'consecutive restart')} without new progress"
-    return Decision(
-        status=Status.FAILED,
+    return Decision.after(
+        ending,
+        Status.FAILED,
         reason=reason,
         detail=f"{ending.detail}; {rule}; {kept}",
         publish_until=published.iteration if published else 0,
@@ -98,7 +98,7 @@ def leave_rows_out(ending: Ending, spec: JobSpec, history: History, quarantined:
     evidence = {"rows": list(quarantined.lines), "iteration": quarantined.iteration}
     if quarantined.too_many:
         detail = f"{ending.detail}: more than {quarantine.MAX_SHARE:.0%} of the training rows; correct or remove them"
-        return Decision(status=Status.FAILED, reason=Reason.DATA_INVALID, detail=detail, evidence=evidence)
+        return Decision.after(ending, Status.FAILED, reason=Reason.DATA_INVALID, detail=detail, evidence=evidence)
     points = [
         candidate
         for candidate in history.candidates
@@ -113,10 +113,9 @@ def leave_rows_out(ending: Ending, spec: JobSpec, history: History, quarantined:
         first_example=RunPlan(stages=tuple(history.stages)).example_of(target),
         updates=updates,
     )
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
+    return Decision.after(
+        ending,
+        Status.WAITING,
         not_before=now,
         stage=stage,
         back_to=target,
@@ -131,10 +130,9 @@ def end_early(ending: Ending, spec: JobSpec, history: History, stop: Stop, now: 
     One more attempt starts at this end: it evaluates the test set and writes the last event.
     """
     first = RunPlan(stages=tuple(history.stages)).example_of(stop.iteration)
-    return Decision(
-        status=Status.WAITING,
-        reason=ending.reason,
-        detail=ending.detail,
+    return Decision.after(
+        ending,
+        Status.WAITING,
         not_before=now,
         stage=history.stages[-1].continued(first, because=f"early stop: {stop.text}", ends=True),
         back_to=stop.iteration,

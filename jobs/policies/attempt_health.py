@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from jobs.model.events import Event, Kind, MeasuredEvent, PhaseEvent, ProgressEvent, StartedEvent, value_of
 from jobs.model.spec import JobSpec
 from jobs.policies import stall
-from jobs.policies.memory_guard import SLOW_REPORTS, MemorySample, guard
-from jobs.policies.stall import Stall
+from jobs.policies.memory_guard import SLOW_REPORTS, guard
 
 _SPEEDS_KEPT = 200
 
@@ -22,12 +21,6 @@ class AttemptHealth:
     """What the events of one attempt show about its trainer."""
 
     def __init__(self, attempt: int, spec: JobSpec) -> None:
-        """Begin before the first event.
-
-        Args:
-            attempt: its number; events of other attempts are ignored.
-            spec: has the limits of the stall watch.
-        """
         self._attempt, self._spec = attempt, spec
         self._seq = 0  # of the last event
         self.phase = "load"
@@ -42,7 +35,7 @@ class AttemptHealth:
         self._progress_at: float | None = None  # awake clock of the last progress
         self._intervals: list[float] = []  # awake seconds between reports
         self._speeds: list[float] = []  # iterations per second of each report
-        self._samples: list[MemorySample] = []
+        self._reports: list[ProgressEvent] = []
         self._swap_at_start: int | None = None
         self._slowest_row_s: float | None = None  # seconds per row of the slowest validation
         self._started_at: float | None = None  # awake clock of the start of the process
@@ -98,27 +91,19 @@ class AttemptHealth:
 
     def _take_memory(self, progress: ProgressEvent) -> None:
         memory = progress.memory
-        peak = max(memory.peak or 0, memory.footprint or 0)
-        self.peak_bytes = max(self.peak_bytes or 0, peak) or None
+        self.peak_bytes = max(self.peak_bytes or 0, memory.peak or 0, memory.footprint or 0) or None
         shares = [self.memory_share, memory.address_space_share]
         if memory.limit and self.peak_bytes is not None:
             shares.append(self.peak_bytes / memory.limit)
         self.memory_share = max((share for share in shares if share is not None), default=None)
-        sample = MemorySample(
-            footprint_bytes=memory.footprint,
-            limit_bytes=memory.limit,
-            swap_bytes=memory.swap,
-            pressure_high=bool(memory.pressure_high),
-            it_s=progress.it_s,
-        )
         if self._swap_at_start is None:
-            self._swap_at_start = sample.swap_bytes
-        self._samples = [*self._samples, sample][-SLOW_REPORTS:]
+            self._swap_at_start = memory.swap
+        self._reports = [*self._reports, progress][-SLOW_REPORTS:]
 
     @property
     def pressure_high(self) -> bool:
         """Whether the system reported memory pressure at the last sample."""
-        return bool(self._samples) and self._samples[-1].pressure_high
+        return bool(self._reports and self._reports[-1].memory.pressure_high)
 
     @property
     def median_it_s(self) -> float | None:
@@ -135,8 +120,8 @@ class AttemptHealth:
         """Iterations trained in this attempt."""
         return (self.iteration or 0) - (self.first_iteration or 0)
 
-    def stall(self, awake: float) -> Stall | None:
-        """Return a stall if the phase has gone without progress for too long; `awake` is the awake clock now."""
+    def stall(self, awake: float) -> str | None:
+        """Return why the phase has stalled; None if it has not. `awake` is the awake clock now."""
         if self._progress_at is None:
             return None
         allowed = stall.deadline(
@@ -153,4 +138,4 @@ class AttemptHealth:
         if not self.trained:
             return None
         median = statistics.median(self._speeds) if len(self._speeds) > SLOW_REPORTS else None
-        return guard(self._samples, swap_at_start=self._swap_at_start, median_it_s=median)
+        return guard(self._reports, swap_at_start=self._swap_at_start, median_it_s=median)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from jobs.loss.alarms import LossFinding
-from jobs.model.outcomes import Reason
+from jobs.model.outcomes import Ending, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.early_stop import Stop
@@ -19,7 +19,7 @@ from jobs.scheduling.obstacles import Obstacle
 StopRequest = Literal["cancel", "pause", "worker_stop"]
 """A request to stop a running job: by `lq cancel`, by `lq pause`, by the worker that shuts down."""
 
-STOP_REQUESTS: tuple[StopRequest, ...] = ("cancel", "pause", "worker_stop")
+STOP_REQUESTS: tuple[StopRequest, ...] = get_args(StopRequest)
 
 
 def stop_request_from(text: str | None) -> StopRequest | None:
@@ -40,6 +40,11 @@ class Decision:
     publish_until: int | None = None  # lq publishes a checkpoint at or before this iteration; None: no limit
     answer: str = ""  # what lq does, in words
     evidence: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def after(cls, ending: Ending, status: Status, **fields: Any) -> Decision:
+        """Return the decision after an end, whose reason and detail it takes over unless `fields` has others."""
+        return cls(status=status, **{"reason": ending.reason, "detail": ending.detail} | fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

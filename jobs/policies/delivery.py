@@ -50,12 +50,7 @@ class NextTry:
 
 
 def due_at(previous: float | None, now: float) -> float:
-    """Return when a new message is first sent: now, or MIN_INTERVAL_S after its predecessor.
-
-    Args:
-        previous: due time of the last message of this event about this job; None if there is none.
-        now: unix seconds.
-    """
+    """Return when a new message is sent: now, or MIN_INTERVAL_S after the last one of its event and job, if any."""
     if previous is None or previous + MIN_INTERVAL_S <= now:
         return now
     # a predecessor that still waits includes the new one; a clock that was set back does not prolong the wait
@@ -65,11 +60,7 @@ def due_at(previous: float | None, now: float) -> float:
 def quiet_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo | None) -> float | None:
     """Return the end of the quiet hours that delay a message; None if it is not delayed.
 
-    Args:
-        event: urgent events are not delayed, nor is the digest, whose time the user has set.
-        now: unix seconds.
-        quiet: the quiet hours, if any.
-        zone: None for the zone of the machine.
+    Urgent events are not delayed, nor is the digest, whose time the user has set.
     """
     if quiet is None or event in URGENT or event == DIGEST:
         return None
@@ -77,15 +68,10 @@ def quiet_until(event: str, now: float, quiet: TimeWindow | None, zone: tzinfo |
 
 
 def next_try(services: Sequence[ServiceResult], *, first_try: float, now: float, jitter: float) -> NextTry:
-    """Decide when a message is tried again.
+    """Decide when a message is tried again, from the results of all its services.
 
-    The delay is 30 s * 2^n, at most 30 min. The last try is 24 hours after the first, or when a sleeping machine wakes.
-
-    Args:
-        services: the results of all its services; empty if no service receives it.
-        first_try: unix seconds.
-        now: unix seconds.
-        jitter: random number from 0 to 1; adds up to a tenth of the delay.
+    The delay is 30 s * 2^n, at most 30 min, and up to a tenth more by `jitter` (0 to 1). The last try is 24 hours after
+    the first, or when a sleeping machine wakes.
     """
     pending = [service for service in services if is_pending(service)]
     if not pending:
@@ -124,9 +110,7 @@ def included_in(message: Message, other: Message, now: float) -> str | None:
 def occurrences(message: Message, earlier: Sequence[Message]) -> list[Message]:
     """Return the messages that a message includes, itself last, and the delivered one that it waited for.
 
-    Args:
-        message: about to be sent.
-        earlier: of the same event about the same job, oldest first.
+    `earlier` are those of the same event about the same job, oldest first.
     """
     included = [message]
     for before in reversed(earlier):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairedGain:
-    """How much lower a later loss is than an earlier one, in nats per token."""
-
-    gain: float  # above 0 if the later one is better
-    standard_error: float | None  # of the gain, paired by row; None if the rows are unknown
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stop:
     """The early end of a run."""
 
@@ -35,21 +28,16 @@ class Stop:
     text: str  # one line for the user
 
 
-def difference(earlier: Validation, later: Validation) -> PairedGain:
-    """Compare two validations of the same rows.
+def paired_error(earlier: Validation, later: Validation) -> float:
+    """Return the standard error of the difference of two validations, paired by row; 0 if the rows are unknown.
 
-    The standard error is that of the mean of the row differences d, sqrt(sum((d - mean d)^2) / (n (n - 1))).
+    It is that of the mean of the row differences d: sqrt(sum((d - mean d)^2) / (n (n - 1))).
     """
-    gain = earlier.loss - later.loss
     if earlier.row_losses is None or later.row_losses is None or len(earlier.row_losses) != len(later.row_losses):
-        return PairedGain(gain=gain, standard_error=None)
+        return 0.0
     pairs = zip(earlier.row_losses, later.row_losses, strict=True)
     rows = [before - after for before, after in pairs if math.isfinite(before - after)]
-    if len(rows) < 2:
-        return PairedGain(gain=gain, standard_error=None)
-    mean = sum(rows) / len(rows)
-    squares = sum((row - mean) ** 2 for row in rows)
-    return PairedGain(gain=gain, standard_error=math.sqrt(squares / (len(rows) * (len(rows) - 1))))
+    return statistics.stdev(rows) / math.sqrt(len(rows)) if len(rows) > 1 else 0.0
 
 
 def best(validations: Sequence[Validation]) -> Validation | None:
@@ -86,8 +74,8 @@ def _improves(best_so_far: Validation, validation: Validation, rule: EarlyStop) 
         return False
     if not math.isfinite(best_so_far.loss):
         return True
-    paired = difference(best_so_far, validation)
-    return paired.gain > rule.nats + rule.standard_errors * (paired.standard_error or 0.0)
+    least = rule.nats + rule.standard_errors * paired_error(best_so_far, validation)
+    return best_so_far.loss - validation.loss > least
 
 
 def _text(best_so_far: Validation, last: Validation, waited: int, rule: EarlyStop) -> str:

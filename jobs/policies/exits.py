@@ -6,7 +6,6 @@ the system, the memory, signals, exit codes.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import signal
 
@@ -17,47 +16,32 @@ DONE, RESUMABLE, NEVER_RETRY, DISK_FULL = 0, 75, 78, 74
 """Exit codes of the trainer: finished; stopped on request; would fail again; no disk space even for an event."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ErrorPattern:
-    """An error message in the output of a trainer, and its reason."""
-
-    pattern: re.Pattern[str]
-    reason: Reason
-    meaning: str  # for the user
-
-
-def _pattern(pattern: str, reason: Reason, meaning: str) -> ErrorPattern:
-    return ErrorPattern(pattern=re.compile(pattern), reason=reason, meaning=meaning)
-
-
 TOO_LARGE_BUFFER = "a buffer would exceed the maximum of the device"
 
-ERROR_PATTERNS: tuple[ErrorPattern, ...] = (
-    _pattern(r"greater than the maximum allowed buffer size", Reason.OUT_OF_MEMORY, TOO_LARGE_BUFFER),
-    _pattern(r"Insufficient Memory|kIOGPU\w*OutOfMemory", Reason.OUT_OF_MEMORY, "the GPU ran out of memory"),
-    _pattern(
+ERROR_PATTERNS = (
+    (r"greater than the maximum allowed buffer size", Reason.OUT_OF_MEMORY, TOO_LARGE_BUFFER),
+    (r"Insufficient Memory|kIOGPU\w*OutOfMemory", Reason.OUT_OF_MEMORY, "the GPU ran out of memory"),
+    (
         r"Unable to allocate|std::bad_alloc|\bMemoryError\b|[Cc]annot allocate memory|CUDA out of memory",
         Reason.OUT_OF_MEMORY,
         "the machine ran out of memory",
     ),
-    _pattern(r"ImpactingInteractivity", Reason.GPU_WATCHDOG, "macOS took the GPU away because the display needed it"),
-    _pattern(r"kIOGPU\w*(?:Timeout|ErrorHang|PageFault)", Reason.GPU_TIMEOUT, "the GPU hung"),
-    _pattern(
-        r"kIOGPU\w*(?:SubmissionsIgnored|InnocentVictim)", Reason.GPU_TIMEOUT, "the GPU was reset by another program"
-    ),
-    _pattern(r"Resource limit \(\d+\) exceeded", Reason.DESCRIPTOR_LEAK, "MLX ran out of handles"),
-    _pattern(
+    (r"ImpactingInteractivity", Reason.GPU_WATCHDOG, "macOS took the GPU away because the display needed it"),
+    (r"kIOGPU\w*(?:Timeout|ErrorHang|PageFault)", Reason.GPU_TIMEOUT, "the GPU hung"),
+    (r"kIOGPU\w*(?:SubmissionsIgnored|InnocentVictim)", Reason.GPU_TIMEOUT, "the GPU was reset by another program"),
+    (r"Resource limit \(\d+\) exceeded", Reason.DESCRIPTOR_LEAK, "MLX ran out of handles"),
+    (
         r"No space left on device|\[Errno 28\]|Disk quota exceeded|database or disk is full|\[write\] Unable to write",
         Reason.DISK_FULL,
         "the disk is full",
     ),
-    _pattern(
+    (
         r"RepositoryNotFoundError|GatedRepoError|RevisionNotFoundError|HfHubHTTPError: 40[13]\b",
         Reason.MODEL_MISSING,
         "the hub does not have this model, or your account has no access to it",
     ),
 )
-"""The first pattern that occurs in the last lines of the output decides."""
+"""Error messages in the output of a trainer, their reason and their meaning; the first that occurs decides."""
 
 _OFTEN_MEMORY = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
 """Signals after a refused allocation: KILL from the kernel, or a native crash on a null pointer."""
@@ -72,8 +56,6 @@ NEAR_THE_LIMIT = 0.8
 
 _EXTERNAL = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals that a user, a shell or a shutdown sends. TERM and INT end a trainer only before it installs its handlers."""
-
-_PERMANENT = frozenset({Reason.MODEL_MISSING})
 
 
 def classify(exit_report: ExitReport) -> Ending:
@@ -96,21 +78,17 @@ def _by_event(exit_report: ExitReport) -> Ending | None:
     if outcome == Outcome.DONE and reason is not None:
         return Ending(outcome=Outcome.DONE, reason=reason, detail=detail or "trained to its last iteration")
     if outcome == Outcome.STOPPED or code == RESUMABLE:
-        return _stopped(exit_report, reason, detail)
+        # a stop that lq requested for lack of memory, progress or space counts as a crash
+        return _stopped_by_lq(exit_report) or Ending(
+            outcome=Outcome.STOPPED,
+            reason=reason or Reason.STOPPED_BY_USER,
+            detail=detail or "stopped on request after a checkpoint",
+        )
     if outcome == Outcome.REFUSED or code == NEVER_RETRY:
         return Ending(
             outcome=Outcome.REFUSED, reason=reason or Reason.CONFIG_INVALID, detail=detail or _last_line(exit_report)
         )
     return None
-
-
-def _stopped(exit_report: ExitReport, reason: Reason | None, detail: str) -> Ending:
-    """Classify a stop. If lq requested it for lack of memory, progress or space, it counts as a crash."""
-    return _stopped_by_lq(exit_report) or Ending(
-        outcome=Outcome.STOPPED,
-        reason=reason or Reason.STOPPED_BY_USER,
-        detail=detail or "stopped on request after a checkpoint",
-    )
 
 
 def _by_lq(exit_report: ExitReport) -> Ending | None:
@@ -120,25 +98,23 @@ def _by_lq(exit_report: ExitReport) -> Ending | None:
 
 
 def _stopped_by_lq(exit_report: ExitReport) -> Ending | None:
-    if exit_report.guarded is not None:
-        return _crashed(Reason.OUT_OF_MEMORY, exit_report.guarded)
-    if exit_report.stall is not None:
-        return _crashed(Reason.STALLED, exit_report.stall)
-    if exit_report.disk_low is not None:
-        return _crashed(Reason.DISK_FULL, exit_report.disk_low)
-    return None
+    stops = (
+        (Reason.OUT_OF_MEMORY, exit_report.guarded),
+        (Reason.STALLED, exit_report.stall),
+        (Reason.DISK_FULL, exit_report.disk_low),
+    )
+    return next((_crashed(reason, why) for reason, why in stops if why is not None), None)
 
 
 def _by_message(exit_report: ExitReport) -> Ending | None:
-    text = f"{exit_report.stderr_tail}\n{(exit_report.ended or _NO_END).detail}"
-    for error in ERROR_PATTERNS:
-        match = error.pattern.search(text)
-        if match is None:
-            continue
-        detail = f"{error.meaning}: {_line_with(text, match.start())}"
-        outcome = Outcome.REFUSED if error.reason in _PERMANENT else Outcome.CRASHED
-        return Ending(outcome=outcome, reason=error.reason, detail=detail, sign=match[0])
-    if (exit_report.ended or _NO_END).reason is Reason.OUT_OF_MEMORY:
+    ended = exit_report.ended or _NO_END
+    lines = [line.strip() for line in f"{exit_report.stderr_tail}\n{ended.detail}".split("\n")]
+    for pattern, reason, meaning in ERROR_PATTERNS:
+        line, match = next(((line, match) for line in lines if (match := re.search(pattern, line))), ("", None))
+        if match is not None:
+            outcome = Outcome.REFUSED if reason is Reason.MODEL_MISSING else Outcome.CRASHED
+            return Ending(outcome=outcome, reason=reason, detail=f"{meaning}: {line[:300]}", sign=match[0])
+    if ended.reason is Reason.OUT_OF_MEMORY:
         return _crashed(Reason.OUT_OF_MEMORY, "the machine ran out of memory")
     return None
 
@@ -194,12 +170,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _line_with(text: str, position: int) -> str:
-    start = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    return text[start : end if end >= 0 else None].strip()[:300]
 
 
 def _last_line(exit_report: ExitReport) -> str:

@@ -51,39 +51,21 @@ def is_job_file_name(name: str) -> bool:
 
 
 def sighted(before: Sighting | None, state: FileState, now: float) -> Sighting:
-    """Return the sighting after one more look.
-
-    Args:
-        before: the last sighting; None if the file is new.
-        state: the file now.
-        now: seconds.
-    """
+    """Return the sighting after one more look; `before` is None if the file is new."""
     if before is not None and (before.size, before.modified_ns) == (state.size, state.modified_ns):
         return before
     return Sighting(size=state.size, modified_ns=state.modified_ns, since=now)
 
 
-def fault_of(state: FileState, *, me: int) -> str | None:
-    """Return why a file is rejected unread; None if it may be read.
+def fault_of(state: FileState, *, me: int, folder: bool = False) -> str | None:
+    """Return why a file, or every file of a folder, is rejected unread; None if not. `me` is the worker's user id.
 
-    Args:
-        state: the file.
-        me: the user id of the worker.
+    No other user may decide what this one trains.
     """
-    if stat.S_ISLNK(state.mode):
-        return "is a link, and links are not followed; copy the file itself"
-    return _fault_of_access(state, me)
-
-
-def fault_of_folder(state: FileState, *, me: int) -> str | None:
-    """Return why no file is taken from an inbox; None if files are."""
-    if not stat.S_ISDIR(state.mode):
+    if folder and not stat.S_ISDIR(state.mode):
         return "is not a folder (links are not followed); remove it, and the worker makes a new one"
-    return _fault_of_access(state, me)
-
-
-def _fault_of_access(state: FileState, me: int) -> str | None:
-    """Return what is wrong with owner and mode: no other user may decide what this one trains."""
+    if not folder and stat.S_ISLNK(state.mode):
+        return "is a link, and links are not followed; copy the file itself"
     if state.owner != me:
         return f"belongs to another user (id {state.owner}); copy it as yourself"
     if state.mode & stat.S_IWOTH:

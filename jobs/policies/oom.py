@@ -45,15 +45,11 @@ def next_step(
     allow_truncation: bool,
     lengths: Sequence[int] | None = None,
 ) -> LadderStep:
-    """Choose the stage to try after an attempt ran out of memory.
+    """Choose the stage to try after an attempt on `stage` ran out of memory.
 
     Args:
-        stage: the stage of that attempt.
         first_example: examples seen when the next attempt begins.
         may_repeat: whether the same settings may be tried once more: not tried yet, and not too large by themselves.
-        peak_bytes: the peak of that attempt; None if unknown.
-        free_bytes: memory that is free now; None if unknown.
-        allow_truncation: `lq.memory.allow_truncation`.
         lengths: the 99th and 95th percentile of the rows' lengths in tokens; None if unknown.
     """
     if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > peak_bytes:
@@ -77,7 +73,8 @@ def _smaller(stage: Stage, cuts: Sequence[int]) -> tuple[Stage, str] | None:
     if not stage.grad_checkpoint:
         return dataclasses.replace(stage, grad_checkpoint=True), "gradient checkpointing on"
     if stage.batch_size > 1:
-        size = _next_divisor(stage.batch_size)
+        half = stage.batch_size // 2
+        size = next(size for size in range(half, 0, -1) if stage.batch_size % size == 0)  # 8 -> 4, 6 -> 3, 5 -> 1
         accumulation = stage.grad_accumulation_steps * stage.batch_size // size
         text = (
             f"batch {stage.batch_size} -> {size}, accumulation {stage.grad_accumulation_steps} -> {accumulation}; "
@@ -91,35 +88,26 @@ def _smaller(stage: Stage, cuts: Sequence[int]) -> tuple[Stage, str] | None:
     return dataclasses.replace(stage, max_seq_length=length), text
 
 
-def _next_divisor(size: int) -> int:
-    """Return the largest divisor that is at most half: 8 -> 4, 6 -> 3, 5 -> 1."""
-    return next(candidate for candidate in range(size // 2, 0, -1) if size % candidate == 0)
-
-
 def user_changes(
     stage: Stage, *, rank: int | None, num_layers: int, cuts: Sequence[tuple[int, float]]
 ) -> Iterator[UserChange]:
-    """Yield what only the user may change, each step on top of the ones before it.
+    """Yield what only the user may change, each step on top of the ones before it, after the last step of the ladder.
 
     Args:
-        stage: the last step of the ladder.
         rank: of the adapters; None for full fine-tuning.
-        num_layers: trained layers.
         cuts: lengths to cut rows to, in tokens, each with the share of rows that it cuts, the longest first.
     """
     now = UserChange(max_seq_length=stage.max_seq_length, rank=rank, num_layers=num_layers, text="")
     for length, share in cuts:
         if length < now.max_seq_length:
-            now = dataclasses.replace(
-                now, max_seq_length=length, text=f"max_seq_length {length} (cuts {share:.1%} of the rows)"
-            )
-            yield now
+            text = f"max_seq_length {length} (cuts {share:.1%} of the rows)"
+            yield (now := dataclasses.replace(now, max_seq_length=length, text=text))
     while now.rank is not None and now.rank // 2 >= LEAST_RANK:
-        now = dataclasses.replace(now, rank=now.rank // 2, text=f"lora_parameters.rank {now.rank // 2}")
-        yield now
+        yield (now := dataclasses.replace(now, rank=now.rank // 2, text=f"lora_parameters.rank {now.rank // 2}"))
     while now.num_layers // 2 >= LEAST_LAYERS:
-        now = dataclasses.replace(now, num_layers=now.num_layers // 2, text=f"num_layers {now.num_layers // 2}")
-        yield now
+        yield (
+            now := dataclasses.replace(now, num_layers=now.num_layers // 2, text=f"num_layers {now.num_layers // 2}")
+        )
 
 
 def advice(stage: Stage) -> str:

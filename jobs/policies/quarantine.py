@@ -32,14 +32,9 @@ class Quarantine:
 
 
 def quarantine(reported: Sequence[NonFiniteRows], *, already: Collection[int], train_rows: int) -> Quarantine | None:
-    """Return the rows to leave out; None if there are none.
+    """Return the rows to leave out in addition to those `already` left out; None if there are none.
 
     A row counts once per iteration, because a resume can repeat an iteration.
-
-    Args:
-        reported: the non-finite iterations, in order.
-        already: rows that are already left out.
-        train_rows: rows of the training set.
     """
     iterations: dict[int, set[int]] = {}
     lines: dict[int, str] = {}
@@ -66,15 +61,7 @@ def quarantine(reported: Sequence[NonFiniteRows], *, already: Collection[int], t
 def stage_without(
     quarantined: Quarantine, stage: Stage, *, stages: Sequence[Stage], first_example: int, updates: int
 ) -> Stage:
-    """Return a stage that continues without the rows.
-
-    Args:
-        quarantined: the rows.
-        stage: the settings to continue with.
-        stages: of the run plan.
-        first_example: examples seen at its beginning.
-        updates: made by then; a later start of the warm-up moves here.
-    """
+    """Return a stage without the rows, after `updates` updates: a later start of the warm-up moves there."""
     return stage.continued(
         first_example,
         because=f"quarantined: {', '.join(quarantined.lines)}",

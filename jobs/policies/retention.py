@@ -48,17 +48,20 @@ def plan(
 
     Args:
         facts: complete, verified checkpoints, in any order.
-        spec: has the retention settings and the distance of rollbacks.
-        run_plan: has the targets of rollbacks.
         adapters: iterations whose adapter was already kept as a milestone.
         suspicion: a `suspect` alarm is open; all are kept.
         ended: the run has ended; there are no more rollbacks.
     """
     ordered = sorted(facts, key=lambda fact: fact.iteration)
     keep = spec.lq.keep
+    scored = [
+        (fact.validation_loss, fact.iteration)
+        for fact in ordered
+        if fact.validation_loss is not None and math.isfinite(fact.validation_loss)
+    ]
     reasons: list[tuple[str, set[int]]] = [
         ("one of the last", {fact.iteration for fact in ordered[-keep.last :]}),
-        ("best by validation", _best(ordered, keep.best)),
+        ("best by validation", {iteration for _, iteration in sorted(scored)[: keep.best]}),
     ]
     if not ended:
         reasons += [("rollback point", _rollback_points(ordered, spec, run_plan))]
@@ -66,7 +69,17 @@ def plan(
         reasons += [("open loss suspicion", {fact.iteration for fact in ordered})]
     existing = {*adapters, *(fact.iteration for fact in ordered)}
     milestones = milestones_among(existing, share=keep.milestone_share, iters=spec.iters)
-    return [_decision(fact.iteration, reasons, milestones) for fact in ordered]
+    decisions = []
+    for iteration in (fact.iteration for fact in ordered):
+        because = " and ".join(reason for reason, iterations in reasons if iteration in iterations)
+        milestone = iteration in milestones
+        otherwise = "milestone: its adapter is kept" if milestone else "newer checkpoints verify"
+        decisions.append(
+            RetentionDecision(
+                iteration=iteration, kept=bool(because), adapter_kept=milestone, because=because or otherwise
+            )
+        )
+    return decisions
 
 
 def _rollback_points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan: RunPlan) -> set[int]:
@@ -84,13 +97,6 @@ def _rollback_points(ordered: Sequence[CheckpointFact], spec: JobSpec, run_plan:
 
 
 def milestones_among(iterations: Collection[int], *, share: float, iters: int) -> set[int]:
-    """Return the first checkpoint at or after each milestone.
-
-    Args:
-        iterations: of all existing and deleted checkpoints, in any order.
-        share: of the run between two milestones, 0..1; 0 for none.
-        iters: iterations of the whole run.
-    """
     if share <= 0:
         return set()
     every = max(1.0, share * iters)
@@ -98,20 +104,3 @@ def milestones_among(iterations: Collection[int], *, share: float, iters: int) -
     for iteration in sorted(iterations):
         first.setdefault(int(iteration / every), iteration)
     return {iteration for step, iteration in first.items() if step > 0}
-
-
-def _best(facts: Sequence[CheckpointFact], count: int) -> set[int]:
-    """Return the checkpoints with the lowest validation losses, the earlier one of equals."""
-    scored = [
-        (fact.validation_loss, fact.iteration)
-        for fact in facts
-        if fact.validation_loss is not None and math.isfinite(fact.validation_loss)
-    ]
-    return {iteration for _, iteration in sorted(scored)[:count]}
-
-
-def _decision(iteration: int, reasons: Sequence[tuple[str, set[int]]], milestones: set[int]) -> RetentionDecision:
-    applying = [reason for reason, iterations in reasons if iteration in iterations]
-    milestone = iteration in milestones
-    because = " and ".join(applying) or ("milestone: its adapter is kept" if milestone else "newer checkpoints verify")
-    return RetentionDecision(iteration=iteration, kept=bool(applying), adapter_kept=milestone, because=because)

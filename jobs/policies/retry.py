@@ -36,17 +36,10 @@ def new_progress(iters: int) -> int:
 
 
 def backoff(crashes: Sequence[Crash], *, max_restarts: int, crash_loop: int, iters: int, jitter: float) -> Backoff:
-    """Decide whether and when a crashed job is restarted.
+    """Decide whether and when a crashed job is restarted after these crashes since the last submit or retry.
 
     New progress resets the count. The first consecutive crash is answered immediately, later ones after 10 s * 2^n, at
-    most 10 min.
-
-    Args:
-        crashes: since the last submit or retry, oldest first, including the current one.
-        max_restarts: consecutive crashes that are answered by a restart.
-        crash_loop: restarts of any kind without new progress.
-        iters: iterations of the whole run.
-        jitter: random number from 0 to 1; adds up to a tenth of the delay.
+    most 10 min, and up to a tenth more by `jitter` (0 to 1).
     """
     enough = new_progress(iters)
     count = same = 0

@@ -91,14 +91,7 @@ def is_point(iteration: int, spec: JobSpec) -> bool:
 
 
 def escalation(finding: LossFinding, stages: Sequence[Stage], spec: JobSpec, *, before: int) -> int:
-    """Return the escalation step: 1, or one more than that of a rollback near this one.
-
-    Args:
-        finding: the alarm.
-        stages: of the run plan, in order.
-        spec: the job.
-        before: rollbacks since the last submit or retry.
-    """
+    """Return the escalation step: 1, or one more than that of a rollback near this one; `before` counts them."""
     last = next((stage for stage in reversed(stages) if stage.rollback), None)
     if before == 0 or last is None or last.first_flag is None:
         return 1
@@ -118,9 +111,6 @@ def roll_back(
     """Choose the target of a rollback and make its stage.
 
     Args:
-        finding: the alarm.
-        spec: the job.
-        stages: of the run plan; the run continues with the settings of the last one.
         candidates: checkpoints at rollback points, and the best one, in any order.
         batches_per_epoch: with the batch size of the job file.
         before: rollbacks since the last submit or retry.

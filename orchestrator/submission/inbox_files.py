@@ -69,7 +69,7 @@ def fault_of_folder(folder: Path, *, make: bool = False) -> str | None:
         state = file_state(folder)
     except OSError as error:
         return _unreadable(error)
-    return "does not exist" if state is None else inbox.fault_of_folder(state, me=os.getuid())
+    return "does not exist" if state is None else inbox.fault_of(state, me=os.getuid(), folder=True)
 
 
 def _unreadable(error: OSError) -> str:

@@ -53,10 +53,8 @@ class Intervention:
         child.kill_after(STALL_GRACE_S if self.stall is not None else self.stop_grace_s())
 
     def _check_machine(self, child: Child, health: AttemptHealth) -> None:
-        stall = health.stall(self._context.awake())
-        if stall is not None:
-            self.stall = stall.text
-        else:
+        self.stall = health.stall(self._context.awake())
+        if self.stall is None:
             self.memory = health.short_of_memory()
         why = self.stall or self.memory or self.disk.check()
         if why is not None:

@@ -162,7 +162,7 @@ class LossGuard:
         for checkpoint in storage.valid(folder, self._run_plan):
             state, iteration = checkpoint.state(), checkpoint.iteration
             validation = by_iteration.get(iteration)
-            calm = self._detector.unflagged_after(iteration) >= CALM_REPORTS
+            calm = self._detector.reports.unflagged_after(iteration) >= CALM_REPORTS
             good = validation is not None and self._detector.within_tolerance(_validated(validation))
             candidates.append(
                 RollbackCandidate(

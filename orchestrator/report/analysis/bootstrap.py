@@ -26,11 +26,6 @@ class Bootstrap:
     """Resamples of the rows of one set. All measurements share them, so that differences stay paired."""
 
     def __init__(self, weights: Sequence[float]) -> None:
-        """Draw the resamples.
-
-        Args:
-            weights: supervised tokens of each row; a loss is the mean of its rows with these weights.
-        """
         self._weights = np.asarray(weights, dtype=np.float64)
         rows = len(self._weights)
         draws = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // max(rows, 1)))
@@ -38,21 +33,12 @@ class Bootstrap:
         self._counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=draws) * self._weights
 
     def interval(self, losses: Sequence[float]) -> tuple[float, float]:
-        """Return the 95 % percentile interval of the mean loss (Efron, 1979).
-
-        Args:
-            losses: of each row, nats per token.
-        """
+        """Return the 95 % percentile interval of the mean loss of the rows, in nats per token (Efron, 1979)."""
         low, high = self._percentiles(np.asarray(losses, dtype=np.float64)[:, None])
         return float(low[0]), float(high[0])
 
     def differences(self, losses: Sequence[Sequence[float]], reference: Sequence[float]) -> list[Difference]:
-        """Return each measurement minus the reference, paired by row.
-
-        Args:
-            losses: of each measurement, by row.
-            reference: by row.
-        """
+        """Return each measurement minus the reference, both by row, paired."""
         gaps = (np.asarray(losses, dtype=np.float64) - np.asarray(reference, dtype=np.float64)).T
         low, high = self._percentiles(gaps)
         total, rows = self._weights.sum(), len(self._weights)

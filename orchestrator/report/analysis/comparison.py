@@ -43,9 +43,9 @@ class Entry:
         return JobDir(Path(self.facts.job.job_dir)).adapters
 
     @property
-    def has_adapter(self) -> bool:
-        """Whether the job has ended and published an adapter."""
-        return self.facts.job.status in ENDED and self.facts.adapter.best is not None
+    def can_win(self) -> bool:
+        """Whether the job has ended with an adapter and a validation."""
+        return self.facts.job.status in ENDED and self.facts.adapter.best is not None and self.loss < math.inf
 
     @property
     def loss(self) -> float:
@@ -86,7 +86,8 @@ def compare(entries: Sequence[Entry]) -> Compared:
 
 def why_not_by_row(entries: Sequence[Entry]) -> str | None:
     """Return why validations cannot be compared row by row; None if they can."""
-    hashes = {_valid_hash(entry.facts) for entry in entries}
+    files = [{file.name: file.sha256 for file in entry.facts.data} for entry in entries]
+    hashes = {names.get("valid.jsonl") for names in files}
     if len(hashes) > 1 or None in hashes:
         return "the jobs were not validated on the same valid.jsonl"
     best = [entry.best_validation for entry in entries]
@@ -98,10 +99,6 @@ def why_not_by_row(entries: Sequence[Entry]) -> str | None:
     if any(one != tokens[0] for one in tokens):
         return "the jobs do not learn from the same tokens of the validation rows"
     return None
-
-
-def _valid_hash(facts: Facts) -> str | None:
-    return next((file.sha256 for file in facts.data if file.name == "valid.jsonl"), None)
 
 
 def _behind(entries: Sequence[Entry]) -> list[Difference]:
@@ -137,9 +134,6 @@ _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
 )
 
 
-# --- the best of a group ---
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ranked:
     """A job in the ranking."""
@@ -147,11 +141,6 @@ class Ranked:
     entry: Entry
     loss: float  # its best validation, nats per token
     behind: Difference | None  # that minus the winner's, row by row; None for the winner or if not comparable
-
-    @property
-    def apart(self) -> bool:
-        """Whether the job is worse than the winner: its 95 % interval lies above 0."""
-        return self.behind is not None and self.behind.low > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,19 +163,15 @@ class BestOf:
 
     @property
     def not_apart(self) -> tuple[Ranked, ...]:
-        """The jobs whose difference from the winner may be chance."""
-        return tuple(job for job in self.ranked[1:] if job.behind is not None and not job.apart)
+        """The jobs whose difference from the winner may be chance: its 95 % interval contains 0."""
+        return tuple(job for job in self.ranked[1:] if job.behind is not None and job.behind.low <= 0)
 
 
 def best_of(entries: Sequence[Entry]) -> BestOf:
     """Rank one or more jobs by their best validation. Only jobs that have an adapter are ranked."""
-    able = sorted(filter(_can_win, entries), key=lambda entry: (entry.loss, entry.facts.job.id))
+    able = sorted((entry for entry in entries if entry.can_win), key=lambda entry: (entry.loss, entry.facts.job.id))
     why_not = why_not_by_row(able) if len(able) > 1 else None
     behind = [None] * len(able) if why_not or len(able) < 2 else [None, *_behind(able)]
     ranked = [Ranked(entry=entry, loss=entry.loss, behind=gap) for entry, gap in zip(able, behind, strict=True)]
-    others = tuple(entry for entry in entries if not _can_win(entry))
+    others = tuple(entry for entry in entries if not entry.can_win)
     return BestOf(ranked=tuple(ranked), others=others, why_not=why_not)
-
-
-def _can_win(entry: Entry) -> bool:
-    return entry.has_adapter and entry.loss < math.inf

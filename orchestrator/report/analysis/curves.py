@@ -27,10 +27,7 @@ def smoothed(values: Floats, window: int) -> Floats:
 def outline(x: Floats, y: Floats, buckets: int) -> tuple[Floats, Floats]:
     """Return the lowest and the highest point of each bucket, which draw the same picture as all points.
 
-    Args:
-        x: ascending.
-        y: values; those that are not finite are kept only in buckets without others.
-        buckets: their number; up to twice as many points are returned.
+    Values that are not finite are kept only in buckets without others. `x` is ascending.
     """
     if len(x) <= 2 * buckets:
         return x, y
@@ -54,14 +51,7 @@ def wants_log(values: Floats) -> bool:
 
 
 def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
-    """Move positions apart so that no two labels overlap, but stay in order and as near as possible.
-
-    Args:
-        wanted: positions in any order.
-        distance: the least distance between two positions.
-        low: the lowest position.
-        high: the highest position, unless there are too many.
-    """
+    """Move positions apart so that no two labels overlap, but stay in order and as near as possible."""
     order = sorted(range(len(wanted)), key=lambda place: wanted[place])
     placed = [0.0] * len(wanted)
     floor = low

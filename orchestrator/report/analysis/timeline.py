@@ -23,34 +23,27 @@ ROLLED_BACK = ("spike", "drift", "not_finite", "diverged")
 def happenings(
     incidents: Sequence[Incident], attempts: Sequence[Attempt], points: Sequence[ProgressPoint], phases: Sequence[Phase]
 ) -> tuple[Happening, ...]:
-    """Return the entries of the timeline, by time.
-
-    Args:
-        incidents: of the job.
-        attempts: of the job, by number.
-        points: all progress reports, superseded ones included.
-        phases: of the run.
-    """
-    entries = [_recorded(incident, attempts, points) for incident in incidents]
+    """Return the entries of the timeline, by time; `points` includes superseded progress reports."""
+    entries = []
+    for incident in incidents:
+        text, cost = describe(incident, attempts, points), cost_of(incident, attempts, points)
+        entries.append(
+            Happening(
+                time=incident.time,
+                iteration=iteration_of(incident),
+                attempt=incident.attempt,
+                code=incident.code,
+                what=text.what,
+                evidence=text.evidence,
+                action=text.action,
+                cost_iterations=cost.iterations,
+                cost_seconds=cost.seconds,
+                cost=text.cost,
+                numbers=incident.evidence,
+            )
+        )
     entries += _spikes(phases, points, incidents)
     return tuple(sorted(entries, key=lambda entry: (entry.time is None, entry.time or 0.0)))
-
-
-def _recorded(incident: Incident, attempts: Sequence[Attempt], points: Sequence[ProgressPoint]) -> Happening:
-    text, cost = describe(incident, attempts, points), cost_of(incident, attempts, points)
-    return Happening(
-        time=incident.time,
-        iteration=iteration_of(incident),
-        attempt=incident.attempt,
-        code=incident.code,
-        what=text.what,
-        evidence=text.evidence,
-        action=text.action,
-        cost_iterations=cost.iterations,
-        cost_seconds=cost.seconds,
-        cost=text.cost,
-        numbers=incident.evidence,
-    )
 
 
 def _spikes(
@@ -67,7 +60,9 @@ def _spikes(
 
 
 def _spike(spike: Phase, points: Sequence[ProgressPoint], end: int, *, back: bool) -> Happening:
-    started, ended = (_time_of(points, iteration) for iteration in (spike.first, end))
+    started, ended = (
+        next((point.time for point in points if point.iteration >= iteration), None) for iteration in (spike.first, end)
+    )
     seconds = ended - started if started is not None and ended is not None else None
     iterations = end - spike.first
     peak = f"{loss(spike.peak_loss)} at iteration {spike.peak_iteration:,}"
@@ -91,10 +86,6 @@ def _spike(spike: Phase, points: Sequence[ProgressPoint], end: int, *, back: boo
             "back_at": end if back else None,
         },
     )
-
-
-def _time_of(points: Sequence[ProgressPoint], iteration: int) -> float | None:
-    return next((point.time for point in points if point.iteration >= iteration), None)
 
 
 def guilty(incidents: Sequence[Incident]) -> tuple[GuiltyRow, ...]:

@@ -42,12 +42,7 @@ class Comparison:
     """Validations of one run, which are compared row by row if the losses of their rows are known."""
 
     def __init__(self, validations: Sequence[Validation], supervised: Sequence[int] | None) -> None:
-        """Prepare the rows.
-
-        Args:
-            validations: by iteration.
-            supervised: supervised tokens of each validation row; None if the trainer did not report them.
-        """
+        """`supervised`: tokens of each validation row; None if the trainer did not report them."""
         self._rows: list[int] = []  # rows without a supervised token have no loss
         self._bootstrap: Bootstrap | None = None
         self._size = max((validation.examples for validation in validations), default=0)
@@ -96,14 +91,7 @@ def _unpaired(validation: Validation, reference: Validation) -> Difference | Non
 
 
 def conclude(facts: Facts, series: Series, validated: Comparison, tested: Comparison) -> Findings:
-    """Apply the rules.
-
-    Args:
-        facts: what was measured; its findings are ignored.
-        series: of the same job.
-        validated: the validations of the series.
-        tested: the tests of the series.
-    """
+    """Apply the rules to what was measured."""
     found = phases(series.points)
     entries = happenings(series.incidents, series.attempts, series.every, found)
     guard = _loss_guard_end(facts)
@@ -215,16 +203,7 @@ def evidence(
     guarded: str | None,
     also_trained: int | None,
 ) -> Evidence:
-    """Return the input of the verdict's rules.
-
-    Args:
-        validations: that led to the present weights, by iteration.
-        points: the progress reports that led to the present weights, by iteration.
-        comparison: of these validations.
-        iterations: completed.
-        guarded: why the loss guard ended the run; None if it did not.
-        also_trained: validation rows that are training rows too; None if not searched.
-    """
+    """Return the input of the verdict's rules. All series lead to the present weights and are ordered by iteration."""
     best = early_stop.best(validations)
     gaps = comparison.differences(validations, best)
     return Evidence(
@@ -253,12 +232,7 @@ def _last_stretch(validations: Sequence[Validation], comparison: Comparison, ite
 
 
 def trend(points: Sequence[ProgressPoint], *, after: int) -> Difference | None:
-    """Return the mean train loss of the later half of the reports minus that of the earlier half.
-
-    Args:
-        points: by iteration.
-        after: only reports that begin at or after this iteration count.
-    """
+    """Return the mean train loss of the later half of the reports after `after`, minus that of the earlier half."""
     losses = [
         point.train_loss
         for before, point in itertools.pairwise(points)

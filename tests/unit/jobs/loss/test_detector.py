@@ -70,13 +70,13 @@ def after(losses: Iterable[float], *, warm_up: int = 0) -> LossDetector:
     ],
 )
 def test_flag_needs_all_three_criteria(level: float, loss: float, flagged: bool) -> None:
-    assert after([*steady(40, level), loss]).was_flagged(410) == flagged
+    assert after([*steady(40, level), loss]).reports.was_flagged(410) == flagged
 
 
 @pytest.mark.parametrize(("loss", "flagged"), [(2.77, False), (2.79, True)])
 def test_flag_depends_on_the_noise(loss: float, flagged: bool) -> None:
     noisy = [1 + 5 * WAVE[number % 5] for number in range(40)]  # scale 1.4826 * 0.2: six of them are 1.78
-    assert after([*noisy, loss]).was_flagged(410) == flagged
+    assert after([*noisy, loss]).reports.was_flagged(410) == flagged
 
 
 def test_one_high_report_raises_nothing() -> None:
@@ -113,8 +113,8 @@ def test_spike_evidence_has_the_numbers() -> None:
 
 
 def test_baseline_excludes_flagged_reports() -> None:
-    assert after([*steady(40), *[9.0] * 200]).unflagged_after(400) == 0
-    assert after([*steady(40), *[9.0] * 200]).was_flagged(2400)
+    assert after([*steady(40), *[9.0] * 200]).reports.unflagged_after(400) == 0
+    assert after([*steady(40), *[9.0] * 200]).reports.was_flagged(2400)
 
 
 def test_finding_texts_golden() -> None:
@@ -141,13 +141,13 @@ def test_finding_texts_golden() -> None:
 
 
 def test_baseline_needs_fifteen_reports() -> None:
-    assert not after([1.0] * 14 + [2.4]).was_flagged(150)
-    assert after([1.0] * 15 + [2.4]).was_flagged(160)
+    assert not after([1.0] * 14 + [2.4]).reports.was_flagged(150)
+    assert after([1.0] * 15 + [2.4]).reports.was_flagged(160)
 
 
 def test_warm_up_is_not_compared() -> None:
-    assert not after([*steady(30), 2.4], warm_up=310).was_flagged(310)
-    assert after([*steady(30), 2.4], warm_up=300).was_flagged(310)
+    assert not after([*steady(30), 2.4], warm_up=310).reports.was_flagged(310)
+    assert after([*steady(30), 2.4], warm_up=300).reports.was_flagged(310)
 
 
 @pytest.mark.parametrize(
@@ -358,18 +358,18 @@ def test_spike_explains_bad_validations() -> None:
 
 def test_unflagged_after_counts_reports() -> None:
     detector_ = after([*steady(40), 2.0, *steady(7)])
-    assert detector_.unflagged_after(0) == 40
-    assert detector_.unflagged_after(390) == 1
-    assert detector_.unflagged_after(400) == 0
-    assert detector_.unflagged_after(405) == 0
-    assert detector_.unflagged_after(410) == 7
-    assert detector_.unflagged_after(450) == 3
-    assert detector_.unflagged_after(9_999) == 0
+    assert detector_.reports.unflagged_after(0) == 40
+    assert detector_.reports.unflagged_after(390) == 1
+    assert detector_.reports.unflagged_after(400) == 0
+    assert detector_.reports.unflagged_after(405) == 0
+    assert detector_.reports.unflagged_after(410) == 7
+    assert detector_.reports.unflagged_after(450) == 3
+    assert detector_.reports.unflagged_after(9_999) == 0
 
 
 def test_flag_covers_iterations_of_report() -> None:
     detector_ = after([*steady(40), 2.0, *steady(7)])
-    assert [detector_.was_flagged(iteration) for iteration in (400, 401, 410, 411, 999)] == [
+    assert [detector_.reports.was_flagged(iteration) for iteration in (400, 401, 410, 411, 999)] == [
         False,
         True,
         True,
@@ -415,8 +415,8 @@ def test_fold_in_parts_equals_whole_fold(losses: list[float], validated: list[fl
     ]
     assert before + [each for each in later if each is not None] == found
     assert part.suspicion == whole.suspicion
-    assert [part.unflagged_after(n) for n in range(0, 1_600, 50)] == [
-        whole.unflagged_after(n) for n in range(0, 1_600, 50)
+    assert [part.reports.unflagged_after(n) for n in range(0, 1_600, 50)] == [
+        whole.reports.unflagged_after(n) for n in range(0, 1_600, 50)
     ]
 
 
@@ -433,7 +433,7 @@ def test_flags_are_scale_invariant(factor: float, losses: list[float]) -> None:
     base = [1.0] * 20  # powers of two, so that the rounding is equal
     one, other = after(base + losses), after([factor * loss for loss in base + losses])
     iterations = range(160, 10 * len(base + losses) + 10, 10)
-    assert [one.was_flagged(n) for n in iterations] == [other.was_flagged(n) for n in iterations]
+    assert [one.reports.was_flagged(n) for n in iterations] == [other.reports.was_flagged(n) for n in iterations]
 
 
 # --- whole runs ---

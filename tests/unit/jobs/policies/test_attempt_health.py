@@ -57,7 +57,7 @@ def test_each_phase_has_its_own_limit(phase: str, seconds: float) -> None:
     assert not trainer.stalls_at(200.0 + seconds)
     found = trainer.health.stall(200.1 + seconds)
     assert found is not None
-    assert found.phase == phase
+    assert f"in phase {phase} " in found
 
 
 def test_heartbeat_is_no_progress() -> None:

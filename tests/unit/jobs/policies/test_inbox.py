@@ -87,10 +87,10 @@ def test_own_file_is_accepted(mode: int) -> None:
 
 
 def test_folder_must_be_private() -> None:
-    assert inbox.fault_of_folder(state(mode=stat.S_IFDIR | 0o700), me=ME) is None
+    assert inbox.fault_of(state(mode=stat.S_IFDIR | 0o700), me=ME, folder=True) is None
     for wrong in (stat.S_IFLNK | 0o777, stat.S_IFREG | 0o600, stat.S_IFDIR | 0o777, stat.S_IFDIR | 0o770):
-        assert inbox.fault_of_folder(state(mode=wrong), me=ME) is not None
-    assert inbox.fault_of_folder(state(mode=stat.S_IFDIR | 0o700, owner=0), me=ME) is not None
+        assert inbox.fault_of(state(mode=wrong), me=ME, folder=True) is not None
+    assert inbox.fault_of(state(mode=stat.S_IFDIR | 0o700, owner=0), me=ME, folder=True) is not None
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 2), st.booleans()), min_size=1, max_size=30))

@@ -79,5 +79,4 @@ def test_stall_is_past_the_limit() -> None:
     assert stalled("train", silent_s=90.0, deadline_s=90.0) is None
     found = stalled("train", silent_s=90.6, deadline_s=90.0)
     assert found is not None
-    assert (found.phase, found.silent_s, found.deadline_s) == ("train", 90.6, 90.0)
-    assert "91 s" in found.text
+    assert all(fact in found for fact in ("phase train", "91 s", "90 s"))
