@@ -17,6 +17,7 @@ import numpy as np
 from jobs.model.job_dir import JobDir
 from jobs.model.spec import JobSpec
 from workers.checkpoints.publishing import sha256_of
+from workers.data.answers import Answers
 from workers.data.batches import Rows, Tokens
 from workers.data.token_cache import Key, TokenCache, folder_sha256, key_of
 
@@ -120,7 +121,8 @@ def tokenized(data: DataSet, encoder: Encoder) -> Rows:
         tokens += [np.array(row, np.int32) for row, _ in rows]
         offsets += [int(offset) for _, offset in rows]
     sort_keys = tuple(len(data[index]) for index in range(len(data)))  # as CacheDataset.itemlen returns them
-    return Rows(tokens=tokens, offsets=offsets, sort_keys=sort_keys)
+    plain = Rows(tokens=tokens, offsets=offsets, sort_keys=sort_keys)
+    return data.arranged(plain) if isinstance(data, Answers) else plain
 
 
 Load = Callable[[Encoder], Sequence[DataSet]]

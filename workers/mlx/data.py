@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import mlx.core as mx
 from mlx_lm.tuner.datasets import load_dataset
 
 from jobs.model.errors import DataInvalid, message_of
 from jobs.model.events import WarningEvent
+from jobs.model.job_dir import JobDir
+from jobs.model.objective import Supervised
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from workers.checkpoints.mlx_config import mlx_config
 from workers.checkpoints.publishing import sha256_of
+from workers.data.answers import answer_sets
 from workers.data.batches import BatchOrder, Rows, orders
-from workers.data.tokenizing import Encoder, all_rows, tokenized
+from workers.data.tokenizing import SETS, DataSet, Encoder, all_rows, tokenized
 from workers.mlx.context import RunContext
 
 
@@ -40,7 +42,7 @@ class TrainingData:
                 "add rows or lower batch_size"
             )
         first = BatchOrder(
-            lengths=tuple(len(row) for row in train.tokens),
+            lengths=train.lengths,
             sort_keys=train.sort_keys,
             batch_size=self._spec.batch_size,
             seed=self._spec.seed,
@@ -77,9 +79,8 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
     """
     spec, stage = context.spec, context.stage
     hashes = data_hashes(spec)
-    settings = types.SimpleNamespace(**mlx_config(spec, stage))
     try:
-        rows = all_rows(spec, tokenizer, context.job_dir, lambda encoder: load_dataset(settings, cast("Any", encoder)))
+        rows = all_rows(spec, tokenizer, context.job_dir, lambda encoder: _data_sets(spec, stage, encoder))
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(spec, error) from error
     _warn_about_rows(context, rows[0])
@@ -92,13 +93,21 @@ def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
     Raises:
         DataInvalid: it cannot be used.
     """
-    settings = mlx_config(spec, stage) | {"train": False, "test": True}
     encoder = Encoder(tokenizer)
     try:
-        _, _, data = load_dataset(types.SimpleNamespace(**settings), cast("Any", encoder))
+        data = _data_sets(spec, stage, encoder, train=False, test=True)[-1]
         return tokenized(data, encoder)
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(spec, error) from error
+
+
+def _data_sets(spec: JobSpec, stage: Stage, encoder: Encoder, **changes: bool) -> Sequence[DataSet]:
+    """Return the data sets of SETS: those of MLX-LM, or those of a preference objective."""
+    objective = spec.lq.objective
+    if not isinstance(objective, Supervised):
+        return answer_sets(Path(spec.data), encoder, objective, SETS)
+    settings = types.SimpleNamespace(**mlx_config(spec, stage) | changes)
+    return cast("Sequence[DataSet]", load_dataset(settings, cast("Any", encoder)))
 
 
 def _unusable(spec: JobSpec, error: Exception) -> DataInvalid:
@@ -108,7 +117,7 @@ def _unusable(spec: JobSpec, error: Exception) -> DataInvalid:
 def _warn_about_rows(context: RunContext, train: Rows) -> None:
     """Report training rows that are cut, or left out because nothing of them is learned."""
     limit, count = context.stage.max_seq_length, len(train)
-    cut = sum(len(row) > limit for row in train.tokens)
+    cut = sum(length > limit for length in train.lengths)
     if cut:
         text = f"{cut} of {count} training rows are longer than {limit} tokens and are cut"
         context.events.append(WarningEvent(code="truncated", text=text, data={"rows": cut, "max_seq_length": limit}))
@@ -127,14 +136,14 @@ def line_of(spec: JobSpec, row: int) -> str:
     return f"train.jsonl:{row + 1}" if Path(spec.data).is_dir() else f"training row {row + 1}"
 
 
-def batch_of(rows: Rows, chosen: Sequence[int], stage: Stage) -> tuple[mx.array, mx.array]:
-    """Return (tokens, spans) of the chosen rows, as MLX-LM's loss takes them."""
-    tokens, spans = rows.padded(chosen, stage.max_seq_length)
-    return mx.array(tokens), mx.array(spans)
-
-
 def data_hashes(spec: JobSpec) -> dict[str, str]:
     """Return the sha256 of train.jsonl and valid.jsonl by file name; empty if the data comes from the hub."""
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
     return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
+
+
+def reference_hash(spec: JobSpec, job_dir: JobDir) -> dict[str, str]:
+    """Return the sha256 of the job's reference.json by file name; empty if there is none, or it is not needed."""
+    sha256 = sha256_of(job_dir.reference) if spec.lq.objective.needs_reference else None
+    return {} if sha256 is None else {job_dir.reference.name: sha256}

@@ -41,6 +41,7 @@ def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMea
     from workers.mlx.data import load_test_rows
     from workers.mlx.evaluate import measure
     from workers.mlx.model import TrainedModel
+    from workers.mlx.reference import of_rows
 
     spec = load_frozen(job_dir.config)
     run_plan = (
@@ -51,7 +52,10 @@ def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMea
     stage = run_plan.stages[-1]
     model = TrainedModel.load(spec)
     rows = load_test_rows(spec, stage, model.tokenizer)
-    model.choose_trained(fresh=weights is None)
+    needs_reference = spec.lq.objective.needs_reference
+    model.choose_trained(fresh=weights is None or needs_reference)
+    if needs_reference:
+        rows = of_rows(model, rows, stage)
     if weights is not None:
         model.load_weights(weights)
     measured = measure(model, rows, range(len(rows)), stage, spec.clear_cache_threshold)
