@@ -41,18 +41,14 @@ class DataFileFacts:
 class DataFacts:
     """The data set of a job. `dataclasses.asdict` of it is JSON."""
 
-    source: Literal["folder", "hub"]
+    source: Literal["folder", "hub"]  # folder, or a data set of the Hugging Face hub
     name: str  # the folder, or the name of the data set
     files: Mapping[str, DataFileFacts]  # by file name; empty for a data set of the hub
     notes: tuple[str, ...]  # one line each, for the user
 
 
 def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) -> DataFacts:
-    """Check the data of a job.
-
-    Args:
-        spec: with absolute paths, as configs/load.py returns it.
-        named_in: the job file and the line that names the data; None after the submit.
+    """Check the data of a job; `named_in` is the job file and the line that names the data, None after the submit.
 
     Raises:
         DataInvalid: a file is missing, a row is invalid, or there are too few rows.

@@ -11,8 +11,7 @@ from typing import Any
 
 from configs.errors import one_line
 
-MAX_NAME = 80
-"""Characters of a job's name, as in jobs/model/spec.py."""
+MAX_NAME = 80  # characters of a job's name, as in jobs/model/spec.py
 
 _MAX_LABEL = 60  # leaves room for the name of the file
 _MAX_VALUE = 24
@@ -38,27 +37,15 @@ class LabelPart:
     position: int  # of the value in its list, from 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobLabel:
-    """The label of a job, unique in its sweep."""
-
-    text: str
-    folder: str  # the label as the name of a folder
-
-
-def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[JobLabel]:
-    """Return a label for each combination. All labels get numbers if two are equal or one is too long.
-
-    Args:
-        combinations: at least one; all have the same keys in the same order.
-    """
+def labels_of(combinations: Sequence[Sequence[LabelPart]]) -> list[tuple[str, str]]:
+    """Return a label for each combination, also as a folder name; all get numbers if two are equal or one is long."""
     words = short_keys([part.key for part in combinations[0]])
     texts = [
         " ".join(f"{word}={_value_text(part)}" for word, part in zip(words, parts, strict=True))
         for parts in combinations
     ]
-    folders = _distinct([_folder(text) for text in texts], "-")
-    return [JobLabel(text=text, folder=folder) for text, folder in zip(_distinct(texts, " #"), folders, strict=True)]
+    names = [re.sub(r"[^A-Za-z0-9.=_+-]+", "_", text).strip("._") or "job" for text in texts]
+    return list(zip(_distinct(texts, " #"), _distinct(names, "-"), strict=True))
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:
@@ -102,7 +89,3 @@ def _value_text(part: LabelPart) -> str:
         return f"#{part.position}"
     word = one_line(str(text).rstrip("/").rpartition("/")[2]).strip()
     return word if 0 < len(word) <= _MAX_VALUE else f"#{part.position}"
-
-
-def _folder(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.=_+-]+", "_", label).strip("._") or "job"

@@ -1,4 +1,4 @@
-"""Job files: `load_jobs` reads and checks them, `dump_job` writes the effective configuration.
+"""Job files: `load_jobs` reads and checks them, `dump_job` writes the effective configuration, `full_text` a file.
 
 The checks need no model in memory and no network. This module writes no file.
 """
@@ -6,7 +6,8 @@ The checks need no model in memory and no network. This module writes no file.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_overri
 from configs.paths import resolve_paths
 from configs.training_rules import training_problems
 from configs.yaml_text import Document
+from jobs.model.base import FrozenModel
 from jobs.model.errors import Line
 from jobs.model.spec import JobSpec, LqSpec
 
-STDIN = Path("-")
-"""Instead of a file: read standard input."""
+STDIN = Path("-")  # instead of a file: read standard input
 
 _STDIN_NAME = "stdin"
 
@@ -63,13 +64,12 @@ def load_jobs(path: Path | JobText, sets: Sequence[str] = (), *, defaults: LqSpe
     """Read and check a job file: MLX-LM's LoRA YAML plus `lq:`. A matrix makes several jobs.
 
     Args:
-        path: the file; relative paths in it start from its folder. `-` is standard input.
+        path: relative paths in it start from its folder; `-` is standard input.
         sets: `key=value` each; they replace values of the file before any check.
         defaults: `defaults` of settings.yaml; keys of the file have priority.
 
     Raises:
-        ConfigInvalid: the file, or a job that it makes, is invalid.
-        ModelMissing: a model is named by a path and cannot be loaded from it.
+        ConfigInvalid, ModelMissing: the file, or a job that it makes, is invalid.
         InvalidInput: an item of `sets` is not of the form key=value.
     """
     overrides = [parse_override(text) for text in sets]
@@ -91,19 +91,17 @@ def _read(path: Path | JobText) -> tuple[Path, bytes]:
     """Return the name of a job file for errors, and its content."""
     if isinstance(path, JobText):
         return Path(path.name), path.content
-    if path == STDIN:
-        return Path(f"<{_STDIN_NAME}>"), yaml_text.read_stdin(Path(f"<{_STDIN_NAME}>"))
-    return Path.cwd() / path, yaml_text.read(Path.cwd() / path)
+    source = Path(f"<{_STDIN_NAME}>") if path == STDIN else Path.cwd() / path
+    return source, yaml_text.read(source, stdin=path == STDIN)
 
 
 def _sweep_job(job: LoadedJob, combination: Combination, sweep: Sweep, sets: tuple[str, ...]) -> LoadedJob:
     """Give a job of a sweep its name, its group, and its own folder for the published adapter."""
     own = {"name": job_name(sweep.name, combination.label), "group": sweep.joins or sweep.name}
-    changes: dict[str, Any] = {"lq": job.spec.lq.model_copy(update=own)}
-    varied = combination.varied
-    if job.spec.adapter_path is not None and "adapter_path" not in varied:
-        changes["adapter_path"] = str(Path(job.spec.adapter_path) / combination.folder)
-    spec = job.spec.model_copy(update=changes)
+    target, varied = job.spec.adapter_path, combination.varied
+    if target is not None and "adapter_path" not in varied:
+        target = str(Path(target) / combination.folder)
+    spec = job.spec.model_copy(update={"lq": job.spec.lq.model_copy(update=own), "adapter_path": target})
     return dataclasses.replace(job, spec=spec, sweep=sweep, label=combination.label, varied=varied, sets=sets)
 
 
@@ -135,14 +133,17 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Se
 
 def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
     spec = _checked(document, defaults=defaults)
-    problems = training_problems(document, spec)
-    if problems:
+    if problems := training_problems(document, spec):
         raise first_problem(document.source, problems)
-    resolved = resolve_paths(document, spec, current=Path.cwd())
-    _require_utf8_paths(document, resolved.spec)
+    resolved, notes = resolve_paths(document, spec, current=Path.cwd())
+    _require_utf8_paths(document, resolved)
+    if spec.trust_remote_code:
+        notes.append("trust_remote_code is on: lq runs code that comes with the model")
+    if spec.config is not None:
+        notes.append("config: is MLX-LM's own -c; lq ignores it")
     return LoadedJob(
-        spec=_with_name(resolved.spec, document.source),
-        notes=(*resolved.notes, *_notes(spec)),
+        spec=_with_name(resolved, document.source),
+        notes=tuple(notes),
         source=document.source,
         content=content,
         data_line=document.line(("data",)),
@@ -150,11 +151,7 @@ def _load(document: Document, content: bytes, defaults: LqSpec | None) -> Loaded
 
 
 def load_frozen(path: Path) -> JobSpec:
-    """Read the effective configuration that `dump_job` wrote.
-
-    Raises:
-        ConfigInvalid: it was edited into an invalid file, or a newer lq wrote it.
-    """
+    """Read the effective configuration that `dump_job` wrote; raise ConfigInvalid if this lq cannot read it."""
     return _checked(yaml_text.require_document(path), keep_nulls=True)
 
 
@@ -163,23 +160,33 @@ def dump_job(spec: JobSpec) -> str:
     return yaml_text.dump(spec.model_dump(mode="json"))
 
 
+def full_text(spec: JobSpec) -> str:
+    """Return a job file that makes this job, whatever `settings.yaml` says; default values are comments."""
+    return "\n".join([*_lines(spec, without="lq"), "lq:", *(f"  {line}" for line in _lines(spec.lq)), ""])
+
+
+def _lines(model: FrozenModel, *, without: str | None = None) -> Iterator[str]:
+    values = model.model_dump(mode="json")
+    for key, field in type(model).model_fields.items():
+        if key == without:
+            continue
+        default = not field.is_required() and getattr(model, key) == field.get_default(call_default_factory=True)
+        text = yaml_text.dump({key: values[key]}).rstrip("\n")
+        yield from (textwrap.indent(text, "# ") if default else text).splitlines()
+
+
 def _checked(document: Document, *, defaults: LqSpec | None = None, keep_nulls: bool = False) -> JobSpec:
     own = document.value.get("lq")
     validation.require_format(document, own.get("format") if isinstance(own, dict) else None)
-    known = validation.known_keys(document, JobSpec, keep_nulls=keep_nulls)
-    value = known.value if defaults is None else _with_defaults(known.value, defaults)
+    known = validation.KnownKeys(document, JobSpec, keep_nulls=keep_nulls)
+    value, own = known.value, known.value.get("lq", {})
+    if defaults is not None and isinstance(own, dict):
+        value = value | {"lq": _merged(defaults.model_dump(mode="json", exclude_unset=True), own)}
     spec, problems = validation.check(document, JobSpec, value)
     problems = [*known.problems, *problems]
     if spec is None or problems:
         raise first_problem(document.source, problems)
     return spec
-
-
-def _with_defaults(value: dict[str, Any], defaults: LqSpec) -> dict[str, Any]:
-    own = value.get("lq", {})
-    if not isinstance(own, dict):
-        return value
-    return value | {"lq": _merged(defaults.model_dump(mode="json", exclude_unset=True), own)}
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,15 +205,6 @@ def _with_name(spec: JobSpec, source: Path) -> JobSpec:
     printable = "".join(char for char in stem if char.isprintable()).strip()
     lq = spec.lq.model_copy(update={"name": printable[:MAX_NAME].strip() or "job"})
     return spec.model_copy(update={"lq": lq})
-
-
-def _notes(spec: JobSpec) -> list[str]:
-    notes = []
-    if spec.trust_remote_code:
-        notes.append("trust_remote_code is on: lq runs code that comes with the model")
-    if spec.config is not None:
-        notes.append("config: is MLX-LM's own -c; lq ignores it")
-    return notes
 
 
 def _require_utf8_paths(document: Document, spec: JobSpec) -> None:

@@ -23,8 +23,7 @@ from jobs.model.errors import ConfigInvalid
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
-MAX_COMBINATIONS = 1000
-"""Jobs of one file."""
+MAX_COMBINATIONS = 1000  # jobs of one file
 
 EXCLUDE = "exclude"
 _MAX_PRODUCT = 100_000  # combinations before `exclude`
@@ -41,12 +40,7 @@ class AxisValue:
     label_parts: tuple[LabelPart, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Axis:
-    """A key of the matrix with its values."""
-
-    key: str
-    values: tuple[AxisValue, ...]
+Axes = Mapping[str, Sequence[AxisValue]]  # the values of each key of the matrix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,9 +48,13 @@ class Combination:
     """One job of a sweep."""
 
     overrides: tuple[Override, ...]
-    varied: Mapping[str, Any]  # the values by dotted key
     label: str  # `lr=1e-5 r=8`, unique in the sweep
     folder: str  # the label as the name of a folder
+
+    @property
+    def varied(self) -> Mapping[str, Any]:
+        """The values by dotted key."""
+        return {dotted(override.key_path): override.value for override in self.overrides}
 
 
 def without_matrix(document: Document) -> Document:
@@ -70,11 +68,7 @@ def without_matrix(document: Document) -> Document:
 
 
 def combinations(document: Document) -> list[Combination] | None:
-    """Return the combinations of the matrix in order; None if the file has no matrix.
-
-    Raises:
-        ConfigInvalid: the matrix is invalid or makes more than MAX_COMBINATIONS jobs.
-    """
+    """Return the combinations of the matrix in order, at most MAX_COMBINATIONS; None if the file has no matrix."""
     own = document.value.get("lq")
     given = own.get(IN_MATRIX[-1]) if isinstance(own, dict) else None
     if isinstance(given, dict):
@@ -92,7 +86,7 @@ class _Matrix:
         if not isinstance(self._given, dict):
             text = f"must be a mapping of keys and lists of values, not {as_written(self._given)}"
             raise self._error(IN_MATRIX, text)
-        axes = [self._axis(key) for key in self._given if key != EXCLUDE]
+        axes = {key: self._values(key, given) for key, given in self._given.items() if key != EXCLUDE}
         if not axes:
             raise self._error(IN_MATRIX, "has nothing to vary; write a key of the file with a list of values")
         self._require_disjoint(axes)
@@ -101,20 +95,23 @@ class _Matrix:
         return [
             Combination(
                 overrides=tuple(override for value in row for override in value.overrides),
-                varied={dotted(each.key_path): each.value for value in row for each in value.overrides},
-                label=label.text,
-                folder=label.folder,
+                label=label,
+                folder=folder,
             )
-            for row, label in zip(rows, labels, strict=True)
+            for row, (label, folder) in zip(rows, labels, strict=True)
         ]
 
-    def _included(self, axes: Sequence[Axis]) -> list[tuple[AxisValue, ...]]:
+    def _included(self, axes: Axes) -> list[tuple[AxisValue, ...]]:
         """Return the product of the axes without the excluded combinations."""
         excluded = self._excluded(axes)
         rows: list[tuple[AxisValue, ...]] = []
-        count = math.prod(len(axis.values) for axis in axes)
+        count = math.prod(map(len, axes.values()))
         if count <= _MAX_PRODUCT:
-            rows = [row for row in itertools.product(*(axis.values for axis in axes)) if not _matches(row, excluded)]
+            rows = [
+                row
+                for row in itertools.product(*axes.values())
+                if not any(all(_same(row[at].given, value) for at, value in entry.items()) for entry in excluded)
+            ]
             count = len(rows)
         if count > MAX_COMBINATIONS:
             text = f"makes {count:,} combinations; the maximum is {MAX_COMBINATIONS:,}: shorten a list"
@@ -125,37 +122,32 @@ class _Matrix:
 
     # --- axes ---
 
-    def _axis(self, key: str) -> Axis:
+    def _values(self, key: str, given: Any) -> list[AxisValue]:
         at = (*IN_MATRIX, key)
         if key == "include":
             raise self._error(at, "is not supported; add a job to the sweep with a second file of the same lq.group")
         if key in _NEVER or key.startswith("lq.matrix."):
             raise self._error(at, "cannot be varied; remove it from the matrix")
-        given = self._given[key]
-        values = self._plain_values(key, given) if _is_job_key(key) else self._bundles(key, given)
-        return Axis(key=key, values=tuple(values))
+        return list(self._plain_values(at, key, given) if _is_job_key(key) else self._bundles(at, key, given))
 
-    def _plain_values(self, key: str, given: Any) -> Iterator[AxisValue]:
-        at, key_path = (*IN_MATRIX, key), parse_key(key) or (key,)
+    def _plain_values(self, at: KeyPath, key: str, given: Any) -> Iterator[AxisValue]:
         if not isinstance(given, list) or not given:
             shown = as_written(given) if given != [] else "an empty list"
             raise self._error(at, f"must be a list of values, not {shown}")
         for index, value in enumerate(given):
-            override = self._override(key_path, value, (*at, index))
+            override = self._override(parse_key(key) or (key,), value, (*at, index))
             part = LabelPart(key=key, value=value, position=index + 1)
             yield AxisValue(overrides=(override,), given=value, label_parts=(part,))
 
-    def _bundles(self, key: str, given: Any) -> Iterator[AxisValue]:
+    def _bundles(self, at: KeyPath, key: str, given: Any) -> Iterator[AxisValue]:
         """Yield bundles of settings, from a mapping of names or from a list."""
-        at = (*IN_MATRIX, key)
         named = given if isinstance(given, dict) else dict(enumerate(given)) if isinstance(given, list) else {}
         if not named or not all(isinstance(bundle, dict) for bundle in named.values()):
             raise self._unknown_key(at, key, given)
         for position, (name, bundle) in enumerate(named.items(), start=1):
-            inside = (*at, name)
-            overrides = tuple(self._bundled(bundle, inside, ()))
+            overrides = tuple(self._bundled(bundle, (*at, name), ()))
             if not overrides:
-                raise self._error(inside, "contains no setting; write keys of the job file with values")
+                raise self._error((*at, name), "contains no setting; write keys of the job file with values")
             word = name if isinstance(name, str) else position
             part = LabelPart(key=key, value=word, position=position)
             yield AxisValue(overrides=overrides, given=word, label_parts=(part,))
@@ -176,53 +168,43 @@ class _Matrix:
 
     def _override(self, key_path: KeyPath, value: Any, at: KeyPath) -> Override:
         """Return an override with the lines of its place in the matrix."""
-        inside = {
+        lines = {
             (*key_path, *position[len(at) :]): line
             for position, line in self._document.lines.items()
             if position[: len(at)] == at
         }
         line = self._document.line(at)
-        return Override(key_path=key_path, value=value, lines=({key_path: line} if line is not None else {}) | inside)
+        return Override(key_path=key_path, value=value, lines=({key_path: line} if line is not None else {}) | lines)
 
-    def _require_disjoint(self, axes: Sequence[Axis]) -> None:
+    def _require_disjoint(self, axes: Axes) -> None:
         """Refuse two keys of the matrix that set the same key of the file: one of them would have no effect."""
         setters: dict[KeyPath, str] = {}
-        for axis in axes:
-            own = {override.key_path for value in axis.values for override in value.overrides}
+        for key, values in axes.items():
+            own = {override.key_path for value in values for override in value.overrides}
             for key_path in own:
-                other = next((key for earlier, key in setters.items() if overlap(earlier, key_path)), None)
+                other = next((setter for earlier, setter in setters.items() if overlap(earlier, key_path)), None)
                 if other is not None:
                     text = f"sets {dotted(key_path)}, and so does '{other}'; remove one of them"
-                    raise self._error((*IN_MATRIX, axis.key), text)
-            setters |= dict.fromkeys(own, axis.key)
+                    raise self._error((*IN_MATRIX, key), text)
+            setters |= dict.fromkeys(own, key)
 
-    # --- exclude ---
-
-    def _excluded(self, axes: Sequence[Axis]) -> list[dict[int, Any]]:
+    def _excluded(self, axes: Axes) -> list[dict[int, Any]]:
         """Return the excluded combinations, each as values by the index of the axis."""
-        at = (*IN_MATRIX, EXCLUDE)
+        at, keys = (*IN_MATRIX, EXCLUDE), list(axes)
         given = self._given.get(EXCLUDE)
         if given is None:
             return []
         if not isinstance(given, list) or not all(isinstance(entry, dict) and entry for entry in given):
             raise self._error(at, "must be a list of mappings, each with keys of the matrix and one value of each")
-        indexes = {axis.key: index for index, axis in enumerate(axes)}
         for number, entry in enumerate(given):
             for key, value in entry.items():
-                self._require_value((*at, number, key), key, value, axes, indexes)
-        return [{indexes[key]: value for key, value in entry.items()} for entry in given]
-
-    def _require_value(
-        self, at: KeyPath, key: str, value: Any, axes: Sequence[Axis], indexes: Mapping[str, int]
-    ) -> None:
-        if key not in indexes:
-            near = difflib.get_close_matches(key, indexes, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(indexes, 'or')}"
-            raise self._error(at, f"is not a key of the matrix; {hint}")
-        if not any(_same(value, each.given) for each in axes[indexes[key]].values):
-            raise self._error(at, f"{as_written(value)} is not one of its values")
-
-    # --- errors ---
+                if key not in axes:
+                    near = difflib.get_close_matches(key, keys, n=1)
+                    hint = f"did you mean '{near[0]}'?" if near else f"the keys are {listed(keys, 'or')}"
+                    raise self._error((*at, number, key), f"is not a key of the matrix; {hint}")
+                if not any(_same(value, each.given) for each in axes[key]):
+                    raise self._error((*at, number, key), f"{as_written(value)} is not one of its values")
+        return [{keys.index(key): value for key, value in entry.items()} for entry in given]
 
     def _error(self, at: KeyPath, text: str) -> ConfigInvalid:
         return invalid(self._document.source, self._document.line(at), f"{dotted(at)}: {text}")
@@ -254,10 +236,6 @@ def overlap(one: KeyPath, other: KeyPath) -> bool:
     """Return whether two keys are equal, or one contains the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]
-
-
-def _matches(values: Sequence[AxisValue], excluded: Sequence[Mapping[int, Any]]) -> bool:
-    return any(all(_same(values[index].given, value) for index, value in entry.items()) for entry in excluded)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -51,11 +51,7 @@ def parse_key(key: str) -> KeyPath | None:
 
 
 def parse_override(text: str) -> Override:
-    """Read the argument of `--set`: `key=value`, with the value as YAML.
-
-    Raises:
-        InvalidInput: it does not have this form.
-    """
+    """Read the argument of `--set`: `key=value`, with the value as YAML; raise InvalidInput for another form."""
     key, equals, written = text.partition("=")
     key = key.strip()
     key_path = parse_key(key)
@@ -69,11 +65,7 @@ def parse_override(text: str) -> Override:
 
 
 def apply_overrides(document: Document, overrides: Sequence[Override]) -> Document:
-    """Return the document with some values replaced. If a key occurs twice, the last override counts.
-
-    Raises:
-        ConfigInvalid: a key leads into a value that is not a mapping, or past the end of a list.
-    """
+    """Return the document with some values replaced. If a key occurs twice, the last override counts."""
     value, lines = document.value, dict(document.lines)
     for override in overrides:
         key_path = override.key_path

@@ -5,7 +5,6 @@ This module looks at folders and at a model's config.json, not at weights or dat
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -19,8 +18,7 @@ from jobs.model.errors import Line, ModelMissing
 from jobs.model.spec import JobSpec
 
 _PATH_KEYS = ("model", "data", "adapter_path", "resume_adapter_file")
-_HUB_KEYS = ("model", "data", "path")
-"""Keys whose value can also be a name on the Hugging Face hub."""
+_HUB_KEYS = ("model", "data", "path")  # keys whose value can also be a name on the Hugging Face hub
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -31,11 +29,7 @@ def looks_like_path(value: str) -> bool:
 
 
 def require_absolute(document: Document) -> None:
-    """Refuse relative paths in a file of the inbox, which lq moves.
-
-    Raises:
-        ConfigInvalid: a path is relative.
-    """
+    """Refuse relative paths in a file of the inbox, which lq moves."""
     for key_path, key, value in _path_values(document.value, ()):
         if value.startswith(("/", "~")) or (key in _HUB_KEYS and not looks_like_path(value)):
             continue
@@ -55,21 +49,8 @@ def _path_values(value: Any, key_path: KeyPath) -> Iterator[tuple[KeyPath, str, 
         yield from _path_values(item, (*key_path, part))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ResolvedPaths:
-    """A spec with absolute paths, and notes about them for the user."""
-
-    spec: JobSpec
-    notes: tuple[str, ...]
-
-
-def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> ResolvedPaths:
-    """Make every path of a spec absolute and check the model.
-
-    Args:
-        document: the job file; relative paths start from its folder.
-        spec: read from it.
-        current: the current folder, searched if a path does not exist next to the file.
+def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[JobSpec, list[str]]:
+    """Make every path of a spec absolute and check the model; return the spec, and notes for the user.
 
     Raises:
         ModelMissing: the model is named by a path and cannot be loaded from it.
@@ -83,7 +64,7 @@ def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> Resolv
         changes["adapter_path"] = str(absolute(search.beside, spec.adapter_path))
     if spec.hf_dataset is not None:
         changes["hf_dataset"] = _hub_data(spec, search)
-    return ResolvedPaths(spec=spec.model_copy(update=changes), notes=tuple(search.notes))
+    return spec.model_copy(update=changes), search.notes
 
 
 class _Search:

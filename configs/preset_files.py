@@ -9,10 +9,9 @@ from importlib.resources import files
 from configs.errors import one_line
 from jobs.model.errors import InvalidInput
 
-DEFAULT = "small"
-"""The preset that `lq config init` writes by default."""
+DEFAULT = "small"  # the preset that `lq config init` writes by default
 
-_FOLDER, _ENDING = "presets", ".yaml"
+_ENDING = ".yaml"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,17 +25,16 @@ class Preset:
 
 def presets() -> list[Preset]:
     """Return every preset: the default first, the others by name."""
-    entries = [entry for entry in files("configs").joinpath(_FOLDER).iterdir() if entry.name.endswith(_ENDING)]
-    read = [_preset(entry.name.removesuffix(_ENDING), entry.read_text(encoding="utf-8")) for entry in entries]
-    return sorted(read, key=lambda preset: (preset.name != DEFAULT, preset.name))
+    entries = [entry for entry in files("configs").joinpath("presets").iterdir() if entry.name.endswith(_ENDING)]
+    texts = {entry.name.removesuffix(_ENDING): entry.read_text(encoding="utf-8") for entry in entries}
+    return [
+        Preset(name=name, summary=texts[name].partition("\n")[0].removeprefix("#").strip(), text=texts[name])
+        for name in sorted(texts, key=lambda name: (name != DEFAULT, name))
+    ]
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by its name, with or without `.yaml`.
-
-    Raises:
-        InvalidInput: no preset has this name.
-    """
+    """Return a preset by its name, with or without `.yaml`; raise InvalidInput if there is none."""
     known = {each.name: each for each in presets()}
     word = name.strip().lower().removesuffix(_ENDING)
     if word in known:
@@ -44,7 +42,3 @@ def preset(name: str) -> Preset:
     near = difflib.get_close_matches(word, known, n=1) or [name for name in known if word and word in name]
     advice = f"did you mean {near[0]!r}?" if near else f"the presets are {', '.join(known)}"
     raise InvalidInput(one_line(f"no preset {name!r}; {advice}"))
-
-
-def _preset(name: str, text: str) -> Preset:
-    return Preset(name=name, summary=text.partition("\n")[0].removeprefix("#").strip(), text=text)

@@ -27,8 +27,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IN_KEYRING = "keyring:"
 _KEYRING_NAME = re.compile(r"keyring:[^{}]+/[^{}/]+")
 
-ServiceEvent = Literal[NotifyEvent, "digest"]
-"""Events of jobs, and the digest of all jobs."""
+ServiceEvent = Literal[NotifyEvent, "digest"]  # events of jobs, and the digest of all jobs
 
 
 def _url(value: SecretStr) -> SecretStr:
@@ -118,15 +117,12 @@ class Settings(_Secretive):
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read settings.yaml; without a file, return the defaults.
+    """Read settings.yaml; without a file, return the defaults. Raise ConfigInvalid if others can read its URLs.
 
     Args:
         path: the file.
         environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
             unresolved until a message is sent.
-
-    Raises:
-        ConfigInvalid: it is invalid, or it contains URLs and other users can read it.
     """
     if not path.exists():
         return Settings()
@@ -135,7 +131,7 @@ def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Se
         return Settings()
     validation.require_format(document, document.value.get("format"))
     _require_private(document)
-    known = validation.known_keys(document, Settings)
+    known = validation.KnownKeys(document, Settings)
     unset = _expand(document, known.value, os.environ if environ is None else environ)
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
     problems = [*known.problems, *unset, *problems] or _same_names(document, settings)

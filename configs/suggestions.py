@@ -9,11 +9,9 @@ from typing import Any, TypeGuard
 from configs.errors import KeyPath, as_written, dotted
 from configs.yaml_text import quoted_key
 
-Levels = Mapping[str, tuple[str, ...]]
-"""The valid keys of a file by the dotted key above them; the top is ""."""
+Levels = Mapping[str, tuple[str, ...]]  # the valid keys of a file by the dotted key above them; the top is ""
 
-MATRIX = "matrix"
-"""The key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it."""
+MATRIX = "matrix"  # the key under `lq` that makes several jobs of one file (configs/matrix.py). No job has it
 
 # key of another tool -> MLX-LM's key with the same value
 _SAME_VALUE: Mapping[str, str] = {
@@ -38,14 +36,7 @@ _ALPHA = ("alpha", "lora_alpha")
 
 
 def unknown_key(key_path: KeyPath, value: object, *, top: Mapping[str, Any], levels: Levels) -> str:
-    """Return what is wrong with a key and what to write.
-
-    Args:
-        key_path: the unknown key.
-        value: its value; shown only for keys of training, which contain no secrets.
-        top: the whole file.
-        levels: the valid keys.
-    """
+    """Return what is wrong with a key of the file `top`, and what to write; secrets are not quoted."""
     under, key = dotted(_without_positions(key_path[:-1])), str(key_path[-1])
     named = quoted_key(key if not under or ":/" in key else f"{under}.{key}")
     word = key.lower().replace("-", "_")

@@ -47,17 +47,9 @@ cannot contain."""
 
 _STEPS = ("step_size", "decay_steps", "steps")
 _REPORTERS = ("wandb", "swanlab")
-_HUB_KEYS = (
-    "path",
-    "train_split",
-    "valid_split",
-    "test_split",
-    "config",
-    "prompt_feature",
-    "completion_feature",
-    "chat_feature",
-    "text_feature",
-)
+_SPLITS = tuple(f"{name}_split" for name in ("train", "valid", "test"))
+_FEATURES = tuple(f"{name}_feature" for name in ("prompt", "completion", "chat", "text"))
+_HUB_KEYS = ("path", *_SPLITS, "config", *_FEATURES)
 _KINDS = {
     "number": "a number",
     "flag": "true or false",
@@ -68,13 +60,8 @@ _KINDS = {
 
 def training_problems(document: Document, spec: JobSpec) -> list[Problem]:
     """Return the mistakes that the types cannot express."""
-    return [
-        *_optimizer(document, spec),
-        *_schedule(document, spec),
-        *_reporters(document, spec),
-        *_hub_data(document, spec),
-        *_objective(document, spec),
-    ]
+    rules = (_optimizer, _schedule, _reporters, _hub_data, _objective)
+    return [problem for rule in rules for problem in rule(document, spec)]
 
 
 def _objective(document: Document, spec: JobSpec) -> list[Problem]:

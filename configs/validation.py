@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -26,53 +25,32 @@ _SPECIAL_TEXTS = {
 }
 
 
-def _show_all(key_path: KeyPath, value: object) -> bool:
-    return True
-
-
 def require_format(document: Document, given: object) -> None:
-    """Refuse a file of a newer format before any other check.
-
-    Raises:
-        ConfigInvalid: the format is newer.
-    """
+    """Refuse a file of a newer format before any other check."""
     if isinstance(given, int) and given > 1:
         text = f"has format {given}, but this lq reads format 1: update lq"
         raise ConfigInvalid(located(document.source, None, text))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class KnownKeys:
     """The known keys of a file, and a problem for each unknown key."""
 
-    value: dict[str, Any]
-    problems: list[Problem]
+    def __init__(self, document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> None:
+        """Leave out null values, which mean the default, as in MLX-LM.
 
-
-def known_keys(document: Document, model: type[BaseModel], *, keep_nulls: bool = False) -> KnownKeys:
-    """Remove unknown keys, which are problems, and null values, which mean the default, as in MLX-LM.
-
-    Args:
-        document: the file.
-        model: its keys.
-        keep_nulls: keep nulls in free mappings, because lq wrote the file.
-    """
-    reader = _KeyReader(document, model, keep_nulls=keep_nulls)
-    return KnownKeys(value=reader.mapping(document.value, model, ()), problems=reader.problems)
-
-
-class _KeyReader:
-    def __init__(self, document: Document, model: type[BaseModel], *, keep_nulls: bool) -> None:
+        `keep_nulls` keeps nulls in free mappings, because lq wrote the file.
+        """
         self.problems: list[Problem] = []
-        self._document = document
-        self._levels = levels(model)
-        self._keep_nulls = keep_nulls
+        self._document, self._levels, self._keep_nulls = document, levels(model), keep_nulls
+        self.value = self._mapping(document.value, model, ())
 
-    def mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
+    def _mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
         kept = {}
         for key, value in given.items():
             if key not in model.model_fields:
-                self._unknown((*key_path, key), value)
+                below = (*key_path, key)
+                text = unknown_key(below, value, top=self._document.value, levels=self._levels)
+                self.problems.append(Problem(key_path=below, line=self._document.line(below), text=text))
             elif value is not None:
                 kept[key] = self._value(value, model.model_fields[key].annotation, (*key_path, key))
         return kept
@@ -83,7 +61,7 @@ class _KeyReader:
             return self._chosen(written(value), choices, key_path)
         model = model_of(annotation)
         if model is not None and isinstance(value, dict):
-            return self.mapping(value, model, key_path)
+            return self._mapping(value, model, key_path)
         if model is not None and isinstance(value, list):
             return [self._value(item, model, (*key_path, index)) for index, item in enumerate(value)]
         if isinstance(value, float) and value.is_integer():
@@ -103,11 +81,7 @@ class _KeyReader:
             hint = f"; it belongs to {listed(others, 'and')}" if others else ""
             text = f"unknown key '{dotted((*key_path, key))}'; {name} {takes}{hint}"
             self.problems.append(Problem(key_path=key_path, line=self._document.line((*key_path, key)), text=text))
-        return self.mapping({key: item for key, item in value.items() if key in model.model_fields}, model, key_path)
-
-    def _unknown(self, key_path: KeyPath, value: object) -> None:
-        text = unknown_key(key_path, value, top=self._document.value, levels=self._levels)
-        self.problems.append(Problem(key_path=key_path, line=self._document.line(key_path), text=text))
+        return self._mapping({key: item for key, item in value.items() if key in model.model_fields}, model, key_path)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -136,15 +110,11 @@ def check(
     model: type[Model],
     value: dict[str, Any],
     *,
-    may_show: Callable[[KeyPath, object], bool] = _show_all,
+    may_show: Callable[[KeyPath, object], bool] = lambda key_path, value: True,
 ) -> tuple[Model | None, list[Problem]]:
     """Check types and ranges; return the model, or None and at least one problem.
 
-    Args:
-        document: for the lines.
-        model: the model of the values.
-        value: from `known_keys`.
-        may_show: returns whether a message may quote a value.
+    `may_show` returns whether a message may quote a value.
     """
     try:
         # as JSON, because in strict mode pydantic otherwise requires tuples, which no file has
@@ -195,15 +165,13 @@ _PARSED: dict[Any, str] = {
     parse_duration: "a duration like 90s, 10min or 1h",
     parse_size: "a size like 512MB or 2GB",
 }
-_SINGLE: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    SecretStr: "text",
-    dict: "a mapping",
+_KINDS: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "text"),
+    SecretStr: ("text", "text"),
 }
-_PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "text", dict: "mappings"}
 _LIMITS = {
     "gt": " greater than {}",
     "ge": " of {} or more",
@@ -278,25 +246,20 @@ def _words(annotation: Any, limits: Sequence[Any]) -> str:
     return next(filter(None, parsed), _kind(plain)) + _range(limits)
 
 
-def _kind(plain: Any) -> str:
+def _kind(annotation: Any, *, plural: bool = False) -> str:
+    plain, _ = bare(annotation)
     origin = get_origin(plain)
     if origin is Literal:
         return listed(get_args(plain), "or")
     if origin is tuple:
-        return f"a list of {_plural(item_type(plain))}"
+        return f"a list of {_kind(item_type(plain), plural=True)}"
     choices = choices_of(plain)
     if choices:
         return listed(choices, "or")
     if origin in (Union, types.UnionType):
-        return listed((_kind(member) for member in get_args(plain) if member is not types.NoneType), "or")
-    return _SINGLE.get(origin or plain, "a mapping")
-
-
-def _plural(item: Any) -> str:
-    inner, _ = bare(item)
-    if get_origin(inner) in (Union, types.UnionType):
-        return listed((_plural(member) for member in get_args(inner)), "or")
-    return "mappings" if model_of(inner) else _PLURAL.get(get_origin(inner) or inner, _kind(inner))
+        members = [member for member in get_args(plain) if member is not types.NoneType]
+        return listed((_kind(member, plural=plural) for member in members), "or")
+    return _KINDS.get(plain, ("a mapping", "mappings"))[plural]
 
 
 def _range(limits: Sequence[Any]) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,26 +89,13 @@ class _Refused(yaml.MarkedYAMLError):
     """Valid YAML that lq does not accept. The text never contains a value of the file."""
 
 
-def read_stdin(source: Path) -> bytes:
-    """Read standard input to its end.
-
-    Args:
-        source: its name in errors.
-
-    Raises:
-        ConfigInvalid: it is larger than 1 MB.
-    """
-    return _not_too_large(source, sys.stdin.buffer.read(_MAX_BYTES + 1))
+_NOT_YAML = (yaml.YAMLError, RecursionError, ValueError, OverflowError)
 
 
-def read(source: Path) -> bytes:
-    """Return the bytes of a small file.
-
-    Raises:
-        ConfigInvalid: it is missing, a folder, unreadable, or larger than 1 MB.
-    """
+def read(source: Path, *, stdin: bool = False) -> bytes:
+    """Return the bytes of a file of at most 1 MB, or of standard input; raise ConfigInvalid if it cannot be read."""
     try:
-        with source.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if stdin else source.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise invalid(source, None, "no such file") from error
@@ -116,10 +104,6 @@ def read(source: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise invalid(source, None, f"cannot be read: {why}") from error
-    return _not_too_large(source, content)
-
-
-def _not_too_large(source: Path, content: bytes) -> bytes:
     if len(content) > _MAX_BYTES:
         raise invalid(source, None, "is larger than 1 MB; name a YAML file, not a data or model file")
     return content
@@ -128,51 +112,24 @@ def _not_too_large(source: Path, content: bytes) -> bytes:
 def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | None:
     """Read one YAML document with a mapping at the top; return None if it is empty.
 
-    Args:
-        source: shown in errors.
-        content: the file.
-        secret: no error quotes the file, because it can contain secrets.
-
-    Raises:
-        ConfigInvalid: it is not such a document.
+    Errors quote nothing of a `secret` file.
     """
-    line: int | None
-    cause: Exception
     try:
-        return _document(source, content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line, text, cause = _line_at(content, error.start), "not UTF-8 text; convert the file to UTF-8", error
-    except yaml.reader.ReaderError as error:
-        before = content.decode("utf-8-sig")[: error.position]
-        line, text, cause = before.count("\n") + 1, "a character that YAML does not allow", error
-    except yaml.MarkedYAMLError as error:
-        line, text, cause = _line_of(error), _problem(error, secret=secret), error
-    except RecursionError as error:
-        line, text, cause = None, "not valid YAML: nested too deeply", error
-    except (ValueError, OverflowError) as error:
-        line, text, cause = None, "an escape names a character that does not exist", error
-    # raised outside the except clauses, so that no chained error shows a secret in a traceback
-    raise invalid(source, line, text) from (None if secret else cause)
+        value, lines = _read(content.decode("utf-8-sig"), mapping=True)
+        return None if value is None else Document(source=source, value=value, lines=lines)
+    except _NOT_YAML as error:
+        line, text = _fault(error, content, secret=secret)
+        cause = None if secret else error
+    # raised outside the except clause, so that no chained error shows a secret in a traceback
+    raise invalid(source, line, text) from cause
 
 
 def parse_value(text: str) -> Any:
-    """Read one value, by the rules for a value in a file.
-
-    Raises:
-        ValueError: it is not valid YAML; the text gives the reason.
-    """
+    """Read one value, by the rules for a value in a file; raise ValueError with the reason if it is not valid YAML."""
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        return None if node is None else _Reading(loader).value(node, ())
-    except yaml.reader.ReaderError as error:
-        raise ValueError("a character that YAML does not allow") from error
-    except yaml.MarkedYAMLError as error:
-        raise ValueError(_problem(error, secret=False)) from error
-    except RecursionError as error:
-        raise ValueError("not valid YAML: nested too deeply") from error
-    except (ValueError, OverflowError) as error:
-        raise ValueError("an escape names a character that does not exist") from error
+        return _read(text, mapping=False)[0]
+    except _NOT_YAML as error:
+        raise ValueError(_fault(error, b"", secret=False)[1]) from error
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -180,21 +137,36 @@ def dump(value: Mapping[str, Any]) -> str:
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def _document(source: Path, text: str) -> Document | None:
+def _read(text: str, *, mapping: bool) -> tuple[Any, Mapping[KeyPath, Line]]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return None
+            return None, {}
         reading = _Reading(loader)
         value = reading.value(node, ())
     finally:
         loader.dispose()
-    if value is None:
-        return None
-    if not isinstance(value, dict):
+    if mapping and not isinstance(value, dict | None):
         raise _Refused(problem="must be a mapping of keys and values", problem_mark=node.start_mark)
-    return Document(source=source, value=value, lines=reading.lines)
+    return value, reading.lines
+
+
+def _fault(error: Exception, content: bytes, *, secret: bool) -> tuple[int | None, str]:
+    """Return the line of an error in a file, and what is wrong there."""
+    if isinstance(error, UnicodeDecodeError):
+        return content[: error.start].count(b"\n") + 1, "not UTF-8 text; convert the file to UTF-8"
+    if isinstance(error, yaml.reader.ReaderError):
+        before = content.decode("utf-8-sig")[: error.position]
+        return before.count("\n") + 1, "a character that YAML does not allow"
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        shown = f": {error.problem}" if not secret else ""
+        text = str(error.problem) if isinstance(error, _Refused) else f"not valid YAML{shown}"
+        return None if mark is None else mark.line + 1, text
+    if isinstance(error, RecursionError):
+        return None, "not valid YAML: nested too deeply"
+    return None, "an escape names a character that does not exist"
 
 
 class _Reading:
@@ -283,31 +255,8 @@ def quoted_key(key: str) -> str:
     return "'(hidden)'" if ":/" in key else f"'{one_line(key)}'"
 
 
-def _line_at(content: bytes, position: int) -> int:
-    return content[:position].count(b"\n") + 1
-
-
-def _line_of(error: yaml.MarkedYAMLError) -> int | None:
-    mark = error.problem_mark or error.context_mark
-    return None if mark is None else mark.line + 1
-
-
-def _problem(error: yaml.MarkedYAMLError, *, secret: bool) -> str:
-    if isinstance(error, _Refused):
-        return str(error.problem)
-    return "not valid YAML" if secret else f"not valid YAML: {error.problem}"
-
-
 def require_document(source: Path, content: bytes | None = None) -> Document:
-    """Read a file that must contain a mapping that is not empty.
-
-    Args:
-        source: the file.
-        content: its content; None reads the file.
-
-    Raises:
-        ConfigInvalid: it does not contain one.
-    """
+    """Return the mapping in a file, or in its `content`; raise ConfigInvalid if it is empty."""
     document = parse(source, read(source) if content is None else content)
     if document is None:
         raise ConfigInvalid(one_line(f"{source}: is empty; a job file needs at least a model and data"))

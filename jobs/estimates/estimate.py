@@ -23,11 +23,11 @@ class Source(StrEnum):
 class MemoryParts:
     """Bytes at the memory peak by their use."""
 
-    weights: int
-    trained: int  # trained arrays and the optimizer's state
-    activations: int
-    logits: int
-    gradients: int  # and the new arrays of an update, if the update is the peak
+    weights: int  # weights of the model
+    trained: int  # trained parameters and the state of the optimizer
+    activations: int  # activations kept for the backward pass of the longest batch
+    logits: int  # logits of the longest batch
+    gradients: int  # gradients, and the new arrays of an update if the update is the peak
 
     @property
     def resting(self) -> int:

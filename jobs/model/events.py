@@ -86,7 +86,7 @@ class StartedEvent(EventValue):
     iteration: int  # completed iterations
     pid: int | None = None
     create_time: float | None = None  # of the process, in unix seconds
-    boot_id: str | None = None
+    boot_id: str | None = None  # identifies the boot of the machine
     versions: Mapping[str, str] | None = None  # of the packages and of the machine
     resumed_from: str | None = _nullable()  # name of the checkpoint; None for a fresh start
     resume_quality: str | None = None  # a Quality code

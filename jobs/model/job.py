@@ -116,7 +116,7 @@ class Validation:
     time: float
     loss: float  # nats per token
     standard_error: float | None  # by row
-    examples: int
+    examples: int  # number of rows
     seconds: float
     row_losses: tuple[float, ...] | None  # nats per token, one for each row in file order
 
@@ -187,7 +187,7 @@ class ServiceResult:
 
     service: str  # its name in settings.yaml, or its kind and position: "json 1"
     delivered: bool
-    tries: int
+    tries: int  # number of tries
     last_result: str  # delivered, failed, timed out, included in the digest, no longer configured, ...
 
 
@@ -199,11 +199,11 @@ class Message:
     job_id: int | None
     event: str  # a NotifyEvent, or digest
     key: str  # unique
-    title: str
-    body: str
+    title: str  # first line of the message
+    body: str  # text of the message
     attachment: str | None  # absolute path of a file to attach, if it exists
-    tags: tuple[str, ...] | None
-    created_at: float
+    tags: tuple[str, ...] | None  # tags of the services that receive it; None for all services
+    created_at: float  # unix seconds
     next_try_at: float | None  # None once settled
     settled: str | None  # delivered, gave_up, folded (included in another message), nobody (no service)
     services: tuple[ServiceResult, ...]

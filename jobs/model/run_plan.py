@@ -30,7 +30,7 @@ class Stage:
     grad_accumulation_steps: int  # micro-batches per update
     grad_checkpoint: bool
     max_seq_length: int  # tokens
-    learning_rate_factor: float = 1.0
+    learning_rate_factor: float = 1.0  # factor on the learning rate of the job file
     salt: int = 0  # changes the data order
     segment: int | None = None  # iterations after which the trainer is ended and resumed
     grad_clip: float | None = None  # largest global norm of an update's gradients; None for no limit

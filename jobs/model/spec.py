@@ -103,10 +103,14 @@ def _predecessor(value: int | str) -> int | str:
 
 Name = Annotated[str, AfterValidator(_slug_name)]
 Predecessor = Annotated[int | str, AfterValidator(_predecessor)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+_DurationText = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")]
+_SizeText = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?i?[bB]?\s*$")]
+_Positive = Annotated[float, Field(gt=0)]
+_Natural = Annotated[int, Field(ge=0)]
+Seconds = Annotated[_Positive, BeforeValidator(parse_duration, json_schema_input_type=_Positive | _DurationText)]
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Bytes = Annotated[_Natural, BeforeValidator(parse_size, json_schema_input_type=_Natural | _SizeText)]
 
 
 class LoraParameters(FrozenModel):

@@ -38,10 +38,10 @@ class Code(StrEnum):
 class Difference:
     """The difference of two mean losses, in nats per token."""
 
-    value: float
-    standard_error: float
+    value: float  # difference in nats per token; positive if the loss is higher than the reference
+    standard_error: float  # standard error of the difference
     low: float  # of the 95 % interval
-    high: float
+    high: float  # upper end of the 95 % interval
     rows: int  # compared rows, or reports for train losses
     paired: bool  # row by row; False if only the standard errors of the two losses were known
 
@@ -86,11 +86,11 @@ class Verdict:
     code: Code
     because: str  # one sentence with the numbers
     otherwise: Code | None = None  # for INCONCLUSIVE: the verdict of the other rules
-    otherwise_because: str | None = None
+    otherwise_because: str | None = None  # reason of the other verdict
     best: int | None = None  # iteration of the best validation
     good_from: int | None = None  # iteration of the first checkpoint within one standard error of the best
     share_after_best: float | None = None  # of the iterations
-    share_after_good: float | None = None
+    share_after_good: float | None = None  # share of the iterations after that checkpoint, 0 to 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,13 @@ from typing import Any
 from jobs.model import time_windows
 from jobs.model.time_windows import DueTime, TimeWindow
 
+FEWEST_REPORTS = 6
+"""An attempt's speed is trusted after this many reports; the first one includes the compiling of the step."""
+
+MARGIN_S = 30.0
+MARGIN_SHARE = 0.05
+"""An estimate is a miss if it is late by more than these seconds and by more than this share of the time left."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constraints:
@@ -25,16 +32,10 @@ class Constraints:
 
     @property
     def needs_power(self) -> bool:
-        """Whether mains and battery matter."""
         return self.require_ac or self.min_battery is not None
 
     def due(self, asked_at: float, zone: tzinfo | None) -> float | None:
-        """Return the deadline in unix seconds; None if there is none.
-
-        Args:
-            asked_at: when the job was submitted, in unix seconds.
-            zone: of the deadline; None for the machine's own zone.
-        """
+        """Return the deadline of a job that was submitted at `asked_at`, both in unix seconds; None without one."""
         return None if self.deadline is None else time_windows.due_at(self.deadline, asked_at, zone)
 
 
@@ -52,3 +53,11 @@ def constraints_of(spec: Mapping[str, Any]) -> Constraints:
         idle_s=lq.get("idle"),
         strict=bool(lq.get("strict")),
     )
+
+
+def late(due: float, *, now: float, left_s: float, window: TimeWindow | None, zone: tzinfo | None) -> float | None:
+    """Return when a job that will miss its deadline ends, in unix seconds; None if it may meet the deadline."""
+    expected = time_windows.ends_after(window, now, left_s, zone)
+    if now <= due and expected - due <= max(MARGIN_S, MARGIN_SHARE * left_s):
+        return None
+    return expected

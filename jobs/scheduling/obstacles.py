@@ -14,7 +14,6 @@ from jobs.model import time_windows
 from jobs.model.job import Dependency
 from jobs.model.states import ENDED, Status
 from jobs.model.text import duration
-from jobs.model.time_windows import TimeWindow
 from jobs.scheduling.constraints import Constraints
 
 THERMAL = ("nominal", "fair", "serious", "critical")
@@ -53,8 +52,6 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """What keeps a job from training."""
-
     why: Why
     text: str  # one line for the user
     until: float | None = None  # when it is certainly over, in unix seconds; None if unknown
@@ -64,15 +61,7 @@ class Obstacle:
 def of_constraints(
     constraints: Constraints, reading: Reading, *, now: float, zone: tzinfo | None, runs: bool = False
 ) -> Obstacle | None:
-    """Return which of its own constraints keeps a job from training; None if none does.
-
-    Args:
-        constraints: of the job.
-        reading: the state of the machine.
-        now: unix seconds.
-        zone: of the time windows; None for the machine's own zone.
-        runs: whether the job trains already; then it may continue at a lower charge than it may start at.
-    """
+    """Return which of its own constraints keeps a job from training; a job that `runs` may use up more battery."""
     return (
         _window(constraints, now, zone)
         or _power(constraints, reading, runs)
@@ -84,8 +73,10 @@ def of_constraints(
 def _window(constraints: Constraints, now: float, zone: tzinfo | None) -> Obstacle | None:
     if constraints.window is None or time_windows.until(constraints.window, now, zone) is not None:
         return None
-    opens = time_windows.opens(constraints.window, now, zone)
-    return Obstacle(why=Why.WINDOW_CLOSED, text=f"its window {_hours(constraints.window)} is closed", until=opens)
+    window = constraints.window
+    hours = "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))
+    opens = time_windows.opens(window, now, zone)
+    return Obstacle(why=Why.WINDOW_CLOSED, text=f"its window {hours} is closed", until=opens)
 
 
 def _power(constraints: Constraints, reading: Reading, runs: bool) -> Obstacle | None:
@@ -120,18 +111,12 @@ def _use(constraints: Constraints, reading: Reading) -> Obstacle | None:
 
 
 def of_device(user: str, *, waits: bool) -> Obstacle:
-    """Return the obstacle of a verb that uses the device.
-
-    Args:
-        user: such as `lq chat 3`.
-        waits: whether the verb still waits for the running jobs; it gets the device before any other job.
-    """
+    """Return the obstacle of a verb, such as `lq chat 3`, that uses the device or `waits` for the running jobs."""
     text = f"{user} waits for the device, and comes first" if waits else f"the device is used by {user}"
     return Obstacle(why=Why.IN_USE, text=text)
 
 
 def of_predecessors(dependencies: Sequence[Dependency]) -> Obstacle | None:
-    """Return which jobs must end before a job may start; None if none must."""
     failed = [dependency for dependency in dependencies if is_hopeless(dependency)]
     if failed:
         text = f"job {failed[0].on}, which must succeed first, is {failed[0].status}; it will be skipped"
@@ -145,9 +130,5 @@ def of_predecessors(dependencies: Sequence[Dependency]) -> Obstacle | None:
 
 
 def is_hopeless(dependency: Dependency) -> bool:
-    """Return whether a job can never start, because one that must succeed first has ended otherwise."""
+    """Return whether a job can never start, because another that must succeed first has ended otherwise."""
     return not dependency.any_end and dependency.status in ENDED and dependency.status is not Status.SUCCEEDED
-
-
-def _hours(window: TimeWindow) -> str:
-    return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in (window.start, window.end))

@@ -15,12 +15,9 @@ from datetime import tzinfo
 from jobs.model import time_windows
 from jobs.model.time_windows import TimeWindow
 
-FURTHEST_S = 366 * 24 * 3600.0
-"""The simulation ends this long after now."""
-
+FURTHEST_S = 366 * 24 * 3600.0  # the simulation ends this long after now
 _NEVER = float("inf")
-_ROUNDING_S = 1e-3
-"""Less remaining work than this is a rounding error."""
+_ROUNDING_S = 1e-3  # less remaining work than this is a rounding error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,27 +37,16 @@ class PendingJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobTimes:
-    """When a job will run."""
-
     id: int
     start: float | None  # unix seconds; None if unknown
     end: float | None  # unix seconds; None if unknown
-    stints: tuple[
-        tuple[float, float | None], ...
-    ]  # start and end of each stretch of training; the last may have no end
+    stints: tuple[tuple[float, float | None], ...]  # start and end of each stretch of training; the last may be open
     behind: int | None = None  # the job that makes the times unknown: itself if it is held or too far off
     late_s: float | None = None  # seconds after its deadline, negative if it meets it; None if unknown
 
 
 def timeline(jobs: Sequence[PendingJob], *, now: float, slots: int = 1, zone: tzinfo | None = None) -> list[JobTimes]:
-    """Return when each job will start and end, in the order of `jobs`.
-
-    Args:
-        jobs: those that have not ended, in the order of the queue.
-        now: unix seconds.
-        slots: how many train at once.
-        zone: of the windows; None for the machine's own zone.
-    """
+    """Return when each job will start and end; `jobs` are those that have not ended, in the order of the queue."""
     simulation = _Simulation(jobs, now, slots, zone)
     while simulation.advance():
         pass
@@ -68,8 +54,6 @@ def timeline(jobs: Sequence[PendingJob], *, now: float, slots: int = 1, zone: tz
 
 
 class _Simulation:
-    """The queue at one moment of the simulation."""
-
     def __init__(self, jobs: Sequence[PendingJob], now: float, slots: int, zone: tzinfo | None) -> None:
         self._now, self._slots, self._zone = now, slots, zone
         self._until = now + FURTHEST_S
@@ -160,16 +144,13 @@ class _Simulation:
             if job.window is not None and not self._window(job.window)[0]:
                 yield self._window(job.window)[1]
 
-    # --- results ---
-
     def times_of(self, job: PendingJob) -> JobTimes:
-        """Return when a job will run."""
         stints = self._stints[job.id]
         end = stints[-1][1] if stints and self._is_done(job.id) else None
         if job.id in self._training:
             since, until = self._training[job.id]
-            last = until if self._lasts(job.id, until - since) else None
-            stints, end = [*stints, (since, last)], last
+            end = until if self._is_done(job.id, after_s=until - since) else None  # may end after the simulation
+            stints = [*stints, (since, end)]
         known = end is not None or job.id in self._training
         return JobTimes(
             id=job.id,
@@ -180,14 +161,9 @@ class _Simulation:
             late_s=None if end is None or job.deadline is None else end - job.deadline,
         )
 
-    def _is_done(self, job_id: int) -> bool:
+    def _is_done(self, job_id: int, *, after_s: float = 0.0) -> bool:
         left = self._left[job_id]
-        return left is not None and left <= _ROUNDING_S
-
-    def _lasts(self, job_id: int, seconds: float) -> bool:
-        """Return whether a stretch of this length is a job's last; it may end after the simulation."""
-        left = self._left[job_id]
-        return left is not None and left - seconds <= _ROUNDING_S
+        return left is not None and left - after_s <= _ROUNDING_S
 
     def _reason(self, job: PendingJob) -> int:
         """Return the job that makes the times of this one unknown."""

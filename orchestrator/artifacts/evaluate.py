@@ -19,8 +19,7 @@ from workers.data.loss_measurement import LossMeasurement
 if TYPE_CHECKING:
     from orchestrator.core.app import App
 
-NOW = "now"
-"""The kind of a new measurement; the store has `test` and `validation`."""
+NOW = "now"  # the kind of a new measurement; the store has `test` and `validation`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,12 +46,7 @@ def _exp(loss: float) -> float:
 
 
 def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasurement, LossMeasurement]:
-    """Measure weights on the whole test set, in a separate process.
-
-    Args:
-        job: the job of the weights.
-        weights: to measure.
-        data: a folder with other test rows; None for those of the job.
+    """Measure weights on the whole test set, or on the test rows in the folder `data`, in a separate process.
 
     Raises:
         InvalidInput: model, data or weights cannot be used.

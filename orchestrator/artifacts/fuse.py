@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,19 +34,8 @@ class FusedModel:
     bytes: int
 
 
-def default_path(tuned: TunedModel) -> Path:
-    """Return the default folder of a fused model."""
-    return tuned.job.dir.path / "fused"
-
-
 def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Sequence[str]) -> None:
-    """Check the target folder and its disk before the model is loaded.
-
-    Args:
-        target: the folder to write.
-        tuned: the model to write.
-        force: whether a model in the target may be replaced.
-        options: options for `mlx_lm fuse`.
+    """Check the target folder, its disk and the options for `mlx_lm fuse` before the model is loaded.
 
     Raises:
         InvalidInput: the options name another target, or the target contains the base model.
@@ -68,21 +58,13 @@ def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Seq
 
 
 def _require_free(target: Path, *, force: bool) -> None:
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if not target.exists() and not target.is_symlink():
+    if (target.is_dir() and not any(target.iterdir())) or not os.path.lexists(target):
         return
     if not force:
         raise NotAllowed(f"{target} exists; overwrite it with --force, or choose another folder with --save-path")
-    if not _is_model(target):
+    is_flat = not target.is_symlink() and target.is_dir() and not any(path.is_dir() for path in target.iterdir())
+    if not is_flat or not (target / "config.json").is_file() or not any(target.glob("*.safetensors")):
         raise NotAllowed(f"{target} contains more than a model; choose another folder with --save-path")
-
-
-def _is_model(folder: Path) -> bool:
-    """Return whether a folder contains a model and no subfolder."""
-    if folder.is_symlink() or not folder.is_dir() or any(path.is_dir() for path in folder.iterdir()):
-        return False
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _need(source: Path | None, options: Sequence[str]) -> int | None:
@@ -98,12 +80,7 @@ def _need(source: Path | None, options: Sequence[str]) -> int | None:
 
 
 def fuse(tuned: TunedModel, target: Path, *, force: bool, options: Sequence[str]) -> FusedModel:
-    """Write the model folder. Takes the arguments of `require_target`, which must have accepted them.
-
-    Raises:
-        NotAllowed: another fuse writes the target, or the target exists by now.
-        LqError: MLX-LM failed, or the folder cannot be written.
-    """
+    """Write the model folder. Takes the arguments of `require_target`, which must have accepted them."""
     try:
         with _partial_folder(target) as partial:
             arguments = tuned.arguments("fuse", "--save-path", str(partial), *options)

@@ -16,8 +16,7 @@ from workers.process.supervisor import CHILD_ENVIRONMENT
 from workers.process.tethered import INTERRUPTED, TETHER
 
 MLX_LM = "mlx_lm"
-END_S = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+END_S = 5.0  # seconds between SIGTERM and SIGKILL
 
 _TAIL_BYTES = 1 << 14
 _USAGE = 2
@@ -25,13 +24,7 @@ _USAGE = 2
 
 @contextmanager
 def started(module: str, arguments: Sequence[str], **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module as `python -P -m MODULE`, and end it when the block ends or this process is killed.
-
-    Args:
-        module: such as `mlx_lm`.
-        arguments: of the module.
-        streams: stdin, stdout and stderr for subprocess.Popen.
-    """
+    """Run a module as `python -P -m MODULE`, and end it when the block ends or this process is killed."""
     tether, hold = os.pipe()
     try:
         popen = subprocess.Popen(
@@ -68,13 +61,7 @@ def end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def answer(module: str, arguments: Sequence[str], *, name: str) -> str:
-    """Run a module to its end and return its standard output. Raises as `require_done` does.
-
-    Args:
-        module: such as `mlx_lm`.
-        arguments: of the module.
-        name: of the command in errors.
-    """
+    """Run a module to its end and return its standard output. Raises as `require_done` does."""
     with tempfile.TemporaryFile() as errors:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
         with started(module, arguments, **streams) as popen:
@@ -84,12 +71,7 @@ def answer(module: str, arguments: Sequence[str], *, name: str) -> str:
 
 
 def require_done(popen: subprocess.Popen[bytes], *, name: str, errors: IO[bytes] | None) -> None:
-    """Raise unless a child succeeded.
-
-    Args:
-        popen: a process that has ended.
-        name: of the command in errors.
-        errors: its stderr; None if the user has seen it.
+    """Raise unless a child that has ended succeeded; `errors` is its stderr, None if the user has seen it.
 
     Raises:
         KeyboardInterrupt: the user interrupted it.

@@ -33,12 +33,7 @@ class TunedModel:
     why: str | None  # why these weights were published as the best
 
     def arguments(self, command: str, *own: str) -> list[str]:
-        """Return the arguments of `python -m mlx_lm`.
-
-        Args:
-            command: chat, generate or fuse.
-            own: other options; the last one of several counts.
-        """
+        """Return the arguments of `python -m mlx_lm`; the last one of several equal options counts."""
         adapter = ["--adapter-path", str(self.adapter)] if self.adapter is not None else []
         trust = ["--trust-remote-code"] if self.trust_remote_code else []
         return [command, "--model", self.model, *adapter, *trust, *own]
@@ -73,39 +68,27 @@ def tuned(app: App, job: Job, *, base: bool = False) -> TunedModel:
 
 
 def require_model(job: Job, model: str) -> None:
-    """Check that the folder of the model exists.
-
-    Raises:
-        ModelMissing: it does not exist.
-    """
+    """Raise ModelMissing if the model is a folder that does not exist."""
     if Path(model).is_absolute() and not Path(model).is_dir():
         raise ModelMissing(f"job {job.id}: its model {model} does not exist any more; restore the folder")
 
 
 def _adapter(job: Job, spec: dict[str, Any]) -> Path:
     """Return the folder of the finished adapter: in the job folder, or where it was published."""
-    job_dir = job.dir
-    if _is_whole(job_dir.adapters):
-        return job_dir.adapters
-    named = spec.get("adapter_path")
-    published = Path(named) if named is not None else None
-    if published is not None and _is_whole(published) and publishing.origin(published).get("job_dir") == job.job_dir:
-        return published
+    own, named = job.dir.adapters, spec.get("adapter_path")
+    for folder in (own, *([Path(named)] if named is not None else [])):
+        whole = all((folder / name).is_file() for name in (publishing.BEST, publishing.CONFIG))
+        if whole and (folder == own or publishing.origin(folder).get("job_dir") == job.job_dir):
+            return folder
     raise NotAllowed(_without_adapter(job))
-
-
-def _is_whole(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (publishing.BEST, publishing.CONFIG))
 
 
 def _without_adapter(job: Job) -> str:
     """Return why there is no adapter, and what to do."""
     if job.cleaned_at is not None:
-        again = f"lq submit {job.dir.config}"
-        return f"job {job.id} was cleaned, which deleted its adapter; train it again: {again}"
+        return f"job {job.id} was cleaned, which deleted its adapter; train it again: lq submit {job.dir.config}"
     if job.status is Status.SUCCEEDED:
-        folder = job.dir.adapters
-        return f"job {job.id}: {folder} does not contain its adapter any more; see: lq verify {job.id}"
+        return f"job {job.id}: {job.dir.adapters} does not contain its adapter any more; see: lq verify {job.id}"
     remedy = {
         Status.HELD: f"let it run: lq resume {job.id}",
         Status.PAUSED: f"resume it: lq resume {job.id}",
@@ -193,11 +176,7 @@ def _of_checkpoints(app: App, job: Job, which: str) -> Weights:
 
 
 def test_file(job: Job, spec_json: str, data: Path | None) -> Path | None:
-    """Return the file of the test rows; None if the data comes from the Hugging Face hub.
-
-    Raises:
-        DataInvalid: the file does not exist.
-    """
+    """Return the file of the test rows, which must exist; None if the data comes from the Hugging Face hub."""
     spec = json.loads(spec_json)
     folder = data if data is not None else Path(spec["data"])
     if data is None and (spec.get("hf_dataset") or not folder.is_absolute()):

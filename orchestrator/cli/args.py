@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share: which jobs, which values override a job file.
+"""Arguments and options that several verbs share, and the types of their values.
 
 A job that is named by itself must be one that the verb applies to. Of a range, a group or --all, the verb skips the
 jobs that it does not apply to.
@@ -8,25 +8,166 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import re
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobs.model.errors import NoSuchJob, NotAllowed
+from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
 from jobs.model.states import Status
 from orchestrator.cli import home_access
-from orchestrator.cli.param_types import SOME_JOBS, JobRef
+from orchestrator.cli.home_access import JobRef
 from orchestrator.core.app import App
 
-GROUP, ALL, FAILED = "--group", "--all", "--failed"
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
+Command = Callable[..., Any]
+T = TypeVar("T")
+
+_RANGE = re.compile(r"(\d{1,30})-(\d{1,30})")
+_UNITS_S = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 24 * 3600.0, "w": 7 * 24 * 3600.0}
+_DURATION = re.compile(rf"(\d{{1,6}}) ?({'|'.join(sorted(_UNITS_S, key=len, reverse=True))})")
+_HOUR = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?")
+TIME_FORMATS = "10min, 2h, 22:00 or 2026-01-31T22:00"
+
+
+# --- types ---
+
+
+class Parsed(click.ParamType[T]):
+    """A type whose values a function reads from text; the function raises ValueError for an invalid text."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        """Take the function."""
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """Parse the text; a default stays as it is."""
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _job(text: str) -> JobRef:
+    """Parse an id or a name, without looking the job up."""
+    if not re.fullmatch(r"\d+", text):
+        if not text.strip():
+            raise ValueError("empty job name; give an id or a name.")
+        return JobRef(text=text, first=None, last=None)
+    if int(text) < 1:
+        raise ValueError(f"{text} is not a job id: ids begin at 1.")
+    return JobRef(text=text, first=int(text), last=int(text))
+
+
+def _jobs(text: str) -> JobRef:
+    """Parse an id, a name, or a range of ids such as `3-7`, both ends included."""
+    if (id_range := _RANGE.fullmatch(text)) is None:
+        return _job(text)
+    first, last = int(id_range[1]), int(id_range[2])
+    if first > last:
+        raise ValueError(f"{text} runs backwards; write {last}-{first}.")
+    if first < 1:
+        raise ValueError(f"{text}: ids begin at 1; write 1-{last}.")
+    return JobRef(text=text, first=first, last=last)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise ValueError(f"{text!r} is not a valid number of seconds.")
+    if seconds < 0:
+        raise ValueError(f"{text} is not in the range x>=0.")
+    return seconds
+
+
+def _age(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None or match[2] not in "hdw":
+        raise ValueError(f"{text!r} is not an age like 30d, 2w or 12h")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def _since(text: str) -> float:
+    moment = parse_time(text.strip(), time.time())
+    if moment is None:
+        raise ValueError(f"{text!r} is not a time; write {TIME_FORMATS}")
+    return moment
+
+
+def parse_time(text: str, now: float) -> float | None:
+    """Return a moment in unix seconds, or None if the text is not a time.
+
+    Args:
+        text: a duration before now (10min), an hour (22:00: the last time it was 22:00), or an ISO date with or
+            without a time. Without a zone it is local time.
+    """
+    if (ago := _DURATION.fullmatch(text)) is not None:
+        return now - int(ago[1]) * _UNITS_S[ago[2]]
+    try:
+        if (hour := _HOUR.fullmatch(text)) is None:
+            return datetime.fromisoformat(text).timestamp()  # local time if it names no zone
+        today = datetime.fromtimestamp(now)  # noqa: DTZ006 local time on purpose
+        then = today.replace(hour=int(hour[1]), minute=int(hour[2]), second=int(hour[3] or 0), microsecond=0)
+        return (then if then.timestamp() <= now else then - timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+ONE_JOB = Parsed("job id or name", _job)
+SOME_JOBS = Parsed("job id, range or name", _jobs)
+SECONDS = Parsed("number of seconds", _seconds)
+AGE = Parsed("age", _age)
+SINCE = Parsed("time", _since)
+
+
+# --- options ---
+
+GROUP, ALL, FAILED = "--group", "--all", "--failed"
 _HELP = {
     GROUP: "Select every job of a group.",
     ALL: "Select every job the command applies to.",
     FAILED: "Select every failed job, or with --group those of the group.",
 }
+
+
+def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    from orchestrator.cli import shell_completion
+
+    return shell_completion.job_ids(ctx, param, incomplete)
+
+
+def _complete_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    from orchestrator.cli import shell_completion
+
+    return shell_completion.groups(ctx, param, incomplete)
+
+
+def job_option(option: str, text: str) -> Callable[[Command], Command]:
+    """Return an option that names another job; `text` is its help."""
+    return click.option(option, metavar="ID", type=ONE_JOB, shell_complete=_complete_ids, help=text)
+
+
+def group_option(text: str) -> Callable[[Command], Command]:
+    """Return the option --group; `text` is its help."""
+    return click.option(GROUP, "group", metavar="NAME", shell_complete=_complete_groups, help=text)
+
+
+def seconds_option(option: str, name: str, text: str, default: float | None = None) -> Callable[[Command], Command]:
+    """Return an option with a number of seconds; `text` is its help."""
+    shown = f"{text} ({default:.0f})." if default is not None else f"{text}."
+    return click.option(option, name, metavar="S", type=SECONDS, default=default, help=shown)
+
 
 set_option = click.option(
     "--set",
@@ -40,13 +181,21 @@ overwrite_option = click.option(
 )
 
 
-def group_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option --group.
+def files_argument(*, required: bool) -> Callable[[Command], Command]:
+    """Return the argument FILE..."""
+    metavar = "FILE..." if required else "[FILE...]"
+    return click.argument("files", metavar=metavar, type=click.Path(path_type=Path), nargs=-1, required=required)
 
-    Args:
-        text: its help.
-    """
-    return click.option(GROUP, "group", metavar="NAME", shell_complete=home_access.complete_groups, help=text)
+
+def takes_job(command: Command) -> Command:
+    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found."""
+
+    @functools.wraps(command)
+    def with_job(*, ref: JobRef, **others: Any) -> Any:
+        with home_access.open_app() as app:
+            return command(app=app, job=home_access.find_job(app, ref), **others)
+
+    return click.argument("ref", metavar="ID", type=ONE_JOB, shell_complete=_complete_ids)(with_job)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,18 +220,15 @@ class JobSelection:
         return f" of {' and '.join(parts)}" if parts else ""
 
 
-def takes_jobs(
-    *options: str, required: bool = False, **help_texts: str
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def takes_jobs(*options: str, **help_texts: str) -> Callable[[Command], Command]:
     """Add the argument ID... to a verb. The verb gets a `JobSelection` as `selection`.
 
     Args:
         options: those of `--group`, `--all` and `--failed` that the verb accepts.
-        required: whether the user must give at least one ID.
         help_texts: help of an option instead of the usual one, by `group`, `all` and `failed`.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def with_selection(
             *,
@@ -98,19 +244,15 @@ def takes_jobs(
                 raise click.UsageError("--failed cannot be combined with IDs")
             return command(selection=JobSelection(refs=refs, group=group, every=every, failed=failed), **others)
 
-        decorated: Callable[..., Any] = with_selection
+        decorated: Command = with_selection
         for option in reversed(options):
-            decorated = _option(option, help_texts.get(option.removeprefix("--"), _HELP[option]))(decorated)
-        metavar = "ID..." if required else "[ID...]"
-        return click.argument("refs", metavar=metavar, type=SOME_JOBS, nargs=-1, required=required)(decorated)
+            text = help_texts.get(option.removeprefix("--"), _HELP[option])
+            flag = click.option(option, "every" if option == ALL else "failed", is_flag=True, help=text)
+            decorated = (group_option(text) if option == GROUP else flag)(decorated)
+        argument = click.argument("refs", metavar="[ID...]", type=SOME_JOBS, nargs=-1, shell_complete=_complete_ids)
+        return argument(decorated)
 
     return decorate
-
-
-def _option(option: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    if option == GROUP:
-        return group_option(text)
-    return click.option(option, "every" if option == ALL else "failed", is_flag=True, help=text)
 
 
 def select_jobs(
@@ -137,7 +279,7 @@ def select_jobs(
     if selection.is_empty and or_else is not None:
         raise click.UsageError(f"name a job, or {or_else}")
     named = {ref: [home_access.find_job(app, ref)] for ref in selection.refs if not ref.is_range}
-    ranges = {ref: _in_range(app, ref) for ref in selection.refs if ref.is_range}
+    ranges = {ref: home_access.jobs_in_range(app, ref) for ref in selection.refs if ref.is_range}
     jobs = [job for ref in selection.refs for job in named.get(ref) or filter(applies, ranges.get(ref, ()))]
     jobs += filter(applies, _of_options(app, selection))
     if not jobs and not selection.is_empty:
@@ -150,16 +292,6 @@ def select_any_status(app: App, selection: JobSelection) -> list[Job]:
     if selection.every:
         return home_access.list_jobs(app, every=True)
     return select_jobs(app, selection, none="no job{of} has failed", or_else="--group NAME, --failed or --all")
-
-
-def _in_range(app: App, ref: JobRef) -> list[Job]:
-    """Return the jobs of a range. Ids without a job are skipped, unless all of them are."""
-    first, last = ref.first or 1, min(ref.last or 1, home_access.MAX_ID)
-    jobs = app.store.jobs.between(first, last) if home_access.has_store(app) and first <= last else []
-    jobs = jobs or (app.store.jobs.named(ref.text) if home_access.has_store(app) else [])
-    if not jobs:
-        raise NoSuchJob(f"no job has an id from {ref.first} to {ref.last}; see: lq status --all")
-    return jobs
 
 
 def _of_options(app: App, selection: JobSelection) -> Iterable[Job]:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import click
 
 from jobs.model.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.model.job import Job
 from jobs.model.states import ENDED
-from orchestrator.cli.param_types import ONE_JOB, JobRef
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
 MAX_ID = 2**63 - 1
 """The largest integer of SQLite."""
 
-job_id_argument = click.argument("job_id", metavar="ID", type=ONE_JOB)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobRef:
+    """A reference to one job or to a range of jobs, as typed."""
+
+    text: str
+    first: int | None  # the lowest id; None if the text can only be a name
+    last: int | None  # the highest id
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the reference is a range of ids."""
+        return self.first != self.last
+
+    def __str__(self) -> str:
+        """Return the text as typed."""
+        return self.text
 
 
 @contextmanager
@@ -65,7 +75,7 @@ def list_jobs(app: App, *, every: bool = False) -> list[Job]:
     return app.store.jobs.overview(all_jobs=every) if has_store(app) else []
 
 
-def find_job(app: App, reference: int | JobRef) -> Job:
+def find_job(app: App, ref: JobRef) -> Job:
     """Return the job with an id or a name. A number is an id first.
 
     Raises:
@@ -73,17 +83,30 @@ def find_job(app: App, reference: int | JobRef) -> Job:
         InvalidInput: several jobs have this name, and not exactly one of them is live.
     """
     if not has_store(app):
-        raise NoSuchJob(f"no job {reference}: {app.home.path} has no jobs yet; see: lq submit --help")
-    number, name = (reference, str(reference)) if isinstance(reference, int) else (reference.first, reference.text)
-    matches = app.store.jobs.between(number, number) if number is not None and number <= MAX_ID else []
-    matches = matches or (app.store.jobs.named(name) if isinstance(reference, JobRef) else [])
+        raise NoSuchJob(f"no job {ref.text}: {app.home.path} has no jobs yet; see: lq submit --help")
+    matches = app.store.jobs.between(ref.first, ref.first) if ref.first is not None and ref.first <= MAX_ID else []
+    matches = matches or app.store.jobs.named(ref.text)
     if not matches:
-        no_id = f"no job {reference}; see: lq status --all"
-        raise NoSuchJob(no_id if number is not None else _no_such_name(app, name))
+        no_id = f"no job {ref.text}; see: lq status --all"
+        raise NoSuchJob(no_id if ref.first is not None else _no_such_name(app, ref.text))
     live = [job for job in matches if job.status not in ENDED]
     if len(matches) > 1 and len(live) != 1:
-        raise InvalidInput(f"jobs {fmt.listed(job.id for job in matches)} have the name '{name}'; give an id")
+        raise InvalidInput(f"jobs {fmt.listed(job.id for job in matches)} have the name '{ref.text}'; give an id")
     return (live if len(matches) > 1 else matches)[0]
+
+
+def jobs_in_range(app: App, ref: JobRef) -> list[Job]:
+    """Return the jobs of a range. Ids without a job are skipped, unless all of them are.
+
+    Raises:
+        NoSuchJob: no job has an id in the range, or the range as its name.
+    """
+    first, last = ref.first or 1, min(ref.last or 1, MAX_ID)
+    jobs = app.store.jobs.between(first, last) if has_store(app) and first <= last else []
+    jobs = jobs or (app.store.jobs.named(ref.text) if has_store(app) else [])
+    if not jobs:
+        raise NoSuchJob(f"no job has an id from {ref.first} to {ref.last}; see: lq status --all")
+    return jobs
 
 
 def _no_such_name(app: App, name: str) -> str:
@@ -99,14 +122,12 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
     Raises:
         NoSuchJob: the group does not exist.
     """
-    jobs = app.store.groups.jobs(group) if has_store(app) else []
-    if jobs:
+    if has_store(app) and (jobs := app.store.groups.jobs(group)):
         return jobs
     groups = app.store.groups.names() if has_store(app) else []
-    near = difflib.get_close_matches(group, groups, n=1, cutoff=0.5)
-    hint = "a matrix in a job file creates a group"
-    if near or groups:
-        hint = f"did you mean '{near[0]}'?" if near else f"the newest group is '{groups[0]}'"
+    hint = f"the newest group is '{groups[0]}'" if groups else "a matrix in a job file creates a group"
+    if near := difflib.get_close_matches(group, groups, n=1, cutoff=0.5):
+        hint = f"did you mean '{near[0]}'?"
     raise NoSuchJob(f"no group '{group}'; {hint}")
 
 
@@ -132,10 +153,3 @@ def wake_worker(app: App) -> str | None:
     from orchestrator.service.install import start_worker
 
     return f"worker started (pid {start_worker(app.home)})"
-
-
-def complete_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Complete the name of a group in a shell."""
-    from orchestrator.cli import shell_completion
-
-    return shell_completion.groups(ctx, param, incomplete)

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +87,10 @@ def console(*, stderr: bool = False, piped: int = 200) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
-def print_json(result: DataclassInstance) -> None:
-    """Print a result as one JSON object with the schema number."""
-    content = {"schema": SCHEMA} | finite(dataclasses.asdict(result))
+def print_json(result: DataclassInstance | Sequence[DataclassInstance], *, under: str | None = None) -> None:
+    """Print a result as one JSON object with the schema number; a list is the field `under` of that object."""
+    fields = [dataclasses.asdict(one) for one in result] if isinstance(result, Sequence) else dataclasses.asdict(result)
+    content = {"schema": SCHEMA} | finite(fields if under is None else {under: fields})
     click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False, default=str))
 
 

@@ -35,7 +35,7 @@ APPLIES: dict[str, frozenset[Status]] = {
 """Statuses of the jobs that a verb applies to; a verb that is not listed applies to every job."""
 
 
-def job_ids(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the ids of jobs that the verb applies to: live jobs first, then newest first, without those typed."""
     statuses = APPLIES.get(ctx.info_name or "", frozenset(Status))
     jobs = [job for job in _jobs() if job.status in statuses]

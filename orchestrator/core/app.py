@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from contextlib import AbstractContextManager
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from jobs.model.errors import ConfigInvalid
 from orchestrator.core.paths import Home
@@ -21,7 +21,7 @@ log = logging.getLogger("lq.settings")
 
 
 @dataclasses.dataclass
-class App:
+class App(AbstractContextManager["App"]):
     """What a command or the worker works with; each part is created at its first use."""
 
     home: Home
@@ -35,11 +35,7 @@ class App:
 
     @cached_property
     def store(self) -> Store:
-        """The store; opened, and created or migrated, at the first use.
-
-        Raises:
-            HomeUnusable, StoreUnusable: it cannot be opened.
-        """
+        """The store; opened, and created or migrated, at the first use."""
         from orchestrator.store.store import Store
 
         self.home.ensure()
@@ -54,11 +50,7 @@ class App:
         return WakeupQueue(self.home.wakeup, self.handlers)
 
     def settings(self) -> Settings:
-        """Read settings.yaml again, so that a running worker uses its changes.
-
-        Raises:
-            ConfigInvalid: the file is invalid.
-        """
+        """Read settings.yaml again, so that a running worker uses its changes; raise ConfigInvalid."""
         from configs.settings import load_settings
 
         return load_settings(self.home.settings)
@@ -84,12 +76,6 @@ class App:
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close."""
         self.close()

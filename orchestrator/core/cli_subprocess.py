@@ -15,12 +15,7 @@ log = logging.getLogger("lq.cli_subprocess")
 
 
 def json_of(home: Home, *words: str, timeout_s: float) -> dict[str, Any] | None:
-    """Return the output of `lq WORDS --json`; if that fails, log the error and return None.
-
-    Args:
-        words: a verb that only reads, and its arguments.
-        timeout_s: seconds to wait.
-    """
+    """Return the output of `lq WORDS --json` for a verb that only reads; if it fails, log the error, return None."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "orchestrator.cli", *words, "--json"],

@@ -9,7 +9,6 @@ import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -31,17 +30,20 @@ logging.getLogger("watchdog.observers.inotify").addFilter(
 )
 
 
-class _Watch(FileSystemEventHandler):
-    """Watches a folder; subclasses choose the events in `on_any_event`."""
+class FolderWatch(FileSystemEventHandler):
+    """Hints when a file is added to a folder or written there."""
 
     def __init__(self, folder: Path) -> None:
+        """Watch a folder; if it does not exist, every wait times out."""
         self._hint = threading.Event()
-        self._watched = folder
+        self.wake = self._hint.set  # ends the present wait, or the next one
+        self._watched = folder.resolve()  # macOS reports /private/tmp for /tmp
         self._observer: BaseObserver | None = None
 
-    def wake(self) -> None:
-        """End the present wait, or the next one."""
-        self._hint.set()
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Hint unless a file was only read or removed."""
+        if event.event_type in _FILE_ADDED:
+            self.wake()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a hint; return False after the timeout."""
@@ -52,52 +54,32 @@ class _Watch(FileSystemEventHandler):
     def __enter__(self) -> Self:
         """Start to watch. If the system has no watches, descriptors or threads left, every wait times out."""
         with suppress(*_UNAVAILABLE):
-            self._observer = self._start()
+            observer = Observer()  # takes an inotify instance and a thread
+            try:
+                observer.schedule(self, str(self._watched), recursive=False)
+                observer.start()
+                self._observer = observer
+            except _UNAVAILABLE:
+                observer.stop()  # frees both
         return self
 
-    def _start(self) -> BaseObserver:
-        observer = Observer()  # takes an inotify instance and a thread
-        try:
-            observer.schedule(self, str(self._watched), recursive=False)
-            observer.start()
-        except _UNAVAILABLE:
-            observer.stop()  # frees both
-            raise
-        return observer
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop watching."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
 
 
-class FileWatch(_Watch):
+class FileWatch(FolderWatch):
     """Hints when a file is written or deleted, or its folder is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
         """Watch a file in an existing folder; the file itself may be missing."""
-        folder = path.parent.resolve()  # macOS reports /private/tmp for /tmp
-        self._folder, self._path = str(folder), str(folder / path.name)
-        super().__init__(folder)
+        super().__init__(path.parent)
+        self._folder, self._path = str(self._watched), str(self._watched / path.name)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Hint if the file was changed, not only read, or if the folder was removed."""
         changed = self._path in (event.src_path, event.dest_path) and event.event_type in _FILE_CHANGED
         if changed or (event.src_path == self._folder and event.event_type in _FOLDER_REMOVED):
-            self.wake()
-
-
-class FolderWatch(_Watch):
-    """Hints when a file is added to a folder or written there."""
-
-    def __init__(self, folder: Path) -> None:
-        """Watch a folder; if it does not exist, every wait times out."""
-        super().__init__(folder.resolve())
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Hint unless a file was only read or removed."""
-        if event.event_type in _FILE_ADDED:
             self.wake()

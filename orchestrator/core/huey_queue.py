@@ -24,8 +24,7 @@ from huey.serializer import Serializer
 
 from jobs.model.errors import StoreUnusable
 
-POLL_S = 0.5
-"""The longest time until an idle worker receives a signal; Huey's default backs off to 10 s."""
+POLL_S = 0.5  # the longest time until an idle worker receives a signal; Huey's default backs off to 10 s
 
 _FIELDS = ("id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs", "expires", "expires_resolved")
 
@@ -70,15 +69,7 @@ class WakeupQueue:
     """Both ends of the queue: any process sends, the worker handles."""
 
     def __init__(self, path: Path, handlers: Handlers | None = None) -> None:
-        """Open the queue's file.
-
-        Args:
-            path: queue.db.
-            handlers: None in a process that only sends.
-
-        Raises:
-            StoreUnusable: the file is damaged, or cannot be written.
-        """
+        """Open the queue's file; a process that only sends has no handlers."""
         self._path = path
         serializer: Serializer = IntegerJson()
         with _wrapped_errors(path):
@@ -103,11 +94,7 @@ class WakeupQueue:
             self._deliver(message_id)
 
     def consumer(self, threads: int) -> Consumer:
-        """Return the handling end, for the worker to start.
-
-        Args:
-            threads: each may be busy with one job for many hours.
-        """
+        """Return the handling end, for the worker to start; each thread may be busy with one job for many hours."""
         logging.getLogger("huey").setLevel(logging.WARNING)
         consumer: Consumer = self._huey.create_consumer(
             workers=threads,

@@ -9,11 +9,7 @@ PACKAGES = ("orchestrator", "workers", "configs", "jobs")
 
 
 def shadowed(home: Path) -> tuple[str, Path] | None:
-    """Return the first package of lq that Python imports from another folder, and its path.
-
-    Args:
-        home: the folder that should contain the packages.
-    """
+    """Return the first package of lq that Python imports from outside the folder `home`, and its path."""
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         path = Path(spec.origin).resolve() if spec is not None and spec.origin else None

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +27,7 @@ from jobs.model.states import ENDED
 from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.formatting.events import line
 from workers.events import log as event_log
+from workers.files.atomic import write_atomically
 
 ITERATIONS = 240
 JOB = """\
@@ -54,26 +55,22 @@ _MARK = ".lq-demo"
 _TIMEOUT_S = 600.0
 _POLL_S = 0.05
 
-Print = Callable[[str], None]
-"""Prints a line."""
+Print = Callable[[str], None]  # prints a line
 
 
 def run_demo(home: Path, echo: Print) -> None:
-    """Run the demo.
-
-    Args:
-        home: the demo's home; one of an earlier demo is deleted.
-        echo: prints a line.
-
-    Raises:
-        LqError: a step failed.
-    """
+    """Run the demo in `home`, where it deletes the files of an earlier demo; raise LqError if a step fails."""
     _prepare(home, echo)
     with _http_endpoint() as (port, received):
-        _write_settings(home, port)
+        services = f'notify:\n  services:\n    - {{url: "json://127.0.0.1:{port}/", name: phone}}\n'
+        write_atomically(home / "settings.yaml", f"{services}disk: {{floor: 100MB}}\n")
         try:
-            uninterrupted = _train(home, echo)
-            killed = _train_and_kill(home, echo)
+            echo("\n2. Train without interruption. This is the expected result.")
+            echo("   (On the first run MLX compiles its kernels for the CPU, which takes up to half a minute.)")
+            few = (Kind.STARTED, Kind.VALIDATION, Kind.ENDED)
+            uninterrupted = _train(home, "uninterrupted", echo, show=few, kill=False)
+            echo("\n3. Train the same job again, and kill the trainer halfway.")
+            killed = _train(home, "killed", echo, show=frozenset(Kind), kill=True)
             _compare(uninterrupted, killed, echo)
             _show_messages(received, killed, echo)
             _show_status(home, killed, echo)
@@ -101,27 +98,23 @@ def _prepare(home: Path, echo: Print) -> None:
     echo(f"   {home}")
 
 
-def _train(home: Path, echo: Print) -> dict[str, Any]:
-    echo("\n2. Train without interruption. This is the expected result.")
-    echo("   (On the first run MLX compiles its kernels for the CPU, which takes up to half a minute.)")
-    job = _submit(home, "uninterrupted.yaml", echo)
-    for _ in _events(home, job, echo, show={Kind.STARTED, Kind.VALIDATION, Kind.ENDED}):
-        pass
-    return _ended(home, job)
-
-
-def _train_and_kill(home: Path, echo: Print) -> dict[str, Any]:
-    echo("\n3. Train the same job again, and kill the trainer halfway.")
-    job = _submit(home, "killed.yaml", echo)
-    alive, pid = True, 0
-    for event in _events(home, job, echo, show={*Kind}):
+def _train(home: Path, name: str, echo: Print, *, show: Collection[Kind], kill: bool) -> dict[str, Any]:
+    """Submit a job and print its events until it has ended; `kill` kills its trainer halfway, once."""
+    echo(f"$ lq submit {name}.yaml")
+    job = json.loads(_lq(home, "submit", "--json", str(home / f"{name}.yaml")))["jobs"][0]
+    echo(f"job {job['id']} {job['status']}: {job['name']}")
+    pid = 0
+    for event in _events(home, job, echo, show):
         if isinstance(event.value, StartedEvent) and event.value.pid is not None:
             pid = event.value.pid  # on a busy machine lq status would take as long as the second half
-        if alive and isinstance(event.value, ProgressEvent) and event.value.iteration >= ITERATIONS // 2:
-            alive = False
+        if kill and isinstance(event.value, ProgressEvent) and event.value.iteration >= ITERATIONS // 2:
+            kill = False
             echo(f"$ kill -9 {pid}")
             os.kill(pid, signal.SIGKILL)
-    return _ended(home, job)
+    ended = _job(home, job["id"])
+    if ended["status"] != "succeeded":
+        raise LqError(f"demo job {job['id']} {ended['status']}; see: LQ_HOME={home} lq show {job['id']}")
+    return ended
 
 
 def _compare(uninterrupted: dict[str, Any], killed: dict[str, Any], echo: Print) -> None:
@@ -141,7 +134,11 @@ def _compare(uninterrupted: dict[str, Any], killed: dict[str, Any], echo: Print)
 def _show_messages(received: list[dict[str, Any]], job: dict[str, Any], echo: Print) -> None:
     echo("\n5. Notifications, sent to a local endpoint instead of a phone:")
     title = f"lq: {job['name']} (job {job['id']}) finished"
-    _wait_until(lambda: any(message.get("title") == title for message in received), "the notification")
+    deadline = time.monotonic() + 60
+    while not any(message.get("title") == title for message in received):
+        if time.monotonic() > deadline:
+            raise LqError("the notification did not arrive within a minute")
+        time.sleep(_POLL_S)
     for message in received:
         pictures = len(message.get("attachments") or [])
         echo(f"   {message['title']}" + (f"  [{pictures} picture]" if pictures else ""))
@@ -162,15 +159,7 @@ def _show_status(home: Path, job: dict[str, Any], echo: Print) -> None:
     echo("Train your own model: lq submit config.yaml (any config file of mlx_lm.lora -c)")
 
 
-def _submit(home: Path, name: str, echo: Print) -> dict[str, Any]:
-    echo(f"$ lq submit {name}")
-    answer = json.loads(_lq(home, "submit", "--json", str(home / name)))
-    job: dict[str, Any] = answer["jobs"][0]
-    echo(f"job {job['id']} {job['status']}: {job['name']}")
-    return job
-
-
-def _events(home: Path, job: dict[str, Any], echo: Print, *, show: set[Kind]) -> Iterator[Event]:
+def _events(home: Path, job: dict[str, Any], echo: Print, show: Collection[Kind]) -> Iterator[Event]:
     """Print and yield the events of a job until it has ended."""
     path = JobDir(Path(job["job_dir"])).events
     offset, deadline, next_check = 0, time.monotonic() + _TIMEOUT_S, 0.0
@@ -187,13 +176,6 @@ def _events(home: Path, job: dict[str, Any], echo: Print, *, show: set[Kind]) ->
             next_check = time.monotonic() + 1.0
         time.sleep(_POLL_S)
     raise LqError(f"job {job['id']} did not end within {_TIMEOUT_S:.0f} s; see: LQ_HOME={home} lq show {job['id']}")
-
-
-def _ended(home: Path, job: dict[str, Any]) -> dict[str, Any]:
-    now = _job(home, job["id"])
-    if now["status"] != "succeeded":
-        raise LqError(f"demo job {job['id']} {now['status']}; see: LQ_HOME={home} lq show {job['id']}")
-    return now
 
 
 def _job(home: Path, job_id: int) -> dict[str, Any]:
@@ -239,18 +221,3 @@ def _http_endpoint() -> Iterator[tuple[int, list[dict[str, Any]]]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _write_settings(home: Path, port: int) -> None:
-    settings = home / "settings.yaml"
-    services = f'notify:\n  services:\n    - {{url: "json://127.0.0.1:{port}/", name: phone}}\n'
-    settings.write_text(f"{services}disk: {{floor: 100MB}}\n")
-    settings.chmod(0o600)
-
-
-def _wait_until(is_done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not is_done():
-        if time.monotonic() > deadline:
-            raise LqError(f"{what} did not arrive within a minute")
-        time.sleep(_POLL_S)

@@ -24,12 +24,7 @@ _ANSWERS = (
 
 
 def build_model(folder: Path, *, seed: int = 0) -> None:
-    """Write a model folder that mlx_lm loads: config.json, model.safetensors, tokenizer files.
-
-    Args:
-        folder: created if it does not exist.
-        seed: of the random weights.
-    """
+    """Write a model folder that mlx_lm loads: config.json, model.safetensors, tokenizer files."""
     folder.mkdir(parents=True, exist_ok=True)
     size, end = _build_tokenizer(folder)
     config = {
@@ -54,15 +49,7 @@ def build_model(folder: Path, *, seed: int = 0) -> None:
 
 
 def build_data(folder: Path, *, train: int = 96, valid: int = 16, test: int = 16, seed: int = 0) -> None:
-    """Write train.jsonl, valid.jsonl and test.jsonl: sums, as chat rows of different lengths.
-
-    Args:
-        folder: created if it does not exist.
-        train: number of rows.
-        valid: number of rows; 0 writes no file.
-        test: number of rows; 0 writes no file.
-        seed: of the questions.
-    """
+    """Write train.jsonl, valid.jsonl and test.jsonl: sums, as chat rows of different lengths; 0 rows write no file."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)  # noqa: S311 not for security
     for name, rows in (("train", train), ("valid", valid), ("test", test)):

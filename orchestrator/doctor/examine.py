@@ -39,12 +39,7 @@ _NEED_MLX = frozenset({"mlx", "compiler", "memory", "display"})
 
 
 def examine(home: Home, environment: Mapping[str, str]) -> list[Check]:
-    """Run every check. Those that wait for the child process that examines MLX run last.
-
-    Args:
-        home: the home of lq; it need not exist.
-        environment: such as os.environ.
-    """
+    """Run every check of a home, which need not exist. The child process that examines MLX runs meanwhile."""
     with DeviceQuery() as device_query:
         readings = Readings(home, environment, device_query)
         order = sorted(CHECKS, key=lambda name: name in _NEED_MLX)

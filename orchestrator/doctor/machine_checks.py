@@ -255,12 +255,7 @@ def time_zone(readings: Readings) -> Check:
 
 
 def least_version(requirements: Sequence[str], package: str) -> Version | None:
-    """Return the highest lower bound that requirements set for a package.
-
-    Args:
-        requirements: as the metadata of a distribution lists them, such as `mlx[cpu]>=0.32.4; sys_platform == "linux"`.
-        package: its name.
-    """
+    """Return the highest lower bound that requirements, as a distribution's metadata has them, set for a package."""
     parsed = (Requirement(line) for line in requirements)
     bounds = (spec for requirement in parsed if requirement.name == package for spec in requirement.specifier)
     return max((Version(spec.version) for spec in bounds if spec.operator == ">="), default=None)

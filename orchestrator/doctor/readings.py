@@ -34,23 +34,46 @@ class Readings:
     """The readings of one examination. A test sets a reading by its name instead of taking it."""
 
     def __init__(self, home: Home, environment: Mapping[str, str], device_query: DeviceQuery) -> None:
-        """Take no reading yet.
-
-        Args:
-            home: the home of lq; it need not exist.
-            environment: such as os.environ.
-            device_query: the child process that examines MLX.
-        """
         self.home = home
         self.environment = environment
         self._device_query = device_query
 
-    # --- Python, MLX and the device ---
+    # --- readings that depend on nothing else ---
 
-    @cached_property
-    def python(self) -> tuple[tuple[int, ...], bool, str]:
-        """Version, whether an x86 Python runs on Apple silicon, and the path of the interpreter."""
-        return sys.version_info[:3], processor.is_translated(), sys.executable
+    python = cached_property(lambda _: (sys.version_info[:3], processor.is_translated(), sys.executable))
+    """Version, whether an x86 Python runs on Apple silicon, and the path of the interpreter."""
+    apple = cached_property(lambda _: processor.is_apple_silicon())
+    """Whether this is Apple silicon, where MLX should use Metal."""
+    macos = cached_property(lambda _: sys.platform == "darwin")
+    """Whether this is macOS, where iCloud may hold Documents and Desktop."""
+    compiler = cached_property(lambda _: shutil.which("g++"))
+    """Path of g++; None if there is none."""
+    memory_limits = cached_property(lambda _: memory.memory_limits())
+    """Bytes by source of the limit: machine, cgroup, RLIMIT_AS."""
+    swap_in_use = cached_property(lambda _: processes.swap_bytes())
+    """Bytes; None if unknown."""
+    battery = cached_property(lambda _: processes.battery())
+    """Charge from 0 to 1 and whether it is on mains; None without a battery."""
+    thermal_level = cached_property(lambda _: thermal.thermal_level())
+    """One of jobs.scheduling.obstacles.THERMAL; None if the machine does not report it."""
+    idle_s = cached_property(lambda _: user_activity.idle_s())
+    """Seconds since the machine was last used; None if the machine does not report it."""
+    display = cached_property(lambda _: keep_awake.display())
+    """Minutes until the display sleeps (0: never, None: unknown), and whether a program keeps it on."""
+    detects_sleep = cached_property(lambda _: clock.can_measure_sleep())
+    """Whether the machine has a clock that stops during sleep and one that does not."""
+    synchronised = cached_property(lambda _: clock.is_synchronized())
+    """Whether the clock is synchronised over the network; None if the system does not report it."""
+    free_memory = cached_property(lambda _: processes.memory()[0])
+    """Bytes that a new process could use now."""
+    local_time = cached_property(lambda _: time.localtime())
+    """The local time now."""
+    lq_version = cached_property(lambda _: importlib.metadata.version("lq"))
+    """Version of this lq."""
+    sleep_inhibitor = cached_property(lambda _: keep_awake.try_tool())
+    """Path of the command that keeps the machine awake, and how it failed when it was tried."""
+
+    # --- Python, MLX and the device ---
 
     @cached_property
     def device(self) -> Device | str:
@@ -58,31 +81,11 @@ class Readings:
         return self._device_query.result()
 
     @cached_property
-    def apple(self) -> bool:
-        """Whether this is Apple silicon, where MLX should use Metal."""
-        return processor.is_apple_silicon()
-
-    @cached_property
-    def macos(self) -> bool:
-        """Whether this is macOS, where iCloud may hold Documents and Desktop."""
-        return sys.platform == "darwin"
-
-    @cached_property
     def requirements(self) -> list[str]:
         """The requirements of lq and MLX-LM, as their metadata lists them."""
         return [*(importlib.metadata.requires("lq") or ()), *(importlib.metadata.requires("mlx-lm") or ())]
 
-    @cached_property
-    def compiler(self) -> str | None:
-        """Path of g++; None if there is none."""
-        return shutil.which("g++")
-
     # --- memory and disk ---
-
-    @cached_property
-    def memory_limits(self) -> Mapping[str, int]:
-        """Bytes by source of the limit: machine, cgroup, RLIMIT_AS."""
-        return memory.memory_limits()
 
     @cached_property
     def recommended_memory(self) -> int:
@@ -94,16 +97,6 @@ class Readings:
         """`memory.limit` of the defaults in settings.yaml, as written and in bytes."""
         limit = self.settings_or_defaults.defaults.memory.limit
         return str(limit), limit_bytes(limit, self.recommended_memory)
-
-    @cached_property
-    def free_memory(self) -> int:
-        """Bytes that a new process could use now."""
-        return processes.free_bytes()
-
-    @cached_property
-    def swap_in_use(self) -> int | None:
-        """Bytes; None if unknown."""
-        return processes.swap_bytes()
 
     @cached_property
     def disk(self) -> tuple[int, int, str]:
@@ -158,55 +151,11 @@ class Readings:
 
         return Settings() if isinstance(self.settings, ConfigInvalid) else self.settings
 
-    # --- what keeps the machine running ---
-
-    @cached_property
-    def sleep_inhibitor(self) -> tuple[str | None, str | None]:
-        """Path of the command that keeps the machine awake, and how it failed when it was tried."""
-        return keep_awake.try_tool()
-
-    @cached_property
-    def battery(self) -> tuple[float, bool] | None:
-        """Charge from 0 to 1 and whether it is on mains; None without a battery."""
-        return processes.battery()
-
-    @cached_property
-    def thermal_level(self) -> str | None:
-        """One of jobs.scheduling.obstacles.THERMAL; None if the machine does not report it."""
-        return thermal.thermal_level()
-
-    @cached_property
-    def idle_s(self) -> float | None:
-        """Seconds since the machine was last used; None if the machine does not report it."""
-        return user_activity.idle_s()
-
-    @cached_property
-    def display(self) -> tuple[int | None, bool]:
-        """Minutes until the display sleeps (0: never, None: unknown), and whether a program keeps it on."""
-        return keep_awake.display()
-
     @cached_property
     def open_files(self) -> tuple[int, int]:
         """Soft and hard limit of open files (RLIMIT_NOFILE)."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return _finite(soft), _finite(hard)
-
-    # --- time ---
-
-    @cached_property
-    def local_time(self) -> time.struct_time:
-        """The local time now."""
-        return time.localtime()
-
-    @cached_property
-    def detects_sleep(self) -> bool:
-        """Whether the machine has a clock that stops during sleep and one that does not."""
-        return clock.can_measure_sleep()
-
-    @cached_property
-    def synchronised(self) -> bool | None:
-        """Whether the clock is synchronised over the network; None if the system does not report it."""
-        return clock.is_synchronized()
 
     @cached_property
     def zone_name(self) -> str | None:
@@ -244,11 +193,6 @@ class Readings:
         with suppress(OSError):  # the check of the home reports it
             return control.running(self.home)
         return None
-
-    @cached_property
-    def lq_version(self) -> str:
-        """Version of this lq."""
-        return importlib.metadata.version("lq")
 
     @cached_property
     def service_file(self) -> ServiceFile:

@@ -17,8 +17,7 @@ from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
 from workers.system import disk
 
-RECORDED = "disk"
-"""The key of provenance.json with a job's need; later submits count it."""
+RECORDED = "disk"  # the key of provenance.json with a job's need; later submits count it
 
 
 def need_of(spec: JobSpec, *, valid_rows: int) -> SpaceNeed:
@@ -32,11 +31,7 @@ def need_of(spec: JobSpec, *, valid_rows: int) -> SpaceNeed:
 
 
 def require_space(app: App, jobs: Sequence[tuple[Path, SpaceNeed]]) -> None:
-    """Refuse jobs that leave too little space for themselves or for what live jobs may still take.
-
-    Args:
-        app: the home.
-        jobs: job file and need of each job that is to be queued.
+    """Refuse jobs, each a job file and its need, that leave too little space for themselves or for live jobs.
 
     Raises:
         InvalidInput: there is too little space; the text has the numbers.
@@ -49,10 +44,7 @@ def require_space(app: App, jobs: Sequence[tuple[Path, SpaceNeed]]) -> None:
 def shortages(app: App, needs: Sequence[SpaceNeed], *, queued: Collection[int] = ()) -> list[str | None]:
     """Return for each job why there is too little space for it after the ones before it; None if there is enough.
 
-    Args:
-        app: the home.
-        needs: of each job.
-        queued: ids of live jobs whose needs are among these.
+    `queued` has the ids of live jobs whose needs are among these.
     """
     free, others = free_for(app), promised(app, without=queued)
     floor = app.settings().disk.floor
@@ -72,7 +64,6 @@ def free_for(app: App) -> int:
 
 
 def recorded(need: SpaceNeed) -> dict[str, int]:
-    """Return the record of a need in provenance.json."""
     return {"bytes": need.total, "checkpoint_bytes": need.checkpoint, "checkpoints": need.checkpoints}
 
 
@@ -102,8 +93,7 @@ def promised(app: App, *, without: Collection[int] = ()) -> list[int]:
     remaining = []
     live = app.store.jobs.overview(ended=0) if app.home.store.exists() else []
     for job in (job for job in live if job.id not in without):
-        job_dir = job.dir
         with suppress(OSError, ValueError, KeyError, TypeError):
-            whole = int(json.loads(job_dir.provenance.read_text())[RECORDED]["bytes"])
-            remaining.append(max(0, whole - disk.used_by(job_dir.path)))
+            whole = int(json.loads(job.dir.provenance.read_text())[RECORDED]["bytes"])
+            remaining.append(max(0, whole - disk.used_by(job.dir.path)))
     return remaining

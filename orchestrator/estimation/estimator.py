@@ -7,6 +7,7 @@ for the memory; both give the same values as this module for what has run before
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,34 +27,19 @@ from orchestrator.estimation.history import RunHistory
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
-MOST_CONFIGURATIONS = 12
-"""This many configurations of a model, those that ran last, correct the formula."""
+MOST_CONFIGURATIONS = 12  # this many configurations of a model, those that ran last, correct the formula
 
 
 class Estimator:
-    """Estimates runs against one state of the store."""
-
     def __init__(self, store: Store | None, cache: Path | None) -> None:
-        """Read the history of runs.
-
-        Args:
-            store: None if nothing was ever submitted.
-            cache: folder for the lengths of rows; None if nothing may be written.
-        """
+        """Read the history of runs, if there is a `store`; keep the lengths of rows in the folder `cache`, if any."""
         self._store = store
         self.history = RunHistory(store) if store is not None else None
         self.formula = Formula(cache)
-        self._of_models: dict[str, list[tuple[ObservedPeak | None, ObservedRun | None]]] = {}
+        self._observed = functools.cache(lambda model: list(self._observe(model)))
 
     def estimate(self, spec: JobSpec, stage: Stage, *, job: Job | None = None, validates: bool = True) -> Estimate:
-        """Estimate what a run takes, and what is left of it.
-
-        Args:
-            spec: the job.
-            stage: the settings it trains under.
-            job: None if it is not submitted.
-            validates: whether it has a validation set.
-        """
+        """Estimate what a run takes, and what is left of it; `job` is None if it is not submitted."""
         return Estimate(memory=self.memory(spec, stage), time=self.time(spec, stage, job=job, validates=validates))
 
     def memory(self, spec: JobSpec, stage: Stage) -> MemoryEstimate | None:
@@ -88,21 +74,17 @@ class Estimator:
         """Return what runs with these settings have shown; None if there were none."""
         return self.history.fits.get(fit_key(spec, stage)) if self.history is not None else None
 
-    def _observed(self, model: str) -> list[tuple[ObservedPeak | None, ObservedRun | None]]:
-        """Return the peaks and speeds of the model's configurations that ran last."""
-        if model not in self._of_models:
-            self._of_models[model] = list(self._observe(model))
-        return self._of_models[model]
-
     def _observe(self, model: str) -> Iterator[tuple[ObservedPeak | None, ObservedRun | None]]:
-        if self.history is None:
+        if self.history is None or self._store is None:
             return
         known = [(key, fit) for key, fit in self.history.fits.items() if json.loads(key)[0] == model]
         for key, fit in known[:MOST_CONFIGURATIONS]:
-            spec = self._spec_of(fit.job_id)
-            if spec is not None:
-                stage = _stage_of(key, spec)
-                yield self._peak(spec, stage, fit), self._run(spec, stage, fit)
+            try:
+                spec = self._store.spec(fit.job_id)
+            except (LqError, ValueError):  # a dry run of a file, or another version of lq wrote the spec
+                continue
+            stage = _stage_of(key, spec)
+            yield self._peak(spec, stage, fit), self._run(self.history, spec, stage, fit)
 
     def _peak(self, spec: JobSpec, stage: Stage, fit: Fit) -> ObservedPeak | None:
         parts = self.formula.parts(spec, stage)
@@ -110,8 +92,7 @@ class Estimator:
             return None
         return ObservedPeak(job_id=fit.job_id, peak_bytes=fit.peak_bytes, ratio=fit.peak_bytes / parts.shown)
 
-    def _run(self, spec: JobSpec, stage: Stage, fit: Fit) -> ObservedRun | None:
-        assert self.history is not None
+    def _run(self, history: RunHistory, spec: JobSpec, stage: Stage, fit: Fit) -> ObservedRun | None:
         if not fit.it_s:
             return None
         return ObservedRun(
@@ -121,19 +102,11 @@ class Estimator:
             checkpointing=stage.grad_checkpoint,
             start_s=fit.start_s,
             validation_s=fit.validation_s,
-            checkpoint_s=self.history.checkpoint_s(fit.job_id),
+            checkpoint_s=history.checkpoint_s(fit.job_id),
         )
-
-    def _spec_of(self, job_id: int) -> JobSpec | None:
-        assert self._store is not None
-        try:
-            return self._store.spec(job_id)
-        except (LqError, ValueError):  # a dry run of a file, or another version of lq wrote the spec
-            return None
 
 
 def _stage_of(key: str, spec: JobSpec) -> Stage:
-    """Return the stage in the name of a configuration."""
     *_, batch_size, max_seq_length, grad_checkpoint = json.loads(key)
     return dataclasses.replace(
         RunPlan.requested(spec).stages[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -12,42 +13,26 @@ from jobs.estimates.memory import ModelShape, TrainingShape, parts_of
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from orchestrator.estimation import model_files
-from orchestrator.estimation.model_files import ModelFiles
 from workers.data.batches import BatchOrder, padded_length
 from workers.data.token_lengths import TokenLengths, lengths_of
 
-MOST_BATCHES = 400
-"""The tokens of an iteration are the mean over this many batches of an epoch."""
-
-_STATELESS = ("sgd",)
-"""Optimizers whose update writes no new state: MLX's SGD without momentum."""
+MOST_BATCHES = 400  # the tokens of an iteration are the mean over this many batches of an epoch
+_STATELESS = ("sgd",)  # optimizers whose update writes no new state: MLX's SGD without momentum
 
 
 class Formula:
     """Reads models and data, and applies the formula of jobs/estimates/memory.py."""
 
     def __init__(self, cache: Path | None) -> None:
-        """Read nothing yet.
-
-        Args:
-            cache: folder for the lengths of rows; None if nothing may be written.
-        """
+        """Read nothing yet; the lengths of rows are kept in `cache`, or nowhere if it is None."""
         self._cache = cache
-        self._models: dict[str, ModelFiles | None] = {}
-        self._shapes: dict[str, ModelShape | None] = {}
+        self._files = functools.cache(model_files.read)
         self._lengths: dict[tuple[object, ...], TokenLengths | None] = {}
-
-    def files(self, model: str) -> ModelFiles | None:
-        """Return a model's files; None if they are not on this machine."""
-        if model not in self._models:
-            self._models[model] = files = model_files.read(model)
-            self._shapes[model] = files.shape() if files is not None and files.tensors else None
-        return self._models[model]
 
     def shape(self, model: str) -> ModelShape | None:
         """Return a model's shape; None if its files are absent or have no shape."""
-        self.files(model)
-        return self._shapes[model]
+        files = self._files(model)
+        return files.shape() if files is not None and files.tensors else None
 
     def lengths(self, spec: JobSpec) -> TokenLengths | None:
         """Return the tokens of each training row; None if the data is not in a folder of this machine."""
@@ -61,7 +46,7 @@ class Formula:
         data = Path(spec.data) / "train.jsonl"
         if spec.hf_dataset is not None or not data.is_file():
             return None
-        files = self.files(spec.model)
+        files = self._files(spec.model)
         try:
             lengths = lengths_of(data, files.folder if files is not None else None, spec, cache=self._cache)
         except (OSError, ValueError, KeyError, TypeError):  # changed since it was checked
@@ -70,7 +55,7 @@ class Formula:
 
     def parts(self, spec: JobSpec, stage: Stage) -> MemoryParts | None:
         """Return the bytes at a run's peak by their use; None if the model's files do not tell."""
-        files, shape = self.files(spec.model), self.shape(spec.model)
+        files, shape = self._files(spec.model), self.shape(spec.model)
         if files is None or shape is None:
             return None
         arrays = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 from collections.abc import Mapping
@@ -19,8 +20,7 @@ from jobs.scheduling.constraints import constraints_of
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
-RECENT = 20
-"""The speed of a running attempt is the median of this many last reports."""
+RECENT = 20  # the speed of a running attempt is the median of this many last reports
 
 Spec = Mapping[str, Any]
 """A spec as the store keeps it, read as JSON."""
@@ -33,7 +33,7 @@ class RunHistory:
         """Read the store; the values do not change afterwards."""
         self._store = store
         self._stages = store.run_plans.latest_stages()
-        self._seconds: dict[int, tuple[float | None, float | None]] = {}
+        self._seconds_of = functools.cache(self._median_seconds)
         self._running: dict[int, Fit] = {}  # attempts that have reported, by job
         self.fits = store.fits.all()  # by configuration, the last seen first
         for job in store.jobs.running():
@@ -63,7 +63,6 @@ class RunHistory:
         self.fits = {key: fit, **self.fits}
 
     def stage(self, job_id: int, spec: Spec) -> Stage:
-        """Return the settings that a job trains under."""
         return self._stages.get(job_id) or requested_stage(spec)
 
     def fit(self, spec: Spec, stage: Stage) -> Fit | None:
@@ -103,14 +102,7 @@ class RunHistory:
         return time_left(length, speed, iteration=job.iteration, running=fit is not None) if speed is not None else None
 
     def ends_at(self, job: Job, spec: Spec, *, now: float, zone: tzinfo | None) -> float | None:
-        """Return when a running job will be done, in unix seconds; None if unknown.
-
-        Args:
-            job: a running job.
-            spec: of the job.
-            now: unix seconds.
-            zone: of its time window; None for the machine's own zone.
-        """
+        """Return when a running job will be done, in unix seconds; None if unknown."""
         left = self.time_left(job, spec)
         if left is None:
             return None
@@ -120,12 +112,10 @@ class RunHistory:
         """Return the seconds that a checkpoint of a job takes; None if it has written none."""
         return self._seconds_of(job_id)[1]
 
-    def _seconds_of(self, job_id: int) -> tuple[float | None, float | None]:
+    def _median_seconds(self, job_id: int) -> tuple[float | None, float | None]:
         """Return the median seconds of a job's last validations and checkpoints; None if there are none."""
-        if job_id not in self._seconds:
-            validations, checkpoints = self._store.status.recent_seconds(job_id, RECENT)
-            self._seconds[job_id] = _median(validations), _median(checkpoints)
-        return self._seconds[job_id]
+        validations, checkpoints = self._store.status.recent_seconds(job_id, RECENT)
+        return _median(validations), _median(checkpoints)
 
 
 def shown_by(fit: Fit) -> str:

@@ -27,10 +27,6 @@ def recommended_memory(store: Store | None, platform: str = sys.platform) -> tup
     """Return the bytes that the device recommends to take at most, and their source.
 
     The trainer asks MLX, which must not be imported here. On a Mac, the limit that an earlier job reported is used.
-
-    Args:
-        store: None if nothing was ever submitted.
-        platform: the operating system, as `sys.platform` names it.
     """
     allowed = memory.allowed_memory()
     if platform != "darwin":
@@ -48,7 +44,6 @@ class PeakEstimates:
     """The peak memory of configurations that never ran, each estimated once: that reads the model and the data."""
 
     def __init__(self, app: App) -> None:
-        """Estimate nothing yet."""
         self._app = app
         self._peaks: dict[str, int | None] = {}
 
@@ -56,16 +51,13 @@ class PeakEstimates:
         """Return the upper end of the estimate in bytes; None if the model is not on this machine."""
         key = key_of(spec, stage)
         if key not in self._peaks:
-            self._peaks[key] = self._estimated(spec, stage)
+            from jobs.model.spec import JobSpec
+            from orchestrator.estimation.estimator import Estimator
+
+            estimator = Estimator(self._app.store, self._app.home.lengths)
+            memory = estimator.memory(JobSpec.model_validate(spec), stage)
+            self._peaks[key] = memory.high if memory is not None else None
         return self._peaks[key]
-
-    def _estimated(self, spec: Mapping[str, Any], stage: Stage) -> int | None:
-        from jobs.model.spec import JobSpec
-        from orchestrator.estimation.estimator import Estimator
-
-        estimator = Estimator(self._app.store, self._app.home.lengths)
-        memory = estimator.memory(JobSpec.model_validate(spec), stage)
-        return memory.high if memory is not None else None
 
 
 def smaller_stage(store: Store, spec: JobSpec) -> Stage | None:

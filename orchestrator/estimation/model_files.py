@@ -22,8 +22,6 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The content of a model's files."""
-
     folder: Path
     config: Mapping[str, Any]  # config.json
     tensors: Mapping[str, Tensor]  # by name; empty without weights
@@ -81,11 +79,7 @@ def _feed_forward(config: Mapping[str, Any]) -> int:
 
 
 def read(model: str) -> ModelFiles | None:
-    """Return a model's files; None if they are not on this machine or cannot be read.
-
-    Args:
-        model: its folder, or its name on the Hugging Face hub.
-    """
+    """Return the files of a folder or of a hub model; None if they are not on this machine or cannot be read."""
     folder = folder_of(model)
     if folder is None:
         return None

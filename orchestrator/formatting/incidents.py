@@ -90,13 +90,7 @@ class Cost:
 def describe(
     incident: Incident, attempts: Sequence[Attempt] = (), points: Sequence[ProgressPoint] = ()
 ) -> IncidentText:
-    """Return the text of an incident.
-
-    Args:
-        incident: its evidence holds the fields that the text is made from.
-        attempts: of the same job, by number; without them the cost of a crash is unknown.
-        points: of the same job, superseded ones included.
-    """
+    """Return the text of an incident; without the attempts of the job and all its points the cost is unknown."""
     return IncidentText(
         what=f"{title_of(incident.code)}{_place(incident)}",
         evidence=_evidence(incident),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.formatting.text import NONE
 
@@ -35,13 +35,7 @@ def cell(text: str | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
-    """Return the lines of an aligned table.
-
-    Args:
-        header: the column titles.
-        rows: the cells, already escaped; a pipe in a code span is escaped here.
-        right: one letter for each column, `r` to align it right; columns without a letter are aligned left.
-    """
+    """Return the lines of an aligned table of escaped cells; `right` has an `r` for each column to align right."""
     rows = [[_BARE_PIPE.sub(r"\|", text) for text in row] for row in rows]
     widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
     sides = right.ljust(len(header), "l")
@@ -55,3 +49,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = 
 
     rule = ("-" * (width - 1) + ":" if side == "r" else "-" * width for width, side in zip(widths, sides, strict=True))
     return [line(header), f"| {' | '.join(rule)} |", *(line(row) for row in rows)]
+
+
+def values(title: str, rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Return a section with a table of the known values; empty if none is known."""
+    known = [(name, value) for name, value in rows if value and value != NONE]
+    return [f"## {title}", "", *table(("What", "Value"), known)] if known else []
+
+
+def folded(summary: str, details: Iterable[str]) -> list[str]:
+    """Return a list item with details below it, which the HTML report folds."""
+    return [f"- {summary}", *(f"  - {detail}" for detail in details if detail)]

@@ -90,13 +90,7 @@ def clock(moment: float | None) -> str:
 
 
 def short_time(moment: float | None, now: float | None = None, zone: tzinfo | None = None) -> str:
-    """Return a time as short as it is clear: 22:03, Fri 22:03, 27 Nov 22:03, 2025-11-27.
-
-    Args:
-        moment: unix seconds, past or future. The morning after this evening needs no day.
-        now: unix seconds; None for the present.
-        zone: None for the zone of the machine.
-    """
+    """Return a time as short as it is clear: 22:03 (also for tomorrow morning), Fri 22:03, 27 Nov 22:03, 2025-11-27."""
     if moment is None:
         return NONE
     now = time.time() if now is None else now

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jobs.model.errors import LqError
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
-from jobs.model.run_plan import RunPlan
-from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.retention import RetentionDecision
 from orchestrator.core.app import App
@@ -60,22 +59,16 @@ class PrunedJob:
 def plan_prune(app: App, job: Job) -> PrunedJob:
     """Return what `prune_job` would delete. The worker prunes a running job by the same rule."""
     job_dir = job.dir
-    spec = app.store.spec(job.id)
-    run_plan = app.store.run_plans.get(job.id, spec)
-    decisions = pruning.planned(job_dir, spec, run_plan, **_state(app, job, spec, run_plan))
+    decisions = pruning.planned(job_dir, **_state(app, job))
     named = [
         *_checkpoints(job, job_dir, decisions),
-        *_set_aside(job_dir, decisions),
-        *_leftovers(job_dir),
+        *((path, not decisions, f"set aside: {storage.why(path)}") for path in storage.listed_bad(job_dir.checkpoints)),
+        *((path, False, "left by a killed process") for path in _leftovers(job_dir)),
         *_adapters(job_dir),
-    ]
+    ]  # damaged checkpoints stay until a good one exists
     published = pruning.kept_adapters(job_dir)
-    milestones = [
-        _path_of(job_dir, decision) / ADAPTERS
-        for decision in decisions
-        if decision.adapter_kept and decision.iteration not in published
-    ]
-    return _result(job, with_sizes(named, linked=milestones))
+    new = [decision for decision in decisions if decision.adapter_kept and decision.iteration not in published]
+    return _result(job, with_sizes(named, linked=[_path_of(job_dir, decision) / ADAPTERS for decision in new]))
 
 
 def prune_job(app: App, job: Job) -> PrunedJob:
@@ -109,23 +102,21 @@ def _result(job: Job, entries: Iterable[PrunedEntry]) -> PrunedJob:
 
 def _delete(app: App, job: Job, plan: PrunedJob) -> None:
     job_dir = job.dir
-    spec = app.store.spec(job.id)
-    run_plan = app.store.run_plans.get(job.id, spec)
-    pruning.prune(job_dir, spec, run_plan, **_state(app, job, spec, run_plan))
+    pruning.prune(job_dir, **_state(app, job))
     planned = {entry.path for entry in plan.deleted}
-    for path in storage.listed_bad(job_dir.checkpoints):
-        if path in planned:
-            storage.remove(path)
+    for path in planned.intersection(storage.listed_bad(job_dir.checkpoints)):
+        storage.remove(path)
     if holder(job_dir.lock) is None:
         storage.sweep(job_dir.checkpoints)
 
 
-def _state(app: App, job: Job, spec: JobSpec, run_plan: RunPlan) -> dict[str, bool]:
+def _state(app: App, job: Job) -> dict[str, Any]:
     """Return the arguments of the policy. It deletes nothing while the loss is suspicious."""
-    ended = job.status is Status.SUCCEEDED
+    spec, ended = app.store.spec(job.id), job.status is Status.SUCCEEDED
+    run_plan = app.store.run_plans.get(job.id, spec)
     losses = LossGuard(app.store, job, spec, run_plan, train_rows=train_rows(job))
     losses.look()
-    return {"suspicion": losses.in_doubt and not ended, "ended": ended}
+    return {"spec": spec, "run_plan": run_plan, "suspicion": losses.in_doubt and not ended, "ended": ended}
 
 
 NamedEntry = tuple[Path, bool, str]
@@ -133,11 +124,7 @@ NamedEntry = tuple[Path, bool, str]
 
 
 def with_sizes(named: Sequence[NamedEntry], *, linked: Iterable[Path] = ()) -> Iterator[PrunedEntry]:
-    """Add the disk space of each entry.
-
-    Args:
-        linked: files in deleted entries that get a second name before the entry is deleted.
-    """
+    """Add the disk space of each entry; `linked` files get a second name before their entry is deleted."""
     files = {path: list(_files(path)) for path, _, _ in named}
     names = Counter(_inode(file) for path, kept, _ in named if not kept for file in files[path])
     counted = {_inode(path.lstat()) for path in linked if path.exists()}
@@ -177,16 +164,8 @@ def _checkpoints(job: Job, job_dir: JobDir, decisions: Sequence[RetentionDecisio
             yield checkpoint.path, True, "not on the run plan" if decisions else BAD_NEWEST.format(id=job.id)
 
 
-def _set_aside(job_dir: JobDir, decisions: Sequence[RetentionDecision]) -> Iterator[NamedEntry]:
-    """Keep damaged checkpoints until a good one exists."""
-    for path in storage.listed_bad(job_dir.checkpoints):
-        yield path, not decisions, f"set aside: {storage.why(path)}"
-
-
-def _leftovers(job_dir: JobDir) -> Iterator[NamedEntry]:
-    if holder(job_dir.lock) is None:
-        for path in storage.leftovers(job_dir.checkpoints):
-            yield path, False, "left by a killed process"
+def _leftovers(job_dir: JobDir) -> Sequence[Path]:
+    return storage.leftovers(job_dir.checkpoints) if holder(job_dir.lock) is None else ()
 
 
 def _adapters(job_dir: JobDir) -> Iterator[NamedEntry]:

@@ -50,11 +50,7 @@ class VerifiedJob:
 
 
 def verify_job(app: App, job: Job, *, set_aside: bool = False) -> VerifiedJob:
-    """Check every file of a job.
-
-    Args:
-        set_aside: rename damaged checkpoints to `step-N.bad`.
-    """
+    """Check every file of a job; with `set_aside`, rename damaged checkpoints to `step-N.bad`."""
     files = tuple(_verified(app, job, job.dir, set_aside=set_aside))
     return VerifiedJob(id=job.id, name=job.name, ok=all(file.ok for file in files), files=files)
 
@@ -128,26 +124,22 @@ def _checkpoints(job_dir: JobDir, *, set_aside: bool) -> Iterator[VerifiedFile]:
         except CheckpointInvalid as error:
             if not checkpoint.path.is_dir():
                 continue  # the worker has just pruned it
-            renamed = _set_aside(checkpoint, error) if set_aside else None
-            because = str(error) if renamed is None else f"{error}; set aside as {renamed.name}"
+            because = str(error)
+            renamed = None
+            if set_aside and not isinstance(error, CheckpointOfAnotherVersion):
+                renamed = storage.set_aside(checkpoint, because, by="lq verify")
+            because += f"; set aside as {renamed.name}" if renamed is not None else ""
             yield VerifiedFile(path=checkpoint.path, ok=False, because=because)
         else:
             yield VerifiedFile(path=checkpoint.path, ok=True, because="sizes and SHA-256 match its manifest")
 
 
-def _set_aside(checkpoint: Checkpoint, error: CheckpointInvalid) -> Path | None:
-    if isinstance(error, CheckpointOfAnotherVersion):
-        return None
-    return storage.set_aside(checkpoint, str(error), by="lq verify")
-
-
 def _adapters(job_dir: JobDir) -> Iterator[VerifiedFile]:
     """Compare published files with lq.json, and milestones with their checkpoint while it exists."""
     known, checkpoints = _known(job_dir.adapters), _manifests(job_dir)
-    present = {path.name for path in job_dir.adapters.glob("*") if not path.name.startswith(".")}
-    for path in (job_dir.adapters / name for name in sorted(present | set(known))):
-        if path.name in known:
-            yield _check(path, partial(_same_sha256, path, known[path.name], "lq.json"))
+    for path in sorted({*job_dir.adapters.glob("[!.]*"), *known}):
+        if path in known:
+            yield _check(path, partial(_same_sha256, path, known[path], "lq.json"))
         elif path.suffix == ".safetensors":
             yield _check(path, partial(_milestone, path, checkpoints.get(path.name)))
         elif path.suffix == ".json":
@@ -167,17 +159,17 @@ def _manifests(job_dir: JobDir) -> dict[str, str]:
 
 def _published(app: App, job: Job, job_dir: JobDir) -> Iterator[VerifiedFile]:
     """Check the files in adapter_path if the lq.json there names this job."""
-    adapter_path = app.store.spec(job.id).adapter_path
-    target = Path(adapter_path) if adapter_path is not None else None
-    if target is None or publishing.origin(target).get("job_dir") != str(job_dir.path):
+    target = app.store.spec(job.id).adapter_path
+    if target is None or publishing.origin(Path(target)).get("job_dir") != str(job_dir.path):
         return
-    for name, sha256 in _known(target).items():
-        yield _check(target / name, partial(_same_sha256, target / name, sha256, "lq.json"))
+    for path, sha256 in _known(Path(target)).items():
+        yield _check(path, partial(_same_sha256, path, sha256, "lq.json"))
 
 
-def _known(folder: Path) -> dict[str, str]:
+def _known(folder: Path) -> dict[Path, str]:
+    """Return the SHA-256 of each file in lq.json."""
     files = publishing.origin(folder).get("files")
-    return {str(name): str(sha256) for name, sha256 in files.items()} if isinstance(files, dict) else {}
+    return {folder / name: str(sha256) for name, sha256 in files.items()} if isinstance(files, dict) else {}
 
 
 def _same_sha256(path: Path, sha256: str, source: str) -> str:

@@ -47,27 +47,21 @@ class Notifier:
     """Sends messages to services. Does not raise for the failure of a service or an invalid URL."""
 
     def __init__(self, services: Sequence[Service], *, timeout_s: float = TIMEOUT_S) -> None:
-        """Keep the services; connections are opened when a message is sent.
-
-        Args:
-            services: of settings.yaml.
-            timeout_s: seconds after which the result of a service is `timed out`.
-        """
+        """Keep the services; connections are opened when a message is sent."""
         self.services = tuple(services)
         self.turn = threading.Lock()  # one delivery at a time, so that two tasks do not send one row twice
         self._named = dict(zip(service_names(self.services), self.services, strict=True))
         self._timeout_s = timeout_s
 
     def send(self, message: Message, only: Collection[str]) -> tuple[ServiceResult, ...]:
-        """Send a message to several services at the same time, and return their results in the order of settings.yaml.
-
-        Args:
-            message: its `services` hold the number of earlier tries.
-            only: names of services; unknown names are ignored.
-        """
+        """Send a message to the named services at the same time; `message.services` has the earlier tries."""
         tries = {result.service: result.tries + 1 for result in message.services}
         chosen = {name: service for name, service in self._named.items() if name in set(only)}
-        outcomes = _run({name: _Call(service, message, self._timeout_s) for name, service in chosen.items()})
+        calls = {name: _Call(service, message, self._timeout_s) for name, service in chosen.items()}
+        for call in calls.values():
+            call.start()
+        end = time.monotonic() + self._timeout_s
+        outcomes = {name: call.outcome_by(end) for name, call in calls.items()}
         return tuple(
             ServiceResult(
                 service=name,
@@ -107,35 +101,26 @@ class _Call(threading.Thread):
     def __init__(self, service: Service, message: Message, timeout_s: float) -> None:
         super().__init__(name="lq-notify", daemon=True)
         self.outcome = FAILED
-        self.timeout_s = timeout_s
-        self._service = service
-        self._message = message
+        self._service, self._message, self._timeout_s = service, message, timeout_s
 
     def run(self) -> None:
         """Send, and keep the result."""
         if kind(self._service) == DESKTOP:
             urgent = self._message.event in URGENT
-            error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self.timeout_s)
+            error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self._timeout_s)
             self.outcome = error or DELIVERED
             return
         try:
-            target = _target(self._service, self.timeout_s)
+            target = _target(self._service, self._timeout_s)
         except SecretMissing as error:
             self.outcome = str(error)
             return
         self.outcome = NOT_UNDERSTOOD if target is None else _sent(target, self._message)
 
-
-def _run(calls: dict[str, _Call]) -> dict[str, str]:
-    for call in calls.values():
-        call.start()
-    begun = time.monotonic()
-    return {name: _outcome(call, begun + call.timeout_s) for name, call in calls.items()}
-
-
-def _outcome(call: _Call, deadline: float) -> str:
-    call.join(max(0.0, deadline - time.monotonic()))
-    return TIMED_OUT if call.is_alive() else call.outcome
+    def outcome_by(self, end: float) -> str:
+        """Wait for the result until a time of the monotonic clock."""
+        self.join(max(0.0, end - time.monotonic()))
+        return TIMED_OUT if self.is_alive() else self.outcome
 
 
 def _sent(target: Apprise, message: Message) -> str:
@@ -156,11 +141,7 @@ def _sent(target: Apprise, message: Message) -> str:
 
 
 def _target(service: Service, timeout_s: float) -> Apprise | None:
-    """Return an Apprise object with only this service; None if Apprise does not accept its URL.
-
-    Raises:
-        SecretMissing: the keyring does not have a secret of the URL.
-    """
+    """Return an Apprise object with only this service; None if Apprise does not accept its URL."""
     url = fill_in(service.url.get_secret_value())
     _silence_libraries()
     from apprise import Apprise, AppriseAsset

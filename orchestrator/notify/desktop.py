@@ -16,13 +16,7 @@ _SCRIPT = ("on run argv", "display notification (item 2 of argv) with title (ite
 
 
 def show(title: str, body: str, *, urgent: bool, timeout_s: float, system: str = sys.platform) -> str | None:
-    """Show a banner; return None if the desktop accepted it, else the error.
-
-    Args:
-        title: one line that starts with a letter.
-        urgent: keep the banner on the screen, if the desktop supports that.
-        system: value of sys.platform.
-    """
+    """Show a banner, which stays on the screen if `urgent`; return None if the desktop accepted it, else the error."""
     text = body if len(body) <= LONGEST_TEXT else f"{body[: LONGEST_TEXT - 1]}…"
     command = mac_command(title, text) if system == "darwin" else linux_command(title, text, urgent=urgent)
     try:

@@ -49,13 +49,7 @@ class DigestEntry:
 def publish_if_due(
     store: Store, publisher: Publisher, *, hour: str, now: float, zone: tzinfo | None = None
 ) -> Message | None:
-    """Publish today's digest if its hour has passed, it does not exist yet, and is not empty.
-
-    Args:
-        hour: such as "07:00".
-        now: unix seconds.
-        zone: time zone of the hour; None for the machine's own.
-    """
+    """Publish today's digest if its hour, such as 07:00, has passed, it does not exist yet, and is not empty."""
     day, moment = time_windows.latest(time_windows.parse_time(hour), now, zone)
     last = store.outbox.last_digest()
     if now - moment > DIGEST_LATE_S or (last is not None and last.key == _key(day)):
@@ -76,14 +70,7 @@ def publish_if_due(
 def compose_digest(
     day: date, entries: Sequence[DigestEntry], queue: QueueState, *, since: float, now: float, zone: tzinfo | None
 ) -> NewMessage | None:
-    """Return the digest of a day; None for an empty one.
-
-    Args:
-        entries: every live job, and the jobs that ended since the last digest.
-        since: time of the last digest, unix seconds.
-        now: unix seconds.
-        zone: time zone of the text; None for the machine's own.
-    """
+    """Return the digest of a day from every live job and those that ended since the last digest; None if empty."""
     ended = [entry for entry in entries if entry.job.status in (Status.SUCCEEDED, Status.FAILED, Status.SKIPPED)]
     running = [entry for entry in entries if entry.job.status is Status.RUNNING]
     needs_user = [_needs_user_line(entry.job) for entry in entries if _needs_user(entry.job)]
@@ -105,7 +92,7 @@ def compose_digest(
         key=_key(day),
         title=_title(ended, len(running), len(queued), len(needs_user)),
         body="\n".join(lines),
-        attachment=_picture(ended[0].job) if len(ended) == 1 else None,
+        attachment=str(ended[0].job.dir.report / "loss_curve.png") if len(ended) == 1 else None,
     )
 
 
@@ -186,7 +173,3 @@ def _shown(lines: Sequence[str]) -> list[str]:
 
 def _name(job: Job) -> str:
     return f"{job.name} (job {job.id})"
-
-
-def _picture(job: Job) -> str:
-    return str(job.dir.report / "loss_curve.png")

@@ -51,12 +51,7 @@ def _run(job: Job, spec: JobSpec) -> str:
 
 
 def decided(facts: MessageFacts, event: str, decision: Decision, spec: JobSpec, attempt: int) -> NewMessage:
-    """Return the message for a job that succeeded, failed, or needs the user.
-
-    Args:
-        event: finished, failed or needs_you.
-        attempt: number of its last attempt; part of the key, so that a retry sends its own message.
-    """
+    """Return the message for a job that succeeded, failed, or needs the user; each attempt has its own."""
     job = facts.job
     folder = job.dir
     lines = [f"{job.iteration:,} of {job.iters:,} iterations in {_trained_for(facts)}", *losses(facts)]
@@ -80,12 +75,7 @@ def _next_step(job: Job, decision: Decision) -> str:
 
 
 def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMessage:
-    """Return the message for a job that trains again after a crash.
-
-    Args:
-        before: the attempt that crashed.
-        now: the attempt that continues.
-    """
+    """Return the message for a job that trains again after the attempt `before` crashed."""
     repeated = max(0, (before.last_iteration or 0) - (now.first_iteration or 0))
     lines = [
         f"attempt {before.number} crashed: {before.detail}",
@@ -102,13 +92,7 @@ def spike_handled(job: Job, incident: Incident, spec: JobSpec) -> NewMessage:
 
 
 def late(job: Job, spec: JobSpec, *, deadline: float, expected: float | None, zone: tzinfo | None) -> NewMessage:
-    """Return the message for a job that will miss its deadline.
-
-    Args:
-        deadline: unix seconds; makes the key.
-        expected: estimated end, unix seconds; None if it is unknown.
-        zone: time zone of the text; None for the machine's own.
-    """
+    """Return the message for a job that will miss its deadline. Takes the arguments of `missed_deadline`."""
     lines = [
         missed_deadline(deadline, expected, beside=deadline, zone=zone),
         f"{job.iteration:,} of {job.iters:,} iterations" + (f", {job.it_s:.3g} it/s" if job.it_s else ""),
@@ -139,12 +123,7 @@ def skipped(job: Job, because: str, spec: JobSpec) -> NewMessage:
 
 
 def queue_paused(job: Job, because: str, spec: JobSpec, now: float) -> NewMessage:
-    """Return the message for a queue that lq paused.
-
-    Args:
-        job: the job whose crash paused it.
-        now: unix seconds; makes the key.
-    """
+    """Return the message for a queue that lq paused because of this job."""
     lines = [because, f"next: lq show {job.id}, then lq resume --queue"]
     about = _about(job, "needs_you", "", lines, spec, title="")
     return dataclasses.replace(about, key=f"queue-paused-{int(now)}", title="lq: the queue is paused and needs you")
@@ -179,15 +158,7 @@ def group_key(name: str, ended_at: float) -> str:
 def group_ended(
     name: str, jobs: Sequence[Job], best: Sequence[str], *, ended_at: float, picture: str | None, spec: JobSpec
 ) -> NewMessage:
-    """Return the message for a group whose last job has ended.
-
-    Args:
-        jobs: all jobs of the group.
-        best: lines about the best of them.
-        ended_at: end of the last job, unix seconds; part of the key, so that a group that continues is reported again.
-        picture: path of the picture of the curves.
-        spec: spec of one of the jobs.
-    """
+    """Return the message for a group whose last job has ended; a group that continues is reported again."""
     counts = {status: sum(job.status is status for job in jobs) for status in Status}
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return NewMessage(
@@ -202,12 +173,7 @@ def group_ended(
 
 
 def file_rejected(name: str, because: str, *, folder: Path, key: str) -> NewMessage:
-    """Return the message for an inbox file that could not be submitted.
-
-    Args:
-        folder: the folder that lq moved the file to.
-        key: unique to this file.
-    """
+    """Return the message for an inbox file that could not be submitted and was moved to a folder."""
     return NewMessage(
         job_id=None,
         event="needs_you",
@@ -218,11 +184,7 @@ def file_rejected(name: str, because: str, *, folder: Path, key: str) -> NewMess
 
 
 def inbox_unusable(folder: Path, because: str, *, key: str) -> NewMessage:
-    """Return the message for an inbox folder that lq does not read.
-
-    Args:
-        key: unique to this problem and day.
-    """
+    """Return the message for an inbox folder that lq does not read; the key is unique to this problem and day."""
     return NewMessage(
         job_id=None,
         event="needs_you",
@@ -233,12 +195,7 @@ def inbox_unusable(folder: Path, because: str, *, key: str) -> NewMessage:
 
 
 def merged(rows: Sequence[Message], zone: tzinfo | None) -> Message:
-    """Return the last of several messages of one kind as one message about all of them.
-
-    Args:
-        rows: messages of one event and one job, oldest first; a single one is returned unchanged.
-        zone: time zone of the text; None for the machine's own.
-    """
+    """Return the last of several messages of one event and one job, oldest first, as one message about all of them."""
     *earlier, last = rows
     if not earlier:
         return last

@@ -136,9 +136,6 @@ def deliver(message_id: int, *, store: Store, notifier: Notifier, when: Delivery
 
     Delivery is at least once: a worker that is killed between sending and storing sends again. A message that is
     settled or not due yet is left unchanged, so this may be called twice for one message.
-
-    Args:
-        notifier: has the services of the present settings.yaml.
     """
     with notifier.turn:
         message = store.outbox.get(message_id)

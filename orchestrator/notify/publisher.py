@@ -47,7 +47,7 @@ class Publisher:
 
         Args:
             event: event of jobs.model.spec, or digest.
-            compose: makes the message, or returns None for no message; called only if a service listens.
+            compose: makes the message; called only if a service listens.
             notify: `lq.notify` of the job; None if the message is about no job.
         """
         settings = self._app.valid_settings()
@@ -61,15 +61,7 @@ class Publisher:
     def publish(
         self, event: str, compose: Callable[[], NewMessage | None], notify: Notify | None = None, *, now: float
     ) -> Message | None:
-        """Store a message and request its delivery. A message whose key exists already is not stored again.
-
-        Args:
-            event, compose, notify: as for `select`.
-            now: unix seconds.
-
-        Returns:
-            The new row; None if nothing was stored.
-        """
+        """Store the message of `select` and request its delivery; None if there is none, or its key exists already."""
         for new in self.select(event, compose, notify):
             row = self._app.store.outbox.add(new, now)
             if row is not None:
@@ -115,14 +107,7 @@ class JobNotifications:
         return self._select("needs_you", lambda: messages.queue_paused(self._job, because, self._spec, now))
 
     def publish_late(self, *, deadline: float, expected: float | None, now: float, zone: tzinfo | None = None) -> None:
-        """Report that the job will miss its deadline, once for each deadline.
-
-        Args:
-            deadline: unix seconds.
-            expected: estimated end, unix seconds; None if it is unknown.
-            now: unix seconds.
-            zone: time zone of the text; None for the machine's own.
-        """
+        """Report that the job will miss its deadline, once for each deadline; `expected` is None if it is unknown."""
 
         def compose() -> NewMessage:
             job = self._app.store.jobs.get(self._job.id)
@@ -131,14 +116,7 @@ class JobNotifications:
         self._publisher.publish("deadline", compose, self._notify, now=now)
 
     def publish_training(self, number: int, *, now: float) -> None:
-        """Report that the job trains, or that it trains again after a crash; once for each attempt.
-
-        The store has the cause already. A worker that adopts the attempt calls this again.
-
-        Args:
-            number: number of the attempt.
-            now: unix seconds.
-        """
+        """Report that the job trains, or that it trains again after a crash; once for each attempt."""
         if number == 1:
             self._publisher.publish("started", lambda: messages.started(self._job, self._spec), self._notify, now=now)
             return
@@ -166,13 +144,7 @@ class JobNotifications:
 
 
 def publish_ended_groups(app: App, now: float) -> None:
-    """Report every group whose last job has ended, once.
-
-    A child process compares the jobs, so that their curves do not use the worker's memory.
-
-    Args:
-        now: unix seconds.
-    """
+    """Report every group whose last job has ended, once."""
     for group in app.store.groups.ended_since(now - GROUP_NEWS_S):
         if not app.store.outbox.has(messages.group_key(group.name, group.ended_at)):
             _publish_group(app, group, now)
@@ -190,7 +162,10 @@ def _publish_group(app: App, group: EndedGroup, now: float) -> None:
 
 
 def _compare(app: App, name: str) -> tuple[list[str], str | None]:
-    """Return lines about the best job of a group, and the path of the picture of the curves."""
+    """Return lines about the best job of a group, and the path of the picture.
+
+    A child process compares the jobs, so that their curves do not use the worker's memory.
+    """
     content = cli_subprocess.json_of(app.home, "compare", f"--group={name}", timeout_s=COMPARE_TIMEOUT_S)
     if content is None:
         return ["the jobs could not be compared"], None

@@ -50,12 +50,7 @@ def audience(
     """Return the names of the services that receive an event, in the order of settings.yaml.
 
     A service receives the event if its own `on` and the job's `on` both list it. If one of them is missing, the other
-    one decides; without both, `DEFAULT_EVENTS` applies.
-
-    Args:
-        event: event of jobs.model.spec, or digest.
-        job_on: `lq.notify.on` of the job; None if the services decide.
-        job_tags: `lq.notify.tags` of the job: a service must have one of these tags. None for every service.
+    one decides; without both, `DEFAULT_EVENTS` applies. It must have one of `job_tags`; None for every service.
     """
     return [
         name

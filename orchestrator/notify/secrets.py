@@ -15,9 +15,6 @@ _REFERENCE = re.compile(r"\$\{keyring:([^{}]+)/([^{}/]+)\}")
 def fill_in(url: str) -> str:
     """Return a URL with the keyring's secrets in place of its references.
 
-    Args:
-        url: from settings.yaml; its ${NAME} of the environment are filled in already.
-
     Raises:
         SecretMissing: the keyring cannot be opened, or has no such secret.
     """

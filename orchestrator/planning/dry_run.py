@@ -28,15 +28,15 @@ from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
-from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.history import RunHistory
 from orchestrator.planning.dry_run_child import ChildRun, run_child
+from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
-from orchestrator.submission.submit import check_beside
+from orchestrator.submission.submit import check_all
 
 CHECKED = (Status.QUEUED, Status.WAITING, Status.HELD)
 """The states of the jobs that `--queue` checks: those that no pause keeps from training."""
@@ -107,14 +107,8 @@ class Timetable:
 def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
     """Hold the device within the block: a dry run and a training together would be slow, and might not fit.
 
-    A home that does not exist has no jobs, and is not made.
-
-    Args:
-        app: the home.
-        anyway: share the device with its present user.
-
-    Raises:
-        NotAllowed: a job trains, or another verb has the device.
+    A home that does not exist has no jobs, and is not made. `anyway` shares the device with its present user;
+    without it, raise NotAllowed if there is one.
     """
     if not app.home.path.is_dir():
         yield
@@ -125,12 +119,8 @@ def exclusive_device(app: App, *, anyway: bool) -> Iterator[None]:
 
 
 def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence[str] = ()) -> list[DryRunRequest]:
-    """Check job files as submit does, and return each of their jobs; nothing is changed.
-
-    Raises:
-        InvalidInput, NotAllowed: as `orchestrator.submission.submit.check_beside`.
-    """
-    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
+    """Check job files as submit does, and return each of their jobs; nothing is changed."""
+    checked = check_all(app, paths, overwrite=overwrite, sets=sets, space=False)
     shortages = disk.shortages(app, [job.need for job in checked])
     return [
         DryRunRequest(
@@ -185,13 +175,7 @@ def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
 
 
 def checked(app: App, request: DryRunRequest, *, timeout_s: float) -> DryRunResult:
-    """Do the dry run of a job, and store what it shows.
-
-    Args:
-        app: the home.
-        request: the job.
-        timeout_s: a dry run that takes longer is ended, and the job would fail.
-    """
+    """Do the dry run of a job, and store what it shows. One that takes longer than `timeout_s` counts as failed."""
     child_run = None
     if request.invalid is None:
         saves = request.shortage is None
@@ -223,18 +207,21 @@ def timetables(
     running: Sequence[PendingJob] = (),
     zone: tzinfo | None = None,
 ) -> list[Timetable]:
-    """Return when each job would begin and end, by the rules of the queue (jobs/scheduling/timeline.py).
+    """Return when each job, in the order of the queue, would begin and end (jobs/scheduling/timeline.py).
 
     Jobs that would fail or are held take no time of the others; their own times are those they would have otherwise.
-
-    Args:
-        results: in the order of the queue.
-        now: unix seconds.
-        slots: how many jobs train at once.
-        running: jobs that train already.
-        zone: of windows and deadlines; None for the machine's own zone.
     """
-    pending = [_pending(position, result, now, zone) for position, result in enumerate(results)]
+    pending = [
+        pending_job(
+            result.request.job or -number,
+            result.request.spec.model_dump(mode="json"),
+            result.time,
+            now=now,
+            zone=zone,
+            after=result.request.after,
+        )
+        for number, result in enumerate(results, start=1)
+    ]
     known = [job for job in pending if job.seconds is not None]
     counted = {job.id for job, result in zip(pending, results, strict=True) if result.counts}
 
@@ -252,19 +239,6 @@ def timetables(
         )
         for job in pending
     ]
-
-
-def _pending(position: int, result: DryRunResult, now: float, zone: tzinfo | None) -> PendingJob:
-    job, constraints = result.request.job, constraints_of(result.request.spec.model_dump(mode="json"))
-    return PendingJob(
-        id=job.id if job is not None else -1 - position,
-        seconds=result.time.expected_s if result.time is not None else None,
-        not_before=job.not_before if job is not None else None,
-        window=constraints.window,
-        after=result.request.after,
-        strict=constraints.strict,
-        deadline=constraints.due(job.submitted_at if job is not None else now, zone),
-    )
 
 
 def _result(request: DryRunRequest, child_run: ChildRun | None) -> DryRunResult:
@@ -301,14 +275,10 @@ def _memory(events: Sequence[Event]) -> tuple[int | None, int | None]:
     return max(peaks, default=None), limits[-1] if limits else None
 
 
-def _begins_training(event: Event) -> bool:
-    phase = value_of(event)
-    return isinstance(phase, PhaseEvent) and phase.phase == "train"
-
-
 def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasurements:
     checkpoint = report.get("checkpoint") or {}
-    training = next(event for event in child_run.events if _begins_training(event))
+    phases = ((event, value_of(event)) for event in child_run.events)
+    training = next(event for event, at in phases if isinstance(at, PhaseEvent) and at.phase == "train")
     return DryRunMeasurements(
         iteration=int(report["iteration"]),
         updates=int(report["updates"]),

@@ -35,8 +35,7 @@ from workers.system import memory
 PREFIX = ".check-"
 LOOK_S = 0.05
 STOP_GRACE_S = 20.0
-STALE_S = 60.0
-"""An unlocked folder of this age belonged to an `lq check` that was killed together with its child."""
+STALE_S = 60.0  # an unlocked folder of this age belonged to an `lq check` that was killed together with its child
 
 _LOCK = "check.lock"
 
@@ -51,16 +50,7 @@ class ChildRun:
 
 
 def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: bool, timeout_s: float) -> ChildRun:
-    """Do a dry run.
-
-    Args:
-        home: a checkpoint is written to its disk.
-        spec: the job.
-        run_plan: its stages.
-        at: completed iterations.
-        saves: whether there is space for a checkpoint.
-        timeout_s: the child is ended after this long.
-    """
+    """Do a dry run from iteration `at` on. A checkpoint, if there is space, is written to the disk of `home`."""
     arguments = ["--at", str(at), *([] if saves else ["--no-checkpoint"])]
     if home.path.is_dir():
         arguments += ["--cache", str(home.cache)]  # the run itself will find its tokens there

@@ -21,8 +21,7 @@ from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies import oom
-from jobs.scheduling.constraints import constraints_of
-from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
+from jobs.scheduling.timeline import JobTimes, timeline
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.estimator import Estimator
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     from configs.load import LoadedJob
     from orchestrator.store.store import Store
 
-WORTH_IT = 0.99
-"""A user's change that leaves more than this share of the memory is not shown."""
+WORTH_IT = 0.99  # a user's change that leaves more than this share of the memory is not shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,6 @@ class _Request:
     spec: JobSpec
     stage: Stage
     source: Path | None
-    asked_at: float  # unix seconds
     held: bool
     valid_rows: int | None  # None if they were not counted
     after: tuple[int, ...]  # keys of the jobs that must end first, as far as the store knows them
@@ -105,23 +102,13 @@ class _Request:
 
 
 def plan(app: App, files: Sequence[Path], *, sets: Sequence[str] = (), now: float | None = None) -> QueuePlan:
-    """Plan the queue, and job files behind it.
-
-    Args:
-        app: the home.
-        files: job files; one with a matrix makes several jobs.
-        sets: `key=value` each, overrides for every file.
-        now: unix seconds; None for the present.
-
-    Raises:
-        InvalidInput: a file cannot be trained.
-    """
+    """Plan the queue, and the jobs of job files behind it; raise InvalidInput if a file cannot be trained."""
     from configs.load import load_jobs
 
     now = time.time() if now is None else now
     settings = app.settings()
     loaded = [job for path in files for job in load_jobs(path, sets, defaults=settings.defaults)]
-    fresh = [_fresh(app, job, -number, now) for number, job in enumerate(loaded, start=1)]  # before anything is written
+    fresh = [_fresh(app, job, -number) for number, job in enumerate(loaded, start=1)]  # before anything is written
     store = app.store if app.home.store.exists() else None
     requests = [*(_queued(store) if store is not None else []), *fresh]
     return _Planner(app, store, now).plan(requests, slots=settings.slots, floor=settings.disk.floor)
@@ -134,9 +121,21 @@ class _Planner:
         self._recommended, self._recommended_by = recommended_memory(store)
 
     def plan(self, requests: Sequence[_Request], *, slots: int, floor: int) -> QueuePlan:
-        estimates = [self._estimate(request) for request in requests]
-        pairs = zip(requests, estimates, strict=True)
-        pending = [_pending(request, estimate.time, requests) for request, estimate in pairs]
+        estimates = [
+            self._estimator.estimate(each.spec, each.stage, job=each.job, validates=each.valid_rows != 0)
+            for each in requests
+        ]
+        pending = [
+            pending_job(
+                request.job or request.key,
+                request.spec.model_dump(mode="json"),
+                estimate.time,
+                now=self._now,
+                after=request.after if request.job is not None else tuple(_predecessors(request, requests)),
+                held=request.held,
+            )
+            for request, estimate in zip(requests, estimates, strict=True)
+        ]
         times = timeline(pending, now=self._now, slots=slots)
         jobs = tuple(
             self._planned(request, estimate, when, waiting.deadline)
@@ -152,10 +151,6 @@ class _Planner:
             disk_floor=floor,
             queue_paused=self._store is not None and self._store.queue.state().paused_at is not None,
         )
-
-    def _estimate(self, request: _Request) -> Estimate:
-        validates = request.valid_rows != 0
-        return self._estimator.estimate(request.spec, request.stage, job=request.job, validates=validates)
 
     def _planned(self, request: _Request, estimate: Estimate, times: JobTimes, deadline: float | None) -> JobPlan:
         spec, job, memory = request.spec, request.job, estimate.memory
@@ -243,7 +238,6 @@ def _queued(store: Store) -> Iterator[_Request]:
             spec=spec,
             stage=store.run_plans.get(job.id, spec).stages[-1],
             source=None,
-            asked_at=job.submitted_at,
             held=job.status is Status.HELD or (job.status is Status.PAUSED and job.id not in by_worker),
             valid_rows=valid_rows(job),
             after=awaited.get(job.id, ()),
@@ -251,12 +245,8 @@ def _queued(store: Store) -> Iterator[_Request]:
         )
 
 
-def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Request:
-    """Check a job of a file as submit does.
-
-    Raises:
-        InvalidInput: it cannot be trained.
-    """
+def _fresh(app: App, loaded: LoadedJob, key: int) -> _Request:
+    """Check a job of a file as submit does."""
     from configs.data_files import check_data
 
     facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
@@ -268,26 +258,10 @@ def _fresh(app: App, loaded: LoadedJob, key: int, now: float) -> _Request:
         spec=loaded.spec,
         stage=smaller if smaller is not None else RunPlan.requested(loaded.spec).stages[0],
         source=loaded.source,
-        asked_at=now,
         held=False,
         valid_rows=valid.rows if valid is not None else 0 if facts.source == "folder" else None,
         after=(),
         notes=(*facts.notes, *((smaller.because,) if smaller is not None else ())),
-    )
-
-
-def _pending(request: _Request, left: TimeEstimate | None, requests: Sequence[_Request]) -> PendingJob:
-    constraints = constraints_of(request.spec.model_dump(mode="json"))
-    due = constraints.due(request.asked_at, None)
-    if request.job is not None:
-        return pending_job(request.job, constraints, left, after=request.after, due=due, held=request.held)
-    return PendingJob(
-        id=request.key,
-        seconds=left.expected_s if left is not None else None,
-        window=constraints.window,
-        after=tuple(_predecessors(request, requests)),
-        strict=constraints.strict,
-        deadline=due,
     )
 
 

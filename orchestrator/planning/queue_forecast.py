@@ -9,12 +9,12 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.estimates.estimate import TimeEstimate
 from jobs.model.job import Job
 from jobs.model.states import Status
-from jobs.scheduling.constraints import Constraints, constraints_of
+from jobs.scheduling.constraints import constraints_of
 from jobs.scheduling.timeline import JobTimes, PendingJob, timeline
 from orchestrator.estimation.history import RunHistory
 
@@ -31,14 +31,7 @@ class QueueForecast:
 
 
 def forecast(store: Store, *, now: float, slots: int, zone: tzinfo | None = None) -> QueueForecast:
-    """Forecast the running jobs and those that wait for their turn.
-
-    Args:
-        store: the jobs.
-        now: unix seconds.
-        slots: how many jobs train at once.
-        zone: of windows and deadlines; None for the machine's own zone.
-    """
+    """Forecast the running jobs and those that wait for their turn; `zone` None is the machine's own time zone."""
     history, awaited = RunHistory(store), store.dependencies.awaited()
     jobs = [(job, store.jobs.spec_json(job.id)) for job in store.jobs.running()]
     jobs += [(waiting.job, waiting.spec_json) for waiting in store.queue.waiting()]
@@ -49,43 +42,32 @@ def forecast(store: Store, *, now: float, slots: int, zone: tzinfo | None = None
         left = history.time_left(job, spec)
         if left is not None:
             time_left[job.id] = left
-        constraints = constraints_of(spec)
-        pending.append(
-            pending_job(
-                job, constraints, left, after=awaited.get(job.id, ()), due=constraints.due(job.submitted_at, zone)
-            )
-        )
+        pending.append(pending_job(job, spec, left, now=now, zone=zone, after=awaited.get(job.id, ())))
     times = timeline(pending, now=now, slots=slots, zone=zone)
     return QueueForecast(time_left=time_left, times={job_times.id: job_times for job_times in times})
 
 
 def pending_job(
-    job: Job,
-    constraints: Constraints,
+    job: Job | int,
+    spec: Mapping[str, Any],
     left: TimeEstimate | None,
     *,
-    after: Sequence[int],
-    due: float | None,
+    now: float,
+    zone: tzinfo | None = None,
+    after: Sequence[int] = (),
     held: bool = False,
 ) -> PendingJob:
-    """Return a submitted job as the simulation of the queue takes it.
-
-    Args:
-        job: the job.
-        constraints: of the job.
-        left: the time it has left; None if unknown.
-        after: jobs that must end before it starts.
-        due: its deadline in unix seconds; None if it has none.
-        held: whether the user must release it first.
-    """
+    """Return a job as the simulation of the queue takes it; one that is not submitted yet has only a number."""
+    submitted = job if isinstance(job, Job) else None
+    constraints = constraints_of(spec)
     return PendingJob(
-        id=job.id,
+        id=job.id if isinstance(job, Job) else job,
         seconds=left.expected_s if left is not None else None,
-        running=job.status is Status.RUNNING,
+        running=submitted is not None and submitted.status is Status.RUNNING,
         held=held,
-        not_before=job.not_before if job.status is Status.WAITING else None,
+        not_before=submitted.not_before if submitted is not None and submitted.status is Status.WAITING else None,
         window=constraints.window,
         after=tuple(after),
         strict=constraints.strict,
-        deadline=due,
+        deadline=constraints.due(submitted.submitted_at if submitted is not None else now, zone),
     )

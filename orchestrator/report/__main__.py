@@ -17,11 +17,7 @@ from orchestrator.store.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report of one job, print its path and return the exit code.
-
-    Args:
-        arguments: of the command line; None for those of the process.
-    """
+    """Write the report of one job, print its path and return the exit code."""
     options = _parser().parse_args(arguments)
     pending = None
     if options.as_status is not None:

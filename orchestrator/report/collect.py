@@ -23,7 +23,6 @@ from orchestrator.report.facts import (
     DataFile,
     Facts,
     Hardware,
-    IncidentFacts,
     JobFacts,
     LossAt,
     Measurement,
@@ -63,14 +62,8 @@ def collect_all(
     """Return the facts of one job and the series that they come from.
 
     Args:
-        store: the store of the job.
-        job_id: id of the job.
-        now: unix seconds.
         home: $LQ_HOME to name in commands; None for the default home.
         pending: the status to report if it is decided but not stored yet.
-
-    Raises:
-        NoSuchJob: the store has no such job.
     """
     job, series, reported = store.jobs.get(job_id), _series(store, job_id), store.metrics.facts(job_id)
     folder = sources.read_folder(job.dir)
@@ -91,7 +84,7 @@ def collect_all(
         tests=tuple(_measurement(test, tested) for test in series.tests),
         attempts=attempts,
         checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), series.validations),
-        incidents=tuple(_incident(incident) for incident in series.incidents),
+        incidents=tuple(series.incidents),
         adapter=folder.adapter,
         data=folder.data,
         trajectory=_trajectory(series.points, series.validations, job.iteration),
@@ -330,16 +323,6 @@ def _checkpoints(
             recommended=best is not None and best.iteration == iteration,
         )
         for iteration, record in sorted(newest.items())
-    )
-
-
-def _incident(incident: Incident) -> IncidentFacts:
-    return IncidentFacts(
-        time=incident.time,
-        attempt=incident.attempt,
-        code=incident.code,
-        text=incident.text,
-        evidence=dict(incident.evidence),
     )
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.model.job import Incident
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -48,7 +49,7 @@ class Times:
     submitted_at: float
     started_at: float | None
     ended_at: float | None  # None if the job has not ended
-    reported_at: float
+    reported_at: float  # unix seconds
     wall_seconds: float | None  # first start to end, or to the report
     trained_seconds: float | None  # all attempts together, loading included
 
@@ -58,38 +59,38 @@ class RunSettings:
     """The requested settings, as stored at submit."""
 
     model: str
-    data: str
-    fine_tune_type: str
+    data: str  # folder or name of the data set
+    fine_tune_type: str  # lora, dora or full
     rank: int | None  # None for a full fine-tune; as scale and dropout
-    scale: float | None
-    dropout: float | None
+    scale: float | None  # scale of LoRA; None for a full fine-tune
+    dropout: float | None  # dropout of LoRA; None for a full fine-tune
     num_layers: int  # -1 for all
-    optimizer: str
+    optimizer: str  # its name in MLX-LM
     learning_rate: float  # the first one of a schedule
-    lr_schedule: str | None
+    lr_schedule: str | None  # name of the schedule; None if the learning rate is constant
     batch_size: int  # rows per iteration
     grad_accumulation_steps: int  # iterations per update
     effective_batch: int  # rows per update
     max_seq_length: int  # tokens
     grad_checkpoint: bool
-    mask_prompt: bool
-    seed: int
-    batching: str
+    mask_prompt: bool  # train on completions only
+    seed: int  # random seed
+    batching: str  # how rows are grouped into batches: bucketed or shuffled
     save_every: int  # iterations
     steps_per_eval: int  # iterations
     steps_per_report: int  # iterations
-    resume_adapter_file: str | None
-    adapter_path: str | None
-    trust_remote_code: bool
+    resume_adapter_file: str | None  # adapter from which training started; None for a new adapter
+    adapter_path: str | None  # target folder of the finished adapter
+    trust_remote_code: bool  # code of the model may run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
     """Iterations, tokens, speed and memory of the run."""
 
-    iterations_done: int
-    iterations_asked: int
-    rows_seen: int | None
+    iterations_done: int  # iterations trained
+    iterations_asked: int  # iterations in the job file
+    rows_seen: int | None  # number of rows trained
     epochs: float | None  # rows seen / rows of train.jsonl
     tokens: int | None  # trained tokens
     it_s: float | None  # median over the reports
@@ -112,7 +113,7 @@ class TrainLoss:
     first: LossAt | None
     last: LossAt | None
     lowest: LossAt | None  # of the finite ones
-    reports: int
+    reports: int  # number of reports
     not_finite: int  # reports whose loss is NaN or infinite
     not_applied: int | None  # iterations whose update was not applied; None if not counted
 
@@ -125,7 +126,7 @@ class Measurement:
     loss: float
     standard_error: float | None  # by row
     low: float | None  # of its 95 % interval; None if neither rows nor an error are known
-    high: float | None
+    high: float | None  # upper end of the 95 % interval; None if low is None
     perplexity: float  # exp(loss)
     examples: int  # rows
     seconds: float
@@ -138,7 +139,7 @@ class ValidationFacts:
     base: Measurement | None  # iteration 0: before training
     best: Measurement | None  # lowest finite loss, the earlier one of equals
     final: Measurement | None  # the last one
-    count: int
+    count: int  # number of measurements
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,25 +147,25 @@ class SelfTest:
     """The validation loss of a checkpoint, measured again after a resume. Equality proves an exact resume."""
 
     iteration: int | None
-    measured: float | None
-    recorded: float | None
-    equal: bool | None
+    measured: float | None  # loss after the resume, in nats per token
+    recorded: float | None  # loss in the checkpoint, in nats per token
+    equal: bool | None  # equal to the last bit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttemptFacts:
     """One attempt, and the cost of its restart."""
 
-    number: int
+    number: int  # number, from 1
     started_at: float
     ended_at: float | None
     seconds: float  # until its end, or until the report
-    first_iteration: int | None
-    last_iteration: int | None
-    resumed_from: str | None
+    first_iteration: int | None  # completed iterations at the start
+    last_iteration: int | None  # completed iterations at the end, or as last reported
+    resumed_from: str | None  # name of the checkpoint; None for a fresh start
     quality: str | None  # a Quality code
     outcome: str | None  # an Outcome code; None if it has not ended
-    reason: str | None
+    reason: str | None  # reason code; None until it has ended
     detail: str | None
     exit_code: int | None
     signal: int | None
@@ -183,20 +184,9 @@ class CheckpointFacts:
     iteration: int
     path: str  # relative to the job's folder
     size_bytes: int
-    on_disk: bool
+    on_disk: bool  # it still exists
     val_loss: float | None  # measured at the same iteration
     recommended: bool  # the best by validation, which is what was published
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class IncidentFacts:
-    """An incident, as it is stored."""
-
-    time: float
-    attempt: int | None
-    code: str
-    text: str
-    evidence: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -235,8 +225,8 @@ class TrajectoryRow:
     iteration: int
     train_loss: float | None  # of the last report at or before it
     val_loss: float | None  # measured at it
-    tokens: int | None
-    peak_bytes: int | None
+    tokens: int | None  # tokens trained so far
+    peak_bytes: int | None  # highest allocation of MLX so far
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +243,7 @@ class Facts:
     tests: tuple[Measurement, ...]
     attempts: tuple[AttemptFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
-    incidents: tuple[IncidentFacts, ...]
+    incidents: tuple[Incident, ...]
     adapter: AdapterFacts
     data: tuple[DataFile, ...]
     trajectory: tuple[TrajectoryRow, ...]
@@ -262,8 +252,8 @@ class Facts:
     parameters: Parameters | None
     answers: tuple[Answer, ...]
     findings: Findings
-    versions: Mapping[str, str]
-    host: Mapping[str, str]
+    versions: Mapping[str, str]  # versions of lq, Python and the libraries, by name
+    host: Mapping[str, str]  # machine on which the job was submitted
     unread: tuple[str, ...]  # files that could not be read, one line each
 
     @property
@@ -317,13 +307,13 @@ class Hardware:
     footprint_bytes: int | None  # highest footprint of the trainer
     headroom_bytes: int | None  # limit minus the larger of the two
     swap_first_bytes: int | None  # of the whole machine, at the first report
-    swap_most_bytes: int | None
+    swap_most_bytes: int | None  # highest swap of the machine
     it_s_first: float | None  # median of the first tenth of the reports
     it_s_last: float | None  # of the last tenth
-    sleeps: int
-    slept_seconds: float
+    sleeps: int  # how often the machine slept
+    slept_seconds: float  # total sleep in seconds
     battery_before: float | None  # charge, 0..1
-    battery_after: float | None
+    battery_after: float | None  # battery charge at the end, 0 to 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -332,22 +322,22 @@ class TokenizedFile:
 
     name: str  # train, valid or test
     rows: int
-    tokens: int | None  # after truncation
-    supervised_tokens: int | None  # that count for the loss
-    truncated: int | None  # truncated rows
-    shortest: int | None  # tokens of a row before truncation; as median to longest
-    median: float | None
-    p95: float | None
-    longest: int | None
+    tokens: int | None = None  # after truncation
+    supervised_tokens: int | None = None  # that count for the loss
+    truncated: int | None = None  # truncated rows
+    shortest: int | None = None  # tokens of a row before truncation; as median to longest
+    median: float | None = None
+    p95: float | None = None
+    longest: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Twin:
     """A row that is in the training set too."""
 
-    row: int  # in its own file, from 1
-    train_row: int
-    share: float  # of shingles in common; 1 if the rows are equal
+    row: int  # row of its own file, from 1
+    train_row: int  # row of the training set, from 1
+    share: float  # share of common shingles; 1 if the rows are equal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -357,8 +347,8 @@ class Overlap:
     name: str  # valid or test
     rows: int
     exact: int
-    near: int | None  # None if not searched
-    examples: tuple[Twin, ...]
+    near: int | None = None  # None if not searched
+    examples: tuple[Twin, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -378,8 +368,8 @@ class Parameters:
 
     trained: int
     total: int
-    targets: tuple[str, ...]  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int
+    targets: tuple[str, ...] = ()  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
+    layers: int = 0
 
     @property
     def share(self) -> float:
@@ -391,11 +381,11 @@ class Parameters:
 class Answer:
     """The answers to one of `lq.prompts`, before and after training."""
 
-    prompt: str
+    prompt: str = ""
     before: str | None
     after: str | None
     iteration: int | None  # of the weights of the second answer
-    max_tokens: int | None  # length limit of an answer
+    max_tokens: int | None = None  # length limit of an answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -404,11 +394,11 @@ class Phase:
 
     name: str  # initial learning, spike, recovery, convergence, or further training between them
     first: int  # iteration
-    last: int
+    last: int  # last iteration
     loss_first: float  # level at its beginning: the running median of the reports
-    loss_last: float
+    loss_last: float  # loss level at the end
     peak_iteration: int | None  # of a spike: its highest report
-    peak_loss: float | None
+    peak_loss: float | None  # loss of the highest report of a spike, in nats per token
     seconds: float  # between its reports, without the time between attempts
     back: bool | None  # of a recovery: whether the loss returned to its level
 
@@ -420,12 +410,12 @@ class Happening:
     time: float | None  # unix seconds
     iteration: int | None
     attempt: int | None
-    code: str
-    what: str
-    evidence: str
-    action: str
+    code: str  # code of the event
+    what: str  # the event as text
+    evidence: str  # evidence as text
+    action: str  # what lq did
     cost_iterations: int | None  # None if unknown or not applicable
-    cost_seconds: float | None
+    cost_seconds: float | None  # lost time in seconds; None if there is none or it is unknown
     cost: str  # in words
     numbers: Mapping[str, Any]  # the evidence of the incident
 
@@ -442,7 +432,7 @@ class GuiltyRow:
 class Change:
     """A change of the requested settings."""
 
-    first_iteration: int
+    first_iteration: int  # first iteration of the change
     changes: str  # setting requested -> run, ...
     because: str
 
@@ -453,9 +443,9 @@ class Gain:
 
     name: str  # validation or test
     before: float  # nats per token
-    after: float
+    after: float  # loss with the published weights, in nats per token
     iteration: int  # of the best weights
-    rows: int
+    rows: int  # number of rows
     difference: Difference | None  # after minus before
 
 
@@ -464,7 +454,7 @@ class Ruling:
     """The verdict and its numbers."""
 
     verdict: Verdict
-    advice: str
+    advice: str  # recommended next step
     seconds_after_good: float | None  # of training after the first checkpoint that is as good as the best
     final_minus_best: Difference | None
     train_after_best: Difference | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.model.errors import HomeUnusable
 from jobs.model.events import finite
@@ -20,6 +22,9 @@ from orchestrator.store.store import Store
 from workers.checkpoints import publishing
 from workers.files.atomic import write_atomically
 
+if TYPE_CHECKING:
+    from orchestrator.report.plots import Figure
+
 CARD = "README.md"
 
 _log = logging.getLogger(__name__)
@@ -28,19 +33,11 @@ _log = logging.getLogger(__name__)
 def make(
     store: Store, job_id: int, *, now: float, home: str | None = None, pending: PendingStatus | None = None
 ) -> Path:
-    """Write the report of one job and return the path of report.md.
+    """Write the report of one job and return the path of report.md. Takes the arguments of `collect_all`.
 
     The text is written before the pictures are drawn, so that it exists even if drawing ends this process.
 
-    Args:
-        store: the store of the job.
-        job_id: id of the job.
-        now: unix seconds.
-        home: $LQ_HOME to name in commands; None for the default home.
-        pending: the status to report if it is decided but not stored yet.
-
     Raises:
-        NoSuchJob: the store has no such job.
         HomeUnusable: the job folder cannot be written.
     """
     facts, series = collect_all(store, job_id, now=now, home=home, pending=pending)
@@ -78,15 +75,20 @@ def _draw(facts: Facts, series: Series, folder: Path) -> Pictures:
     except (ImportError, OSError, ValueError) as error:
         _log.warning("no picture could be drawn: %s", " ".join(str(error).split()))
         return {}
+    drawings: Mapping[str, Callable[[plots.Theme], Figure | None]] = {
+        LOSS: lambda theme: plots.loss_curve(facts, series.points, series.validations, every=series.every, theme=theme),
+        ANALYSIS: lambda theme: plots.analysis(facts, series.points, theme=theme),
+    }
     drawn: dict[str, tuple[bytes, bytes]] = {}
-    for name, draw in ((LOSS, plots.loss_curve), (ANALYSIS, plots.analysis)):
+    for name, draw in drawings.items():
         try:
-            light, dark = (
-                draw(facts, series.points, series.validations, every=series.every, theme=theme)
-                for theme in (plots.LIGHT, plots.DARK)
-            )
-            write_atomically(folder / name, light)
-            drawn[name] = light, dark
+            light, dark = draw(plots.LIGHT), draw(plots.DARK)
+            if light is None or dark is None:  # nothing was measured
+                (folder / name).unlink(missing_ok=True)
+                continue
+            pair = plots.png(light), plots.png(dark)
+            write_atomically(folder / name, pair[0])
+            drawn[name] = pair
         except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
             _log.warning("%s could not be drawn: %s", name, " ".join(str(error).split()))
     return drawn

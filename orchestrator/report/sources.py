@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from configs.load import load_frozen
 from jobs.model.errors import LqError
-from jobs.model.events import number
 from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import Stage, from_json
 from jobs.model.spec import JobSpec
@@ -25,8 +26,14 @@ from orchestrator.report.facts import (
     Parameters,
     RunSettings,
     TokenizedFile,
-    Twin,
 )
+from workers.checkpoints import publishing
+
+FILES = ("train", "valid", "test")
+
+Reported = Mapping[str, Any]
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,11 @@ class Folder:
 def read_folder(job_dir: JobDir) -> Folder:
     """Return the content of a job folder. Files that are missing or unreadable are listed in `unread`."""
     unread: list[str] = []
-    provenance = _provenance(job_dir.provenance, unread)
+    provenance = _json_object(job_dir.provenance, unread)
     return Folder(
         settings=_settings(job_dir.config, unread),
         stages=_stages(job_dir.run_plan, unread),
-        data=_data_files(provenance),
+        data=_data_files(provenance.get("data")),
         versions=_words(provenance.get("versions")),
         host=_words(provenance.get("host")),
         adapter=_adapter(job_dir.adapters, unread),
@@ -90,11 +97,12 @@ def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:
         return ()
 
 
-def _provenance(path: Path, unread: list[str]) -> Mapping[str, Any]:
+def _json_object(path: Path, unread: list[str], *, required: bool = True) -> Reported:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        unread.append(_line(path, error))
+        if required or not isinstance(error, FileNotFoundError):
+            unread.append(_line(path, error))
         return {}
     if not isinstance(content, dict):
         unread.append(f"{path.name}: not a JSON object")
@@ -102,23 +110,17 @@ def _provenance(path: Path, unread: list[str]) -> Mapping[str, Any]:
     return content
 
 
-def _data_files(provenance: Mapping[str, Any]) -> tuple[DataFile, ...]:
-    """Return the files in `data.files` of provenance.json, a mapping by name or a list of objects with a path."""
-    data = provenance.get("data")
-    files = data.get("files", data) if isinstance(data, dict) else data
-    if isinstance(files, dict):
-        return tuple(_data_file(str(name), item) for name, item in files.items() if isinstance(item, dict))
-    if isinstance(files, list):
-        return tuple(_data_file("", item) for item in files if isinstance(item, dict))
-    return ()
-
-
-def _data_file(name: str, item: Mapping[str, Any]) -> DataFile:
-    return DataFile(
-        name=Path(str(item.get("path") or item.get("name") or name)).name,
-        rows=_whole(item.get("rows")),
-        size_bytes=_whole(item.get("bytes")),
-        sha256=item["sha256"] if isinstance(item.get("sha256"), str) else None,
+def _data_files(data: object) -> tuple[DataFile, ...]:
+    files = data.get("files") if isinstance(data, dict) else None
+    return tuple(
+        DataFile(
+            name=Path(str(item.get("path") or name)).name,
+            rows=_whole(item.get("rows")),
+            size_bytes=_whole(item.get("bytes")),
+            sha256=item["sha256"] if isinstance(item.get("sha256"), str) else None,
+        )
+        for name, item in (files if isinstance(files, dict) else {}).items()
+        if isinstance(item, dict)
     )
 
 
@@ -130,27 +132,15 @@ def _words(value: object) -> dict[str, str]:
 
 
 def _adapter(folder: Path, unread: list[str]) -> AdapterFacts:
-    published = _published(folder / "lq.json", unread)
-    return AdapterFacts(
-        path=str(folder),
-        best=_adapter_file(folder / "adapters.safetensors", published.get("best"), unread),
-        final=_adapter_file(folder / "final_adapters.safetensors", published.get("final"), unread),
+    about = _json_object(folder / publishing.ABOUT, unread, required=False)
+    best, final = (
+        _adapter_file(folder / name, about.get(key), unread)
+        for name, key in ((publishing.BEST, "best"), (publishing.FINAL, "final"))
     )
+    return AdapterFacts(path=str(folder), best=best, final=final)
 
 
-def _published(path: Path, unread: list[str]) -> Mapping[str, Any]:
-    """Return adapters/lq.json, which contains the iteration of each file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        unread.append(_line(path, error))
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _adapter_file(path: Path, published: object, unread: list[str]) -> AdapterFile | None:
+def _adapter_file(path: Path, about: object, unread: list[str]) -> AdapterFile | None:
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -160,7 +150,7 @@ def _adapter_file(path: Path, published: object, unread: list[str]) -> AdapterFi
     except OSError as error:
         unread.append(_line(path, error))
         return None
-    iteration = published.get("iteration") if isinstance(published, dict) else None
+    iteration = about.get("iteration") if isinstance(about, dict) else None
     return AdapterFile(name=path.name, iteration=_whole(iteration), size_bytes=size, sha256=sha256)
 
 
@@ -173,72 +163,38 @@ def _line(path: Path, error: Exception) -> str:
     return f"{path.name}: {reason}"
 
 
-FILES = ("train", "valid", "test")
-
-Reported = Mapping[str, Any]
+# --- facts that the trainer reported; None for those that it did not ---
 
 
 def dataset(reported: Reported) -> Dataset | None:
-    """Return the tokenised data set; None if the trainer did not report it."""
+    """Return the tokenised data set."""
     found = reported.get("dataset")
     if not isinstance(found, dict):
         return None
+    files = [_as(TokenizedFile, found[name], name=name) for name in FILES if (found.get(name) or {}).get("rows")]
     overlaps = found.get("also_trained") or {}
     return Dataset(
-        files=tuple(_file(name, found[name]) for name in FILES if (found.get(name) or {}).get("rows")),
-        max_seq_length=_whole(found.get("max_seq_length")),
-        padding_share=number(found.get("padding_share")),
-        repeated_inside=next((_whole(overlap.get("inside")) for overlap in overlaps.values()), None),
+        files=tuple(files),
+        max_seq_length=found.get("max_seq_length"),
+        padding_share=found.get("padding_share"),
+        repeated_inside=next((overlap.get("inside") for overlap in overlaps.values()), None),
         overlaps=tuple(
-            _overlap(name, found[name]["rows"], overlaps[name])
-            for name in FILES
-            if name in overlaps and (found.get(name) or {}).get("rows")
+            _as(Overlap, overlaps[file.name], name=file.name, rows=file.rows) for file in files if file.name in overlaps
         ),
     )
 
 
-def _file(name: str, file: Reported) -> TokenizedFile:
-    return TokenizedFile(
-        name=name,
-        rows=int(file["rows"]),
-        tokens=_whole(file.get("tokens")),
-        supervised_tokens=_whole(file.get("supervised_tokens")),
-        truncated=_whole(file.get("truncated")),
-        shortest=_whole(file.get("shortest")),
-        median=number(file.get("median")),
-        p95=number(file.get("p95")),
-        longest=_whole(file.get("longest")),
-    )
-
-
-def _overlap(name: str, rows: int, overlap: Reported) -> Overlap:
-    twins = [
-        Twin(row=twin["row"], train_row=twin["train_row"], share=twin["share"])
-        for twin in overlap.get("examples") or ()
-    ]
-    return Overlap(
-        name=name, rows=rows, exact=int(overlap["exact"]), near=_whole(overlap.get("near")), examples=tuple(twins)
-    )
-
-
 def supervised_tokens(reported: Reported, name: str) -> list[int] | None:
-    """Return the supervised tokens of each row of a file; None if the trainer did not report them."""
-    dataset_fact = reported.get("dataset")
-    tokens = (dataset_fact.get("learned") or {}).get(name) if isinstance(dataset_fact, dict) else None
+    """Return the supervised tokens of each row of a file."""
+    found = reported.get("dataset")
+    tokens = (found.get("learned") or {}).get(name) if isinstance(found, dict) else None
     return [int(count) for count in tokens] if tokens else None
 
 
 def parameters(reported: Reported) -> Parameters | None:
-    """Return the trained part of the model; None if the trainer did not report it."""
+    """Return the trained part of the model."""
     found = reported.get("parameters")
-    if not isinstance(found, dict):
-        return None
-    return Parameters(
-        trained=int(found["trained"]),
-        total=int(found["total"]),
-        targets=tuple(found.get("targets") or ()),
-        layers=int(found.get("layers") or 0),
-    )
+    return _as(Parameters, found) if isinstance(found, dict) else None
 
 
 def answers(reported: Reported) -> tuple[Answer, ...]:
@@ -251,11 +207,15 @@ def answers(reported: Reported) -> tuple[Answer, ...]:
 
 
 def _answer(before: Reported, after: Reported) -> Answer:
-    either = after or before
-    return Answer(
-        prompt=str(either.get("prompt", "")),
+    return _as(
+        Answer,
+        {**before, **after},
+        iteration=after.get("iteration"),
         before=before.get("answer"),
         after=after.get("answer"),
-        iteration=_whole(after.get("iteration")),
-        max_tokens=_whole(either.get("max_tokens")),
     )
+
+
+def _as(kind: type[_T], values: Reported, **more: object) -> _T:
+    """Return values as a dataclass, without those that it does not have."""
+    return TypeAdapter(kind).validate_python({**values, **more})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,13 @@ class SchemaEntry:
     of: str  # the command, or the name of the file
     model: str  # module and name of the type
     version: Mapping[str, int] = field(default_factory=dict)  # version field, unless the type has it
+    under: str | None = None  # the only other field, which holds a value of the type
+    many: bool = False  # that field holds a list of them
 
 
-def _result(command: str, module: str, model: str) -> SchemaEntry:
-    return SchemaEntry(of=f"lq {command} --json", model=f"orchestrator.results.{module}:{model}", version={"schema": 1})
+def _result(command: str, module: str, model: str, *, under: str | None = None, many: bool = False) -> SchemaEntry:
+    path = f"orchestrator.{module}:{model}" if "." in module else f"orchestrator.results.{module}:{model}"
+    return SchemaEntry(of=f"lq {command} --json", model=path, version={"schema": 1}, under=under, many=many)
 
 
 def _file(of: str, model: str) -> SchemaEntry:
@@ -51,24 +54,24 @@ CATALOGUE: dict[str, SchemaEntry] = {
         version={"schema": 1},
     ),
     "compare": _result("compare", "artifacts", "CompareResult"),
-    "verify": _result("verify", "maintenance", "VerifyResult"),
-    "prune": _result("prune", "maintenance", "PruneResult"),
-    "clean": _result("clean", "maintenance", "CleanResult"),
+    "verify": _result("verify", "maintenance.verify", "VerifiedJob", under="jobs", many=True),
+    "prune": _result("prune", "machine", "PruneResult"),
+    "clean": _result("clean", "machine", "CleanResult"),
     "generate": _result("generate ID", "artifacts", "GenerateResult"),
     "test": _result("test ID", "artifacts", "EvaluationResult"),
     "fuse": _result("fuse ID", "artifacts", "FuseResult"),
-    "worker": _result("worker --detach", "machine", "WorkerStartResult"),
-    "worker-stop": _result("worker stop", "machine", "WorkerStopResult"),
-    "worker-status": _result("worker status", "machine", "WorkerStatusResult"),
-    "service-install": _result("service install", "machine", "ServiceStateResult"),
-    "service-uninstall": _result("service uninstall", "machine", "ServiceStateResult"),
-    "service-status": _result("service status", "machine", "ServiceStateResult"),
-    "service-print": _result("service print", "machine", "ServicePrintResult"),
+    "worker": _result("worker --detach", "machine", "StartedWorker", under="worker"),
+    "worker-stop": _result("worker stop", "machine", "StoppedWorker", under="stopped"),
+    "worker-status": _result("worker status", "jobs", "WorkerState", under="worker"),
+    "service-install": _result("service install", "service.install", "ServiceState", under="service"),
+    "service-uninstall": _result("service uninstall", "service.install", "ServiceState", under="service"),
+    "service-status": _result("service status", "service.install", "ServiceState", under="service"),
+    "service-print": _result("service print", "machine", "ServiceUnit", under="service"),
     "notify-list": _result("notify list", "machine", "NotifyListResult"),
     "notify-test": _result("notify test", "machine", "NotifyTestResult"),
-    "doctor": _result("doctor", "machine", "DoctorResult"),
-    "config-presets": _result("config presets", "machine", "PresetsResult"),
-    "config-init": _result("config init", "machine", "InitResult"),
+    "doctor": _result("doctor", "doctor.check", "Check", under="checks", many=True),
+    "config-presets": _result("config presets", "machine", "PresetSummary", under="presets", many=True),
+    "config-init": _result("config init", "machine", "WrittenPreset", under="written"),
     "events": _file("a line of events.jsonl", "EventLine"),
     "run_plan": _file("run_plan.json", "RunPlanFile"),
     "state": SchemaEntry(
@@ -84,14 +87,7 @@ NAMES = {JOB: "a job file", **{name: entry.of for name, entry in CATALOGUE.items
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Return a JSON Schema (draft 2020-12).
-
-    Args:
-        name: a name of the catalogue; the words of a verb may be separated by spaces.
-
-    Raises:
-        InvalidInput: the schema does not exist.
-    """
+    """Return a JSON Schema (draft 2020-12); the words of a verb may be separated by spaces."""
     word = "-".join(name.removeprefix("lq ").split())
     if word == JOB:
         from configs.schema import job_schema
@@ -104,5 +100,6 @@ def schema(name: str) -> dict[str, Any]:
     from orchestrator.results.json_schema import schema_of
 
     entry = CATALOGUE[word]
-    module, _, model = entry.model.partition(":")
-    return schema_of(getattr(importlib.import_module(module), model), title=entry.of, version=entry.version)
+    module, _, name = entry.model.partition(":")
+    model: Any = getattr(importlib.import_module(module), name)
+    return schema_of(Sequence[model] if entry.many else model, title=entry.of, version=entry.version, under=entry.under)

@@ -24,6 +24,7 @@ from jobs.model.events import (
     WarningEvent,
 )
 from jobs.model.run_plan import Stage
+from orchestrator.report.facts import Parameters, Twin
 
 # --- events.jsonl ---
 
@@ -52,21 +53,13 @@ class TokenisedValue(TypedDict):
     longest: NotRequired[int]  # longest row in tokens
 
 
-class TwinValue(TypedDict):
-    """A row that is also in the training set."""
-
-    row: int  # row of its own file, from 1
-    train_row: int  # row of the training set, from 1
-    share: float  # share of common shingles; 1 if the rows are equal
-
-
 class OverlapValue(TypedDict):
     """Rows of a file that are also in the training set."""
 
     exact: int  # identical rows
     near: int | None  # similar rows; null if not searched
     inside: int  # rows that repeat an earlier training row
-    examples: list[TwinValue]  # at most ten examples
+    examples: list[Twin]  # at most ten examples
 
 
 class DatasetValue(TypedDict):
@@ -79,15 +72,6 @@ class DatasetValue(TypedDict):
     test: TokenisedValue
     learned: Mapping[str, list[int]]  # tokens with a loss of each row, for valid and test
     also_trained: Mapping[str, OverlapValue]  # overlap with the training set, for valid and test
-
-
-class ParametersValue(TypedDict):
-    """The trained part of the model."""
-
-    trained: int  # trained parameters
-    total: int  # parameters of the model
-    targets: list[str]  # trained modules of a layer, such as self_attn.q_proj; empty for a full fine-tune
-    layers: int  # trained layers
 
 
 class AnswerValue(TypedDict):
@@ -116,7 +100,7 @@ class ParametersFact(FactLine):
     """The trained part of the model."""
 
     name: Literal["parameters"]
-    value: ParametersValue
+    value: Parameters
 
 
 class BatteryFact(FactLine):

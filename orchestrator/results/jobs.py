@@ -51,7 +51,7 @@ class JobSummary:
     ends_at: float | None  # estimated end, in unix seconds; null if unknown
     not_before: float | None  # earliest start of a waiting job, in unix seconds
     pid: int | None  # process id of the trainer; null if none runs
-    job_dir: str
+    job_dir: str  # folder of the job, absolute
     verdict: str | None  # verdict of its report; null if it has none
     best_val_loss: float | None  # lowest validation loss, in nats per token
     best_val_iteration: int | None  # iteration of the lowest validation loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -15,15 +16,50 @@ from pydantic_core import core_schema
 from typing_extensions import get_original_bases
 
 from jobs.model import events
-from orchestrator.results.comments import comments_of
-from orchestrator.results.descriptions import DESCRIPTIONS
 from orchestrator.results.files import EventFields
+
+DESCRIPTIONS = {
+    "attempt": "number of the attempt, from 1",
+    "because": "reason, one line of text",
+    "bytes": "size",
+    "code": "code of the event or finding",
+    "delivered": "the service accepted the message",
+    "detail": "one line of text",
+    "ended_at": "unix seconds; null until it has ended",
+    "exit_code": "exit code of the process; null if a signal ended it or the exit was not observed",
+    "free_bytes": "free disk space",
+    "grad_checkpoint": "recompute activations in the backward pass",
+    "id": "id of the job",
+    "iteration": "completed iterations",
+    "job_id": "id of the job",
+    "kind": "kind of the entry",
+    "loss": "nats per token",
+    "model": "folder, or name on the Hugging Face hub",
+    "name": "name",
+    "pid": "process id",
+    "prompt": "prompt from the job file",
+    "rows": "number of rows",
+    "schema": "version of the format",
+    "seconds": "duration in seconds",
+    "sha256": "SHA-256 of the file, in hex",
+    "signal": "signal that ended the process; null if none did",
+    "size_bytes": "size of its files",
+    "started_at": "unix seconds",
+    "submitted_at": "unix seconds",
+    "text": "one line of text",
+    "time": "unix seconds",
+    "v": "version of the line",
+    "version": "version of the format",
+}
+"""Descriptions of fields that mean the same in every type. The comment after a field takes precedence."""
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NUMBER = {
     "description": "a number, or a string if it is not finite",
     "anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}],
 }
+
+_FIELD = re.compile(r"^ {4}(\w+)(?:: | = )[^#\n]*?(?:#[^#\n]*)?  # (.+(?:\n {4,}# .+)*)$", re.MULTILINE)
 
 _JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 _PYTHON_WORD = re.compile("|".join(rf"\b{word}\b" for word in _JSON_WORDS))
@@ -52,13 +88,17 @@ class _Closed(GenerateJsonSchema):
         return super().enum_schema(schema) | {"description": doc.partition("\n")[0]}
 
 
-def schema_of(model: Any, *, title: str, version: Mapping[str, int]) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a type.
+def schema_of(model: Any, *, title: str, version: Mapping[str, int], under: str | None = None) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a type, or of an object that has it as its field `under`.
 
-    Args:
-        version: name and value of the version field; empty if the type has it.
+    `version`: the version field, unless the type has it.
     """
     made = TypeAdapter(model).json_schema(schema_generator=_Closed)
+    if under is not None:
+        defs = made.pop("$defs", {}) | {under: made}
+        fields = {under: {"$ref": f"#/$defs/{under}"}}
+        made = {"type": "object", "properties": fields, "required": [under], "additionalProperties": False}
+        made["$defs"] = defs
     for name, number in version.items():
         made["properties"] = {name: {"const": number, "description": DESCRIPTIONS[name]}} | made["properties"]
         made["required"] = [name, *made["required"]]
@@ -73,7 +113,7 @@ def _described(made: JsonSchemaValue, cls: type) -> JsonSchemaValue:
     fields = {}
     for name, field in made["properties"].items():
         plain = {key: value for key, value in field.items() if key not in ("title", "format")}
-        text = comments.get(name) or DESCRIPTIONS.get(f"{cls.__name__}.{name}")
+        text = comments.get(name)
         if text is None and "$ref" not in json.dumps(plain):  # a referenced type has its own description
             assert name in DESCRIPTIONS, f"{cls.__name__}.{name} has no description; add a comment after the field"
             text = DESCRIPTIONS[name]
@@ -102,6 +142,13 @@ def _without_null(schema: JsonSchemaValue) -> JsonSchemaValue:
     forms = [form for form in schema.get("anyOf", ()) if form != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     return rest | (forms[0] if len(forms) == 1 else {"anyOf": forms} if forms else {})
+
+
+@functools.cache
+def comments_of(described: type) -> Mapping[str, str]:
+    """Return the comments in the source of a class, by field. A comment may continue on the next lines."""
+    source = inspect.cleandoc("\n" + inspect.getsource(described))
+    return {name: re.sub(r"\s*\n\s*# ", " ", text) for name, text in _FIELD.findall(source)}
 
 
 def _comments(cls: type) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Results of the verbs about the worker, the service, notifications, the machine and presets."""
+"""Results of the verbs about the worker, the service, notifications, the machine, presets and files of jobs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.model.job import Message
-from orchestrator.doctor.check import Check
-from orchestrator.results.jobs import WorkerState
-from orchestrator.service.install import ServiceState
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStatusResult:
-    """The worker process."""
-
-    worker: WorkerState
+from orchestrator.maintenance.clean import CleanedJob
+from orchestrator.maintenance.prune import PrunedJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,32 +21,11 @@ class StartedWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerStartResult:
-    """Result of `lq worker --detach`."""
-
-    worker: StartedWorker
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoppedWorker:
     """The worker that was stopped."""
 
     pid: int  # its process id
     left_running: bool  # its trainers still run; else their jobs are paused with a checkpoint
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStopResult:
-    """Result of `lq worker stop`."""
-
-    stopped: StoppedWorker
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceStateResult:
-    """The service of launchd or systemd."""
-
-    service: ServiceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +35,6 @@ class ServiceUnit:
     kind: Literal["launchd", "systemd"]
     path: Path  # where `lq service install` writes it, absolute
     text: str  # its content
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServicePrintResult:
-    """The unit file of the service."""
-
-    service: ServiceUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,25 +75,11 @@ class NotifyTestResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorResult:
-    """The checks of `lq doctor`."""
-
-    checks: list[Check]
-
-
-@dataclass(frozen=True, kw_only=True)
 class PresetSummary:
     """A preset."""
 
     name: str
     summary: str  # its purpose, one line of text
-
-
-@dataclass(frozen=True, kw_only=True)
-class PresetsResult:
-    """Every preset."""
-
-    presets: list[PresetSummary]  # the default of `lq config init` first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +91,16 @@ class WrittenPreset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitResult:
-    """Result of `lq config init`."""
+class PruneResult:
+    """What was deleted, or with --dry-run would be."""
 
-    written: WrittenPreset
+    dry_run: bool  # nothing was deleted
+    jobs: list[PrunedJob]  # in the order given
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanResult:
+    """What was deleted, or with --dry-run would be."""
+
+    dry_run: bool  # nothing was deleted
+    jobs: list[CleanedJob]

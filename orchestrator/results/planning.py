@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.estimates.estimate import Source
+from jobs.estimates.cautions import Caution
+from jobs.estimates.dry_run import DryRunFailure
+from jobs.estimates.estimate import MemoryParts, Source
 
 Fits = Literal["fits", "tight", "does not fit"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckMessage:
-    """A failure or a warning."""
-
-    code: str
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +79,8 @@ class CheckedJob:
     name: str
     file: str | None  # null for a queued job
     ok: bool  # the dry run found no failure
-    failures: list[CheckMessage]  # why the job would fail, with a reason code
-    warnings: list[CheckMessage]
+    failures: list[DryRunFailure]  # why the job would fail, with a reason code
+    warnings: list[Caution]
     notes: list[str]  # notes of `lq submit`, one line each
     memory: CheckMemory
     speed: CheckSpeed | None  # null if the dry run failed earlier
@@ -108,26 +102,15 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanMemoryParts:
-    """Parts of the estimated memory, in bytes."""
-
-    weights: int  # weights of the model
-    trained: int  # trained parameters and the state of the optimizer
-    activations: int  # activations kept for the backward pass of the longest batch
-    logits: int  # logits of the longest batch
-    gradients: int  # gradients and updates
-
-
-@dataclass(frozen=True, kw_only=True)
 class PlanMemory:
     """Estimated memory of a run."""
 
     low_bytes: int  # lower bound
-    expected_bytes: int
+    expected_bytes: int  # expected value
     high_bytes: int  # upper bound
     source: Source
     because: str  # source of the estimate, one line of text
-    parts: PlanMemoryParts
+    parts: MemoryParts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +131,7 @@ class PlanRemedy:
     by: Literal["lq", "user"]  # who makes the change: the worker after an out-of-memory failure, or only you
     change: str  # the change as keys and values of a job file
     memory: PlanMemory
-    verdict: Fits
+    verdict: Fits  # whether it fits
     first: bool  # the first remedy that fits
 
 

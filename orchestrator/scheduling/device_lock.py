@@ -9,27 +9,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
 from jobs.scheduling import obstacles
 from jobs.scheduling.obstacles import Obstacle
-from workers.process.lock import Held, LockFile, holder, named_in
+from workers.process.lock import Held, LockFile, running_holder
 from workers.system import processes
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
     from orchestrator.core.paths import Home
 
-LOOK_S = 2.0
-"""The worker looks this often whether the device is free; a verb that waits for it looks more often."""
-
+LOOK_S = 2.0  # the worker looks this often whether the device is free; a verb that waits for it looks more often
 _VERB_LOOKS_S, _JOBS_LOOK_S = 0.1, 0.5
-_NAMELESS_S = 5.0
-"""The lock may be held this long without a name in it: by the worker, while it claims a job."""
+_NAMELESS_S = 5.0  # the lock may be held this long without a name in it: by the worker, while it claims a job
 
 Tell = Callable[[str], None]
 
@@ -53,26 +50,16 @@ class DeviceUser:
 
     @property
     def words(self) -> str:
-        """The command without its options."""
         return f"lq {self.verb} {self.job}" if self.job is not None else f"lq {self.verb}"
 
 
 def user(home: Home) -> DeviceUser | None:
     """Return the running verb that holds the lock; None if none does."""
-    content = holder(home.device_lock)
-    identity = named_in(content) if content is not None else None
-    # a process that took the lock a moment ago has not replaced the last one's name yet
-    if content is None or identity is None or not processes.is_alive(identity):
+    named = running_holder(home.device_lock)
+    if named is None or "verb" not in named[1]:
         return None
-    return _read(content, identity.pid)
-
-
-def _read(content: dict[str, Any], pid: int) -> DeviceUser | None:
-    try:
-        job = int(content["job"]) if content["job"] is not None else None
-        return DeviceUser(verb=str(content["verb"]), job=job, pid=pid, waits=bool(content["waits"]))
-    except (KeyError, TypeError, ValueError):
-        return None
+    who, content = named
+    return DeviceUser(verb=content["verb"], job=content["job"], pid=who.pid, waits=content["waits"])
 
 
 def obstacle(home: Home) -> Obstacle | None:
@@ -84,15 +71,13 @@ def obstacle(home: Home) -> Obstacle | None:
 @contextmanager
 def kept_free(home: Home) -> Iterator[bool]:
     """Keep every verb from the device within the block; yield False if a verb has it."""
-    try:
-        lock = LockFile.take(home.device_lock)
-    except Held:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.callback(LockFile.take(home.device_lock).release)
+        except Held:
+            yield False
+        else:
+            yield True
 
 
 def training(app: App) -> list[Job]:
@@ -106,9 +91,6 @@ def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell,
     """Hold the device within the block.
 
     Args:
-        app: the home.
-        verb: the command's verb.
-        job_id: the job whose model is used; None for none.
         beside: what to do if a job trains, or another verb has the device.
         tell: prints what the verb waits for.
         queues: whether the verb has the option --queue.
@@ -118,11 +100,16 @@ def used(app: App, verb: str, job_id: int | None, *, beside: Beside, tell: Tell,
     """
     lock = _taken(app.home, beside, tell, queues=queues)
     try:
-        if lock is not None and beside is Beside.REFUSE and (jobs := training(app)):
-            raise NotAllowed(_refusal(jobs, queues=queues))
-        if lock is not None and beside is Beside.WAIT:
-            _wait_for_turn(app, lock, verb, job_id, tell)
         if lock is not None:
+            jobs = training(app) if beside is not Beside.ANYWAY else []
+            if jobs and beside is Beside.REFUSE:
+                raise NotAllowed(_refusal(jobs, queues=queues))
+            if jobs:  # no other job starts meanwhile, because this process holds the lock
+                lock.write(processes.identity(), verb=verb, job=job_id, waits=True)
+                tell(f"waits for {_named(jobs)}; no other job starts before this; Ctrl-C ends the waiting")
+                while training(app):
+                    time.sleep(_JOBS_LOOK_S)
+                tell("the device is free; starting")
             lock.write(processes.identity(), verb=verb, job=job_id, waits=False)
         yield
     finally:
@@ -151,18 +138,6 @@ def _taken(home: Home, beside: Beside, tell: Tell, *, queues: bool) -> LockFile 
         if present is None and beside is not Beside.WAIT and time.monotonic() - since > _NAMELESS_S:
             raise NotAllowed(f"{home.device_lock} is held by a process without a name in it; try again")
         time.sleep(_VERB_LOOKS_S)
-
-
-def _wait_for_turn(app: App, lock: LockFile, verb: str, job_id: int | None, tell: Tell) -> None:
-    """Wait until no job trains; none starts meanwhile, because this process holds the lock."""
-    jobs = training(app)
-    if not jobs:
-        return
-    lock.write(processes.identity(), verb=verb, job=job_id, waits=True)
-    tell(f"waits for {_named(jobs)}; no other job starts before this; Ctrl-C ends the waiting")
-    while training(app):
-        time.sleep(_JOBS_LOOK_S)
-    tell("the device is free; starting")
 
 
 def _refusal(jobs: list[Job], *, queues: bool) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,6 @@ class Turn:
 
     @property
     def may_start(self) -> bool:
-        """Whether it may start now."""
         return self.obstacle is None and self.job.status is Status.QUEUED
 
 
@@ -58,26 +57,24 @@ def turns(
     Jobs behind a job that cannot start may start, unless that job is strict.
 
     Args:
-        app: store and home.
         slots: how many jobs train at once.
         read: reads the state of the machine; None for this machine's own sensors.
         now: unix seconds; None for the present.
-        zone: of the windows; None for the machine's own zone.
-        estimates: peaks that were estimated before; None for none.
+        estimates: peaks that were estimated before.
     """
     if read is None:
         from workers.system.power import ConditionReader
 
         read = ConditionReader().read
-    return list(_turns(app, slots, read, time.time() if now is None else now, zone, estimates))
-
-
-def _turns(
-    app: App, slots: int, read: ReadMachine, now: float, zone: tzinfo | None, estimates: PeakEstimates | None
-) -> Iterator[Turn]:
-    dependencies = _by_job(app.store.dependencies.find())
-    paused, device = _paused_queue(app), device_lock.obstacle(app.home)
+    now = time.time() if now is None else now
+    dependencies: defaultdict[int, list[Dependency]] = defaultdict(list)
+    for dependency in app.store.dependencies.find():
+        dependencies[dependency.job_id].append(dependency)
+    is_paused = app.store.queue.state().paused_at is not None
+    paused = Obstacle(why=Why.QUEUE_PAUSED, text="the queue is paused") if is_paused else None
+    device = device_lock.obstacle(app.home)
     memory = MemoryAdmission(app, slots=slots, estimates=estimates)
+    found: list[Turn] = []
     strict: Job | None = None  # the first strict job that cannot start
     for waiting in app.store.queue.waiting():
         job, spec = waiting.job, json.loads(waiting.spec_json)
@@ -93,23 +90,12 @@ def _turns(
         turn = Turn(job=job, constraints=constraints, obstacle=obstacle)
         if constraints.strict and not turn.may_start:
             strict = strict or job
-        yield turn
-
-
-def _paused_queue(app: App) -> Obstacle | None:
-    state = app.store.queue.state()
-    return Obstacle(why=Why.QUEUE_PAUSED, text="the queue is paused") if state.paused_at is not None else None
+        found.append(turn)
+    return found
 
 
 def _behind(job: Job) -> Obstacle:
     return Obstacle(why=Why.BEHIND, text=f"job {job.id} ({job.name}) comes before it, and is strict")
-
-
-def _by_job(dependencies: Iterable[Dependency]) -> defaultdict[int, list[Dependency]]:
-    by_job: defaultdict[int, list[Dependency]] = defaultdict(list)
-    for dependency in dependencies:
-        by_job[dependency.job_id].append(dependency)
-    return by_job
 
 
 def opens_next(turns: Sequence[Turn]) -> float | None:

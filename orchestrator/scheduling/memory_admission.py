@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jobs.model.configuration import key_of, requested_stage
@@ -28,42 +27,33 @@ class MemoryAdmission:
     """The memory that the running jobs leave."""
 
     def __init__(self, app: App, *, slots: int, estimates: PeakEstimates | None = None) -> None:
-        """Read which jobs run.
-
-        Args:
-            app: store and home.
-            slots: how many jobs train at once; memory matters only if a slot is free while a job runs.
-            estimates: peaks that were estimated before; None for none.
-        """
+        """Read which jobs run. Memory matters only if a slot is free while a job runs."""
         self._store = app.store
         self._estimates = estimates or PeakEstimates(app)
         running = self._store.jobs.running()
-        self._running = running if len(running) < slots else []
-        self._stages = self._store.run_plans.latest_stages() if self._running else {}
-        self._peaks = {job.id: self._peak_of_running(job) for job in self._running}
-
-    @cached_property
-    def _recommended(self) -> int:
-        return recommended_memory(self._store)[0]
+        running = running if len(running) < slots else []
+        self._stages = self._store.run_plans.latest_stages() if running else {}
+        self._peaks = {job.id: self._peak_of_running(job) for job in running}
+        self._recommended = recommended_memory(self._store)[0] if running else 0
 
     def obstacle(self, job: Job, spec: Spec) -> Obstacle | None:
         """Return what keeps a job from running together with the others; None if it fits."""
-        if not self._running:
+        if not self._peaks:
             return None
         taken = 0
         for running, peak in self._peaks.items():
             if peak is None:
-                return _obstacle(f"the memory that job {running} takes is not known yet")
+                return Obstacle(why=Why.MEMORY, text=f"the memory that job {running} takes is not known yet")
             taken += peak
         peak = self._known_peak(job, spec)
         if peak is None:
-            return _obstacle("the memory it takes is not known, so it runs alone")
-        limit = limit_bytes(spec["lq"]["memory"]["limit"], self._recommended)
-        if taken + peak <= usable_bytes(limit):
+            return Obstacle(why=Why.MEMORY, text="the memory it takes is not known, so it runs alone")
+        usable = usable_bytes(limit_bytes(spec["lq"]["memory"]["limit"], self._recommended))
+        if taken + peak <= usable:
             return None
         jobs = f"job{'s' if len(self._peaks) > 1 else ''} {', '.join(map(str, self._peaks))}"
-        usable = size(usable_bytes(limit))
-        return _obstacle(f"it takes {size(peak)}, and {jobs} {size(taken)} of the {usable} it may take")
+        text = f"it takes {size(peak)}, and {jobs} {size(taken)} of the {size(usable)} it may take"
+        return Obstacle(why=Why.MEMORY, text=text)
 
     def _peak_of_running(self, job: Job) -> int | None:
         """Return the bytes that a running job has reported or its configuration is known to take: the larger."""
@@ -78,7 +68,3 @@ class MemoryAdmission:
         except (KeyError, TypeError):  # another version of lq wrote the spec
             return None
         return fit.peak_bytes if fit is not None and fit.peak_bytes else self._estimates.of(spec, stage)
-
-
-def _obstacle(text: str) -> Obstacle:
-    return Obstacle(why=Why.MEMORY, text=text)

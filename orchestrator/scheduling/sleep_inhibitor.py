@@ -14,37 +14,30 @@ from orchestrator.core.context import WorkerContext
 from orchestrator.scheduling.eligibility import Turn
 from workers.system.keep_awake import KeepAwake
 
-LONGEST_S = 4 * 3600.0
-"""For a window that opens later, the machine may sleep first."""
+LONGEST_S = 4 * 3600.0  # for a window that opens later, the machine may sleep first
 
 
 class SleepInhibitor:
     """The inhibitor of one worker; it ends with the worker at the latest."""
 
     def __init__(self, context: WorkerContext) -> None:
-        """Begin without keeping the machine awake."""
         self._context = context
         self._awake: KeepAwake | None = None
 
     @property
     def active(self) -> bool:
-        """Whether the machine is kept awake."""
         return self._awake is not None
 
     def update(self, turns: Sequence[Turn]) -> None:
-        """Keep the machine awake if a window opens soon, else let it sleep.
-
-        Args:
-            turns: the jobs that wait for their turn; none of them may start now.
-        """
-        if not any(self._opens_soon(turn) for turn in turns) or self._on_battery():
+        """Keep the machine awake if the window of a waiting job opens soon, else let it sleep."""
+        on_battery = self._context.read(Constraints(require_ac=True)).mains is False
+        if on_battery or not any(self._opens_soon(turn) for turn in turns):
             self.end()
         elif self._awake is None:
             self._awake = KeepAwake(os.getpid())
             self._awake.__enter__()
 
     def end(self) -> None:
-        """Let the machine sleep again."""
         if self._awake is not None:
             self._awake.__exit__(None, None, None)
             self._awake = None
@@ -54,6 +47,3 @@ class SleepInhibitor:
         if obstacle is None or obstacle.why is not Why.WINDOW_CLOSED or obstacle.until is None:
             return False
         return obstacle.until - self._context.clock() <= LONGEST_S
-
-    def _on_battery(self) -> bool:
-        return self._context.read(Constraints(require_ac=True)).mains is False

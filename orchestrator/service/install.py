@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.model.errors import ConfigInvalid, InvalidInput, LqError, NotAllowed, NoWorker
 from orchestrator.core.paths import Home
@@ -25,6 +26,8 @@ _HAND_OVER_S = 60.0
 """Seconds for a worker to start or to stop. A laptop that has just booted is slow."""
 
 _POLL_S = 0.1
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,7 @@ class ServiceState:
 
 
 def plan_for(home: Home, *, path: str | None = None) -> ServicePlan:
-    """Return what the service of a home runs: this Python and this lq.
-
-    Args:
-        home: the home that the worker serves.
-        path: $PATH of the worker; by default the usable folders of this process's own.
+    """Return what the service of a home runs: this Python and this lq, with `path` or the usable folders of $PATH.
 
     Raises:
         InvalidInput: a path has characters that no service file can hold.
@@ -82,11 +81,6 @@ def state(home: Home, manager: Manager) -> ServiceState:
 def install(home: Home, manager: Manager, report: Callable[[str], None]) -> None:
     """Write the file, have the manager start the worker, and let that take over from a worker that already runs.
 
-    Args:
-        home: the home that the worker serves.
-        manager: launchd or systemd.
-        report: called with each change.
-
     Raises:
         NotAllowed: there is no manager here, or the service serves another home.
         LqError: the manager refused, or its worker did not start.
@@ -118,10 +112,6 @@ def _write(manager: Manager, file: ServiceFile, plan: ServicePlan, report: Calla
 
 def uninstall(manager: Manager, report: Callable[[str], None]) -> None:
     """Stop the service's worker, whose jobs write a checkpoint and pause, and remove the file.
-
-    Args:
-        manager: launchd or systemd.
-        report: called with each change.
 
     Raises:
         NotAllowed: the service is installed, and there is no manager here that can stop it.
@@ -196,32 +186,26 @@ def _hand_over(home: Home, manager: Manager, report: Callable[[str], None]) -> N
 
 
 def _standby_pid(manager: Manager) -> int:
-    """Wait until the manager has started its worker, so that no other worker is stopped before.
-
-    Raises:
-        LqError: it does not start one.
-    """
-    deadline = time.monotonic() + control.START_TIMEOUT_S
-    while (pid := manager.pid()) is None:
-        if time.monotonic() > deadline:
-            raise LqError(f"{manager.kind} started no worker; the present worker continues; see: lq service status")
-        time.sleep(_POLL_S)
-    return pid
+    """Wait until the manager has started its worker, so that no other worker is stopped before."""
+    refusal = f"{manager.kind} started no worker; the present worker continues; see: lq service status"
+    return _awaited(manager.pid, control.START_TIMEOUT_S, refusal)
 
 
 def _started_pid(home: Home, manager: Manager, *, within_s: float = _HAND_OVER_S) -> int:
-    """Wait until the service's worker holds the home; return its pid.
+    """Wait until the service's worker holds the home; return its pid."""
+    how = "journalctl --user -u lq" if manager.kind == "systemd" else str(home.start_log)
+    refusal = f"the service's worker did not start within {within_s:.0f} s; see: {how}"
+    return int(_awaited(lambda: control.running(home), within_s, refusal)["pid"])
 
-    Raises:
-        LqError: it does not start.
-    """
+
+def _awaited(read: Callable[[], T | None], within_s: float, refusal: str) -> T:
+    """Return the first value that is not None, or raise LqError with `refusal`."""
     deadline = time.monotonic() + within_s
-    while (present := control.running(home)) is None:
+    while (value := read()) is None:
         if time.monotonic() > deadline:
-            how = "journalctl --user -u lq" if manager.kind == "systemd" else str(home.start_log)
-            raise LqError(f"the service's worker did not start within {within_s:.0f} s; see: {how}")
+            raise LqError(refusal)
         time.sleep(_POLL_S)
-    return int(present["pid"])
+    return value
 
 
 def _search_path() -> str:

@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Protocol
 
 from jobs.model.errors import LqError
 from orchestrator.service.units import LABEL, STOP_S, UNIT, ManagerKind, ServicePlan, file_path, plist, unit
@@ -20,56 +20,60 @@ _PID = re.compile(r"^\s*pid = (\d+)$", re.MULTILINE)
 _POLL_S = 0.2
 
 
-class Manager(Protocol):
+class Manager(ABC):
     """Starts the worker at login, and again when it crashes."""
 
     kind: ManagerKind
 
     def file(self) -> Path:
         """Return the path of the service's file."""
+        return file_path(self.kind, os.environ)
 
+    @abstractmethod
     def content(self, plan: ServicePlan) -> bytes:
         """Return the content of the file."""
 
+    @abstractmethod
     def missing(self) -> str | None:
         """Return why the manager cannot be queried; None if it can."""
 
+    @abstractmethod
     def enabled(self) -> bool:
         """Return whether it starts the worker at login."""
 
+    @abstractmethod
     def pid(self) -> int | None:
         """Return the pid of the worker it has started; None if none runs."""
 
+    @abstractmethod
     def load(self, *, changed: bool) -> None:
         """Read the file and start the worker; restart it if the file has changed."""
 
+    @abstractmethod
     def start(self) -> None:
         """Start the worker if it does not run."""
 
+    @abstractmethod
     def unload(self) -> None:
-        """Stop the worker, and do not start it again."""
+        """Stop the worker, and do not start it again; return when it has shut down."""
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 launchd reads no removed file at the next login
         """Reload after the file was removed."""
 
     def lingers(self) -> bool | None:
         """Return whether it also runs without a login; None if the manager has no such setting."""
+        return None
 
-    def linger(self) -> None:
-        """Ask for it to run without a login."""
+    def linger(self) -> None:  # noqa: B027 launchd runs agents in a login only
+        """Ask for it to run without a login; the system may refuse."""
 
 
-class Systemd:
+class Systemd(Manager):
     """systemd's manager for this user."""
 
     kind: ManagerKind = "systemd"
 
-    def file(self) -> Path:
-        """Return the path of the user unit."""
-        return file_path(self.kind, os.environ)
-
     def content(self, plan: ServicePlan) -> bytes:
-        """Return the unit."""
         return unit(plan)
 
     def missing(self) -> str | None:
@@ -77,29 +81,23 @@ class Systemd:
         return _refusal("systemctl", "--user", "show-environment")
 
     def enabled(self) -> bool:
-        """Return whether the unit starts at login."""
         return self._show().get("UnitFileState") == "enabled"
 
     def pid(self) -> int | None:
-        """Return the main process of the unit."""
         return int(self._show().get("MainPID", "0")) or None
 
     def load(self, *, changed: bool) -> None:
-        """Reload, enable and start; restart if the unit has changed."""
         _change("systemctl", "--user", "daemon-reload")
         _change("systemctl", "--user", "enable", UNIT)
         _change("systemctl", "--user", "restart" if changed else "start", UNIT)
 
     def start(self) -> None:
-        """Start the unit."""
         _change("systemctl", "--user", "start", UNIT)
 
     def unload(self) -> None:
-        """Disable and stop the unit; returns when the worker has shut down."""
         _change("systemctl", "--user", "disable", "--now", UNIT)
 
     def forget(self) -> None:
-        """Reload."""
         _change("systemctl", "--user", "daemon-reload")
 
     def lingers(self) -> bool | None:
@@ -108,7 +106,6 @@ class Systemd:
         return code == 0 and output.strip() == "yes"
 
     def linger(self) -> None:
-        """Enable lingering; the system may refuse."""
         _run(_QUERY_S, "loginctl", "enable-linger")
 
     def _show(self) -> dict[str, str]:
@@ -116,17 +113,12 @@ class Systemd:
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
-class Launchd:
+class Launchd(Manager):
     """launchd's agents of this user, in the graphical session."""
 
     kind: ManagerKind = "launchd"
 
-    def file(self) -> Path:
-        """Return the path of the LaunchAgent."""
-        return file_path(self.kind, os.environ)
-
     def content(self, plan: ServicePlan) -> bytes:
-        """Return the LaunchAgent."""
         return plist(plan)
 
     def missing(self) -> str | None:
@@ -134,13 +126,11 @@ class Launchd:
         return _refusal("launchctl", "print", self._domain())
 
     def enabled(self) -> bool:
-        """Return whether the agent exists and is not disabled."""
         code, output = _run(_QUERY_S, "launchctl", "print-disabled", self._domain())
         off = re.search(rf'"{re.escape(LABEL)}" => (disabled|true)\b', output)
         return self.file().exists() and not (code == 0 and off)
 
     def pid(self) -> int | None:
-        """Return the process of the agent."""
         match = _PID.search(self._loaded() or "")
         return int(match[1]) if match else None
 
@@ -155,23 +145,11 @@ class Launchd:
             self.start()
 
     def start(self) -> None:
-        """Start the agent."""
         _change("launchctl", "kickstart", self._target())
 
     def unload(self) -> None:
-        """Remove the agent, and wait until the worker has shut down."""
         if self._loaded() is not None:
             self._boot_out()
-
-    def forget(self) -> None:
-        """Do nothing: launchd reads no removed file at the next login."""
-
-    def lingers(self) -> bool | None:
-        """Return None: agents run in a login only."""
-        return None
-
-    def linger(self) -> None:
-        """Do nothing."""
 
     def _boot_out(self) -> None:
         # bootout may return before the agent has ended, with an exit code of its own

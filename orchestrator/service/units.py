@@ -34,12 +34,7 @@ def native_kind() -> ManagerKind:
 
 
 def file_path(kind: ManagerKind, environment: Mapping[str, str]) -> Path:
-    """Return where the manager looks for the service's file.
-
-    Args:
-        kind: launchd or systemd.
-        environment: such as os.environ.
-    """
+    """Return where the manager looks for the service's file."""
     if kind == "launchd":
         return Path("~/Library/LaunchAgents").expanduser() / f"{LABEL}.plist"
     return Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "systemd" / "user" / UNIT
@@ -126,11 +121,7 @@ class ServiceFile:
 
 
 def read_service_file(environment: Mapping[str, str], kind: ManagerKind | None = None) -> ServiceFile:
-    """Read the file of the service, if it exists.
-
-    Args:
-        environment: such as os.environ.
-        kind: the manager; None for the one of this operating system.
+    """Read the file of the service, if it exists; by default that of this operating system's manager.
 
     Raises:
         OSError: the file exists and cannot be read.
@@ -145,13 +136,7 @@ def read_service_file(environment: Mapping[str, str], kind: ManagerKind | None =
 
 
 def parse(kind: ManagerKind, content: bytes, path: Path) -> ServiceFile:
-    """Return what the content of a service's file says; a field that cannot be read is None.
-
-    Args:
-        kind: launchd or systemd.
-        content: of the file.
-        path: of the file.
-    """
+    """Return what the content of a service's file says; a field that cannot be read is None."""
     command, environment = _of_plist(content) if kind == "launchd" else _of_unit(content)
     program = Path(command[0]) if command else None
     home, search_path = environment.get(VARIABLE), environment.get("PATH")

@@ -12,7 +12,7 @@ from jobs.model.job import Attempt, ProcessIdentity
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.policies.retry import Crash
 from orchestrator.store.database import Records
-from orchestrator.store.job_queries import change, no_such_job
+from orchestrator.store.job_queries import change, read_column
 from orchestrator.store.leases import require_lease
 from orchestrator.store.rows import from_identity, to_attempt
 from orchestrator.store.schema import attempts, incidents, jobs
@@ -25,12 +25,7 @@ class AttemptRecords(Records):
     """Attempts of jobs."""
 
     def begin(self, job_id: int, *, owner: ProcessIdentity, now: float) -> Attempt:
-        """Begin the next attempt of a job.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: `owner` does not have the lease, or an attempt of this job has not ended.
-        """
+        """Begin the next attempt of a job."""
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
             running = select(attempts.c.number).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
@@ -57,39 +52,23 @@ class AttemptRecords(Records):
     ) -> None:
         """Record how an attempt ended, unless it has ended already."""
         with self._database.writing() as db:
-            db.execute(
-                update(attempts)
-                .where(attempts.c.id == attempt_id, attempts.c.ended_at.is_(None))
-                .values(
-                    ended_at=now,
-                    outcome=ending.outcome,
-                    reason=ending.reason,
-                    detail=ending.detail,
-                    exit_code=exit_code,
-                    signal=signal,
-                    stderr_tail=stderr_tail,
-                )
-            )
+            running = update(attempts).where(attempts.c.id == attempt_id, attempts.c.ended_at.is_(None))
+            end = {"outcome": ending.outcome, "reason": ending.reason, "detail": ending.detail, "ended_at": now}
+            db.execute(running.values(**end, exit_code=exit_code, signal=signal, stderr_tail=stderr_tail))
 
     def of(self, job_id: int) -> list[Attempt]:
         """Return the attempts of a job by number."""
         query = select(*attempts.columns).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
-        with self._database.reading() as db:
-            return [to_attempt(row) for row in db.execute(query).mappings()]
+        return [to_attempt(row) for row in self._rows(query)]
 
     def crashes(self, job_id: int) -> list[Crash]:
         """Return the crashes since the last retry, oldest first, each with its reason and its new iterations.
 
         An iteration is new if no earlier attempt reached it, including those before the retry. After a rewind by the
         user, the iterations that it gave up are new again.
-
-        Raises:
-            NoSuchJob: no job has this id.
         """
         with self._database.reading() as db:
-            counted_from = db.execute(select(jobs.c.crashes_from).where(jobs.c.id == job_id)).scalar()
-        if counted_from is None:
-            raise no_such_job(job_id)
+            counted_from = read_column(db, job_id, jobs.c.crashes_from)
         rewinds = self._rewinds(job_id)
         crashes, furthest = [], 0
         for attempt in self.of(job_id):
@@ -107,8 +86,7 @@ class AttemptRecords(Records):
             .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
             .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
         )
-        with self._database.reading() as db:
-            return sorted(set(db.execute(query).scalars()))  # a sort in SQL would read every attempt
+        return sorted(set(self._column(query)))  # a sort in SQL would read every attempt
 
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
         """Return the self-test after each resume (equal, measured, recorded), by attempt number."""
@@ -117,12 +95,10 @@ class AttemptRecords(Records):
             .where(attempts.c.job_id == job_id, attempts.c.self_test.is_not(None))
             .order_by(attempts.c.number)
         )
-        with self._database.reading() as db:
-            return {row["number"]: row["self_test"] for row in db.execute(query).mappings()}
+        return {row["number"]: row["self_test"] for row in self._rows(query)}
 
     def _rewinds(self, job_id: int) -> list[tuple[int, int]]:
         """Return, for each rewind by the user, the attempt before it and the iteration that it went back to."""
         query = select(incidents.c.attempt, incidents.c.evidence).where(incidents.c.job_id == job_id)
-        with self._database.reading() as db:
-            rows = db.execute(query.where(incidents.c.code == USER_WENT_BACK))
-            return [(row.attempt, int(row.evidence["back_to"])) for row in rows]
+        rows = self._rows(query.where(incidents.c.code == USER_WENT_BACK))
+        return [(row["attempt"], int(row["evidence"]["back_to"])) for row in rows]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, RowMapping, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from jobs.model.errors import HomeUnusable, StoreUnusable
@@ -28,29 +28,18 @@ class Database:
     """An open store file."""
 
     def __init__(self, path: Path, engine: Engine) -> None:
-        """Use an engine whose file has the newest version."""
         self.path = path
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         self._open = threading.local()  # .connection: the transaction that this thread has begun
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Begin a transaction that reads one state of the store and blocks no writer."""
-        if (connection := self._connection()) is not None:
-            yield connection
-            return
-        with translated(self.path), self._engine.begin() as connection:
-            yield connection
+        return self._begun(self._engine)
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Begin a transaction that has the write lock from the start. An exception undoes all of it."""
-        if (connection := self._connection()) is not None:
-            yield connection
-            return
-        with translated(self.path), self._writer.begin() as connection:
-            yield connection
+        return self._begun(self._writer)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -65,9 +54,13 @@ class Database:
             finally:
                 self._open.connection = None
 
-    def _connection(self) -> Connection | None:
-        connection: Connection | None = getattr(self._open, "connection", None)
-        return connection
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
+        if (connection := getattr(self._open, "connection", None)) is not None:
+            yield connection
+            return
+        with translated(self.path), engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -75,11 +68,25 @@ class Database:
 
 
 class Records:
-    """The base of the classes that read and write one kind of record."""
+    """The base of the classes that read and write one kind of record.
+
+    A method raises NoSuchJob if no job has the id, and NotAllowed if the job's state or lease forbids the change.
+    """
 
     def __init__(self, database: Database) -> None:
-        """Use the transactions of `database`."""
         self._database = database
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[RowMapping]:
+        with self._database.reading() as db:
+            return db.execute(query).mappings().all()
+
+    def _first(self, query: Select[*tuple[Any, ...]]) -> RowMapping | None:
+        with self._database.reading() as db:
+            return db.execute(query.limit(1)).mappings().first()
+
+    def _column(self, query: Select[*tuple[Any, ...]]) -> list[Any]:
+        with self._database.reading() as db:
+            return list(db.execute(query).scalars())
 
 
 def engine_for(path: Path) -> Engine:

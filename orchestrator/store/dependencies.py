@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select
 from jobs.model.job import Dependency
 from jobs.model.states import LIVE, Status
 from orchestrator.store.database import Records
+from orchestrator.store.rows import from_row
 from orchestrator.store.schema import dependencies, jobs
 
 
@@ -16,14 +17,10 @@ class DependencyRecords(Records):
     """Dependencies between jobs."""
 
     def find(self, *, of: int | None = None) -> list[Dependency]:
-        """Return the dependencies of every live job, or those of one job in any state.
-
-        Args:
-            of: the id of that job; None for every live job.
-        """
+        """Return the dependencies of every live job, or those of the job `of` in any state."""
         on, dependent = jobs.alias("on_job"), jobs.alias("dependent")
         query = (
-            select(dependencies.c.job_id, dependencies.c.on_job_id, dependencies.c.any_end, on.c.status)
+            select(dependencies.c.job_id, dependencies.c.on_job_id.label("on"), dependencies.c.any_end, on.c.status)
             .join(on, on.c.id == dependencies.c.on_job_id)
             .order_by(dependencies.c.job_id, dependencies.c.on_job_id)
         )
@@ -31,11 +28,7 @@ class DependencyRecords(Records):
             query = query.where(dependencies.c.job_id == of)
         else:
             query = query.join(dependent, dependent.c.id == dependencies.c.job_id).where(dependent.c.status.in_(LIVE))
-        with self._database.reading() as db:
-            return [
-                Dependency(job_id=row.job_id, on=row.on_job_id, any_end=row.any_end, status=Status(row.status))
-                for row in db.execute(query)
-            ]
+        return [from_row(Dependency, row, status=Status(row["status"])) for row in self._rows(query)]
 
     def awaited(self) -> dict[int, tuple[int, ...]]:
         """Return, by job id, the ids of the jobs that each live job with dependencies waits for."""

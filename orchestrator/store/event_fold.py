@@ -34,16 +34,9 @@ MEMORY = ("active", "cache", "peak", "footprint", "swap", "limit")
 
 
 class Fold:
-    """The rows and changes that events of one job cause."""
+    """The rows and changes that events of one job cause. `seen`: by attempt, the seq of its last event in the store."""
 
     def __init__(self, job_id: int, *, seen: Mapping[int, int], steps_per_report: int) -> None:
-        """Begin with what the store has.
-
-        Args:
-            job_id: the job.
-            seen: by attempt, the seq of its last event in the store.
-            steps_per_report: iterations per report.
-        """
         self._job_id = job_id
         self._seen = dict(seen)
         self._every = steps_per_report

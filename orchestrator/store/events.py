@@ -13,7 +13,7 @@ from jobs.model.job import Incident
 from orchestrator.store.database import Records
 from orchestrator.store.event_fold import Fold
 from orchestrator.store.incidents import insert_incidents
-from orchestrator.store.job_queries import change, no_such_job
+from orchestrator.store.job_queries import change, read_column
 from orchestrator.store.schema import attempts, checkpoints, facts, jobs, points, validations
 
 
@@ -21,13 +21,9 @@ class EventRecords(Records):
     """Events of jobs."""
 
     def offset(self, job_id: int) -> int:
-        """Return how many bytes of the job's events.jsonl are in the store.
-
-        Raises:
-            NoSuchJob: no job has this id.
-        """
+        """Return how many bytes of the job's events.jsonl are in the store."""
         with self._database.reading() as db:
-            return _offset(db, job_id)
+            return int(read_column(db, job_id, jobs.c.events_offset))
 
     def ingest(
         self,
@@ -43,22 +39,17 @@ class EventRecords(Records):
         """Add events to the store, except those that it has (by attempt and seq).
 
         Args:
-            job_id: the job.
             events: in the order of the file.
             offset_before: bytes of events.jsonl before the first of them.
             offset_after: bytes up to the end of the last of them.
             steps_per_report: iterations per report.
-            now: unix seconds.
             incidents: problems of reading the file; they are recorded in the same transaction.
 
         Returns:
             False, without a change, if the store is at another offset than `offset_before`.
-
-        Raises:
-            NoSuchJob: no job has this id.
         """
         with self._database.writing() as db:
-            if _offset(db, job_id) != offset_before:
+            if read_column(db, job_id, jobs.c.events_offset) != offset_before:
                 return False
             fold = Fold(job_id, seen=_last_seqs(db, job_id), steps_per_report=steps_per_report)
             for event in events:
@@ -69,16 +60,9 @@ class EventRecords(Records):
             return True
 
 
-def _offset(db: Connection, job_id: int) -> int:
-    offset: int | None = db.execute(select(jobs.c.events_offset).where(jobs.c.id == job_id)).scalar()
-    if offset is None:
-        raise no_such_job(job_id)
-    return offset
-
-
 def _last_seqs(db: Connection, job_id: int) -> dict[int, int]:
-    rows = db.execute(select(attempts.c.number, attempts.c.last_seq).where(attempts.c.job_id == job_id)).mappings()
-    return {row["number"]: row["last_seq"] for row in rows}
+    rows = db.execute(select(attempts.c.number, attempts.c.last_seq).where(attempts.c.job_id == job_id))
+    return {row.number: row.last_seq for row in rows}
 
 
 def _write(db: Connection, job_id: int, fold: Fold) -> None:

@@ -12,7 +12,8 @@ from jobs.model.events import Kind
 from jobs.model.job import Job
 from jobs.model.states import ENDED, Status
 from orchestrator.store.database import Records
-from orchestrator.store.job_queries import read_jobs, select_jobs
+from orchestrator.store.job_queries import select_jobs
+from orchestrator.store.rows import from_row, to_job
 from orchestrator.store.schema import jobs, validations
 
 
@@ -32,20 +33,16 @@ class GroupRecords(Records):
     def names(self) -> list[str]:
         """Return the names of all groups, the newest first."""
         query = select(jobs.c.group_name).where(jobs.c.group_name.is_not(None)).group_by(jobs.c.group_name)
-        with self._database.reading() as db:
-            names = db.execute(query.order_by(func.max(jobs.c.id).desc())).scalars()
-            return [name for name in names if name is not None]
+        return self._column(query.order_by(func.max(jobs.c.id).desc()))
 
     def jobs(self, name: str) -> list[Job]:
         """Return the jobs of a group by id; an unknown group has no jobs."""
-        with self._database.reading() as db:
-            return read_jobs(db, select_jobs().where(jobs.c.group_name == name).order_by(jobs.c.id))
+        return [to_job(row) for row in self._rows(select_jobs(jobs.c.group_name == name).order_by(jobs.c.id))]
 
     def specs(self, name: str) -> dict[int, str]:
         """Return the JobSpec of each job of a group, as JSON by job id."""
         query = select(jobs.c.id, jobs.c.spec_json).where(jobs.c.group_name == name).order_by(jobs.c.id)
-        with self._database.reading() as db:
-            return {row.id: row.spec_json for row in db.execute(query)}
+        return {row["id"]: row["spec_json"] for row in self._rows(query)}
 
     def best_losses(self, name: str) -> dict[int, float]:
         """Return, by job id, the lowest finite validation loss of each job of a group that has one."""
@@ -57,25 +54,20 @@ class GroupRecords(Records):
             .where(~validations.c.superseded)
             .group_by(validations.c.job_id)
         )
-        with self._database.reading() as db:
-            return {row.job_id: row.lowest for row in db.execute(query) if math.isfinite(row.lowest)}
+        return {row["job_id"]: row["lowest"] for row in self._rows(query) if math.isfinite(row["lowest"])}
 
     def ended_since(self, since: float) -> list[EndedGroup]:
         """Return the groups with a successful job whose last job ended after `since` (unix seconds)."""
         query = (
-            select(jobs.c.group_name, func.count(), func.max(jobs.c.ended_at), func.max(jobs.c.id))
+            select(jobs.c.group_name.label("name"), func.count().label("jobs"))
+            .add_columns(func.max(jobs.c.ended_at).label("ended_at"), func.max(jobs.c.id).label("last_job"))
             .where(jobs.c.group_name.is_not(None))
             .group_by(jobs.c.group_name)
             .having(_count(jobs.c.status.not_in(ENDED)) == 0)
             .having(_count(jobs.c.status == Status.SUCCEEDED) > 0)
             .having(func.max(jobs.c.ended_at) > since)
         )
-        with self._database.reading() as db:
-            return [
-                EndedGroup(name=str(name), jobs=count, ended_at=ended_at, last_job=job_id)
-                for name, count, ended_at, job_id in db.execute(query)
-                if ended_at is not None
-            ]
+        return [from_row(EndedGroup, row) for row in self._rows(query)]
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:

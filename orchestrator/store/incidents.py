@@ -19,8 +19,7 @@ class IncidentRecords(Records):
     def of(self, job_id: int) -> list[Incident]:
         """Return the incidents of a job in the order in which they were recorded."""
         query = select(*fields_of(incidents, Incident)).where(incidents.c.job_id == job_id).order_by(incidents.c.id)
-        with self._database.reading() as db:
-            return [Incident(**row) for row in db.execute(query).mappings()]
+        return [Incident(**row) for row in self._rows(query)]
 
     def add(self, incident: Incident, messages: Sequence[NewMessage] = ()) -> None:
         """Record an incident without another change of the store, and the messages that it causes."""

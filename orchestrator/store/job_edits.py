@@ -10,12 +10,11 @@ from sqlalchemy import delete
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.database import Records
 from orchestrator.store.dependencies import replace_dependencies
-from orchestrator.store.job_queries import QUEUED, change, read_job, require_free_paths
+from orchestrator.store.job_queries import QUEUED, change, held, read_job, require_free_paths
 from orchestrator.store.run_plans import append_stage
 from orchestrator.store.schema import stages
 
@@ -27,12 +26,7 @@ class JobEdits(Records):
     """Edits of jobs."""
 
     def begin(self, job_id: int) -> Job:
-        """Hold a job that has never run; return it as it was before.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job has run or ended, or another edit of it has begun.
-        """
+        """Hold a job that has never run; return it as it was before."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             _require_editable(job)
@@ -40,21 +34,18 @@ class JobEdits(Records):
                 raise NotAllowed(f"job {job_id} is already being edited; if no editor is open: lq resume {job_id}")
             if job.status is not Status.HELD:
                 require_legal(job_id, job.status, Status.HELD)
-            because = f"{BEING_EDITED}; if no editor is open: lq resume {job_id}"
-            held = {"status": Status.HELD, "reason": Reason.STOPPED_BY_USER, "detail": because, "not_before": None}
-            change(db, job_id, held)
+            change(db, job_id, held(f"{BEING_EDITED}; if no editor is open: lq resume {job_id}"))
             return job
 
     def abandon(self, before: Job) -> Job:
-        """Undo the hold of an edit. A job that was released or cancelled during the edit stays in its new state.
+        """Undo the hold of an edit; `before` is the job that `begin` returned.
 
-        Args:
-            before: the job that `begin` returned.
+        A job that was released or cancelled during the edit stays in its new state.
         """
         with self._database.writing() as db:
             if is_edited(read_job(db, before.id)):
-                held = {"reason": before.reason, "detail": before.detail}
-                change(db, before.id, held if before.status is Status.HELD else QUEUED)
+                as_before = {"reason": before.reason, "detail": before.detail}
+                change(db, before.id, as_before if before.status is Status.HELD else QUEUED)
             return read_job(db, before.id)
 
     def apply(
@@ -75,21 +66,10 @@ class JobEdits(Records):
         """Replace everything that a job asks for, with its folder. If this fails, nothing changes.
 
         Args:
-            job_id: a job that is held for this edit.
-            name: the name that the user reads.
-            iters: iterations.
             priority: None to keep it, and the job's position in the queue.
-            group: the group of the job.
-            spec_json: the JobSpec.
             stage: is appended to the run plan, because the requested settings are known not to fit; None if they may.
             after: ids of the jobs that must end first; True if they may end in any state.
-            adapter_path: where the job publishes; no other live job may.
             prepare: renames the filled folder and returns its path. The store calls it inside the transaction.
-            now: unix seconds.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job is no longer held for this edit, or another live job publishes to `adapter_path`.
         """
         with self._database.writing() as db:
             job = read_job(db, job_id)

@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, select, update
 
 from jobs.model.errors import NoSuchJob, NotAllowed
 from jobs.model.job import Job
+from jobs.model.outcomes import Reason
 from jobs.model.states import LIVE, Status
 from orchestrator.store.rows import to_job
 from orchestrator.store.schema import attempts, jobs
@@ -27,29 +28,33 @@ QUEUED: dict[str, Any] = {
 """The columns of a job that enters the queue."""
 
 
-def select_jobs() -> Select[*tuple[Any, ...]]:
+def held(because: str) -> dict[str, Any]:
+    """Return the columns of a job that the user holds."""
+    return {"status": Status.HELD, "reason": Reason.STOPPED_BY_USER, "detail": because, "not_before": None}
+
+
+def select_jobs(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Return the query for every field of a Job."""
     running = and_(attempts.c.job_id == jobs.c.id, attempts.c.ended_at.is_(None))
     child = (attempts.c.child_pid, attempts.c.child_create_time, attempts.c.child_boot_id)
     own = [column for column in jobs.columns if column is not jobs.c.spec_json]  # long, and few callers need it
-    return select(*own, *child).select_from(jobs.outerjoin(attempts, running))
-
-
-def read_jobs(db: Connection, query: Select[*tuple[Any, ...]]) -> list[Job]:
-    """Return the jobs of a query that `select_jobs` began."""
-    return [to_job(row) for row in db.execute(query).mappings()]
+    return select(*own, *child).select_from(jobs.outerjoin(attempts, running)).where(*conditions)
 
 
 def read_job(db: Connection, job_id: int) -> Job:
-    """Return a job.
-
-    Raises:
-        NoSuchJob: no job has this id.
-    """
-    row = db.execute(select_jobs().where(jobs.c.id == job_id)).mappings().first()
+    """Return a job."""
+    row = db.execute(select_jobs(jobs.c.id == job_id)).mappings().first()
     if row is None:
         raise no_such_job(job_id)
     return to_job(row)
+
+
+def read_column(db: Connection, job_id: int, column: Column[Any]) -> Any:
+    """Return a column of a job that is never null."""
+    value = db.execute(select(column).where(jobs.c.id == job_id)).scalar()
+    if value is None:
+        raise no_such_job(job_id)
+    return value
 
 
 def change(db: Connection, job_id: int, values: dict[str, Any]) -> None:
@@ -69,16 +74,7 @@ def queue_due(db: Connection, now: float) -> None:
 
 
 def require_free_paths(db: Connection, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
-    """Check that no live job publishes to one of these folders, also if it names the folder differently.
-
-    Args:
-        db: the transaction.
-        adapter_paths: the folders.
-        besides: a job that may publish there.
-
-    Raises:
-        NotAllowed: a live job publishes to one of them.
-    """
+    """Raise NotAllowed if a live job but `besides` publishes to one of these folders, also by another name."""
     if not adapter_paths:
         return
     by_real_path = {os.path.realpath(path): path for path in adapter_paths}

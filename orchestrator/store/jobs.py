@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, insert, or_, select, update
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job, NewMessage
@@ -19,13 +19,14 @@ from orchestrator.store.dependencies import insert_dependencies
 from orchestrator.store.job_queries import (
     QUEUED,
     change,
-    no_such_job,
+    held,
+    read_column,
     read_job,
-    read_jobs,
     require_free_paths,
     select_jobs,
 )
 from orchestrator.store.outbox import insert_messages
+from orchestrator.store.rows import to_job
 from orchestrator.store.run_plans import append_stage
 from orchestrator.store.schema import jobs
 
@@ -69,15 +70,9 @@ class JobRecords(Records):
         """Add a queued job. Either the job and its folder exist afterwards, or neither does.
 
         Args:
-            name: the name that the user reads.
-            priority: jobs with a higher one run first.
-            iters: iterations.
-            spec_json: the JobSpec.
             prepare: creates the folder of a job id and returns its absolute path. The store calls it inside the
                 transaction, so an exception undoes the job; files that it left are its own to remove.
-            now: unix seconds.
             stage: is appended to the run plan, because the requested settings are known not to fit; None if they may.
-            group: the group that the job joins.
             after: ids of the jobs that must end first; True if they may end in any state.
             inbox_sha256: of the file in the inbox that the job comes from.
             announce: returns the messages that the new job causes.
@@ -96,24 +91,12 @@ class JobRecords(Records):
             return job
 
     def require_free_paths(self, adapter_paths: Sequence[str], *, besides: int | None = None) -> None:
-        """Check that no live job publishes to one of these folders.
-
-        Args:
-            adapter_paths: the folders.
-            besides: a job that may publish there.
-
-        Raises:
-            NotAllowed: a live job publishes to one of them.
-        """
+        """Raise NotAllowed if a live job but `besides` publishes to one of these folders."""
         with self._database.reading() as db:
             require_free_paths(db, adapter_paths, besides=besides)
 
     def get(self, job_id: int) -> Job:
-        """Return a job.
-
-        Raises:
-            NoSuchJob: no job has this id.
-        """
+        """Return a job."""
         with self._database.reading() as db:
             return read_job(db, job_id)
 
@@ -138,61 +121,49 @@ class JobRecords(Records):
         )
         if not all_jobs:
             query = query.where(or_(jobs.c.status.in_(LIVE), jobs.c.id.in_(last.limit(ended).scalar_subquery())))
-        with self._database.reading() as db:
-            return read_jobs(db, query)
+        return self._read(query)
+
+    def _read(self, query: Select[*tuple[Any, ...]]) -> list[Job]:
+        return [to_job(row) for row in self._rows(query)]
+
+    def _where(self, condition: ColumnElement[bool]) -> list[Job]:
+        return self._read(select_jobs(condition).order_by(jobs.c.id))
 
     def spec_json(self, job_id: int) -> str:
-        """Return the JobSpec of a job as JSON.
-
-        Raises:
-            NoSuchJob: no job has this id.
-        """
+        """Return the JobSpec of a job as JSON."""
         with self._database.reading() as db:
-            spec_json: str | None = db.execute(select(jobs.c.spec_json).where(jobs.c.id == job_id)).scalar()
-        if spec_json is None:
-            raise no_such_job(job_id)
-        return spec_json
+            return str(read_column(db, job_id, jobs.c.spec_json))
 
     def running(self) -> list[Job]:
         """Return the running jobs by id."""
-        with self._database.reading() as db:
-            return read_jobs(db, select_jobs().where(jobs.c.status == Status.RUNNING).order_by(jobs.c.id))
+        return self._where(jobs.c.status == Status.RUNNING)
 
     def between(self, first: int, last: int) -> list[Job]:
         """Return the jobs with ids from `first` to `last`, both included."""
-        with self._database.reading() as db:
-            return read_jobs(db, select_jobs().where(jobs.c.id.between(first, last)).order_by(jobs.c.id))
+        return self._where(jobs.c.id.between(first, last))
 
     def named(self, name: str) -> list[Job]:
         """Return the jobs with this name by id."""
-        with self._database.reading() as db:
-            return read_jobs(db, select_jobs().where(jobs.c.name == name).order_by(jobs.c.id))
+        return self._where(jobs.c.name == name)
 
     def names(self) -> list[str]:
         """Return the names of all jobs, each once."""
-        with self._database.reading() as db:
-            return list(db.execute(select(jobs.c.name).distinct().order_by(jobs.c.name)).scalars())
+        return self._column(select(jobs.c.name).distinct().order_by(jobs.c.name))
 
     def ids_called(self, name: str) -> list[int]:
         """Return the ids of the jobs in the group with this name; if there is none, of the newest job with it."""
-        with self._database.reading() as db:
-            group = db.execute(select(jobs.c.id).where(jobs.c.group_name == name).order_by(jobs.c.id)).scalars().all()
-            newest = select(jobs.c.id).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)
-            return list(group) or list(db.execute(newest).scalars())
+        group = select(jobs.c.id).where(jobs.c.group_name == name).order_by(jobs.c.id)
+        newest = select(jobs.c.id).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)
+        return self._column(group) or self._column(newest)
 
     def from_inbox_file(self, sha256: str) -> list[Job]:
         """Return the jobs that come from an inbox file with this content, by id."""
-        with self._database.reading() as db:
-            return read_jobs(db, select_jobs().where(jobs.c.inbox_sha256 == sha256).order_by(jobs.c.id))
+        return self._where(jobs.c.inbox_sha256 == sha256)
 
     def request_stop(self, job_id: int, stop_request: StopRequest, now: float) -> Job:
         """Ask the worker of a running job to stop it. A stronger request replaces a weaker one.
 
         The order from strong to weak is cancel, pause, worker_stop.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job is not running.
         """
         with self._database.writing() as db:
             job = read_job(db, job_id)
@@ -203,12 +174,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def cancel(self, job_id: int, now: float) -> Job:
-        """Cancel a job. If it is running, ask its worker to stop it.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job has ended.
-        """
+        """Cancel a job. If it is running, ask its worker to stop it."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             require_legal(job_id, job.status, Status.CANCELLED)
@@ -217,13 +183,7 @@ class JobRecords(Records):
             return read_job(db, job_id)
 
     def retry(self, job_id: int, now: float) -> Job:
-        """Queue a failed or cancelled job again. Its earlier crashes no longer count.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job neither failed nor was cancelled, `lq clean` deleted its files, or another live job
-                publishes to its adapter_path.
-        """
+        """Queue a failed or cancelled job again. Its earlier crashes no longer count."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in (Status.FAILED, Status.CANCELLED):
@@ -234,18 +194,13 @@ class JobRecords(Records):
                     f"start it from the beginning: lq submit {job.job_dir}/config.yaml"
                 )
             require_legal(job_id, job.status, Status.QUEUED)
-            path = _adapter_path(db, job_id)
+            path = json.loads(read_column(db, job_id, jobs.c.spec_json)).get("adapter_path")
             require_free_paths(db, [path] if path is not None else [])
             change(db, job_id, QUEUED | {"crashes_from": job.attempts})
             return read_job(db, job_id)
 
     def mark_cleaned(self, job_id: int, now: float) -> None:
-        """Record that `lq clean` deletes the files of an ended job, which then cannot be retried.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job has not ended.
-        """
+        """Record that `lq clean` deletes the files of an ended job, which then cannot be retried."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status not in ENDED:
@@ -253,28 +208,17 @@ class JobRecords(Records):
             change(db, job_id, {"cleaned_at": now})
 
     def hold(self, job_id: int, because: str, now: float) -> Job:
-        """Hold a queued or waiting job until it is released. A held job does not change.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job is running, is paused or has ended.
-        """
+        """Hold a queued or waiting job until it is released. A held job does not change."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status is Status.HELD:
                 return job  # another process held it a moment ago
             require_legal(job_id, job.status, Status.HELD)
-            held = {"status": Status.HELD, "reason": Reason.STOPPED_BY_USER, "detail": because, "not_before": None}
-            change(db, job_id, held)
+            change(db, job_id, held(because))
             return read_job(db, job_id)
 
     def release(self, job_id: int) -> Job:
-        """Queue a held, paused or waiting job. A queued or running job does not change.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job has ended.
-        """
+        """Queue a held, paused or waiting job. A queued or running job does not change."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
             if job.status in (Status.QUEUED, Status.RUNNING):
@@ -292,8 +236,7 @@ class JobRecords(Records):
 
     def paused_by_worker(self) -> set[int]:
         """Return the ids of the jobs that resume when a worker starts."""
-        with self._database.reading() as db:
-            return set(db.execute(select(jobs.c.id).where(_PAUSED_BY_WORKER)).scalars())
+        return set(self._column(select(jobs.c.id).where(_PAUSED_BY_WORKER)))
 
     def release_paused_by_worker(self, now: float) -> list[Job]:
         """Queue the jobs that were paused only because their worker stopped."""
@@ -303,9 +246,3 @@ class JobRecords(Records):
 
 
 _PAUSED_BY_WORKER = and_(jobs.c.status == Status.PAUSED, jobs.c.resumes == AT_WORKER_START)
-
-
-def _adapter_path(db: Connection, job_id: int) -> str | None:
-    spec = json.loads(db.execute(select(jobs.c.spec_json).where(jobs.c.id == job_id)).scalar_one())
-    path: str | None = spec.get("adapter_path")
-    return path

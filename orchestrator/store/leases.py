@@ -30,12 +30,7 @@ class Leases(Records):
     """Leases of running jobs."""
 
     def claim(self, owner: ProcessIdentity, now: float, *, only: int | None = None) -> Job | None:
-        """Take the first queued job. A waiting job whose time has come counts as queued.
-
-        Args:
-            owner: the worker that takes it.
-            now: unix seconds.
-            only: the only job to take; the caller has checked which jobs may start.
+        """Take the first queued job, or `only` this one. A waiting job whose time has come counts as queued.
 
         Returns:
             The job, now running and leased to `owner`; None if no job is queued or the queue is paused. No other
@@ -89,10 +84,6 @@ class Leases(Records):
         """Carry out a Decision about a running job: write its new state, incidents and messages, all or nothing.
 
         A stop request that is newer than the decision takes effect: a cancelled job is not queued again.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: `owner` does not have the lease, or the change is not legal.
         """
         with self._database.writing() as db:
             job = require_lease(db, job_id, owner)
@@ -121,12 +112,7 @@ class Leases(Records):
 
 
 def require_lease(db: Connection, job_id: int, owner: ProcessIdentity) -> Job:
-    """Return a job that `owner` runs.
-
-    Raises:
-        NoSuchJob: no job has this id.
-        NotAllowed: the job is not running, or another worker runs it.
-    """
+    """Return a job that `owner` runs."""
     job = read_job(db, job_id)
     if job.status is not Status.RUNNING or job.owner != owner:
         raise NotAllowed(f"job {job_id} is {job.status}, and this worker does not run it; see: lq show {job_id}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert
 
 from jobs.model.job import Message, NewMessage, ServiceResult
@@ -20,55 +19,43 @@ class Outbox(Records):
     """Messages."""
 
     def add(self, message: NewMessage, now: float) -> Message | None:
-        """Add a message that is due now or at the time that `due_at` gives.
-
-        Returns:
-            The message; None if the outbox has one with its key.
-        """
+        """Add a message that is due at the time that `due_at` gives; None if the outbox has one with its key."""
         with self._database.writing() as db:
             message_id = insert_message(db, message, now)
             return None if message_id is None else _read_message(db, message_id)
 
     def get(self, message_id: int) -> Message:
-        """Return a message.
-
-        Raises:
-            LookupError: no message has this id.
-        """
+        """Return a message."""
         with self._database.reading() as db:
             return _read_message(db, message_id)
 
     def has(self, key: str) -> bool:
         """Return whether a message with this key was ever written."""
-        with self._database.reading() as db:
-            return db.execute(select(outbox.c.id).where(outbox.c.key == key)).first() is not None
+        return self._first(select(outbox.c.id).where(outbox.c.key == key)) is not None
 
     def messages(self, job_id: int | None = None) -> list[Message]:
         """Return the messages of a job by id; None for all messages."""
-        query = select(*outbox.columns)
-        return self._read(query if job_id is None else query.where(outbox.c.job_id == job_id))
+        return self._read(outbox.c.job_id == job_id if job_id is not None else true())
 
     def related(self, message: Message) -> list[Message]:
         """Return the messages that may repeat this one's content, by id: those of its job, and later digests."""
         digest = and_(outbox.c.event == DIGEST, outbox.c.id > message.id)
         own = outbox.c.job_id == message.job_id if message.job_id is not None else outbox.c.id == message.id
-        return self._read(select(*outbox.columns).where(or_(own, digest)))
+        return self._read(or_(own, digest))
 
     def last_digest(self) -> Message | None:
         """Return the newest digest."""
-        last = select(*outbox.columns).where(outbox.c.event == DIGEST).order_by(outbox.c.id.desc()).limit(1)
-        with self._database.reading() as db:
-            row = db.execute(last).mappings().first()
-            return None if row is None else to_message(row)
+        row = self._first(select(*outbox.columns).where(outbox.c.event == DIGEST).order_by(outbox.c.id.desc()))
+        return None if row is None else to_message(row)
 
     def undelivered(self, since: float) -> list[Message]:
         """Return the messages that are still to be delivered, and those written since then and given up, by id."""
         given_up = and_(outbox.c.settled == "gave_up", outbox.c.created_at >= since)
-        return self._read(select(*outbox.columns).where(or_(outbox.c.settled.is_(None), given_up)))
+        return self._read(or_(outbox.c.settled.is_(None), given_up))
 
     def due(self, now: float) -> list[Message]:
         """Return the messages that are not settled and whose next try is due, by id."""
-        return self._read(select(*outbox.columns).where(outbox.c.settled.is_(None), outbox.c.next_try_at <= now))
+        return self._read(and_(outbox.c.settled.is_(None), outbox.c.next_try_at <= now))
 
     def record_delivery(
         self,
@@ -82,19 +69,16 @@ class Outbox(Records):
         """Record the result of each service.
 
         Args:
-            message_id: the message.
-            services: the result of every service so far.
             next_try_at: unix seconds; None once settled.
             settled: delivered, gave_up, folded or nobody; None if another try follows.
-            now: unix seconds.
         """
         values = {"services": [dataclasses.asdict(service) for service in services], "settled": settled}
         with self._database.writing() as db:
             db.execute(update(outbox).where(outbox.c.id == message_id).values(**values, next_try_at=next_try_at))
 
-    def _read(self, query: Select[*tuple[Any, ...]]) -> list[Message]:
-        with self._database.reading() as db:
-            return [to_message(row) for row in db.execute(query.order_by(outbox.c.id)).mappings()]
+    def _read(self, condition: ColumnElement[bool]) -> list[Message]:
+        query = select(*outbox.columns).where(condition).order_by(outbox.c.id)
+        return [to_message(row) for row in self._rows(query)]
 
 
 def insert_message(db: Connection, message: NewMessage, now: float) -> int | None:

@@ -46,19 +46,13 @@ class JobQueue(Records):
     def waiting(self) -> list[WaitingJob]:
         """Return the queued and waiting jobs in the order in which they start."""
         query = select_jobs().add_columns(jobs.c.spec_json).order_by(*queue_order())
-        query = query.where(jobs.c.status.in_((Status.QUEUED, Status.WAITING)))
-        with self._database.reading() as db:
-            return [WaitingJob(job=to_job(row), spec_json=row["spec_json"]) for row in db.execute(query).mappings()]
+        rows = self._rows(query.where(jobs.c.status.in_((Status.QUEUED, Status.WAITING))))
+        return [WaitingJob(job=to_job(row), spec_json=row["spec_json"]) for row in rows]
 
     def enqueue_due(self, now: float, announce: Callable[[Job], Sequence[NewMessage]]) -> list[Job]:
-        """Queue the waiting jobs whose time has come, and skip the queued jobs that can never start.
+        """Queue the waiting jobs whose time has come; skip and return the queued jobs that can never start.
 
-        Args:
-            now: unix seconds.
-            announce: returns the messages that a skipped job causes.
-
-        Returns:
-            The skipped jobs.
+        `announce` returns the messages that a skipped job causes.
         """
         with self._database.writing() as db:
             queue_due(db, now)
@@ -73,17 +67,9 @@ class JobQueue(Records):
             return skipped
 
     def move(self, job_id: int, *, before: int | None = None, after: int | None = None, last: bool = False) -> Job:
-        """Move a job in the queue. It takes the priority of its new neighbour.
+        """Move a job in the queue: before another one, after it, after all others, or by default before all others.
 
-        Args:
-            job_id: the job.
-            before: the job starts right before this one.
-            after: the job starts right after this one.
-            last: the job starts after all others; without any of these, before all others.
-
-        Raises:
-            NoSuchJob: no job has one of these ids.
-            NotAllowed: one of the jobs is not in the queue, or both are the same job.
+        It takes the priority of its new neighbour.
         """
         with self._database.writing() as db:
             for named in (job_id, before, after):
@@ -91,16 +77,11 @@ class JobQueue(Records):
                     _require_in_queue(read_job(db, named))
             if job_id in (before, after):
                 raise NotAllowed(f"job {job_id} cannot be moved before or after itself; name another one")
-            _reorder(db, job_id, _others(db, job_id), before=before, after=after, last=last)
+            _reorder(db, job_id, before=before, after=after, last=last)
             return read_job(db, job_id)
 
     def set_priority(self, job_id: int, priority: int) -> Job:
-        """Set the priority of a job. Among the jobs of that priority its id decides the order.
-
-        Raises:
-            NoSuchJob: no job has this id.
-            NotAllowed: the job is not in the queue.
-        """
+        """Set the priority of a job. Among the jobs of that priority its id decides the order."""
         with self._database.writing() as db:
             _require_in_queue(read_job(db, job_id))
             change(db, job_id, {"priority": priority, "queue_position": None})
@@ -108,18 +89,11 @@ class JobQueue(Records):
 
     def state(self) -> QueueState:
         """Return whether the queue is paused, and why."""
-        with self._database.reading() as db:
-            row = db.execute(select(queue.c.paused_at, queue.c.because)).mappings().one()
+        (row,) = self._rows(select(queue.c.paused_at, queue.c.because))
         return QueueState(**row)
 
     def pause(self, because: str, now: float, messages: Sequence[NewMessage] = ()) -> bool:
-        """Start no more jobs; running ones continue. Return False if the queue was paused already.
-
-        Args:
-            because: the reason, in one line.
-            now: unix seconds.
-            messages: are added to the outbox if the queue was not paused.
-        """
+        """Start no more jobs; running ones continue. Return False, and add no message, if the queue was paused."""
         with self._database.writing() as db:
             pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because)
             changed = db.execute(pause).rowcount == 1
@@ -144,8 +118,7 @@ def _blocked(db: Connection) -> list[tuple[int, int, str]]:
         .where(jobs.c.status == Status.QUEUED, dependencies.c.any_end.is_(False), on.c.status.in_(NOT_SUCCEEDED))
         .order_by(dependencies.c.job_id, on.c.id.desc())
     )
-    lowest = {row[0]: (row[0], row[1], row[2]) for row in db.execute(query)}  # the last one of a key stays
-    return list(lowest.values())
+    return list({row[0]: row for row in db.execute(query)}.values())  # the last one of a key stays: the lowest
 
 
 def _skip(db: Connection, job_id: int, on: int, status: str, now: float) -> None:
@@ -160,33 +133,21 @@ def _require_in_queue(job: Job) -> None:
         raise NotAllowed(f"job {job.id} is {job.status}; only jobs that wait for their start can be moved")
 
 
-def _others(db: Connection, job_id: int) -> list[tuple[int, int]]:
-    """Return id and priority of every other job in the queue, in order."""
-    query = select(jobs.c.id, jobs.c.priority).where(jobs.c.status.in_(IN_QUEUE), jobs.c.id != job_id)
-    return [(row[0], row[1]) for row in db.execute(query.order_by(*queue_order()))]
-
-
-def _reorder(
-    db: Connection,
-    job_id: int,
-    others: Sequence[tuple[int, int]],
-    *,
-    before: int | None,
-    after: int | None,
-    last: bool,
-) -> None:
+def _reorder(db: Connection, job_id: int, *, before: int | None, after: int | None, last: bool) -> None:
     """Put a job among the others, and renumber the jobs of its new priority below the id of any later job."""
+    query = select(jobs.c.id, jobs.c.priority).where(jobs.c.status.in_(IN_QUEUE), jobs.c.id != job_id)
+    others = {row.id: row.priority for row in db.execute(query.order_by(*queue_order()))}
     if not others:
         return
-    ids = [other for other, _ in others]
+    ids = list(others)
     if before is not None:
         index, neighbour = ids.index(before), before
     elif after is not None:
         index, neighbour = ids.index(after) + 1, after
     else:
         index, neighbour = (len(ids), ids[-1]) if last else (0, ids[0])
-    priority = dict(others)[neighbour]
-    priorities = dict(others) | {job_id: priority}
+    priority = others[neighbour]
+    priorities = others | {job_id: priority}
     equal = [other for other in (*ids[:index], job_id, *ids[index:]) if priorities[other] == priority]
     newest: int = db.execute(select(func.max(jobs.c.id))).scalar_one()
     for number, other in enumerate(equal, start=1):

@@ -29,15 +29,13 @@ class RunPlanRecords(Records):
     def stages(self, job_id: int) -> list[Stage]:
         """Return the stages that were appended to the requested one, oldest first."""
         query = select(stages.c.content).where(stages.c.job_id == job_id).order_by(stages.c.id)
-        with self._database.reading() as db:
-            return [stage_from(content) for content in db.execute(query).scalars()]
+        return [stage_from(content) for content in self._column(query)]
 
     def latest_stages(self) -> dict[int, Stage]:
         """Return, by job id, the latest stage of each live job that has more than the requested stage."""
         query = select(stages.c.job_id, stages.c.content).join(jobs, jobs.c.id == stages.c.job_id)
         query = query.where(jobs.c.status.in_(LIVE)).order_by(stages.c.id)
-        with self._database.reading() as db:
-            return {row.job_id: stage_from(row.content) for row in db.execute(query)}
+        return {row["job_id"]: stage_from(row["content"]) for row in self._rows(query)}
 
     def append(self, job_id: int, stage: Stage, now: float) -> None:
         """Append a stage to a job that is not running; a running one gets its stages with a Decision."""
@@ -45,15 +43,7 @@ class RunPlanRecords(Records):
             append_stage(db, job_id, stage, now)
 
     def roll_back(self, job_id: int, stage: Stage, iteration: int, incident: Incident, *, now: float) -> None:
-        """Append a stage that goes back, before an attempt begins; supersede the metrics after its beginning.
-
-        Args:
-            job_id: the job.
-            stage: the stage.
-            iteration: where the stage begins.
-            incident: is recorded with it.
-            now: unix seconds.
-        """
+        """Append a stage that goes back to an iteration, before an attempt begins; supersede the metrics after it."""
         with self._database.writing() as db:
             append_stage(db, job_id, stage, now)
             supersede_after(db, job_id, iteration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -59,12 +59,14 @@ _NOT_ENDED = text("ended_at IS NULL")
 
 metadata = MetaData()
 
+_T = TypeVar("_T", bound=TypedColumns)
+
 
 class JobColumns(TypedColumns):
     """A job, with its latest numbers, so that `lq status` is one query."""
 
     id = Column(Integer, primary_key=True)
-    name: Named[str]
+    name: Named[str] = Column(index=True)
     status: Named[str]
     reason: Named[str | None]
     detail: Named[str | None]
@@ -74,7 +76,7 @@ class JobColumns(TypedColumns):
     spec_json: Named[str]
     submitted_at: Named[float] = Column(Number)
     started_at: Named[float | None] = Column(Number)
-    ended_at: Named[float | None] = Column(Number)
+    ended_at: Named[float | None] = Column(Number, index=True)
     not_before: Named[float | None] = Column(Number)
     stop_request: Named[str | None]
     resumes: Named[str | None]  # at_worker_start if the worker paused the job
@@ -91,9 +93,9 @@ class JobColumns(TypedColumns):
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
     cleaned_at: Named[float | None] = Column(Number)  # when `lq clean` deleted its checkpoints and logs
-    group_name: Named[str | None]  # of the sweep that it belongs to
+    group_name: Named[str | None] = Column(index=True)  # of the sweep that it belongs to
     queue_position: Named[float | None] = Column(Number)  # among jobs of its priority, if it was moved; else its id
-    inbox_sha256: Named[str | None]  # of the file in the inbox that it comes from
+    inbox_sha256: Named[str | None] = Column(index=True)  # of the file in the inbox that it comes from
 
 
 jobs = Table(
@@ -101,10 +103,6 @@ jobs = Table(
     metadata,
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
-    Index("ix_jobs_group_name", "group_name"),
-    Index("ix_jobs_inbox_sha256", "inbox_sha256"),
-    Index("ix_jobs_name", "name"),
-    Index("ix_jobs_ended_at", "ended_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
@@ -119,7 +117,7 @@ class AttemptColumns(TypedColumns):
     child_create_time: Named[float | None] = Column(Number)
     child_boot_id: Named[str | None]
     started_at: Named[float] = Column(Number)
-    ended_at: Named[float | None] = Column(Number)
+    ended_at: Named[float | None] = Column(Number, index=True)
     first_iteration: Named[int | None]
     last_iteration: Named[int | None]
     last_seq: Named[int] = Column(server_default=text("0"))  # of the last event ingested
@@ -144,7 +142,6 @@ attempts = Table(
     UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
     # the database itself ensures that no job runs twice
     Index("ix_attempts_running", "job_id", unique=True, sqlite_where=_NOT_ENDED),
-    Index("ix_attempts_ended_at", "ended_at"),
     sqlite_autoincrement=True,
 )
 
@@ -197,26 +194,21 @@ class CheckpointColumns(MetricColumns):
     seconds: Named[float] = Column(Number)
 
 
-def _of_attempt() -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"])
+def _series(name: str, columns: type[_T]) -> Table[_T]:
+    of_attempt = ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.number"])
+    return Table(name, metadata, columns, of_attempt, Index(f"ix_{name}_job_id", "job_id", "iteration"))
 
 
-points = Table(
-    "progress_points", metadata, PointColumns, _of_attempt(), Index("ix_progress_points_job_id", "job_id", "iteration")
-)
-validations = Table(
-    "validations", metadata, ValidationColumns, _of_attempt(), Index("ix_validations_job_id", "job_id", "iteration")
-)
-checkpoints = Table(
-    "checkpoints", metadata, CheckpointColumns, _of_attempt(), Index("ix_checkpoints_job_id", "job_id", "iteration")
-)
+points = _series("progress_points", PointColumns)
+validations = _series("validations", ValidationColumns)
+checkpoints = _series("checkpoints", CheckpointColumns)
 
 
 class IncidentColumns(TypedColumns):
     """Something that the report must mention, with the numbers that a rule used."""
 
     id = Column(Integer, primary_key=True)
-    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), index=True)
     attempt: Named[int | None]
     time: Named[float] = Column(Number)
     code: Named[str]
@@ -224,7 +216,7 @@ class IncidentColumns(TypedColumns):
     evidence: Named[dict[str, Any]] = Column(_json())
 
 
-incidents = Table("incidents", metadata, IncidentColumns, Index("ix_incidents_job_id", "job_id"))
+incidents = Table("incidents", metadata, IncidentColumns)
 
 
 class FactColumns(TypedColumns):
@@ -245,7 +237,7 @@ class OutboxColumns(TypedColumns):
 
     id = Column(Integer, primary_key=True)
     job_id: Named[int | None] = Column(ForeignKey("jobs.id"))
-    event: Named[str]
+    event: Named[str] = Column(index=True)
     key: Named[str] = Column(String(), unique=True)
     title: Named[str]
     body: Named[str]
@@ -264,7 +256,6 @@ outbox = Table(
     OutboxColumns,
     Index("ix_outbox_due", "settled", "next_try_at"),
     Index("ix_outbox_kind", "job_id", "event"),
-    Index("ix_outbox_event", "event"),
 )
 
 
@@ -272,12 +263,12 @@ class StageColumns(TypedColumns):
     """A stage that a Decision appended to a job's run plan. The first stage comes from the spec."""
 
     id = Column(Integer, primary_key=True)
-    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), index=True)
     decided_at: Named[float] = Column(Number)
     content: Named[dict[str, Any]] = Column(_json())
 
 
-stages = Table("stages", metadata, StageColumns, Index("ix_stages_job_id", "job_id"))
+stages = Table("stages", metadata, StageColumns)
 
 
 class FitColumns(TypedColumns):
@@ -327,10 +318,15 @@ _version = Table(
 
 def create_all(connection: Connection, version: str) -> None:
     """Create what the revisions up to `version`, the newest one, would create in an empty database."""
+    create_tables(connection)
+    _version.create(connection)
+    connection.execute(insert(_version).values(version_num=version))
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables in an empty database."""
     if connection.dialect.name == "postgresql":  # naming the option above would import that dialect in every command
         (running,) = (index for index in attempts.indexes if index.name == "ix_attempts_running")
         running.dialect_kwargs["postgresql_where"] = _NOT_ENDED
     metadata.create_all(connection, checkfirst=False)
-    _version.create(connection)
     connection.execute(insert(queue).values(id=1))
-    connection.execute(insert(_version).values(version_num=version))

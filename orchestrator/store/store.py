@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
@@ -35,8 +33,8 @@ class Store:
     """The records of every job."""
 
     def __init__(self, database: Database) -> None:
-        """Use an open database of the newest version."""
         self.database = database
+        self.transaction = database.transaction
         self.attempts = AttemptRecords(database)
         self.dependencies = DependencyRecords(database)
         self.edits = JobEdits(database)
@@ -68,19 +66,11 @@ class Store:
         """Return what a job asks for.
 
         Raises:
-            NoSuchJob: no job has this id.
             pydantic.ValidationError: another version of lq wrote it.
         """
         from jobs.model.spec import JobSpec  # pydantic is slow to import, and `lq status` needs no specs
 
         return JobSpec.model_validate_json(self.jobs.spec_json(job_id))
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make one transaction of everything that this thread reads and writes inside.
-
-        An exception undoes all of it, so none may be caught inside. No other process sees any of it before the end.
-        """
-        return self.database.transaction()
 
     def check(self) -> None:
         """Read the whole file and look for damage.
@@ -103,11 +93,7 @@ class Store:
         self.database.close()
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -10,7 +10,7 @@ import dataclasses
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -68,11 +68,8 @@ def version_of(path: Path) -> int | None:
     if not path.exists():
         return None
     with translated(path), closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            return None
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if _STAMP in tables else None
-    return int(_checked(row[0] if row is not None else None, path, MIGRATIONS))
+        version = _version(lambda query: connection.execute(query).fetchall(), path, MIGRATIONS)
+    return None if version is None else int(version)
 
 
 def upgrade(connection: Connection, migrations: Migrations = MIGRATIONS) -> None:
@@ -92,13 +89,13 @@ _STAMP = "alembic_version"
 
 def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> None:
     with engine.begin() as connection:
-        ready = _version(connection, path, migrations) == migrations.newest and _is_wal(connection)
+        ready = _usable_version(connection, path, migrations) == migrations.newest and _is_wal(connection)
     if ready:
         return
     with _folder_lock(path):
         _turn_on_wal(path)
         with engine.execution_options(writes=True).begin() as connection:
-            version = _version(connection, path, migrations)  # another process may have created or upgraded it
+            version = _usable_version(connection, path, migrations)  # another process may have created or upgraded it
             if version is None:
                 create_all(connection, migrations.newest)
             elif version != migrations.newest:
@@ -106,28 +103,27 @@ def _bring_up_to_date(engine: Engine, path: Path, migrations: Migrations) -> Non
                 upgrade(connection, migrations)
 
 
-def _version(connection: Connection, path: Path, migrations: Migrations) -> str | None:
-    """Return the store's version; None for an empty file."""
-    tables = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+def _version(rows: Callable[[str], Sequence[Sequence[str]]], path: Path, migrations: Migrations) -> str | None:
+    """Return the version of a store that is not older than the oldest revision; None for an empty file."""
+    tables = {name for (name,) in rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return None
-    query = text("SELECT version_num FROM alembic_version")
-    version = _checked(connection.execute(query).scalar() if _STAMP in tables else None, path, migrations)
-    if int(version) > int(migrations.newest):
+    stamps = [version for (version,) in rows(f"SELECT version_num FROM {_STAMP}")] if _STAMP in tables else []  # noqa: S608
+    if not stamps or not stamps[0].isdigit():
+        raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
+    if int(stamps[0]) < int(migrations.revisions[0]):
+        raise StoreUnusable(
+            f"{path}: written by an earlier lq (version {stamps[0]}, this one reads {migrations.revisions[0]} and "
+            f"later); finish or cancel its jobs with that lq, then move {path.parent} away or set LQ_HOME"
+        )
+    return stamps[0]
+
+
+def _usable_version(connection: Connection, path: Path, migrations: Migrations) -> str | None:
+    version = _version(lambda query: connection.exec_driver_sql(query).all(), path, migrations)
+    if version is not None and int(version) > int(migrations.newest):
         raise StoreUnusable(
             f"{path}: written by a newer lq (version {version}, this one knows {migrations.newest}); update lq"
-        )
-    return version
-
-
-def _checked(version: str | None, path: Path, migrations: Migrations) -> str:
-    """Return the version of a store that is not older than the oldest one this program can upgrade."""
-    if version is None or not version.isdigit():
-        raise StoreUnusable(f"{path}: a database, but not a store of lq; move it away or set LQ_HOME")
-    if int(version) < int(migrations.revisions[0]):
-        raise StoreUnusable(
-            f"{path}: written by an earlier lq (version {version}, this one reads {migrations.revisions[0]} and later);"
-            f" finish or cancel its jobs with that lq, then move {path.parent} away or set LQ_HOME"
         )
     return version
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.data_files import check_data
-from configs.full_text import full_text
-from configs.load import JobText, load_jobs
+from configs.load import JobText, full_text, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
@@ -34,6 +33,10 @@ from workers.checkpoints import publishing
 from workers.files.atomic import write_json
 
 _SHOWN = 40  # characters of a value in a change
+_HEAD = """\
+# Job {}: save and close to apply, close without a change to leave it as it is.
+# Lines that begin with # are defaults. Relative paths start in the folder in which you ran lq edit.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,27 +65,13 @@ def opened(app: App, job_id: int) -> Iterator[Edit]:
     try:
         spec, file = app.store.spec(job_id), was.dir.edited
         left = file.read_text(errors="replace") if file.exists() else None
-        yield Edit(was=was, spec=spec, text=_headed(was, spec), left=left)
+        yield Edit(was=was, spec=spec, text=_HEAD.format(job_id) + full_text(spec), left=left)
     finally:
         app.store.edits.abandon(was)
 
 
-def _headed(job: Job, spec: JobSpec) -> str:
-    return (
-        f"# Job {job.id}: save and close to apply, close without a change to leave it as it is.\n"
-        "# Lines that begin with # are defaults. Relative paths start in the folder in which you ran lq edit.\n"
-        f"{full_text(spec)}"
-    )
-
-
 def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked:
-    """Check a new text as a submit does.
-
-    Args:
-        app: the store.
-        edit: of the job.
-        content: the new text.
-        overwrite: whether the adapter may overwrite files in an adapter_path that the edit changes.
+    """Check a new text as a submit does; `overwrite` concerns the files in an adapter_path that the edit changes.
 
     Raises:
         InvalidInput, NotAllowed: it cannot be applied.
@@ -96,8 +85,11 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     path = loaded.spec.adapter_path
     if path is not None:
         app.store.jobs.require_free_paths([path], besides=edit.was.id)
-    unchanged = path == edit.spec.adapter_path and not overwrite
-    overwrites = _agreed(edit.was) if unchanged else submit.overwritten(loaded, overwrite=overwrite)
+    if path == edit.spec.adapter_path and not overwrite:
+        agreed = provenance.read(edit.was).get(publishing.AGREED)
+        overwrites = agreed if isinstance(agreed, dict) else {}
+    else:
+        overwrites = submit.overwritten(loaded, overwrite=overwrite)
     new = submit.checked_job(loaded, facts, overwrites=overwrites)
     (shortage,) = disk.shortages(app, [new.need], queued=[edit.was.id])
     if shortage is not None:
@@ -105,19 +97,8 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     return new
 
 
-def _agreed(job: Job) -> Mapping[str, str]:
-    agreed = provenance.read(job).get(publishing.AGREED)
-    return agreed if isinstance(agreed, dict) else {}
-
-
 def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     """Give a job its new settings.
-
-    Args:
-        app: the store.
-        edit: of the job.
-        new: the checked text.
-        now: unix seconds.
 
     Raises:
         NotAllowed: the job was released meanwhile, or its adapter_path was taken.
@@ -125,7 +106,7 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, edit.was.dir.path
     name = f"{edit.was.id}-{submit.slug(spec.name)}"
     with staging.opened(app.home.jobs) as staging_folder:
-        folder = staging_folder.filled(lambda path: _fill(path, edit, new))
+        folder = _filled(staging_folder, edit, new)
         with app.store.transaction():
             app.store.edits.apply(
                 edit.was.id,
@@ -145,14 +126,15 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     return job
 
 
-def _fill(folder: Path, edit: Edit, new: Checked) -> None:
-    """Write the job's folder; its provenance keeps where the job came from, and lists the edits."""
-    submit.write_folder(folder, new)
+def _filled(staging_folder: Path, edit: Edit, new: Checked) -> Path:
+    """Return a new folder of the job; its provenance keeps where the job came from, and lists the edits."""
+    folder = submit.write_folder(staging_folder, new)
     path, before = JobDir(folder).provenance, provenance.read(edit.was)
     content = json.loads(path.read_text())
     sha256 = hashlib.sha256(new.loaded.content).hexdigest()
     edits = [*before.get("edits", []), {"time": time.time(), "sha256": sha256}]
     write_json(path, content | {"submitted": before.get("submitted", content["submitted"]), "edits": edits})
+    return folder
 
 
 def changes(old: JobSpec, new: JobSpec) -> list[str]:

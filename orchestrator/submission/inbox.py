@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from configs.errors import one_line
@@ -30,17 +29,10 @@ from orchestrator.notify.publisher import Publisher
 from orchestrator.submission.inbox_files import ERROR, candidates, fault_of_folder, file_state, free_name
 from workers.files.atomic import fsync_file, write_atomically
 
-LOOK_S = 4.0
-"""Between two looks if nothing happens; a hint of the file watch only makes it faster."""
-
-SOON_S = 0.5
-"""Between two looks while a file has not settled."""
-
-CALM_S = 0.25
-"""The least time between two looks, however many hints come."""
-
-TRY_AGAIN_S = 30.0
-"""After a failure that is not the file's."""
+LOOK_S = 4.0  # between two looks if nothing happens; a hint of the file watch only makes it faster
+SOON_S = 0.5  # between two looks while a file has not settled
+CALM_S = 0.25  # the least time between two looks, however many hints come
+TRY_AGAIN_S = 30.0  # after a failure that is not the file's
 
 log = logging.getLogger("lq.inbox")
 
@@ -48,23 +40,10 @@ log = logging.getLogger("lq.inbox")
 class Inbox:
     """The inbox of one home; one worker looks into it, from one thread."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        clock: Callable[[], float] = time.time,
-        awake: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Begin without any sighting.
-
-        Args:
-            app: the home.
-            clock: unix seconds.
-            awake: seconds, for how long a file has settled.
-        """
-        self._app, self._clock, self._awake = app, clock, awake
-        self.stopping = threading.Event()
-        """Set when the worker shuts down: nothing is submitted any more."""
+    def __init__(self, app: App, *, awake: Callable[[], float] = time.monotonic) -> None:
+        """Begin without any sighting; `awake` measures for how long a file has settled."""
+        self._app, self._awake = app, awake
+        self.stopping = threading.Event()  # set when the worker shuts down: nothing is submitted any more
         self.folder = app.home.inbox
         self._sightings: dict[tuple[int, int], Sighting] = {}
         self._accepted: set[str] = set()  # SHA-256 of the files that were moved to accepted/
@@ -96,7 +75,7 @@ class Inbox:
         if fault is not None and fault != self._fault:
             log.error("nothing is taken from %s: it %s", self.folder, fault)
             key = hashlib.sha256(fault.encode()).hexdigest()[:12]
-            self._notify(messages.inbox_unusable(self.folder, fault, key=f"{key}-{int(self._clock()) // 86400}"))
+            self._notify(messages.inbox_unusable(self.folder, fault, key=f"{key}-{int(time.time()) // 86400}"))
         self._fault = fault
         return fault is not None
 
@@ -136,7 +115,10 @@ class Inbox:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         jobs: Sequence[Job] = self._app.store.jobs.from_inbox_file(sha256)
         if jobs and (sha256 in self._accepted or state.arrived > jobs[-1].submitted_at):
-            self._reject(path, state, _repeated(path.name, jobs[-1]), notify=False)
+            last = jobs[-1]
+            retry = f"lq retry {last.id} continues it; " if last.status in (Status.FAILED, Status.CANCELLED) else ""
+            text = f"already submitted as job {last.id} ({last.status}); {retry}to submit it again use lq submit"
+            self._reject(path, state, f"{path.name}: {text}", notify=False)
             return
         try:
             jobs = jobs or self._submit(path, state, sha256)
@@ -179,7 +161,7 @@ class Inbox:
         target = free_name(_made(self.folder / "rejected") / path.name)
         log.warning("%s was rejected: %s", name, line)
         remedy = f"fix it and move it back into {self.folder}, or: lq submit FILE" if notify else "nothing"
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time()))
         write_atomically(target.with_name(target.name + ERROR), f"{line}\nrejected {when}\nnext: {remedy}\n")
         if notify:
             key = f"{state.identity[1]}-{state.modified_ns}"
@@ -192,7 +174,7 @@ class Inbox:
         fsync_file(final.parent)
 
     def _notify(self, message: NewMessage) -> None:
-        Publisher(self._app).publish(message.event, lambda: message, now=self._clock())
+        Publisher(self._app).publish(message.event, lambda: message, now=time.time())
 
 
 class InboxThread(threading.Thread):
@@ -221,9 +203,7 @@ class InboxThread(threading.Thread):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop after the present file; a long check is not waited for."""
         self._inbox.stopping.set()
         self._wake()
@@ -233,8 +213,3 @@ class InboxThread(threading.Thread):
 def _made(folder: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
-
-
-def _repeated(name: str, job: Job) -> str:
-    retry = f"lq retry {job.id} continues it; " if job.status in (Status.FAILED, Status.CANCELLED) else ""
-    return f"{name}: already submitted as job {job.id} ({job.status}); {retry}to submit it again use lq submit"

@@ -12,11 +12,9 @@ from pathlib import Path
 from jobs.policies import inbox
 from jobs.policies.inbox import FileState
 
-ERROR = ".error.txt"
-"""The name of a rejected file with this suffix is the file with its error."""
+ERROR = ".error.txt"  # the name of a rejected file with this suffix is the file with its error
 
-_LONGEST_STEM = 200
-"""Bytes of a stem, so that a number, ERROR and the suffix of a partial file still fit into a name."""
+_LONGEST_STEM = 200  # bytes of a stem, so that a number, ERROR and the suffix of a partial file still fit into a name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +54,7 @@ def file_state(path: Path) -> FileState | None:
 
 
 def fault_of_folder(folder: Path, *, make: bool = False) -> str | None:
-    """Return why no file is taken from an inbox; None if files are.
-
-    Args:
-        folder: the inbox.
-        make: make the folder if it does not exist.
-    """
+    """Return why no file is taken from an inbox; None if files are. `make` makes a missing folder."""
     try:
         if make:
             with contextlib.suppress(FileExistsError):

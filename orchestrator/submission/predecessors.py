@@ -36,29 +36,23 @@ def _ids(app: App, wanted: int | str) -> list[int]:
 def require_predecessors(app: App, loaded: LoadedJob, before: Collection[str]) -> None:
     """Refuse a job that comes after a job that does not exist, or can no longer succeed.
 
-    Args:
-        app: the store.
-        loaded: the job.
-        before: names of the jobs that are queued together with it, before it.
+    `before` has the names of the jobs that are queued together with it, before it.
     """
-    lq = loaded.spec.lq
-    for key, names in (("after", lq.after), ("after_any", lq.after_any)):
-        for wanted in names:
-            if wanted not in before:
-                _require(app, loaded, key, wanted)
-
-
-def _require(app: App, loaded: LoadedJob, key: str, wanted: int | str) -> None:
-    ids = _ids(app, wanted)
-    if not ids:
-        what = f"there is no job {wanted}" if isinstance(wanted, int) else f"no job and no group is called '{wanted}'"
-        raise InvalidInput(f"{loaded.source}: lq.{key}: {what}; see: lq status --all")
-    lost = [job for job in map(app.store.jobs.get, ids) if job.status in ENDED - {Status.SUCCEEDED}]
-    if key == "after" and lost:
-        raise NotAllowed(
-            f"{loaded.source}: lq.after: job {lost[0].id} is {lost[0].status}, so this one would never run; "
-            f"first: lq retry {lost[0].id}, or write lq.after_any"
-        )
+    lq, source = loaded.spec.lq, loaded.source
+    wanted_by = [("after", wanted) for wanted in lq.after] + [("after_any", wanted) for wanted in lq.after_any]
+    for key, wanted in wanted_by:
+        ids = _ids(app, wanted)
+        if wanted not in before and not ids:
+            what = (
+                f"there is no job {wanted}" if isinstance(wanted, int) else f"no job and no group is called '{wanted}'"
+            )
+            raise InvalidInput(f"{source}: lq.{key}: {what}; see: lq status --all")
+        lost = [job for job in map(app.store.jobs.get, ids) if job.status in ENDED - {Status.SUCCEEDED}]
+        if wanted not in before and key == "after" and lost:
+            raise NotAllowed(
+                f"{source}: lq.after: job {lost[0].id} is {lost[0].status}, so this one would never run; "
+                f"first: lq retry {lost[0].id}, or write lq.after_any"
+            )
 
 
 def require_no_circle(app: App, job: Job, loaded: LoadedJob) -> None:

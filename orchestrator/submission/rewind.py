@@ -35,12 +35,7 @@ class Rewind:
 
 
 def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
-    """Return the rewind to an iteration.
-
-    Args:
-        app: the store.
-        job: a failed or cancelled job.
-        iteration: of a kept checkpoint; 0 for the beginning.
+    """Return the rewind of a failed or cancelled job to the iteration of a kept checkpoint, or to 0, the beginning.
 
     Raises:
         NotAllowed: no intact checkpoint of that iteration is kept; the text names those that are.
@@ -50,27 +45,14 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
-        return Rewind(
-            stage=_from_the_beginning(app, spec, run_plan),
-            iteration=0,
-            given_up=given_up,
-            text=f"begins again at iteration 0{lost}",
-        )
-    checkpoint = _kept(job, run_plan, iteration)
-    return Rewind(
-        stage=_from(checkpoint, run_plan),
-        iteration=iteration,
-        given_up=given_up,
-        text=f"goes on from iteration {iteration:,}{lost}",
-    )
+        stage, text = _from_the_beginning(app, spec, run_plan), "begins again at iteration 0"
+    else:
+        stage, text = _from(_kept(job, run_plan, iteration), run_plan), f"goes on from iteration {iteration:,}"
+    return Rewind(stage=stage, iteration=iteration, given_up=given_up, text=f"{text}{lost}")
 
 
 def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
-    """Queue a rewound job; the caller opens the transaction.
-
-    Raises:
-        NotAllowed: the job cannot be retried.
-    """
+    """Queue a rewound job; the caller opens the transaction."""
     app.store.jobs.retry(job.id, now)
     if job.attempts:
         app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
@@ -79,18 +61,15 @@ def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
 
 def _incident(job: Job, rewind: Rewind, now: float) -> Incident:
     start = f"iteration {rewind.iteration:,}" if rewind.iteration else "the beginning"
+    option = f"--from {rewind.iteration}" if rewind.iteration else "--fresh"
     return Incident(
         job_id=job.id,
         attempt=job.attempts,
         time=now,
         code=USER_WENT_BACK,
-        text=f"{_typed(job, rewind)}: again from {start}; {rewind.given_up:,} iterations given up",
+        text=f"lq retry {job.id} {option}: again from {start}; {rewind.given_up:,} iterations given up",
         evidence={"back_to": rewind.iteration, "iterations_given_up": rewind.given_up},
     )
-
-
-def _typed(job: Job, rewind: Rewind) -> str:
-    return f"lq retry {job.id} " + (f"--from {rewind.iteration}" if rewind.iteration else "--fresh")
 
 
 def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
@@ -117,11 +96,7 @@ def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
 
 
 def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
-    """Return the checkpoint of an iteration.
-
-    Raises:
-        NotAllowed: there is none, it is no longer on the run plan, or it is damaged.
-    """
+    """Return the checkpoint of an iteration if it is intact and on the run plan; raise NotAllowed if not."""
     job_dir = job.dir
     checkpoints = storage.listed(job_dir.checkpoints)
     on_run_plan = [checkpoint for checkpoint in checkpoints if _is_on(run_plan, checkpoint)]
@@ -147,11 +122,9 @@ def _is_on(run_plan: RunPlan, checkpoint: Checkpoint) -> bool:
 
 def _instead(job_dir: JobDir, kept: Sequence[Checkpoint], iteration: int) -> str:
     """Return which iterations are kept instead; for an adapter without its optimizer, how to use it."""
-    if iteration in pruning.kept_adapters(job_dir):
-        adapter = job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
-        alone = f"its adapter is, without the optimizer, for a new job: resume_adapter_file: {adapter}; "
-    else:
-        alone = ""
+    adapter = job_dir.adapters / f"{iteration:07d}_adapters.safetensors"
+    alone = f"its adapter is, without the optimizer, for a new job: resume_adapter_file: {adapter}; "
+    alone = alone if iteration in pruning.kept_adapters(job_dir) else ""
     if not kept:
         return f"{alone}none is kept, so: --fresh"
     named = [f"{checkpoint.iteration}" for checkpoint in kept[-_MOST_NAMED:]]

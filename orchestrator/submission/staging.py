@@ -9,43 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = ".submit-"
 
 
-class StagingFolder:
-    """The folder where one submit fills the folders of its jobs."""
-
-    def __init__(self, path: Path) -> None:
-        """Use an empty folder."""
-        self._path = path
-        self._filled = 0
-
-    def filled(self, fill: Callable[[Path], None]) -> Path:
-        """Return a new folder with what `fill` writes into it."""
-        self._filled += 1
-        folder = self._path / str(self._filled)
-        folder.mkdir(mode=0o700)
-        fill(folder)
-        return folder
-
-
 @contextmanager
-def opened(jobs: Path) -> Iterator[StagingFolder]:
-    """Make a staging folder, and remove it with what is left in it.
-
-    Args:
-        jobs: the folder of all jobs' folders.
-    """
+def opened(jobs: Path) -> Iterator[Path]:
+    """Make a staging folder in the folder of all jobs, and remove it with what is left in it."""
     for left in jobs.glob(f"{_PREFIX}*"):
         if not _lives(left.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=jobs))
     try:
-        yield StagingFolder(path)
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -54,7 +33,7 @@ def moved(folder: Path, jobs: Path, name: str) -> Path:
     """Give a filled folder its name, `<id>-<slug>`, and return it."""
     for left in jobs.glob(f"{name.partition('-')[0]}-*"):
         # no job has this id yet: the folder is of a submit that was killed before its transaction ended
-        if left.name == name or _same_files(left, folder):
+        if left.name == name or (left.is_dir() and _names(left) == _names(folder)):
             shutil.rmtree(left, ignore_errors=True)
     return folder.rename(jobs / name)
 
@@ -68,15 +47,14 @@ def moved_beside(folder: Path, jobs: Path, name: str) -> Path:
     return folder.rename(free)
 
 
-def _same_files(folder: Path, other: Path) -> bool:
-    return folder.is_dir() and {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
+    with suppress(PermissionError):
+        try:
+            os.kill(int(pid), 0)
+        except (ValueError, ProcessLookupError):
+            return False
     return True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,20 +58,11 @@ class Checked:
 
 
 def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
-    """Check a job file, its data and its model; nothing is changed.
-
-    Args:
-        app: store and settings.
-        path: the job file.
-        overwrite: whether the adapter may overwrite the present files in adapter_path.
-        sets: `key=value` each, overrides for the file.
-
-    Returns:
-        The jobs of the file: one for each combination of its matrix, else one.
+    """Check a job file, its data and its model, and return its jobs; nothing is changed.
 
     Raises:
         InvalidInput: it cannot be trained.
-        NotAllowed: another live job publishes to the same adapter_path, or it holds files already.
+        NotAllowed: another live job publishes to the same adapter_path, or it holds files and `overwrite` is false.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
     from configs.data_files import check_data
@@ -96,21 +87,10 @@ def checked_job(loaded: LoadedJob, facts: DataFacts, *, overwrites: Mapping[str,
     return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
 
 
-def check_all(app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()) -> list[Checked]:
-    """Check several job files that are to be queued together, and that the disk has space for all of them.
-
-    Raises:
-        InvalidInput, NotAllowed: as `check_beside`; or there is too little space on the disk.
-    """
-    checked = check_beside(app, paths, overwrite=overwrite, sets=sets)
-    disk.require_space(app, [(job.loaded.source, job.need) for job in checked])
-    return checked
-
-
-def check_beside(
-    app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = ()
+def check_all(
+    app: App, paths: Sequence[Path], *, overwrite: bool = False, sets: Sequence[str] = (), space: bool = True
 ) -> list[Checked]:
-    """Check several job files that are to be queued together, without the space on the disk.
+    """Check several job files that are to be queued together, and that the disk has `space` for all of them.
 
     Raises:
         InvalidInput, NotAllowed: as `check`; or two of them publish to the same adapter_path.
@@ -125,36 +105,26 @@ def check_beside(
         if target is not None and target in taken:
             raise NotAllowed(f"{source}: adapter_path {target} is already that of {taken[target]}; name another one")
         taken[target] = source
+    if space:
+        disk.require_space(app, [(job.loaded.source, job.need) for job in checked])
     return checked
-
-
-def enqueue(app: App, checked: Checked) -> Job:
-    """Queue a checked job: its row and its folder appear together, or neither does."""
-    (job,) = enqueue_all(app, [checked])
-    return job
 
 
 def enqueue_all(app: App, checked: Sequence[Checked], *, inbox_sha256: str | None = None) -> list[Job]:
     """Queue checked jobs in one transaction: all of them appear, each with its folder, or none does.
 
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one with the name of the file.
-
-    Args:
-        app: store, settings and wake-up queue.
-        checked: the jobs, in their order.
-        inbox_sha256: of the file in the inbox that they come from; recorded with them.
     """
     store = app.store  # makes the home if there is none
     with staging.opened(app.home.jobs) as staging_folder:
         while True:
             groups = _groups(app, checked)
             named = [job.in_group(groups[sweep]) if (sweep := job.loaded.sweep) else job for job in checked]
-            folders = [staging_folder.filled(functools.partial(write_folder, checked=job)) for job in named]
+            folders = [write_folder(staging_folder, job) for job in named]
             with store.transaction():  # short: only the names of the folders are left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [job.loaded.spec for job in named])
-                    pairs = zip(named, folders, strict=True)
-                    jobs = [_queued(app, job, folder, inbox_sha256) for job, folder in pairs]
+                    jobs = [_queued(app, *pair, inbox_sha256) for pair in zip(named, folders, strict=True)]
                     break
     for job in jobs:
         for message in store.outbox.messages(job.id):
@@ -222,14 +192,15 @@ def overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
-def write_folder(folder: Path, checked: Checked) -> None:
-    """Write the first files of a job's folder."""
+def write_folder(staging_folder: Path, checked: Checked) -> Path:
+    """Return a new folder with the first files of a job's folder."""
     from configs.load import dump_job
 
-    spec, job_dir = checked.loaded.spec, JobDir(folder)
-    write_atomically(job_dir.config, dump_job(spec))
-    write_json(job_dir.provenance, provenance(checked))
-    write_json(job_dir.run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
+    spec, folder = checked.loaded.spec, Path(tempfile.mkdtemp(dir=staging_folder))
+    write_atomically(JobDir(folder).config, dump_job(spec))
+    write_json(JobDir(folder).provenance, provenance(checked))
+    write_json(JobDir(folder).run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
+    return folder
 
 
 def slug(name: str) -> str:

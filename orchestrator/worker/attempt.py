@@ -29,7 +29,7 @@ from orchestrator.core.file_watch import FileWatch
 from orchestrator.formatting.text import duration
 from orchestrator.notify.publisher import JobNotifications
 from orchestrator.submission.provenance import train_rows
-from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard
+from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard, recovery
 from orchestrator.worker.deadlines import DeadlineForecast
 from orchestrator.worker.decide import AttemptResult
 from orchestrator.worker.disk_watch import DiskWatch
@@ -46,13 +46,10 @@ from workers.process.supervisor import Child
 from workers.system import memory
 from workers.system.keep_awake import KeepAwake
 
-POLL_S = 0.5
-"""Seconds between two checks of a trainer without a hint of the file watch; the limit for noticing an exit."""
-
+POLL_S = 0.5  # seconds between two checks of a trainer without a hint of the file watch; the limit for noticing an exit
 BETWEEN_INGESTS_S = 0.2
 HEARTBEAT_S = 5.0
-LEAST_SLEEP_S = 30.0
-"""A shorter sleep of the machine is not recorded as an incident."""
+LEAST_SLEEP_S = 30.0  # a shorter sleep of the machine is not recorded as an incident
 
 log = logging.getLogger("lq.attempt")
 
@@ -61,7 +58,6 @@ class AttemptRunner:
     """Takes one job from its claim to its next state."""
 
     def __init__(self, context: WorkerContext, job: Job) -> None:
-        """Prepare for a job whose lease this worker has."""
         self.context, self.job = context, job
         self.store = context.app.store
         self.job_dir = job.dir
@@ -73,24 +69,23 @@ class AttemptRunner:
         self.intervention = Intervention(context, job, self.spec, constraints, disk)
         self.slept_before = context.slept()
         self.oom_kills_before = memory.kernel_oom_kills()
-        recorded = self.store.incidents.of(job.id)
-        self.recorded = {(incident.code, incident.evidence.get("iteration")) for incident in recorded}
+        incidents = self.store.incidents.of(job.id)
+        self.recorded = {(incident.code, incident.evidence.get("iteration")) for incident in incidents}
         self._load_run_plan()
 
     def _load_run_plan(self) -> None:
         """Load the run plan, and a loss guard for the losses that lead to the present weights."""
         self.run_plan = self.store.run_plans.get(self.job.id, self.spec)
-        rows = train_rows(self.job)
-        self.losses = LossGuard(self.store, self.job, self.spec, self.run_plan, train_rows=rows)
+        self.losses = LossGuard(self.store, self.job, self.spec, self.run_plan, train_rows=train_rows(self.job))
 
     def run(self) -> None:
-        """Take the job to its next state; this may take many hours."""
-        attempt = self._unsettled()
+        attempts = self.store.attempts.of(self.job.id)
         child: Child | None
-        if attempt is None:
+        if not attempts or attempts[-1].settled:
             attempt, child = self._start()
             self.health = AttemptHealth(attempt.number, self.spec)
-        else:
+        else:  # an earlier worker left it without an end or without a decision
+            attempt = attempts[-1]
             child = self._adopt(attempt)
             self.health = self._health_so_far(attempt)
             if self.health.trained:  # the earlier worker may have stopped before it published this
@@ -106,25 +101,26 @@ class AttemptRunner:
 
     # --- start or adopt ---
 
-    def _unsettled(self) -> Attempt | None:
-        """Return the attempt that an earlier worker left without an end or without a decision."""
-        attempts = self.store.attempts.of(self.job.id)
-        return attempts[-1] if attempts and not attempts[-1].settled else None
-
     def _start(self) -> tuple[Attempt, Child]:
-        if disk_watch.folder_gone_ending(self.job_dir) is not None:
-            attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
-            return attempt, supervisor.exited(self.job_dir, attempt.number, None)
-        self._stop_strays()
-        log_rotation.open_log(self.job_dir)
-        self._roll_back_first()
-        self._delete_abandoned_milestones()
-        write_json(self.job_dir.run_plan, run_plans.to_json(self.run_plan))
+        gone = disk_watch.folder_gone_ending(self.job_dir) is not None
+        if not gone:
+            self._prepare()
         attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
+        if gone:
+            return attempt, supervisor.exited(self.job_dir, attempt.number, None)
         child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
         self.store.attempts.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child
+
+    def _prepare(self) -> None:
+        self._stop_strays()
+        log_rotation.open_log(self.job_dir)
+        self._roll_back_first()
+        if len(self.run_plan.stages) > 1:  # delete milestones after the checkpoint that a rollback returned to
+            newest, _ = storage.newest_valid(self.job_dir.checkpoints, self.run_plan)
+            pruning.forget_beyond(self.job_dir, newest.iteration if newest is not None else 0)
+        write_json(self.job_dir.run_plan, run_plans.to_json(self.run_plan))
 
     def _stop_strays(self) -> None:
         """Stop a trainer that started too late for its worker to record it, and wait until it exits."""
@@ -144,20 +140,12 @@ class AttemptRunner:
             return
         health = AttemptHealth(attempts[-1].number, self.spec)
         result = AttemptResult(job=self.job, spec=self.spec, attempt=attempts[-1], health=health, losses=self.losses)
-        decision = decide.before_start(self.context, result)
-        if decision.stage is not None and decision.back_to is not None:
-            incident = decide.guard_incident(self.job, attempts[-1], decision, self.context.clock())
-            self.store.run_plans.roll_back(
-                self.job.id, decision.stage, decision.back_to, incident, now=self.context.clock()
-            )
+        decision = decide.decide(self.context, result, loss_guard.ending_of(self.losses.conclusion))
+        note = decide.note(attempts[-1], decision)
+        if decision.stage is not None and decision.back_to is not None and note is not None:
+            incident = self._incident(attempts[-1], note)
+            self.store.run_plans.roll_back(self.job.id, decision.stage, decision.back_to, incident, now=incident.time)
             self._load_run_plan()
-
-    def _delete_abandoned_milestones(self) -> None:
-        """Delete milestones after the checkpoint that a rollback returned to."""
-        if len(self.run_plan.stages) == 1:
-            return
-        newest, _ = storage.newest_valid(self.job_dir.checkpoints, self.run_plan)
-        pruning.forget_beyond(self.job_dir, newest.iteration if newest is not None else 0)
 
     def _adopt(self, attempt: Attempt) -> Child | None:
         """Return the trainer of an attempt without an end, running or exited; None if the attempt has an end."""
@@ -210,7 +198,6 @@ class AttemptRunner:
         return True
 
     def _follow(self, attempt: Attempt) -> None:
-        """Ingest new events, and act on them."""
         now = self.context.clock()
         events = ingest(self.store, self.job.id, self.job_dir.events, self.spec.steps_per_report, now=now)
         trained_before = self.health.trained
@@ -230,16 +217,13 @@ class AttemptRunner:
             if key in self.recorded or (acts and finding.alarm in loss_guard.ROLLBACK_ALARMS):
                 continue
             self.recorded.add(key)
-            incident = loss_guard.incident(self.job, attempt.number, finding, acts=acts, now=self.context.clock())
-            self.store.incidents.add(incident)
+            self.store.incidents.add(self._incident(attempt, loss_guard.note(finding, acts=acts)))
             log.info("job %d: %s: %s", self.job.id, finding.alarm, finding.text)
 
     def _prune(self, spec: JobSpec, *, ended: bool = False) -> None:
         """Delete older checkpoints after a newer one became valid; what cannot be deleted now is deleted later.
 
-        Args:
-            spec: what to keep. If it is not the job's own spec, the disk is low, and rollbacks keep nothing either.
-            ended: whether the run has ended.
+        If `spec`, which says what to keep, is not the job's own, the disk is low, and rollbacks keep nothing either.
         """
         try:
             doubt = self.losses.in_doubt and not ended
@@ -262,13 +246,12 @@ class AttemptRunner:
     # --- classify, decide, act ---
 
     def _close(self, attempt: Attempt, child: Child) -> None:
-        """Classify the exit of the trainer and record it."""
         report = dataclasses.replace(
             child.exit_report(),
             phase=self.health.phase,
             pressure_high=self.health.pressure_high,
             memory_share=self.health.memory_share,
-            kernel_oom_kills=self._oom_kills(),
+            kernel_oom_kills=(memory.kernel_oom_kills() or 0) - (self.oom_kills_before or 0),
             stall=self.intervention.stall,
             guarded=self.intervention.memory,
             disk_low=self.intervention.disk.disk_low,
@@ -290,10 +273,6 @@ class AttemptRunner:
             stderr_tail=report.stderr_tail if ending.outcome in (Outcome.CRASHED, Outcome.REFUSED) else None,
         )
 
-    def _oom_kills(self) -> int:
-        now = memory.kernel_oom_kills()
-        return now - self.oom_kills_before if now is not None and self.oom_kills_before is not None else 0
-
     def _settle(self) -> None:
         """Decide, act, record; the record comes last, so that after a crash the next worker repeats all three."""
         attempt = self.store.attempts.of(self.job.id)[-1]
@@ -308,29 +287,31 @@ class AttemptRunner:
         )
         decision = decide.decide(self.context, result)
         decide.remember_fit(self.context, result)
-        incident = self._incident_of(attempt, decision)
+        note = decide.note(attempt, decision)
+        if note is not None and decision.reason is Reason.DISK_FULL:
+            note = note._replace(evidence={**note.evidence, **self.intervention.disk.evidence})
         decision, notes = self._finish(decision)
+        incidents = [self._incident(attempt, each) for each in (note, *notes) if each is not None]
         messages = [*self.notifications.decided(decision, attempt)]
-        if incident is not None and decide.is_handled(decision):
-            messages += self.notifications.spike_handled(incident)
+        if note is not None and decide.is_handled(decision):
+            messages += self.notifications.spike_handled(incidents[0])
         job = self.store.leases.settle(
             self.job.id,
             decision,
             owner=self.context.owner,
             now=self.context.clock(),
-            incidents=[*([incident] if incident is not None else []), *(self._incident(attempt, n) for n in notes)],
+            incidents=incidents,
             messages=messages,
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
-        if not decide.has_its_own_remedy(decision):
-            self._pause_queue_for(result)
-        self._wake(decision)
-
-    def _incident_of(self, attempt: Attempt, decision: Decision) -> Incident | None:
-        incident = decide.incident(self.job, attempt, decision, self.context.clock())
-        if incident is not None and decision.reason is Reason.DISK_FULL:
-            return dataclasses.replace(incident, evidence={**incident.evidence, **self.intervention.disk.evidence})
-        return incident
+        because = None if decide.has_its_own_remedy(decision) else decide.same_cause(self.context, result)
+        if because is not None:
+            now = self.context.clock()
+            if self.store.queue.pause(because, now, self.notifications.queue_paused(because, now)):
+                log.warning("the queue is paused: %s", because)
+        recovery.wake_for_missed(self.context.app, self.context.clock())
+        if decision.not_before is not None:
+            self.context.app.wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))
 
     def _finish(self, decision: Decision) -> tuple[Decision, list[Note]]:
         """Publish the adapter and write the report if the job has ended."""
@@ -345,28 +326,12 @@ class AttemptRunner:
             notes = [*notes, *finalize.write_report(self.context.app.home, self.job, decision)]
         return decision, notes
 
-    def _pause_queue_for(self, result: AttemptResult) -> None:
-        because = decide.same_cause(self.context, result)
-        if because is None:
-            return
-        now = self.context.clock()
-        if self.store.queue.pause(because, now, self.notifications.queue_paused(because, now)):
-            log.warning("the queue is paused: %s", because)
-
     def _incident(self, attempt: Attempt, note: Note) -> Incident:
         return Incident(
             job_id=self.job.id,
             attempt=attempt.number,
             time=self.context.clock(),
-            code=note.code,
+            code=str(note.code),
             text=note.text,
             evidence=note.evidence,
         )
-
-    def _wake(self, decision: Decision) -> None:
-        """Request the delivery of new messages, and a wake-up for the time when the job may start again."""
-        wakeup = self.context.app.wakeup
-        for message in self.store.outbox.due(self.context.clock()):
-            wakeup.wake_for_delivery(message.id)
-        if decision.not_before is not None:
-            wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))

@@ -12,7 +12,7 @@ from typing import Any
 from jobs.model.errors import LqError, NoWorker
 from jobs.model.job import ProcessIdentity
 from orchestrator.core.paths import Home
-from workers.process.lock import holder, named_in
+from workers.process.lock import running_holder
 from workers.system import processes
 
 LEAVE = signal.SIGUSR2
@@ -23,24 +23,17 @@ START_TIMEOUT_S = 20.0
 
 def running(home: Home) -> dict[str, Any] | None:
     """Return what the running worker wrote about itself (pid, create_time, boot_id, started_at); None without one."""
-    content = holder(home.worker_lock)
-    who = named_in(content) if content is not None else None
-    # A new worker takes the lock before it writes its name; until then the file has the name of the last one.
-    return content if who is not None and processes.is_alive(who) else None
+    named = running_holder(home.worker_lock)
+    return named[1] if named is not None else None
 
 
 def start_detached(home: Home) -> int:
-    """Start a worker that survives this terminal, if none runs; return the worker's pid.
-
-    Raises:
-        LqError: the worker did not start.
-    """
+    """Start a worker that survives this terminal, if none runs; return the worker's pid."""
     present = running(home)
     if present is not None:
         return int(present["pid"])
     home.ensure()
-    errors = home.start_log
-    with os.fdopen(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as stderr:
+    with os.fdopen(os.open(home.start_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), "wb") as stderr:
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "orchestrator.cli", "worker"],
             stdin=subprocess.DEVNULL,
@@ -59,25 +52,21 @@ def start_detached(home: Home) -> int:
         if popen.poll() is not None:
             break
         time.sleep(0.02)
-    lines = errors.read_text(errors="replace").strip().splitlines()
+    lines = home.start_log.read_text(errors="replace").strip().splitlines()
     raise LqError(f"the worker did not start: {lines[-1] if lines else 'no output'}; to see more, run: lq worker")
 
 
 def stop(home: Home, *, leave_running: bool, timeout_s: float) -> ProcessIdentity:
     """Shut the worker down and wait until its process has exited.
 
-    Args:
-        leave_running: leave the trainers running instead of pausing their jobs.
-        timeout_s: seconds to wait.
-
     Raises:
         NoWorker: no worker runs.
         LqError: the worker still runs after the time; it is safe to wait longer.
     """
-    present = running(home)
-    who = named_in(present) if present is not None else None
-    if who is None:
+    named = running_holder(home.worker_lock)
+    if named is None:
         raise NoWorker(f"no worker runs for {home.path}; see: lq status")
+    who, _ = named
     processes.signal_one(who, LEAVE if leave_running else signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while processes.is_alive(who):

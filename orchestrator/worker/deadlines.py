@@ -9,10 +9,8 @@ from collections.abc import Iterable, Iterator
 from jobs.model.events import Event, ProgressEvent, values_of
 from jobs.model.job import Incident, Job
 from jobs.model.spec import JobSpec
-from jobs.scheduling.constraints import Constraints, constraints_of
-from jobs.scheduling.deadline import FEWEST_REPORTS, late
+from jobs.scheduling.constraints import FEWEST_REPORTS, Constraints, constraints_of, late
 from orchestrator.core import cli_subprocess
-from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.estimation.history import RunHistory
 from orchestrator.notify.messages import missed_deadline
@@ -29,7 +27,6 @@ class DeadlineForecast:
     """Compares the pace of a job that trains with its deadline."""
 
     def __init__(self, context: WorkerContext, job: Job, spec: JobSpec, constraints: Constraints) -> None:
-        """Start with an attempt."""
         self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
         self._due = constraints.due(job.submitted_at, context.zone)
         self._reports = 0
@@ -45,10 +42,10 @@ class DeadlineForecast:
         if left is None:
             return
         now, zone = self._context.clock(), self._context.zone
-        missed = late(self._due, now=now, left_s=left.expected_s, window=self._constraints.window, zone=zone)
-        if missed is not None:
+        expected = late(self._due, now=now, left_s=left.expected_s, window=self._constraints.window, zone=zone)
+        if expected is not None:
+            _report(self._context, self._job, self._spec, due=self._due, expected=expected)
             self._due = None
-            _report(self._context, self._job, self._spec, due=missed.due, expected=missed.expected)
 
 
 class DeadlineWatch:
@@ -58,24 +55,22 @@ class DeadlineWatch:
     """
 
     def __init__(self, context: WorkerContext) -> None:
-        """Start without a plan."""
         self._context = context
         self._planned_at = float("-inf")
 
     def check(self) -> None:
-        """Report the queued jobs that will miss their deadline."""
         context = self._context
         due = list(self._due())
         if not due or context.awake() - self._planned_at < PLAN_EVERY_S:
             return
         self._planned_at = context.awake()
-        ends = planned_ends(context.app)
+        plan = cli_subprocess.json_of(context.app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
+        ends = {int(job["id"]): job["end"] for job in plan["jobs"]} if plan is not None else {}
         for waiting, at in due:
             now, end = context.clock(), ends.get(waiting.job.id)
             left_s = max(0.0, (end or now) - now)
             if late(at, now=now, left_s=left_s, window=None, zone=context.zone) is not None:
-                spec = waiting.spec
-                _report(context, waiting.job, spec, due=at, expected=end)
+                _report(context, waiting.job, waiting.spec, due=at, expected=end)
 
     def _due(self) -> Iterator[tuple[WaitingJob, float]]:
         """Yield the queued jobs with a deadline that is not reported yet, and the deadline in unix seconds."""
@@ -86,25 +81,13 @@ class DeadlineWatch:
                 yield waiting, at
 
 
-def planned_ends(app: App) -> dict[int, float]:
-    """Return the planned end of each queued job by id, in unix seconds; jobs with an unknown end are missing."""
-    plan = cli_subprocess.json_of(app.home, "plan", timeout_s=PLAN_TIMEOUT_S)
-    jobs = plan["jobs"] if plan is not None else ()
-    return {int(job["id"]): float(job["end"]) for job in jobs if job["end"] is not None}
-
-
 def _is_reported(context: WorkerContext, job_id: int, due: float) -> bool:
     incidents = context.app.store.incidents.of(job_id)
     return any(incident.code == CODE and incident.evidence.get("due") == due for incident in incidents)
 
 
 def _report(context: WorkerContext, job: Job, spec: JobSpec, *, due: float, expected: float | None) -> None:
-    """Publish the message, then add the incident: in this order a crash between the two loses neither.
-
-    Args:
-        due: the deadline, unix seconds.
-        expected: estimated end, unix seconds; None if it is unknown.
-    """
+    """Publish the message, then add the incident: in this order a crash between the two loses neither."""
     if _is_reported(context, job.id, due):
         return
     now, zone = context.clock(), context.zone

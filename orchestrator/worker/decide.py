@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
 from jobs.model.events import EndedEvent
-from jobs.model.job import Attempt, Fit, Incident, Job, crash_evidence
+from jobs.model.job import Attempt, Fit, Job, crash_evidence
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
@@ -21,11 +20,11 @@ from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision, History, stop_request_from
 from jobs.policies.exits import NEAR_THE_LIMIT
 from jobs.policies.quarantine import Quarantine
-from jobs.policies.rollback import RollbackCandidate
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
 from orchestrator.submission.provenance import train_rows
-from orchestrator.worker.loss_guard import LossGuard, ending_of
+from orchestrator.worker.finalize import Note
+from orchestrator.worker.loss_guard import LossGuard
 from workers.checkpoints import storage
 from workers.system import processes
 
@@ -49,11 +48,7 @@ class AttemptResult:
 
 
 def require_last_checkpoint(ending: Ending, ended: EndedEvent | None, folder: JobDir, run_plan: RunPlan) -> Ending:
-    """Return an ending unchanged, or as a crash if the run is done but its last checkpoint is not valid.
-
-    Args:
-        ended: the `ended` event of the trainer.
-    """
+    """Return an ending unchanged, or as a crash if the run is done but its last checkpoint is not valid."""
     if ending.outcome is not Outcome.DONE:
         return ending
     last, errors = storage.newest_valid(folder.checkpoints, run_plan)
@@ -64,26 +59,16 @@ def require_last_checkpoint(ending: Ending, ended: EndedEvent | None, folder: Jo
     return Ending(outcome=Outcome.CRASHED, reason=Reason.CRASHED, detail=f"{ending.detail}, but {error}")
 
 
-def decide(context: WorkerContext, result: AttemptResult) -> Decision:
-    """Return what happens to a job whose attempt has ended."""
-    attempt = result.attempt
-    ending = Ending(
-        outcome=Outcome(attempt.outcome or Outcome.CRASHED),
-        reason=Reason(attempt.reason or Reason.LOST),
-        detail=attempt.detail or "",
-    )
-    now = context.clock()
+def decide(context: WorkerContext, result: AttemptResult, ending: Ending | None = None) -> Decision:
+    """Return what happens to a job after an attempt; by default after the ending that the store has."""
+    attempt, now = result.attempt, context.clock()
+    if ending is None:
+        outcome, reason = Outcome(attempt.outcome or Outcome.CRASHED), Reason(attempt.reason or Reason.LOST)
+        ending = Ending(outcome=outcome, reason=reason, detail=attempt.detail or "")
     jitter = random.random()  # noqa: S311 spreads restarts, no secret
     return after_attempt.decide(
         ending, spec=result.spec, history=_history(context, result, now), now=now, jitter=jitter
     )
-
-
-def before_start(context: WorkerContext, result: AttemptResult) -> Decision:
-    """Return what the conclusion of the loss guard requires before a new attempt."""
-    assert result.losses.conclusion is not None
-    ending, now = ending_of(result.losses.conclusion), context.clock()
-    return after_attempt.decide(ending, spec=result.spec, history=_history(context, result, now), now=now, jitter=0.0)
 
 
 def _history(context: WorkerContext, result: AttemptResult, now: float) -> History:
@@ -92,6 +77,11 @@ def _history(context: WorkerContext, result: AttemptResult, now: float) -> Histo
     run_plan = store.run_plans.get(job.id, spec)
     stage = attempt.stage if attempt.stage is not None else len(run_plan.stages) - 1
     earlier = [other for other in attempts[:-1] if other.stage == stage]
+    conclusion, next_example = result.losses.conclusion, 0
+    if attempt.outcome == Outcome.CRASHED:  # only then, because this reads a complete checkpoint
+        checkpoint, _ = storage.newest_valid(job.dir.checkpoints, run_plan)
+        next_example = run_plan.example_of(checkpoint.iteration) if checkpoint is not None else 0
+    needs_rollback = isinstance(conclusion, LossFinding | Quarantine)
     return History(
         stop_request=stop_request_from(store.jobs.get(job.id).stop_request),
         crashes=store.attempts.crashes(job.id),
@@ -99,38 +89,27 @@ def _history(context: WorkerContext, result: AttemptResult, now: float) -> Histo
             other.reason == Reason.HOST_REBOOTED and now - (other.ended_at or now) < DAY_S for other in attempts
         ),
         stage=run_plan.stages[stage],
-        next_example=_next_example(job, run_plan) if attempt.outcome == Outcome.CRASHED else 0,
+        next_example=next_example,
         survived=health.survived,
         repeated_stage=any(other.reason == Reason.OUT_OF_MEMORY for other in earlier),
         at_its_own_limit=(health.memory_share or 0.0) >= NEAR_THE_LIMIT,
         peak_bytes=health.peak_bytes,
-        free_bytes=processes.free_bytes(),
+        free_bytes=processes.memory()[0],
         lengths=health.lengths,
         obstacle=result.obstacle,
-        conclusion=result.losses.conclusion,
+        conclusion=conclusion,
         stages=run_plan.stages,
-        candidates=_candidates(result.losses),
+        candidates=result.losses.candidates() if needs_rollback else (),
         batches_per_epoch=health.batches_per_epoch or (train_rows(job) or 0) // spec.batch_size,
     )
 
 
-def _candidates(losses: LossGuard) -> list[RollbackCandidate]:
-    """Return the checkpoints for a rollback. Reads them completely, so only if the guard's conclusion needs them."""
-    if not isinstance(losses.conclusion, LossFinding | Quarantine):
-        return []
-    return losses.candidates()
-
-
-def _next_example(job: Job, run_plan: RunPlan) -> int:
-    """Return how many examples the next attempt starts after. Reads a complete checkpoint, so only after a crash."""
-    checkpoint, _ = storage.newest_valid(job.dir.checkpoints, run_plan)
-    return run_plan.example_of(checkpoint.iteration) if checkpoint is not None else 0
-
-
-def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident | None:
+def note(attempt: Attempt, decision: Decision) -> Note | None:
     """Return the incident for a decision; None if the attempt ended as planned."""
-    if decision.back_to is not None or decision.publish_until is not None:
-        return guard_incident(job, attempt, decision, now)
+    if decision.back_to is not None or decision.publish_until is not None:  # of the loss guard
+        quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
+        code = "quarantined" if quarantined else str(decision.reason)
+        return Note(code, decision.detail, {**decision.evidence, "action": decision.answer})
     if decision.status not in (Status.WAITING, Status.HELD):
         return None
     if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
@@ -139,27 +118,7 @@ def incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Inci
         more = {**crash_evidence(attempt), "action": decision.answer}
     else:
         return None
-    return _incident(job, attempt, str(decision.reason), decision, more, now)
-
-
-def guard_incident(job: Job, attempt: Attempt, decision: Decision, now: float) -> Incident:
-    """Return the incident for a conclusion of the loss guard and its consequence."""
-    quarantined = attempt.outcome == Outcome.STOPPED and decision.reason is Reason.NOT_FINITE
-    code = "quarantined" if quarantined else str(decision.reason)
-    return _incident(job, attempt, code, decision, {"action": decision.answer}, now)
-
-
-def _incident(
-    job: Job, attempt: Attempt, code: str, decision: Decision, more: Mapping[str, object], now: float
-) -> Incident:
-    return Incident(
-        job_id=job.id,
-        attempt=attempt.number,
-        time=now,
-        code=code,
-        text=decision.detail,
-        evidence={**decision.evidence, **more},
-    )
+    return Note(str(decision.reason), decision.detail, {**decision.evidence, **more})
 
 
 def is_handled(decision: Decision) -> bool:

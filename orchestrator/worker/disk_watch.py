@@ -18,21 +18,14 @@ from orchestrator.formatting.text import size
 from orchestrator.worker.log_rotation import cap_logs
 from workers.system import disk
 
-FOLDER_GONE_GRACE_S = 5.0
-"""Seconds a trainer may take to stop if its folder is gone: it cannot write a checkpoint."""
+FOLDER_GONE_GRACE_S = 5.0  # seconds a trainer may take to stop if its folder is gone: it cannot write a checkpoint
 
 log = logging.getLogger("lq.disk")
 
 
 class DiskWatch:
-    """Watches one attempt."""
-
     def __init__(self, app: App, job_dir: JobDir, spec: JobSpec, prune: Callable[[JobSpec], None]) -> None:
-        """Start before the trainer does.
-
-        Args:
-            prune: deletes the checkpoints that a spec does not keep.
-        """
+        """Start before the trainer does; `prune` deletes the checkpoints that a spec does not keep."""
         self._app, self._job_dir, self._spec, self._prune = app, job_dir, spec, prune
         self._log_existed = False
         self._checked_at = float("-inf")
@@ -43,9 +36,10 @@ class DiskWatch:
 
     def check(self) -> str | None:
         """Return why the trainer must stop; None if it may continue."""
-        self.folder_gone = self.folder_gone or folder_gone_ending(self._job_dir) is not None
-        if self.folder_gone:
-            return _folder_gone(self._job_dir)
+        gone = folder_gone_ending(self._job_dir)
+        if gone is not None:
+            self.folder_gone = True
+            return gone.detail
         exists = self._job_dir.events.exists()
         self._log_existed = self._log_existed or exists
         if self._log_existed and not exists:
@@ -61,11 +55,11 @@ class DiskWatch:
         space = disk.space_for(self._job_dir, floor=floor)
         if space is None or space.enough:
             return
-        log.warning("%s: %s; lq keeps only the newest and the best checkpoint", self._job_dir.path, low_space(space))
+        log.warning("%s: %s; lq keeps only the newest and the best checkpoint", self._job_dir.path, _low_space(space))
         self._prune(keep_least(self._spec))
         space = disk.space_for(self._job_dir, floor=floor)
         if space is not None and not space.enough:
-            self.disk_low, self.evidence = low_space(space), space.evidence
+            self.disk_low, self.evidence = _low_space(space), space.evidence
 
 
 def floor_of(app: App) -> int:
@@ -83,16 +77,10 @@ def folder_gone_ending(job_dir: JobDir) -> Ending | None:
     """
     if job_dir.config.exists():
         return None
-    return Ending(outcome=Outcome.REFUSED, reason=Reason.CONFIG_INVALID, detail=_folder_gone(job_dir))
+    text = f"the job's folder {job_dir.path} or its config.yaml was deleted or moved; "
+    text += "restore it and retry, or submit the job again"
+    return Ending(outcome=Outcome.REFUSED, reason=Reason.CONFIG_INVALID, detail=text)
 
 
-def _folder_gone(job_dir: JobDir) -> str:
-    return (
-        f"the job's folder {job_dir.path} or its config.yaml was deleted or moved; "
-        "restore it and retry, or submit the job again"
-    )
-
-
-def low_space(space: DiskSpace) -> str:
-    """Return one line about a disk with too little space."""
+def _low_space(space: DiskSpace) -> str:
     return f"only {size(space.free)} are free on the disk, and {size(space.required)} must stay free"

@@ -33,16 +33,10 @@ class Dispatcher:
     """Handles signals in Huey's threads; runs as many jobs at a time as there are slots."""
 
     def __init__(self, context: WorkerContext, *, slots: int) -> None:
-        """Start without a job.
-
-        Args:
-            slots: number of jobs that may run at the same time.
-        """
         self._context = context
-        self._slots = slots
-        self._lock = threading.Lock()
+        self._slots = slots  # jobs that may run at the same time
+        self._free_slots = threading.Semaphore(slots)
         self._running: set[int] = set()  # ids of jobs that an AttemptRunner runs now
-        self._taken = 0  # slots in use
         self._woken = False  # a signal arrived while all slots were in use
         self._choosing = threading.Lock()  # one slot at a time reads the queue
         self._estimates = PeakEstimates(context.app)
@@ -56,21 +50,18 @@ class Dispatcher:
 
     def handle(self) -> None:
         """Run jobs until none may start."""
-        if not self._take_slot():
-            return
-        try:
-            while (job := self._next()) is not None:
-                if self._taken < self._slots:
-                    self._context.app.wakeup.wake()  # a job may fit into another slot
-                self._run(job)
-        finally:
-            self._free_slot()
-        if self._woken and not self._context.shutting_down.is_set():
+        self._woken = True  # before the slot is taken: whoever frees a slot meanwhile handles this signal
+        while self._woken and self._free_slots.acquire(blocking=False):
             self._woken = False
-            self.handle()
+            try:
+                while (job := self._next()) is not None:
+                    if len(self._running) < self._slots:
+                        self._context.app.wakeup.wake()  # a job may fit into another slot
+                    self._run(job)
+            finally:
+                self._free_slots.release()
 
     def deliver(self, message_id: int) -> None:
-        """Deliver a message of the outbox if it is due."""
         self._outbox_worker.deliver(message_id)
 
     def tick(self) -> None:
@@ -79,35 +70,15 @@ class Dispatcher:
         self._outbox_worker.tick()
         self._deadline_watch.check()
         wake_for_missed(self._context.app, self._context.clock())
-        self._publish_groups()
-
-    def shut_down(self) -> None:
-        """Allow sleep again, after all AttemptRunners have returned."""
-        self._sleep_inhibitor.end()
-
-    def _publish_groups(self) -> None:
-        """Publish ended groups, in one thread at a time: the comparison may take longer than a minute."""
-        if self._comparing.acquire(blocking=False):
+        if self._comparing.acquire(blocking=False):  # the comparison of a group may take longer than a minute
             try:
                 publish_ended_groups(self._context.app, self._context.clock())
             finally:
                 self._comparing.release()
 
-    # --- slots ---
-
-    def _take_slot(self) -> bool:
-        with self._lock:
-            if self._taken >= self._slots:
-                self._woken = True
-                return False
-            self._taken += 1
-            return True
-
-    def _free_slot(self) -> None:
-        with self._lock:
-            self._taken -= 1
-
-    # --- jobs ---
+    def shut_down(self) -> None:
+        """Allow sleep again, after all AttemptRunners have returned."""
+        self._sleep_inhibitor.end()
 
     def _next(self) -> Job | None:
         """Return the next job to run: a job whose worker is gone comes before queued jobs."""
@@ -115,13 +86,15 @@ class Dispatcher:
             return None
         app, owner, now = self._context.app, self._context.owner, self._context.clock()
         with self._choosing:
-            orphan = take_over_orphan(app, owner, busy=self._running, now=now)
-            if orphan is not None:
-                return orphan
-            self._postpone_disk_full(now)
-            for skipped in app.store.queue.enqueue_due(now, self._messages_of_skipped):
-                log.info("job %d: skipped: %s", skipped.id, skipped.detail)
-            return self._claim(now)
+            job = take_over_orphan(app, owner, busy=self._running, now=now)
+            if job is None:
+                self._postpone_disk_full(now)
+                for skipped in app.store.queue.enqueue_due(now, self._messages_of_skipped):
+                    log.info("job %d: skipped: %s", skipped.id, skipped.detail)
+                job = self._claim(now)
+            if job is not None:
+                self._running.add(job.id)
+            return job
 
     def _claim(self, now: float) -> Job | None:
         """Claim the first job that may start; if none may, schedule a wake-up for the next one."""
@@ -133,11 +106,14 @@ class Dispatcher:
         )
         for turn in turns:
             if turn.may_start and (job := self._claim_one(turn.job.id, now)) is not None:
-                self._sleep_inhibitor.end()  # from here on the AttemptRunner prevents sleep
+                self._sleep_inhibitor.end()  # the AttemptRunner prevents sleep now
                 return job
         if not self._running:
             self._sleep_inhibitor.update(turns)
-        self._wake_at(eligibility.opens_next(turns), now)
+        opens = eligibility.opens_next(turns)
+        if opens is not None and opens != self._wakes_at:  # one wake-up for a time, however often this is called
+            self._wakes_at = opens
+            app.wakeup.wake(after_s=max(0.0, opens - now))
         return None
 
     def _leaves_device(self, in_use: Obstacle | None, now: float) -> bool:
@@ -155,12 +131,6 @@ class Dispatcher:
         """Claim a job, unless a verb has just taken the device."""
         with device_lock.kept_free(self._context.app.home) as free:
             return self._context.app.store.leases.claim(self._context.owner, now, only=job_id) if free else None
-
-    def _wake_at(self, moment: float | None, now: float) -> None:
-        """Schedule one wake-up for a time, however often this is called."""
-        if moment is not None and moment != self._wakes_at:
-            self._wakes_at = moment
-            self._context.app.wakeup.wake(after_s=max(0.0, moment - now))
 
     def _messages_of_skipped(self, job: Job) -> Sequence[NewMessage]:
         spec = self._context.app.store.spec(job.id)
@@ -180,15 +150,10 @@ class Dispatcher:
                 self._context.app.wakeup.wake(after_s=RETRY_EVERY_S)
 
     def _run(self, job: Job) -> None:
-        with self._lock:
-            if job.id in self._running:
-                return
-            self._running.add(job.id)
         try:
             AttemptRunner(self._context, job).run()
         except LqError as error:
             log.error("job %d: %s", job.id, error)
             raise
         finally:
-            with self._lock:
-                self._running.discard(job.id)
+            self._running.discard(job.id)

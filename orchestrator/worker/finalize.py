@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.model.errors import CheckpointInvalid
 from jobs.model.job import Job
@@ -27,24 +28,19 @@ log = logging.getLogger("lq.finalize")
 
 
 class Note(NamedTuple):
-    """Something that becomes an incident."""
+    """What becomes an incident of the attempt."""
 
     code: str
     text: str
-    evidence: dict[str, object]
+    evidence: Mapping[str, Any]
 
 
 def publish(
     job: Job, spec: JobSpec, run_plan: RunPlan, decision: Decision, *, now: float
 ) -> tuple[Decision, list[Note]]:
-    """Publish the adapter.
+    """Publish the adapter of a job that succeeded, or that failed with an iteration to publish until.
 
-    Args:
-        decision: succeeded, or failed with an iteration to publish until.
-        now: unix seconds.
-
-    Returns:
-        The decision and notes. A run without a valid checkpoint fails; one without disk space for its adapter waits.
+    A run without a valid checkpoint fails; one without disk space for its adapter waits.
     """
     folder = job.dir
     try:
@@ -55,14 +51,16 @@ def publish(
         return decision, [_not_published(folder, str(error))]
     except OSError as error:
         space = disk.space_for(folder, floor=0)
-        if space is not None and not space.enough:
-            return _wait(space.evidence, now)
+        if space is not None and not space.enough:  # the next attempt starts at the end of the run and publishes
+            text = "training is complete, but the disk has no space for the adapter; lq publishes it then"
+            decision = wait_for_space(text, space.evidence, now=now)
+            return decision, [Note(Reason.DISK_FULL, text, decision.evidence)]
         return decision, [_not_published(folder, f"{error.strerror}: {error.filename}")]
     notes = [Note("checkpoint_invalid", error, {"error": error}) for error in published.bad]
     if published.set_aside is not None:
         text = f"{published.copied_to} contained the adapter of another run; lq moved it to {published.set_aside}"
-        evidence: dict[str, object] = {"path": str(published.copied_to), "moved_to": str(published.set_aside)}
-        notes.append(Note("adapter_set_aside", text, evidence))
+        moved = {"path": str(published.copied_to), "moved_to": str(published.set_aside)}
+        notes.append(Note("adapter_set_aside", text, moved))
     return decision, notes
 
 
@@ -71,21 +69,13 @@ def _not_published(folder: JobDir, error: str) -> Note:
     return Note("not_published", text, {"error": error, "checkpoints": str(folder.checkpoints)})
 
 
-def _wait(evidence: dict[str, int], now: float) -> tuple[Decision, list[Note]]:
-    """Wait for space. The next attempt starts at the end of the run and publishes."""
-    text = "training is complete, but the disk has no space for the adapter; lq publishes it when there is space"
-    decision = wait_for_space(text, evidence, now=now)
-    return decision, [Note(Reason.DISK_FULL.value, text, dict(decision.evidence))]
-
-
 def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
     """Write the report in a child process, so that it does not use the worker's memory."""
     if not Path(job.job_dir).is_dir():
         return []  # the user deleted the folder; the decision reports it
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
-    command += ["--as-status", decision.status.value]
-    command += ["--as-reason", decision.reason.value] if decision.reason else []
-    command += [f"--as-detail={decision.detail}"] if decision.detail else []
+    command += [f"--as-status={decision.status}", f"--as-detail={decision.detail}"]
+    command += [f"--as-reason={decision.reason}"] if decision.reason else []
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.model.events import Event
@@ -10,8 +9,7 @@ from jobs.model.job import Incident
 from orchestrator.store.store import Store
 from workers.events.log import Read, read
 
-BATCH = 2000
-"""Events in one transaction, so that other writers are not blocked for long."""
+BATCH = 2000  # events in one transaction, so that other writers are not blocked for long
 
 
 def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, now: float) -> list[Event]:
@@ -20,28 +18,23 @@ def ingest(store: Store, job_id: int, events_path: Path, steps_per_report: int, 
     An incomplete last line is left for the next call. Complete lines that are not events are skipped and recorded as
     an incident `events_unreadable` for each read. A file that is shorter than what was already read of it is a new
     file: it is read from its start, with an incident `events_lost`.
-
-    Args:
-        store: has the offset of the last read.
-        events_path: the job's events.jsonl, which may be missing.
-        steps_per_report: iterations per report.
-        now: unix seconds.
-
-    Raises:
-        NoSuchJob: no job has this id.
     """
     taken: list[Event] = []
     offset = _offset(store, job_id, events_path, now)
     while (chunk := read(events_path, offset)).offset > offset:
-        for events, before, after, incidents in _batches(job_id, chunk, offset, now):
+        starts = range(0, max(1, len(chunk.events)), BATCH)
+        for start in starts:
+            # Only the last batch moves the offset, because the reader returns one offset for all lines. If the worker
+            # stops between two batches, the events are read again, and the store skips those that it has.
+            last, events = start == starts[-1], chunk.events[start : start + BATCH]
             if not store.events.ingest(
                 job_id,
                 events,
-                offset_before=before,
-                offset_after=after,
+                offset_before=offset,
+                offset_after=chunk.offset if last else offset,
                 steps_per_report=steps_per_report,
                 now=now,
-                incidents=incidents,
+                incidents=[_unreadable(job_id, chunk, offset, now)] if last and chunk.unreadable else [],
             ):
                 break  # another process ingested these events; continue from its offset
             taken += events
@@ -66,21 +59,6 @@ def _offset(store: Store, job_id: int, events_path: Path, now: float) -> int:
     )
     store.events.ingest(job_id, [], offset_before=offset, offset_after=0, steps_per_report=1, now=now, incidents=[lost])
     return store.events.offset(job_id)
-
-
-def _batches(
-    job_id: int, chunk: Read, offset: int, now: float
-) -> Iterator[tuple[list[Event], int, int, list[Incident]]]:
-    """Split a read into (events, offset before, offset after, incidents).
-
-    Only the last batch moves the offset, because the reader returns one offset for all lines. If the worker stops
-    between two batches, the events are read again, and the store skips those that it has.
-    """
-    starts = range(0, max(1, len(chunk.events)), BATCH)
-    for start in starts:
-        last = start == starts[-1]
-        incidents = [_unreadable(job_id, chunk, offset, now)] if last and chunk.unreadable else []
-        yield chunk.events[start : start + BATCH], offset, chunk.offset if last else offset, incidents
 
 
 def _unreadable(job_id: int, chunk: Read, offset: int, now: float) -> Incident:

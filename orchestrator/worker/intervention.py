@@ -28,7 +28,6 @@ class Intervention:
     def __init__(
         self, context: WorkerContext, job: Job, spec: JobSpec, constraints: Constraints, disk: DiskWatch
     ) -> None:
-        """Start before the trainer does."""
         self._context, self._job, self._spec, self._constraints = context, job, spec, constraints
         self.disk = disk
         self.memory: str | None = None  # why the memory guard stopped the trainer

@@ -13,9 +13,7 @@ from workers.events import log as event_log
 from workers.files.atomic import cap_log
 from workers.process.lock import holder
 
-TRAIN_LOG_BYTES = 4 << 20
-"""Limit of the trainer's own output; the same amount of older output is kept in a second file."""
-
+TRAIN_LOG_BYTES = 4 << 20  # limit of the trainer's own output; the same amount of older output is kept in a second file
 START_LOG_BYTES = 256 << 10
 
 log = logging.getLogger("lq.logs")
@@ -49,6 +47,5 @@ def open_log(job_dir: JobDir) -> None:
 
 
 def cap_logs(job_dir: JobDir) -> None:
-    """Limit the size of the trainer's own output while it writes."""
     with suppress(OSError):
         cap_log(job_dir.log, TRAIN_LOG_BYTES)

@@ -7,13 +7,13 @@ conclusion at the same iteration, even if the trainer has continued meanwhile.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.loss.alarms import Alarm, LossFinding, LossReport, ValidationLoss
 from jobs.loss.detector import LossDetector
 from jobs.model.events import Event, Kind, WarningEvent, values_of
-from jobs.model.job import Incident, Job, Validation
+from jobs.model.job import Job, Validation
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
@@ -22,16 +22,14 @@ from jobs.policies.early_stop import Stop
 from jobs.policies.quarantine import NonFiniteRows, Quarantine, quarantine
 from jobs.policies.rollback import CALM_REPORTS, RollbackCandidate
 from orchestrator.store.store import Store
+from orchestrator.worker.finalize import Note
 from workers.checkpoints import storage
 
-NOT_APPLIED = "not_applied"
-"""Code of the trainer's warning that it did not apply an update."""
-
+NOT_APPLIED = "not_applied"  # code of the trainer's warning that it did not apply an update
 ROLLBACK_ALARMS = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
 """Alarms that trigger a rollback; the others are only reported."""
 
-RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)
-"""Events that may change the conclusion."""
+RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)  # events that may change the conclusion
 
 Conclusion = LossFinding | Quarantine | Stop
 """Why an attempt ends: an alarm, rows to leave out, or an early stop."""
@@ -41,15 +39,10 @@ class LossGuard:
     """Folds the losses of one job into a conclusion."""
 
     def __init__(self, store: Store, job: Job, spec: JobSpec, run_plan: RunPlan, *, train_rows: int | None) -> None:
-        """Start before the first report.
-
-        Args:
-            run_plan: the rows that its stages leave out are not accused again.
-            train_rows: rows of the training set; None if that is unknown.
-        """
         self._store, self._job, self._spec, self._run_plan = store, job, spec, run_plan
         self._train_rows = train_rows
-        self._detector = LossDetector(warm_up=_warm_up(spec), steps_per_report=spec.steps_per_report)
+        warm_up = spec.lr_schedule.warmup * spec.grad_accumulation_steps if spec.lr_schedule is not None else 0
+        self._detector = LossDetector(warm_up=warm_up, steps_per_report=spec.steps_per_report)
         self._reported = 0  # iteration of the last folded report
         self._read_to = -1  # iteration of the last validation that was read
         self._pending: list[Validation] = []  # read, but after a report that is not folded yet
@@ -80,17 +73,19 @@ class LossGuard:
     def look(self, events: Sequence[Event] | None = None) -> list[LossFinding]:
         """Fold what the store has ingested since the last call, and return new findings.
 
-        Args:
-            events: the events since the last call; if none is relevant, nothing is read. None if they are unknown.
+        If none of the events since the last call is relevant, nothing is read. None: the events are unknown.
         """
         if self._started and events is not None and not any(event.kind in RELEVANT for event in events):
             return []
-        if not self._started or events is None or NOT_APPLIED in _warnings(events):
+        warnings = values_of(events or (), WarningEvent)
+        if not self._started or events is None or any(warning.code == NOT_APPLIED for warning in warnings):
             self._update_quarantine()
         self._started = True
         if self._alarm is not None:
             return []  # later losses belong to weights that the rollback discards
-        self._read_validations()
+        new = self._store.metrics.validations(self._job.id, after=self._read_to)
+        self._read_to = max([self._read_to, *(validation.iteration for validation in new)])
+        self._pending += new
         findings: list[LossFinding] = []
         for point in self._store.metrics.points(self._job.id, after=self._reported):
             complete = point.iteration % self._spec.steps_per_report == 0 or point.iteration == self._spec.iters
@@ -106,11 +101,6 @@ class LossGuard:
                 return findings
         return findings + self._fold_validations(before=None)
 
-    def _read_validations(self) -> None:
-        new = self._store.metrics.validations(self._job.id, after=self._read_to)
-        self._read_to = max([self._read_to, *(validation.iteration for validation in new)])
-        self._pending += new
-
     def _fold_validations(self, *, before: int | None) -> list[LossFinding]:
         """Fold the validations before a report, or at the end of the last one.
 
@@ -125,19 +115,13 @@ class LossGuard:
             validation = self._pending.pop(0)
             self._validations.append(dataclasses.replace(validation, row_losses=None))
             findings += self._keep_alarm(self._detector.validation(_validated(validation)))
-            if self._early is None:
-                self._early = self._early_stop(validation)
+            if self._patience is not None and self._early is None:
+                stop = self._patience.add(validation)
+                ends = self._run_plan.ends_at is not None or (stop is not None and stop.iteration >= self._spec.iters)
+                self._early = None if ends else stop
         return findings
 
-    def _early_stop(self, validation: Validation) -> Stop | None:
-        """Return an early stop, unless the run plan has an end already or the run ends there anyway."""
-        stop = self._patience.add(validation) if self._patience is not None else None
-        if stop is None or self._run_plan.ends_at is not None or stop.iteration >= self._spec.iters:
-            return None
-        return stop
-
     def _keep_alarm(self, finding: LossFinding | None) -> list[LossFinding]:
-        """Keep the first alarm that triggers a rollback."""
         if finding is None:
             return []
         if finding.alarm in ROLLBACK_ALARMS and self._spec.lq.spike.enabled:
@@ -182,14 +166,13 @@ def _validated(validation: Validation) -> ValidationLoss:
 
 
 def override_ending(ending: Ending, conclusion: Conclusion | None) -> Ending:
-    """Return how an attempt ended: the guard's conclusion overrides the exit, because it caused it."""
+    """Return the ending of an attempt: the guard's conclusion overrides the exit, because it caused the exit."""
     if conclusion is None or ending.outcome is Outcome.REFUSED:
         return ending
     return ending_of(conclusion)
 
 
 def ending_of(conclusion: Conclusion) -> Ending:
-    """Return the ending of an attempt that lq stops for a conclusion."""
     if isinstance(conclusion, LossFinding):
         return Ending(outcome=Outcome.CRASHED, reason=Reason(conclusion.alarm), detail=conclusion.text)
     if isinstance(conclusion, Stop):
@@ -198,32 +181,15 @@ def ending_of(conclusion: Conclusion) -> Ending:
     return Ending(outcome=Outcome.STOPPED, reason=Reason.NOT_FINITE, detail=rows)
 
 
-def incident(job: Job, attempt: int, finding: LossFinding, *, acts: bool, now: float) -> Incident:
-    """Return the incident for a finding that does not trigger a rollback.
-
-    Args:
-        acts: whether the guard is enabled.
-        now: unix seconds.
-    """
+def note(finding: LossFinding, *, acts: bool) -> Note:
+    """Return the incident for a finding that does not trigger a rollback; `acts`: whether the guard is enabled."""
     actions = {
         Alarm.SUSPECT: "requested a validation; nothing is deleted until the suspicion is cleared",
         Alarm.OVERFITTING: "none; more training does not help this validation set",
     }
     action = actions.get(finding.alarm, "") if acts else "none; lq.spike.enabled is false"
     place = {"iteration": finding.iteration, "first_flag": finding.first_flag, "action": action}
-    return Incident(
-        job_id=job.id,
-        attempt=attempt,
-        time=now,
-        code=finding.alarm.value,
-        text=finding.text,
-        evidence={**place, **finding.evidence},
-    )
-
-
-def _warm_up(spec: JobSpec) -> int:
-    """Return the iterations of the learning rate schedule's warm-up."""
-    return spec.lr_schedule.warmup * spec.grad_accumulation_steps if spec.lr_schedule is not None else 0
+    return Note(finding.alarm, finding.text, {**place, **finding.evidence})
 
 
 def _culprits(evidence: Mapping[str, Any]) -> NonFiniteRows:
@@ -233,7 +199,3 @@ def _culprits(evidence: Mapping[str, Any]) -> NonFiniteRows:
         rows=tuple(int(row["row"]) for row in rows),
         lines=tuple(str(row["line"]) for row in rows),
     )
-
-
-def _warnings(events: Iterable[Event]) -> set[str]:
-    return {warning.code for warning in values_of(events, WarningEvent)}

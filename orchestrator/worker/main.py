@@ -35,12 +35,7 @@ log = logging.getLogger("lq.worker")
 
 
 def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
-    """Run the worker until TERM or Ctrl-C.
-
-    Args:
-        foreground: write the log to stderr too.
-        standby: if the home has another worker, wait until that one exits.
-        say: receives messages for the user at the terminal.
+    """Run the worker until TERM or Ctrl-C. On standby, wait first until the home's other worker exits.
 
     Raises:
         NotAllowed: the home has another worker.
@@ -55,7 +50,6 @@ def run(home: Home, *, foreground: bool, standby: bool = False, say: Callable[[s
 
 
 def _lock(home: Home, standby: bool) -> LockFile:
-    """Lock the home, after a wait if standing by; a signal ends the wait."""
     while True:
         try:
             return LockFile.take(home.worker_lock)
@@ -63,15 +57,14 @@ def _lock(home: Home, standby: bool) -> LockFile:
             if not standby:
                 other = running(home)
                 who = f"pid {other['pid']}" if other else "starting"
-                text = f"a worker runs already for {home.path} ({who}); stop it with: lq worker stop"
-                raise NotAllowed(text) from error
+                raise NotAllowed(
+                    f"a worker runs already for {home.path} ({who}); to stop it: lq worker stop"
+                ) from error
         time.sleep(_STANDBY_S)
 
 
 def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
-    """Open the store, handle signals of the wake-up queue, wait for the shutdown."""
-    app = App(home)
-    with app:
+    with App(home) as app:
         slots = app.settings().slots  # invalid settings are reported now, not at the first job
         context = WorkerContext(app=app, owner=processes.identity())
         app.handlers = dispatcher = Dispatcher(context, slots=slots)

@@ -14,25 +14,16 @@ from workers.system.processes import is_alive
 
 
 def wake_for_missed(app: App, now: float) -> None:
-    """Send the signals that may have been lost.
-
-    Args:
-        now: unix seconds.
-    """
+    """Send the signals that may have been lost."""
     app.wakeup.wake()
     for message in app.store.outbox.due(now):
         app.wakeup.wake_for_delivery(message.id)
 
 
 def take_over_orphan(app: App, me: ProcessIdentity, *, busy: set[int], now: float) -> Job | None:
-    """Take over one running job without a worker; None if there is none.
+    """Take over one running job without a worker, apart from the `busy` ones of this worker; None if there is none.
 
     A worker counts as gone only with proof: its process is missing, or was started at another time or boot.
-
-    Args:
-        me: this worker.
-        busy: ids of the jobs that this worker runs already.
-        now: unix seconds.
     """
     for job in app.store.jobs.running():
         if job.id in busy or (job.owner is not None and job.owner != me and is_alive(job.owner)):

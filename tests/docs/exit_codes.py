@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.model.exit_codes import ExitCode
-from orchestrator.results.comments import comments_of
+from orchestrator.results.json_schema import comments_of
 
 PAGE = "docs/reference/exit-codes.md"
 HEAD = """\

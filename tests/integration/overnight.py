@@ -19,7 +19,7 @@ from jobs.scheduling.obstacles import Reading
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.paths import Home
-from orchestrator.submission.submit import check_all, enqueue
+from orchestrator.submission.submit import check_all, enqueue_all
 from orchestrator.worker.dispatcher import Dispatcher
 from tests.harness import PATIENCE_S, until
 from workers.system import processes
@@ -71,7 +71,7 @@ class OvernightWorker:
 
     def submit(self, *files: Path) -> list[Job]:
         """Queue job files, all or none."""
-        return [enqueue(self.app, checked) for checked in check_all(self.app, files)]
+        return enqueue_all(self.app, check_all(self.app, files))
 
     def job(self, job_id: int) -> Job:
         """Return a job."""

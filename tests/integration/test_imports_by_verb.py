@@ -40,7 +40,7 @@ PICTURES = FILES | {"matplotlib", "numpy", "PIL"}
 
 BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "submit": (["submit", "file.yaml"], WAKEUP),
-    "run": (["run", "no-data.yaml"], FILES | {"rich"}),
+    "run": (["run", "no-data.yaml"], FILES),
     "status": (["status"], STORE | {"rich"}),
     "watch": (["watch"], PROCESSES | {"rich"}),  # refused without a terminal
     "show": (["show", "1"], STORE | {"rich"}),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.job import ProcessIdentity
+from workers.system.processes import is_alive
 
 VERSION = 1
 
@@ -27,7 +28,6 @@ class LockFile:
     """An exclusive flock on a file that contains the identity of its holder."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        """Use `take`."""
         self.path = path
         self._descriptor = descriptor
 
@@ -68,6 +68,16 @@ class LockFile:
         os.close(self._descriptor)
 
 
+def running_holder(path: Path) -> tuple[ProcessIdentity, dict[str, Any]] | None:
+    """Return the holder of a lock and what it wrote; None without one, or before it has written its name.
+
+    A process that took the lock a moment ago has not replaced the name of the last holder yet, which does not run.
+    """
+    content = holder(path)
+    who = named_in(content) if content is not None else None
+    return (who, content) if content is not None and who is not None and is_alive(who) else None
+
+
 def holder(path: Path) -> dict[str, Any] | None:
     """Return what the present holder wrote: empty if it has not written yet, None if no process holds the lock."""
     try:
@@ -86,14 +96,7 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def sole(folder: Path, *, wait_s: float) -> Iterator[bool]:
-    """Lock an existing folder, so that only one process deletes in it.
-
-    Args:
-        wait_s: seconds to wait for another process.
-
-    Yields:
-        False if another process still has the lock.
-    """
+    """Lock an existing folder, so that only one process deletes in it; yield False if another one keeps the lock."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield _locked_within(descriptor, wait_s)
@@ -113,7 +116,6 @@ def _locked_within(descriptor: int, wait_s: float) -> bool:
 
 
 def named_in(content: dict[str, Any]) -> ProcessIdentity | None:
-    """Return the identity in a lock's content; None if it has none."""
     with suppress(KeyError, TypeError, ValueError):
         return ProcessIdentity(
             pid=int(content["pid"]), create_time=float(content["create_time"]), boot_id=str(content["boot_id"])

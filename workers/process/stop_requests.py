@@ -16,7 +16,6 @@ class Requests:
     """Requests that signal handlers set and the trainer reads between iterations."""
 
     def __init__(self) -> None:
-        """Start without a request."""
         self.stop = False
         self.snapshot = False
         self.segment_over = False  # the trainer stops by itself, at the end of a segment

@@ -12,13 +12,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from jobs.model.job import ProcessIdentity
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import ExitReport
 from workers.events import log as event_log
-from workers.process.lock import holder, named_in
+from workers.process.lock import holder, running_holder
 from workers.system import processes
 from workers.system.clock import boot_id
 
@@ -46,23 +45,13 @@ class Child:
         *,
         popen: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Use `spawn` or `adopt`.
-
-        Args:
-            attempt: number of the attempt.
-            popen: only for a child of this process; no other process can read the exit code.
-        """
+        """Use `spawn` or `adopt`; only a child of this process has a `popen`, so only its exit code can be read."""
         self.identity = identity
         self._job_dir = job_dir
         self._attempt = attempt
         self._popen = popen
         self.stop_requested_at: float | None = None  # on the clock that stops in sleep
         self.killed = False
-
-    @property
-    def adopted(self) -> bool:
-        """Whether an earlier worker started it."""
-        return self._popen is None
 
     def lives(self) -> bool:
         """Report whether it still runs; False only with proof."""
@@ -87,7 +76,6 @@ class Child:
             self.killed = processes.signal_group(self.identity, signal.SIGKILL) or self.killed
 
     def close_stdin(self) -> None:
-        """Close its stdin, if it is a pipe."""
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
 
@@ -113,18 +101,13 @@ def spawn(
     arguments: Sequence[str] = (),
     stdin: int = subprocess.DEVNULL,
 ) -> Child:
-    """Start a child in its own session.
-
-    Args:
-        attempt: number of the attempt.
-        module: the Python module that the child runs.
-        arguments: arguments after the folder and the attempt.
-        stdin: as for subprocess.Popen.
+    """Start a child in its own session; `arguments` follow the folder and the attempt.
 
     Raises:
         OSError: it cannot be started.
     """
-    with _opened(job_dir.log) as log:
+    descriptor = os.open(job_dir.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "wb") as log:
         log.write(_header(attempt).encode())
         log.flush()
         popen = subprocess.Popen(
@@ -146,12 +129,8 @@ def spawn(
 def adopt(job_dir: JobDir, attempt: int, known: ProcessIdentity | None) -> Child | None:
     """Return the running trainer of an attempt whose worker is gone; None if none runs.
 
-    A trainer that has not locked the folder yet and is not in the store cannot be adopted. It exits by itself, because
-    the folder is locked then, or its lock file names a newer attempt.
-
-    Args:
-        attempt: number of the attempt.
-        known: identity of the trainer in the store.
+    A trainer that has not locked the folder yet and is not in the store (`known`) cannot be adopted. It exits by
+    itself, because the folder is locked then, or its lock file names a newer attempt.
     """
     present = lock_holder(job_dir)
     if present is not None and present[1] == attempt:
@@ -172,12 +151,9 @@ def lock_holder(job_dir: JobDir) -> tuple[ProcessIdentity, int] | None:
     A holder writes its name right after it takes the lock; this waits until it has.
     """
     deadline = time.monotonic() + _UNTIL_IDENTIFIED_S
-    while (content := holder(job_dir.lock)) is not None:
-        who = named_in(content)
-        if who is not None and processes.is_alive(who):
-            return who, int(content.get("attempt", 0))
-        if time.monotonic() > deadline:
-            return None
+    while holder(job_dir.lock) is not None and time.monotonic() <= deadline:
+        if (named := running_holder(job_dir.lock)) is not None:
+            return named[0], int(named[1].get("attempt", 0))
         time.sleep(0.02)
     return None
 
@@ -196,7 +172,3 @@ def log_tail(path: Path, attempt: int) -> str:
 
 def _header(attempt: int) -> str:
     return f"=== attempt {attempt} ===\n"
-
-
-def _opened(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")

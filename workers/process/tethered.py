@@ -13,18 +13,12 @@ import signal
 import sys
 import threading
 
-TETHER = "LQ_TETHER"
-"""Environment variable with the descriptor of the pipe."""
-
+TETHER = "LQ_TETHER"  # environment variable with the descriptor of the pipe
 FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: list[str]) -> int:
-    """Run a module and return the exit code.
-
-    Args:
-        arguments: the module's name and its own arguments.
-    """
+    """Run a module, the first of the arguments, with the others and return the exit code."""
     _exit_with(int(os.environ.pop(TETHER)))
     module, *own = arguments
     sys.argv = [module, *own]

@@ -48,11 +48,7 @@ def is_synchronized() -> bool | None:
 
 
 def zone_name(environment: Mapping[str, str]) -> str | None:
-    """Return the name of the time zone; None if none is set.
-
-    Args:
-        environment: environment variables, such as os.environ.
-    """
+    """Return the name of the time zone; None if none is set."""
     if environment.get("TZ"):
         return environment["TZ"].removeprefix(":")
     try:

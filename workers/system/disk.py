@@ -16,18 +16,12 @@ from workers.system import processes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A mounted file system."""
-
     kind: str  # type as the system names it: ext4, apfs, nfs4, fuse.sshfs
     place: str  # mount point
 
 
 def space_for(job_dir: JobDir, *, floor: int) -> DiskSpace | None:
-    """Read the free space for a job; None if its folder is gone.
-
-    Args:
-        floor: bytes that must stay free (`disk.floor` of settings.yaml).
-    """
+    """Read the free space for a job; None if its folder is gone."""
     checkpoint = 0
     with suppress(OSError):
         written = storage.listed(job_dir.checkpoints)

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 from workers.system.commands import output
@@ -29,18 +28,13 @@ class KeepAwake:
     """Prevents sleep while a process runs."""
 
     def __init__(self, pid: int) -> None:
-        """Prepare.
-
-        Args:
-            pid: the process; the tool exits when this process does.
-        """
+        """Prepare; the tool exits when this process does."""
         self._pid = pid
         self._popen: subprocess.Popen[bytes] | None = None
         self.outlives = False  # leave the tool running after this block, until the process exits
         self.note: str | None = None  # why sleep was not prevented; None if it was
 
     def __enter__(self) -> Self:
-        """Start the tool."""
         tool = shutil.which(TOOL)
         if tool is None:
             self.note = f"sleep is not prevented: {TOOL} is not on PATH"
@@ -54,10 +48,7 @@ class KeepAwake:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the tool."""
+    def __exit__(self, *_: object) -> None:
         if self._popen is None:
             return
         if self._popen.poll() is None:
@@ -71,12 +62,7 @@ class KeepAwake:
 
 
 def command(tool: str, pid: int) -> list[str]:
-    """Return the command line that prevents sleep.
-
-    Args:
-        tool: path of the tool.
-        pid: the process; the tool exits when this process does.
-    """
+    """Return the command line that prevents sleep until the process exits."""
     if sys.platform == "darwin":
         return [tool, *_MAC_OPTIONS, "-w", str(pid)]
     why = "--why=a training run is in progress"
@@ -84,23 +70,14 @@ def command(tool: str, pid: int) -> list[str]:
 
 
 def try_tool() -> tuple[str | None, str | None]:
-    """Run the tool for an instant.
-
-    Returns:
-        Its path, None if it is not installed; and its error message, None if it works.
-    """
+    """Run the tool for an instant; return its path, None if it is not installed, and its error, None if it works."""
     path = shutil.which(TOOL)
     if path is None:
         return None, None
     options = _MAC_OPTIONS if sys.platform == "darwin" else (*_LINUX_OPTIONS, "--why=a test")
     try:
         done = subprocess.run(
-            [path, *options, "true"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TRY_S,
-            check=False,
+            [path, *options, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRY_S
         )
     except subprocess.TimeoutExpired:
         return path, "no answer"

@@ -65,27 +65,21 @@ def address_space_share() -> float | None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY:
         return None
-    return _peak_address_space() / soft
-
-
-def _peak_address_space() -> int:
     with suppress(OSError):
         match = re.search(r"^VmPeak:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
         if match is not None:
-            return int(match[1]) * 1024
-    return processes.address_space_bytes()
+            return int(match[1]) * 1024 / soft
+    return processes.address_space_bytes() / soft
 
 
 class PressureGauge:
     """Reads whether the system reports memory pressure, at most every 5 s: on macOS a reading takes a command."""
 
     def __init__(self) -> None:
-        """Start without a reading."""
         self._read_at = float("-inf")
         self._high = False
 
     def high(self) -> bool:
-        """Return the last reading, or a new one if the last one is old."""
         now = time.monotonic()
         if now - self._read_at >= _PRESSURE_EVERY_S:
             self._read_at, self._high = now, _read_pressure()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
 
 from jobs.scheduling.constraints import Constraints
 from jobs.scheduling.obstacles import Reading
@@ -12,41 +12,27 @@ from workers.system import processes
 from workers.system.thermal import thermal_level
 from workers.system.user_activity import idle_s
 
-FRESH_S = 10.0
-"""lq reuses a reading for this long, in seconds: some readings take a command."""
-
-T = TypeVar("T")
+FRESH_S = 10.0  # lq reuses a reading for this long, in seconds: some readings take a command
 
 
 class ConditionReader:
     """Reads the conditions that a job's constraints use, and only those."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without readings."""
         self._clock = clock
         self._read_at = float("-inf")
-        self._readings: dict[str, object] = {}
 
     def read(self, constraints: Constraints) -> Reading:
         """Return the readings that these constraints need; all others are None."""
         if self._clock() - self._read_at >= FRESH_S:
             self._read_at = self._clock()
-            self._readings.clear()
-        charge, mains = self._once("battery", _battery) if constraints.needs_power else (None, None)
+            self._battery = functools.cache(processes.battery)
+            self._thermal, self._idle = functools.cache(thermal_level), functools.cache(idle_s)
+        battery = self._battery() if constraints.needs_power else None
+        charge, mains = battery or (None, True if constraints.needs_power else None)  # without a battery: on mains
         return Reading(
             mains=mains,
-            charge=charge,
-            thermal=self._once("thermal", thermal_level) if constraints.thermal is not None else None,
-            idle_s=self._once("idle", idle_s) if constraints.idle_s is not None else None,
+            charge=round(100 * charge) if charge is not None else None,
+            thermal=self._thermal() if constraints.thermal is not None else None,
+            idle_s=self._idle() if constraints.idle_s is not None else None,
         )
-
-    def _once(self, name: str, read: Callable[[], T]) -> T:
-        if name not in self._readings:
-            self._readings[name] = read()
-        return cast("T", self._readings[name])
-
-
-def _battery() -> tuple[int | None, bool | None]:
-    """Return the charge in percent and whether the machine is on mains; a machine without a battery always is."""
-    reading = processes.battery()
-    return (None, True) if reading is None else (round(100 * reading[0]), reading[1])

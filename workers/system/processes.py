@@ -33,10 +33,7 @@ def identity(pid: int | None = None) -> ProcessIdentity:
 
 
 def is_alive(who: ProcessIdentity) -> bool:
-    """Report whether this process runs.
-
-    False needs proof: another boot, no such pid, another start time, or a zombie.
-    """
+    """Report whether this process runs; False needs proof: another boot or start time, no such pid, or a zombie."""
     if who.boot_id != boot_id():
         return False
     try:
@@ -116,23 +113,16 @@ def _phys_footprint(pid: int) -> int | None:
 
 
 def address_space_bytes() -> int:
-    """Return the address space that this process uses now."""
     return int(psutil.Process().memory_info().vms)
 
 
 def swap_bytes() -> int | None:
-    """Return the swap that the machine uses; None if it is unknown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # psutil warns if /proc lacks counters that lq does not use
         try:
             return int(psutil.swap_memory().used)
         except (OSError, RuntimeError):
             return None
-
-
-def free_bytes() -> int:
-    """Return the memory that a new process can use without swapping."""
-    return memory()[0]
 
 
 def memory() -> tuple[int, int]:

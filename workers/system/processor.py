@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +16,10 @@ def machine() -> str:
     """Return the processor's name, such as `Apple M2` or `x86_64 Intel(R) Xeon(R)`."""
     if sys.platform == "darwin":
         return output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return f"{platform.machine()} {line.split(':', 1)[1].strip()}"
-    except OSError:
-        pass
     return platform.machine()
 
 

@@ -26,7 +26,6 @@ def _mac_thermal() -> str | None:
 
 
 def _linux_thermal(zones: Path) -> str | None:
-    """Return the level of the hottest thermal zone."""
     levels = [level for zone in zones.glob("thermal_zone*") if (level := _zone_level(zone)) is not None]
     return THERMAL[max(levels)] if levels else None
 
@@ -40,7 +39,7 @@ def _zone_level(zone: Path) -> int | None:
     trips: dict[str, float] = {}
     for kind in zone.glob("trip_point_*_type"):
         at = _degrees(kind.with_name(kind.name.replace("_type", "_temp")))
-        name = _text(kind)
+        name = kind.read_text().strip() if at is not None else ""
         if at is not None and at > 0:
             trips[name] = min(at, trips.get(name, at))
     critical = min((trips[name] for name in ("critical", "hot") if name in trips), default=None)
@@ -57,13 +56,6 @@ def _zone_level(zone: Path) -> int | None:
 
 def _degrees(path: Path) -> float | None:
     try:
-        return int(_text(path)) / 1000
-    except ValueError:
+        return int(path.read_text()) / 1000
+    except (OSError, ValueError):
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

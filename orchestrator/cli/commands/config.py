@@ -1,4 +1,4 @@
-"""`lq config`: the schemas and the presets."""
+"""`lq config` and `lq completion`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 
 from jobs.model.errors import InvalidInput, NotAllowed
 from orchestrator.cli import output, shell_completion
 from orchestrator.cli.output import json_option
+from orchestrator.cli.verbs import COMPLETE_VARIABLE
 
 STDOUT = "-"
 
@@ -48,9 +50,9 @@ def presets_(as_json: bool) -> None:
     available = presets()
     if as_json:
         from orchestrator.results.build import from_attributes
-        from orchestrator.results.machine import PresetsResult, PresetSummary
+        from orchestrator.results.machine import PresetSummary
 
-        output.print_json(PresetsResult(presets=[from_attributes(PresetSummary, preset) for preset in available]))
+        output.print_json([from_attributes(PresetSummary, preset) for preset in available], under="presets")
         return
     _print_table((preset.name, preset.summary) for preset in available)
 
@@ -87,9 +89,9 @@ def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
     path = Path(target)
     _write(path, chosen.text, force=force)
     if as_json:
-        from orchestrator.results.machine import InitResult, WrittenPreset
+        from orchestrator.results.machine import WrittenPreset
 
-        output.print_json(InitResult(written=WrittenPreset(preset=chosen.name, path=path)))
+        output.print_json(WrittenPreset(preset=chosen.name, path=path), under="written")
         return
     click.echo(f"{path} written: {chosen.summary}")
     click.echo(f"set your model and data in it, then: lq submit {path}")
@@ -117,3 +119,19 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     except (OSError, ValueError) as error:
         why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
         raise InvalidInput(f"{path}: cannot be written ({why}); name another file with --output") from error
+
+
+INSTALLATION = """\b
+bash  eval "$(lq completion bash)"    in ~/.bashrc (needs bash 4.4)
+zsh   eval "$(lq completion zsh)"     in ~/.zshrc, below compinit
+fish  lq completion fish | source     in ~/.config/fish/config.fish
+"""
+
+
+@click.command(epilog=INSTALLATION)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell completion script."""
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(click.Command("lq"), {}, "lq", COMPLETE_VARIABLE).source(), nl=False)

@@ -1,15 +1,16 @@
-"""`lq doctor`."""
+"""`lq doctor` and `lq demo`."""
 
 from __future__ import annotations
 
 import os
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from jobs.model.errors import CheckFailed
-from orchestrator.cli import output
+from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
 from orchestrator.core.paths import Home
 from orchestrator.doctor.check import Check, CheckState
@@ -30,9 +31,7 @@ def doctor(as_json: bool) -> None:
 
     checks = examine(Home.of(os.environ), os.environ)
     if as_json:
-        from orchestrator.results.machine import DoctorResult
-
-        output.print_json(DoctorResult(checks=list(checks)))
+        output.print_json(checks, under="checks")
     else:
         _print_checks(checks)
     failed = [check.name for check in checks if check.state is CheckState.FAIL]
@@ -45,11 +44,11 @@ def _print_checks(checks: Sequence[Check]) -> None:
 
     console = output.console()
     for check in checks:
-        for number, line in enumerate(lines(check)):
-            text = Text(line)
-            if number == 0:
-                text.stylize(_COLOURS[check.state], 0, len(check.state))
-            console.print(text, soft_wrap=True)
+        first, *others = lines(check)
+        text = Text(first)
+        text.stylize(_COLOURS[check.state], 0, len(check.state))
+        for line in (text, *others):
+            console.print(line, soft_wrap=True)
     counts = {state: sum(check.state is state for check in checks) for state in CheckState}
     total = f"{counts[CheckState.OK]} ok, {counts[CheckState.WARN]} warnings, {counts[CheckState.FAIL]} failed"
     console.print(total, soft_wrap=True)
@@ -62,3 +61,16 @@ def lines(check: Check) -> list[str]:
     says = textwrap.wrap(check.says, WIDTH, initial_indent=head, subsequent_indent=indent)
     advice = textwrap.wrap(check.advice or "", WIDTH, initial_indent=f"{indent}-> ", subsequent_indent=f"{indent}   ")
     return [*(says or [head.rstrip()]), *advice]
+
+
+@click.command()
+@click.option("--home", type=click.Path(path_type=Path), help="Home of the demo (a folder of its own).")
+def demo(home: Path | None) -> None:
+    """Run the demo on a tiny model: train, kill -9, exact resume, notification and report. Takes two minutes."""
+    import platformdirs
+
+    from orchestrator.demo.play import run_demo
+
+    path = (home or Path(platformdirs.user_data_dir("lq-demo", appauthor=False))).absolute()
+    home_access.require_home(path.parent)
+    run_demo(path, click.echo)

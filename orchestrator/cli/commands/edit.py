@@ -1,4 +1,4 @@
-"""`lq edit`."""
+"""`lq edit` and `lq move`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
-from orchestrator.cli import home_access, output
-from orchestrator.cli.args import overwrite_option
+from jobs.model.job import Job
+from jobs.model.states import LIVE, Status
+from orchestrator.cli import args, home_access, output
+from orchestrator.cli.args import GROUP, JobSelection, job_option, overwrite_option, takes_job, takes_jobs
+from orchestrator.cli.home_access import JobRef
 from orchestrator.cli.output import ChangeOutput, change_options
-from orchestrator.cli.param_types import JobRef
+from orchestrator.core.app import App
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -32,10 +35,10 @@ _EDITORS = ("sensible-editor", "nano", "vim", "vi")
 
 
 @click.command()
-@home_access.job_id_argument
+@takes_job
 @overwrite_option
 @change_options
-def edit(job_id: JobRef, overwrite: bool, out: ChangeOutput) -> None:
+def edit(app: App, job: Job, overwrite: bool, out: ChangeOutput) -> None:
     """Edit the settings of a job that has not started, in $VISUAL or $EDITOR.
 
     The settings are checked as by lq submit. If they are not valid, the job stays unchanged and your text is kept.
@@ -43,24 +46,19 @@ def edit(job_id: JobRef, overwrite: bool, out: ChangeOutput) -> None:
     """
     from orchestrator.submission import edit as editing
 
-    with home_access.open_app() as app:
-        job = home_access.find_job(app, job_id)
-        editor = _editor()
-        home_access.require_wakeup(app)
-        with editing.opened(app, job.id) as session, _deleting_unchanged(session):
-            new = _edited(app, session, editor, overwrite=overwrite)
-            if new is not None:
-                _apply(app, session, new)
-        status = app.store.jobs.get(job.id).status
-        if new is None:
-            out.line(f"job {job.id} {status}: unchanged")
-        else:
-            for text in new.notes:
-                output.note(text)
-            out.line(f"job {job.id} {status}: {'; '.join(editing.changes(session.spec, new.loaded.spec))}")
-        out.changed(job.id)
-        out.line(home_access.wake_worker(app))
-        out.finish(app)
+    editor = _editor()
+    home_access.require_wakeup(app)
+    with editing.opened(app, job.id) as session, _deleting_unchanged(session):
+        new = _edited(app, session, editor, overwrite=overwrite)
+        if new is not None:
+            _apply(app, session, new)
+    changes = "unchanged" if new is None else "; ".join(editing.changes(session.spec, new.loaded.spec))
+    for text in new.notes if new is not None else ():
+        output.note(text)
+    out.line(f"job {job.id} {app.store.jobs.get(job.id).status}: {changes}")
+    out.changed(job.id)
+    out.line(home_access.wake_worker(app))
+    out.finish(app)
 
 
 @contextmanager
@@ -158,3 +156,54 @@ def _editor() -> list[str]:
     if path is None or not sys.stdin.isatty():
         raise InvalidInput("no editor found; set one: EDITOR=nano lq edit ID")
     return [path]
+
+
+_MOVABLE = LIVE - {Status.RUNNING}
+
+
+@click.command()
+@takes_jobs(GROUP)
+@click.option("--first", is_flag=True, help="Move before all other jobs.")
+@click.option("--last", is_flag=True, help="Move after all other jobs.")
+@job_option("--before", "Move directly before this job.")
+@job_option("--after", "Move directly after this job.")
+@click.option("--priority", metavar="N", type=click.IntRange(-(2**31), 2**31 - 1), help="Set the priority.")
+@change_options
+def move(
+    selection: JobSelection,
+    first: bool,
+    last: bool,
+    before: JobRef | None,
+    after: JobRef | None,
+    priority: int | None,
+    out: ChangeOutput,
+) -> None:
+    """Move jobs within the queue. Several jobs keep the order given.
+
+    A moved job gets the priority of its new place. A running job continues.
+    """
+    if sum((first, last, before is not None, after is not None, priority is not None)) != 1:
+        raise click.UsageError("give one of --first, --last, --before ID, --after ID, --priority N")
+    none = "no job{of} waits in the queue"
+    with home_access.open_app() as app:
+        jobs = args.select_jobs(app, selection, lambda job: job.status in _MOVABLE, none=none, or_else="--group NAME")
+        before_id = home_access.find_job(app, before).id if before is not None else None
+        after_id = home_access.find_job(app, after).id if after is not None else None
+        with app.store.transaction():
+            # --first and --after put each job at the same place, so the last one goes first
+            for job in reversed(jobs) if first or after is not None else jobs:
+                if priority is not None:
+                    app.store.queue.set_priority(job.id, priority)
+                else:
+                    app.store.queue.move(job.id, before=before_id, after=after_id, last=last)
+        for job in jobs:
+            out.line(f"job {job.id} moved: {_position(app, job.id)}")
+            out.changed(job.id)
+        out.finish(app)
+
+
+def _position(app: App, job_id: int) -> str:
+    ids = [entry.job.id for entry in app.store.queue.waiting()]
+    job = app.store.jobs.get(job_id)
+    position = f"{ids.index(job_id) + 1} of {len(ids)} in the queue" if job_id in ids else str(job.status)
+    return f"{position}, priority {job.priority}"

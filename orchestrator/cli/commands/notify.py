@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from jobs.model.job import Message
 from orchestrator.cli import home_access, output
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.messages import undelivered, undelivered_line
+from orchestrator.cli.views.snapshot import undelivered
 from orchestrator.core.app import App
+from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
     from configs.settings import NotifySettings
@@ -27,9 +29,7 @@ def notify() -> None:
 def list_(as_json: bool) -> None:
     """List the notification services with their tags and events, and the messages they have not received."""
     with home_access.open_app() as app:
-        settings = app.settings().notify
-        missed = undelivered(app)
-        result = _result(app)
+        settings, result = app.settings().notify, _result(app)
         if as_json:
             output.print_json(result)
             return
@@ -37,7 +37,7 @@ def list_(as_json: bool) -> None:
             click.echo(f"{service.name}: {', '.join(service.on)}; tags: {', '.join(service.tags) or 'none'}")
         if not result.services:
             click.echo(_no_service(app))
-        for line in (*_schedule(settings), *map(undelivered_line, missed)):
+        for line in (*_schedule(settings), *map(_undelivered_line, result.undelivered)):
             click.echo(line)
 
 
@@ -71,6 +71,14 @@ def _schedule(settings: NotifySettings) -> Iterator[str]:
 
 def _no_service(app: App) -> str:
     return f"no notification service configured; add services to {app.home.settings}"
+
+
+def _undelivered_line(message: Message) -> str:
+    """Return which services did not get a message, and what happens to it."""
+    from orchestrator.cli.views.job import delivery
+
+    about = f" of job {message.job_id}" if message.job_id is not None else ""
+    return f"not delivered: {message.event}{about}, {fmt.clock(message.created_at)}: {delivery(message)}"
 
 
 @notify.command()

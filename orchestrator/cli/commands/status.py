@@ -1,7 +1,9 @@
-"""`lq status`."""
+"""`lq status`, `lq watch` and `lq show`."""
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -9,16 +11,17 @@ import click
 from jobs.model.job import Job
 from jobs.model.states import Status
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import group_option
+from orchestrator.cli.args import group_option, takes_job
 from orchestrator.cli.output import json_option
-from orchestrator.cli.views.snapshot import JobDetails, Snapshot, take_snapshot
-from orchestrator.cli.views.status import render, still_tried
+from orchestrator.cli.views.snapshot import JobDetails, Snapshot, VerdictCache, job_details, take_snapshot
 from orchestrator.cli.views.terminal import print_view
+from orchestrator.cli.views.waiting import forecast_of, waiting_turns
+from orchestrator.core.app import App
 from workers.system.processes import is_alive
 
 if TYPE_CHECKING:
     from orchestrator.planning.queue_forecast import QueueForecast
-    from orchestrator.results.jobs import JobSummary, ListedJob, StatusResult
+    from orchestrator.results.jobs import JobSummary, ListedJob, ShowResult, StatusResult
     from orchestrator.scheduling.eligibility import Turn
 
 
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
 @json_option
 def status(every: bool, group: str | None, watched: bool, as_json: bool) -> int:
     """Show the worker, the running and queued jobs, and the last jobs that ended with their verdict."""
-    if watched:
-        from orchestrator.cli.views.watch import watching
+    from orchestrator.cli.views.status import render
 
+    if watched:
         if as_json:
             raise click.UsageError("--watch and --json cannot be used together")
-        return watching(every=every, group=group)
+        return _watch(every=every, group=group)
     with home_access.open_app() as app:
         snapshot = take_snapshot(app, every=every, group=group)
         if as_json:
@@ -44,12 +47,25 @@ def status(every: bool, group: str | None, watched: bool, as_json: bool) -> int:
     return 0
 
 
+@click.command()
+@group_option("Show only the jobs of a group.")
+def watch(group: str | None) -> int:
+    """Show lq status and update it when something changes; press q to leave."""
+    return _watch(every=False, group=group)
+
+
+def _watch(*, every: bool, group: str | None) -> int:
+    from orchestrator.cli.views.watch import watching
+
+    return watching(every=every, group=group)
+
+
 def result_of(snapshot: Snapshot) -> StatusResult:
     """Build the result of `lq status`."""
     from orchestrator.results import jobs as results
     from orchestrator.results.build import from_attributes
 
-    waiting, worker, machine = still_tried(snapshot.undelivered), snapshot.worker or {}, snapshot.machine
+    waiting, worker, machine = snapshot.still_tried, snapshot.worker or {}, snapshot.machine
     return results.StatusResult(
         worker=results.WorkerState(
             alive=snapshot.worker is not None, pid=snapshot.pid, started_at=worker.get("started_at")
@@ -81,12 +97,7 @@ def _listed(snapshot: Snapshot, place: int, job: Job) -> ListedJob:
 
 
 def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: JobDetails | None = None) -> JobSummary:
-    """Build the summary of a job.
-
-    Args:
-        turn: why it cannot start; None if it does not wait in the queue.
-        details: what the snapshot read about it.
-    """
+    """Build the summary of a job; `turn` is None if it does not wait in the queue."""
     from orchestrator.results.build import from_attributes
     from orchestrator.results.jobs import JobMemory, JobSummary, NewestIncident
 
@@ -111,4 +122,36 @@ def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: Jo
         memory=from_attributes(JobMemory, last) if last is not None else None,
         incidents=details.incidents,
         newest_incident=from_attributes(NewestIncident, newest) if newest is not None else None,
+    )
+
+
+@click.command()
+@takes_job
+@click.option("--output", "whole_output", is_flag=True, help="Show all stored output of the trainers that crashed.")
+@json_option
+def show(app: App, job: Job, whole_output: bool, as_json: bool) -> None:
+    """Show everything about a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps."""
+    from orchestrator.cli.views.job import render
+
+    if as_json:
+        output.print_json(_show_result(app, job))
+    else:
+        print_view(render(app, job, now=time.time(), whole_output=whole_output))
+
+
+def _show_result(app: App, job: Job) -> ShowResult:
+    from orchestrator.results.jobs import ShownJob, ShowResult
+
+    store, turn = app.store, waiting_turns(app, [job]).get(job.id)
+    details = job_details(app, [job], VerdictCache())[job.id]
+    summary = vars(summary_of(job, turn, forecast_of(app, [job]), details))
+    return ShowResult(
+        job=ShownJob(**summary, detail=job.detail, submitted_at=job.submitted_at, cleaned_at=job.cleaned_at),
+        spec=json.loads(store.jobs.spec_json(job.id)),
+        attempts=list(store.attempts.of(job.id)),
+        validations=list(store.metrics.validations(job.id)),
+        tests=list(store.metrics.validations(job.id, kind="test")),
+        checkpoints=list(store.metrics.checkpoints(job.id)),
+        incidents=list(store.incidents.of(job.id)),
+        messages=list(store.outbox.messages(job.id)),
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.model.job import Job
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import overwrite_option, set_option
+from orchestrator.cli.args import files_argument, overwrite_option, set_option
 from orchestrator.cli.output import json_option, quiet_option
 from orchestrator.formatting import text as fmt
 
@@ -25,7 +25,7 @@ _MAX_LISTED = 24
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@files_argument(required=True)
 @click.option("--wait", "wait_for_end", is_flag=True, help="Wait until the jobs have ended, and exit as lq wait does.")
 @click.option("--dry-run", is_flag=True, help="Check the files and list the jobs, but do not queue them.")
 @set_option
@@ -70,9 +70,9 @@ def submit(
             print_queued(app, jobs, checked, worker)
         if not wait_for_end:
             return 0
-        from orchestrator.cli.commands.wait import wait_for
+        from orchestrator.cli.commands.run import wait_for
 
-        return wait_for(app, [job.id for job in jobs], any_one=False, timeout_s=None)
+        return wait_for(app, [job.id for job in jobs])
 
 
 def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:
@@ -80,13 +80,10 @@ def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:
         _print_json([(request, None) for request in checked], dry_run=True)
         return
     for request in checked:
-        spec, settings = request.loaded.spec, _settings(request.loaded.varied)
+        spec, varied = request.loaded.spec, request.loaded.varied
+        settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
         click.echo(f"{spec.name}: {spec.iters:,} iterations" + (f"; {settings}" if settings else ""))
-    click.echo(f"{len(checked)} {'job' if len(checked) == 1 else 'jobs'}, valid; nothing was queued")
-
-
-def _settings(varied: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in varied.items())
+    click.echo(f"{fmt.counted(len(checked), 'job')}, valid; nothing was queued")
 
 
 def _print_json(pairs: Sequence[tuple[Checked, Job | None]], *, dry_run: bool) -> None:

@@ -19,6 +19,7 @@ from orchestrator.formatting import text as fmt
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from jobs.estimates.cautions import Caution
     from jobs.estimates.estimate import TimeEstimate
     from orchestrator.planning.dry_run import DryRunRequest, DryRunResult, Timetable
 
@@ -72,7 +73,7 @@ def _rows(result: DryRunResult, times: Timetable, disk_free: int, now: float) ->
         if note != "no validation set":  # it is a warning, too
             yield "note", note, ""
     for caution in cautions_of(result, times):
-        yield "warning", caution["text"], "careful"
+        yield "warning", caution.text, "careful"
 
 
 def _memory(result: DryRunResult, peak_bytes: int) -> str:
@@ -150,12 +151,11 @@ def total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots:
     return f"{jobs}: {fmt.duration(seconds)}, all done {fmt.short_time(max(ends), now)}{without}"
 
 
-def cautions_of(result: DryRunResult, times: Timetable) -> list[dict[str, str]]:
+def cautions_of(result: DryRunResult, times: Timetable) -> list[Caution]:
     """Return the warnings about one job."""
     from jobs.estimates import cautions
 
-    late: list[cautions.Caution] = []
-    if times.ends_at is not None:
-        ends, due = fmt.short_time(times.ends_at), fmt.short_time(times.due_at)
-        late = cautions.of_time(times.ends_at, times.due_at, ends=ends, due=due)
-    return [{"code": one.code, "text": one.text} for one in (*result.cautions, *late)]
+    if times.ends_at is None:
+        return list(result.cautions)
+    ends, due = fmt.short_time(times.ends_at), fmt.short_time(times.due_at)
+    return [*result.cautions, *cautions.of_time(times.ends_at, times.due_at, ends=ends, due=due)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -13,18 +12,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.model.job import Attempt, Job, ProgressPoint
+from jobs.model.job import Attempt, Job, Message, ProgressPoint
 from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
-from orchestrator.cli.views.messages import delivery
-from orchestrator.cli.views.sparkline import Sparkline
-from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, share, time_left
-from orchestrator.cli.views.terminal import labelled
+from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, time_left
+from orchestrator.cli.views.terminal import Sparkline, labelled, share
 from orchestrator.cli.views.waiting import forecast_of, resumes, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
+from orchestrator.formatting.next_steps import next_steps
 from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.stored_verdict import stored_verdict
 
@@ -35,28 +33,10 @@ TAIL_LINES = 15
 MOST_VALIDATIONS = 12
 _LABEL_WIDTH = 9
 
-_NEXT_STEPS: Mapping[Status, Sequence[tuple[str, str]]] = {
-    Status.QUEUED: (("lq move {id} --first", "run it next"), ("lq pause {id}", "keep it from running")),
-    Status.RUNNING: (
-        ("lq watch", "follow its progress"),
-        ("lq logs {id} -f", "follow its log"),
-        ("lq pause {id}", "stop it for now, with a checkpoint"),
-    ),
-    Status.WAITING: (("lq resume {id}", "resume it now"), ("lq logs {id} --output", "read the output of its trainers")),
-    Status.PAUSED: (("lq resume {id}", "resume it from its checkpoint"),),
-    Status.HELD: (("lq resume {id}", "return it to the queue"),),
-    Status.SUCCEEDED: (
-        ("lq report {id} --open", "read its report"),
-        ("lq chat {id}", "chat with its best adapter"),
-        ("lq test {id}", "measure its loss on the test set, with intervals"),
-        ("lq fuse {id}", "write model and adapter into one folder"),
-    ),
-    Status.FAILED: (
-        ("lq logs {id} --output", "read the output of its trainers"),
-        ("lq retry {id}", "resume it, once the cause is fixed"),
-    ),
-    Status.CANCELLED: (("lq retry {id}", "resume it from its last checkpoint"),),
-    Status.SKIPPED: (("lq submit {dir}/config.yaml", "queue it again"),),
+_SETTLED = {
+    "gave_up": "given up after a day",
+    "folded": "merged into another message",
+    "nobody": "no service subscribed",
 }
 
 
@@ -258,10 +238,16 @@ def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
         yield from ("", Text(title, style="bold"))
 
 
+def delivery(message: Message) -> str:
+    """Return what became of a message, service by service."""
+    results = ", ".join(f"{one.service} {one.last_result}" for one in message.services) or "not tried"
+    if message.settled is None:
+        return f"open, next try {fmt.clock(message.next_try_at)}: {results}"
+    return f"{_SETTLED.get(message.settled, message.settled)}: {results}"
+
+
 def _next_steps(job: Job) -> RenderableType:
-    steps = [(command.format(id=job.id, dir=job.job_dir), why) for command, why in _NEXT_STEPS[job.status]]
-    if job.cleaned_at is not None and job.status is not Status.SUCCEEDED:
-        steps = [(f"lq submit {shlex.quote(f'{job.job_dir}/config.yaml')}", "train it again from the beginning")]
+    steps = next_steps(job.status, job.id, job.job_dir, cleaned=job.cleaned_at is not None)
     width = max(len(command) for command, _ in steps)
     lines = [
         Text.assemble(f"  {command:<{width}}  ", (why, "dim"), no_wrap=True, overflow="ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.views.group import GroupSnapshot, group_snapshot
-from orchestrator.cli.views.messages import undelivered
 from orchestrator.cli.views.waiting import forecast_of, waiting_turns
+from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import InboxContents, state_of_inbox
 from orchestrator.worker import control
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 160
 """Progress points of a sparkline, one for each character."""
+
+WEEK_S = 7 * 24 * 3600.0
+"""Messages that lq gave up are listed this long."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,24 @@ class JobDetails:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupSnapshot:
+    """The jobs of a group at one moment: live jobs first, then ended jobs by their best validation."""
+
+    name: str
+    jobs: Sequence[Job]
+    losses: Mapping[int, float]  # the best validation, by job id
+    settings: Sequence[tuple[str, tuple[str, ...]]]  # keys that differ, and their value in each job
+    is_comparable: bool  # all jobs validate on the same tokens
+
+    @property
+    def best(self) -> int | None:
+        """The id of the succeeded job with the lowest validation loss; None if the losses cannot be compared."""
+        ranked = [job.id for job in self.jobs if job.status is Status.SUCCEEDED and job.id in self.losses]
+        lowest = min(ranked, key=lambda job_id: (self.losses[job_id], job_id), default=None)
+        return lowest if self.is_comparable else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The queue at one moment."""
 
@@ -72,6 +93,11 @@ class Snapshot:
     def pid(self) -> int | None:
         """The worker's process id."""
         return None if self.worker is None else int(self.worker["pid"])
+
+    @property
+    def still_tried(self) -> int:
+        """How many undelivered messages lq still tries to send."""
+        return sum(message.settled is None for message in self.undelivered)
 
 
 class VerdictCache:
@@ -114,7 +140,6 @@ def take_snapshot(
     jobs_of_group = group_snapshot(app, group) if group is not None else None
     jobs = jobs_of_group.jobs if jobs_of_group is not None else home_access.list_jobs(app, every=every)
     now = time.time() if now is None else now
-    turns = waiting_turns(app, jobs, now=now)
     return Snapshot(
         now=now,
         home=str(app.home.path),
@@ -122,7 +147,7 @@ def take_snapshot(
         machine=machine_state(worker, jobs),
         jobs=jobs,
         queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
-        turns=turns,
+        turns=waiting_turns(app, jobs, now=now),
         forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),
@@ -134,11 +159,9 @@ def take_snapshot(
 def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> MachineState:
     """Return what the machine reports within a few milliseconds."""
     battery, memory = processes.battery(), processes.memory()
-    is_training = any(job.status is Status.RUNNING for job in jobs)
+    pid = int(worker["pid"]) if worker is not None and any(job.status is Status.RUNNING for job in jobs) else None
     return MachineState(
-        kept_awake=processes.has_child(int(worker["pid"]), keep_awake.TOOL)
-        if worker is not None and is_training
-        else None,
+        kept_awake=processes.has_child(pid, keep_awake.TOOL) if pid is not None else None,
         mains=None if battery is None else battery[1],
         charge=None if battery is None else round(100 * battery[0]),
         free_bytes=memory[0],
@@ -164,3 +187,31 @@ def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[i
         )
         for job in jobs
     }
+
+
+def group_snapshot(app: App, name: str) -> GroupSnapshot:
+    """Return a group as it is now.
+
+    Raises:
+        NoSuchJob: the group does not exist.
+    """
+    jobs = home_access.jobs_of_group(app, name)
+    losses = app.store.groups.best_losses(name)
+    jobs.sort(key=lambda job: _rank(job, losses.get(job.id)))
+    by_id = app.store.groups.specs(name)
+    specs = [json.loads(by_id[job.id]) for job in jobs]
+    return GroupSnapshot(
+        name=name, jobs=jobs, losses=losses, settings=differing(specs), is_comparable=validated_alike(specs)
+    )
+
+
+def _rank(job: Job, loss: float | None) -> tuple[bool, int, float, int]:
+    if job.status not in ENDED:
+        return (False, job.status is not Status.RUNNING, 0.0, job.id)
+    return (True, loss is None, loss or 0.0, job.id)
+
+
+def undelivered(app: App) -> list[Message]:
+    """Return the messages that a service has refused so far, and those given up within a week."""
+    messages = app.store.outbox.undelivered(time.time() - WEEK_S) if home_access.has_store(app) else []
+    return [one for one in messages if one.settled is not None or any(service.tries for service in one.services)]

@@ -12,13 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.model.job import Job, Message
+from jobs.model.job import Job
 from jobs.model.memory_limit import fits
 from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
-from orchestrator.cli.views.sparkline import Sparkline
-from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, fitted_table, labelled, shortened
+from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, Sparkline, fitted_table, labelled, share, shortened
 from orchestrator.cli.views.waiting import forecast_start, id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
@@ -77,9 +76,9 @@ def _jobs(snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
         yield Text("no jobs yet; queue one: lq submit config.yaml, or run the demonstration: lq demo")
         return
     if snapshot.group is not None:
-        from orchestrator.cli.views import group
+        from orchestrator.cli.views.comparison import status_of_group
 
-        yield from ("", group.render(snapshot.group))
+        yield from ("", status_of_group(snapshot.group))
         live = [job for job in snapshot.jobs if job.status in LIVE]
         yield from _reasons(live[:_EXPLAINED_OF_GROUP], snapshot)
         return
@@ -131,23 +130,18 @@ def _machine(machine: MachineState) -> list[str]:
 
 
 def _foot(snapshot: Snapshot) -> Iterator[RenderableType]:
-    lines = [*_messages(snapshot.undelivered), *_inbox(snapshot)]
+    lines = [*_messages(snapshot), *_inbox(snapshot)]
     if lines:
         yield ""
     yield from lines
 
 
-def _messages(undelivered: Sequence[Message]) -> Iterator[RenderableType]:
-    retried = still_tried(undelivered)
-    counts = {"not delivered yet, retrying": retried, "given up after a day": len(undelivered) - retried}
-    if undelivered:
+def _messages(snapshot: Snapshot) -> Iterator[RenderableType]:
+    retried, all_of_them = snapshot.still_tried, len(snapshot.undelivered)
+    counts = {"not delivered yet, retrying": retried, "given up after a day": all_of_them - retried}
+    if snapshot.undelivered:
         text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         yield labelled("messages:", f"{text}; see: lq notify list", "careful")
-
-
-def still_tried(undelivered: Sequence[Message]) -> int:
-    """Return how many undelivered messages lq still tries to send."""
-    return sum(message.settled is None for message in undelivered)
 
 
 def _inbox(snapshot: Snapshot) -> Iterator[RenderableType]:
@@ -329,11 +323,6 @@ def _identity(jobs: Sequence[Job]) -> list[Column]:
         Column("name", [job.name for job in jobs], right=False, is_name=True),
         Column("state", [Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
     ]
-
-
-def share(job: Job) -> str:
-    """Return the share of the iterations that is done: 52%."""
-    return f"{100 * job.iteration // job.iters}%"
 
 
 def _loss(value: float | None) -> Text:

@@ -1,6 +1,7 @@
-"""The style of the pictures: colours for light and dark pages, frames, axes, PNG output.
+"""The style of the pictures: colours for light and dark pages, axes, legends, PNG output.
 
-Figures are built without pyplot, without global state or a window system.
+Pictures are portrait, for a phone: at a width of 390 CSS pixels a point of matplotlib is one CSS pixel. Figures are
+built without pyplot, without global state or a window system.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from orchestrator.report.analysis.curves import Floats, wants_log
+from orchestrator.report.analysis.curves import Floats, outline, running_median, smoothed, wants_log
 
-DPI = 160  # pixels per inch
-BUCKETS = 700
-FEWEST_TO_SMOOTH = 30
+WIDTH = 390  # points of matplotlib, and CSS pixels on a phone
+SCALE = 3  # pixels of the PNG for each of them
+TEXT, HEADING = 12.0, 15.0  # sizes of letters, points
+
+_BUCKETS = 700
+_FEWEST_TO_SMOOTH = 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,39 +73,31 @@ DARK = Theme(
 )
 
 
-def figure_of(width: int, height: int, theme: Theme) -> Figure:
-    """Return an empty figure; sizes are in pixels."""
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=theme.paper)
+def figure_of(height: float, name: str, theme: Theme) -> Figure:
+    """Return a figure with the name of a job, which may contain a dollar sign."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72 * SCALE, facecolor=theme.paper, layout="constrained")
+    figure.suptitle(short(name, 40), x=0.02, ha="left", size=HEADING, weight="bold", color=theme.ink, parse_math=False)
+    return figure
 
 
-def frame(axes: Axes, theme: Theme) -> None:
-    """Set lines and letters of axes."""
+def frame(axes: Axes, last: float, theme: Theme) -> None:
+    """Set lines, letters and the axis of the iterations, from 0 to the last one."""
     axes.set_facecolor(theme.paper)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(theme.grey)
-    axes.tick_params(colors=theme.grey, labelcolor=theme.ink, labelsize=9.5)
+    axes.tick_params(colors=theme.grey, labelcolor=theme.ink, labelsize=TEXT)
     axes.grid(visible=True, color=theme.faint, linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def title(figure: Figure, name: str, line: str, theme: Theme, *, height: float = 0.945, step: float = 0.045) -> None:
-    """Write the name of the job, which may contain a dollar sign, and a line below it."""
-    figure.text(0.02, height, short(name, 60), size=15, weight="bold", color=theme.ink, parse_math=False)
-    figure.text(0.02, height - step, line, size=9.5, color=theme.grey, parse_math=False)
-
-
-def scale_x(axes: Axes, last: float) -> None:
-    """Scale the axis from 0 to the last iteration."""
     span = max(last, 1.0)
     axes.set_xlim(-0.015 * span, 1.015 * span)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def scale_y(axes: Axes, values: Floats, bars: Floats, label: str, theme: Theme) -> None:
-    """Scale the axis to the values, logarithmically if they span much, and to the bars if possible."""
+def scale_y(axes: Axes, values: Floats, bars: Floats) -> None:
+    """Scale the axis to the finite values, logarithmically if they span much, and to the bars if possible."""
     shown = np.concatenate((values, bars))
     shown = shown[np.isfinite(shown)]
     low, high = float(shown.min()), float(shown.max())
@@ -114,18 +111,34 @@ def scale_y(axes: Axes, values: Floats, bars: Floats, label: str, theme: Theme) 
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         room = (high / low) ** 0.06
         axes.set_ylim(low / room, high * room)
-        axes.set_ylabel(f"{label} (log scale)", size=10, color=theme.ink)
         return
     room = max((high - low) * 0.07, abs(high) * 0.01, 1e-6)
     axes.set_ylim(max(0.0, low - room) if low >= 0 else low - room, high + room)
-    axes.set_ylabel(label, size=10, color=theme.ink)
 
 
-def say(axes: Axes, text: str, theme: Theme) -> None:
-    """Write a text into empty axes."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, size=13, color=theme.grey, ha="center", va="center")
-    axes.grid(visible=False)
-    axes.set_yticks([])
+def line(axes: Axes, x: Floats, y: Floats, **look: Any) -> None:
+    """Draw the finite values of a series, with gaps between them."""
+    axes.plot(*outline(x, np.where(np.isfinite(y), y, np.nan), _BUCKETS), **look)
+
+
+def noisy_line(axes: Axes, x: Floats, y: Floats, theme: Theme, *, name: str = "", median: bool = False) -> None:
+    """Draw a noisy series in a faint colour and its mean or median in a strong one, if there are enough values."""
+    if len(x) < _FEWEST_TO_SMOOTH:
+        line(axes, x, y, color=theme.train, linewidth=1.8, marker="o", markersize=4, label=name or "each report")
+        return
+    line(axes, x, y, color=theme.raw, linewidth=0.7)
+    window = max(5, len(x) // 60) // 2 * 2 + 1
+    finite, level = np.isfinite(y), np.full(len(y), np.nan)
+    level[finite] = running_median(y[finite], window) if median else smoothed(y[finite], window)
+    label = f"{'median' if median else 'mean'} of {window} reports"
+    line(axes, x, level, color=theme.train, linewidth=1.9, label=f"{name}, {label}" if name else label)
+
+
+def legend(where: Axes | Figure, theme: Theme, **place: Any) -> None:
+    """Add the legend, whose names may contain a dollar sign."""
+    made = where.legend(frameon=False, fontsize=TEXT, labelcolor=theme.ink, handlelength=1.6, alignment="left", **place)
+    for text in made.get_texts():
+        text.set_parse_math(False)
 
 
 def short(text: str, most: int) -> str:
@@ -145,5 +158,5 @@ def png(figure: Figure) -> bytes:
     """Return the figure as PNG."""
     buffer = io.BytesIO()
     with any_script():
-        figure.savefig(buffer, format="png", dpi=DPI)
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -1,43 +1,35 @@
-"""The sections of a report about its results: verdict, losses, answers, phases."""
+"""The sections of a report about its results: verdict, key metrics, losses, answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import tzinfo
 
-from jobs.policies.verdict import Code, Difference, interval
-from orchestrator.formatting.markdown import cell, code, escaped, table
+from jobs.policies.verdict import Difference, interval
+from orchestrator.formatting.markdown import cell, code, escaped, table, values
 from orchestrator.formatting.text import (
     NONE,
-    NOT_MEASURED,
     duration,
     figure,
     loss,
     loss_with_interval,
     percent,
     size,
+    timestamp,
     whole,
 )  # fmt: skip
-from orchestrator.report.facts import Facts, Gain, Measurement, Ruling, perplexity
-
-_PHASE_RULES = (
-    "Phases are found in the running median of the train loss. Initial learning: the first nine tenths of the fall. "
-    "Spike: more than half and 0.15 above the lowest level so far, until its peak. Recovery: until the loss is within "
-    "a tenth of that level. Convergence: the last stretch within a tenth of the final level, or within its noise."
-)
+from orchestrator.report.facts import Facts, LossAt, Measurement, Ruling
 
 
-def verdict(ruling: Ruling | None) -> list[str]:
-    """Return the verdict, its reason, what it cost and the advice, as a quote."""
-    if ruling is None:
-        return ["> **No verdict:** nothing was trained, or the run has not ended."]
+def verdict(ruling: Ruling) -> list[str]:
+    """Return the paragraphs of the verdict: its reason, what it cost and the advice."""
     paragraphs = [f"**Verdict: {ruling.verdict.code}.** {escaped(ruling.verdict.because)}"]
     if ruling.verdict.otherwise is not None:
         because = escaped(ruling.verdict.otherwise_because or "")
         paragraphs.append(f"Without that, the verdict would be {ruling.verdict.otherwise}: {because}")
     if spent := "; ".join(_spent(ruling)):
         paragraphs.append(f"{spent[0].upper()}{spent[1:]}.")
-    paragraphs.append(f"**Next run:** {ruling.advice}")
-    return "\n>\n".join(f"> {paragraph}" for paragraph in paragraphs).splitlines()
+    return [*paragraphs, f"**Next run:** {ruling.advice}"]
 
 
 def _spent(ruling: Ruling) -> Iterator[str]:
@@ -46,16 +38,14 @@ def _spent(ruling: Ruling) -> Iterator[str]:
     if found.best is None or found.share_after_best is None:
         return
     if found.share_after_best > 0:
-        yield f"{percent(found.share_after_best)} of the iterations came after the best validation, at {found.best:,}"
+        yield f"{percent(found.share_after_best)} of the iterations came after the best validation"
     if found.good_from is not None and found.good_from != found.best:
         seconds = ruling.seconds_after_good
         time = "" if seconds is None else f", about {duration(seconds)} of training"
         yield (
-            f"within one standard error of it since iteration {found.good_from:,}, "
+            f"within one standard error of the best since iteration {found.good_from:,}, "
             f"{percent(found.share_after_good)} of the run before its end{time}"
         )
-    if ruling.final_minus_best is not None and found.code is not Code.OVERFIT:
-        yield f"the last validation minus the best: {difference(ruling.final_minus_best)}"
 
 
 def difference(found: Difference | None) -> str:
@@ -66,14 +56,65 @@ def difference(found: Difference | None) -> str:
     return f"{interval(found)}, {how}"
 
 
-def base_and_tuned(facts: Facts) -> list[str]:
-    """Return the section that compares the model before and after training."""
-    title, gains = ["## Base model against fine-tuned", ""], facts.findings.gains
+def key_metrics(facts: Facts, zone: tzinfo | None) -> list[str]:
+    """Return the section with train losses, speed, memory and times."""
+    progress, train, times = facts.progress, facts.train_loss, facts.times
+    epochs = f" ({figure(progress.epochs)} epochs)" if progress.epochs else ""
+    speeds = f"{figure(progress.it_s, 'it/s')}, {figure(progress.tok_s, 'tokens/s')}"
+    not_finite = f"{whole(train.not_finite)} of {whole(train.reports)}" if train.not_finite else None
+    rows = [
+        ("Rows seen", f"{whole(progress.rows_seen)}{epochs}" if progress.rows_seen else None),
+        ("Tokens trained", whole(progress.tokens)),
+        ("Train loss, first report", _loss_at(train.first)),
+        ("Train loss, last report", _loss_at(train.last)),
+        ("Train loss, lowest report", _loss_at(train.lowest) if train.lowest != train.last else None),
+        ("Reports whose loss is not finite", not_finite),
+        ("Iterations whose update was not applied", whole(train.not_applied or None)),
+        ("Speed, median", speeds if progress.it_s is not None else None),
+        ("Peak memory", size(progress.peak_bytes)),
+        ("Submitted", timestamp(times.submitted_at, zone)),
+        ("Started", timestamp(times.started_at, zone)),
+        ("Ended", timestamp(times.ended_at, zone)),
+        ("Time from start to end", duration(times.wall_seconds)),
+        ("Time in training processes", duration(times.trained_seconds)),
+    ]
+    return values("Key metrics", rows)
+
+
+def _loss_at(report: LossAt | None) -> str | None:
+    return None if report is None else f"{loss(report.loss)} (iteration {whole(report.iteration)})"
+
+
+def measurements(facts: Facts) -> list[str]:
+    """Return the section with the losses of the validation and the test set, before and after training."""
+    validation = facts.validation
+    best, final = validation.best, validation.final
+    same = best is not None and final is not None and best.iteration == final.iteration
+    named: list[tuple[str, Measurement | None]] = [
+        ("validation, before training", validation.base),
+        ("validation, best and final" if same else "validation, best", best),
+        ("validation, final", None if same else final),
+        *(("test, before training" if test.iteration == 0 else "test", test) for test in facts.tests),
+    ]
+    rows = [(name, *_measurement(measurement)) for name, measurement in named if measurement is not None]
+    if not rows:
+        return []
+    header = ("Set", "Iteration", "Loss (95 % interval)", "Perplexity", "Rows")
+    note = f"Losses are in nats per token; {whole(validation.count)} validations."
+    return ["## Results", "", *table(header, rows, right="lrrrr"), "", note, *_gains(facts)]
+
+
+def _gains(facts: Facts) -> list[str]:
+    gains = facts.findings.gains
     if not gains:
-        return [*title, f"Loss before training: {NOT_MEASURED}."]
-    header = ("Set", "Before", "After", "After minus before", "Perplexity", "Rows")
-    lines = table(header, [_gain(gain) for gain in gains], right="lrrlrr")
-    return [*title, *lines, "", f"Before is {_base(facts)}. After is iteration {whole(gains[0].iteration)}."]
+        return []
+    lines = [f"- {gain.name}, after minus before: {difference(gain.difference)}" for gain in gains]
+    return ["", *lines, "", f"Before is {_base(facts)}. After is iteration {whole(gains[0].iteration)}."]
+
+
+def _measurement(measurement: Measurement) -> tuple[str, str, str, str]:
+    value = loss_with_interval(measurement.loss, measurement.low, measurement.high)
+    return whole(measurement.iteration), value, figure(measurement.perplexity), whole(measurement.examples)
 
 
 def _base(facts: Facts) -> str:
@@ -84,13 +125,8 @@ def _base(facts: Facts) -> str:
     return "the base model" if full else "the base model: an untrained adapter changes nothing"
 
 
-def _gain(gain: Gain) -> tuple[str, ...]:
-    perplexities = f"{figure(perplexity(gain.before))} → {figure(perplexity(gain.after))}"
-    return gain.name, loss(gain.before), loss(gain.after), difference(gain.difference), perplexities, whole(gain.rows)
-
-
 def answers(facts: Facts) -> list[str]:
-    """Return the section with the answers to `lq.prompts`; empty if there are none."""
+    """Return the section with the answers to prompts; empty if there are none."""
     if not facts.answers:
         return []
     rows = [(cell(answer.prompt), cell(answer.before), cell(answer.after)) for answer in facts.answers]
@@ -99,60 +135,3 @@ def answers(facts: Facts) -> list[str]:
     cut = "" if first.max_tokens is None else f" Answers end after {whole(first.max_tokens)} tokens."
     note = f"Greedy decoding, before training and with the weights of {after}.{cut}"
     return ["## Answers before and after", "", *table(("Prompt", "Before", "After"), rows), "", note]
-
-
-def phases(facts: Facts) -> list[str]:
-    """Return the section about the phases of the run."""
-    title = ["## Phases", ""]
-    if not facts.findings.phases:
-        return [*title, "There are too few reports to find phases."]
-    rows = [
-        (
-            f"{phase.name}{', not back by the end' if phase.back is False else ''}",
-            f"{whole(phase.first)} → {whole(phase.last)}",
-            f"{loss(phase.loss_first)} → {loss(phase.loss_last)}",
-            duration(phase.seconds),
-        )
-        for phase in facts.findings.phases
-    ]
-    return [*title, *table(("Phase", "Iterations", "Train loss", "Time"), rows, right="lrrr"), "", _PHASE_RULES]
-
-
-def trajectory(facts: Facts) -> list[str]:
-    """Return the section with a few rows from the first to the last iteration."""
-    title = ["## Trajectory", ""]
-    if not facts.trajectory:
-        return [*title, "No report and no validation yet."]
-    rows = [
-        (whole(row.iteration), loss(row.train_loss), loss(row.val_loss), whole(row.tokens), size(row.peak_bytes))
-        for row in facts.trajectory
-    ]
-    header = ("Iteration", "Train loss", "Validation loss", "Tokens", "Peak memory")
-    note = "The train loss is that of the last report at or before the iteration."
-    return [*title, *table(header, rows, right="rrrrr"), "", note]
-
-
-def measurements(facts: Facts) -> list[str]:
-    """Return the section with the measurements of the validation and the test set."""
-    validation = facts.validation
-    named: list[tuple[str, Measurement | None]] = [
-        ("validation, before training", validation.base),
-        ("validation, best", validation.best),
-        ("validation, final", validation.final),
-        *(("test, before training" if test.iteration == 0 else "test", test) for test in facts.tests),
-    ]
-    rows = [(name, *_measurement(measurement)) for name, measurement in named]
-    if not facts.tests:
-        rows.append(("test", *_measurement(None)))
-    header = ("Set", "Iteration", "Loss (95 % interval)", "Perplexity", "Rows")
-    start = facts.settings.resume_adapter_file if facts.settings else None
-    before = f" Before training means with the weights of {code(start)}." if start else ""
-    lines = table(header, rows, right="lrrrr")
-    return ["## Validation and test", "", *lines, "", f"Validations: {whole(validation.count)}.{before}"]
-
-
-def _measurement(measurement: Measurement | None) -> tuple[str, str, str, str]:
-    if measurement is None:
-        return (NONE,) * 4
-    value = loss_with_interval(measurement.loss, measurement.low, measurement.high)
-    return whole(measurement.iteration), value, figure(measurement.perplexity), whole(measurement.examples)

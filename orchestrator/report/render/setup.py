@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.formatting.markdown import code, escaped, table
-from orchestrator.formatting.text import NONE, NOT_MEASURED, counted, duration, figure, loss, percent, size, whole
-from orchestrator.report.facts import CheckpointFacts, Dataset, Facts, Overlap, RunSettings, TokenizedFile
+from orchestrator.formatting.markdown import code, escaped, table, values
+from orchestrator.formatting.text import NONE, counted, duration, figure, loss, percent, size, whole
+from orchestrator.report.facts import AdapterFile, CheckpointFacts, Facts, Overlap, Parameters, RunSettings
 
 MOST_CHECKPOINTS = 20
 """Rows of the checkpoint table; report.json has all."""
@@ -21,133 +21,107 @@ def fine_tuning(settings: RunSettings | None) -> str:
     return f"{settings.fine_tune_type}, rank {settings.rank}, scale {settings.scale}, dropout {settings.dropout}"
 
 
-# --- data ---
-
-
 def data(facts: Facts) -> list[str]:
-    """Return the section about the data set: files, tokens, lengths, padding and duplicates."""
-    title = ["## Data", ""]
-    if facts.settings is not None:
-        title += [code(facts.settings.data), ""]
-    if not facts.data:
-        return [*title, f"Rows per file: {NOT_MEASURED}."]
-    rows = [
-        (code(file.name), whole(file.rows), size(file.size_bytes), code(file.sha256) if file.sha256 else NONE)
-        for file in facts.data
-    ]
-    return [*title, *table(("File", "Rows", "Size", "SHA-256"), rows, right="lrr"), "", *_tokenised(facts)]
+    """Return the section about the data set: files, tokens, lengths, padding and duplicates, a column for each file."""
+    tokenised = {file.name: file for file in facts.dataset.files} if facts.dataset else {}
+    hashed = {file.name.partition(".")[0]: file for file in facts.data}
+    names: list[str] = [name for name in ("train", "valid", "test") if name in tokenised or name in hashed]
+    names += [name for name in hashed if name not in names]
+    rows: list[tuple[str, ...]] = []
+    for title, source, field, text in (
+        ("Rows", hashed, "rows", whole),
+        ("Rows, tokenised", tokenised, "rows", whole),
+        ("Tokens", tokenised, "tokens", whole),
+        ("Tokens with a loss", tokenised, "supervised_tokens", whole),
+        ("Shortest row, tokens", tokenised, "shortest", whole),
+        ("Median", tokenised, "median", figure),
+        ("95 %", tokenised, "p95", figure),
+        ("Longest", tokenised, "longest", whole),
+        ("Truncated rows", tokenised, "truncated", whole),
+        ("Size", hashed, "size_bytes", size),
+        ("SHA-256, first digits", hashed, "sha256", lambda text: code(text[:12]) if text else NONE),
+    ):
+        cells = [text(getattr(source.get(name), field, None)) for name in names]
+        if any(cell != NONE for cell in cells):
+            rows.append((title, *cells))
+    lines = table(("What", *names), rows, right="l" + "r" * len(names)) if rows else []
+    source_line = [f"From {code(facts.settings.data)}.", ""] if facts.settings is not None else []
+    return ["## Data", "", *source_line, *lines, *_tokenised(facts)] if rows else []
 
 
 def _tokenised(facts: Facts) -> list[str]:
-    dataset, epochs = facts.dataset, figure(facts.progress.epochs)
+    dataset = facts.dataset
     if dataset is None:
-        return [f"Tokens, lengths, padding and duplicates: {NOT_MEASURED}. Epochs: {epochs}."]
-    header = ("Tokenised", "Rows", "Tokens", "Supervised", "Shortest", "Median", "95 %", "Longest", "Truncated")
-    repeats = dataset.repeated_inside
-    repeated = f" Training rows that repeat an earlier one: {whole(repeats)}." if repeats else ""
-    return [
-        *table(header, [_lengths(file) for file in dataset.files], right="lrrrrrrrr"),
-        "",
-        f"Lengths are in tokens. Rows longer than {whole(dataset.max_seq_length)} are truncated. Epochs: {epochs}. "
-        f"Padding: {percent(dataset.padding_share)} of all positions of an epoch.{repeated}",
-        *(line for overlap in dataset.overlaps for line in ("", _overlap(overlap))),
-        *_twins(dataset),
-    ]
-
-
-def _lengths(file: TokenizedFile) -> tuple[str, ...]:
-    return (
-        file.name,
-        whole(file.rows),
-        whole(file.tokens),
-        whole(file.supervised_tokens),
-        whole(file.shortest),
-        figure(file.median),
-        figure(file.p95),
-        whole(file.longest),
-        whole(file.truncated),
-    )
-
-
-def _overlap(overlap: Overlap) -> str:
-    near = NOT_MEASURED if overlap.near is None else whole(overlap.near)
-    rows = counted(overlap.rows, f"{'validation' if overlap.name == 'valid' else overlap.name} row")
-    return f"Of {rows}, {whole(overlap.exact)} are training rows too. Nearly identical: {near}."
-
-
-def _twins(dataset: Dataset) -> list[str]:
-    rows = [
-        (f"{code(f'{overlap.name}.jsonl')} row {whole(twin.row)}", whole(twin.train_row), percent(twin.share))
+        return []
+    padding = f"Padding: {percent(dataset.padding_share)} of all positions of an epoch."
+    repeats = f" Training rows that repeat an earlier one: {whole(dataset.repeated_inside)}."
+    truncation = f"Rows longer than {whole(dataset.max_seq_length)} tokens are truncated. {padding}"
+    twins = [
+        f"- {code(f'{overlap.name}.jsonl')} row {whole(twin.row)}: {percent(twin.share)} in common with training row "
+        f"{whole(twin.train_row)}"
         for overlap in dataset.overlaps
         for twin in overlap.examples
     ]
-    return ["", *table(("Row", "Training row", "In common"), rows, right="lrr")] if rows else []
+    overlaps = [line for overlap in dataset.overlaps for line in ("", _overlap(overlap))]
+    return ["", truncation + (repeats if dataset.repeated_inside else ""), *overlaps, "", *twins]
 
 
-# --- adapter and checkpoints ---
+def _overlap(overlap: Overlap) -> str:
+    near = "" if overlap.near is None else f" Nearly identical: {whole(overlap.near)}."
+    rows = counted(overlap.rows, f"{'validation' if overlap.name == 'valid' else overlap.name} row")
+    return f"Of {rows}, {whole(overlap.exact)} are training rows too.{near}"
 
 
 def adapter(facts: Facts) -> list[str]:
     """Return the section about the adapter and the files that hold it."""
-    files = [
-        (code(file.name), what, whole(file.iteration), size(file.size_bytes), code(file.sha256))
-        for file, what in ((facts.adapter.best, "loaded by MLX-LM"), (facts.adapter.final, "the last weights"))
-        if file is not None
+    settings, parameters = facts.settings, facts.parameters
+    scale = settings.scale if settings else None
+    alpha = None if settings is None or settings.rank is None or scale is None else settings.rank * scale
+    rows = [
+        ("Rank", whole(settings.rank if settings else None)),
+        ("Scale", None if alpha is None else f"{scale:g} (alpha {alpha:g})"),
+        *_trained(parameters),
+        *_file("Best, loaded by MLX-LM", facts.adapter.best),
+        *_file("Last weights", facts.adapter.final),
     ]
-    shape = table(("Adapter", "Value"), [*_lora(facts.settings), *_parameters(facts)])
-    if not files:
-        return ["## Adapter", "", "No adapter was published.", "", *shape]
-    header = ("File", "What", "Iteration", "Size", "SHA-256")
-    return ["## Adapter", "", *shape, "", code(facts.adapter.path), "", *table(header, files, right="llrr")]
+    return values("Adapter", rows) if parameters or facts.adapter.best else []
 
 
-def _lora(settings: RunSettings | None) -> list[tuple[str, str]]:
-    if settings is None or settings.rank is None:
-        return [("Rank", NONE), ("Scale", NONE), ("Dropout", NONE)]
-    return [
-        ("Rank", whole(settings.rank)),
-        ("Scale", f"{settings.scale:g} (alpha {settings.rank * (settings.scale or 0):g})"),
-        ("Dropout", f"{settings.dropout:g}"),
-    ]
-
-
-def _parameters(facts: Facts) -> list[tuple[str, str]]:
-    parameters = facts.parameters
+def _trained(parameters: Parameters | None) -> list[tuple[str, str]]:
     if parameters is None:
-        return [("Targets", NONE), ("Layers", NONE), ("Trained parameters", NONE)]
-    trained = f"{whole(parameters.trained)} of {whole(parameters.total)} ({percent(parameters.share)})"
-    return [
-        ("Targets", ", ".join(code(name) for name in parameters.targets) or "all weights of these layers"),
-        ("Layers", whole(parameters.layers)),
-        ("Trained parameters", trained),
-    ]
+        return []
+    share = f"{whole(parameters.trained)} of {whole(parameters.total)} ({percent(parameters.share)})"
+    targets = ", ".join(map(code, parameters.targets)) or "all weights of these layers"
+    return [("Targets", targets), ("Layers", whole(parameters.layers)), ("Trained parameters", share)]
+
+
+def _file(name: str, file: AdapterFile | None) -> list[tuple[str, str]]:
+    if file is None:
+        return []
+    what = f"{code(file.name)}, iteration {whole(file.iteration)}, {size(file.size_bytes)}"
+    return [(name, f"{what}, sha256 {code(file.sha256)}")]
 
 
 def checkpoints(facts: Facts) -> list[str]:
     """Return the section about the checkpoints, with the best one marked."""
-    title = ["## Checkpoints", ""]
     if not facts.checkpoints:
-        return [*title, "No checkpoint was written."]
+        return []
     rows = [
         (
-            code(record.path),
             whole(record.iteration),
-            loss(record.val_loss),
+            f"{loss(record.val_loss)}{' (best)' if record.recommended else ''}",
             size(record.size_bytes),
             "yes" if record.on_disk else "no",
-            "best by validation" if record.recommended else "",
         )
         for record in _selection(facts.checkpoints)
     ]
     kept = [record.size_bytes for record in facts.checkpoints if record.on_disk]
     more = f" The table shows {len(rows)} of them; report.json has all." if len(rows) < len(facts.checkpoints) else ""
-    written = counted(len(facts.checkpoints), "checkpoint")
-    return [
-        *title,
-        f"{written} written, {whole(len(kept))} on disk ({size(sum(kept))}).{more}",
-        "",
-        *table(("Checkpoint", "Iteration", "Validation loss", "Size", "On disk", "Recommended"), rows, right="lrrrll"),
-    ]
+    written = (
+        f"{counted(len(facts.checkpoints), 'checkpoint')} written, {whole(len(kept))} on disk ({size(sum(kept))})."
+    )
+    lines = table(("Iteration", "Validation loss", "Size", "On disk"), rows, right="rrrl")
+    return ["## Checkpoints", "", f"{written}{more}", "", *lines]
 
 
 def _selection(records: Sequence[CheckpointFacts]) -> list[CheckpointFacts]:
@@ -159,32 +133,33 @@ def _selection(records: Sequence[CheckpointFacts]) -> list[CheckpointFacts]:
     return [record for place, record in enumerate(records) if place in places or record.recommended]
 
 
-# --- hardware, settings, versions ---
-
-
 def hardware(facts: Facts) -> list[str]:
-    """Return the section about memory, speed, sleep and battery."""
+    """Return the section about memory, speed, sleep and battery; empty if nothing was measured."""
     used = facts.hardware
+    if used.peak_bytes is None and used.footprint_bytes is None:
+        return []
     speeds = f"{figure(used.it_s_first, 'it/s')} in the first tenth, {figure(used.it_s_last, 'it/s')} in the last"
     swap = f"{size(used.swap_first_bytes)} at first, {size(used.swap_most_bytes)} at most"
     battery = f"{percent(used.battery_before)} before, {percent(used.battery_after)} after"
-    rows = [
-        ("Machine", escaped(facts.host.get("machine") or facts.host.get("system") or NONE)),
-        ("Memory limit", size(used.limit_bytes)),
-        ("Peak memory of MLX", size(used.peak_bytes)),
-        ("Peak memory of the trainer", size(used.footprint_bytes)),
-        ("Headroom", _headroom(used.headroom_bytes, used.limit_bytes)),
-        ("Swap of the machine", swap if used.swap_first_bytes is not None else NONE),
-        ("Speed", speeds if used.it_s_first is not None else NONE),
-        ("Slept", f"{duration(used.slept_seconds)} in {counted(used.sleeps, 'sleep')}" if used.sleeps else "no"),
-        ("Battery", battery if (used.battery_before, used.battery_after) != (None, None) else NONE),
-    ]
-    return ["## Hardware", "", *table(("What", "Value"), rows)]
+    return values(
+        "Hardware",
+        [
+            ("Machine", escaped(facts.host.get("machine") or facts.host.get("system") or NONE)),
+            ("Memory limit", size(used.limit_bytes)),
+            ("Peak memory of MLX", size(used.peak_bytes)),
+            ("Peak memory of the trainer", size(used.footprint_bytes)),
+            ("Headroom", _headroom(used.headroom_bytes, used.limit_bytes)),
+            ("Swap of the machine", swap if used.swap_first_bytes is not None else None),
+            ("Speed", speeds if used.it_s_first is not None else None),
+            ("Slept", f"{duration(used.slept_seconds)} in {counted(used.sleeps, 'sleep')}" if used.sleeps else None),
+            ("Battery", battery if (used.battery_before, used.battery_after) != (None, None) else None),
+        ],
+    )
 
 
-def _headroom(left: int | None, limit: int | None) -> str:
+def _headroom(left: int | None, limit: int | None) -> str | None:
     if left is None or not limit:
-        return NONE
+        return None
     amount = size(left) if left >= 0 else f"-{size(-left)}"
     return f"{amount} ({percent(left / limit)} of the limit)"
 
@@ -193,37 +168,36 @@ def settings(facts: Facts) -> list[str]:
     """Return the section with the requested settings."""
     spec = facts.settings
     if spec is None:
-        return ["## Settings", "", "config.yaml could not be read."]
+        return []
     schedule = f", {escaped(spec.lr_schedule)}" if spec.lr_schedule else ""
     every = (spec.steps_per_report, spec.steps_per_eval, spec.save_every)
-    rows = [
-        ("Model", code(spec.model)),
-        ("Fine-tune type", fine_tuning(spec)),
-        ("Layers", "all" if spec.num_layers == -1 else whole(spec.num_layers)),
-        ("Optimizer", spec.optimizer),
-        ("Learning rate", f"{spec.learning_rate:g}{schedule}"),
-        ("Batch size", f"{counted(spec.batch_size, 'row')} per iteration"),
-        ("Gradient accumulation", f"{counted(spec.grad_accumulation_steps, 'iteration')} per update"),
-        ("Effective batch", f"{counted(spec.effective_batch, 'row')} per update"),
-        ("Longest sequence", f"{whole(spec.max_seq_length)} tokens"),
-        ("Gradient checkpointing", _on(spec.grad_checkpoint)),
-        ("Loss on the answer only", _on(spec.mask_prompt)),
-        ("Batching", spec.batching),
-        ("Seed", f"{spec.seed}"),
-        ("Report, validation, checkpoint every", f"{', '.join(map(whole, every))} iterations"),
-        ("Remote code of the model", "allowed" if spec.trust_remote_code else "not allowed"),
-    ]
-    return ["## Settings", "", *table(("Setting", "Value"), rows)]
-
-
-def _on(value: bool) -> str:
-    return "on" if value else "off"
+    return values(
+        "Settings",
+        [
+            ("Model", code(spec.model)),
+            ("Fine-tune type", fine_tuning(spec)),
+            ("Layers", "all" if spec.num_layers == -1 else whole(spec.num_layers)),
+            ("Optimizer", spec.optimizer),
+            ("Learning rate", f"{spec.learning_rate:g}{schedule}"),
+            ("Batch size", f"{counted(spec.batch_size, 'row')} per iteration"),
+            ("Gradient accumulation", f"{counted(spec.grad_accumulation_steps, 'iteration')} per update"),
+            ("Effective batch", f"{counted(spec.effective_batch, 'row')} per update"),
+            ("Longest sequence", f"{whole(spec.max_seq_length)} tokens"),
+            ("Gradient checkpointing", "on" if spec.grad_checkpoint else "off"),
+            ("Loss on the answer only", "on" if spec.mask_prompt else "off"),
+            ("Batching", spec.batching),
+            ("Seed", f"{spec.seed}"),
+            ("Report, validation, checkpoint every", f"{', '.join(map(whole, every))} iterations"),
+            ("Remote code of the model", "allowed" if spec.trust_remote_code else "not allowed"),
+        ],
+    )
 
 
 def versions(facts: Facts) -> list[str]:
     """Return the section with versions and machine, and the files that could not be read."""
     rows = [(escaped(name), escaped(value)) for name, value in (*facts.versions.items(), *facts.host.items())]
-    lines = ["## Versions and machine", "", *(table(("What", "Value"), rows) if rows else [f"{NOT_MEASURED}."])]
+    lines = values("Versions and machine", rows)
     if facts.unread:
-        lines += ["", "These files could not be read:", "", *(f"- {escaped(line)}" for line in facts.unread)]
+        unread = ("These files could not be read:", "", *(f"- {escaped(line)}" for line in facts.unread))
+        lines = [*(lines or ["## Versions and machine"]), "", *unread]
     return lines

@@ -123,10 +123,10 @@ def test_labels_are_unique_and_printable(values: list[tuple[Any, Any]], base: st
             for position, one in enumerate(values, start=1)
         ]
     )
-    texts = [job_name(base, label.text) for label in made]
-    assert len(set(texts)) == len({label.folder.casefold() for label in made}) == len(values)
+    texts, folders = [job_name(base, label) for label, _ in made], [folder for _, folder in made]
+    assert len(set(texts)) == len({folder.casefold() for folder in folders}) == len(values)
     assert all(len(text) <= MAX_NAME and text.isprintable() for text in texts)
-    assert all(label.folder not in (".", "..") and "/" not in label.folder for label in made)
+    assert all(folder not in (".", "..") and "/" not in folder for folder in folders)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from jobs.model import errors
 from jobs.model.exit_codes import ExitCode
 from jobs.model.states import Status
-from orchestrator.cli.commands import wait
-from orchestrator.results.comments import comments_of
+from orchestrator.cli.commands import run
+from orchestrator.results.json_schema import comments_of
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_every_exit_code_has_a_comment() -> None:
 
 
 def test_wait_codes_are_exit_codes() -> None:
-    assert wait.CODES == {
+    assert run.CODES == {
         Status.SUCCEEDED: ExitCode.DONE,
         Status.FAILED: ExitCode.JOB_FAILED,
         Status.CANCELLED: ExitCode.JOB_CANCELLED,
         Status.SKIPPED: ExitCode.JOB_SKIPPED,
     }
-    assert (wait.TIMED_OUT, wait.NO_SUCH_JOB) == (ExitCode.TIMED_OUT, ExitCode.NOTHING_TO_WAIT_FOR)
+    assert (run.TIMED_OUT, run.NO_SUCH_JOB) == (ExitCode.TIMED_OUT, ExitCode.NOTHING_TO_WAIT_FOR)
 
 
 def test_located_has_editor_format() -> None:

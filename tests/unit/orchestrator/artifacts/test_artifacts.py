@@ -13,7 +13,7 @@ from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.artifacts import fuse, weights
-from orchestrator.cli.commands import generate
+from orchestrator.cli.commands import model as commands
 from orchestrator.cli.verbs import run
 from orchestrator.core.app import App
 from tests.unit.orchestrator.cli_homes import Home
@@ -204,14 +204,14 @@ def test_fuse_recovers_from_a_kill(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", ["5", "", "two\nlines\n", f"a rule\n{RULE}\nand more", "==", f"x\n{RULE}"])
 def test_answer_is_split_from_figures(answer: str) -> None:
     output = f"{RULE}\n{answer}{FIGURES}"
-    found, figures = generate._split(output)
+    found, figures = commands._split(output)
     assert found == answer
     assert (figures["tokens"], figures["tok_s"], figures["peak_gb"]) == ("20", "121.411", "1.250")
-    shown = [generate._partial_answer(output[:end]) for end in range(len(output) + 1)]
+    shown = [commands._partial_answer(output[:end]) for end in range(len(output) + 1)]
     assert all(answer.startswith(one) for one in shown)
     assert max(map(len, shown)) <= len(answer), "no figure is printed as an answer"
 
 
 def test_output_without_figures_is_kept() -> None:
-    assert generate._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
-    assert generate._split("plain\n") == ("plain\n", {})
+    assert commands._split(f"{RULE}\n\n{RULE}\nNo text generated for this prompt\n") == ("", {})
+    assert commands._split("plain\n") == ("plain\n", {})

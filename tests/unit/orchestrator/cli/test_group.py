@@ -10,7 +10,8 @@ import pytest
 
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from orchestrator.cli.views.group import group_snapshot, render
+from orchestrator.cli.views.comparison import status_of_group
+from orchestrator.cli.views.snapshot import group_snapshot
 from orchestrator.core.app import App
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
@@ -90,7 +91,7 @@ def test_resume_takes_held_and_paused_jobs(home: Home, here: InProcess) -> None:
 
 def test_pause_holds_before_it_stops(home: Home, here: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = grouped(home)
-    monkeypatch.setattr("orchestrator.cli.commands.pause.PAUSE_WAIT_S", 0.0)
+    monkeypatch.setattr("orchestrator.cli.commands.control.PAUSE_WAIT_S", 0.0)
     said = here("pause", "--group", "night").out
     assert states(home)[ids["queued"]] is Status.HELD
     assert home.store.jobs.get(ids["running"]).stop_request == "pause"
@@ -138,7 +139,7 @@ def test_group_status_matches_golden(home: Home, app: App) -> None:
         "learning_rate": ("0.001", "0.0001", "1e-05", "0.0001", "0.001"),
         "lora_parameters.rank": ("16", "8", "8", "16", "8"),
     }
-    assert_view(render(group), "group_80", 80)
+    assert_view(status_of_group(group), "group_80", 80)
 
 
 def test_group_status_json_marks_the_best(home: Home, here: InProcess) -> None:
@@ -157,7 +158,7 @@ def test_no_best_if_tokens_differ(home: Home, app: App) -> None:
     group = group_snapshot(app, "night")
     assert not group.is_comparable
     assert group.best is None
-    assert "best\n" not in text_of(render(group))
+    assert "best\n" not in text_of(status_of_group(group))
 
 
 def test_group_picture_has_the_group_name(home: Home, here: InProcess) -> None:

@@ -15,10 +15,10 @@ from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident, Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
-from orchestrator.cli.param_types import parse_time
+from orchestrator.cli.args import parse_time
+from orchestrator.cli.commands.run import follow
 from orchestrator.cli.verbs import run
 from orchestrator.cli.views.job_log import JobLog, LogEntry, read_batches
-from orchestrator.cli.views.live import follow
 from orchestrator.core.app import App
 from tests.golden import assert_golden
 from tests.unit.orchestrator.cli_homes import Home

@@ -21,8 +21,7 @@ from jobs.model.job import Fit
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from jobs.scheduling.timeline import JobTimes
-from orchestrator.cli.views.plan import render
-from orchestrator.cli.views.queue_chart import chart
+from orchestrator.cli.views.plan import queue_chart, render
 from orchestrator.cli.views.terminal import UNCUT
 from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.estimation.memory import MAC_SHARE, recommended_memory
@@ -330,7 +329,7 @@ def test_plan_view_fits_the_terminal() -> None:
 
 
 def test_plan_chart_has_one_bar_per_job() -> None:
-    lines = list(chart(queue_plan().jobs, now=NOW, width=80, plain=True))
+    lines = list(queue_chart(queue_plan().jobs, now=NOW, width=80, plain=True))
     bars = [set(line[13:]) - set(" |") for line in lines if line.startswith(("job", "large"))]
     assert bars == [{"="}, {"="}, {"?"}]
 

@@ -18,9 +18,17 @@ from jobs.model.job import QueueState
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.cli.views.snapshot import Snapshot, VerdictCache, take_snapshot
-from orchestrator.cli.views.sparkline import LEVELS, NOT_FINITE, averaged, sparkline
 from orchestrator.cli.views.status import render
-from orchestrator.cli.views.terminal import UNCUT, console_for, is_ascii_only, shortened
+from orchestrator.cli.views.terminal import (
+    LEVELS,
+    NOT_FINITE,
+    UNCUT,
+    averaged,
+    console_for,
+    is_ascii_only,
+    shortened,
+    sparkline,
+)
 from tests.unit.orchestrator.cli_homes import MACHINE, NOW, Home, Seen, ingest, report
 from tests.unit.orchestrator.job_files import app_of
 from tests.unit.orchestrator.rendering import assert_view, text_of

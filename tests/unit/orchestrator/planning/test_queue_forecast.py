@@ -17,8 +17,7 @@ from jobs.model.events import Event, Kind
 from jobs.model.job import Fit, Job
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
-from jobs.scheduling.constraints import constraints_of
-from jobs.scheduling.deadline import FEWEST_REPORTS
+from jobs.scheduling.constraints import FEWEST_REPORTS, constraints_of
 from jobs.scheduling.obstacles import Reading
 from orchestrator.core.app import App
 from orchestrator.core.context import WorkerContext

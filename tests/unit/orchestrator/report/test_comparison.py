@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.commands.compare import group_best
+from orchestrator.cli.commands.results import group_best
 from orchestrator.cli.views.comparison import best_lines
 from orchestrator.report.analysis.comparison import Entry, best_of, why_not_by_row
 from orchestrator.report.analysis.settings_diff import differing, validated_alike

@@ -18,7 +18,7 @@ from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.report.collect import collect_all
 from orchestrator.report.make import to_json
 from orchestrator.results.catalogue import CATALOGUE, NAMES, schema
-from orchestrator.results.comments import comments_of
+from orchestrator.results.json_schema import comments_of
 from tests.documented import require, require_lines, require_printed, validator
 from tests.unit.orchestrator.cli_homes import Home, Seen, one_of_each
 

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.full_text import full_text
-from configs.load import JobText, load_frozen, load_jobs
+from configs.load import JobText, full_text, load_frozen, load_jobs
 from configs.preset_files import presets
 from jobs.model.job import Job
 from jobs.model.outcomes import Reason

@@ -18,7 +18,7 @@ from orchestrator.core.app import App
 from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
-from orchestrator.submission.submit import check_all, enqueue, enqueue_all
+from orchestrator.submission.submit import check_all, enqueue_all
 from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 
@@ -65,8 +65,7 @@ def test_repeated_sweep_is_another_group(app: App, file: Path) -> None:
 def test_named_group_is_joined(app: App, file: Path) -> None:
     enqueue_all(app, check_all(app, [file]))
     enqueue_all(app, check_all(app, [file], sets=["lq.group=night", "lq.matrix.learning_rate=[1e-3]"]))
-    (checked,) = check_all(app, [file], sets=["lq.group=night", "lq.matrix="])
-    enqueue(app, checked)
+    enqueue_all(app, check_all(app, [file], sets=["lq.group=night", "lq.matrix="]))
     assert len(app.store.groups.jobs("night")) == 7
 
 
@@ -76,7 +75,7 @@ def test_taken_group_name_gets_a_number() -> None:
 
 def test_sweep_is_queued_whole_or_not(home: Home, app: App, file: Path) -> None:
     checked = check_all(app, [file], sets=["adapter_path=out"])
-    enqueue(app, checked[2])
+    enqueue_all(app, checked[2:3])
     with pytest.raises(NotAllowed, match="is already taken by job 1"):
         enqueue_all(app, checked)
     assert [job.id for job in home.store.jobs.overview()] == [1]
@@ -127,7 +126,9 @@ def test_folder_of_a_run_is_no_leftover(tmp_path: Path) -> None:
     (ran / "config.yaml").touch()
     (ran / "events.jsonl").touch()
     with staging.opened(tmp_path) as stage:
-        folder = stage.filled(lambda path: (path / "config.yaml").touch())
+        folder = stage / "filled"
+        folder.mkdir()
+        (folder / "config.yaml").touch()
         assert staging.moved(folder, tmp_path, "1-mine") == tmp_path / "1-mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-mine", "1-other"]
 

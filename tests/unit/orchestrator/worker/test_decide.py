@@ -197,10 +197,9 @@ def test_spike_message_for_rollbacks_only(reason: Reason, back_to: int | None, h
 def test_crash_incident_has_all_facts(home: Home, context: WorkerContext) -> None:
     result = crashed(home, Reason.KILLED, "ended by SIGKILL")
     decision = decide.decide(context, result)
-    incident = decide.incident(result.job, result.attempt, decision, 5.0)
+    incident = decide.note(result.attempt, decision)
     assert incident is not None
-    assert (incident.code, incident.attempt) == ("killed", 1)
-    assert incident.text == "ended by SIGKILL"
+    assert (incident.code, incident.text) == ("killed", "ended by SIGKILL")
     assert incident.evidence["action"] == decision.answer
     assert incident.evidence["consecutive_crashes"] == 1
 

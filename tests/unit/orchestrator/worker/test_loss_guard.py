@@ -10,6 +10,7 @@ import pytest
 
 from jobs.loss.alarms import Alarm, LossFinding
 from jobs.model.events import Event, Kind
+from jobs.model.job import Incident
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import EarlyStop, JobSpec, LqSpec, Spike
@@ -81,7 +82,7 @@ def test_disabled_guard_only_reports(context: Recorder) -> None:
     findings = guard.look()
     assert guard.conclusion is None
     spike = next(finding for finding in findings if finding.alarm is Alarm.SPIKE)
-    incident = loss_guard.incident(context.store.jobs.get(1), 1, spike, acts=False, now=5.0)
+    incident = loss_guard.note(spike, acts=False)
     assert incident.evidence["first_flag"] == 510
     assert "lq.spike.enabled" in incident.evidence["action"]
 
@@ -100,13 +101,7 @@ def test_disabled_guard_allows_pruning(context: Recorder) -> None:
 def test_rollback_discards_later_reports(context: Recorder) -> None:
     context.ingest(*exploding(context))
     stage = RunPlan.requested(SPEC).stages[0].continued(400 * 4, because="spike", rollback=1, first_flag=510, salt=1)
-    incident = loss_guard.incident(
-        context.store.jobs.get(1),
-        1,
-        LossFinding(alarm=Alarm.SPIKE, iteration=530, first_flag=510, text="seen", evidence={}),
-        acts=True,
-        now=5.0,
-    )
+    incident = Incident(job_id=1, attempt=1, time=5.0, code="spike", text="seen", evidence={"first_flag": 510})
     context.store.run_plans.roll_back(1, stage, 400, incident, now=5.0)
     assert context.series()[-1][0] == 400
     assert [validation.iteration for validation in context.store.metrics.validations(1)] == [100, 200, 300, 400]

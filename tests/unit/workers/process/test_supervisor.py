@@ -68,7 +68,6 @@ def ended(child: Child) -> None:
 def test_invalid_config_is_refused(job_dir: JobDir) -> None:
     job_dir.config.write_text("model: [not, a, name]\n")
     child = spawn(job_dir, 1)
-    assert not child.adopted
     assert child.identity.boot_id == boot_id()
     ended(child)
     report = child.exit_report()
@@ -173,7 +172,6 @@ def test_adopt_by_lock(job_dir: JobDir) -> None:
     lock.write(processes.identity(), attempt=2)
     child = adopt(job_dir, 2, None)
     assert child is not None
-    assert child.adopted
     assert child.lives()
     assert child.identity == processes.identity()
     assert adopt(job_dir, 1, None) is None  # another attempt

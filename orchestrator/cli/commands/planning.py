@@ -1,4 +1,4 @@
-"""`lq check`."""
+"""`lq check` and `lq plan`."""
 
 from __future__ import annotations
 
@@ -11,36 +11,29 @@ import click
 
 from jobs.model.errors import CheckFailed
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import overwrite_option, set_option
+from orchestrator.cli.args import files_argument, overwrite_option, seconds_option, set_option
 from orchestrator.cli.output import json_option
-from orchestrator.cli.param_types import SECONDS
-from orchestrator.cli.views.check import announce, cautions_of, print_if_moved, print_total, render
 from orchestrator.cli.views.terminal import print_view
 
 if TYPE_CHECKING:
+    from jobs.estimates.estimate import MemoryEstimate
     from orchestrator.core.app import App
     from orchestrator.planning.dry_run import DryRunResult, Timetable
-    from orchestrator.results.planning import CheckedJob, CheckResult
+    from orchestrator.planning.plan import JobPlan, QueuePlan
+    from orchestrator.results.planning import CheckedJob, CheckResult, PlanMemory, PlannedJob, PlanResult
 
 TIMEOUT_S = 1800.0
 
 
 @click.command()
-@click.argument("files", metavar="[FILE...]", type=click.Path(path_type=Path), nargs=-1)
+@files_argument(required=False)
 @click.option("--queue", "whole_queue", is_flag=True, help="Check every queued, waiting or held job.")
 @click.option(
     "--anyway", is_flag=True, help="Check while a job trains or another verb uses the device; both become slower."
 )
 @set_option
 @overwrite_option
-@click.option(
-    "--timeout",
-    "timeout_s",
-    metavar="S",
-    type=SECONDS,
-    default=TIMEOUT_S,
-    help="Stop the dry run of a job after this many seconds (1800).",
-)
+@seconds_option("--timeout", "timeout_s", "Stop the dry run of a job after this many seconds", TIMEOUT_S)
 @json_option
 def check(
     files: Sequence[Path],
@@ -58,6 +51,7 @@ def check(
     """
     if bool(files) == whole_queue:
         raise click.UsageError("give a job file, or --queue")
+    from orchestrator.cli.views import check as view
     from orchestrator.estimation import disk
     from orchestrator.planning import dry_run
 
@@ -68,45 +62,44 @@ def check(
             requests = dry_run.of_files(app, files, overwrite=overwrite, sets=sets)
         slots = app.settings().slots
         results: list[DryRunResult] = []
-        for request in requests:
-            announce(request)
-            results.append(dry_run.checked(app, request, timeout_s=timeout_s))
-            if not as_json:
-                running, now = dry_run.running_jobs(app), time.time()
-                times = dry_run.timetables(results, now=now, slots=slots, running=running)
-                print_view(render(results[-1], times[-1], disk_free=disk.free_for(app), now=now))
-        running, now = dry_run.running_jobs(app), time.time()
-        times = dry_run.timetables(results, now=now, slots=slots, running=running)
+        for request in [*requests, None]:
+            if request is not None:
+                view.announce(request)
+                results.append(dry_run.checked(app, request, timeout_s=timeout_s))
+            running, now = dry_run.running_jobs(app), time.time()
+            times = dry_run.timetables(results, now=now, slots=slots, running=running)
+            if request is not None and not as_json:
+                print_view(view.render(results[-1], times[-1], disk_free=disk.free_for(app), now=now))
         if as_json:
-            output.print_json(_result(app, results, times))
+            output.print_json(_check_result(app, results, times))
         else:
             for count, (result, after) in enumerate(zip(results, times, strict=True), start=1):
                 before = dry_run.timetables(results[:count], now=now, slots=slots, running=running)[-1]
-                print_if_moved(result, before, after)
-            print_total(results, times, slots=slots, whole_queue=whole_queue)
+                view.print_if_moved(result, before, after)
+            view.print_total(results, times, slots=slots, whole_queue=whole_queue)
     _require_ok(results)
 
 
-def _result(app: App, results: Sequence[DryRunResult], times: Sequence[Timetable]) -> CheckResult:
+def _check_result(app: App, results: Sequence[DryRunResult], times: Sequence[Timetable]) -> CheckResult:
     from orchestrator.results.planning import CheckResult
 
     pairs = list(zip(results, times, strict=True))
     ends = [at.ends_at for result, at in pairs if result.counts and at.ends_at is not None]
-    jobs = [_job(app, result, at) for result, at in pairs]
+    jobs = [_checked_job(app, result, at) for result, at in pairs]
     return CheckResult(ok=all(result.ok for result in results), ends_at=max(ends, default=None), jobs=jobs)
 
 
-def _job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob:
+def _checked_job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob:
+    from orchestrator.cli.views.check import cautions_of
     from orchestrator.estimation import disk
     from orchestrator.results import planning as models
     from orchestrator.results.build import from_attributes
 
     request, measured, data = result.request, result.measured, result.data
-    speed = None
+    speed = summary = None
     if measured is not None:
         tokens = {"padded_tokens": measured.positions, "mean_padded_tokens": measured.mean_positions}
         speed = from_attributes(models.CheckSpeed, measured, **tokens)
-    summary = None
     if data is not None:
         duplicates = {"duplicates": data.also_trained, "near_duplicates": data.nearly_trained}
         summary = from_attributes(models.CheckData, data, epochs=data.epochs(request.spec), **duplicates)
@@ -116,8 +109,8 @@ def _job(app: App, result: DryRunResult, times: Timetable) -> CheckedJob:
         name=request.name,
         file=request.file,
         ok=result.ok,
-        failures=[from_attributes(models.CheckMessage, failure) for failure in result.failures],
-        warnings=[models.CheckMessage(**caution) for caution in cautions_of(result, times)],
+        failures=list(result.failures),
+        warnings=cautions_of(result, times),
         notes=list(request.notes),
         memory=from_attributes(models.CheckMemory, result),
         speed=speed,
@@ -145,3 +138,69 @@ def _require_ok(results: Sequence[DryRunResult]) -> None:
     if len(results) == 1:
         raise CheckFailed(f"{name} would fail: {text}")
     raise CheckFailed(f"{len(failed)} of {len(results)} jobs would fail, the first: {name}: {text}")
+
+
+@click.command()
+@files_argument(required=False)
+@set_option
+@json_option
+def plan(files: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
+    """Estimate memory, duration and start times of the queue, and of FILEs after it.
+
+    Nothing is trained, loaded or queued. If the duration of a job is unknown, lq check FILE measures it.
+    """
+    from orchestrator.cli.views.plan import render
+    from orchestrator.planning import plan as planning
+
+    with home_access.open_app() as app:
+        planned = planning.plan(app, files, sets=sets)
+    if as_json:
+        output.print_json(_plan_result(planned))
+    else:
+        print_view(render(planned))
+
+
+def _plan_result(plan: QueuePlan) -> PlanResult:
+    from orchestrator.results.planning import PlanDisk, PlanResult
+
+    return PlanResult(
+        now=plan.now,
+        recommended_bytes=plan.recommended,
+        recommended_by=plan.recommended_by,
+        queue_paused=plan.queue_paused,
+        disk=PlanDisk(free_bytes=plan.disk_free, need_bytes=plan.disk_need, floor_bytes=plan.disk_floor),
+        jobs=[_planned_job(job) for job in plan.jobs],
+    )
+
+
+def _planned_job(job: JobPlan) -> PlannedJob:
+    from orchestrator.results.build import from_attributes
+    from orchestrator.results.planning import PlannedJob, PlanRemedy, PlanTime
+
+    times = job.times
+    steps = [from_attributes(PlanRemedy, step, change=step.text, memory=_memory(step.memory)) for step in job.steps]
+    return from_attributes(
+        PlannedJob,
+        job,
+        file=str(job.source) if job.source is not None else None,
+        memory=_memory(job.memory) if job.memory is not None else None,
+        limit_bytes=job.limit,
+        room_bytes=job.usable,
+        time=from_attributes(PlanTime, job.time) if job.time is not None else None,
+        start=times.start,
+        end=times.end,
+        stints=list(times.stints),
+        behind=times.behind,
+        late_s=times.late_s,
+        remedies=steps,
+        disk_bytes=job.disk.total if job.disk is not None else None,
+        notes=list(job.notes),
+    )
+
+
+def _memory(estimate: MemoryEstimate) -> PlanMemory:
+    from orchestrator.results.build import from_attributes
+    from orchestrator.results.planning import PlanMemory
+
+    sizes = {"low_bytes": estimate.low, "expected_bytes": estimate.expected, "high_bytes": estimate.high}
+    return from_attributes(PlanMemory, estimate, **sizes)
