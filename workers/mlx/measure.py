@@ -6,6 +6,7 @@ It changes nothing in the job's folder. Its result is the last line of stdout, i
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)  # noqa: T201 the parent shows it
         return error.exit_code
     print()  # noqa: T201 MLX-LM's output may lack a newline at its end
-    print(json.dumps({"sums": measured.sums, "tokens": measured.tokens, "seconds": measured.seconds}))  # noqa: T201
+    print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
     return 0
 
 

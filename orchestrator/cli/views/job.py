@@ -222,12 +222,13 @@ def _validations(app: App, job: Job) -> Iterator[RenderableType]:
     for kind, one in rows[-MOST_VALIDATIONS:]:
         error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
         is_best = not kind and best is not None and one.iteration == best.iteration
-        table.add_row(
-            f"{kind:<8}", f"{one.iteration:>8,}", f"{fmt.short_loss(one.loss):>7}", error, "best" if is_best else ""
-        )
+        mark, rewards = "best" if is_best else "", one.rewards
+        words = f"accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
+        table.add_row(f"{kind:<8}", f"{one.iteration:>8,}", f"{fmt.short_loss(one.loss):>7}", error, mark, words)
     if rows:
         more = f", last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
-        yield from _section(f"validation (nats per token){more}", [Padding.indent(table, 2)])
+        unit = "nats per row" if rows[0][1].rewards is not None else "nats per token"
+        yield from _section(f"validation ({unit}){more}", [Padding.indent(table, 2)])
 
 
 def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
