@@ -108,7 +108,7 @@ class PhaseEvent(EventValue):
 
     kind = Kind.PHASE
 
-    phase: str  # load, tokenize, probe, train, validate, save, test or answer
+    phase: str  # load, tokenize, reference, probe, train, validate, save, test or answer
     lengths: RowLengths | None = None  # in the phase probe
     rows: int | None = None  # in the phase train: rows of the training set
     batches_per_epoch: int | None = None  # in the phase train

@@ -64,7 +64,7 @@ def _words(value: EventValue) -> str | None:
     match value:
         case StartedEvent() as started:
             words = f"started   pid {started.pid}, {_origin(started)}"
-        case PhaseEvent(phase=("load" | "tokenize" | "test") as phase):
+        case PhaseEvent(phase=("load" | "tokenize" | "reference" | "test") as phase):
             words = f"phase     {phase}"
         case ProgressEvent() as progress:
             words = _progress(progress)
@@ -107,7 +107,9 @@ def _progress(progress: ProgressEvent) -> str | None:
 def _measured(word: str, measured: MeasuredEvent) -> str:
     spread = f" ± {measured.standard_error:.3f}" if measured.standard_error is not None else ""
     loss = f"{fmt.short_loss(measured.loss)}{spread} over {measured.examples} rows"
-    return f"{word:<9} {measured.iteration:>7,}  loss {loss}"
+    rewards = measured.rewards
+    more = f", accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
+    return f"{word:<9} {measured.iteration:>7,}  loss {loss}{more}"
 
 
 def _fact(fact: FactEvent) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from configs.preference_rows import longest_of
 from workers.data.chat_template import Render, TemplateUnusable, renderer, source_of
 from workers.files.atomic import write_atomically
 
@@ -90,7 +91,7 @@ def _read(path: Path) -> TokenLengths | None:
 
 def _hash_of(data: Path, counter: _Counter, spec: JobSpec) -> str:
     """Return a hash of everything the lengths depend on."""
-    digest = hashlib.sha256(json.dumps([_VERSION, MAX_ROWS, counter.template, *_features(spec)]).encode())
+    digest = hashlib.sha256(json.dumps([_VERSION, MAX_ROWS, counter.template, *_features(spec), *spec.lq.objective.keys]).encode())
     for path in (data, counter.file):
         if path is not None:
             with path.open("rb") as file:
@@ -122,7 +123,10 @@ class _Counter:
     def text_of(self, row: Mapping[str, Any]) -> _Text:
         """Return the text of a row."""
         prompt, completion, chat, text = _features(self.spec)
-        if prompt in row and completion in row:
+        objective = self.spec.lq.objective
+        if objective.keys:
+            messages: Any = longest_of(row, objective.keys)
+        elif prompt in row and completion in row:
             messages = [{"role": "user", "content": row[prompt]}, {"role": "assistant", "content": row[completion]}]
         elif chat in row:
             messages = row[chat]
