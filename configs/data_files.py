@@ -10,8 +10,9 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from configs.data_rows import RowFormat, format_of, row_problem
 from configs.errors import error_line, one_line
@@ -24,6 +25,17 @@ from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
 NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
+
+_CONVERT, _UNPACK = "convert it, one JSON object on each line, to", "unpack it to"
+_DATA_SUFFIXES = {
+    **dict.fromkeys((".jsonl", ".ndjson"), "rename it to"),
+    **dict.fromkeys((".gz", ".zst", ".bz2", ".xz", ".zip"), _UNPACK),
+    **dict.fromkeys((".json", ".parquet", ".arrow", ".csv", ".tsv"), _CONVERT),
+}
+"""Suffixes of data files, and what to do with one to get the file that is read."""
+
+LONGEST_GUESS = 1 << 16
+"""Bytes that are read to see which other kind of JSON a file is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,16 +102,37 @@ def _folder_facts(folder: Path, spec: JobSpec) -> DataFacts:
     rows = {name: files[name].rows if name in files else 0 for name in NAMES}
     train, _, test = (folder / name for name in NAMES)
     if "train.jsonl" not in files:
-        raise _invalid(train, None, "no such file; a data folder must contain train.jsonl")
+        raise _invalid(train, None, f"no such file; a data folder must contain train.jsonl{_instead(folder, 'train')}")
     if not rows["train.jsonl"]:
         raise _invalid(train, None, "is empty; add rows")
     if rows["train.jsonl"] < spec.batch_size:
         few = "1 row" if rows["train.jsonl"] == 1 else f"{rows['train.jsonl']} rows"
         raise _invalid(train, None, f"{few}, but batch_size is {spec.batch_size}: add rows or lower batch_size")
     if spec.test and not rows["test.jsonl"]:
-        raise _invalid(test, None, "no rows, but the job file has 'test: true'; add rows or remove 'test'")
-    notes = () if rows["valid.jsonl"] else ("no validation set",)
-    return DataFacts(source="folder", name=str(folder), files=files, notes=notes)
+        text = "no rows, but the job file has 'test: true'; add rows or remove 'test'"
+        raise _invalid(test, None, f"{text}{_instead(folder, 'test')}")
+    notes = []
+    if not rows["valid.jsonl"]:
+        empty = ": valid.jsonl is empty" if "valid.jsonl" in files else ""
+        notes.append(f"no validation set{empty}{_instead(folder, 'valid')}")
+    if "test.jsonl" in files and not rows["test.jsonl"]:
+        notes.append("no test set: test.jsonl is empty")
+    return DataFacts(source="folder", name=str(folder), files=files, notes=tuple(notes))
+
+
+def _instead(folder: Path, name: str) -> str:
+    """Return a remark on files that were probably meant as `name`.jsonl; empty if there are none."""
+    meant = {"valid": ("val", "eval", "dev"), "test": ("test",), "train": ("",)}[name]
+    likely = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name not in NAMES and path.suffix.lower() in _DATA_SUFFIXES and path.name.lower().startswith(meant)
+    ]
+    if not likely:
+        return ""
+    likely.sort(key=lambda other: not other.lower().startswith(name))
+    remedy = _DATA_SUFFIXES[Path(likely[0]).suffix.lower()]
+    return f"; the folder has {', '.join(likely[:3])}, which is not read: {remedy} {name}.jsonl"
 
 
 def _scan(path: Path, spec: JobSpec) -> DataFileFacts:
@@ -111,7 +144,7 @@ def _scan(path: Path, spec: JobSpec) -> DataFileFacts:
             for rows, line in enumerate(file, start=1):
                 digest.update(line)
                 size += len(line)
-                row = _row(path, rows, line)
+                row = _row(path, rows, line) if rows > 1 else _first_row(path, line, file)
                 row_format = row_format or _format(path, row, spec)
                 problem = row_problem(row, row_format)
                 if problem is not None:
@@ -120,6 +153,31 @@ def _scan(path: Path, spec: JobSpec) -> DataFileFacts:
         raise _invalid(path, None, f"cannot be read: {error.strerror}") from error
     name = None if row_format is None else row_format.name
     return DataFileFacts(path=str(path), rows=rows, bytes=size, sha256=digest.hexdigest(), format=name)
+
+
+def _first_row(path: Path, line: bytes, file: BinaryIO) -> dict[str, Any]:
+    """Return the first row, or say what another kind of file this is."""
+    kinds = {
+        b"\x1f\x8b": "is compressed with gzip; unpack it",
+        b"PAR1": "is a Parquet file; convert it to one JSON object per line",
+        b"PK\x03\x04": "is a ZIP archive; unpack it",
+        b"version https://git-lfs": "is a Git LFS pointer, not the data; run: git lfs pull",
+    }
+    for begin, text in kinds.items():
+        if line.startswith(begin):
+            raise _invalid(path, 1, text)
+    start = line.strip()
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(start), dict):
+            return _row(path, 1, line)
+    needed = "a row is one JSON object on one line, but"
+    whole = start + b"\n" + file.read(LONGEST_GUESS)
+    if start[:1] == b"[" and b"{" in whole:
+        raise _invalid(path, 1, f"{needed} this file is a JSON array; convert it: jq -c '.[]' old.json > {path.name}")
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.JSONDecoder().raw_decode(whole.decode(errors="ignore"))[0], dict):
+            raise _invalid(path, 1, f"{needed} this one has several lines; convert: jq -c . old.json > {path.name}")
+    return _row(path, 1, line)
 
 
 def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from configs.labels import MAX_NAME, job_name
 from configs.matrix import Combination, combinations, overlap, without_matrix
 from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_override
 from configs.paths import resolve_paths
+from configs.run_length import with_length
 from configs.training_rules import training_problems
 from configs.yaml_text import Document
 from jobs.model.base import FrozenModel
@@ -132,11 +133,13 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Se
 
 
 def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
+    document, lengths = with_length(document, current=Path.cwd())
     spec = _checked(document, defaults=defaults)
     if problems := training_problems(document, spec):
         raise first_problem(document.source, problems)
     resolved, notes = resolve_paths(document, spec, current=Path.cwd())
     _require_utf8_paths(document, resolved)
+    notes += lengths
     if spec.trust_remote_code:
         notes.append("trust_remote_code is on: lq runs code that comes with the model")
     if spec.config is not None:

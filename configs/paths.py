@@ -67,6 +67,15 @@ def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[
     return spec.model_copy(update=changes), search.notes
 
 
+def data_folder(document: Document, current: Path) -> Path | None:
+    """Return the folder that `data` names; None for a data set of the hub."""
+    value = document.value.get("data")
+    if document.value.get("hf_dataset") is not None or not isinstance(value, str):
+        return None
+    folder = _Search(current / document.source.parent, current).find("data", value)
+    return folder if folder.exists() or looks_like_path(value) else None
+
+
 class _Search:
     def __init__(self, beside: Path, current: Path) -> None:
         self.beside = beside

@@ -71,13 +71,6 @@ def labelled_of(row: Mapping[str, Any]) -> Answered:
     return Answered(prompt=prompt, answers=(_conversation(row, "completion")[len(prompt) :],))
 
 
-def longest_of(row: Mapping[str, Any], keys: tuple[str, ...]) -> Messages:
-    """Return the conversation of a row with the most characters, for estimates."""
-    answered = labelled_of(row) if keys == LABELLED else pair_of(row)
-    longest = max(answered.answers, key=lambda answer: len(str(answer)))
-    return [*answered.prompt, *longest]
-
-
 def _conversation(row: Mapping[str, Any], key: str) -> Messages:
     answer = row[key]
     if isinstance(answer, str):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from configs.matrix import EXCLUDE
+from configs.run_length import SHARE
 from configs.suggestions import MATRIX
-from jobs.model.spec import JobSpec, LqSpec
+from jobs.model.spec import JobSpec, LqSpec, LrSchedule
 
 _MATRIX: dict[str, Any] = {
     "type": "object",
@@ -28,6 +29,9 @@ def job_schema() -> dict[str, Any]:
     own[MATRIX] = _MATRIX
     mapping = {"discriminator": own["objective"].pop("discriminator"), "oneOf": own["objective"].pop("oneOf")}
     own["objective"]["anyOf"] = [{"enum": list(mapping["discriminator"]["mapping"])}, mapping]
+    schedule = schema["$defs"][LrSchedule.__name__]["properties"]
+    for number in (schedule["warmup"], schedule["arguments"]["items"]):
+        number["anyOf"] = [{"type": number.pop("type")}, {"type": "string", "pattern": SHARE}]
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lq job file",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from configs import validation, yaml_text
 from configs.errors import KeyPath, Problem, first_problem, invalid
@@ -41,6 +41,12 @@ def _ping(value: SecretStr) -> SecretStr:
     if not url.lower().startswith(("http://", "https://", "://", f"${{{_IN_KEYRING}")):
         raise ValueError("a URL that starts with https://")
     return value
+
+
+def _web_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]+", value):
+        raise ValueError("a URL such as https://lab.example.org, without a password")
+    return value.rstrip("/")
 
 
 def parse_hour(value: object) -> object:
@@ -105,6 +111,14 @@ class DiskSettings(FrozenModel):
     )
 
 
+class WebSettings(FrozenModel):
+    """`web` of settings.yaml."""
+
+    url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        None, description="address of the web page of this home; messages about a job link to URL/jobs/ID"
+    )
+
+
 class Settings(_Secretive):
     """The content of settings.yaml."""
 
@@ -113,7 +127,15 @@ class Settings(_Secretive):
     slots: int = Field(1, ge=1, le=16, description="maximum number of jobs at a time, if they fit into memory together")
     notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
+    web: WebSettings = WebSettings()
     defaults: LqSpec = Field(LqSpec(), description="defaults for the lq section of job files")
+
+    @field_validator("defaults")
+    @classmethod
+    def _no_length(cls, defaults: LqSpec) -> LqSpec:
+        if defaults.epochs is not None:
+            raise ValueError("no epochs here; a job file sets its own length")
+        return defaults
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:

@@ -53,7 +53,7 @@ def _without_positions(key_path: KeyPath) -> KeyPath:
 def _common_mistake(word: str, value: object, top: Mapping[str, Any]) -> str | None:
     answers: dict[str, Callable[[], str | None]] = {
         **dict.fromkeys(_ALPHA, lambda: _scale(value, top)),
-        **dict.fromkeys(_EPOCHS, lambda: _iters(value, top)),
+        **dict.fromkeys(_EPOCHS, lambda: _epochs(value)),
         "target_modules": lambda: (
             "write 'lora_parameters.keys' with the module names of MLX-LM, such as self_attn.q_proj"
         ),
@@ -105,12 +105,8 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def _iters(epochs: object, top: Mapping[str, Any]) -> str:
-    hint = "write 'iters', the number of batches: epochs * rows / batch_size"
-    batch_size = top.get("batch_size", 4)
-    if not _is_number(epochs) or not _is_number(batch_size):
-        return hint
-    return f"{hint}, here {epochs:g} * rows / {batch_size:g}"
+def _epochs(epochs: object) -> str:
+    return f"write 'lq.epochs: {epochs:g}' instead of iters" if _is_number(epochs) else "write 'lq.epochs'"
 
 
 def _misplaced(word: str, under: str, levels: Levels) -> str | None:

@@ -45,7 +45,7 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {
 """The schedules and their arguments in order, optional ones in brackets. `join_schedules` needs functions, which a file
 cannot contain."""
 
-_STEPS = ("step_size", "decay_steps", "steps")
+STEPS = ("step_size", "decay_steps", "steps")
 _REPORTERS = ("wandb", "swanlab")
 _SPLITS = tuple(f"{name}_split" for name in ("train", "valid", "test"))
 _FEATURES = tuple(f"{name}_feature" for name in ("prompt", "completion", "chat", "text"))
@@ -136,7 +136,7 @@ def _schedule(document: Document, spec: JobSpec) -> list[Problem]:
         text = f"{schedule.name} takes {', '.join(names)}, but the list has {len(schedule.arguments)} values"
         return [document.problem(key_path, text)]
     for name, value in zip(names, schedule.arguments, strict=False):
-        if name in _STEPS and value < 1:
+        if name in STEPS and value < 1:
             text = f"{name} of {schedule.name} must be 1 or more, not {value:g}"
             return [document.problem(key_path, text)]
     return []

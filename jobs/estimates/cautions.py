@@ -18,8 +18,6 @@ LORA_RATES, FULL_RATES = (1e-6, 1e-3), (1e-7, 1e-4)
 5e-4; QLoRA (Dettmers et al. 2023): 1e-4 and 2e-4; MLX-LM's default: 1e-5. Full fine-tuning uses about a tenth."""
 
 _WITH_ADAM = ("adam", "adamw")
-_LENGTH_OF = {"cosine_decay": 1, "linear_schedule": 2}
-"""The argument of a schedule (mlx/optimizers/schedulers.py) that is its length in updates."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,8 +111,6 @@ def _schedule(spec: JobSpec, schedule: LrSchedule) -> str:
     run = f"the run makes {updates:,} updates ({spec.iters:,} iterations / {spec.grad_accumulation_steps})"
     if schedule.warmup >= updates:
         return f"the warm-up lasts {schedule.warmup:,} updates, but {run}"
-    argument = _LENGTH_OF.get(schedule.name)
-    length = schedule.warmup + int(schedule.arguments[argument]) if argument is not None else 0
-    if length > 2 * updates:
-        return f"the schedule ends after {length:,} updates, but {run}: the rate hardly falls"
+    if (schedule.length or 0) > 2 * updates:
+        return f"the schedule ends after {schedule.length:,} updates, but {run}: the rate hardly falls"
     return ""

@@ -6,6 +6,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.model.job import ProgressPoint, Validation
 
 
 class Alarm(StrEnum):
@@ -15,7 +19,9 @@ class Alarm(StrEnum):
     SPIKE = "spike"
     DRIFT = "drift"
     NOT_FINITE = "not_finite"
+    NO_GRADIENT = "no_gradient"  # the model no longer learns
     OVERFITTING = "overfitting"  # only reported; no rollback
+    REGRESSED = "regressed"  # only reported; no rollback
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,13 @@ class LossReport:
     iteration: int  # the last one that it covers
     loss: float  # nats per token, mean over the iterations with a finite loss; nan if there is none
     skipped: int = 0  # iterations whose update was not applied
+    grad_norm: float | None = None  # global norm of the last update's gradients, before clipping; None if unknown
+
+    @classmethod
+    def of(cls, point: ProgressPoint) -> LossReport:
+        """Return a stored report."""
+        loss, skipped = point.train_loss, point.skipped or 0
+        return cls(iteration=point.iteration, loss=loss, skipped=skipped, grad_norm=point.grad_norm)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,11 @@ class ValidationLoss:
     iteration: int  # the weights are those after this iteration
     loss: float  # nats per token
     standard_error: float | None  # of the loss, by example; None if unknown
+
+    @classmethod
+    def of(cls, validation: Validation) -> ValidationLoss:
+        """Return a stored validation."""
+        return cls(iteration=validation.iteration, loss=validation.loss, standard_error=validation.standard_error)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

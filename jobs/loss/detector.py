@@ -19,6 +19,8 @@ from jobs.loss.history import (
     DriftWindow,
     ReportHistory,
     SkippedUpdates,
+    median,
+    median_and_scale,
 )
 from jobs.loss.validations import ValidationHistory
 
@@ -29,13 +31,20 @@ EARLY_RATIO, EARLY_RISE, EARLY_REPORTS = 1.5, 1.0, 5
 SUSPECT_ENDS_AFTER = 2  # consecutive unflagged reports
 EPISODE_ENDS_AFTER = 20  # consecutive unflagged reports
 
+NO_GRADIENT = 1e-12
+"""Gradient norm up to which an optimizer changes no weight: Adam divides by at least its eps of 1e-8."""
+
+NO_GRADIENT_REPORTS = 10  # consecutive reports
+NO_GRADIENT_LOSS = 0.05
+"""Nats per token. Below it a model has learned its rows, and its gradients may round to 0."""
+
 
 class LossDetector:
     """The state of the fold.
 
     SPIKE, DRIFT and NOT_FINITE are raised once per episode, which ends after 20 consecutive unflagged reports. A run
-    that continues after an alarm is thus one incident. SUSPECT is raised once until two unflagged reports end it,
-    OVERFITTING once per run.
+    that continues after an alarm is thus one incident. NO_GRADIENT is raised once until a report has a gradient,
+    SUSPECT until two unflagged reports end it, OVERFITTING and REGRESSED once per run.
     """
 
     def __init__(self, *, warm_up: int, steps_per_report: int) -> None:
@@ -50,6 +59,22 @@ class LossDetector:
         self._muted: set[Alarm] = set()  # alarms that the current episode does not raise again
         self._unflagged = 0  # consecutive reports
         self._without_drift = 0  # consecutive reports without flag and drift
+        self._no_gradient: deque[float] = deque(maxlen=NO_GRADIENT_REPORTS)  # losses of reports without a gradient
+        self._no_gradient_from = 0  # iteration of the first of the present ones
+
+    @property
+    def stuck_from(self) -> int | None:
+        """The last iteration of the first of many reports without a gradient, up to the present; None if it learns."""
+        losses = list(self._no_gradient)
+        if len(losses) < NO_GRADIENT_REPORTS:
+            return None
+        fall = median(losses[: len(losses) // 2]) - median(losses[len(losses) // 2 :])
+        return self._no_gradient_from if fall <= median_and_scale(losses)[1] else None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether one of the last reports is flagged."""
+        return bool(self.reports.flags_among_last(SPIKE_WINDOW))
 
     def within_tolerance(self, validation: ValidationLoss) -> bool:
         """Return whether a validation is finite and not beyond the best so far."""
@@ -68,21 +93,26 @@ class LossDetector:
             flagged = comparison.flagged
             drift = self._drift_window.add(report.loss, len(self.reports), scale=comparison.scale)
         self._remember(report, flagged=flagged, drifted=drift is not None)
-        suspect = self._watch(report, comparison, flagged=flagged)
+        suspect, stuck = self._watch(report, comparison, flagged=flagged), self._stuck(report)
         if not math.isfinite(report.loss):
             return self._once(_not_finite(report, "loss"))
         spike = self._spike(report, comparison) if comparison else self._early_spike(report)
         drifting = _drift(report, drift, self.reports.iterations[drift.begins]) if drift else None
-        return self._once(spike) or self._once(drifting) or self._once(suspect)
+        return self._once(spike) or self._once(drifting) or self._once(stuck) or self._once(suspect)
 
     def validation(self, validation: ValidationLoss) -> LossFinding | None:
         """Add one validation, after the report that ends at its iteration.
 
-        Two consecutive ones beyond the best are a SPIKE if the training loss rose too, and OVERFITTING otherwise.
+        Two consecutive ones beyond the best are a SPIKE if the training loss rose much too, REGRESSED if it rose by
+        less, and OVERFITTING otherwise.
         """
         if not math.isfinite(validation.loss):
             return self._once(_not_finite(validation, "validation loss"))
-        return self._once(self._validations.add(validation, self.reports, in_episode=Alarm.SPIKE in self._muted))
+        return self._once(
+            self._validations.add(
+                validation, self.reports, in_episode=Alarm.SPIKE in self._muted, in_doubt=self.in_doubt
+            )
+        )
 
     def _compare(self, report: LossReport) -> BaselineComparison | None:
         """Compare a report with the baseline; None while the main rule does not apply."""
@@ -105,11 +135,11 @@ class LossDetector:
         """Return a finding unless the current episode has already raised its alarm."""
         if finding is None or finding.alarm in self._muted:
             return None
-        if finding.alarm in (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE):
+        if finding.alarm in (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE, Alarm.NO_GRADIENT):
             self._muted |= {Alarm.SPIKE, Alarm.DRIFT, Alarm.SUSPECT}
             self._unflagged = self._without_drift = 0
-        if finding.alarm is Alarm.NOT_FINITE:
-            self._muted.add(Alarm.NOT_FINITE)
+        if finding.alarm in (Alarm.NOT_FINITE, Alarm.NO_GRADIENT):
+            self._muted.add(finding.alarm)
         return finding
 
     def _watch(self, report: LossReport, comparison: BaselineComparison | None, *, flagged: bool) -> LossFinding | None:
@@ -138,6 +168,26 @@ class LossDetector:
             return None
         text = f"{comparison.text(report.iteration)}; {len(flags)} of the last {SPIKE_WINDOW} reports flagged"
         return _finding(Alarm.SPIKE, report, flags[0], text, **comparison.evidence(), flags=len(flags))
+
+    def _stuck(self, report: LossReport) -> LossFinding | None:
+        """A model whose activations saturated has a gradient of exactly 0, and its loss no longer changes."""
+        no_gradient = report.grad_norm is not None and report.grad_norm <= NO_GRADIENT
+        if not no_gradient or report.loss <= NO_GRADIENT_LOSS:
+            self._no_gradient.clear()
+            self._muted.discard(Alarm.NO_GRADIENT)
+            return None
+        if not self._no_gradient:
+            self._no_gradient_from = report.iteration
+        self._no_gradient.append(report.loss)
+        first = self.stuck_from
+        if first is None:
+            return None
+        text = (
+            f"every gradient of the last {NO_GRADIENT_REPORTS} reports up to iteration {report.iteration:,} is 0, and "
+            f"the loss stays at {report.loss:.3f}: the model no longer learns"
+        )
+        numbers = {"loss": report.loss, "grad_norm": report.grad_norm or 0.0, "reports": NO_GRADIENT_REPORTS}
+        return _finding(Alarm.NO_GRADIENT, report, first, text, **numbers)
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:
         flags = self.reports.flags_among_last(EARLY_REPORTS)

@@ -185,8 +185,13 @@ class ReportHistory:
 def median_and_scale(values: Sequence[float] | deque[float]) -> tuple[float, float]:
     """Return the median and the scale of the noise, a standard deviation with a lower limit."""
     middle = median(values)
-    deviation = median([abs(value - middle) for value in values])
-    return middle, max(GAUSSIAN * deviation, MIN_SCALE_SHARE * middle, MIN_SCALE)
+    return middle, max(deviation(values), MIN_SCALE_SHARE * middle, MIN_SCALE)
+
+
+def deviation(values: Sequence[float] | deque[float]) -> float:
+    """Return the standard deviation of Gaussian noise with the median absolute deviation of these values."""
+    middle = median(values)
+    return GAUSSIAN * median([abs(value - middle) for value in values])
 
 
 def median(values: Sequence[float] | deque[float]) -> float:

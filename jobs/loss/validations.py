@@ -6,11 +6,15 @@ import dataclasses
 import math
 
 from jobs.loss.alarms import Alarm, LossFinding, ValidationLoss
-from jobs.loss.history import DRIFT_WINDOW, ReportHistory, median, median_and_scale
+from jobs.loss.history import DRIFT_WINDOW, ReportHistory, deviation, median, median_and_scale
 
 BEYOND_ERRORS, BEYOND_SHARE, BEYOND_RISE = 3.0, 0.10, 0.05
 BEYOND_VALIDATIONS = 2
 TRAINING_SCALES, TRAINING_SHARE, TRAINING_RISE = 6.0, 0.20, 0.10
+NORMAL, MEDIAN_ERROR = 1.96, 1.2533
+"""95 % of a normal distribution, and the standard error of its median relative to that of its mean."""
+
+_ONLY_REPORTED = frozenset({Alarm.OVERFITTING, Alarm.REGRESSED})
 
 
 class ValidationHistory:
@@ -21,13 +25,15 @@ class ValidationHistory:
         self._good = 0  # iteration of the last one that was not beyond the best
         self._beyond: list[int] = []  # iterations of those since then
         self._raised: set[Alarm] = set()  # alarms that these validations do not raise again
-        self._overfitting_raised = False
+        self._ever_raised: set[Alarm] = set()  # those that are only reported, once per run
 
     def is_beyond(self, validation: ValidationLoss) -> bool:
         """Return whether a validation is above the best by more than the tolerance."""
         return self._best is not None and validation.loss > self._best.loss + _tolerance(self._best, validation)
 
-    def add(self, validation: ValidationLoss, reports: ReportHistory, *, in_episode: bool) -> LossFinding | None:
+    def add(
+        self, validation: ValidationLoss, reports: ReportHistory, *, in_episode: bool, in_doubt: bool
+    ) -> LossFinding | None:
         """Add the next validation. `in_episode`: an alarm of the training loss is active, which explains a rise."""
         if self._best is None or not self.is_beyond(validation):
             self._good, self._beyond, self._raised = validation.iteration, [], set()
@@ -36,15 +42,16 @@ class ValidationHistory:
             return None
         self._beyond.append(validation.iteration)
         if in_episode:
-            self._raised |= {Alarm.SPIKE, Alarm.OVERFITTING}
+            self._raised |= {Alarm.SPIKE, *_ONLY_REPORTED}
         training = _compare_training(self._best.iteration, self._good, reports)
         if len(self._beyond) < BEYOND_VALIDATIONS or training is None:
             return None
-        alarm = Alarm.SPIKE if training.rose else Alarm.OVERFITTING
-        if alarm in self._raised or (alarm is Alarm.OVERFITTING and self._overfitting_raised):
+        alarm = training.alarm
+        if alarm in self._raised or alarm in self._ever_raised or (in_doubt and alarm is not Alarm.SPIKE):
             return None
         self._raised.add(alarm)
-        self._overfitting_raised = self._overfitting_raised or alarm is Alarm.OVERFITTING
+        if alarm is not Alarm.SPIKE:
+            self._ever_raised |= _ONLY_REPORTED
         return self._finding(alarm, validation, self._best, training)
 
     def _finding(
@@ -57,12 +64,17 @@ class ValidationHistory:
             "best_iteration": best.iteration,
             "tolerance": tolerance,
             "beyond": len(self._beyond),
-            **{f"training_{name}": getattr(training, name) for name in ("then", "now", "margin")},
+            **{f"training_{name}": getattr(training, name) for name in ("then", "now", "margin", "interval")},
             **{name: getattr(training, name) for name in ("reports_then", "reports_now")},
         }
         if validation.standard_error is not None and math.isfinite(validation.standard_error):
             evidence["standard_error"] = validation.standard_error
-        rose = "rose too" if training.rose else "did not rise"
+        change = f"{training.now - training.then:+.3f}, tolerance {training.margin:.3f}"
+        rose = {
+            Alarm.SPIKE: f"rose too ({change})",
+            Alarm.REGRESSED: f"rose by less than its tolerance ({change})",
+            Alarm.OVERFITTING: f"did not rise significantly ({change})",
+        }[alarm]
         text = (
             f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
             f"{validation.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
@@ -81,12 +93,17 @@ class _TrainingComparison:
     then: float  # median of the reports around the best validation
     now: float  # median of the last reports after the last good validation
     margin: float
+    interval: float  # of the difference at 95 %, on either side
     reports_then: int
     reports_now: int
 
     @property
-    def rose(self) -> bool:
-        return self.now - self.then > self.margin
+    def alarm(self) -> Alarm:
+        """The alarm that validations beyond the best raise."""
+        rise = self.now - self.then
+        if rise > self.margin:
+            return Alarm.SPIKE
+        return Alarm.REGRESSED if rise > self.interval else Alarm.OVERFITTING
 
 
 def _compare_training(best: int, good: int, reports: ReportHistory) -> _TrainingComparison | None:
@@ -101,11 +118,13 @@ def _compare_training(best: int, good: int, reports: ReportHistory) -> _Training
     if not before or not after:
         return None
     then, scale = median_and_scale(before)
-    noise = TRAINING_SCALES * scale / math.sqrt(min(len(before), len(after)))
+    error = scale / math.sqrt(min(len(before), len(after)))
+    errors = (deviation(part) / math.sqrt(len(part)) for part in (before, after))
     return _TrainingComparison(
         then=then,
         now=median(after),
-        margin=max(noise, TRAINING_SHARE * then, TRAINING_RISE),
+        margin=max(TRAINING_SCALES * error, TRAINING_SHARE * then, TRAINING_RISE),
+        interval=NORMAL * MEDIAN_ERROR * math.hypot(*errors),
         reports_then=len(before),
         reports_now=len(after),
     )

@@ -182,8 +182,15 @@ class Dependency:
 class QueueState:
     """Whether the queue is paused."""
 
-    paused_at: float | None  # unix seconds; None if it is not paused
-    because: str | None  # one line for the user
+    paused_at: float | None = None  # unix seconds; None if it is not paused
+    because: str | None = None  # one line for the user
+    cause: str | None = None  # the check of lq doctor whose success resumes it; None if only the user does
+
+    @property
+    def text(self) -> str:
+        """Why it is paused and what resumes it."""
+        alone = f"resumes when the check {self.cause} of lq doctor passes, or with" if self.cause else "resume it:"
+        return f"{self.because}; {alone} lq resume --queue"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

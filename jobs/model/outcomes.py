@@ -33,7 +33,9 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
     SPIKE = "spike"
     DRIFT = "drift"
+    NO_GRADIENT = "no_gradient"
     DISK_FULL = "disk_full"
+    NETWORK = "network"  # the hub or the network does not answer
     DATA_INVALID = "data_invalid"
     CONFIG_INVALID = "config_invalid"
     MODEL_MISSING = "model_missing"

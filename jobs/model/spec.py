@@ -127,10 +127,27 @@ class LrSchedule(FrozenModel):
 
     name: str = Field(description="a schedule of mlx.optimizers.schedulers, such as cosine_decay")
     arguments: tuple[float, ...] = Field(
-        min_length=1, description="arguments of the schedule; the first is the initial rate"
+        min_length=1, description="arguments of the schedule; the first is the initial rate; steps: updates, or 100%"
     )
-    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule")
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up before the schedule, or a share such as 10%")
     warmup_init: float = Field(0.0, description="learning rate at the start of the warm-up")
+
+    @property
+    def length_argument(self) -> int | None:
+        """The index of the argument that is the length in updates; None if the schedule has no end."""
+        index = {"cosine_decay": 1, "linear_schedule": 2}.get(self.name)
+        return index if index is not None and index < len(self.arguments) else None
+
+    @property
+    def length(self) -> int | None:
+        """Updates after which the rate stays as it is; None if the schedule has no end."""
+        index = self.length_argument
+        return None if index is None else self.warmup + int(self.arguments[index])
+
+    @property
+    def last_rate(self) -> float:
+        """The rate after the end of a schedule that has one."""
+        return self.arguments[1] if self.name == "linear_schedule" else (*self.arguments, 0.0)[2]
 
 
 class Retry(FrozenModel):
@@ -256,6 +273,7 @@ class LqSpec(FrozenModel):
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
+    epochs: float | None = Field(None, gt=0, description="passes over the training rows, instead of iters")
     retry: Retry = Retry()
     grad_clip: float | None = Field(
         None, gt=0, description="maximum global norm of the gradients of an update; default: no limit"
@@ -333,6 +351,11 @@ class JobSpec(FrozenModel):
     chat_feature: str = Field("messages", min_length=1, description="key of the messages in chat rows")
     text_feature: str = Field("text", min_length=1, description="key of the text in text rows")
     lq: LqSpec = LqSpec()
+
+    @property
+    def warmup_iterations(self) -> int:
+        """Iterations of the warm-up of the learning-rate schedule."""
+        return self.lr_schedule.warmup * self.grad_accumulation_steps if self.lr_schedule is not None else 0
 
     @property
     def name(self) -> str:

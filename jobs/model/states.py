@@ -32,7 +32,7 @@ LEGAL: dict[Status, frozenset[Status]] = {
     ),
     Status.WAITING: frozenset({Status.QUEUED, Status.CANCELLED, Status.HELD}),
     Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
-    Status.SUCCEEDED: frozenset(),
+    Status.SUCCEEDED: frozenset({Status.QUEUED}),  # lq extend
     Status.FAILED: frozenset({Status.QUEUED}),
     Status.CANCELLED: frozenset({Status.QUEUED}),
     Status.SKIPPED: frozenset(),

@@ -23,6 +23,7 @@ REBOOTS_PER_DAY = 2
 """Reboots within 24 hours after which the job is held."""
 
 GPU_REST_S = 60.0
+NETWORK_RETRY_S, NETWORK_LONGEST_S = 60.0, 900.0
 
 
 def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitter: float) -> Decision:
@@ -40,21 +41,33 @@ def decide(ending: Ending, *, spec: JobSpec, history: History, now: float, jitte
         return after_loss_alarm.leave_rows_out(ending, spec, history, history.conclusion, now)
     if isinstance(history.conclusion, Stop):
         return after_loss_alarm.end_early(ending, spec, history, history.conclusion, now)
+    if ending.reason is Reason.NETWORK:
+        return _wait_for_network(ending, history, now=now, jitter=jitter)
     if ending.outcome is Outcome.STOPPED and (obstacle := history.obstacle) is not None:
-        until = (
-            obstacle.until if obstacle.until is not None else now + obstacle.rest_s
-        )  # the next check of the schedule
+        next_check = now + obstacle.rest_s
         return Decision(
             status=Status.WAITING,
             reason=Reason(obstacle.why.value),
             detail=obstacle.text,
-            not_before=until,
+            not_before=obstacle.until if obstacle.until is not None else next_check,
             evidence={"why": obstacle.why.value, "until": obstacle.until, "rest_s": round(obstacle.rest_s, 1)},
         )
     if ending.outcome is Outcome.STOPPED:
         # the end of a segment, or a TERM from outside: there is a checkpoint and no problem
         return Decision.after(ending, Status.WAITING, not_before=now)
     return _after_crash(ending, spec, history, now=now, jitter=jitter)
+
+
+def _wait_for_network(ending: Ending, history: History, *, now: float, jitter: float) -> Decision:
+    """Try again in 1 min, 2 min, up to 15 min, for as long as it takes; this is not a crash."""
+    delay = min(NETWORK_RETRY_S * 2.0 ** min(history.waits - 1, 10), NETWORK_LONGEST_S) * (1 + 0.1 * jitter)
+    return Decision.after(
+        ending,
+        Status.WAITING,
+        not_before=now + delay,
+        answer="tries again until the network or the hub answers",
+        evidence={"why": ending.reason.value, "waits": history.waits, "delay_s": round(delay, 3)},
+    )
 
 
 def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float, jitter: float) -> Decision:
@@ -89,7 +102,10 @@ def _after_crash(ending: Ending, spec: JobSpec, history: History, *, now: float,
         )
     if ending.reason is Reason.OUT_OF_MEMORY and history.stage is not None:
         return _out_of_memory(ending, spec, history, evidence, now)
-    if not answer.may_retry:
+    if history.machine is not None:
+        limit = min(retry.max_restarts, retry.crash_loop)
+        evidence |= {"machine": history.machine.value, "asks_user": answer.consecutive_crashes == limit + 1}
+    elif not answer.may_retry:
         return _fail(ending, answer, spec, evidence)
     return _restart(ending, answer, history, evidence, now)
 

@@ -21,7 +21,7 @@ from jobs.policies.retry import Backoff
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
-GUARD_REASONS = frozenset({Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE})
+GUARD_REASONS = frozenset({Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE, Reason.NO_GRADIENT})
 """Reasons that cause a rollback."""
 
 

@@ -11,6 +11,7 @@ from jobs.model.outcomes import Ending, Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.early_stop import Stop
+from jobs.policies.machine import MachineCause
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.retry import Crash
 from jobs.policies.rollback import RollbackCandidate
@@ -63,6 +64,8 @@ class History:
     free_bytes: int | None = None  # memory free now
     lengths: tuple[int, int] | None = None  # 99th and 95th percentile of the tokens of a row
     obstacle: Obstacle | None = None  # why lq stopped it for now: window, power, heat, use of the machine
+    waits: int = 0  # attempts that ended for the network, one after the other, including this one
+    machine: MachineCause | None = None  # the crash is caused by the machine, not by the job
     conclusion: LossFinding | Quarantine | Stop | None = None  # of the loss guard
     stages: Sequence[Stage] = ()  # of the run plan
     candidates: Sequence[RollbackCandidate] = ()  # set if the conclusion needs a rollback

@@ -1,4 +1,4 @@
-"""The verdict on a run (docs/explanation/policies.md, section 7): measured differences in, one of six codes out.
+"""The verdict on a run (docs/explanation/policies.md, section 7): measured differences in, one of seven codes out.
 
 INCONCLUSIVE is checked before the rules that need a validation set, because it means that the set is too small for a
 claim. The result of the other rules is kept as `otherwise`. Only DIVERGED needs no validation set.
@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from jobs.model.text import counted, percent
+
+if TYPE_CHECKING:
+    from jobs.model.spec import JobSpec
 
 FEWEST_ROWS = 50
 FEWEST_VALIDATIONS = 5
@@ -22,12 +27,20 @@ EARLY = 0.5
 LAST_STRETCH = 0.8
 """The stretch of the run, from this share of its iterations, that shows whether it still improved."""
 
+MEMORIZED = 0.5
+"""A flat train loss below this share of the best validation loss means that the training rows are memorized."""
+
+
+HARDLY = 0.02
+"""A run that improved the validation loss by less than this share of it needs a larger learning rate, not more time."""
+
 
 class Code(StrEnum):
     """The verdict on a run."""
 
     DIVERGED = "DIVERGED"
     OVERFIT = "OVERFIT"
+    REGRESSED = "REGRESSED"
     WASTED = "WASTED"
     UNDERTRAINED = "UNDERTRAINED"
     OK = "OK"
@@ -62,11 +75,15 @@ class Evidence:
     """The measurements that the rules use."""
 
     guarded: str | None  # why the loss guard ended the run; None if it did not
+    stuck_from: int | None  # iteration since which every gradient is 0; None if the run learns
     iterations: int  # completed
     points: Sequence[Point]  # by iteration
     last_stretch: Difference | None  # the last validation minus the one at LAST_STRETCH of the run
     train_after_best: Difference | None  # reports after the best: mean of the second half minus mean of the first half
-    also_trained: int | None  # validation rows that are also training rows; None if not checked
+    train_end: float | None  # the mean of that second half
+    flagged: bool  # the loss guard flags reports right before the last validation
+    also_trained: int | None  # measured validation rows that are also training rows; None if not checked
+    valid_rows: int | None  # rows of valid.jsonl, of which a validation may measure fewer; None if unknown
 
     @property
     def best(self) -> Point | None:
@@ -77,6 +94,11 @@ class Evidence:
     def final(self) -> Point | None:
         """The last validation."""
         return self.points[-1] if self.points else None
+
+    @property
+    def limited(self) -> bool:
+        """Whether `val_batches` leaves out rows of the validation set."""
+        return self.final is not None and self.valid_rows is not None and self.final.rows < self.valid_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,14 +117,17 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RequestedRun:
-    """The settings that the advice for the next run depends on."""
+    """What the advice for the next run depends on, besides the verdict."""
 
-    iters: int
-    learning_rate: float
-    steps_per_eval: int
+    lq: str  # how the user calls lq for this home
+    job_id: int
+    spec: JobSpec
+    succeeded: bool
+    published: int | None  # iteration of the job's adapter
     epochs: float | None  # number of passes over the rows; None if unknown
     spiked: bool  # the loss spiked during the run
-    scheduled: bool  # the learning rate follows a schedule, which has its own length
+    guilty: bool  # the incidents name rows that may have caused an alarm
+    lowest_factor: float = 1.0  # of the learning rate, by rollbacks
 
 
 def best_of(points: Sequence[Point]) -> Point | None:
@@ -115,6 +140,9 @@ def judge(evidence: Evidence) -> Verdict:
     final = evidence.final
     if evidence.guarded is not None:
         return _verdict(Code.DIVERGED, evidence, f"The loss guard ended the run: {evidence.guarded}.")
+    if evidence.stuck_from is not None:
+        text = f"Every gradient since iteration {evidence.stuck_from:,} is 0: the model no longer learns."
+        return _verdict(Code.DIVERGED, evidence, text)
     if final is not None and not math.isfinite(final.loss):
         text = f"The last validation, at iteration {final.iteration:,}, is not a finite number."
         return _verdict(Code.DIVERGED, evidence, text)
@@ -129,19 +157,27 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _missing(evidence: Evidence) -> list[str]:
-    """Return what the validation set lacks for a claim."""
+    """Return what the validations lack for a claim."""
     final = evidence.final
     if final is None:
         return ["No validation was measured"]
     missing = []
     if final.rows < FEWEST_ROWS:
-        missing.append(f"The validation set has {counted(final.rows, 'row')}, fewer than {FEWEST_ROWS}")
+        has = f"The validation set has {counted(final.rows, 'row')}"
+        if evidence.limited:
+            has = f"A validation measures {final.rows:,} of {evidence.valid_rows:,} rows (val_batches)"
+        missing.append(f"{has}, fewer than {FEWEST_ROWS}")
     if len(evidence.points) < FEWEST_VALIDATIONS:
         missing.append(f"{counted(len(evidence.points), 'validation')}, fewer than {FEWEST_VALIDATIONS}")
-    if evidence.also_trained is not None and evidence.also_trained > MAX_ALSO_TRAINED * final.rows:
-        share = percent(evidence.also_trained / final.rows)
-        missing.append(f"{evidence.also_trained:,} of {final.rows:,} validation rows ({share}) are also training rows")
+    if _shared(evidence, final):
+        share = percent(evidence.also_trained / final.rows) if evidence.also_trained else ""
+        rows = f"{evidence.also_trained:,} of {final.rows:,} {'measured ' if evidence.limited else ''}validation rows"
+        missing.append(f"{rows} ({share}) are also training rows")
     return missing
+
+
+def _shared(evidence: Evidence, final: Point) -> bool:
+    return evidence.also_trained is not None and evidence.also_trained > MAX_ALSO_TRAINED * final.rows
 
 
 def _measured(evidence: Evidence) -> tuple[Code, str]:
@@ -149,13 +185,9 @@ def _measured(evidence: Evidence) -> tuple[Code, str]:
     best, final, good = evidence.best, evidence.final, first_good(evidence)
     if best is None or final is None:
         return Code.INCONCLUSIVE, "No validation was measured."
-    end, train = final.minus_best, evidence.train_after_best
-    if end is not None and final is not best and end.low > 0 and train is not None and train.high < 0:
-        text = (
-            f"The last validation is above the best of iteration {best.iteration:,} by {interval(end)}, "
-            f"while the train loss after it still changed by {interval(train)}."
-        )
-        return Code.OVERFIT, text
+    end = final.minus_best
+    if end is not None and final is not best and end.low > 0:
+        return _worse_end(evidence, best, end)
     if good is not None and good.iteration < EARLY * evidence.iterations:
         return Code.WASTED, _wasted(evidence, good, best)
     stretch = evidence.last_stretch
@@ -172,6 +204,23 @@ def _measured(evidence: Evidence) -> tuple[Code, str]:
     return Code.OK, text + (
         f" The last validation is above it by {interval(end)}." if end and final is not best else ""
     )
+
+
+def _worse_end(evidence: Evidence, best: Point, end: Difference) -> tuple[Code, str]:
+    """Return OVERFIT if the train loss after the best falls or is memorized, and REGRESSED otherwise."""
+    train, level = evidence.train_after_best, evidence.train_end
+    place = f"the best, of iteration {best.iteration:,}," if best.iteration else "the model before training"
+    text = f"The last validation is above {place} by {interval(end)}"
+    if train is None or level is None:
+        return Code.REGRESSED, f"{text}; too few train reports follow it to say whether the train loss fell."
+    if evidence.flagged:
+        return Code.REGRESSED, f"{text}, and the loss guard flags the train loss at the end."
+    if train.high < 0:
+        return Code.OVERFIT, f"{text}, while the train loss after it still fell, by {interval(train)}."
+    if train.low <= 0 and level < MEMORIZED * best.loss:
+        return Code.OVERFIT, f"{text}, while the train loss stayed at {level:.4f}, far below it."
+    how = "rose" if train.low > 0 else "did not fall"
+    return Code.REGRESSED, f"{text}, and the train loss after it {how}: it changed by {interval(train)}."
 
 
 def _wasted(evidence: Evidence, good: Point, best: Point) -> str:
@@ -221,50 +270,95 @@ def interval(difference: Difference) -> str:
 
 
 def advice(verdict: Verdict, evidence: Evidence, run: RequestedRun) -> str:
-    """Return one sentence for the next run, derived from the verdict alone."""
-    half = "half the rates of `lr_schedule`" if run.scheduled else f"`learning_rate: {run.learning_rate / 2:g}`"
-    schedule = " and the same change of the length of `lr_schedule`" if run.scheduled else ""
-    if verdict.code is Code.DIVERGED:
-        return f"Try {half} with `lq: {{grad_clip: 1.0}}`, and check the rows that the incidents name."
-    if verdict.code is Code.OVERFIT and verdict.best is not None:
-        epochs = "" if run.epochs is None or not evidence.iterations else _epochs_at(run, verdict.best, evidence)
-        return f"Stop at {_iters(verdict.best, run)}{epochs}{schedule}, or add rows."
-    if verdict.code is Code.WASTED and verdict.good_from == 0:
-        return "Training brought no improvement: check the data, then try a larger learning rate."
-    if verdict.code is Code.WASTED and verdict.good_from is not None:
-        slower = f" and {half}, because the loss spiked" if run.spiked else ""
-        shorter = f"{_iters(verdict.good_from, run)}{schedule}"
-        return (
-            f"Try {shorter}{slower}, or end the run with `lq: {{early_stop: {{min_delta: 1se}}}}`; to improve further, "
-            "add rows."
-        )
-    if verdict.code is Code.UNDERTRAINED:
-        longer = f"`iters: {2 * run.iters}`{schedule}"
-        return f"Continue: {longer}, or a new job with this adapter as `resume_adapter_file`."
-    if verdict.code is Code.INCONCLUSIVE:
-        return _for_evidence(evidence, run)
-    return "These numbers suggest no change."
+    """Return the advice for the next run, derived from the verdict alone, with a command where settings change."""
+    match verdict.code:
+        case Code.DIVERGED:
+            rows = ", and check the rows that the incidents name" if run.guilty else ""
+            return f"Lower the learning rate: {_retry(run, *_rates(run, 0.5), 'lq.grad_clip=1.0')}{rows}."
+        case Code.REGRESSED:
+            return f"Lower the learning rate: {_retry(run, *_rates(run, 0.5))}.{_kept(verdict, run)}"
+        case Code.OVERFIT if verdict.best:
+            epochs = f" ({run.epochs * verdict.best / evidence.iterations:.3g} epochs)" if run.epochs else ""
+            again = _retry(run, *_length(run, verdict.best))
+            return f"Add rows, or stop at the best{epochs}: {again}.{_kept(verdict, run)}"
+        case Code.OVERFIT:
+            return "Add rows: the model before training is better on the validation set."
+        case Code.WASTED if not verdict.good_from:
+            larger = _retry(run, *_rates(run, 10))
+            return f"Training brought no improvement: check the data, then try a larger learning rate: {larger}."
+        case Code.WASTED:
+            assert verdict.good_from is not None
+            slower = _rates(run, 0.5) if run.spiked else ()
+            because = ", at half the rate, because the loss spiked" if run.spiked else ""
+            again = _retry(run, *_length(run, verdict.good_from), *slower)
+            return f"A shorter run is enough: {again}{because}; to improve further, add rows."
+        case Code.UNDERTRAINED if not run.succeeded:
+            return f"Continue: `{run.lq} retry {run.job_id}`."
+        case Code.UNDERTRAINED if _hardly_changed(evidence):
+            larger = _retry(run, *_rates(run, 10))
+            return f"The whole run changed the loss by less than {HARDLY:.0%}: try a larger learning rate: {larger}."
+        case Code.UNDERTRAINED:
+            schedule = run.spec.lr_schedule
+            if schedule is None or schedule.length is None:
+                return f"Continue: `{run.lq} extend {run.job_id} --iters {2 * run.spec.iters}`."
+            again = _retry(run, *_length(run, 2 * run.spec.iters))
+            return f"Train longer: {again}; the schedule ends with this run, so a longer one starts again."
+        case Code.INCONCLUSIVE:
+            return _for_evidence(evidence, run)
+        case Code.OK:
+            return "These numbers suggest no change."
 
 
-def _epochs_at(run: RequestedRun, iteration: int, evidence: Evidence) -> str:
-    assert run.epochs is not None
-    return f" ({run.epochs * iteration / evidence.iterations:.3g} epochs)"
+def _hardly_changed(evidence: Evidence) -> bool:
+    """Return whether the best validation is about as high as the one before training."""
+    first, best = evidence.points[0], evidence.best
+    return best is not None and first.iteration == 0 and first.loss - best.loss < HARDLY * first.loss
+
+
+def _retry(run: RequestedRun, *sets: str) -> str:
+    """Return the command that trains the job again with other settings."""
+    return " ".join([f"`{run.lq} retry {run.job_id}", *(f"--set {shlex.quote(item)}" for item in sets)]) + "`"
+
+
+def _rates(run: RequestedRun, factor: float) -> Iterator[str]:
+    """Yield the settings that multiply the learning rate, as low as the run went."""
+    schedule, factor = run.spec.lr_schedule, factor * (run.lowest_factor if factor < 1 else 1)
+    if schedule is None:
+        yield f"learning_rate={factor * run.spec.learning_rate:.3g}"
+        return
+    for index, rate in enumerate(schedule.arguments[: 2 if schedule.name == "linear_schedule" else 1]):
+        if rate:
+            yield f"lr_schedule.arguments[{index}]={factor * rate:.3g}"
+
+
+def _length(run: RequestedRun, iteration: int) -> Iterator[str]:
+    """Yield the settings of a run to an iteration, rounded up to a validation, with its schedule stretched alike."""
+    every, schedule = run.spec.steps_per_eval, run.spec.lr_schedule
+    iters = max(1, math.ceil(iteration / every)) * every
+    yield f"iters={iters}"
+    if schedule is not None and schedule.length_argument is not None:
+        length = schedule.arguments[schedule.length_argument] * iters / run.spec.iters
+        yield f"lr_schedule.arguments[{schedule.length_argument}]={max(1, round(length))}"
+
+
+def _kept(verdict: Verdict, run: RequestedRun) -> str:
+    best = verdict.best is not None and run.published == verdict.best
+    return f" The job's adapter is that of the best validation, at iteration {verdict.best:,}." if best else ""
 
 
 def _for_evidence(evidence: Evidence, run: RequestedRun) -> str:
+    """Return how the next run measures enough: what to change in the files, and the command."""
     final = evidence.final
-    steps = []
-    if final is None or final.rows < FEWEST_ROWS:
+    steps, sets = [], []
+    if evidence.limited or (final is None and run.spec.val_batches == 0):
+        sets.append("val_batches=-1")
+    if (evidence.valid_rows or (final.rows if final else 0)) < FEWEST_ROWS:
         steps.append(f"put at least {FEWEST_ROWS} rows into valid.jsonl")
-    if final is not None and evidence.also_trained and evidence.also_trained > MAX_ALSO_TRAINED * final.rows:
+    if final is not None and _shared(evidence, final):
         steps.append("remove the rows of valid.jsonl from train.jsonl")
     if len(evidence.points) < FEWEST_VALIDATIONS:
-        steps.append(f"validate more often, with `steps_per_eval: {max(1, run.iters // 10)}`")
-    text = " and ".join(steps)
+        sets.append(f"steps_per_eval={max(1, run.spec.iters // 10)}")
+    if sets:
+        steps.append(f"train again with more validation: {_retry(run, *sets)}")
+    text = ", then ".join(steps)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _iters(iteration: int, run: RequestedRun) -> str:
-    """Return the setting of `iters`, rounded up to a multiple of the iterations between two validations."""
-    every = run.steps_per_eval
-    return f"`iters: {max(1, math.ceil(iteration / every)) * every}`"

@@ -17,8 +17,9 @@ from pathlib import Path
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts.weights import TunedModel
-from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
+from orchestrator.model_files import files as model_files
+from orchestrator.model_files.hub_cache import folder_of
 from workers.files.atomic import fsync_file
 from workers.process.lock import sole
 
@@ -44,7 +45,7 @@ def require_target(target: Path, tuned: TunedModel, *, force: bool, options: Seq
     """
     if any(option.partition("=")[0] == "--save-path" for option in options):
         raise InvalidInput("--save-path must come before the --: lq fuse ID --save-path DIR -- OPTION...")
-    source = model_files.folder_of(tuned.model)
+    source = folder_of(tuned.model)
     if source is not None and target.resolve() in (source.resolve(), *source.resolve().parents):
         raise InvalidInput(f"{target} contains the base model; choose another folder with --save-path")
     _require_free(target, force=force)

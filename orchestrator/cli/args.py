@@ -91,6 +91,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from error
+
+
 def _age(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None or match[2] not in "hdw":
@@ -106,12 +113,7 @@ def _since(text: str) -> float:
 
 
 def parse_time(text: str, now: float) -> float | None:
-    """Return a moment in unix seconds, or None if the text is not a time.
-
-    Args:
-        text: a duration before now (10min), an hour (22:00: the last time it was 22:00), or an ISO date with or
-            without a time. Without a zone it is local time.
-    """
+    """Return a moment in unix seconds; None if the text is not a duration before now, a past hour or an ISO date."""
     if (ago := _DURATION.fullmatch(text)) is not None:
         return now - int(ago[1]) * _UNITS_S[ago[2]]
     try:
@@ -128,6 +130,7 @@ ONE_JOB = Parsed("job id or name", _job)
 SOME_JOBS = Parsed("job id, range or name", _jobs)
 SECONDS = Parsed("number of seconds", _seconds)
 AGE = Parsed("age", _age)
+PATTERN = Parsed("pattern", _pattern)
 SINCE = Parsed("time", _since)
 
 
@@ -187,15 +190,22 @@ def files_argument(*, required: bool) -> Callable[[Command], Command]:
     return click.argument("files", metavar=metavar, type=click.Path(path_type=Path), nargs=-1, required=required)
 
 
-def takes_job(command: Command) -> Command:
-    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found."""
+def takes_job(command: Command, *, required: bool = True) -> Command:
+    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found.
+
+    Args:
+        required: False if the verb works without ID on the job that runs, or else on the last one that ran.
+    """
 
     @functools.wraps(command)
-    def with_job(*, ref: JobRef, **others: Any) -> Any:
+    def with_job(*, ref: JobRef | None, **others: Any) -> Any:
         with home_access.open_app() as app:
-            return command(app=app, job=home_access.find_job(app, ref), **others)
+            job = home_access.find_job(app, ref) if ref is not None else home_access.present_job(app)
+            return command(app=app, job=job, **others)
 
-    return click.argument("ref", metavar="ID", type=ONE_JOB, shell_complete=_complete_ids)(with_job)
+    metavar = "ID" if required else "[ID]"
+    argument = click.argument("ref", metavar=metavar, type=ONE_JOB, required=required, shell_complete=_complete_ids)
+    return argument(with_job)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -268,13 +278,7 @@ def select_jobs(
     Args:
         applies: whether the verb applies to a job that was not named by itself.
         none: error if the verb applies to none of them; `{of}` stands for the selection.
-        or_else: options that can replace an ID, for the error if nothing was selected; None if an empty selection is
-            allowed.
-
-    Raises:
-        NoSuchJob: the job or the group does not exist.
-        InvalidInput: several jobs have the same name.
-        NotAllowed: the verb applies to none of them.
+        or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
         raise click.UsageError(f"name a job, or {or_else}")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from jobs.model.errors import HomeUnusable, InvalidInput, NoSuchJob
 from jobs.model.job import Job
-from jobs.model.states import ENDED
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import output
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
@@ -40,22 +41,14 @@ class JobRef:
 
 @contextmanager
 def open_app() -> Iterator[App]:
-    """Open the app of this user, and close it after the block.
-
-    Raises:
-        HomeUnusable: the home, or a folder above it, is not a folder.
-    """
+    """Open the app of this user, and close it after the block."""
     with App.of_this_user() as app:
         require_home(app.home.path)
         yield app
 
 
 def require_home(home: Path) -> None:
-    """Check that a home exists or can be created.
-
-    Raises:
-        HomeUnusable: it, or the nearest existing path above it, is not a readable folder.
-    """
+    """Raise HomeUnusable if the home, or the nearest existing path above it, is not a readable folder."""
     try:
         present = next(path for path in (home, *home.parents) if path.exists())
     except OSError as error:
@@ -95,12 +88,22 @@ def find_job(app: App, ref: JobRef) -> Job:
     return (live if len(matches) > 1 else matches)[0]
 
 
-def jobs_in_range(app: App, ref: JobRef) -> list[Job]:
-    """Return the jobs of a range. Ids without a job are skipped, unless all of them are.
+def present_job(app: App) -> Job:
+    """Return the job that started last among those that run, or else among all that have started.
 
     Raises:
-        NoSuchJob: no job has an id in the range, or the range as its name.
+        NoSuchJob: no job has started yet.
     """
+    jobs = [job for job in list_jobs(app) if job.started_at is not None]
+    if not jobs:
+        raise NoSuchJob(f"no job has started yet in {app.home.path}; see: lq status")
+    job = max(jobs, key=lambda job: (job.status is Status.RUNNING, job.started_at or 0.0))
+    output.note(f"job {job.id} ({job.name}) {job.status}")
+    return job
+
+
+def jobs_in_range(app: App, ref: JobRef) -> list[Job]:
+    """Return the jobs of a range. Ids without a job are skipped; raises NoSuchJob if all of them are."""
     first, last = ref.first or 1, min(ref.last or 1, MAX_ID)
     jobs = app.store.jobs.between(first, last) if has_store(app) and first <= last else []
     jobs = jobs or (app.store.jobs.named(ref.text) if has_store(app) else [])
@@ -117,11 +120,7 @@ def _no_such_name(app: App, name: str) -> str:
 
 
 def jobs_of_group(app: App, group: str) -> list[Job]:
-    """Return the jobs of a group by id.
-
-    Raises:
-        NoSuchJob: the group does not exist.
-    """
+    """Return the jobs of a group by id; raises NoSuchJob if it does not exist."""
     if has_store(app) and (jobs := app.store.groups.jobs(group)):
         return jobs
     groups = app.store.groups.names() if has_store(app) else []
@@ -132,13 +131,7 @@ def jobs_of_group(app: App, group: str) -> list[Job]:
 
 
 def require_wakeup(app: App) -> None:
-    """Open what `wake_worker` needs, so that an error is raised before anything is changed.
-
-    Raises:
-        ConfigInvalid: settings.yaml is not valid.
-        StoreUnusable: the store or the wake-up queue is damaged.
-        HomeUnusable: the home is not writable.
-    """
+    """Open what `wake_worker` needs, so that an error is raised before anything is changed."""
     app.settings()
     _ = app.store, app.wakeup  # opened on first access
 
@@ -149,7 +142,7 @@ def wake_worker(app: App) -> str | None:
     if control.running(app.home) is not None:
         return None
     if not app.settings().autostart:
-        return "no worker runs (autostart is off in settings.yaml); start one: lq worker --detach"
+        return "no worker runs (autostart is off in settings.yaml); start one: lq worker start"
     from orchestrator.service.install import start_worker
 
     return f"worker started (pid {start_worker(app.home)})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
@@ -17,7 +16,6 @@ from jobs.model.events import finite
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from rich.console import Console
 
     from jobs.model.job import QueueState
     from orchestrator.core.app import App
@@ -31,15 +29,17 @@ quiet_option = click.option("--quiet", "-q", "quiet", is_flag=True, help="Print 
 class ChangeOutput:
     """What a verb that changes jobs prints: text, or only the ids of the jobs, or JSON."""
 
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        """Print text by default."""
-        self._quiet, self._as_json = quiet, as_json
+    def __init__(
+        self, *, quiet: bool = False, as_json: bool = False, echo: Callable[[str], object] = click.echo
+    ) -> None:
+        """Print text by default; `echo` receives each line."""
+        self._quiet, self._as_json, self._echo = quiet, as_json, echo
         self._changed: list[int] = []
 
     def line(self, text: str | None) -> None:
         """Print a line of text unless --quiet or --json is given."""
         if text is not None and not self._quiet and not self._as_json:
-            click.echo(text)
+            self._echo(text)
 
     def changed(self, job_id: int) -> None:
         """Add a job to the ids of --quiet and to the JSON."""
@@ -48,11 +48,7 @@ class ChangeOutput:
             click.echo(job_id)
 
     def finish(self, app: App, queue: QueueState | None = None) -> None:
-        """Print the changed jobs as JSON if --json is given.
-
-        Args:
-            queue: for `lq pause` and `lq resume`, the state of the queue.
-        """
+        """Print the changed jobs as JSON if --json is given, for some verbs with the state of the queue."""
         if not self._as_json:
             return
         from orchestrator.results.build import from_attributes
@@ -76,15 +72,6 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(out=ChangeOutput(quiet=quiet, as_json=as_json), **others)
 
     return quiet_option(json_option(with_output))
-
-
-def console(*, stderr: bool = False, piped: int = 200) -> Console:
-    """Return a console. Without a terminal it has no colours, does not wrap, and is `piped` columns wide."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else piped
-    return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
 def print_json(result: DataclassInstance | Sequence[DataclassInstance], *, under: str | None = None) -> None:

@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs.model.states import ENDED, LIVE, Status
+from jobs.model.text import counted
 from orchestrator.cli.verbs import COMPLETE_VARIABLE
 from orchestrator.core.paths import Home
 
@@ -27,7 +28,8 @@ APPLIES: dict[str, frozenset[Status]] = {
     "move": LIVE,
     "edit": frozenset({Status.HELD, Status.QUEUED}),
     "cancel": LIVE,
-    "retry": frozenset({Status.FAILED, Status.CANCELLED}),
+    "retry": frozenset({Status.FAILED, Status.CANCELLED}),  # with --set: ENDED
+    "extend": frozenset({Status.SUCCEEDED}),
     "clean": ENDED,
     "chat": ENDED,
     "fuse": ENDED,
@@ -37,25 +39,22 @@ APPLIES: dict[str, frozenset[Status]] = {
 
 def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the ids of jobs that the verb applies to: live jobs first, then newest first, without those typed."""
-    statuses = APPLIES.get(ctx.info_name or "", frozenset(Status))
-    jobs = [job for job in _jobs() if job.status in statuses]
-    typed = _typed_arguments(ctx)
+    statuses = ENDED if ctx.params.get("sets") else APPLIES.get(ctx.info_name or "", frozenset(Status))
+    typed = {str(ref) for ref in (*ctx.params.get("refs", ()), ctx.params.get("ref"))}
+    jobs = [job for job in _jobs() if job.status in statuses and str(job.id) not in typed]
     return [
         CompletionItem(str(job.id), help=f"{job.name} ({job.status})")
         for job in sorted(jobs, key=lambda job: (job.status in ENDED, job.status != Status.RUNNING))
-        if str(job.id).startswith(incomplete) and str(job.id) not in typed
+        if str(job.id).startswith(incomplete)
     ]
 
 
 def groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the groups, newest first, with the number of their jobs."""
     counts = Counter(job.group for job in _jobs() if job.group is not None and job.group.startswith(incomplete))
-    return [CompletionItem(_quoted(name), help=f"{count} job{'s' * (count != 1)}") for name, count in counts.items()]
-
-
-def _quoted(value: str) -> str:
-    """Quote a value with spaces for bash; the scripts of zsh and fish quote it themselves."""
-    return shlex.quote(value) if os.environ.get(COMPLETE_VARIABLE, "").startswith("bash") else value
+    # bash needs quotes around spaces; the scripts of zsh and fish quote a value themselves
+    quoted = shlex.quote if os.environ.get(COMPLETE_VARIABLE, "").startswith("bash") else str
+    return [CompletionItem(quoted(name), help=counted(count, "job")) for name, count in counts.items()]
 
 
 def preset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -77,13 +76,3 @@ def _jobs() -> Sequence[NamedJob]:
     from orchestrator.store.completion import named_jobs
 
     return named_jobs(Home.of(os.environ).store)
-
-
-def _typed_arguments(ctx: click.Context) -> set[str]:
-    """Return the arguments that are already on the command line."""
-    typed: set[str] = set()
-    for param in ctx.command.params:
-        value = ctx.params.get(param.name or "")
-        if isinstance(param, click.Argument) and value is not None:
-            typed |= {str(one) for one in (value if isinstance(value, list | tuple) else [value])}
-    return typed

@@ -21,75 +21,107 @@ if TYPE_CHECKING:
 COMPLETE_VARIABLE = "_LQ_COMPLETE"
 """Environment variable that a shell sets to ask for completions."""
 
-VERBS: dict[str, tuple[str, str]] = {
-    "submit": ("submit", "Check job files and queue them."),
-    "run": ("run", "Submit a job and show its progress until it ends."),
-    "check": ("planning", "Check jobs with a dry run: memory, speed, end time, disk, data."),
-    "status": ("status", "Show the worker, the queue and the last jobs."),
-    "watch": ("status", "Show lq status and update it."),
-    "plan": ("planning", "Estimate memory, duration and start times, without training."),
-    "show": ("status", "Show everything about one job."),
-    "logs": ("logs", "Show the log of a job."),
-    "wait": ("run", "Wait until jobs have ended."),
-    "pause": ("control", "Pause jobs, or the queue."),
-    "resume": ("control", "Resume jobs, or the queue."),
-    "move": ("edit", "Move jobs within the queue."),
-    "edit": ("edit", "Edit the settings of a job that has not started."),
-    "cancel": ("control", "Cancel jobs and keep their checkpoints."),
-    "retry": ("control", "Queue failed or cancelled jobs again."),
-    "worker": ("worker", "Run the worker in the foreground or background."),
-    "report": ("results", "Write the report of a job and print its path."),
-    "verify": ("files", "Verify every file of jobs."),
-    "prune": ("files", "Delete checkpoints that are not needed."),
-    "clean": ("files", "Delete the files of old jobs."),
-    "chat": ("model", "Chat with the model of a job and its best adapter."),
-    "generate": ("model", "Generate one answer with the model of a job."),
-    "test": ("model", "Evaluate the weights of a job on its test set."),
-    "fuse": ("model", "Fuse model and adapter into one model folder."),
-    "compare": ("results", "Compare jobs: settings, results, loss curves."),
-    "notify": ("notify", "List or test the notification services."),
-    "service": ("worker", "Install the worker as a service."),
-    "doctor": ("doctor", "Check whether this machine can train overnight."),
-    "config": ("config", "Print schemas, list presets, write a job file."),
-    "completion": ("config", "Print the shell completion script."),
-    "demo": ("doctor", "Run the demo on a tiny model."),
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Queue": {
+        "submit": ("submit", "Check job files and queue them."),
+        "run": ("run", "Submit a job and show its progress until it ends."),
+        "check": ("planning", "Check jobs with a dry run: memory, speed, end time, disk, data."),
+        "plan": ("planning", "Estimate memory, duration and start times, without training."),
+        "status": ("status", "Show the worker, the queue and the last jobs."),
+        "watch": ("status", "Show lq status and update it."),
+        "wait": ("run", "Wait until jobs have ended."),
+    },
+    "Control": {
+        "pause": ("control", "Pause jobs, or the queue."),
+        "resume": ("control", "Resume jobs, or the queue."),
+        "move": ("edit", "Move jobs within the queue."),
+        "edit": ("edit", "Edit the settings of a job that has not started."),
+        "cancel": ("control", "Cancel jobs and keep their checkpoints."),
+        "retry": ("control", "Queue failed or cancelled jobs again."),
+        "extend": ("control", "Continue a succeeded job to more iterations."),
+    },
+    "Results": {
+        "show": ("status", "Show everything about one job."),
+        "logs": ("logs", "Show the log of a job."),
+        "report": ("results", "Write the report of a job and print its path."),
+        "compare": ("results", "Compare jobs: settings, results, loss curves."),
+        "chat": ("model", "Chat with the model of a job and its best adapter."),
+        "generate": ("model", "Generate one answer with the model of a job."),
+        "test": ("model", "Evaluate the weights of a job on its test set."),
+        "fuse": ("model", "Fuse model and adapter into one model folder."),
+    },
+    "Machine": {
+        "worker": ("worker", "Run the worker in the foreground or background."),
+        "service": ("worker", "Install the worker as a service."),
+        "doctor": ("doctor", "Check whether this machine can train overnight."),
+        "notify": ("notify", "List or test the notification services."),
+        "demo": ("doctor", "Run the demo on a tiny model."),
+    },
+    "Files": {
+        "config": ("config", "Print schemas, list presets, write a job file."),
+        "verify": ("files", "Verify every file of jobs."),
+        "prune": ("files", "Delete checkpoints that are not needed."),
+        "clean": ("files", "Delete the files of old jobs."),
+        "completion": ("config", "Print the shell completion script."),
+    },
 }
 """Module in orchestrator/cli/commands/ and help of each verb, in the order of `lq --help`."""
 
-ALIASES = {
-    "add": "submit",
-    "enqueue": "submit",
-    "queue": "submit",
-    "train": "run",
-    "list": "status",
-    "ls": "status",
-    "ps": "status",
-    "jobs": "status",
-    "top": "status",
-    "info": "show",
-    "describe": "show",
-    "log": "logs",
-    "follow": "logs",
-    "tail": "logs",
-    "kill": "cancel",
-    "stop": "pause",
-    "hold": "pause",
-    "release": "resume",
-    "abort": "cancel",
-    "remove": "cancel",
-    "start": "resume",
-    "continue": "resume",
-    "restart": "retry",
-    "switch": "move",
-    "delete": "clean",
-    "rm": "clean",
-    "estimate": "plan",
-    "init": "config init",
-    "validate": "check",
-    "daemon": "worker",
-    "help": "--help",
+VERBS = {verb: entry for verbs in GROUPS.values() for verb, entry in verbs.items()}
+
+_ALIASES_OF = {
+    "submit": "add enqueue queue",
+    "run": "train",
+    "status": "list ls ps jobs top",
+    "show": "info describe",
+    "logs": "log follow tail",
+    "cancel": "kill abort remove",
+    "pause": "stop hold",
+    "resume": "release start continue",
+    "retry": "restart",
+    "move": "switch",
+    "clean": "delete rm",
+    "plan": "estimate",
+    "config init": "init",
+    "check": "validate",
+    "worker": "daemon",
 }
+ALIASES = {alias: verb for verb, aliases in _ALIASES_OF.items() for alias in aliases.split()}
 """Verbs of other tools (pueue, Slurm, Docker, Determined), and the verb of lq that does the same."""
+
+
+EXAMPLES = {
+    "submit": ("lq submit qwen.yaml", "lq submit qwen.yaml --set learning_rate=1e-5 --set lq.priority=5"),
+    "run": ("lq run qwen.yaml",),
+    "check": ("lq check qwen.yaml", "lq check --queue"),
+    "plan": ("lq plan", "lq plan tonight/*.yaml"),
+    "status": ("lq status", "lq status --all --json"),
+    "watch": ("lq watch",),
+    "wait": ("lq wait 3 4 && lq fuse 4", "lq wait --any --timeout 3600"),
+    "pause": ("lq pause 3", "lq pause --queue"),
+    "resume": ("lq resume 3", "lq resume --queue"),
+    "move": ("lq move 7 --first", "lq move 5-7 --after 3"),
+    "edit": ("EDITOR=nano lq edit 4",),
+    "cancel": ("lq cancel 3", "lq cancel --group sweep"),
+    "retry": ("lq retry 3", "lq retry 3 --from 400"),
+    "show": ("lq show 3",),
+    "logs": ("lq logs -f", "lq logs 3 --grep 'loss|spike' --since 2h"),
+    "report": ("lq report 3 --open",),
+    "compare": ("lq compare 3 4 5", "lq compare --group sweep"),
+    "chat": ("lq chat 3", "lq chat 3 -- --temp 0.7 --max-tokens 500"),
+    "generate": ('lq generate 3 -p "What is LoRA?"', "lq generate 3 --base < prompt.txt"),
+    "test": ("lq test 3", "lq test 3 --checkpoint last"),
+    "fuse": ("lq fuse 3 --save-path models/qwen-tuned", "lq fuse 3 -- --dequantize"),
+    "worker": ("lq worker start", "lq worker restart"),
+    "service": ("lq service install",),
+    "doctor": ("lq doctor",),
+    "notify": ("lq notify add ntfy://ntfy.sh/my-topic", "lq notify test"),
+    "demo": ("lq demo",),
+    "config": ("lq config init small", "lq config schema > lq.schema.json"),
+    "verify": ("lq verify 3", "lq verify --all"),
+    "prune": ("lq prune --all --dry-run",),
+    "clean": ("lq clean --older-than 2w --keep-adapters",),
+}
 
 
 class Verbs(click.Group):
@@ -100,11 +132,16 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
+        """Import a verb, and add its examples to its help."""
+        if cmd_name == "help":
+            return help_
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"orchestrator.cli.commands.{VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)
+        examples = EXAMPLES.get(cmd_name, ())
+        if examples:
+            command.epilog = "\n  ".join(("\b\nExample:" if len(examples) == 1 else "\b\nExamples:", *examples))
         return command
 
     def resolve_command(
@@ -124,9 +161,10 @@ class Verbs(click.Group):
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing them."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+        """List the verbs by group, without importing them."""
+        for group, verbs in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(verb, text) for verb, (_, text) in verbs.items()], col_max=12)
 
 
 def _no_such_verb(typed: str) -> str:
@@ -143,9 +181,34 @@ def _no_such_verb(typed: str) -> str:
     return f"no verb '{typed}'" + (f"; did you mean 'lq {suggestion}'?" if suggestion else "")
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    return lq.shell_complete(ctx, incomplete)
+
+
+@click.command(name="help", add_help_option=False)
+@click.argument("words", metavar="[VERB]", nargs=-1, shell_complete=_complete_verb)
+@click.pass_context
+def help_(context: click.Context, words: Sequence[str]) -> None:
+    """Show the options and examples of a verb."""
+    command: click.Command = lq
+    at = click.Context(lq, info_name="lq", **lq.context_settings)
+    for word in words:
+        if not isinstance(command, click.Group):
+            raise click.UsageError(f"'{at.command_path}' has no verb '{word}'", at)
+        name, child, _ = command.resolve_command(at, [word])
+        assert child is not None
+        command, at = child, click.Context(child, info_name=name, parent=at)
+    click.echo(command.get_help(at))
+
+
+@click.command(
+    cls=Verbs,
+    subcommand_metavar="VERB [ARGS]...",
+    epilog="lq help VERB shows the options and examples of a verb.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="lq", message="lq %(version)s")
+@click.version_option(None, "-V", "--version", package_name="lq", message="lq %(version)s")
 def lq(debug: bool) -> None:
     """Queue LLM fine-tuning runs on this machine, and run them overnight without supervision.
 

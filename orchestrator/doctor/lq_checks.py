@@ -47,12 +47,12 @@ def worker(readings: Readings) -> Check:
     if running is None and readings.settings_or_defaults.autostart:
         return ok(name, "not running; lq submit starts it")
     if running is None:
-        return warn(name, "not running, and autostart is off in settings.yaml", "start one: lq worker --detach")
+        return warn(name, "not running, and autostart is off in settings.yaml", "start one: lq worker start")
     pid, version = running["pid"], running.get("lq")
     if version != readings.lq_version:
         shown = f"lq {version}" if version is not None else "an older lq"
         says = f"pid {pid} runs {shown}, this is {readings.lq_version}"
-        return warn(name, says, "lq worker stop, then lq worker --detach; jobs resume from a checkpoint")
+        return warn(name, says, "lq worker restart; jobs resume from a checkpoint")
     return ok(name, f"runs, pid {pid}, lq {version}")
 
 
@@ -61,7 +61,7 @@ def service(readings: Readings) -> Check:
     name, file = "service", readings.service_file
     if not file.present:
         says = "not installed: after a reboot the queue waits for lq submit or lq worker"
-        return warn(name, says, "lq service install, or lq worker --detach after each login")
+        return warn(name, says, "lq service install, or lq worker start after each login")
     if file.program is None:
         return fail(name, f"{file.path} names no program", "lq service install writes it again")
     if not file.program.exists():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.model.errors import ConfigInvalid
 from jobs.model.memory_limit import limit_bytes
 from orchestrator.core.paths import Home
+from orchestrator.model_files import hub_cache
 from orchestrator.service.units import ServiceFile, read_service_file
 from orchestrator.worker import control
 from workers.mlx.device import Device, DeviceQuery
@@ -202,7 +203,7 @@ class Readings:
     @cached_property
     def hub_cache(self) -> Path:
         """The folder in which the Hugging Face hub keeps models."""
-        return Path(self.environment.get("HF_HUB_CACHE") or self._hub_home / "hub").expanduser()
+        return hub_cache.hub_cache(self.environment)
 
     @cached_property
     def hub_cache_disk(self) -> tuple[bool, int]:
@@ -214,18 +215,15 @@ class Readings:
     @cached_property
     def hub_token(self) -> bool:
         """Whether a token is set. It is never shown."""
-        path = Path(self.environment.get("HF_TOKEN_PATH") or self._hub_home / "token").expanduser()
+        path = Path(
+            self.environment.get("HF_TOKEN_PATH") or hub_cache.hub_home(self.environment) / "token"
+        ).expanduser()
         return bool(self.environment.get("HF_TOKEN")) or path.is_file()
 
     @cached_property
     def hub_offline(self) -> bool:
         """Whether HF_HUB_OFFLINE forbids downloads."""
-        return self.environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-    @cached_property
-    def _hub_home(self) -> Path:
-        cache_home = Path(self.environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        return Path(self.environment.get("HF_HOME") or cache_home / "huggingface").expanduser()
+        return hub_cache.is_offline(self.environment)
 
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from jobs.model.errors import InvalidInput
 from jobs.model.spec import JobSpec
 from jobs.policies.disk import required_free
 from orchestrator.core.app import App
-from orchestrator.estimation import model_files
 from orchestrator.formatting.text import size
+from orchestrator.model_files import files as model_files
 from workers.system import disk
 
 RECORDED = "disk"  # the key of provenance.json with a job's need; later submits count it

@@ -10,11 +10,12 @@ from pathlib import Path
 from jobs.estimates import disk
 from jobs.estimates.estimate import MemoryParts
 from jobs.estimates.memory import ModelShape, TrainingShape, parts_of
+from jobs.model.errors import InvalidInput
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
-from orchestrator.estimation import model_files
+from orchestrator.model_files import files as model_files
 from workers.data.batches import BatchOrder, padded_length
-from workers.data.token_lengths import TokenLengths, lengths_of
+from workers.data.row_check import FileCheck, RowChecker
 
 MOST_BATCHES = 400  # the tokens of an iteration are the mean over this many batches of an epoch
 _STATELESS = ("sgd",)  # optimizers whose update writes no new state: MLX's SGD without momentum
@@ -27,29 +28,31 @@ class Formula:
         """Read nothing yet; the lengths of rows are kept in `cache`, or nowhere if it is None."""
         self._cache = cache
         self._files = functools.cache(model_files.read)
-        self._lengths: dict[tuple[object, ...], TokenLengths | None] = {}
+        self._lengths: dict[tuple[object, ...], FileCheck | None] = {}
 
     def shape(self, model: str) -> ModelShape | None:
         """Return a model's shape; None if its files are absent or have no shape."""
         files = self._files(model)
         return files.shape() if files is not None and files.tensors else None
 
-    def lengths(self, spec: JobSpec) -> TokenLengths | None:
+    def lengths(self, spec: JobSpec) -> FileCheck | None:
         """Return the tokens of each training row; None if the data is not in a folder of this machine."""
         features = (spec.prompt_feature, spec.completion_feature, spec.chat_feature, spec.text_feature)
-        key = (spec.data, spec.model, spec.hf_dataset is None, spec.lq.objective.keys, *features)
+        settings = (spec.mask_prompt, spec.max_seq_length, spec.lq.objective.keys)
+        key = (spec.data, spec.model, spec.hf_dataset is None, *settings, *features)
         if key not in self._lengths:
             self._lengths[key] = self._counted(spec)
         return self._lengths[key]
 
-    def _counted(self, spec: JobSpec) -> TokenLengths | None:
+    def _counted(self, spec: JobSpec) -> FileCheck | None:
         data = Path(spec.data) / "train.jsonl"
         if spec.hf_dataset is not None or not data.is_file():
             return None
         files = self._files(spec.model)
         try:
-            lengths = lengths_of(data, files.folder if files is not None else None, spec, cache=self._cache)
-        except (OSError, ValueError, KeyError, TypeError):  # changed since it was checked
+            folder = files.folder if files is not None else None
+            lengths = RowChecker(folder, spec, cache=self._cache).check(data)
+        except (InvalidInput, OSError, ValueError, KeyError, TypeError):  # changed since it was checked
             return None
         return lengths if lengths.tokens else None
 

@@ -63,7 +63,8 @@ def _words(value: EventValue) -> str | None:
     words = None
     match value:
         case StartedEvent() as started:
-            words = f"started   pid {started.pid}, {_origin(started)}"
+            resumed = f"resumes at iteration {started.iteration:,} ({started.resume_quality})"
+            words = f"started   pid {started.pid}, {resumed if started.resumed_from else 'from the beginning'}"
         case PhaseEvent(phase=("load" | "tokenize" | "reference" | "test") as phase):
             words = f"phase     {phase}"
         case ProgressEvent() as progress:
@@ -86,12 +87,6 @@ def _words(value: EventValue) -> str | None:
         case EndedEvent() as ended:
             words = _ended(ended)
     return words
-
-
-def _origin(started: StartedEvent) -> str:
-    if started.resumed_from:
-        return f"resumes at iteration {started.iteration:,} ({started.resume_quality})"
-    return "from the beginning"
 
 
 def _progress(progress: ProgressEvent) -> str | None:

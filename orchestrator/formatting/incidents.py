@@ -30,6 +30,7 @@ _ROLLBACKS: Mapping[str, str] = {
     Reason.SPIKE: "The loss spiked",
     Reason.DRIFT: "The loss drifted upwards",
     Reason.NOT_FINITE: "The loss was not finite",
+    Reason.NO_GRADIENT: "The model stopped learning",
     Reason.DIVERGED: "The loss guard gave up",
     Reason.EARLY_STOPPED: "The validation loss stopped improving",
     "quarantined": "Rows were excluded from training",
@@ -40,6 +41,7 @@ _PAUSES: Mapping[str, str] = {
     Reason.ON_BATTERY: "The machine ran on battery",
     Reason.TOO_HOT: "The machine was too hot",
     Reason.IN_USE: "The machine was in use",
+    Reason.NETWORK: "The network or the hub did not answer",
 }
 _TITLES: Mapping[str, str] = {
     **CRASHES,
@@ -48,6 +50,7 @@ _TITLES: Mapping[str, str] = {
     "suspect": "A loss was unusually high",
     "not_applied": "An update was not applied",
     "overfitting": "The validation loss rose while the train loss did not",
+    "regressed": "The validation loss rose, and the train loss a little",
     "autopsy": "The rows around the spike were measured again",
     "slept": "The machine slept",
     "deadline": "The deadline will be missed",
@@ -58,6 +61,7 @@ _TITLES: Mapping[str, str] = {
     "not_published": "The adapter could not be published",
     "no_report": "The report could not be written",
     "user_went_back": "The job was rewound",
+    "extended": "The job was extended",
     "adapter_set_aside": "An adapter of another run was moved",
     "events_unreadable": "Lines of events.jsonl could not be read",
     "events_lost": "events.jsonl was deleted or truncated",
@@ -160,6 +164,8 @@ def _lateness(due: float, expected: float | None) -> str:
 
 def _action(incident: Incident, attempts: Sequence[Attempt]) -> str:
     evidence = incident.evidence
+    if incident.code == Reason.NETWORK:
+        return "waits, and tries again until it does"
     if incident.code in _PAUSES:
         iteration = iteration_of(incident)
         at = f" at iteration {iteration:,}" if iteration is not None else ""

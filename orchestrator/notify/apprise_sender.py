@@ -7,6 +7,7 @@ error; lq refers to a service by its name in settings.yaml, or by its scheme and
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
@@ -14,12 +15,13 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.model.errors import SecretMissing
 from jobs.model.job import Message, ServiceResult
 from jobs.policies.delivery import URGENT
 from orchestrator.notify import desktop
+from orchestrator.notify.failures import FAILED, TIMED_OUT, reason_in
 from orchestrator.notify.routing import DESKTOP, kind, service_names
 from orchestrator.notify.secrets import fill_in
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 LARGEST_ATTACHMENT_BYTES = 5 * 1024 * 1024
 
-DELIVERED, FAILED, TIMED_OUT, NOT_UNDERSTOOD = "delivered", "failed", "timed out", "not understood"
+DELIVERED = "delivered"
 
 _SEVERITY = {
     "finished": "success",
@@ -110,12 +112,18 @@ class _Call(threading.Thread):
             error = desktop.show(self._message.title, self._message.body, urgent=urgent, timeout_s=self._timeout_s)
             self.outcome = error or DELIVERED
             return
+        listener = _Listener()
         try:
-            target = _target(self._service, self._timeout_s)
+            target = _target(self._service, self._timeout_s, listener)
         except SecretMissing as error:
             self.outcome = str(error)
             return
-        self.outcome = NOT_UNDERSTOOD if target is None else _sent(target, self._message)
+        if target is None:
+            self.outcome = _not_understood(kind(self._service))
+        elif _is_sent(target, self._message):
+            self.outcome = DELIVERED
+        else:
+            self.outcome = reason_in("\n".join(listener.texts))
 
     def outcome_by(self, end: float) -> str:
         """Wait for the result until a time of the monotonic clock."""
@@ -123,7 +131,37 @@ class _Call(threading.Thread):
         return TIMED_OUT if self.is_alive() else self.outcome
 
 
-def _sent(target: Apprise, message: Message) -> str:
+class _Listener(logging.Handler):
+    """Keeps what Apprise would log about one service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text, which contains secrets."""
+        self.texts.append(record.getMessage())
+
+    def logger(self) -> logging.Logger:
+        """Return a logger that nothing else sees."""
+        logger = logging.Logger("lq.apprise", logging.DEBUG)
+        logger.addHandler(self)
+        return logger
+
+
+def _not_understood(scheme: str) -> str:
+    """Return why Apprise does not accept a URL; of the URL itself only its scheme appears."""
+    from apprise.manager_plugins import NotificationManager
+
+    manager: Any = NotificationManager
+    known = [str(name) for name in manager().schemas()]
+    if scheme in known:
+        return f"not understood: the part after {scheme}:// is not valid for this service"
+    close = difflib.get_close_matches(scheme, known, n=1, cutoff=0.7)
+    return f"not understood: no service {scheme}://" + (f"; did you mean {close[0]}://?" if close else "")
+
+
+def _is_sent(target: Apprise, message: Message) -> bool:
     from apprise import NotifyFormat
 
     with (
@@ -137,10 +175,10 @@ def _sent(target: Apprise, message: Message) -> str:
         ) as outcome,
     ):
         # The result of the attempt, not of the service: with `?optional=yes` in its URL a failed service is True.
-        return DELIVERED if any(attempt for service in outcome for attempt in service) else FAILED
+        return any(attempt for service in outcome for attempt in service)
 
 
-def _target(service: Service, timeout_s: float) -> Apprise | None:
+def _target(service: Service, timeout_s: float, listener: _Listener) -> Apprise | None:
     """Return an Apprise object with only this service; None if Apprise does not accept its URL."""
     url = fill_in(service.url.get_secret_value())
     _silence_libraries()
@@ -154,6 +192,7 @@ def _target(service: Service, timeout_s: float) -> Apprise | None:
         return None  # some plugins raise for an invalid URL, such as macosx://%]
     if plugin is None:
         return None
+    plugin.logger = listener.logger()
     plugin.retry = 0  # the outbox retries, also after a restart
     # Ends a call that timed out; later than the limit, so that its result is `timed out`.
     plugin.socket_connect_timeout = plugin.socket_read_timeout = timeout_s + 1.0

@@ -104,9 +104,7 @@ def _entry(store: Store, history: RunHistory, job: Job, now: float, zone: tzinfo
     facts = MessageFacts(
         job=job,
         attempts=store.attempts.of(job.id),
-        points=(),
         validations=store.metrics.validations(job.id),
-        tests=store.metrics.validations(job.id, kind="test"),
     )
     rollbacks = sum(stage.rollback > 0 for stage in store.run_plans.stages(job.id))
     spec = json.loads(store.jobs.spec_json(job.id)) if job.status is Status.RUNNING else None
@@ -145,7 +143,7 @@ def _ended_line(entry: DigestEntry) -> str:
     word = "finished" if entry.word == job.status else entry.word
     seconds = sum((attempt.ended_at or attempt.started_at) - attempt.started_at for attempt in entry.facts.attempts)
     trained = f"{job.iteration:,} iterations in {duration(seconds)}"
-    return "; ".join([f"{_name(job)}: {word}", *messages.losses(entry.facts), trained, *_troubles(entry)])
+    return "; ".join([f"{_name(job)}: {word}", messages.loss_change(entry.facts), trained, *_troubles(entry)])
 
 
 def _running_line(entry: DigestEntry, now: float, zone: tzinfo | None) -> str:

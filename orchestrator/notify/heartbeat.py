@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobs.model.errors import SecretMissing
+from orchestrator.notify.failures import reason_in
 from orchestrator.notify.secrets import fill_in
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class Pinger:
 def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
     """GET an http or https URL once; return `answered`, or an error text without any part of the URL."""
     import http.client
-    import ssl
     import urllib.error
     import urllib.request
 
@@ -69,15 +69,9 @@ def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
         return str(error)
     except urllib.error.HTTPError as error:
         error.close()
-        return f"answered {error.code}"
-    except ssl.SSLError:
-        return "not trusted"
-    except TimeoutError:
-        return "timed out"
-    except urllib.error.URLError as error:
-        return _reason(error.reason)
-    except (OSError, ValueError, http.client.HTTPException):
-        return "failed"
+        return f"HTTP status {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return reason_in(repr(error))
     return ANSWERED
 
 
@@ -92,13 +86,3 @@ def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), headers
-
-
-def _reason(reason: object) -> str:
-    import ssl
-
-    if isinstance(reason, ssl.SSLError):
-        return "not trusted"
-    if isinstance(reason, TimeoutError):
-        return "timed out"
-    return "refused" if isinstance(reason, ConnectionRefusedError) else "failed"

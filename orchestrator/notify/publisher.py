@@ -6,6 +6,7 @@ the message: the outbox delivers it when the file is valid again.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
@@ -20,7 +21,7 @@ from orchestrator.core import cli_subprocess
 from orchestrator.core.app import App
 from orchestrator.notify import messages
 from orchestrator.notify.routing import audience
-from orchestrator.report.stored_verdict import verdict_of
+from orchestrator.report.stored_verdict import stored_verdict
 from orchestrator.store.groups import EndedGroup
 
 GROUP_NEWS_S = 24 * 3600.0
@@ -56,7 +57,12 @@ class Publisher:
             if not audience(settings.notify.everyone, event, job_on=on, job_tags=tags):
                 return []
         message = compose()
-        return [message] if message is not None else []
+        if message is None:
+            return []
+        url = settings.web.url if settings is not None else None
+        if url is not None and message.job_id is not None:
+            message = dataclasses.replace(message, body=f"{message.body}\n{url}/jobs/{message.job_id}")
+        return [message]
 
     def publish(
         self, event: str, compose: Callable[[], NewMessage | None], notify: Notify | None = None, *, now: float
@@ -88,7 +94,7 @@ class JobNotifications:
         event = _EVENTS.get(decision.status)
         if event == "finished" and self._job.group_name is not None and not self._notify.each:
             return []  # `publish_ended_groups` reports the group
-        if decision.status is Status.WAITING and decision.reason is Reason.DISK_FULL:
+        if decision.status is Status.WAITING and _needs_user(decision):
             event = "needs_you"
         if event is None:
             return []
@@ -135,12 +141,18 @@ class JobNotifications:
         facts = messages.MessageFacts(
             job=store.jobs.get(job_id),
             attempts=store.attempts.of(job_id),
-            points=store.metrics.points(job_id),
             validations=store.metrics.validations(job_id),
-            tests=store.metrics.validations(job_id, kind="test"),
-            verdict=verdict_of(self._job) if event == "finished" else None,
+            verdict=stored_verdict(self._job),
         )
         return messages.decided(facts, event, decision, self._spec, attempt.number)
+
+
+def _needs_user(decision: Decision) -> bool:
+    """Report whether a job waits for something that the user may have to repair, and this is the first time."""
+    evidence = decision.evidence
+    if "machine" in evidence:
+        return evidence["asks_user"] is True
+    return decision.reason is Reason.DISK_FULL or (decision.reason is Reason.NETWORK and evidence["waits"] == 1)
 
 
 def publish_ended_groups(app: App, now: float) -> None:
@@ -161,14 +173,15 @@ def _publish_group(app: App, group: EndedGroup, now: float) -> None:
     Publisher(app).publish("finished", compose, spec.lq.notify, now=now)
 
 
-def _compare(app: App, name: str) -> tuple[list[str], str | None]:
-    """Return lines about the best job of a group, and the path of the picture.
+def _compare(app: App, name: str) -> tuple[str, str | None]:
+    """Return the best job of a group, and the path of the picture.
 
     A child process compares the jobs, so that their curves do not use the worker's memory.
     """
     content = cli_subprocess.json_of(app.home, "compare", f"--group={name}", timeout_s=COMPARE_TIMEOUT_S)
     if content is None:
-        return ["the jobs could not be compared"], None
+        return "The jobs could not be compared", None
     best = content["best_of"]
-    lines = best["text"] if best is not None else ["no job ended with a validation and an adapter"]
-    return [str(line) for line in lines], content["picture"]
+    if best is None:
+        return "No job ended with a validation and an adapter", content["picture"]
+    return f"Best: {best['name']} (job {best['id']}), validation loss {best['loss']:.4f}", content["picture"]

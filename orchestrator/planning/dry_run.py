@@ -14,7 +14,6 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from jobs.estimates import cautions, dry_run
 from jobs.estimates.cautions import Caution, DataSummary
 from jobs.estimates.disk import SpaceNeed
@@ -36,26 +35,28 @@ from orchestrator.planning.dry_run_child import ChildRun, run_child
 from orchestrator.planning.queue_forecast import pending_job
 from orchestrator.scheduling import device_lock
 from orchestrator.scheduling.device_lock import Beside
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.submit import check_all
-
-CHECKED = (Status.QUEUED, Status.WAITING, Status.HELD)
-"""The states of the jobs that `--queue` checks: those that no pause keeps from training."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DryRunRequest:
     """A job to check, queued or not."""
 
-    name: str
-    file: str | None  # the job file; None for a queued job
-    job: Job | None  # the queued job
+    file: str | None = None  # the job file; None for a queued job
+    job: Job | None = None  # the queued job
     spec: JobSpec
     run_plan: RunPlan
     need: SpaceNeed
-    shortage: str | None  # why the disk is too small
-    invalid: DryRunFailure | None  # the data of a queued job is no longer valid
-    notes: tuple[str, ...]  # what submit would print
+    shortage: str | None = None  # why the disk is too small
+    invalid: DryRunFailure | None = None  # the data of a queued job is no longer valid
+    notes: tuple[str, ...] = ()  # what submit would print
     after: tuple[int, ...] = ()  # ids of queued jobs that must end first
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self.spec.name
 
     @property
     def iteration(self) -> int:
@@ -124,14 +125,11 @@ def of_files(app: App, paths: Sequence[Path], *, overwrite: bool, sets: Sequence
     shortages = disk.shortages(app, [job.need for job in checked])
     return [
         DryRunRequest(
-            name=job.loaded.spec.name,
             file=str(job.loaded.source),
-            job=None,
             spec=job.loaded.spec,
             run_plan=RunPlan.requested(job.loaded.spec),
             need=job.need,
             shortage=shortage,
-            invalid=None,
             notes=job.notes,
         )
         for job, shortage in zip(checked, shortages, strict=True)
@@ -142,33 +140,31 @@ def of_queue(app: App) -> list[DryRunRequest]:
     """Return the jobs that are still to train, in the order in which they get their turn."""
     if not app.home.store.exists():
         return []
-    jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in CHECKED), key=lambda job: job.turn)
+    unpaused = (Status.QUEUED, Status.WAITING, Status.HELD)
+    jobs = sorted((job for job in app.store.jobs.overview(ended=0) if job.status in unpaused), key=lambda job: job.turn)
     specs = [app.store.spec(job.id) for job in jobs]
-    data = [_checked_data(spec) for spec in specs]
+    data = [_checked_data(app, spec) for spec in specs]
     needs = [disk.need_of(spec, valid_rows=rows) for spec, (rows, _) in zip(specs, data, strict=True)]
     shortages = disk.shortages(app, needs, queued=[job.id for job in jobs])
     awaited = app.store.dependencies.awaited()
     return [
         DryRunRequest(
-            name=job.name,
-            file=None,
             job=job,
             spec=spec,
             run_plan=app.store.run_plans.get(job.id, spec),
             need=need,
             shortage=shortage,
             invalid=invalid,
-            notes=(),
             after=awaited.get(job.id, ()),
         )
         for job, spec, need, shortage, (_, invalid) in zip(jobs, specs, needs, shortages, data, strict=True)
     ]
 
 
-def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
+def _checked_data(app: App, spec: JobSpec) -> tuple[int, DryRunFailure | None]:
     """Check the data of a queued job again; return its validation rows, and why it is no longer valid."""
     try:
-        valid = check_data(spec).files.get("valid.jsonl")
+        valid = check_data(app, spec).files.get("valid.jsonl")
     except InvalidInput as error:
         return 0, DryRunFailure(code=Reason.DATA_INVALID.value, text=str(error))
     return valid.rows if valid is not None else 0, None
@@ -176,12 +172,10 @@ def _checked_data(spec: JobSpec) -> tuple[int, DryRunFailure | None]:
 
 def checked(app: App, request: DryRunRequest, *, timeout_s: float) -> DryRunResult:
     """Do the dry run of a job, and store what it shows. One that takes longer than `timeout_s` counts as failed."""
+    at, saves = request.iteration, request.shortage is None
     child_run = None
     if request.invalid is None:
-        saves = request.shortage is None
-        child_run = run_child(
-            app.home, request.spec, request.run_plan, at=request.iteration, saves=saves, timeout_s=timeout_s
-        )
+        child_run = run_child(app.home, request.spec, request.run_plan, at=at, saves=saves, timeout_s=timeout_s)
     result = _result(request, child_run)
     _remember(app, result)
     return result

@@ -66,8 +66,10 @@ def run_child(home: Home, spec: JobSpec, run_plan: RunPlan, *, at: int, saves: b
 def _folder(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
     """Make a folder like a job's, on the disk of the jobs, and remove it at the end."""
     parent = home.path if home.path.is_dir() else None
-    if parent is not None:
-        _remove_stale(parent)
+    for left in parent.glob(f"{PREFIX}*") if parent is not None else ():
+        with suppress(OSError, Held):
+            if time.time() - left.stat().st_mtime > STALE_S and holder(left / _LOCK) is None:
+                shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         lock = LockFile.take(folder / _LOCK)
@@ -80,14 +82,6 @@ def _folder(home: Home, spec: JobSpec, run_plan: RunPlan) -> Iterator[JobDir]:
             lock.release()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the folders of dry runs that were killed together with their child."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError, Held):
-            if time.time() - folder.stat().st_mtime > STALE_S and holder(folder / _LOCK) is None:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _supervised(job_dir: JobDir, spec: JobSpec, arguments: Sequence[str], *, timeout_s: float) -> ChildRun:

@@ -15,7 +15,7 @@ from jobs.estimates.disk import SpaceNeed
 from jobs.estimates.estimate import Estimate, MemoryEstimate, TimeEstimate
 from jobs.estimates.memory import verdict
 from jobs.model.errors import LqError
-from jobs.model.job import Job
+from jobs.model.job import Fit, Job
 from jobs.model.memory_limit import limit_bytes, usable_bytes
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
@@ -28,6 +28,7 @@ from orchestrator.estimation.estimator import Estimator
 from orchestrator.estimation.history import shown_by
 from orchestrator.estimation.memory import recommended_memory, smaller_stage
 from orchestrator.planning.queue_forecast import pending_job
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.provenance import valid_rows
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class _Planner:
         spec, job, memory = request.spec, request.job, estimate.memory
         limit = limit_bytes(spec.lq.memory.limit, self._recommended)
         fit = self._estimator.fit(spec, request.stage)
-        ran_out = fit is not None and not fit.fits
-        judgement = "does not fit" if ran_out else verdict(memory, limit) if memory is not None else None
+        out_of_memory = fit if fit is not None and not fit.fits else None
+        judgement = "does not fit" if out_of_memory else verdict(memory, limit) if memory is not None else None
         file_need = disk.need_of(spec, valid_rows=request.valid_rows or 0) if request.source is not None else None
         return JobPlan(
             id=job.id if job is not None else None,
@@ -172,16 +173,15 @@ class _Planner:
             deadline=deadline,
             steps=tuple(self._steps(request, memory, limit)) if judgement in ("tight", "does not fit") else (),
             disk=file_need,
-            notes=(*request.notes, *self._notes(request, memory)),
+            notes=(*request.notes, *self._notes(spec, memory, out_of_memory)),
         )
 
-    def _notes(self, request: _Request, memory: MemoryEstimate | None) -> Iterator[str]:
-        fit = self._estimator.fit(request.spec, request.stage)
-        if fit is not None and not fit.fits:
-            yield f"{shown_by(fit)} ran out of memory with these settings; lq goes on with smaller ones"
+    def _notes(self, spec: JobSpec, memory: MemoryEstimate | None, out_of_memory: Fit | None) -> Iterator[str]:
+        if out_of_memory is not None:
+            yield f"{shown_by(out_of_memory)} ran out of memory with these settings; lq goes on with smaller ones"
         if memory is None:
             yield "memory: unknown, the model's files are not on this machine or do not tell its shape"
-        lengths = self._estimator.formula.lengths(request.spec)
+        lengths = self._estimator.formula.lengths(spec)
         if lengths is None:
             yield "rows: not on this machine; their length is taken to be max_seq_length"
         elif lengths.how == "characters":
@@ -247,9 +247,7 @@ def _queued(store: Store) -> Iterator[_Request]:
 
 def _fresh(app: App, loaded: LoadedJob, key: int) -> _Request:
     """Check a job of a file as submit does."""
-    from configs.data_files import check_data
-
-    facts = check_data(loaded.spec, (loaded.source, loaded.data_line))
+    facts = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
     valid = facts.files.get("valid.jsonl")
     smaller = smaller_stage(app.store, loaded.spec) if app.home.store.exists() else None
     return _Request(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.model.events import number
 from jobs.model.job import Attempt, CheckpointRecord, Incident, Job, ProgressPoint, Validation
-from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED
 from jobs.policies import early_stop
+from jobs.policies.after_loss_alarm import GUARD_REASONS
 from orchestrator.report import sources
 from orchestrator.report.analysis.verdict import NOTHING_FOUND, Comparison, Series, conclude
 from orchestrator.report.facts import (
@@ -46,7 +46,7 @@ _STORED = {field.name for field in dataclasses.fields(AttemptFacts)} & {
 }
 """Values of an attempt that a report takes from the store as they are."""
 
-_ROLLBACKS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+_ROLLBACKS = GUARD_REASONS
 
 
 def collect(
@@ -69,7 +69,7 @@ def collect_all(
     folder = sources.read_folder(job.dir)
     status = pending.status if pending is not None else job.status
     end = (job.ended_at or now) if status in ENDED else now
-    self_tests = {attempt: _self_test(event) for attempt, event in store.attempts.self_tests(job_id).items()}
+    self_tests = {key: sources.read_as(SelfTest, event) for key, event in store.attempts.self_tests(job_id).items()}
     attempts = tuple(_attempts(series.attempts, series.every, self_tests, end))
     validated = Comparison(series.validations, sources.supervised_tokens(reported, "valid"))
     tested = Comparison(series.tests, sources.supervised_tokens(reported, "test"))
@@ -96,6 +96,7 @@ def collect_all(
         versions=folder.versions,
         host=folder.host,
         unread=folder.unread,
+        written_by=importlib.metadata.version("lq"),
     )
     return dataclasses.replace(facts, findings=conclude(facts, series, validated, tested)), series
 
@@ -109,6 +110,7 @@ def _series(store: Store, job_id: int) -> Series:
         tests=store.metrics.validations(job_id, kind="test"),
         attempts=attempts,
         incidents=store.incidents.of(job_id),
+        spec=store.spec(job_id),
     )
 
 
@@ -259,7 +261,7 @@ def _attempts(
         yield AttemptFacts(
             **{name: getattr(attempt, name) for name in _STORED},
             seconds=max(0.0, (attempt.ended_at or end) - attempt.started_at),
-            idle_seconds=_idle(before, attempt),
+            idle_seconds=max(0.0, attempt.started_at - before.ended_at) if before and before.ended_at else None,
             came_to=came_to,
             repeated_iterations=0 if rolled_back else repeated,
             given_up_iterations=(repeated or 0) if rolled_back else 0,
@@ -269,22 +271,6 @@ def _attempts(
         before = attempt
         # an attempt that crashed while loading reached no iteration
         came_to = attempt.last_iteration if attempt.last_iteration is not None else came_to
-
-
-def _self_test(event: Mapping[str, Any]) -> SelfTest:
-    iteration, equal = event.get("iteration"), event.get("equal")
-    return SelfTest(
-        iteration=iteration if isinstance(iteration, int) else None,
-        measured=number(event.get("measured")),
-        recorded=number(event.get("recorded")),
-        equal=equal if isinstance(equal, bool) else None,
-    )
-
-
-def _idle(before: Attempt | None, attempt: Attempt) -> float | None:
-    if before is None or before.ended_at is None:
-        return None
-    return max(0.0, attempt.started_at - before.ended_at)
 
 
 def _repeated(came_to: int | None, attempt: Attempt) -> int | None:

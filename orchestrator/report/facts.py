@@ -12,7 +12,6 @@ from typing import Any
 
 from jobs.model.events import MeasuredRewards
 from jobs.model.job import Incident
-from jobs.model.outcomes import Outcome
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
 from jobs.policies.verdict import Difference, Verdict
@@ -149,10 +148,10 @@ class ValidationFacts:
 class SelfTest:
     """The validation loss of a checkpoint, measured again after a resume. Equality proves an exact resume."""
 
-    iteration: int | None
-    measured: float | None  # loss after the resume, in nats per token
-    recorded: float | None  # loss in the checkpoint, in nats per token
-    equal: bool | None  # equal to the last bit
+    iteration: int | None = None
+    measured: float | None = None  # loss after the resume, in nats per token
+    recorded: float | None = None  # loss in the checkpoint, in nats per token
+    equal: bool | None = None  # equal to the last bit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,6 +259,7 @@ class Facts:
     versions: Mapping[str, str]  # versions of lq, Python and the libraries, by name
     host: Mapping[str, str]  # machine on which the job was submitted
     unread: tuple[str, ...]  # files that could not be read, one line each
+    written_by: str  # version of lq
 
     @property
     def loss_unit(self) -> str:
@@ -273,32 +273,12 @@ class Facts:
         return self.attempts[1:]
 
     @property
-    def planned_restarts(self) -> int:
-        """Restarts after a requested stop: a pause, a closed window, the end of a segment."""
-        return sum(before.outcome == Outcome.STOPPED for before in self.attempts[:-1])
-
-    @property
-    def repeated_iterations(self) -> int:
-        """Iterations trained twice, over all restarts."""
-        return sum(attempt.repeated_iterations or 0 for attempt in self.attempts)
-
-    @property
-    def given_up_iterations(self) -> int:
-        """Iterations that rollbacks gave up."""
-        return sum(attempt.given_up_iterations for attempt in self.attempts)
-
-    @property
     def test(self) -> Measurement | None:
         """The test of the published weights, or the last one."""
         best = self.adapter.best
         trained = [test for test in self.tests if test.iteration]
         published = (test for test in trained if best is not None and test.iteration == best.iteration)
         return next(published, trained[-1] if trained else None)
-
-    @property
-    def last_checkpoint(self) -> CheckpointFacts | None:
-        """The newest checkpoint that is still on disk."""
-        return next((record for record in reversed(self.checkpoints) if record.on_disk), None)
 
 
 def perplexity(loss: float) -> float:
@@ -336,10 +316,10 @@ class TokenizedFile:
     tokens: int | None = None  # after truncation
     supervised_tokens: int | None = None  # that count for the loss
     truncated: int | None = None  # truncated rows
-    shortest: int | None = None  # tokens of a row before truncation; as median to longest
-    median: float | None = None
-    p95: float | None = None
-    longest: int | None = None
+    shortest: int | None = None  # tokens of the shortest row before truncation
+    median: float | None = None  # tokens of the row in the middle
+    p95: float | None = None  # tokens of a row: 95th percentile
+    longest: int | None = None  # tokens of the longest row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -357,9 +337,10 @@ class Overlap:
 
     name: str  # valid or test
     rows: int
-    exact: int
-    near: int | None = None  # None if not searched
-    examples: tuple[Twin, ...] = ()
+    exact: int  # rows that are equal to a training row
+    measured: int | None = None  # of these, rows that validations or tests measure; None if not reported
+    near: int | None = None  # nearly equal rows; None if not searched
+    examples: tuple[Twin, ...] = ()  # some of these rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -377,10 +358,10 @@ class Dataset:
 class Parameters:
     """The trained part of the model, counted as MLX-LM does."""
 
-    trained: int
-    total: int
+    trained: int  # parameters that are trained
+    total: int  # parameters of the model
     targets: tuple[str, ...] = ()  # modules of a layer, such as self_attn.q_proj; none for a full fine-tune
-    layers: int = 0
+    layers: int = 0  # layers with trained parameters
 
     @property
     def share(self) -> float:
@@ -392,9 +373,9 @@ class Parameters:
 class Answer:
     """The answers to one of `lq.prompts`, before and after training."""
 
-    prompt: str = ""
-    before: str | None
-    after: str | None
+    prompt: str = ""  # the prompt
+    before: str | None  # the answer before training
+    after: str | None  # the answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
 

@@ -35,7 +35,8 @@ def make(
 ) -> Path:
     """Write the report of one job and return the path of report.md. Takes the arguments of `collect_all`.
 
-    The text is written before the pictures are drawn, so that it exists even if drawing ends this process.
+    The text is written before the pictures are drawn, so that it exists even if drawing ends this process. Nothing is
+    drawn again if the report has the present facts.
 
     Raises:
         HomeUnusable: the job folder cannot be written.
@@ -45,13 +46,29 @@ def make(
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         text = json.dumps(to_json(facts), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(folder / "report.json", text)
-        _write_text(facts, folder, {})
-        _write_text(facts, folder, _draw(facts, series, folder))
+        if not _is_current(folder, text, facts):
+            _write_text(facts, folder, {})
+            write_atomically(folder / "report.json", text)
+            _write_text(facts, folder, _draw(facts, series, folder))
         _write_cards(facts)
     except OSError as error:
         raise HomeUnusable(f"{folder}: the report cannot be written ({error.strerror}); check the disk") from error
     return folder / "report.md"
+
+
+def _is_current(folder: Path, text: str, facts: Facts) -> bool:
+    """Return whether the whole report exists, made from facts that differ only in the time of the report."""
+    markdown, drawn = _read(folder / "report.md"), facts.train_loss.reports > 0
+    exists = (folder / "report.html").is_file() and bool(markdown) and (LOSS in markdown) is drawn
+    if not exists or (drawn and not (folder / LOSS).is_file()):
+        return False
+    try:
+        before, now = json.loads(_read(folder / "report.json")), json.loads(text)
+        for content in (before, now):
+            content["times"].pop("reported_at")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return bool(before == now)
 
 
 def to_json(facts: Facts) -> dict[str, object]:
@@ -62,9 +79,9 @@ def to_json(facts: Facts) -> dict[str, object]:
 
 def _write_text(facts: Facts, folder: Path, pictures: Pictures) -> None:
     text = render(facts, pictures=tuple(pictures))
-    write_atomically(folder / "report.md", text)
     title = f"{facts.job.name} (job {facts.job.id}): {facts.job.status}"
     write_atomically(folder / "report.html", to_html(text, title, pictures))
+    write_atomically(folder / "report.md", text)  # last, because `_is_current` looks for the picture in it
 
 
 def _draw(facts: Facts, series: Series, folder: Path) -> Pictures:
@@ -98,21 +115,13 @@ def _write_cards(facts: Facts) -> None:
     """Write the model card next to each published adapter of this job, but not over your own README.md."""
     if facts.adapter.best is None or facts.settings is None:
         return
-    folders = [Path(facts.adapter.path)]
-    if facts.settings.adapter_path is not None and _holds_adapter_of(facts, Path(facts.settings.adapter_path)):
-        folders.append(Path(facts.settings.adapter_path))
+    folders, copy = [Path(facts.adapter.path)], Path(facts.settings.adapter_path or facts.adapter.path)
+    if copy not in folders and publishing.origin(copy).get("job_dir") == facts.job.job_dir:
+        folders.append(copy)
     for folder in folders:
         card = folder / CARD
         if not card.exists() or is_written_by_lq(_read(card)):
             write_atomically(card, render_card(facts))
-
-
-def _holds_adapter_of(facts: Facts, folder: Path) -> bool:
-    try:
-        origin = json.loads((folder / publishing.ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(origin, dict) and origin.get("job_dir") == facts.job.job_dir
 
 
 def _read(path: Path) -> str:

@@ -181,7 +181,7 @@ def dataset(reported: Reported) -> Dataset | None:
     found = reported.get("dataset")
     if not isinstance(found, dict):
         return None
-    files = [_as(TokenizedFile, found[name], name=name) for name in FILES if (found.get(name) or {}).get("rows")]
+    files = [read_as(TokenizedFile, found[name], name=name) for name in FILES if (found.get(name) or {}).get("rows")]
     overlaps = found.get("also_trained") or {}
     return Dataset(
         files=tuple(files),
@@ -189,7 +189,9 @@ def dataset(reported: Reported) -> Dataset | None:
         padding_share=found.get("padding_share"),
         repeated_inside=next((overlap.get("inside") for overlap in overlaps.values()), None),
         overlaps=tuple(
-            _as(Overlap, overlaps[file.name], name=file.name, rows=file.rows) for file in files if file.name in overlaps
+            read_as(Overlap, overlaps[file.name], name=file.name, rows=file.rows)
+            for file in files
+            if file.name in overlaps
         ),
     )
 
@@ -204,7 +206,7 @@ def supervised_tokens(reported: Reported, name: str) -> list[int] | None:
 def parameters(reported: Reported) -> Parameters | None:
     """Return the trained part of the model."""
     found = reported.get("parameters")
-    return _as(Parameters, found) if isinstance(found, dict) else None
+    return read_as(Parameters, found) if isinstance(found, dict) else None
 
 
 def answers(reported: Reported) -> tuple[Answer, ...]:
@@ -217,7 +219,7 @@ def answers(reported: Reported) -> tuple[Answer, ...]:
 
 
 def _answer(before: Reported, after: Reported) -> Answer:
-    return _as(
+    return read_as(
         Answer,
         {**before, **after},
         iteration=after.get("iteration"),
@@ -226,6 +228,6 @@ def _answer(before: Reported, after: Reported) -> Answer:
     )
 
 
-def _as(kind: type[_T], values: Reported, **more: object) -> _T:
+def read_as(kind: type[_T], values: Reported, **more: object) -> _T:
     """Return values as a dataclass, without those that it does not have."""
     return TypeAdapter(kind).validate_python({**values, **more})

@@ -30,16 +30,16 @@ def stored_verdict(job: Job) -> StoredVerdict | None:
 
 def verdict_in(report: Mapping[str, Any]) -> StoredVerdict | None:
     """Return the verdict of a report.json; None if it has none."""
-    ruling = _mapping(_mapping(report.get("findings")).get("ruling"))
-    verdict = _mapping(ruling.get("verdict"))
-    code = verdict.get("code")
-    if not isinstance(code, str) or not code:
+    try:
+        ruling = report["findings"]["ruling"]
+        verdict, advice = ruling["verdict"], ruling.get("advice") or ""
+        return (
+            StoredVerdict(code=verdict["code"], because=verdict.get("because") or "", advice=advice)
+            if verdict["code"]
+            else None
+        )
+    except (LookupError, TypeError, AttributeError):
         return None
-    return StoredVerdict(code=code, because=str(verdict.get("because") or ""), advice=str(ruling.get("advice") or ""))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def verdict_of(job: Job) -> str | None:

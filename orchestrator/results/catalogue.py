@@ -47,6 +47,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "edit": _result("edit", "jobs", "ChangeResult"),
     "cancel": _result("cancel", "jobs", "ChangeResult"),
     "retry": _result("retry", "jobs", "ChangeResult"),
+    "extend": _result("extend", "jobs", "ChangeResult"),
     "wait": _result("wait", "jobs", "WaitResult"),
     "report": SchemaEntry(
         of="lq report ID --json, and report/report.json",
@@ -61,6 +62,8 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "test": _result("test ID", "artifacts", "EvaluationResult"),
     "fuse": _result("fuse ID", "artifacts", "FuseResult"),
     "worker": _result("worker --detach", "machine", "StartedWorker", under="worker"),
+    "worker-start": _result("worker start", "machine", "StartedWorker", under="worker"),
+    "worker-restart": _result("worker restart", "machine", "StartedWorker", under="worker"),
     "worker-stop": _result("worker stop", "machine", "StoppedWorker", under="stopped"),
     "worker-status": _result("worker status", "jobs", "WorkerState", under="worker"),
     "service-install": _result("service install", "service.install", "ServiceState", under="service"),

@@ -24,6 +24,7 @@ from jobs.model.events import (
     WarningEvent,
 )
 from jobs.model.run_plan import Stage
+from orchestrator.model_files.hashes import FileHash
 from orchestrator.report.facts import Parameters, Twin
 
 # --- events.jsonl ---
@@ -58,6 +59,7 @@ class OverlapValue(TypedDict):
 
     exact: int  # identical rows
     near: int | None  # similar rows; null if not searched
+    measured: int  # those of the identical rows that val_batches or test_batches measures
     inside: int  # rows that repeat an earlier training row
     examples: list[Twin]  # at most ten examples
 
@@ -179,20 +181,11 @@ class SubmitHost(TypedDict):
     machine: str  # processor
 
 
-class WeightsFile(TypedDict):
-    """A weights file of the model."""
-
-    file: str  # file name
-    bytes: int
-
-
 class ModelFacts(TypedDict):
-    """The model at submission; lq does not read its weights."""
+    """The model at submission."""
 
     name: str  # folder, or name on the Hugging Face hub
-    revision: NotRequired[None]  # always null; present for a model of the hub
-    config_sha256: NotRequired[str | None]  # for a folder: SHA-256 of its config.json
-    weights: NotRequired[list[WeightsFile]]  # for a folder: its weights files
+    files: list[FileHash]  # what MLX-LM loads of it; empty until the model is on this machine
 
 
 class DiskFacts(TypedDict):
@@ -206,7 +199,7 @@ class DiskFacts(TypedDict):
 class Provenance(TypedDict):
     """The origin of a job: file, machine, versions, model and data."""
 
-    version: Literal[1]
+    version: Literal[2]
     submitted: SubmittedFile
     host: SubmitHost
     versions: Mapping[str, str | None]  # versions of lq, Python and the libraries, by name; null if not installed

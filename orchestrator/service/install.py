@@ -128,7 +128,7 @@ def uninstall(manager: Manager, report: Callable[[str], None]) -> None:
     manager.unload()
     file.path.unlink(missing_ok=True)
     manager.forget()
-    report(f"removed {file.path}; jobs continue when a worker starts: lq worker --detach")
+    report(f"removed {file.path}; jobs continue when a worker starts: lq worker start")
 
 
 def start_worker(home: Home) -> int:
@@ -164,7 +164,7 @@ def _require(manager: Manager) -> None:
         name = "launchd's graphical session" if manager.kind == "launchd" else "systemd --user"
         raise NotAllowed(
             f"{name} is not available ({missing.rstrip('.')}); lq service print shows the file, "
-            "and lq worker --detach starts a worker without a service"
+            "and lq worker start starts a worker without a service"
         )
 
 

@@ -79,14 +79,12 @@ class AttemptRecords(Records):
             furthest = max(furthest, reached)
         return crashes
 
-    def other_crashes(self, job_id: int, *, reason: str, since: float) -> list[int]:
-        """Return the ids of other jobs with an attempt that crashed for this reason since then (unix seconds)."""
-        query = (
-            select(attempts.c.job_id)
-            .where(attempts.c.job_id != job_id, attempts.c.ended_at >= since)
-            .where(attempts.c.outcome == Outcome.CRASHED, attempts.c.reason == reason)
-        )
-        return sorted(set(self._column(query)))  # a sort in SQL would read every attempt
+    def recent(self, *, since: float) -> list[Attempt]:
+        """Return the attempts of all jobs that run, and those that ended since then (unix seconds), the last first."""
+        every = select(*attempts.columns)
+        queries = every.where(attempts.c.ended_at.is_(None)), every.where(attempts.c.ended_at >= since)  # two indexes
+        found = [to_attempt(row) for query in queries for row in self._rows(query)]
+        return sorted(found, key=lambda attempt: attempt.ended_at or float("inf"), reverse=True)
 
     def self_tests(self, job_id: int) -> dict[int, Mapping[str, Any]]:
         """Return the self-test after each resume (equal, measured, recorded), by attempt number."""

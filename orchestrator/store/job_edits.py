@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import delete
 
 from jobs.model.errors import NotAllowed
-from jobs.model.job import Job
+from jobs.model.job import Incident, Job
 from jobs.model.run_plan import Stage
 from jobs.model.states import ENDED, Status, require_legal
 from orchestrator.store.database import Records
 from orchestrator.store.dependencies import replace_dependencies
+from orchestrator.store.incidents import insert_incidents
 from orchestrator.store.job_queries import QUEUED, change, held, read_job, require_free_paths
 from orchestrator.store.run_plans import append_stage
 from orchestrator.store.schema import stages
@@ -85,6 +86,34 @@ class JobEdits(Records):
                 append_stage(db, job_id, stage, now)
             replace_dependencies(db, job_id, after)
             return read_job(db, job_id)
+
+    def extend(
+        self,
+        before: Job,
+        *,
+        iters: int,
+        spec_json: str,
+        adapter_path: str | None,
+        incident: Incident,
+        prepare: Callable[[], None],
+    ) -> Job:
+        """Queue a job that has succeeded again, with more iterations; `prepare` writes them into its folder.
+
+        Raises:
+            NotAllowed: it changed meanwhile, lq clean deleted its files, or a live job publishes to its adapter_path.
+        """
+        with self._database.writing() as db:
+            job = read_job(db, before.id)
+            if (job.status, job.iters, job.cleaned_at) != (Status.SUCCEEDED, before.iters, None):
+                state = "lq clean deleted its checkpoints" if job.cleaned_at is not None else f"it is {job.status}"
+                raise NotAllowed(f"job {job.id} cannot be extended: {state}")
+            require_legal(job.id, job.status, Status.QUEUED)
+            require_free_paths(db, [adapter_path] if adapter_path is not None else [])
+            row = QUEUED | {"crashes_from": job.attempts, "iters": iters, "spec_json": spec_json}
+            change(db, job.id, row)
+            insert_incidents(db, [incident])
+            prepare()
+            return read_job(db, job.id)
 
 
 def is_edited(job: Job) -> bool:

@@ -89,13 +89,16 @@ class JobQueue(Records):
 
     def state(self) -> QueueState:
         """Return whether the queue is paused, and why."""
-        (row,) = self._rows(select(queue.c.paused_at, queue.c.because))
+        (row,) = self._rows(select(queue.c.paused_at, queue.c.because, queue.c.cause))
         return QueueState(**row)
 
-    def pause(self, because: str, now: float, messages: Sequence[NewMessage] = ()) -> bool:
-        """Start no more jobs; running ones continue. Return False, and add no message, if the queue was paused."""
+    def pause(self, because: str, now: float, messages: Sequence[NewMessage] = (), *, cause: str | None = None) -> bool:
+        """Start no more jobs; running ones continue. Return False, and add no message, if the queue was paused.
+
+        `cause` is the check of `lq doctor` that resumes the queue when it passes; None if only the user resumes it.
+        """
         with self._database.writing() as db:
-            pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because)
+            pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because, cause=cause)
             changed = db.execute(pause).rowcount == 1
             if changed:
                 insert_messages(db, messages, now)
@@ -104,7 +107,8 @@ class JobQueue(Records):
     def resume(self) -> bool:
         """Start jobs again. Return False if the queue was not paused."""
         with self._database.writing() as db:
-            resume = update(queue).where(queue.c.paused_at.is_not(None)).values(paused_at=None, because=None)
+            resume = update(queue).where(queue.c.paused_at.is_not(None))
+            resume = resume.values(paused_at=None, because=None, cause=None)
             return db.execute(resume).rowcount == 1
 
 

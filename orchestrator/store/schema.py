@@ -308,6 +308,7 @@ class QueueColumns(TypedColumns):
     id = Column(Integer, primary_key=True)
     paused_at: Named[float | None] = Column(Number)
     because: Named[str | None]
+    cause: Named[str | None]  # the check of lq doctor whose success resumes it; null if only the user does
 
 
 queue = Table("queue", metadata, QueueColumns)

@@ -36,8 +36,8 @@ class Migrations:
         return self.revisions[-1]
 
 
-MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0005",))
-"""Versions 1 to 4 were never released."""
+MIGRATIONS = Migrations(location="orchestrator.store:migrations", revisions=("0006",))
+"""Versions 1 to 5 were never released."""
 
 
 def open_engine(path: Path, migrations: Migrations = MIGRATIONS) -> Engine:

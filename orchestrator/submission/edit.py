@@ -12,12 +12,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.data_files import check_data
 from configs.load import JobText, full_text, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput
 from jobs.model.job import Job
@@ -26,7 +25,9 @@ from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.submission import provenance, staging, submit
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_no_circle, require_predecessors
 from orchestrator.submission.submit import Checked
 from workers.checkpoints import publishing
@@ -79,7 +80,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     loaded, *others = load_jobs(JobText(name=edit.file.name, content=content))
     if others:
         raise ConfigInvalid(f"{loaded.source}: a matrix makes several jobs, and this is one; submit it as a file")
-    facts = check_data(loaded.spec)
+    facts = check_data(app, loaded.spec)
     require_predecessors(app, loaded, ())
     require_no_circle(app, edit.was, loaded)
     path = loaded.spec.adapter_path
@@ -106,7 +107,7 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     spec, before = new.loaded.spec, edit.was.dir.path
     name = f"{edit.was.id}-{submit.slug(spec.name)}"
     with staging.opened(app.home.jobs) as staging_folder:
-        folder = _filled(staging_folder, edit, new)
+        folder = _filled(staging_folder, edit, new, hash_files(new.model, app.home.cache, within_s=SUBMIT_S))
         with app.store.transaction():
             app.store.edits.apply(
                 edit.was.id,
@@ -126,9 +127,9 @@ def apply(app: App, edit: Edit, new: Checked, now: float) -> Job:
     return job
 
 
-def _filled(staging_folder: Path, edit: Edit, new: Checked) -> Path:
+def _filled(staging_folder: Path, edit: Edit, new: Checked, files: Sequence[FileHash]) -> Path:
     """Return a new folder of the job; its provenance keeps where the job came from, and lists the edits."""
-    folder = submit.write_folder(staging_folder, new)
+    folder = submit.write_folder(staging_folder, new, files)
     path, before = JobDir(folder).provenance, provenance.read(edit.was)
     content = json.loads(path.read_text())
     sha256 = hashlib.sha256(new.loaded.content).hexdigest()

@@ -75,7 +75,7 @@ class Inbox:
         if fault is not None and fault != self._fault:
             log.error("nothing is taken from %s: it %s", self.folder, fault)
             key = hashlib.sha256(fault.encode()).hexdigest()[:12]
-            self._notify(messages.inbox_unusable(self.folder, fault, key=f"{key}-{int(time.time()) // 86400}"))
+            self._notify(messages.inbox_unusable(fault, key=f"{key}-{int(time.time()) // 86400}"))
         self._fault = fault
         return fault is not None
 

@@ -8,24 +8,24 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.model.job import Job
 from orchestrator.estimation import disk
+from orchestrator.model_files.hashes import FileHash, to_json
 from workers.checkpoints import publishing
 from workers.system import processor
 
 if TYPE_CHECKING:
     from orchestrator.submission.submit import Checked
 
-VERSION = 1
+VERSION = 2
 _PACKAGES = ("lq", "mlx", "mlx-lm", "huey", "sqlalchemy", "numpy", "transformers", "tokenizers")
 
 
-def provenance(checked: Checked) -> dict[str, Any]:
-    """Return the content of provenance.json."""
+def provenance(checked: Checked, files: Sequence[FileHash]) -> dict[str, Any]:
+    """Return the content of provenance.json; `files` are the model's."""
     loaded = checked.loaded
     return {
         "version": VERSION,
@@ -34,10 +34,11 @@ def provenance(checked: Checked) -> dict[str, Any]:
             "sha256": hashlib.sha256(loaded.content).hexdigest(),
             "set": list(loaded.sets),
             "matrix": dict(loaded.varied),
+            "retry_of": checked.retry_of,
         },
         "host": {"name": platform.node(), "platform": platform.platform(), "machine": processor.machine()},
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "model": _model(loaded.spec.model),
+        "model": {"name": loaded.spec.model, "files": to_json(files)},
         "data": dataclasses.asdict(checked.facts),
         publishing.AGREED: dict(checked.overwrites),
         disk.RECORDED: disk.recorded(checked.need),
@@ -50,20 +51,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _model(model: str) -> dict[str, Any]:
-    """Describe a model folder without reading its weights; a name on the hub has no files to describe."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return {"name": model, "revision": None}
-    config = folder / "config.json"
-    weights = sorted(folder.glob("*.safetensors"))
-    return {
-        "name": model,
-        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else None,
-        "weights": [{"file": path.name, "bytes": path.stat().st_size} for path in weights],
-    }
 
 
 def read(job: Job) -> Mapping[str, Any]:

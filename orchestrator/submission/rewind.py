@@ -17,6 +17,7 @@ from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from orchestrator.core.app import App
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import hash_files, record_files
 from orchestrator.store.attempts import USER_WENT_BACK
 from workers.checkpoints import pruning, storage
 from workers.checkpoints.storage import Checkpoint
@@ -47,13 +48,16 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
     if iteration == 0:
         stage, text = _from_the_beginning(app, spec, run_plan), "begins again at iteration 0"
     else:
-        stage, text = _from(_kept(job, run_plan, iteration), run_plan), f"goes on from iteration {iteration:,}"
+        stage = _from(kept_checkpoint(job, run_plan, iteration), run_plan)
+        text = f"goes on from iteration {iteration:,}"
     return Rewind(stage=stage, iteration=iteration, given_up=given_up, text=f"{text}{lost}")
 
 
 def requeue(app: App, job: Job, rewind: Rewind, now: float) -> Job:
     """Queue a rewound job; the caller opens the transaction."""
     app.store.jobs.retry(job.id, now)
+    if rewind.iteration == 0:  # the job begins with the model as it is now
+        record_files(job.dir, hash_files(app.store.spec(job.id).model, app.home.cache))
     if job.attempts:
         app.store.run_plans.roll_back(job.id, rewind.stage, rewind.iteration, _incident(job, rewind, now), now=now)
     return app.store.jobs.get(job.id)
@@ -95,7 +99,7 @@ def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     )
 
 
-def _kept(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
+def kept_checkpoint(job: Job, run_plan: RunPlan, iteration: int) -> Checkpoint:
     """Return the checkpoint of an iteration if it is intact and on the run plan; raise NotAllowed if not."""
     job_dir = job.dir
     checkpoints = storage.listed(job_dir.checkpoints)

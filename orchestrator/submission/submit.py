@@ -17,8 +17,10 @@ from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
+from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_predecessors
 from orchestrator.submission.provenance import provenance
 from workers.checkpoints import publishing
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
 _OF_DATA: dict[str, Any] = {
     **dict.fromkeys(["data", "hf_dataset", "batch_size", "test", "mask_prompt", *_FEATURES], True),
+    **dict.fromkeys(["model", "max_seq_length"], True),
     "lq": {"objective"},
 }
-"""The keys that the check of the data depends on (configs/data_files.py, data_rows.py)."""
+"""The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,12 +49,18 @@ class Checked:
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
     need: SpaceNeed
+    retry_of: int | None = None  # the job whose settings it has, with changes
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One line each, for the user."""
         unknown = disk.unknown(self.need)
         return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
+
+    @property
+    def model(self) -> str:
+        """Folder of the model, or its name on the hub."""
+        return self.loaded.spec.model
 
     def in_group(self, name: str) -> Checked:
         """Return the same job as a member of a group."""
@@ -68,7 +77,6 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
         NotAllowed: another live job publishes to the same adapter_path, or it holds files and `overwrite` is false.
         HomeUnusable, StoreUnusable: the home cannot take it.
     """
-    from configs.data_files import check_data
     from configs.load import load_jobs
 
     facts: dict[str, DataFacts] = {}  # jobs with the same data share one check: a sweep has a thousand jobs
@@ -78,7 +86,7 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     for loaded in jobs:
         key = loaded.spec.model_dump_json(include=_OF_DATA)
         if key not in facts:
-            facts[key] = check_data(loaded.spec, (loaded.source, loaded.data_line))
+            facts[key] = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
         checked.append(checked_job(loaded, facts[key], overwrites=overwritten(loaded, overwrite=overwrite)))
     return checked
 
@@ -119,11 +127,12 @@ def enqueue_all(app: App, checked: Sequence[Checked], *, inbox_sha256: str | Non
     The jobs of a sweep become a group: the one its `lq.group` names, else a new one with the name of the file.
     """
     store = app.store  # makes the home if there is none
+    files = {model: hash_files(model, app.home.cache, within_s=SUBMIT_S) for model in {job.model for job in checked}}
     with staging.opened(app.home.jobs) as staging_folder:
         while True:
             groups = _groups(app, checked)
             named = [job.in_group(groups[sweep]) if (sweep := job.loaded.sweep) else job for job in checked]
-            folders = [write_folder(staging_folder, job) for job in named]
+            folders = [write_folder(staging_folder, job, files[job.model]) for job in named]
             with store.transaction():  # short: only the names of the folders are left to do
                 if _groups(app, checked) == groups:
                     _require_own_adapter_paths(app, [job.loaded.spec for job in named])
@@ -195,13 +204,13 @@ def overwritten(loaded: LoadedJob, *, overwrite: bool) -> dict[str, str]:
     return {path.name: sha256 for path in present if (sha256 := publishing.sha256_of(path)) is not None}
 
 
-def write_folder(staging_folder: Path, checked: Checked) -> Path:
-    """Return a new folder with the first files of a job's folder."""
+def write_folder(staging_folder: Path, checked: Checked, files: Sequence[FileHash]) -> Path:
+    """Return a new folder with the first files of a job's folder; `files` are the model's."""
     from configs.load import dump_job
 
     spec, folder = checked.loaded.spec, Path(tempfile.mkdtemp(dir=staging_folder))
     write_atomically(JobDir(folder).config, dump_job(spec))
-    write_json(JobDir(folder).provenance, provenance(checked))
+    write_json(JobDir(folder).provenance, provenance(checked, files))
     write_json(JobDir(folder).run_plan, run_plans.to_json(run_plans.RunPlan.requested(spec)))
     return folder
 

@@ -29,7 +29,7 @@ from orchestrator.core.file_watch import FileWatch
 from orchestrator.formatting.text import duration
 from orchestrator.notify.publisher import JobNotifications
 from orchestrator.submission.provenance import train_rows
-from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard, recovery
+from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard, queue_pause, recovery
 from orchestrator.worker.deadlines import DeadlineForecast
 from orchestrator.worker.decide import AttemptResult
 from orchestrator.worker.disk_watch import DiskWatch
@@ -304,11 +304,7 @@ class AttemptRunner:
             messages=messages,
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
-        because = None if decide.has_its_own_remedy(decision) else decide.same_cause(self.context, result)
-        if because is not None:
-            now = self.context.clock()
-            if self.store.queue.pause(because, now, self.notifications.queue_paused(because, now)):
-                log.warning("the queue is paused: %s", because)
+        queue_pause.pause_for_machine(self.context, result, self.notifications)
         recovery.wake_for_missed(self.context.app, self.context.clock())
         if decision.not_before is not None:
             self.context.app.wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from itertools import takewhile
 
 from jobs.loss.alarms import LossFinding
 from jobs.model.configuration import fit_key
@@ -19,6 +20,7 @@ from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision, History, stop_request_from
 from jobs.policies.exits import NEAR_THE_LIMIT
+from jobs.policies.machine import machine_cause
 from jobs.policies.quarantine import Quarantine
 from jobs.scheduling.obstacles import Obstacle
 from orchestrator.core.context import WorkerContext
@@ -29,10 +31,6 @@ from workers.checkpoints import storage
 from workers.system import processes
 
 DAY_S = 24 * 3600.0
-SAME_CAUSE_S = 600.0
-
-_OF_THE_JOB = frozenset({Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED})
-"""Crashes that do not predict the next job's: a signal from outside, or a restart of the machine."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +95,8 @@ def _history(context: WorkerContext, result: AttemptResult, now: float) -> Histo
         free_bytes=processes.memory()[0],
         lengths=health.lengths,
         obstacle=result.obstacle,
+        waits=sum(1 for _ in takewhile(lambda other: other.reason == Reason.NETWORK, reversed(attempts))),
+        machine=machine_cause(attempt, str(context.app.home.path)),
         conclusion=conclusion,
         stages=run_plan.stages,
         candidates=result.losses.candidates() if needs_rollback else (),
@@ -112,6 +112,8 @@ def note(attempt: Attempt, decision: Decision) -> Note | None:
         return Note(code, decision.detail, {**decision.evidence, "action": decision.answer})
     if decision.status not in (Status.WAITING, Status.HELD):
         return None
+    if decision.evidence.get("waits", 1) != 1:
+        return None  # the incident is recorded with the first of these attempts
     if attempt.outcome == Outcome.STOPPED and "why" in decision.evidence:
         more: dict[str, object] = {"iteration": attempt.last_iteration or attempt.first_iteration or 0}
     elif attempt.outcome == Outcome.CRASHED:
@@ -124,29 +126,6 @@ def note(attempt: Attempt, decision: Decision) -> Note | None:
 def is_handled(decision: Decision) -> bool:
     """Report whether the decision is a rollback of the loss guard. An early stop is not."""
     return decision.back_to is not None and decision.reason in GUARD_REASONS
-
-
-def has_its_own_remedy(decision: Decision) -> bool:
-    """Report whether the job continues with a remedy: with less memory, when there is disk space, or after a rollback.
-
-    Another job with the same crash does not pause the queue then, because the pause would delay the remedy.
-    """
-    remedied = (Reason.OUT_OF_MEMORY, Reason.DISK_FULL, *GUARD_REASONS)
-    return decision.status is Status.WAITING and decision.reason in remedied
-
-
-def same_cause(context: WorkerContext, result: AttemptResult) -> str | None:
-    """Return why the queue should be paused: two jobs crashed for the same reason within ten minutes; else None."""
-    reason = Reason(result.attempt.reason or Reason.LOST)
-    if result.attempt.outcome != Outcome.CRASHED or reason in _OF_THE_JOB or result.health.trained:
-        return None
-    others = context.app.store.attempts.other_crashes(
-        result.job.id, reason=reason, since=context.clock() - SAME_CAUSE_S
-    )
-    if not others:
-        return None
-    both = f"jobs {others[-1]} and {result.job.id} crashed for the same reason ({reason}) within ten minutes"
-    return f"{both}, before they trained: {result.attempt.detail}"
 
 
 def remember_fit(context: WorkerContext, result: AttemptResult) -> None:

@@ -18,6 +18,7 @@ from orchestrator.notify.outbox_worker import OutboxWorker
 from orchestrator.notify.publisher import JobNotifications, publish_ended_groups
 from orchestrator.scheduling import device_lock, eligibility
 from orchestrator.scheduling.sleep_inhibitor import SleepInhibitor
+from orchestrator.worker import queue_pause
 from orchestrator.worker.attempt import AttemptRunner
 from orchestrator.worker.deadlines import DeadlineWatch
 from orchestrator.worker.disk_watch import floor_of
@@ -46,7 +47,7 @@ class Dispatcher:
         self._sleep_inhibitor = SleepInhibitor(context)
         self._deadline_watch = DeadlineWatch(context)
         self._outbox_worker = OutboxWorker(context)
-        self._comparing = threading.Lock()
+        self._slow_work = threading.Lock()
 
     def handle(self) -> None:
         """Run jobs until none may start."""
@@ -70,11 +71,12 @@ class Dispatcher:
         self._outbox_worker.tick()
         self._deadline_watch.check()
         wake_for_missed(self._context.app, self._context.clock())
-        if self._comparing.acquire(blocking=False):  # the comparison of a group may take longer than a minute
+        if self._slow_work.acquire(blocking=False):  # child processes, which may take longer than a minute
             try:
+                queue_pause.resume_if_repaired(self._context)
                 publish_ended_groups(self._context.app, self._context.clock())
             finally:
-                self._comparing.release()
+                self._slow_work.release()
 
     def shut_down(self) -> None:
         """Allow sleep again, after all AttemptRunners have returned."""

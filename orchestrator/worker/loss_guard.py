@@ -26,7 +26,7 @@ from orchestrator.worker.finalize import Note
 from workers.checkpoints import storage
 
 NOT_APPLIED = "not_applied"  # code of the trainer's warning that it did not apply an update
-ROLLBACK_ALARMS = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE)
+ROLLBACK_ALARMS = (Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE, Alarm.NO_GRADIENT)
 """Alarms that trigger a rollback; the others are only reported."""
 
 RELEVANT = (Kind.PROGRESS, Kind.VALIDATION, Kind.WARNING)  # events that may change the conclusion
@@ -41,8 +41,7 @@ class LossGuard:
     def __init__(self, store: Store, job: Job, spec: JobSpec, run_plan: RunPlan, *, train_rows: int | None) -> None:
         self._store, self._job, self._spec, self._run_plan = store, job, spec, run_plan
         self._train_rows = train_rows
-        warm_up = spec.lr_schedule.warmup * spec.grad_accumulation_steps if spec.lr_schedule is not None else 0
-        self._detector = LossDetector(warm_up=warm_up, steps_per_report=spec.steps_per_report)
+        self._detector = LossDetector(warm_up=spec.warmup_iterations, steps_per_report=spec.steps_per_report)
         self._reported = 0  # iteration of the last folded report
         self._read_to = -1  # iteration of the last validation that was read
         self._pending: list[Validation] = []  # read, but after a report that is not folded yet
@@ -94,8 +93,7 @@ class LossGuard:
             findings += self._fold_validations(before=point.iteration)
             if self._alarm is not None:
                 return findings
-            report = LossReport(iteration=point.iteration, loss=point.train_loss, skipped=point.skipped or 0)
-            findings += self._keep_alarm(self._detector.report(report))
+            findings += self._keep_alarm(self._detector.report(LossReport.of(point)))
             self._reported = point.iteration
             if self._alarm is not None:
                 return findings
@@ -114,7 +112,7 @@ class LossGuard:
                 break
             validation = self._pending.pop(0)
             self._validations.append(dataclasses.replace(validation, row_losses=None))
-            findings += self._keep_alarm(self._detector.validation(_validated(validation)))
+            findings += self._keep_alarm(self._detector.validation(ValidationLoss.of(validation)))
             if self._patience is not None and self._early is None:
                 stop = self._patience.add(validation)
                 ends = self._run_plan.ends_at is not None or (stop is not None and stop.iteration >= self._spec.iters)
@@ -147,7 +145,7 @@ class LossGuard:
             state, iteration = checkpoint.state(), checkpoint.iteration
             validation = by_iteration.get(iteration)
             calm = self._detector.reports.unflagged_after(iteration) >= CALM_REPORTS
-            good = validation is not None and self._detector.within_tolerance(_validated(validation))
+            good = validation is not None and self._detector.within_tolerance(ValidationLoss.of(validation))
             candidates.append(
                 RollbackCandidate(
                     iteration=iteration,
@@ -157,12 +155,6 @@ class LossGuard:
                 )
             )
         return candidates
-
-
-def _validated(validation: Validation) -> ValidationLoss:
-    return ValidationLoss(
-        iteration=validation.iteration, loss=validation.loss, standard_error=validation.standard_error
-    )
 
 
 def override_ending(ending: Ending, conclusion: Conclusion | None) -> Ending:
@@ -186,6 +178,7 @@ def note(finding: LossFinding, *, acts: bool) -> Note:
     actions = {
         Alarm.SUSPECT: "requested a validation; nothing is deleted until the suspicion is cleared",
         Alarm.OVERFITTING: "none; more training does not help this validation set",
+        Alarm.REGRESSED: "none; the best checkpoint is kept, and a lower learning rate may help",
     }
     action = actions.get(finding.alarm, "") if acts else "none; lq.spike.enabled is false"
     place = {"iteration": finding.iteration, "first_flag": finding.first_flag, "action": action}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from orchestrator.cli.verbs import lq
+from orchestrator.cli.verbs import EXAMPLES, lq
 from tests.docs.pages import filled, row
 
 PAGE = "docs/reference/command-line.md"
@@ -89,6 +89,8 @@ def _section(name: str, command: click.Command, context: click.Context) -> str:
     rows = [row(f"`{names}`", text) for names, text in filter(None, records)]
     if rows:
         parts.append("\n".join(["| option | effect |", "|---|---|", *rows]))
+    if examples := EXAMPLES.get(name.removeprefix("lq ")):
+        parts.append("\n".join(["```bash", *examples, "```"]))
     return "\n\n".join(parts)
 
 

@@ -305,7 +305,7 @@ def test_demo_does_not_overwrite(scene: Scene) -> None:
 
 
 def test_no_worker_exits_with_4(scene: Scene) -> None:
-    refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker --detach")
+    refused(scene.home, "worker", "status", code=4, says=r"no worker runs for .*lq worker start")
     refused(scene.home, "worker", "stop", code=4, says=r"no worker runs for", kind=Lq)
 
 
@@ -349,6 +349,7 @@ EVERY_VERB = (
     ("wait",),
     ("cancel", 1),
     ("retry", 1),
+    ("extend", 1, "--iters", 9),
     ("worker",),
     ("worker", "--detach"),
 )
@@ -444,6 +445,7 @@ def _copy(home: Path, folder: Path) -> Path:
         (("report", 1), 3),
         (("cancel", 1), 3),
         (("retry", 1), 3),
+        (("extend", 1, "--iters", 9), 3),
         (("wait", 1), 102),
         (("wait",), 102),
         (("worker", "status"), 4),

@@ -97,6 +97,8 @@ def test_jobs_that_the_verb_applies_to(complete: Completer) -> None:
     assert complete("pause", "") == ["6", "11", "4"]
     assert complete("resume", "") == ["5", "4"]
     assert complete("retry", "") == ["7", "3", "1"]
+    assert complete("retry", "--set", "iters=9", "") == ["10", "9", "8", "7", "3", "2", "1"]
+    assert complete("extend", "") == ["10", "9", "8", "2"]
     assert complete("cancel", "") == ["6", "11", "5", "4"]
 
 

@@ -31,11 +31,12 @@ def test_ping_results() -> None:
         places = {
             f"http://{good.address}/check?x=1": "answered",
             f"http://me:pass%40word@{good.address}/": "answered",
-            f"http://{gone.address}/": "answered 404",
-            f"http://{rude}/": "failed",
+            f"http://{gone.address}/": "HTTP status 404",
+            f"http://{rude}/": "connection closed",
             f"http://{address(mute)}/": "timed out",
-            f"http://{free_address()}/": "refused",
-            f"https://{good.address}/": "not trusted",
+            f"http://{free_address()}/": "connection refused",
+            f"https://{good.address}/": "certificate not trusted",
+            "http://name.invalid/": "host name not found",
             "http://[": "failed",
             "ftp://127.0.0.1/": "not understood",
             "http://127.0.0.1/with blank": "failed",
@@ -72,4 +73,4 @@ def test_only_changes_are_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest
             pinger.beat(SecretStr(f"http://{switch.address}/hush"))
             until(lambda: len(switch.received) == number and not _pings(), "the ping to end")  # noqa: B023
     logged = [record.getMessage() for record in caplog.records if record.name == "lq.heartbeat"]
-    assert logged == ["the ping: answered 500", "the ping: answered"]
+    assert logged == ["the ping: HTTP status 500", "the ping: answered"]

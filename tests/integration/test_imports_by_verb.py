@@ -52,6 +52,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "edit": (["edit", "3"], WAKEUP),
     "cancel": (["cancel", "3"], STORE),
     "retry": (["retry", "3"], WAKEUP),
+    "extend": (["extend", "1", "--iters", "9"], WAKEUP),
     "worker": (["worker", "status"], PROCESSES),
     "plan": (["plan", "file.yaml"], FILES | {"numpy", "rich", "tokenizers"}),
     "check": (["check", "no-data.yaml"], FILES | {"rich"}),
@@ -84,8 +85,8 @@ open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] fo
 """
 
 MODEL_VERBS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
-EXITS = {"run": 2, "watch": 2, "check": 2, "worker": 4, "verify": 6} | MODEL_VERBS
-"""Exit codes other than 0: no data, no terminal, no worker, and a job without files or model."""
+EXITS = {"run": 2, "watch": 2, "check": 2, "extend": 2, "worker": 4, "verify": 6} | MODEL_VERBS
+"""Exit codes other than 0: no data, no terminal, enough iterations, no worker, and a job without files or model."""
 
 
 @pytest.fixture(scope="module")

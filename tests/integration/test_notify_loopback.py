@@ -159,10 +159,34 @@ def test_unusable_picture_is_left_out(tmp_path: Path, size: int | None) -> None:
 
 
 def test_failing_services() -> None:
-    with Endpoint(500) as broken, hanging_up() as rude:
-        urls = [f"json://{free_address()}", f"json://{broken.address}", f"json://{rude}"]
-        results = Notifier([service(url) for url in urls]).send(message(), ["json 1", "json 2", "json 3"])
-    assert [(result.delivered, result.last_result) for result in results] == [(False, "failed")] * 3
+    with Endpoint(500) as broken, hanging_up() as rude, Endpoint(401) as locked:
+        places = {
+            f"json://{free_address()}": "connection refused",
+            f"json://{broken.address}": "HTTP status 500",
+            f"json://{rude}": "connection closed",
+            f"ntfy://{locked.address}/topic": "HTTP status 401",
+            f"ntfy://{free_address()}/topic": "connection refused",
+            f"jsons://{locked.address}": "certificate not trusted",
+            "form://name.invalid/": "host name not found",
+            f"mailto://{free_address()}/?from=a@example.com&to=b@example.com&mode=insecure": "connection refused",
+        }
+        notifier = Notifier([service(url, name=url.replace("://", " ")) for url in places])
+        results = notifier.send(message(), [url.replace("://", " ") for url in places])
+    assert [(result.delivered, result.last_result) for result in results] == [(False, one) for one in places.values()]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ntyf://x", "not understood: no service ntyf://; did you mean ntfy://?"),
+        ("tgrm://x", "not understood: no service tgrm://; did you mean tgram://?"),
+        ("qqqqqqqq://x", "not understood: no service qqqqqqqq://"),
+        ("mailto://hush-user:hush-word@", "not understood: the part after mailto:// is not valid for this service"),
+    ],
+)
+def test_unknown_service_suggests_one(url: str, reason: str) -> None:
+    (result,) = apprise_sender.send_test(Notifier([service(url)]))
+    assert (result.delivered, result.last_result) == (False, reason)
 
 
 def test_picture_is_closed_after_failure(picture: Path) -> None:
@@ -173,7 +197,7 @@ def test_picture_is_closed_after_failure(picture: Path) -> None:
 
 def test_optional_service_counts_as_failed() -> None:
     results = Notifier([service(f"json://{free_address()}/?optional=yes")]).send(message(), ["json 1"])
-    assert results[0].last_result == "failed"
+    assert results[0].last_result == "connection refused"
 
 
 @pytest.mark.parametrize("kind", ["json", "mailto"])
@@ -200,7 +224,7 @@ def test_send_test_reaches_every_service() -> None:
         results = apprise_sender.send_test(Notifier(services))
     assert [(result.service, result.last_result) for result in results] == [
         ("json 1", "delivered"),
-        ("nonsense 2", "not understood"),
+        ("nonsense 2", "not understood: no service nonsense://"),
     ]
     assert endpoint.documents[0]["title"] == "lq: test"
 
@@ -211,7 +235,7 @@ def test_only_failed_service_is_tried_again(store: Store) -> None:
         services = (service(f"json://{flaky.address}"), service(f"json://{good.address}"))
         first = deliver_at(store, row_id, NOON, *services)
         assert (first.settled, first.next_try_at) == (None, NOON + 30)
-        assert last_results(first) == {"json 1": "failed", "json 2": "delivered"}
+        assert last_results(first) == {"json 1": "HTTP status 500", "json 2": "delivered"}
         second = deliver_at(store, row_id, NOON + 30, *services)
         assert (second.settled, second.next_try_at) == (None, NOON + 30 + 60)
         third = deliver_at(store, row_id, NOON + 90, *services)
@@ -289,7 +313,7 @@ def test_removed_service_is_settled(store: Store) -> None:
 def test_corrected_url_gets_the_message(store: Store) -> None:
     row_id = posted(store)
     row = deliver_at(store, row_id, NOON, service("jsn://127.0.0.1", name="desk"))
-    assert last_results(row) == {"desk": "not understood"}
+    assert last_results(row) == {"desk": "not understood: no service jsn://; did you mean json://?"}
     with Endpoint() as endpoint:
         row = deliver_at(store, row_id, NOON + 30, service(f"json://{endpoint.address}", name="desk"))
     assert row.settled == "delivered"
@@ -331,9 +355,10 @@ def test_urls_stay_secret(
         ]
         notifier = Notifier([service(url) for url in urls], timeout_s=1.0)
         row = deliver(row.id, store=store, notifier=notifier, when=DeliveryTime(now=NOON, jitter=0))
-    assert sorted(last_results(row).values()) == sorted(
-        ["failed"] * 3 + ["delivered", "timed out"] + ["not understood"] * 2
-    )
+    assert [one.partition(":")[0] for one in last_results(row).values()] == [
+        "HTTP status 500", "delivered", "connection closed", "timed out", "connection refused", "not understood",
+        "not understood",
+    ]  # fmt: skip
     until(lambda: not any(thread.name == "lq-notify" for thread in threading.enumerate()), "the threads to end")
     logged = "\n".join(f"{record.name} {record.getMessage()} {record.args}" for record in caplog.records)
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("lq.db*")).decode(errors="replace")

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-import types
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from mlx_lm.tokenizer_utils import load
-from mlx_lm.tuner.datasets import load_dataset
 
 from jobs.model.events import Kind
 from jobs.model.job_dir import JobDir
-from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import Training
-from workers.checkpoints.mlx_config import mlx_config
 from workers.data.token_cache import _packed, _unpacked
-from workers.data.tokenizing import Encoder, all_rows
+from workers.data.tokenizing import folder_rows
+from workers.mlx.data import text_tools
 
 
 def caching(training: Training, cache: Path) -> Training:
@@ -126,20 +125,19 @@ def test_dated_rows_stay_those_of_the_start(build: Build, model: Path, tmp_path:
 def test_data_changed_meanwhile_not_cached(model: Path, tmp_path: Path) -> None:
     data = rows.write(tmp_path / "data", rows.chat)
     spec = JobSpec.model_validate({"model": str(model), "data": str(data)})
-    settings = types.SimpleNamespace(**mlx_config(spec, RunPlan.requested(spec).stages[0]))
     cache = tmp_path / "cache"
     job_dir = JobDir(tmp_path, cache=cache)
+    tools = text_tools(load(model))
 
     def read(more: str) -> int:
-        def load_and_append(encoder: Encoder) -> Any:
-            sets = load_dataset(settings, cast("Any", encoder))
+        def encode_and_append(texts: Sequence[str], *, special: bool) -> list[list[int]]:
             with (data / "train.jsonl").open("a") as file:
                 file.write(more)
-            return sets
+            return tools.encode(texts, special=special)
 
-        return len(all_rows(spec, load(model), job_dir, load_and_append)[0])
+        return len(folder_rows(spec, dataclasses.replace(tools, encode=encode_and_append), job_dir)[0])
 
     assert read((data / "train.jsonl").read_text().splitlines()[0] + "\n") == 22
     assert not cache.exists()
-    assert read("") == 23
+    assert read("") == 24  # the first call encoded two files
     assert len(files(cache)) == 2

@@ -151,6 +151,7 @@ class Rows:
     width: int = 1
     labels: tuple[bool, ...] = ()  # whether the answer of a row is desirable; empty without labels
     reference: NDArray[np.float32] | None = None  # log-probability of each sequence's answer; None if not needed
+    numbers: tuple[int, ...] | None = None  # of each row in its file, from 1; None if it has every row of the file
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -178,6 +179,24 @@ class Rows:
     def sequences(self, chosen: Sequence[int]) -> list[int]:
         """Return the indices of the sequences of the chosen rows: the first of each row, then the second of each."""
         return [row * self.width + index for index in range(self.width) for row in chosen]
+
+    def only(self, chosen: Sequence[int]) -> Rows:
+        """Return these rows alone."""
+        if len(chosen) == len(self):
+            return self
+        sequences = [row * self.width + index for row in chosen for index in range(self.width)]
+        return dataclasses.replace(
+            self,
+            tokens=[self.tokens[sequence] for sequence in sequences],
+            offsets=[self.offsets[sequence] for sequence in sequences],
+            sort_keys=tuple(self.sort_keys[row] for row in chosen),
+            labels=tuple(self.labels[row] for row in chosen) if self.labels else (),
+            numbers=tuple(self.number(row) for row in chosen),
+        )
+
+    def number(self, row: int) -> int:
+        """Return the number of a row in its file, from 1."""
+        return row + 1 if self.numbers is None else self.numbers[row]
 
     def padded(self, chosen: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
         """Return the sequences of the chosen rows padded to one array; see the function `padded`."""

@@ -8,7 +8,7 @@ is at least NEAR.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,16 +36,23 @@ MAX_EXAMPLES = 10
 _Hashes = NDArray[np.uint64]
 
 
-def dataset_facts(train: Rows, valid: Rows, test: Rows, order: BatchOrder, stage: Stage) -> dict[str, Any]:
-    """Return the facts that the report shows; the stage's `max_seq_length` cuts rows."""
+def dataset_facts(
+    train: Rows, others: Mapping[str, Rows], measured: Mapping[str, int], order: BatchOrder, stage: Stage
+) -> dict[str, Any]:
+    """Return the facts that the report shows; the stage's `max_seq_length` cuts rows.
+
+    Args:
+        others: the rows of validation and test that have a token to learn.
+        measured: how many of them, from the first, are measured: `val_batches` and `test_batches` limit them.
+    """
     longest = stage.max_seq_length
-    files = {"train": train, "valid": valid, "test": test}
     return {
         "max_seq_length": longest,
         "padding_share": padding_share(order, longest),
-        **{name: describe(rows, longest) for name, rows in files.items()},
-        "learned": {name: weights(rows, longest) for name, rows in files.items() if name != "train"},
-        "also_trained": {name: duplicates(train, rows) for name, rows in files.items() if name != "train"},
+        "train": describe(train, longest),
+        **{name: describe(rows, longest) | {"measured": measured[name]} for name, rows in others.items()},
+        "learned": {name: weights(rows, longest) for name, rows in others.items()},
+        "also_trained": {name: duplicates(train, rows, measured=measured[name]) for name, rows in others.items()},
     }
 
 
@@ -102,8 +109,8 @@ def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
     return 1 - tokens / padded if padded else None
 
 
-def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
-    """Return the rows that `other` (validation or test) shares with the training set.
+def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
+    """Return the rows that `other` (validation or test, of which the first rows are measured) shares with training.
 
     Returns:
         `exact` and `near`: the number of rows of `other` that are in the training set too, or nearly (`near` is None
@@ -124,9 +131,10 @@ def duplicates(train: Rows, other: Rows) -> dict[str, Any]:
     return {
         "exact": len(same),
         "near": None if near is None else len(near),
+        "measured": sum(index < measured for index in same),
         "inside": len(train) - len(first),
         "examples": [
-            {"row": index + 1, "train_row": train_index + 1, "share": round(share, 3)}
+            {"row": other.number(index), "train_row": train_index + 1, "share": round(share, 3)}
             for index, train_index, share in examples
         ],
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import locale
 import os
 import time
 from collections.abc import Mapping
@@ -59,7 +58,6 @@ def key_of(spec: JobSpec, data_sha256: str, tokenizer_sha256: str) -> Key:
         "keys": {name: getattr(spec, name) for name in names},
         "objective": [*spec.lq.objective.keys, spec.lq.objective.sequences],  # equal for objectives with the same rows
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-        "encoding": locale.getencoding(),  # in which MLX-LM reads the data
     }
 
 

@@ -1,184 +1,162 @@
-"""Tokenizes rows through MLX-LM's own data sets, many texts in one call. No mlx.
-
-Each row goes through MLX-LM's `process` twice. The first time, the texts to encode are collected; a fast tokenizer then
-encodes hundreds of them in one call, on every core; the second time, the row gets its tokens. MLX-LM alone decides what
-a row consists of.
-"""
+"""The tokens of a run's data sets, from the token cache or tokenized now, hundreds of rows in one call. No mlx."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from configs.data_rows import RowFormat, format_of, row_problem
+from jobs.model.errors import DataInvalid, located
 from jobs.model.job_dir import JobDir
+from jobs.model.objective import Kto, Preference, Supervised
 from jobs.model.spec import JobSpec
 from workers.checkpoints.publishing import sha256_of
-from workers.data.answers import Answers
+from workers.data import answers
 from workers.data.batches import Rows, Tokens
+from workers.data.rendering import Encode, Render, Renderer, RowUnusable, tokenized
 from workers.data.token_cache import Key, TokenCache, folder_sha256, key_of
 
 SETS = ("train", "valid", "test")
 
 AT_ONCE = 256
-"""Rows whose texts are encoded in one call: the encodings of a whole data set take far more memory than its tokens."""
+"""Rows that are encoded in one call: the encodings of a whole data set take far more memory than its tokens."""
 
-_PLACEHOLDER = -1
-"""Stands for the tokens of a collected text; `process` looks at the last token of a text row."""
-
-
-class DataSet(Protocol):
-    """The interface of MLX-LM's data sets."""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-
-    def __getitem__(self, index: int) -> Any:
-        """Return a row as the file has it."""
-
-    def process(self, row: Any) -> tuple[list[int], int]:
-        """Return a row's tokens and the index of the first supervised one."""
+NO_ROWS = Rows(tokens=[], offsets=[], sort_keys=())
 
 
-class Encoder:
-    """Replaces a tokenizer in MLX-LM's data sets; it passes everything but encoding on to the tokenizer."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextTools:
+    """The trainer's tokenizer and chat template."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._collected: list[tuple[str, bool]] | None = None  # texts, and whether to add special tokens
-        self._encoded: deque[list[int]] = deque()
-
-    def __getattr__(self, name: str) -> Any:
-        """Ask the tokenizer."""
-        return getattr(self._tokenizer, name)
-
-    def encode(self, text: str) -> list[int]:
-        """Return a text's tokens, with the special ones that start or end a text."""
-        if self._collected is not None:
-            return self._collect(text, special=True)
-        if self._encoded:
-            return self._encoded.popleft()
-        tokens: list[int] = self._tokenizer.encode(text)
-        return tokens
-
-    def apply_chat_template(self, *arguments: Any, **settings: Any) -> list[int]:
-        """Return the tokens of messages in the model's chat template."""
-        if self._collected is not None:
-            rendered = self._tokenizer.apply_chat_template(*arguments, **settings | {"tokenize": False})
-            return self._collect(rendered, special=False)
-        if self._encoded:
-            return self._encoded.popleft()
-        tokens: list[int] = self._tokenizer.apply_chat_template(*arguments, **settings)
-        return tokens
-
-    def processed(self, data: DataSet, indices: Sequence[int]) -> list[tuple[list[int], int]]:
-        """Return what `process` makes of some rows of a data set that was created with this encoder."""
-        if not getattr(self._tokenizer, "is_fast", False):
-            return [data.process(data[index]) for index in indices]
-        self._collected = []
-        try:
-            for index in indices:
-                data.process(data[index])
-            collected = self._collected
-        finally:
-            self._collected = None
-        if all(isinstance(text, str) for text, _ in collected):
-            self._encoded.extend(self._encode_all(collected))
-        try:
-            rows = [data.process(data[index]) for index in indices]
-            assert not self._encoded, "a row asked for other texts the second time"
-        finally:
-            self._encoded.clear()
-        return rows
-
-    def _collect(self, text: str, *, special: bool) -> list[int]:
-        assert self._collected is not None
-        self._collected.append((text, special))
-        return [_PLACEHOLDER]
-
-    def _encode_all(self, collected: Sequence[tuple[str, bool]]) -> list[list[int]]:
-        """Encode texts as `encode` and `apply_chat_template` would one by one."""
-        encoded: list[list[int]] = [[] for _ in collected]
-        for special in (False, True):
-            indices = [index for index, text in enumerate(collected) if text[1] is special]
-            if indices:
-                texts = [collected[index][0] for index in indices]
-                tokens = self._tokenizer._tokenizer(texts, add_special_tokens=special)["input_ids"]
-                for index, row in zip(indices, tokens, strict=True):
-                    encoded[index] = row
-        return encoded
+    folder: Path  # of the model
+    template: str  # source of the chat template
+    render: Render | None  # None without a chat template
+    encode: Encode
+    end: int | None  # the token that ends a text
 
 
-def tokenized(data: DataSet, encoder: Encoder) -> Rows:
-    """Return the rows of a data set that was created with this encoder."""
-    tokens: list[Tokens] = []
-    offsets: list[int] = []
-    for start in range(0, len(data), AT_ONCE):
-        rows = encoder.processed(data, range(start, min(start + AT_ONCE, len(data))))
-        tokens += [np.array(row, np.int32) for row, _ in rows]
-        offsets += [int(offset) for _, offset in rows]
-    sort_keys = tuple(len(data[index]) for index in range(len(data)))  # as CacheDataset.itemlen returns them
-    plain = Rows(tokens=tokens, offsets=offsets, sort_keys=sort_keys)
-    return data.arranged(plain) if isinstance(data, Answers) else plain
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowSet:
+    """Rows of one format, as a file or a data set of the hub has them."""
+
+    name: str  # the file, for messages
+    row_format: RowFormat
+    rows: Iterable[Mapping[str, Any]]
+    width: int = 1  # sequences of a row in the file
+    more_keys: int = 0  # keys that MLX-LM adds to a row; it sorts rows by their number of keys
 
 
-Load = Callable[[Encoder], Sequence[DataSet]]
-"""Returns the data sets of SETS, created with the encoder instead of the tokenizer."""
-
-
-def all_rows(spec: JobSpec, tokenizer: Any, job_dir: JobDir, load: Load) -> tuple[Rows, Rows, Rows]:
-    """Return the rows of training, validation and test, from the token cache or tokenized now.
-
-    Args:
-        spec: names the data.
-        tokenizer: as mlx_lm.load returns it.
-        job_dir: names the folder of the token cache.
-        load: MLX-LM's load_dataset; not called if the cache has every file.
+def rows_of(row_set: RowSet, tools: TextTools, *, mask_prompt: bool) -> Rows:
+    """Tokenize rows.
 
     Raises:
-        ValueError, KeyError, TypeError: MLX-LM cannot use the data.
+        DataInvalid: a row cannot be used.
     """
-    cache = _cache(tokenizer, job_dir)
-    keys = _keys(spec, tokenizer) if cache is not None else {}
+    renderer = Renderer(row_set.row_format, tools.render, mask_prompt=mask_prompt)
+    tokens: list[Tokens] = []
+    offsets: list[int] = []
+    sort_keys: list[int] = []
+    rows = iter(row_set.rows)
+    while batch := list(islice(rows, AT_ONCE)):
+        rendered = []
+        for number, row in enumerate(batch, start=len(tokens) + 1):
+            try:
+                rendered.append(renderer(row))
+            except RowUnusable as error:
+                line = (number - 1) // row_set.width + 1
+                raise DataInvalid(located(row_set.name, line, str(error))) from error
+            sort_keys.append(len(row) + row_set.more_keys)  # as MLX-LM's CacheDataset.itemlen
+        for row_tokens, learned in tokenized(rendered, tools.encode, tools.end):
+            tokens.append(np.array(row_tokens, np.int32))
+            offsets.append(learned[0][0] if learned else len(row_tokens))
+    return Rows(tokens=tokens, offsets=offsets, sort_keys=tuple(sort_keys))
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several data sets as one."""
+    return Rows(
+        tokens=[row for part in parts for row in part.tokens],
+        offsets=[offset for part in parts for offset in part.offsets],
+        sort_keys=tuple(key for part in parts for key in part.sort_keys),
+    )
+
+
+def file_rows(path: Path, spec: JobSpec, tools: TextTools) -> Rows:
+    """Tokenize a file of a data folder; a missing or empty one has no rows.
+
+    Raises:
+        DataInvalid: the file or a row cannot be used.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise DataInvalid(located(path, None, f"cannot be read: {error}")) from error
+    row_format = format_of(rows[0], spec) if rows else None
+    if row_format is None:
+        if rows:
+            raise DataInvalid(located(path, 1, "unknown format"))
+        return NO_ROWS
+    if not isinstance(spec.lq.objective, Supervised):
+        return _answers(path, row_format, rows, spec.lq.objective, tools)
+    return rows_of(RowSet(name=str(path), row_format=row_format, rows=rows), tools, mask_prompt=spec.mask_prompt)
+
+
+def _answers(
+    path: Path, row_format: RowFormat, rows: list[dict[str, Any]], objective: Preference, tools: TextTools
+) -> Rows:
+    """Tokenize rows of a preference objective, after checking them again: the file may have changed since submit."""
+    for number, row in enumerate(rows, start=1):
+        problem = row_problem(row, row_format)
+        if problem is not None:
+            raise DataInvalid(located(path, number, problem))
+    width, sequences = objective.sequences, answers.sequences(rows, objective)
+    row_set = RowSet(name=str(path), row_format=answers.FORMAT, rows=sequences, width=width)
+    labels = tuple(row["label"] for row in rows) if isinstance(objective, Kto) else ()
+    plain = dataclasses.replace(rows_of(row_set, tools, mask_prompt=True), width=width, labels=labels)
+    return dataclasses.replace(plain, sort_keys=plain.lengths)
+
+
+def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> tuple[Rows, Rows, Rows]:
+    """Return the rows of training, validation and test of a data folder, from the token cache or tokenized now.
+
+    Raises:
+        DataInvalid: the data cannot be used.
+    """
+    cache = _cache(tools.template, job_dir)
+    keys = _keys(spec, tools) if cache is not None else {}
     rows = {name: cached for name, key in keys.items() if cache and (cached := cache.read(key)) is not None}
-    needed = {"train", *keys, *(["test"] if spec.test else [])}
-    if not needed <= rows.keys():
-        encoder = Encoder(tokenizer)
-        loaded = zip(SETS, load(encoder), strict=True)
-        fresh = {name: tokenized(data, encoder) for name, data in loaded if name not in rows}
-        if cache is not None and keys == _keys(spec, tokenizer):  # the data did not change meanwhile
-            for name in keys.keys() & fresh.keys():
-                cache.write(keys[name], fresh[name])
-        rows |= fresh
-    train, valid, test = (rows.get(name, Rows(tokens=[], offsets=[], sort_keys=())) for name in SETS)
+    fresh = {name: file_rows(Path(spec.data) / f"{name}.jsonl", spec, tools) for name in SETS if name not in rows}
+    if cache is not None and fresh and keys == _keys(spec, tools):  # the data did not change meanwhile
+        for name in keys.keys() & fresh.keys():
+            cache.write(keys[name], fresh[name])
+    train, valid, test = ((rows | fresh)[name] for name in SETS)
     return train, valid, test
 
 
-def _cache(tokenizer: Any, job_dir: JobDir) -> TokenCache | None:
+def _cache(template: str, job_dir: JobDir) -> TokenCache | None:
     """Return the token cache; None if tokens are not kept.
 
     A chat template may put today's date into every row. Then the job has a cache of its own, because a resume after
     midnight must train the rows that the job started with.
     """
-    if "strftime_now" in str(tokenizer.chat_template):
+    if "strftime_now" in template:
         return TokenCache(job_dir.tokens)
     return TokenCache(job_dir.cache) if job_dir.cache is not None else None
 
 
-def _keys(spec: JobSpec, tokenizer: Any) -> dict[str, Key]:
+def _keys(spec: JobSpec, tools: TextTools) -> dict[str, Key]:
     """Return the key of each data file; none if the tokens depend on anything but local files."""
-    data, model = Path(spec.data), Path(tokenizer.name_or_path)
-    if spec.hf_dataset or spec.trust_remote_code or not (data.is_dir() and model.is_dir()):
+    if spec.trust_remote_code or not tools.folder.is_dir():
         return {}
     try:
-        model_sha256 = folder_sha256(model)
+        model_sha256 = folder_sha256(tools.folder)
     except OSError:
         return {}
-    files = {name: path for name in SETS if (path := data / f"{name}.jsonl").exists()}
-    hashes = {name: sha256 for name, path in files.items() if (sha256 := sha256_of(path)) is not None}
-    if len(hashes) < len(files):
-        return {}  # MLX-LM will name the file that cannot be read
-    return {name: key_of(spec, sha256, model_sha256) for name, sha256 in hashes.items()}
+    hashes = {name: sha256_of(Path(spec.data) / f"{name}.jsonl") for name in SETS}
+    return {name: key_of(spec, sha256, model_sha256) for name, sha256 in hashes.items() if sha256 is not None}

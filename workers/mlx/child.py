@@ -6,15 +6,15 @@ attempt would end the same way), anything else: it crashed.
 
 from __future__ import annotations
 
-import errno
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from jobs.model.errors import DataInvalid, InvalidInput, ModelMissing
+from jobs.model.errors import DataInvalid, InvalidInput, LqError, ModelMissing, message_of
 from jobs.model.events import EndedEvent, StartedEvent, WarningEvent
 from jobs.model.outcomes import Outcome, Quality, Reason
+from jobs.policies import raised
 from jobs.policies.exits import DISK_FULL, DONE, NEVER_RETRY, RESUMABLE
 from workers.checkpoints.storage import Checkpoint
 from workers.events.log import EventLog
@@ -32,6 +32,8 @@ class ChildProcess:
     def __init__(self, events: EventLog, requests: Requests) -> None:
         self.events, self.requests = events, requests
         self.iteration = 0  # completed iterations, for the `ended` event
+        self.loads = False  # from here on an error may be caused by the model, the data or the job file
+        self.trained = False  # at least one iteration
 
     def run(self, work: Callable[[ChildProcess], Reason]) -> int:
         """Do the work, report how it ended, and return the exit code."""
@@ -56,17 +58,27 @@ class ChildProcess:
 
     def _crashed(self, error: BaseException) -> int:
         traceback.print_exc()
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = Reason.OUT_OF_MEMORY if isinstance(error, MemoryError) else Reason.CRASHED
-        reason = Reason.DISK_FULL if full else reason
-        first_line = (str(error).strip().splitlines() or [""])[0][:300]
+        text = f"{type(error).__name__}: {_first_line(error)}"
+        if self.loads and not self.trained:
+            network = raised.network_error(error)
+            if network is not None:
+                text = f"{type(network).__name__}: {_first_line(network)}"
+                self._report_end(Outcome.STOPPED, Reason.NETWORK, f"the network or the hub does not answer: {text}")
+                return RESUMABLE
+            if raised.cannot_work(error):
+                text = f"this model cannot be trained with these settings: {text}"
+                self._report_end(Outcome.REFUSED, Reason.CONFIG_INVALID, text)
+                return NEVER_RETRY
+        reason = Reason.CRASHED
+        if isinstance(error, MemoryError) or raised.is_disk_full(error):
+            reason = Reason.OUT_OF_MEMORY if isinstance(error, MemoryError) else Reason.DISK_FULL
         with suppress(OSError):  # a full disk does not take these lines either; then the exit code gives the reason
             torn = kernel_cache.remove_torn(error)
             if torn is not None:
-                text = f"MLX's compiled kernel {torn.name} was torn and is removed; MLX will compile it again"
-                self.events.append(WarningEvent(code="torn_kernel", text=text))
-            self._report_end(Outcome.CRASHED, reason, f"{type(error).__name__}: {first_line}")
-        return DISK_FULL if full else CRASHED
+                removed = f"MLX's compiled kernel {torn.name} was torn and is removed; MLX will compile it again"
+                self.events.append(WarningEvent(code="torn_kernel", text=removed))
+            self._report_end(Outcome.CRASHED, reason, text)
+        return DISK_FULL if reason is Reason.DISK_FULL else CRASHED
 
     def _report_end(self, outcome: Outcome, reason: Reason, detail: str) -> None:
         self.events.append(EndedEvent(outcome=outcome, reason=reason, iteration=self.iteration, detail=detail))
@@ -104,3 +116,21 @@ class ChildProcess:
         finally:
             over.set()
             thread.join()
+
+
+@contextmanager
+def named_as(kind: type[InvalidInput], what: str) -> Iterator[None]:
+    """Raise what the block raises as an error of the job's own files, unless it may pass; `what` begins its message."""
+    try:
+        yield
+    except LqError:
+        raise
+    except Exception as error:
+        if raised.may_pass(error):
+            raise
+        raise kind(f"{what}: {message_of(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else ""

@@ -7,19 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from mlx_lm.tuner.datasets import load_dataset
+from mlx_lm.tokenizer_utils import NewlineTokenizer
+from mlx_lm.tuner.datasets import (
+    ChatDataset,
+    CompletionsDataset,
+    ConcatenatedDataset,
+    TextDataset,
+    load_dataset,
+)
 
-from jobs.model.errors import DataInvalid, message_of
+from configs.data_rows import RowFormat
+from jobs.model.errors import DataInvalid
 from jobs.model.events import WarningEvent
 from jobs.model.job_dir import JobDir
-from jobs.model.objective import Supervised
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from workers.checkpoints.mlx_config import mlx_config
 from workers.checkpoints.publishing import sha256_of
-from workers.data.answers import answer_sets
 from workers.data.batches import BatchOrder, Rows, orders
-from workers.data.tokenizing import SETS, DataSet, Encoder, all_rows, tokenized
+from workers.data.rendering import Messages
+from workers.data.tokenizing import SETS, RowSet, TextTools, file_rows, folder_rows, joined, rows_of
+from workers.mlx.child import named_as
 from workers.mlx.context import RunContext
 
 
@@ -33,7 +41,10 @@ class TrainingData:
             DataInvalid: too few rows can be trained.
         """
         self._context, self._spec = context, context.spec
-        self.train, self.valid, self.test = rows
+        limit = context.stage.max_seq_length
+        self.train, valid, test = rows
+        # a row with nothing to learn has no loss: 0/0
+        self.valid, self.test = (rows.only(rows.supervised(limit)) for rows in (valid, test))
         self.hashes = hashes  # of the files, when they were read
         train = self.train
         if len(train) < self._spec.batch_size:
@@ -77,63 +88,106 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
     Raises:
         DataInvalid: they cannot be used.
     """
-    spec, stage = context.spec, context.stage
-    hashes = data_hashes(spec)
-    try:
-        rows = all_rows(spec, tokenizer, context.job_dir, lambda encoder: _data_sets(spec, stage, encoder))
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(spec, error) from error
-    _warn_about_rows(context, rows[0])
-    return TrainingData(context, rows, hashes)
+    hashes = data_hashes(context.spec)
+    sets = _rows(context.spec, context.stage, tokenizer, context.job_dir)
+    _warn_about_rows(context, *sets)
+    return TrainingData(context, sets, hashes)
 
 
 def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
-    """Tokenize the test set alone.
-
-    Raises:
-        DataInvalid: it cannot be used.
-    """
-    encoder = Encoder(tokenizer)
-    try:
-        data = _data_sets(spec, stage, encoder, train=False, test=True)[-1]
-        return tokenized(data, encoder)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(spec, error) from error
+    """Tokenize the test set alone, without the rows of which nothing is measured; DataInvalid if it is unusable."""
+    if Path(spec.data).is_dir() and spec.hf_dataset is None:
+        rows = file_rows(Path(spec.data) / "test.jsonl", spec, text_tools(tokenizer))
+    else:
+        rows = _rows(spec.model_copy(update={"train": False, "test": True}), stage, tokenizer, None)[2]
+    return rows.only(rows.supervised(stage.max_seq_length))
 
 
-def _data_sets(spec: JobSpec, stage: Stage, encoder: Encoder, **changes: bool) -> Sequence[DataSet]:
-    """Return the data sets of SETS: those of MLX-LM, or those of a preference objective."""
-    objective = spec.lq.objective
-    if not isinstance(objective, Supervised):
-        return answer_sets(Path(spec.data), encoder, objective, SETS)
-    settings = types.SimpleNamespace(**mlx_config(spec, stage) | changes)
-    return cast("Sequence[DataSet]", load_dataset(settings, cast("Any", encoder)))
+def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir | None) -> tuple[Rows, Rows, Rows]:
+    """Return the rows of training, validation and test."""
+    tools = text_tools(tokenizer)
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):  # a data set can be code that raises anything
+        if job_dir is not None and spec.hf_dataset is None and Path(spec.data).is_dir():
+            sets = folder_rows(spec, tools, job_dir)
+        else:
+            sets = _hub_rows(spec, stage, tools)
+    if spec.test and not len(sets[2]):
+        raise DataInvalid(f"the data {spec.data} has no test rows, but the job file has 'test: true'")
+    return sets
 
 
-def _unusable(spec: JobSpec, error: Exception) -> DataInvalid:
-    return DataInvalid(f"the data {spec.data} cannot be used: {message_of(error)}")
+def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools) -> tuple[Rows, Rows, Rows]:
+    """Tokenize data sets of the hub: MLX-LM loads them."""
+    settings = types.SimpleNamespace(**mlx_config(spec, stage))
+    loaded = load_dataset(settings, cast("Any", None))
+    train, valid, test = (
+        joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in row_sets(name, data)])
+        for name, data in zip(SETS, loaded, strict=True)
+    )
+    return train, valid, test
 
 
-def _warn_about_rows(context: RunContext, train: Rows) -> None:
-    """Report training rows that are cut, or left out because nothing of them is learned."""
-    limit, count = context.stage.max_seq_length, len(train)
-    cut = sum(length > limit for length in train.lengths)
+def row_sets(name: str, data: Any, more_keys: int = 0) -> list[RowSet]:
+    """Return the rows of one of MLX-LM's data sets with their format; several if it is a concatenation."""
+    if isinstance(data, ConcatenatedDataset):
+        return [row_set for part in data._data for row_set in row_sets(name, part, more_keys=1)]
+    if isinstance(data, CompletionsDataset):
+        row_format = RowFormat(name="completions", keys=(data.prompt_key, data.completion_key))
+    elif isinstance(data, ChatDataset):
+        row_format = RowFormat(name="chat", keys=(data.chat_key,))
+    elif isinstance(data, TextDataset):
+        row_format = RowFormat(name="text", keys=(data.text_key,))
+    else:
+        return []  # MLX-LM's empty list for a set that is not there
+    return [RowSet(name=f"{name} set", row_format=row_format, rows=cast("Any", data), more_keys=more_keys)]
+
+
+def text_tools(tokenizer: Any) -> TextTools:
+    """Return the tokenizer and the chat template that MLX-LM loaded."""
+
+    def render(messages: Messages, tools: Any, *, add_generation_prompt: bool) -> str:
+        asks = {"add_generation_prompt": True} if add_generation_prompt else {}
+        return cast("str", tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **asks))
+
+    def encode(texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        own = isinstance(tokenizer._tokenizer, NewlineTokenizer)  # its encode() replaces line ends first
+        if not texts:
+            return []
+        if tokenizer.is_fast and not (own and special):
+            return cast("list[list[int]]", tokenizer._tokenizer(list(texts), add_special_tokens=special)["input_ids"])
+        return [tokenizer.encode(text, add_special_tokens=special) for text in texts]
+
+    return TextTools(
+        folder=Path(tokenizer.name_or_path),
+        template=str(tokenizer.chat_template),
+        render=render if tokenizer.has_chat_template else None,
+        encode=encode,
+        end=tokenizer.eos_token_id,
+    )
+
+
+def _warn_about_rows(context: RunContext, *sets: Rows) -> None:
+    """Report training rows that are cut, and rows of any set that are left out because nothing of them is learned."""
+    limit = context.stage.max_seq_length
+    cut = sum(length > limit for length in sets[0].lengths)
     if cut:
-        text = f"{cut} of {count} training rows are longer than {limit} tokens and are cut"
+        text = f"{cut} of {len(sets[0])} training rows are longer than {limit} tokens and are cut"
         context.events.append(WarningEvent(code="truncated", text=text, data={"rows": cut, "max_seq_length": limit}))
-    supervised = set(train.supervised(limit))
-    without = [row for row in range(count) if row not in supervised]
-    if without:
-        text = (
-            f"{len(without)} of {count} training rows have no token to learn and are left out; "
-            f"the first is {line_of(context.spec, without[0])}"
-        )
-        context.events.append(WarningEvent(code="unsupervised", text=text, data={"rows": len(without)}))
+    for name, words, rows in zip(SETS, ("training", "validation", "test"), sets, strict=True):
+        supervised = set(rows.supervised(limit))
+        without = [row for row in range(len(rows)) if row not in supervised]
+        if without:
+            text = (
+                f"{len(without)} of {len(rows)} {words} rows have no token to learn and are left out; "
+                f"the first is {line_of(context.spec, without[0], name)}"
+            )
+            data = {"rows": len(without), "set": name}
+            context.events.append(WarningEvent(code="unsupervised", text=text, data=data))
 
 
-def line_of(spec: JobSpec, row: int) -> str:
-    """Return the file and line of a training row."""
-    return f"train.jsonl:{row + 1}" if Path(spec.data).is_dir() else f"training row {row + 1}"
+def line_of(spec: JobSpec, row: int, name: str = "train") -> str:
+    """Return the file and line of a row."""
+    return f"{name}.jsonl:{row + 1}" if Path(spec.data).is_dir() else f"{name} row {row + 1}"
 
 
 def data_hashes(spec: JobSpec) -> dict[str, str]:

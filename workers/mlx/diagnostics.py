@@ -44,8 +44,12 @@ class Diagnostics:
 
     def report_dataset(self) -> None:
         """Report rows, lengths, padding and duplicates of the data sets."""
-        data, stage = self._data, self._context.stage
-        self.report_fact("dataset", dataset_facts(data.train, data.valid, data.test, data.order, stage))
+        data, spec = self._data, self._context.spec
+        others = {"valid": data.valid, "test": data.test}
+        batches = {"valid": spec.val_batches, "test": spec.test_batches}
+        measured = {name: data.examples(rows, batches[name]) for name, rows in others.items()}
+        facts = dataset_facts(data.train, others, measured, data.order, self._context.stage)
+        self.report_fact("dataset", facts)
 
     def report_not_finite(self, loss: float) -> None:
         """Report which rows make the loss of the last iteration non-finite by themselves."""

@@ -62,6 +62,7 @@ def _dry_run(process: ChildProcess, job_dir: JobDir, iteration: int, *, saves: b
     process.iteration = iteration
     about = versions() | {"machine": machine()}
     process.report_start(None, Quality.FRESH, about, run_plan.index_at(iteration))
+    process.loads = True
     context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
     with process.heartbeat(context.reporter.beat), process.requests.nothing_to_lose():
         parts = RunParts.load(context, fresh=iteration == 0, dry=True)

@@ -18,6 +18,7 @@ from jobs.model.spec import JobSpec
 from workers.data.dataset_facts import targets
 from workers.mlx import arrays
 from workers.mlx.arrays import Arrays, named, shapes
+from workers.mlx.child import named_as
 from workers.mlx.objectives import objective_of
 
 
@@ -35,12 +36,8 @@ class TrainedModel:
     def load(cls, spec: JobSpec) -> Self:
         """Load the model that the job names; ModelMissing if there is none, or it cannot be loaded."""
         remote = spec.trust_remote_code
-        try:
+        with named_as(ModelMissing, f"the model {spec.model} cannot be loaded"):
             loaded = load_model(spec.model, tokenizer_config={"trust_remote_code": remote}, trust_remote_code=remote)
-        except (FileNotFoundError, ValueError) as error:
-            if isinstance(error, FileNotFoundError) and type(error) is not FileNotFoundError:
-                raise  # an error of the hub, such as no network: the next attempt may succeed
-            raise ModelMissing(f"the model {spec.model} cannot be loaded: {message_of(error)}") from error
         return cls(spec, loaded[0], loaded[1])
 
     def choose_trained(self, *, fresh: bool) -> None:

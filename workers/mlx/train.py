@@ -69,6 +69,7 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
     process.report_start(resume, quality, versions() | {"machine": machine()}, stage)
     for text in bad:
         events.append(WarningEvent(code="checkpoint_invalid", text=f"{text}; using the one before it"))
+    process.loads = True
     _check_data(resume, spec, job_dir, data_hashes(spec) | reference_hash(spec, job_dir))
     context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
     with process.heartbeat(context.reporter.beat):
@@ -78,6 +79,7 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
                 run.prepare(resume, quality)
             return run.train()
         finally:
+            process.trained = context.iteration > process.iteration
             process.iteration = max(process.iteration, context.iteration)
 
 

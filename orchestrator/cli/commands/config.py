@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -36,7 +36,7 @@ def schema(name: str | None, listed: bool) -> None:
     from orchestrator.results import catalogue
 
     if listed:
-        _print_table(catalogue.NAMES.items())
+        _print_table(catalogue.NAMES)
         return
     click.echo(json.dumps(catalogue.schema(name or catalogue.JOB), indent=2, ensure_ascii=False))
 
@@ -54,14 +54,12 @@ def presets_(as_json: bool) -> None:
 
         output.print_json([from_attributes(PresetSummary, preset) for preset in available], under="presets")
         return
-    _print_table((preset.name, preset.summary) for preset in available)
+    _print_table({preset.name: preset.summary for preset in available})
 
 
-def _print_table(rows: Iterable[tuple[str, str]]) -> None:
-    listed = list(rows)
-    width = max(len(name) for name, _ in listed)
-    for name, text in listed:
-        click.echo(f"{name:<{width}}  {text}")
+def _print_table(rows: Mapping[str, str]) -> None:
+    for name, text in rows.items():
+        click.echo(f"{name:<{max(map(len, rows))}}  {text}")
 
 
 @config.command()
@@ -98,27 +96,23 @@ def init(preset: str | None, target: str, force: bool, as_json: bool) -> None:
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write the job file.
-
-    Raises:
-        NotAllowed: the file exists, and --force is not given.
-        InvalidInput: the file cannot be written.
-    """
+    """Write the job file, over an existing one only with --force."""
     from workers.files.atomic import write_atomically
 
+    another = "name another file with --output"
+    if path.is_dir():
+        raise InvalidInput(f"{path}: is a folder; name a file in it with --output")
     try:
-        if force and not path.is_dir():
+        if force:
             write_atomically(path, text)
             return
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        if path.is_dir():
-            raise InvalidInput(f"{path}: is a folder; name a file in it with --output") from error
-        raise NotAllowed(f"{path}: already exists; name another file with --output, or use --force") from error
+        raise NotAllowed(f"{path}: already exists; {another}, or use --force") from error
     except (OSError, ValueError) as error:
-        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-        raise InvalidInput(f"{path}: cannot be written ({why}); name another file with --output") from error
+        why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+        raise InvalidInput(f"{path}: cannot be written ({why}); {another}") from error
 
 
 INSTALLATION = """\b

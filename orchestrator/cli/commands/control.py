@@ -1,4 +1,4 @@
-"""`lq pause`, `lq resume`, `lq cancel` and `lq retry`. A second pause or resume changes nothing and succeeds."""
+"""The verbs that control jobs. A second `lq pause` or `lq resume` changes nothing and succeeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import click
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.states import ENDED, LEGAL, Status
-from orchestrator.cli import args, home_access
-from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, takes_jobs
+from jobs.model.states import ENDED, Status
+from orchestrator.cli import args, home_access, output
+from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, set_option, takes_job, takes_jobs
 from orchestrator.cli.output import ChangeOutput, change_options
 from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 from orchestrator.core.app import App
@@ -19,7 +19,7 @@ from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 PAUSE_WAIT_S, CANCEL_WAIT_S = 60.0, 30.0
-RETRIABLE = frozenset(status for status in ENDED if Status.QUEUED in LEGAL[status])
+RETRIABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _MAX_LISTED = 12
 """Skipped jobs that `lq cancel` lists by id."""
 
@@ -73,8 +73,8 @@ def resume(selection: JobSelection, whole_queue: bool, out: ChangeOutput) -> Non
         out.finish(app, app.store.queue.state())
 
 
-def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
-    """Hold the jobs that do not run, then stop the running ones."""
+def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, waits: bool = True) -> None:
+    """Hold the jobs that do not run, then stop the running ones; `waits` some time until they have stopped."""
     with app.store.transaction():  # no held job can start in place of a stopped one
         jobs = [app.store.jobs.get(job.id) for job in jobs]
         for job in jobs:
@@ -82,7 +82,7 @@ def pause_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
                 _hold(app, job, out)
     for job in jobs:
         if job.status is Status.RUNNING:
-            _stop(app, job, out)
+            _stop(app, job, out, waits=waits)
 
 
 def _hold(app: App, job: Job, out: ChangeOutput) -> None:
@@ -94,7 +94,7 @@ def _hold(app: App, job: Job, out: ChangeOutput) -> None:
     out.changed(job.id)
 
 
-def _stop(app: App, job: Job, out: ChangeOutput) -> None:
+def _stop(app: App, job: Job, out: ChangeOutput, *, waits: bool) -> None:
     try:
         app.store.jobs.request_stop(job.id, "pause", time.time())
     except NotAllowed:
@@ -104,8 +104,9 @@ def _stop(app: App, job: Job, out: ChangeOutput) -> None:
     else:
         out.line(f"job {job.id}: stopping after a checkpoint")
         out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
-        after = _until_not_running(app, job.id, PAUSE_WAIT_S)
-        out.line(f"job {job.id} {after.status}" + (" still" if after.status is Status.RUNNING else ""))
+        if waits:
+            after = _until_not_running(app, job.id, PAUSE_WAIT_S)
+            out.line(f"job {job.id} {after.status}" + (" still" if after.status is Status.RUNNING else ""))
     out.changed(job.id)
 
 
@@ -123,8 +124,8 @@ def resume_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
             out.line(f"job {job.id} is already {job.status}")
         else:
             after = app.store.jobs.release(job.id)
-            turn = waiting_turns(app, [after]).get(job.id)
-            out.line(waiting_line(after, app.store.queue.state(), turn) or f"job {job.id} {after.status}")
+            turns = waiting_turns(app, [after])
+            out.line(waiting_line(after, app.store.queue.state(), turns) or f"job {job.id} {after.status}")
         out.changed(job.id)
 
 
@@ -150,8 +151,8 @@ def _require(jobs: Sequence[Job], applies: Callable[[Job], bool], text: str) -> 
             raise NotAllowed(text.format(id=job.id, status=job.status))
 
 
-def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
-    """Cancel live jobs, and wait some time until the running ones have stopped."""
+def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, waits: bool = True) -> None:
+    """Cancel live jobs; `waits` some time until the running ones have stopped."""
     with app.store.transaction():  # none of them starts meanwhile
         after = [app.store.jobs.cancel(job.id, time.time()) for job in jobs]
     stopping = [job.id for job in after if job.status is Status.RUNNING]
@@ -161,7 +162,9 @@ def cancel_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
         out.changed(job.id)
     out.line(_skipped(app, [job.id for job in after]))
     for job_id in stopping:
-        _wait_until_cancelled(app, job_id, out)
+        out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
+        if waits:
+            _wait_until_cancelled(app, job_id, out)
 
 
 def _skipped(app: App, cancelled: Collection[int]) -> str | None:
@@ -179,7 +182,6 @@ def _skipped(app: App, cancelled: Collection[int]) -> str | None:
 
 
 def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
-    out.line(home_access.wake_worker(app))  # a job without a worker needs one that adopts it
     if control.running(app.home) is None:
         out.line(f"job {job_id} will be cancelled when a worker starts")
         return
@@ -198,27 +200,53 @@ def _wait_until_cancelled(app: App, job_id: int, out: ChangeOutput) -> None:
     type=click.IntRange(min=1),
     help="Continue from the checkpoint at this iteration, and delete later ones.",
 )
+@set_option
 @change_options
-def retry(selection: JobSelection, fresh: bool, iteration: int | None, out: ChangeOutput) -> None:
-    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints."""
-    if fresh and iteration is not None:
-        raise click.UsageError("--fresh and --from cannot be used together")
+def retry(
+    selection: JobSelection, fresh: bool, iteration: int | None, sets: tuple[str, ...], out: ChangeOutput
+) -> None:
+    """Queue failed or cancelled jobs again. They keep their ids and continue from their last checkpoints.
+
+    With --set, every job that has ended can be retried: as a new job with these settings, from iteration 0. With
+    --from, the new job starts with the weights of that iteration, and with a new optimizer.
+    """
+    if fresh and (iteration is not None or sets):
+        other = "--from" if iteration is not None else "--set"
+        raise click.UsageError(f"--fresh and {other} cannot be used together")
     none = f"no job{{of}} has failed{'' if selection.failed else ' or was cancelled'}"
-    or_else = "--group NAME, --failed or --all"
+    or_else, able = "--group NAME, --failed or --all", ENDED if sets else RETRIABLE
     with home_access.open_app() as app:
-        jobs = args.select_jobs(app, selection, lambda job: job.status in RETRIABLE, none=none, or_else=or_else)
-        retry_jobs(app, jobs, out, iteration=0 if fresh else iteration)
+        jobs = args.select_jobs(app, selection, lambda job: job.status in able, none=none, or_else=or_else)
+        if sets:
+            _queue_changed(app, jobs, sets, iteration, out)
+        else:
+            retry_jobs(app, jobs, out, iteration=0 if fresh else iteration)
         out.line(home_access.wake_worker(app))
         out.finish(app)
 
 
 def retry_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput, *, iteration: int | None = None) -> None:
     """Queue jobs again, all or none; `iteration` is where they start, None for their last checkpoints."""
-    only = "job {id} is {status}; only failed and cancelled jobs can be retried"
+    only = "job {id} is {status}; only failed and cancelled jobs can be retried, and others with --set KEY=VALUE"
     _require(jobs, lambda job: job.status in RETRIABLE, only)
     home_access.require_wakeup(app)
     for job, start in _queue_again(app, jobs, iteration):
         out.line(f"job {job.id} {job.status}; {start}")
+        out.changed(job.id)
+
+
+def _queue_changed(
+    app: App, jobs: Sequence[Job], sets: tuple[str, ...], iteration: int | None, out: ChangeOutput
+) -> None:
+    from orchestrator.submission import rerun
+
+    home_access.require_wakeup(app)
+    changed = [rerun.changed(app, job, sets, iteration=iteration) for job in jobs]
+    start = "iteration 0" if iteration is None else f"iteration 0 with the weights of iteration {iteration:,}"
+    for one, job in zip(changed, rerun.enqueue(app, changed), strict=True):
+        for text in one.checked.notes:
+            output.note(text)
+        out.line(f"job {job.id} {job.status}: as job {one.job.id}, with {'; '.join(one.changes)}; starts at {start}")
         out.changed(job.id)
 
 
@@ -235,3 +263,27 @@ def _queue_again(app: App, jobs: Sequence[Job], iteration: int | None) -> list[t
     with app.store.transaction():
         queued = [rewind.requeue(app, job, way, time.time()) for job, way in zip(jobs, ways, strict=True)]
     return [(job, way.text) for job, way in zip(queued, ways, strict=True)]
+
+
+@click.command()
+@takes_job
+@click.option(
+    "--iters", metavar="N", type=click.IntRange(min=1), required=True, help="Iterations of the whole run, old and new."
+)
+@change_options
+def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
+    """Continue a job that has succeeded, up to more iterations.
+
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    """
+    from orchestrator.submission import rerun
+
+    extension = rerun.extension(app, job, iters)
+    home_access.require_wakeup(app)
+    extended = rerun.extend(app, extension)
+    if extension.note is not None:
+        output.note(extension.note)
+    out.line(f"job {job.id} {extended.status}: resumes from iteration {extension.resumes:,} of now {extended.iters:,}")
+    out.changed(job.id)
+    out.line(home_access.wake_worker(app))
+    out.finish(app)

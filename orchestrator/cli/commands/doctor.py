@@ -17,7 +17,7 @@ from orchestrator.doctor.check import Check, CheckState
 
 WIDTH = 80
 _NAME_WIDTH, _INDENT = 10, 18
-_COLOURS = {CheckState.OK: "green", CheckState.WARN: "yellow", CheckState.FAIL: "red"}
+_STYLES = {CheckState.OK: "good", CheckState.WARN: "careful", CheckState.FAIL: "bad"}
 
 
 @click.command()
@@ -40,18 +40,18 @@ def doctor(as_json: bool) -> None:
 
 
 def _print_checks(checks: Sequence[Check]) -> None:
+    from rich.console import Group
     from rich.text import Text
 
-    console = output.console()
+    from orchestrator.cli.views.terminal import print_view
+
+    shown: list[Text | str] = []
     for check in checks:
-        first, *others = lines(check)
-        text = Text(first)
-        text.stylize(_COLOURS[check.state], 0, len(check.state))
-        for line in (text, *others):
-            console.print(line, soft_wrap=True)
+        head, *others = lines(check)
+        shown += [Text.assemble((head[:4], _STYLES[check.state]), head[4:]), *others]
     counts = {state: sum(check.state is state for check in checks) for state in CheckState}
     total = f"{counts[CheckState.OK]} ok, {counts[CheckState.WARN]} warnings, {counts[CheckState.FAIL]} failed"
-    console.print(total, soft_wrap=True)
+    print_view(Group(*shown, total))
 
 
 def lines(check: Check) -> list[str]:

@@ -50,8 +50,11 @@ def edit(app: App, job: Job, overwrite: bool, out: ChangeOutput) -> None:
     home_access.require_wakeup(app)
     with editing.opened(app, job.id) as session, _deleting_unchanged(session):
         new = _edited(app, session, editor, overwrite=overwrite)
-        if new is not None:
-            _apply(app, session, new)
+        try:
+            if new is not None:
+                editing.apply(app, session, new, time.time())
+        except NotAllowed as error:
+            raise NotAllowed(f"{error}; it is unchanged and your text is in {session.file}") from error
     changes = "unchanged" if new is None else "; ".join(editing.changes(session.spec, new.loaded.spec))
     for text in new.notes if new is not None else ():
         output.note(text)
@@ -83,29 +86,18 @@ def _edited(app: App, session: Edit, editor: list[str], *, overwrite: bool) -> C
     while True:
         _run(editor, session.file)
         content = session.file.read_bytes()
-        if content == session.text.encode():
-            session.file.unlink()
-            return None
         try:
-            new = editing.checked(app, session, content, overwrite=overwrite)
+            is_same = content == session.text.encode()
+            new = None if is_same else editing.checked(app, session, content, overwrite=overwrite)
         except LqError as error:
             if not _confirms_retry(error):
                 kept = f"the job is unchanged and your text is in {session.file}"
                 raise type(error)(f"{error}; {kept}; edit it again: lq edit {session.was.id}") from error
         else:
-            if new.loaded.spec != session.spec:
+            if new is not None and new.loaded.spec != session.spec:
                 return new
             session.file.unlink()
             return None
-
-
-def _apply(app: App, session: Edit, new: Checked) -> None:
-    from orchestrator.submission import edit as editing
-
-    try:
-        editing.apply(app, session, new, time.time())
-    except NotAllowed as error:
-        raise NotAllowed(f"{error}; it is unchanged and your text is in {session.file}") from error
 
 
 def _confirms_retry(error: LqError) -> bool:
@@ -120,13 +112,7 @@ def _confirms_retry(error: LqError) -> bool:
 
 
 def _run(editor: list[str], file: Path) -> None:
-    """Open the editor and wait until it exits. Ctrl-C goes to the editor only.
-
-    Raises:
-        InvalidInput: the editor cannot be started.
-        LqError: the editor failed.
-        KeyboardInterrupt: Ctrl-C ended the editor.
-    """
+    """Open the editor and wait until it exits. Ctrl-C goes to the editor only."""
     before = signal.signal(signal.SIGINT, lambda *_: None)  # the editor would inherit SIG_IGN
     try:
         code = subprocess.run([*editor, str(file)], check=False).returncode
@@ -141,11 +127,7 @@ def _run(editor: list[str], file: Path) -> None:
 
 
 def _editor() -> list[str]:
-    """Return the command of the user's editor.
-
-    Raises:
-        InvalidInput: no editor was found, or EDITOR is not a command.
-    """
+    """Return the command of the user's editor."""
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if command:
         try:
@@ -196,14 +178,10 @@ def move(
                     app.store.queue.set_priority(job.id, priority)
                 else:
                     app.store.queue.move(job.id, before=before_id, after=after_id, last=last)
+        ids = [entry.job.id for entry in app.store.queue.waiting()]
         for job in jobs:
-            out.line(f"job {job.id} moved: {_position(app, job.id)}")
+            moved = app.store.jobs.get(job.id)
+            position = f"{ids.index(job.id) + 1} of {len(ids)} in the queue" if job.id in ids else str(moved.status)
+            out.line(f"job {job.id} moved: {position}, priority {moved.priority}")
             out.changed(job.id)
         out.finish(app)
-
-
-def _position(app: App, job_id: int) -> str:
-    ids = [entry.job.id for entry in app.store.queue.waiting()]
-    job = app.store.jobs.get(job_id)
-    position = f"{ids.index(job_id) + 1} of {len(ids)} in the queue" if job_id in ids else str(job.status)
-    return f"{position}, priority {job.priority}"

@@ -76,7 +76,8 @@ def check(
             for count, (result, after) in enumerate(zip(results, times, strict=True), start=1):
                 before = dry_run.timetables(results[:count], now=now, slots=slots, running=running)[-1]
                 view.print_if_moved(result, before, after)
-            view.print_total(results, times, slots=slots, whole_queue=whole_queue)
+            if len(results) > 1 or whole_queue:
+                click.echo(view.total(results, times, slots=slots, now=now) if results else "the queue is empty")
     _require_ok(results)
 
 

@@ -103,12 +103,12 @@ def _result(
     compared: Compared, entries: Sequence[Entry], picture: Path, group: str | None, best: BestOf
 ) -> CompareResult:
     from orchestrator.results.artifacts import ComparedJob, CompareResult
+    from orchestrator.results.build import from_attributes
 
     jobs = [
-        ComparedJob(
-            id=entry.facts.job.id,
-            name=entry.facts.job.name,
-            status=entry.facts.job.status,
+        from_attributes(
+            ComparedJob,
+            entry.facts.job,
             settings={key: values[place] for key, values in compared.settings},
             results={key: values[place] for key, values in compared.results},
             validation=entry.facts.validation,

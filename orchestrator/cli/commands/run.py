@@ -14,11 +14,12 @@ import click
 
 from jobs.model.errors import InvalidInput, NoSuchJob
 from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
+from jobs.model.job import Job
 from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import ALL, GROUP, JobSelection, overwrite_option, seconds_option, set_option, takes_jobs
 from orchestrator.cli.commands.control import cancel_jobs, pause_jobs
-from orchestrator.cli.commands.submit import print_late, print_notes, print_queued
+from orchestrator.cli.commands.submit import print_late, print_notes, print_paused_queue, print_queued
 from orchestrator.cli.output import ChangeOutput, json_option
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
@@ -54,7 +55,7 @@ def wait(selection: JobSelection, any_one: bool, timeout_s: float | None, as_jso
         except NoSuchJob as error:
             click.echo(f"lq: {error}", err=True)
             return NO_SUCH_JOB
-        code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s)
+        code = wait_for(app, ids, any_one=any_one, timeout_s=timeout_s, silent=as_json)
         if as_json:
             from orchestrator.results.build import from_attributes
             from orchestrator.results.jobs import WaitedJob, WaitResult
@@ -76,21 +77,37 @@ def _selected_ids(app: App, selection: JobSelection) -> list[int]:
     return ids
 
 
-def wait_for(app: App, job_ids: Sequence[int], *, any_one: bool = False, timeout_s: float | None = None) -> int:
-    """Wait until all jobs, or any one of them, have ended; return the exit code."""
+def wait_for(
+    app: App, job_ids: Sequence[int], *, any_one: bool = False, timeout_s: float | None = None, silent: bool = False
+) -> int:
+    """Wait until all jobs, or any one of them, have ended; print a line for each, and return the exit code."""
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
-    warned = False
+    warned, printed = False, set[int]()
     while True:
         jobs = [app.store.jobs.get(job_id) for job_id in job_ids]
         ended = [job for job in jobs if job.status in ENDED]
+        for job in ended:
+            if job.id not in printed and not silent:
+                click.echo(end_line(job))
+            printed.add(job.id)
         if len(ended) == len(jobs) or (any_one and ended):
             return next((code for job in ended if (code := CODES[job.status]) != SUCCEEDED), SUCCEEDED)
         if deadline is not None and time.monotonic() >= deadline:
             return TIMED_OUT
         if not warned and control.running(app.home) is None:
-            output.note("no worker runs, so no job will start; start one: lq worker --detach")
+            output.note("no worker runs, so no job will start; start one: lq worker start")
             warned = True
         time.sleep(POLL_S)
+
+
+def end_line(job: Job) -> str:
+    """Return how a job ended: job 3 qwen: succeeded after 41 min, verdict OK."""
+    from orchestrator.report.stored_verdict import verdict_of
+
+    after = f" after {fmt.duration(job.ended_at - job.started_at)}" if job.ended_at and job.started_at else ""
+    verdict = verdict_of(job)
+    why = f": {job.reason}" if job.reason and job.status is not Status.SUCCEEDED else ""
+    return f"job {job.id} {job.name}: {job.status}{after}{f', verdict {verdict}' if verdict else ''}{why}"
 
 
 @click.command()
@@ -117,6 +134,7 @@ def run(file: Path, sets: Sequence[str], overwrite: bool, as_json: bool) -> int:
         (job,) = enqueue_all(app, [checked])
         print_late(app, [job], [checked])
         worker = home_access.wake_worker(app)
+        print_paused_queue(app)
         with output.text_to_stderr(as_json=as_json):
             print_queued(app, [job], [checked], worker, hint=False)
         return follow(app, job.id, as_json=as_json)
@@ -175,13 +193,7 @@ def _ask() -> str:
 
 
 def _read_line(question: str) -> str:
-    """Return the line that the user types.
-
-    `input` would miss a Ctrl-C right before it begins to read, and wait for the next one.
-
-    Raises:
-        EOFError: standard input is closed.
-    """
+    """Return the line that the user types. `input` would miss a Ctrl-C right before it begins to read."""
     click.echo(question, nl=False)
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         pass
@@ -213,19 +225,12 @@ def _show_progress(app: App, job_id: int) -> None:
                         progress.console.print(entry.text)
                 match value_of(event):
                     case ProgressEvent() as report:
-                        figures = _figures(report) | {"left": _time_left(app, job_id)}
+                        figures = _figures(app, job_id, report)
                         progress.update(task, description="train", completed=report.iteration, **figures)
                     case PhaseEvent(phase=phase):
                         progress.update(task, description=phase)
             for entry in job_log.new_incidents() if not batch else ():
                 progress.console.print(entry.text)
-
-
-def _time_left(app: App, job_id: int) -> str:
-    from orchestrator.estimation.history import RunHistory
-
-    left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
-    return f"{fmt.short_duration(left.expected_s)} left" if left is not None else ""
 
 
 def _progress() -> Progress:
@@ -238,8 +243,12 @@ def _progress() -> Progress:
     return Progress(*columns, console=console_for(sys.stdout))
 
 
-def _figures(report: ProgressEvent) -> dict[str, Any]:
-    if not report.losses:
-        return {}
-    loss = sum(report.losses) / len(report.losses)
-    return {"loss": f"loss {fmt.short_loss(loss)}", "speed": f"{fmt.figure(report.it_s)} it/s"}
+def _figures(app: App, job_id: int, report: ProgressEvent) -> dict[str, Any]:
+    from orchestrator.estimation.history import RunHistory
+
+    left = RunHistory(app.store).time_left(app.store.jobs.get(job_id), json.loads(app.store.jobs.spec_json(job_id)))
+    figures = {"left": f"{fmt.short_duration(left.expected_s)} left" if left is not None else ""}
+    if report.losses:
+        loss = sum(report.losses) / len(report.losses)
+        figures |= {"loss": f"loss {fmt.short_loss(loss)}", "speed": f"{fmt.figure(report.it_s)} it/s"}
+    return figures

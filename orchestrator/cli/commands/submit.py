@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def submit(
         print_notes(checked)
         print_late(app, jobs, checked)
         worker = home_access.wake_worker(app)
+        print_paused_queue(app)
         if as_json:
             _print_json(list(zip(checked, jobs, strict=True)), dry_run=False)
         elif quiet:
@@ -72,7 +74,7 @@ def submit(
             return 0
         from orchestrator.cli.commands.run import wait_for
 
-        return wait_for(app, [job.id for job in jobs])
+        return wait_for(app, [job.id for job in jobs], silent=quiet or as_json)
 
 
 def _print_dry_run(checked: Sequence[Checked], *, as_json: bool) -> None:
@@ -123,34 +125,32 @@ def print_late(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> Non
             output.note(f"job {planned.id} will miss its deadline: {when}; see: lq plan")
 
 
+def print_paused_queue(app: App) -> None:
+    """Print a note if the queue is paused."""
+    queue = app.store.queue.state()
+    if queue.paused_at is not None:
+        output.note(f"the queue is paused and starts no job: {queue.text}")
+
+
 def print_queued(
     app: App, jobs: Sequence[Job], checked: Sequence[Checked], worker: str | None, *, hint: bool = True
 ) -> None:
-    """Print the queued jobs: each group in one block, other jobs one per line.
-
-    Args:
-        worker: what `wake_worker` returned.
-        hint: print the next commands.
-    """
-    reasons = _reasons(app, jobs, checked)
-    groups: dict[str, list[tuple[Job, str]]] = {}
-    for job, request in zip(jobs, checked, strict=True):
-        if request.loaded.label is not None and job.group_name is not None:
-            groups.setdefault(job.group_name, []).append((job, request.loaded.label))
-    first_of_group = {members[0][0].id: name for name, members in groups.items()}
-    in_group = {job.id for members in groups.values() for job, _ in members}
-    for job in jobs:
-        if job.id in first_of_group:
-            _print_group(first_of_group[job.id], groups[first_of_group[job.id]])
-        elif job.id not in in_group:
+    """Print the queued jobs: each group in one block, other jobs one per line; and what `wake_worker` returned."""
+    reasons, group = _reasons(app, jobs, checked), ""
+    labels = {job.id: request.loaded.label for job, request in zip(jobs, checked, strict=True)}
+    for name, members in groupby(jobs, key=lambda job: job.group_name if labels[job.id] is not None else None):
+        if name is not None:
+            group = group or shlex.quote(name)
+            _print_group(name, [(job, labels[job.id] or "") for job in members])
+            continue
+        for job in members:
             click.echo(f"job {job.id} {job.status}: {job.name}, {job.iters:,} iterations; {job.job_dir}")
             if job.id in reasons:
                 click.echo(reasons[job.id])
     if worker is not None:
         click.echo(worker)
-    if hint and groups:
-        name = shlex.quote(next(iter(groups)))
-        click.echo(f"next: lq status --group {name} · lq compare --group {name} · lq cancel --group {name}")
+    if hint and group:
+        click.echo(f"next: lq status --group {group} · lq compare --group {group} · lq cancel --group {group}")
     elif hint:
         click.echo(f"next: lq status · lq logs {jobs[-1].id} -f · lq show {jobs[-1].id}")
 
@@ -162,18 +162,22 @@ def _reasons(app: App, jobs: Sequence[Job], checked: Sequence[Checked]) -> dict[
     from orchestrator.cli.views.waiting import waiting_line, waiting_turns
 
     turns, queue = waiting_turns(app, jobs), app.store.queue.state()
-    return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns.get(job.id))) is not None}
+    return {job.id: text for job in jobs if (text := waiting_line(job, queue, turns)) is not None}
 
 
 def _print_group(name: str, members: Sequence[tuple[Job, str]]) -> None:
     """Print the jobs of a group in columns, at most `_MAX_LISTED` of them."""
     from rich.columns import Columns
+    from rich.constrain import Constrain
     from rich.text import Text
+
+    from orchestrator.cli.views.terminal import UNCUT, Fitted, print_view
 
     ids = [job.id for job, _ in members]
     click.echo(f"group {name}: {len(ids)} jobs queued, {ids[0]} to {ids[-1]}")
     shown = members[:_MAX_LISTED]
     lines = [Text(f"{job.id:>{len(str(ids[-1]))}} {label}", no_wrap=True) for job, label in shown]
-    output.console(piped=80).print(Columns(lines, padding=(0, 3), column_first=True))
+    columns = Columns(lines, padding=(0, 3), column_first=True)
+    print_view(Fitted(lambda width: Constrain(columns, 80 if width >= UNCUT else width)))
     if len(members) > len(shown):
         click.echo(f"and {len(members) - len(shown):,} more")

@@ -28,37 +28,67 @@ from orchestrator.worker import control
 def worker(context: click.Context, detach: bool, standby: bool, as_json: bool) -> None:
     """Run the worker, which runs the jobs, in the foreground until Ctrl-C or in the background."""
     if as_json and (context.invoked_subcommand is not None or not detach):
-        raise click.UsageError("--json needs --detach, or goes after stop or status")
+        raise click.UsageError("--json needs --detach, or goes after start, stop, restart or status")
     if context.invoked_subcommand is not None:
         return
     with home_access.open_app() as app:
-        present = control.running(app.home) if detach else None
-        if present is not None:
-            _print_started(int(present["pid"]), started=False, as_json=as_json)
+        if detach:
+            _start(app, as_json=as_json)
             return
         home_access.require_wakeup(app)
-        if detach:
-            from orchestrator.service.install import start_worker
-
-            _print_started(start_worker(app.home), started=True, as_json=as_json)
-            return
     from orchestrator.worker.main import run
 
     run(app.home, foreground=sys.stderr.isatty(), standby=standby, say=click.echo)
 
 
-def _print_started(pid: int, *, started: bool, as_json: bool) -> None:
+def _start(app: App, *, as_json: bool) -> None:
+    """Start a worker in the background, by the service if that serves this home, unless one runs."""
+    present = control.running(app.home)
+    if present is None:
+        home_access.require_wakeup(app)
+        pid = services.start_worker(app.home)
+    else:
+        pid = int(present["pid"])
     if as_json:
         from orchestrator.results.machine import StartedWorker
 
-        output.print_json(StartedWorker(alive=True, pid=pid, started=started), under="worker")
+        output.print_json(StartedWorker(alive=True, pid=pid, started=present is None), under="worker")
     else:
-        click.echo(f"worker started (pid {pid})" if started else f"a worker already runs (pid {pid})")
+        click.echo(f"worker started (pid {pid})" if present is None else f"a worker already runs (pid {pid})")
 
 
 @worker.command()
-@click.option("--leave-running", is_flag=True, help="Keep the trainers running; the next worker adopts them.")
-@seconds_option("--timeout", "timeout_s", "Wait at most this many seconds", 900.0)
+@json_option
+def start(as_json: bool) -> None:
+    """Start the worker in the background, by the service if it is installed."""
+    with home_access.open_app() as app:
+        _start(app, as_json=as_json)
+
+
+_leave_option = click.option(
+    "--leave-running", is_flag=True, help="Keep the trainers running; the next worker adopts them."
+)
+_timeout_option = seconds_option("--timeout", "timeout_s", "Wait at most this many seconds", 900.0)
+
+
+@worker.command()
+@_leave_option
+@_timeout_option
+@json_option
+def restart(leave_running: bool, timeout_s: float, as_json: bool) -> None:
+    """Stop the worker if one runs, and start one. Running jobs write a checkpoint and resume exactly."""
+    with home_access.open_app() as app:
+        home_access.require_wakeup(app)  # a fault of the settings is found before anything is stopped
+        if control.running(app.home) is not None:
+            stopped = control.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
+            if not as_json:
+                click.echo(f"worker {stopped.pid} stopped")
+        _start(app, as_json=as_json)
+
+
+@worker.command()
+@_leave_option
+@_timeout_option
 @json_option
 def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     """Stop the worker. Running jobs are paused with a checkpoint and resume when a worker starts."""
@@ -89,13 +119,21 @@ def worker_status(as_json: bool) -> None:
         state = WorkerState(alive=present is not None, pid=facts.get("pid"), started_at=facts.get("started_at"))
         output.print_json(state, under="worker")
     if present is None:
-        raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker --detach")
+        raise NoWorker(f"no worker runs for {app.home.path}; start one: lq worker start")
     if not as_json:
         click.echo(f"worker runs since {fmt.clock(present.get('started_at'))}, pid {present['pid']}")
 
 
+def _as_manager(ctx: click.Context, param: click.Parameter, kind: str | None) -> Manager:
+    return manager_of(kind or units.native_kind())
+
+
 _kind_option = click.option(
-    "--kind", type=click.Choice(["launchd", "systemd"]), help="Use this service manager instead of the native one."
+    "--kind",
+    "manager",
+    type=click.Choice(["launchd", "systemd"]),
+    callback=_as_manager,
+    help="Use this service manager instead of the native one.",
 )
 
 
@@ -107,14 +145,12 @@ def service() -> None:
 @service.command()
 @_kind_option
 @json_option
-def install(kind: str | None, as_json: bool) -> None:
+def install(manager: Manager, as_json: bool) -> None:
     """Install and start the service of this home. A running worker hands its jobs over."""
     with home_access.open_app() as app:
         app.settings()
-        fault = services.settings_fault(app.home)
-        if fault is not None:
+        if (fault := services.settings_fault(app.home)) is not None:
             output.note(f"the service does not get the environment of this shell: {fault}")
-        manager = _manager(kind)
         services.install(app.home, manager, _reporter(as_json))
         if manager.lingers() is False:
             linger = f"sudo loginctl enable-linger {getpass.getuser()}"
@@ -126,9 +162,8 @@ def install(kind: str | None, as_json: bool) -> None:
 @service.command()
 @_kind_option
 @json_option
-def uninstall(kind: str | None, as_json: bool) -> None:
+def uninstall(manager: Manager, as_json: bool) -> None:
     """Stop and remove the service. Running jobs are paused with a checkpoint."""
-    manager = _manager(kind)
     services.uninstall(manager, _reporter(as_json))
     if as_json:
         with home_access.open_app() as app:
@@ -138,24 +173,22 @@ def uninstall(kind: str | None, as_json: bool) -> None:
 @service.command(name="status")
 @_kind_option
 @json_option
-def service_status(kind: str | None, as_json: bool) -> None:
+def service_status(manager: Manager, as_json: bool) -> None:
     """Show whether the service is installed, up to date, started at login, and running."""
     with home_access.open_app() as app:
         if as_json:
-            _print_state(app, _manager(kind))
+            _print_state(app, manager)
             return
-        state = services.state(app.home, _manager(kind))
-    for line in _lines(state, str(app.home.path)):
-        click.echo(line)
+        for line in _lines(services.state(app.home, manager), str(app.home.path)):
+            click.echo(line)
 
 
 @service.command(name="print")
 @_kind_option
 @json_option
-def print_(kind: str | None, as_json: bool) -> None:
+def print_(manager: Manager, as_json: bool) -> None:
     """Print the unit file that `lq service install` writes."""
     with home_access.open_app() as app:
-        manager = _manager(kind)
         text = manager.content(services.plan_for(app.home)).decode()
     if as_json:
         from orchestrator.results.machine import ServiceUnit
@@ -174,10 +207,6 @@ def _reporter(as_json: bool) -> Callable[[str], None]:
 
 def _print_state(app: App, manager: Manager) -> None:
     output.print_json(services.state(app.home, manager), under="service")
-
-
-def _manager(kind: str | None) -> Manager:
-    return manager_of(kind or units.native_kind())
 
 
 def _lines(state: services.ServiceState, home: str) -> Iterator[str]:

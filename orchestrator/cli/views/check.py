@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,11 +37,11 @@ def render(result: DryRunResult, times: Timetable, *, disk_free: int, now: float
     held = ", held" if job is not None and job.status is Status.HELD else ""
     verdict = ("would run", "good") if result.ok else ("WOULD FAIL", "bad")
     title = Text.assemble(f"{_name(result.request)}: ", verdict, held)
-    rows = (
-        labelled(label, text, style, width=_LABEL_WIDTH, label_style="dim")
-        for label, text, style in _rows(result, times, disk_free, now)
-    )
-    return Group(title, *(Padding.indent(row, 2) for row in rows), "")
+    rows = []
+    for label, text, style in _rows(result, times, disk_free, now):
+        row = labelled(label, text, style, width=_LABEL_WIDTH, label_style="dim")
+        rows.append(Padding.indent(row, 2))
+    return Group(title, *rows, "")
 
 
 def _name(request: DryRunRequest) -> str:
@@ -56,17 +55,15 @@ def _rows(result: DryRunResult, times: Timetable, disk_free: int, now: float) ->
         yield "memory", _memory(result, result.peak_bytes), ""
     if result.measured is not None and result.time is not None:
         measured = result.measured
-        yield (
-            "speed",
-            (
-                f"{fmt.figure(measured.it_s)} it/s, from {fmt.counted(measured.updates - 1, 'update')}; the first one, "
-                f"which includes compiling, took {fmt.duration(measured.first_update_s)}"
-            ),
-            "",
-        )
+        speed = f"{fmt.figure(measured.it_s)} it/s, from {fmt.counted(measured.updates - 1, 'update')}"
+        first = f"the first one, which includes compiling, took {fmt.duration(measured.first_update_s)}"
+        yield "speed", f"{speed}; {first}", ""
         yield "time", _time(result.time), ""
         yield "done", _done(result, times, now), ""
-    yield "disk", _disk(result, disk_free), ""
+    need = f"at most {fmt.size(result.request.need.total)} of {fmt.size(disk_free)} free"
+    written = result.measured.checkpoint_bytes if result.measured is not None else None
+    done = f"; a checkpoint of {fmt.size(written)} was written and verified" if written is not None else ""
+    yield "disk", f"{need}{done}", ""
     if result.data is not None:
         yield "data", _data(result), ""
     for note in result.request.notes:
@@ -86,14 +83,14 @@ def _memory(result: DryRunResult, peak_bytes: int) -> str:
 
 
 def _time(estimate: TimeEstimate) -> str:
-    parts = [
-        f"{fmt.counted(estimate.iterations, 'iteration')} {fmt.duration(estimate.train_s)}",
-        f"{fmt.counted(estimate.validations, 'validation')} {fmt.duration(estimate.validation_s)}",
-        f"{fmt.counted(estimate.checkpoints, 'checkpoint')} {fmt.duration(estimate.checkpoint_s)}",
-        f"{fmt.counted(estimate.starts, 'start')} {fmt.duration(estimate.start_s)}",
-        *([f"tests {fmt.duration(estimate.test_s)}"] if estimate.test_s else []),
-    ]
-    return f"{fmt.duration(estimate.expected_s)}: {', '.join(parts)}"
+    costs = {
+        fmt.counted(estimate.iterations, "iteration"): estimate.train_s,
+        fmt.counted(estimate.validations, "validation"): estimate.validation_s,
+        fmt.counted(estimate.checkpoints, "checkpoint"): estimate.checkpoint_s,
+        fmt.counted(estimate.starts, "start"): estimate.start_s,
+    } | ({"tests": estimate.test_s} if estimate.test_s else {})
+    parts = ", ".join(f"{part} {fmt.duration(seconds)}" for part, seconds in costs.items())
+    return f"{fmt.duration(estimate.expected_s)}: {parts}"
 
 
 def _done(result: DryRunResult, times: Timetable, now: float) -> str:
@@ -104,12 +101,6 @@ def _done(result: DryRunResult, times: Timetable, now: float) -> str:
     window_text = f", within its window {window}" if window else ""
     due = f"; deadline {fmt.short_time(times.due_at, now)}" if times.due_at is not None else ""
     return f"{fmt.short_time(times.ends_at, now)} if it starts {begins}{window_text}{due}"
-
-
-def _disk(result: DryRunResult, disk_free: int) -> str:
-    need = f"at most {fmt.size(result.request.need.total)} of {fmt.size(disk_free)} free"
-    written = result.measured.checkpoint_bytes if result.measured is not None else None
-    return need if written is None else f"{need}; a checkpoint of {fmt.size(written)} was written and verified"
 
 
 def _data(result: DryRunResult) -> str:
@@ -126,14 +117,6 @@ def print_if_moved(result: DryRunResult, before: Timetable, after: Timetable) ->
     if before.ends_at is not None and after.ends_at is not None and after.ends_at > before.ends_at:
         moment = fmt.short_time(after.ends_at)
         click.echo(f"{_name(result.request)}: done {moment}, later than shown above: another job may start first")
-
-
-def print_total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, whole_queue: bool) -> None:
-    """Print when all jobs are done."""
-    if not results:
-        click.echo("the queue is empty")
-    elif len(results) > 1 or whole_queue:
-        click.echo(total(results, times, slots=slots, now=time.time()))
 
 
 def total(results: Sequence[DryRunResult], times: Sequence[Timetable], *, slots: int, now: float) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from configs.labels import short_keys
 from jobs.model.states import Status
 from jobs.policies.verdict import interval
-from orchestrator.cli.views.terminal import share
+from orchestrator.cli.views.terminal import MARKED, share
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.views.snapshot import GroupSnapshot
     from orchestrator.report.analysis.comparison import BestOf, Compared, Entry
 
+_LEFT_OUT = (Status.CANCELLED, Status.SKIPPED)
 MOST_NAMED = 4
 """Jobs named in one line; further ones are counted."""
 
@@ -30,8 +31,8 @@ Settings = Sequence[tuple[str, Sequence[str]]]
 """Keys that differ, and their value in each job."""
 
 
-def status_of_group(group: GroupSnapshot) -> Group:
-    """Return the jobs of a group with their progress and best validation."""
+def status_of_group(group: GroupSnapshot, selected: int | None = None) -> Group:
+    """Return the jobs of a group with their progress and best validation; the job `selected` is marked."""
     counts = {status: sum(job.status is status for job in group.jobs) for status in Status}
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     titles = {"state": "left"} | dict.fromkeys(("done", "loss", "val", "best val", ""), "right")
@@ -45,7 +46,7 @@ def status_of_group(group: GroupSnapshot) -> Group:
             share(job),
             *losses,
             "best" if is_best else "",
-            style="bold" if is_best else "dim" if job.status in (Status.CANCELLED, Status.SKIPPED) else "",
+            style=MARKED if job.id == selected else "bold" if is_best else "dim" if job.status in _LEFT_OUT else "",
         )
     parts: list[RenderableType] = [Text(f"group {group.name}: {listed}"), table]
     if not group.is_comparable:
@@ -130,15 +131,11 @@ def best_lines(best: BestOf) -> list[str]:
     at = f" at iteration {lowest.iteration:,}" if lowest is not None else ""
     lines = [f"best: {winner.entry.title}, validation loss {winner.loss:.4f}{at}"]
     if second is not None and second.behind is not None:
-        lines += [f"second: {second.entry.title}, difference {interval(second.behind)}, row by row", *_ties(best)]
+        lines.append(f"second: {second.entry.title}, difference {interval(second.behind)}, row by row")
+        if titles := [one.entry.title for one in best.not_apart]:
+            more = [f"{len(titles) - MOST_NAMED} more"] if len(titles) > MOST_NAMED else []
+            lines.append(f"not significantly worse on these rows: {', '.join([*titles[:MOST_NAMED], *more])}")
     elif second is not None:
         lines.append(f"second: {second.entry.title}, difference {second.loss - winner.loss:+.4f}")
         lines.append(f"not compared row by row, because {best.why_not}")
     return [*lines, f"adapter: {winner.entry.adapter}"]
-
-
-def _ties(best: BestOf) -> Iterator[str]:
-    titles = [one.entry.title for one in best.not_apart]
-    if titles:
-        more = [f"{len(titles) - MOST_NAMED} more"] if len(titles) > MOST_NAMED else []
-        yield f"not significantly worse on these rows: {', '.join([*titles[:MOST_NAMED], *more])}"

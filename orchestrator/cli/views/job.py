@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -41,12 +41,7 @@ _SETTLED = {
 
 
 def render(app: App, job: Job, *, now: float, whole_output: bool = False) -> RenderableType:
-    """Return the view of a job.
-
-    Args:
-        now: unix seconds.
-        whole_output: show all stored output of crashed trainers, not only its last lines.
-    """
+    """Return the view of a job; `whole_output` shows all stored output of crashed trainers, not only its last lines."""
     return Group(*_summary(app, job, now), *_sections(app, job, whole_output=whole_output))
 
 
@@ -57,15 +52,18 @@ def _sections(app: App, job: Job, *, whole_output: bool) -> Iterator[RenderableT
     yield from _section("incidents", _incidents(app, job, attempts))
     yield from _output(attempts, whole=whole_output)
     yield from _validations(app, job)
-    yield from _checkpoints(app, job)
+    if checkpoints := app.store.metrics.checkpoints(job.id):
+        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
+        title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
+        yield from ("", Text(title, style="bold"))
     messages = app.store.outbox.messages(job.id)
     yield from _section(
         "messages", (_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages)
     )
-    yield from _section("next", [_next_steps(job)])
+    yield from _section("next", _next_steps(job))
 
 
-def _section(title: str, rows: Iterator[RenderableType] | Sequence[RenderableType]) -> Iterator[RenderableType]:
+def _section(title: str, rows: Iterable[RenderableType]) -> Iterator[RenderableType]:
     """Yield a title and the rows below it; nothing without rows."""
     if shown := list(rows):
         yield from ("", Text(title, style="bold"), *shown)
@@ -87,10 +85,18 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
     spec = json.loads(app.store.jobs.spec_json(job.id))
     reason = f" ({job.reason})" if job.reason else ""
     yield Text.assemble(f"job {job.id}: {job.name}: ", (f"{job.status}{reason}", STYLE_OF.get(job.status, "good")))
-    yield from _verdict(job)
+    verdict = stored_verdict(job) if job.status in ENDED else None
+    if verdict is not None:
+        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
+        if verdict.advice:
+            yield _pair("advice", verdict.advice)
     yield _pair("training", f"{spec['fine_tune_type']} of {spec['model']} on {spec['data']}")
     yield from _figures(app, job, now)
-    yield _pair("times", _times(job))
+    moments = {"submitted": job.submitted_at, "started": job.started_at, "ended": job.ended_at}
+    times = [f"{name} {fmt.clock(moment)}" for name, moment in moments.items() if moment is not None]
+    if job.started_at is not None and job.ended_at is not None:
+        times.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
+    yield _pair("times", ", ".join(times))
     yield _path("folder", job.job_dir)
     report = job.dir.report / "report.md"
     if report.exists():
@@ -104,14 +110,6 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _pair("waits for", turn.obstacle.text, "careful")
     if (when := resumes(job, app.store.queue.state(), turn, now=now)) is not None:
         yield _pair("starts" if job.status is Status.QUEUED and not job.attempts else "resumes", when)
-
-
-def _verdict(job: Job) -> Iterator[RenderableType]:
-    verdict = stored_verdict(job) if job.status in ENDED else None
-    if verdict is not None:
-        yield _pair("verdict", f"{verdict.code}. {verdict.because}", STYLE_OF_VERDICT.get(verdict.code, "careful"))
-        if verdict.advice:
-            yield _pair("advice", verdict.advice)
 
 
 def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
@@ -140,36 +138,18 @@ def _memory(points: Sequence[ProgressPoint]) -> str:
     return f"{', '.join(parts)}{share}" if parts else ""
 
 
-def _times(job: Job) -> str:
-    parts = [f"submitted {fmt.clock(job.submitted_at)}"]
-    if job.started_at is not None:
-        parts.append(f"started {fmt.clock(job.started_at)}")
-    if job.ended_at is not None:
-        parts.append(f"ended {fmt.clock(job.ended_at)}")
-        if job.started_at is not None:
-            parts.append(f"took {fmt.short_duration(job.ended_at - job.started_at)}")
-    return ", ".join(parts)
-
-
 # --- sections ---
 
 
 def _attempts(attempts: Sequence[Attempt]) -> Iterator[RenderableType]:
     for attempt in attempts:
         pid = f"pid {attempt.child.pid}" if attempt.child is not None else "no pid"
-        facts = (fmt.clock(attempt.started_at), pid, _iterations(attempt), _end(attempt))
-        yield _pair(str(attempt.number), "  ".join(facts))
-
-
-def _iterations(attempt: Attempt) -> str:
-    if attempt.first_iteration is None:
-        return "did not start"
-    source = f" from {attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else " from the beginning"
-    return f"iterations {attempt.first_iteration:,} to {attempt.last_iteration or attempt.first_iteration:,}{source}"
-
-
-def _end(attempt: Attempt) -> str:
-    return "running" if attempt.ended_at is None else f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+        end = "running" if attempt.ended_at is None else f"{attempt.outcome} ({attempt.reason}): {attempt.detail}"
+        iterations, first = "did not start", attempt.first_iteration
+        if first is not None:
+            source = f"{attempt.resumed_from} ({attempt.quality})" if attempt.resumed_from else "the beginning"
+            iterations = f"iterations {first:,} to {attempt.last_iteration or first:,} from {source}"
+        yield _pair(str(attempt.number), "  ".join((fmt.clock(attempt.started_at), pid, iterations, end)))
 
 
 def _run_plan(app: App, job: Job) -> Iterator[RenderableType]:
@@ -213,30 +193,20 @@ def _output(attempts: Sequence[Attempt], *, whole: bool) -> Iterator[RenderableT
 
 
 def _validations(app: App, job: Job) -> Iterator[RenderableType]:
-    validations = app.store.metrics.validations(job.id)
-    rows = [("", one) for one in validations] + [
-        ("test", one) for one in app.store.metrics.validations(job.id, kind="test")
-    ]
+    of_kind = {"": app.store.metrics.validations(job.id), "test": app.store.metrics.validations(job.id, kind="test")}
+    rows = [(kind, one) for kind, validations in of_kind.items() for one in validations]
     best = app.store.status.best_validations([job.id]).get(job.id)
     table = Table.grid(padding=(0, 2, 0, 0))
     for kind, one in rows[-MOST_VALIDATIONS:]:
         error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
-        is_best = not kind and best is not None and one.iteration == best.iteration
-        mark, rewards = "best" if is_best else "", one.rewards
+        mark = "best" if not kind and best is not None and one.iteration == best.iteration else ""
+        rewards = one.rewards
         words = f"accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
         table.add_row(f"{kind:<8}", f"{one.iteration:>8,}", f"{fmt.short_loss(one.loss):>7}", error, mark, words)
     if rows:
         more = f", last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
         unit = "nats per row" if rows[0][1].rewards is not None else "nats per token"
         yield from _section(f"validation ({unit}){more}", [Padding.indent(table, 2)])
-
-
-def _checkpoints(app: App, job: Job) -> Iterator[RenderableType]:
-    checkpoints = app.store.metrics.checkpoints(job.id)
-    if checkpoints:
-        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
-        title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
-        yield from ("", Text(title, style="bold"))
 
 
 def delivery(message: Message) -> str:
@@ -247,11 +217,8 @@ def delivery(message: Message) -> str:
     return f"{_SETTLED.get(message.settled, message.settled)}: {results}"
 
 
-def _next_steps(job: Job) -> RenderableType:
+def _next_steps(job: Job) -> Iterator[RenderableType]:
     steps = next_steps(job.status, job.id, job.job_dir, cleaned=job.cleaned_at is not None)
     width = max(len(command) for command, _ in steps)
-    lines = [
-        Text.assemble(f"  {command:<{width}}  ", (why, "dim"), no_wrap=True, overflow="ignore")
-        for command, why in steps
-    ]
-    return Group(*lines)
+    for command, why in steps:
+        yield Text.assemble(f"  {command:<{width}}  ", (why, "dim"), no_wrap=True, overflow="ignore")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +13,15 @@ from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from jobs.model.errors import EventInvalid
 from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident
 from jobs.model.states import LIVE
-from orchestrator.cli.views.terminal import LineStyler
+from orchestrator.cli.views.terminal import console_for, line_styler
 from orchestrator.core.app import App
 from orchestrator.formatting.events import incident_line, line, style_of, style_of_incident
 from workers.events import log as event_log
@@ -24,7 +29,12 @@ from workers.events import log as event_log
 if TYPE_CHECKING:
     from orchestrator.core.file_watch import FileWatch
 
+if TYPE_CHECKING:
+    pass
+
 POLL_S = 1.0
+TAIL_BYTES = 1 << 17
+"""End of a log that `lq watch` shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,16 +51,15 @@ class LogFilter:
 
     since: float | None = None  # unix seconds
     attempt: int | None = None
+    pattern: re.Pattern[str] | None = None  # searched in each line
 
-    @property
-    def shows_all(self) -> bool:
-        """Whether nothing is left out."""
-        return self.since is None and self.attempt is None
+    def shows(self, text: str) -> bool:
+        """Return whether a line matches the pattern."""
+        return self.pattern is None or self.pattern.search(text) is not None
 
     def matches(self, source: Event | Incident) -> bool:
         """Return whether to show an event or an incident."""
-        is_recent = self.since is None or source.time >= self.since
-        return is_recent and (self.attempt is None or source.attempt == self.attempt)
+        return source.time >= (self.since or 0.0) and self.attempt in (None, source.attempt)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +87,7 @@ class JobLog:
     def entries(self, event: Event) -> Iterator[LogEntry]:
         """Yield the entry of an event, after the incidents before the attempt that it begins."""
         if event.kind is Kind.STARTED:
-            yield from self._incidents(event.time)
+            yield from self.new_incidents(event.time)
         if event.kind in (Kind.WARNING, Kind.SELF_TEST):
             if event.time in self._incident_times:
                 return
@@ -87,13 +96,10 @@ class JobLog:
         if text is not None:
             yield LogEntry(source=event, text=text, style=style_of(event))
 
-    def new_incidents(self) -> Iterator[LogEntry]:
-        """Yield the incidents since the last call, once all events have been read."""
-        return self._incidents(None)
-
-    def _incidents(self, before: float | None) -> Iterator[LogEntry]:
+    def new_incidents(self, before: float = math.inf) -> Iterator[LogEntry]:
+        """Yield the incidents since the last call, up to a time in unix seconds."""
         unread = self._app.store.incidents.of(self._job_id)[len(self._incident_times) :]
-        due = list(takewhile(lambda incident: before is None or incident.time < before, unread))
+        due = list(takewhile(lambda incident: incident.time < before, unread))
         self._incident_times += [incident.time for incident in due]
         for incident in due:
             if incident.time not in self._warning_times:
@@ -105,13 +111,7 @@ Formatter = Callable[[Sequence[LogLine]], Iterator[str]]
 
 
 def print_log(batches: Iterator[list[LogLine]], formatter: Formatter, tail: int | None = None) -> None:
-    """Print lines as they are read.
-
-    Args:
-        batches: from `read_batches`.
-        formatter: turns each batch into text.
-        tail: how many of the lines that are present at first to print; None for all.
-    """
+    """Print batches as they are read; of the lines that are present at first, only the last `tail`."""
     last: deque[str] | None = deque(maxlen=tail) if tail is not None else None
     for batch in batches:
         texts: Iterator[str] | deque[str] = formatter(batch)
@@ -131,27 +131,38 @@ def json_lines(log_filter: LogFilter, *, raw: bool) -> Formatter:
     """
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
+        shows_all = log_filter.since is None and log_filter.attempt is None
         for one in lines:
-            if one.event is None:
-                if raw and log_filter.shows_all:
-                    yield one.raw.decode(errors="replace")
-            elif log_filter.matches(one.event):
-                yield (one.raw if raw else to_line(one.event)).decode(errors="replace").rstrip("\n")
+            if (raw and shows_all) if one.event is None else log_filter.matches(one.event):
+                content = one.raw if raw or one.event is None else to_line(one.event)
+                text = content.decode(errors="replace").rstrip("\n")
+                if log_filter.shows(text):
+                    yield text
 
     return texts
 
 
 def text_lines(app: App, job_id: int, log_filter: LogFilter) -> Formatter:
     """Return a formatter that makes text of events and incidents."""
-    styled, job_log = LineStyler(sys.stdout), JobLog(app, job_id)
+    styled, job_log = line_styler(sys.stdout), JobLog(app, job_id)
+    width = console_for(sys.stdout).width
 
     def texts(lines: Sequence[LogLine]) -> Iterator[str]:
         events = (one.event for one in lines if one.event is not None)
         for entry in chain.from_iterable(map(job_log.entries, events)) if lines else job_log.new_incidents():
-            if log_filter.matches(entry.source):
-                yield styled(entry.text, entry.style)
+            if log_filter.matches(entry.source) and log_filter.shows(entry.text):
+                yield "\n".join(styled(part, entry.style) for part in wrapped(entry.text, width))
 
     return texts
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a line of the log in lines of at most `width` columns, broken at words and indented below its words."""
+    if cell_len(text) <= width:
+        return [text]
+    indent = min(len(text) - len(text.split("  ", 2)[-1].lstrip()), width // 3)
+    lines = Text(text[indent:]).wrap(Console(width=width), width - indent)
+    return [(text[:indent] if place == 0 else " " * indent) + line.plain.rstrip() for place, line in enumerate(lines)]
 
 
 def read_batches(app: App, job_id: int, *, follow: bool) -> Iterator[list[LogLine]]:
@@ -180,6 +191,16 @@ def _parsed(raw: bytes) -> LogLine:
 
 
 def _file_watch(app: App, job_id: int) -> FileWatch:
-    from orchestrator.core.file_watch import FileWatch
+    from orchestrator.core.file_watch import FileWatch  # imports watchdog
 
     return FileWatch(app.store.jobs.get(job_id).dir.events)
+
+
+def newest_entries(app: App, job_id: int) -> list[LogEntry]:
+    """Return the last entries of a log, from its last `TAIL_BYTES`."""
+    path = app.store.jobs.get(job_id).dir.events
+    size = path.stat().st_size if path.exists() else 0
+    raw_lines, _ = event_log.lines(path, max(0, size - TAIL_BYTES))
+    job_log = JobLog(app, job_id)
+    events = (parsed.event for parsed in map(_parsed, raw_lines) if parsed.event is not None)
+    return [*chain.from_iterable(map(job_log.entries, events)), *job_log.new_incidents()]

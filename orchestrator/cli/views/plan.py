@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from jobs.estimates.estimate import MemoryEstimate
-    from orchestrator.planning.plan import FitStep, JobPlan, QueuePlan
+    from orchestrator.planning.plan import JobPlan, QueuePlan
 
 _GB = 1e9
 _STYLES = {"fits": "good", "tight": "careful", "does not fit": "bad"}
@@ -36,9 +36,8 @@ def render(plan: QueuePlan) -> RenderableType:
 def _head(plan: QueuePlan) -> Iterator[RenderableType]:
     limits = sorted({job.limit for job in plan.jobs})
     limit = " to ".join(dict.fromkeys(_gb(limit) for limit in (*limits[:1], *limits[-1:])))
-    yield _fact(
-        "memory", f"{f'limit {limit} GB of ' if limits else ''}{_gb(plan.recommended)} GB ({plan.recommended_by})"
-    )
+    of = f"limit {limit} GB of " if limits else ""
+    yield _fact("memory", f"{of}{_gb(plan.recommended)} GB ({plan.recommended_by})")
     is_enough = plan.disk_need + plan.disk_floor <= plan.disk_free
     need = f"these jobs may write {fmt.size(plan.disk_need)}, and {fmt.size(plan.disk_floor)} must stay free"
     verdict = "enough" if is_enough else "too little; free space with: lq prune --all"
@@ -76,11 +75,7 @@ def _columns(plan: QueuePlan) -> list[Column]:
         Column("name", [job.name for job in jobs], right=False, is_name=True),
         Column("GB", [_gb(one.expected) if one is not None else fmt.NONE for one in memory], drop=1),
         Column("range", [_range(one) if one is not None else "" for one in memory], right=False, drop=3),
-        Column(
-            "memory",
-            verdicts,
-            right=False,
-        ),
+        Column("memory", verdicts, right=False),
         Column("time", durations, drop=2),
         Column("start", [_start(job, plan.now) for job in jobs]),
         Column("end", [_time(job.times.end, plan.now) for job in jobs]),
@@ -143,15 +138,12 @@ def _fit(job: JobPlan) -> Iterator[RenderableType]:
     for column in range(4):
         table.add_column(no_wrap=column < 3)
     for step in job.steps:
-        table.add_row("->" if step.first else "  ", *_step(step))
+        change = f"{_MADE_BY[step.by]}: {step.text}"
+        table.add_row("->" if step.first else "  ", _expected(step.memory), _SHORT_VERDICTS[step.verdict], change)
     if job.steps:
         yield Padding.indent(table, 1)
     if not any(step.first for step in job.steps):
         yield "    none of these is sure to fit: use a smaller or a quantized model, or shorter rows"
-
-
-def _step(step: FitStep) -> tuple[str, str, str]:
-    return _expected(step.memory), _SHORT_VERDICTS[step.verdict], f"{_MADE_BY[step.by]}: {step.text}"
 
 
 def _expected(memory: MemoryEstimate) -> str:
@@ -176,14 +168,7 @@ _LABEL_WIDTH = 7  # a time and the space after it
 
 
 def queue_chart(jobs: Sequence[JobPlan], *, now: float, width: int, plain: bool) -> Iterator[str]:
-    """Yield the lines of the chart; none if no start is known.
-
-    Args:
-        jobs: in the order of their bars.
-        now: unix seconds; the left end of the axis.
-        width: columns, at most.
-        plain: draw ASCII characters, for a pipe.
-    """
+    """Yield the lines of the chart, at most `width` columns from `now` on; none if no start is known."""
     drawn = [job for job in jobs if job.times.start is not None]
     if not drawn:
         return
@@ -215,19 +200,14 @@ def _axis(now: float, seconds: float, cells: int) -> str:
     hours_per_label = seconds / max(1, cells // _LABEL_WIDTH) / 3600
     step = next((step for step in _STEPS_H if step >= hours_per_label), _STEPS_H[-1])
     line = [" "] * cells
-    moment = _next_mark(now, step)
+    local = datetime.fromtimestamp(now)  # noqa: DTZ006 local time on purpose
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    moment = midnight + timedelta(hours=(int((local - midnight).total_seconds() / 3600 / step) + 1) * step)
     while (place := int((moment.timestamp() - now) / seconds * cells)) + _LABEL_WIDTH - 2 < cells:
         label = f"{moment:%H:%M}" if step < 24 else f"{moment:%d %b}"
         line[place : place + len(label)] = label
         moment = datetime.fromtimestamp(moment.timestamp() + step * 3600)  # noqa: DTZ006 local time on purpose
     return "".join(line)
-
-
-def _next_mark(now: float, step: float) -> datetime:
-    local = datetime.fromtimestamp(now)  # noqa: DTZ006 local time on purpose
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    passed = (local - midnight).total_seconds() / 3600
-    return midnight + timedelta(hours=(int(passed / step) + 1) * step)
 
 
 def _chart_bar(job: JobPlan, now: float, seconds: float, cells: int, *, plain: bool) -> str:

@@ -131,10 +131,6 @@ def take_snapshot(
         every: include every job, not only the last 20 that ended.
         group: include only the jobs of this group.
         verdicts: the cache of an earlier snapshot.
-        now: unix seconds; None for the present time.
-
-    Raises:
-        NoSuchJob: the group does not exist.
     """
     worker = control.running(app.home)
     jobs_of_group = group_snapshot(app, group) if group is not None else None
@@ -146,7 +142,7 @@ def take_snapshot(
         worker=worker,
         machine=machine_state(worker, jobs),
         jobs=jobs,
-        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(paused_at=None, because=None),
+        queue=app.store.queue.state() if home_access.has_store(app) else QueueState(),
         turns=waiting_turns(app, jobs, now=now),
         forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),
@@ -190,11 +186,7 @@ def job_details(app: App, jobs: Sequence[Job], verdicts: VerdictCache) -> dict[i
 
 
 def group_snapshot(app: App, name: str) -> GroupSnapshot:
-    """Return a group as it is now.
-
-    Raises:
-        NoSuchJob: the group does not exist.
-    """
+    """Return a group as it is now."""
     jobs = home_access.jobs_of_group(app, name)
     losses = app.store.groups.best_losses(name)
     jobs.sort(key=lambda job: _rank(job, losses.get(job.id)))

@@ -17,8 +17,18 @@ from jobs.model.memory_limit import fits
 from jobs.model.states import ENDED, LIVE, Status
 from jobs.policies.verdict import Code
 from orchestrator.cli.views.snapshot import JobDetails, MachineState, Snapshot
-from orchestrator.cli.views.terminal import UNCUT, Column, Fitted, Sparkline, fitted_table, labelled, share, shortened
-from orchestrator.cli.views.waiting import forecast_start, id_ranges, waits_of
+from orchestrator.cli.views.terminal import (
+    MARKED,
+    UNCUT,
+    Column,
+    Fitted,
+    Sparkline,
+    fitted_table,
+    labelled,
+    share,
+    shortened,
+)
+from orchestrator.cli.views.waiting import id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
@@ -67,37 +77,45 @@ Row = tuple[str, Text, "RenderableType"]
 """A figure of a running job: label, value, and a bar, curve or note."""
 
 
-def render(snapshot: Snapshot) -> RenderableType:
-    """Return the view of a snapshot."""
-    return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width), *_foot(snapshot)))
+def render(snapshot: Snapshot, selected: int | None = None) -> RenderableType:
+    """Return the view of a snapshot, in which the job `selected` is marked."""
+    return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width, selected), *_foot(snapshot)))
 
 
-def _jobs(snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
+def parts_of(snapshot: Snapshot) -> tuple[list[Job], list[Job], list[Job]]:
+    """Return the jobs in the order of the view: running, pending, and finished ones; of a group all at once."""
+    if snapshot.group is not None:
+        return [], [], list(snapshot.jobs)
+    running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
+    pending = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
+    return running, pending, [job for job in snapshot.jobs if job.status in ENDED]
+
+
+def _jobs(snapshot: Snapshot, width: int, selected: int | None) -> Iterator[RenderableType]:
     if not snapshot.jobs:
         yield Text("no jobs yet; queue one: lq submit config.yaml, or run the demonstration: lq demo")
         return
     if snapshot.group is not None:
         from orchestrator.cli.views.comparison import status_of_group
 
-        yield from ("", status_of_group(snapshot.group))
+        yield from ("", status_of_group(snapshot.group, selected))
         live = [job for job in snapshot.jobs if job.status in LIVE]
         yield from _reasons(live[:_EXPLAINED_OF_GROUP], snapshot)
         return
-    running = [job for job in snapshot.jobs if job.status is Status.RUNNING]
-    pending = [job for job in snapshot.jobs if job.status in LIVE and job.status is not Status.RUNNING]
-    finished = [job for job in snapshot.jobs if job.status in ENDED]
+    running, pending, finished = parts_of(snapshot)
     if running:
         yield from ("", Text("running", style="bold"))
         for job in running:
-            yield from _running(job, snapshot, width)
+            yield from _running(job, snapshot, width, selected)
     for title, jobs, columns in (("pending", pending, _pending_columns), ("finished", finished, _finished_columns)):
         if jobs:
             yield from ("", Text(title, style="bold"))
-            yield fitted_table(columns(jobs, snapshot), width)
+            ids = [job.id for job in jobs]
+            yield fitted_table(columns(jobs, snapshot), width, ids.index(selected) if selected in ids else None)
             yield from _reasons(jobs, snapshot)
 
 
-# --- worker, machine, queue ---
+# --- worker, machine, queue, messages, inbox ---
 
 
 def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
@@ -109,15 +127,14 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
             "worker:", f"running since {since}, pid {snapshot.pid}{awake[snapshot.machine.kept_awake]}", style
         )
     elif any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in snapshot.jobs):
-        yield labelled("worker:", "not running; start one: lq worker --detach", "careful")
+        yield labelled("worker:", "not running; start one: lq worker start", "careful")
     else:
         yield labelled("worker:", "not running; no job needs one")
     if facts := _machine(snapshot.machine):
         yield labelled("machine:", "; ".join(facts))
     if snapshot.queue.paused_at is not None:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
-        text = f"paused since {since}, starts no job: {snapshot.queue.because}; resume it: lq resume --queue"
-        yield labelled("queue:", text, "careful")
+        yield labelled("queue:", f"paused since {since}, starts no job: {snapshot.queue.text}", "careful")
 
 
 def _machine(machine: MachineState) -> list[str]:
@@ -131,27 +148,19 @@ def _machine(machine: MachineState) -> list[str]:
 
 
 def _foot(snapshot: Snapshot) -> Iterator[RenderableType]:
-    lines = [*_messages(snapshot), *_inbox(snapshot)]
-    if lines:
-        yield ""
-    yield from lines
-
-
-def _messages(snapshot: Snapshot) -> Iterator[RenderableType]:
-    retried, all_of_them = snapshot.still_tried, len(snapshot.undelivered)
-    counts = {"not delivered yet, retrying": retried, "given up after a day": all_of_them - retried}
-    if snapshot.undelivered:
-        text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        yield labelled("messages:", f"{text}; see: lq notify list", "careful")
-
-
-def _inbox(snapshot: Snapshot) -> Iterator[RenderableType]:
+    lines: list[RenderableType] = [""]
     inbox = snapshot.inbox
+    if snapshot.undelivered:
+        gave_up = len(snapshot.undelivered) - snapshot.still_tried
+        counts = {"not delivered yet, retrying": snapshot.still_tried, "given up after a day": gave_up}
+        text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        lines.append(labelled("messages:", f"{text}; see: lq notify list", "careful"))
     if inbox.because is not None:
-        yield labelled("inbox:", f"lq does not read it: it {inbox.because}", "careful")
+        lines.append(labelled("inbox:", f"lq does not read it: it {inbox.because}", "careful"))
     elif inbox.files and snapshot.worker is None:
         files = "1 file waits" if inbox.files == 1 else f"{inbox.files} files wait"
-        yield labelled("inbox:", f"{files} for a worker; start one: lq worker --detach", "careful")
+        lines.append(labelled("inbox:", f"{files} for a worker; start one: lq worker start", "careful"))
+    yield from lines if len(lines) > 1 else ()
 
 
 def _reasons(jobs: Sequence[Job], snapshot: Snapshot) -> Iterator[RenderableType]:
@@ -163,9 +172,11 @@ def _reasons(jobs: Sequence[Job], snapshot: Snapshot) -> Iterator[RenderableType
 # --- running jobs ---
 
 
-def _running(job: Job, snapshot: Snapshot, width: int) -> Iterator[RenderableType]:
+def _running(job: Job, snapshot: Snapshot, width: int, selected: int | None) -> Iterator[RenderableType]:
     details = snapshot.details.get(job.id, JobDetails())
-    yield _name_line(job, details, snapshot, width)
+    line = _name_line(job, details, snapshot, width)
+    line.stylize(MARKED if job.id == selected else "")
+    yield line
     is_wide = WIDE <= width < UNCUT
     half = (width - 9) // 2 if is_wide else (80 if width >= UNCUT else width) - 5
     rows = [*_losses(job, details), *_speed(job, snapshot)]
@@ -191,25 +202,21 @@ def _grid(rows: Iterable[Row]) -> Table:
 
 
 def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) -> Text:
-    note = ", ".join(_notes(job, details, snapshot))
-    style = "careful" if job.stop_request else "dim"
+    note, style = "", "careful" if job.stop_request else "dim"
+    if job.stop_request is not None:
+        note = _STOP_REQUESTS.get(job.stop_request, job.stop_request)
+    elif details.life is not None:
+        attempt = f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
+        note = ", ".join(filter(None, (attempt, _PHASES.get(details.life.phase or ""))))
     if width >= UNCUT:
         left = snapshot.forecast.time_left.get(job.id)
         time_left = fmt.short_duration(left.expected_s if left is not None else None)
         done = f"{share(job)}, loss {fmt.short_loss(job.train_loss)}, {time_left} left"
         return Text.assemble(f"{job.id:>3}  {job.name}  {job.status}: {done}", (f"; {note}" if note else "", style))
-    name = Text(shortened(job.name, max(8, width - 7 - Text(note).cell_len)), style="bold")
-    name.pad_right(max(0, width - 7 - Text(note).cell_len - name.cell_len))
+    space = width - 7 - Text(note).cell_len
+    name = Text(shortened(job.name, max(8, space)), style="bold")
+    name.pad_right(max(0, space - name.cell_len))
     return Text.assemble(f"{job.id:>3}  ", name, "  ", (note, style))
-
-
-def _notes(job: Job, details: JobDetails, snapshot: Snapshot) -> Iterator[str]:
-    if job.stop_request is not None:
-        yield _STOP_REQUESTS.get(job.stop_request, job.stop_request)
-    elif details.life is not None:
-        yield f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
-        if details.life.phase in _PHASES:
-            yield _PHASES[details.life.phase]
 
 
 def _progress(job: Job, width: int) -> RenderableType:
@@ -225,26 +232,21 @@ def _bar(completed: float, total: float, style: str, width: int) -> ProgressBar:
 
 
 def _losses(job: Job, details: JobDetails) -> Iterator[Row]:
-    values = [point.train_loss for point in details.recent]
+    values, best = [point.train_loss for point in details.recent], details.best
     loss = values[-1] if values else job.train_loss
     if loss is not None:
-        style = "good" if all(map(math.isfinite, values)) else "careful"
-        yield "loss", _loss(loss), Sparkline(values, style)
+        yield "loss", _loss(loss), Sparkline(values, "good" if all(map(math.isfinite, values)) else "careful")
     if job.val_loss is not None:
-        best = details.best
         text = f"best {fmt.short_loss(best.loss)} at {best.iteration:,}" if best is not None else ""
         yield "validation", _loss(job.val_loss), text
 
 
 def _speed(job: Job, snapshot: Snapshot) -> Iterator[Row]:
-    if job.it_s is None:
-        return
-    end = ""
-    if job.iteration >= job.iters:
-        end = "training complete, writing the adapter and the report"
-    else:
+    if job.it_s is not None:
         end = time_left(job, snapshot.forecast, snapshot.now)
-    yield "speed", Text(f"{fmt.figure(job.it_s)} it/s"), end
+        if job.iteration >= job.iters:
+            end = "training complete, writing the adapter and the report"
+        yield "speed", Text(f"{fmt.figure(job.it_s)} it/s"), end
 
 
 def time_left(job: Job, forecast: QueueForecast, now: float) -> str:
@@ -265,9 +267,9 @@ def _memory(details: JobDetails, width: int) -> Iterator[Row]:
     if not last.limit_bytes:
         yield "memory", Text(fmt.size(used)), peak
         return
-    share = used / last.limit_bytes
-    style = "bad" if not fits(used, last.limit_bytes) else "careful" if share > _MUCH_MEMORY else "good"
-    figures = f"{share:.0%} of {fmt.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
+    of_limit = used / last.limit_bytes
+    style = "bad" if not fits(used, last.limit_bytes) else "careful" if of_limit > _MUCH_MEMORY else "good"
+    figures = f"{of_limit:.0%} of {fmt.size(last.limit_bytes)}" + (f", {peak}" if peak else "")
     space = min(_MEMORY_BAR, width - len(figures) - 2)
     bar = Table.grid(padding=(0, 2, 0, 0))
     bar.add_row(*([_bar(used, last.limit_bytes, style, space)] if space >= _SHORTEST_BAR else []), figures)
@@ -277,17 +279,14 @@ def _memory(details: JobDetails, width: int) -> Iterator[Row]:
 def _incidents(details: JobDetails, snapshot: Snapshot) -> Iterator[Row]:
     if details.newest is not None:
         last = f"last {fmt.short_time(details.newest.time, snapshot.now)}: {title_of(details.newest.code)}"
-        yield (
-            "incidents",
-            Text(str(details.incidents)),
-            Text(last, "careful", no_wrap=True, overflow="ellipsis"),
-        )
+        yield "incidents", Text(str(details.incidents)), Text(last, "careful", no_wrap=True, overflow="ellipsis")
 
 
 # --- tables ---
 
 
 def _pending_columns(jobs: Sequence[Job], snapshot: Snapshot) -> list[Column]:
+    times = [snapshot.forecast.times.get(job.id) for job in jobs]
     return [
         *_identity(jobs),
         Column("done", [share(job) if job.iteration else "" for job in jobs], drop=2),
@@ -296,24 +295,24 @@ def _pending_columns(jobs: Sequence[Job], snapshot: Snapshot) -> list[Column]:
         Column("priority", [str(job.priority or "") for job in jobs], drop=3),
         Column("group", [job.group_name or "" for job in jobs], right=False, drop=6),
         Column("starts", [_starts(job, snapshot) for job in jobs]),
-        Column("ends", [_ends(job, snapshot) for job in jobs], drop=1),
+        Column("ends", [_forecast(one.end if one else None, snapshot.now) for one in times], drop=1),
     ]
 
 
 def _finished_columns(jobs: Sequence[Job], snapshot: Snapshot) -> list[Column]:
     details = [snapshot.details.get(job.id, JobDetails()) for job in jobs]
-    best = [one.best for one in details]
+    took = [job.ended_at - job.started_at if job.ended_at and job.started_at else None for job in jobs]
     return [
         *_identity(jobs),
         Column("verdict", [_verdict(one.verdict) for one in details], right=False),
         Column("done", [share(job) for job in jobs], drop=4),
         Column("loss", [_loss(job.train_loss) for job in jobs], drop=5),
         Column("best val", [_best(one) for one in details], drop=1),
-        Column("at", [f"{one.iteration:,}" if one else "" for one in best], drop=9),
+        Column("at", [f"{one.best.iteration:,}" if one.best else "" for one in details], drop=9),
         Column("attempts", [str(job.attempts) for job in jobs], drop=10),
         Column("incidents", [str(one.incidents or "") for one in details], drop=7),
         Column("group", [job.group_name or "" for job in jobs], right=False, drop=8),
-        Column("took", [_took(job) for job in jobs], drop=6),
+        Column("took", [fmt.short_duration(seconds) for seconds in took], drop=6),
         Column("ended", [fmt.short_time(job.ended_at, snapshot.now) for job in jobs], drop=3),
     ]
 
@@ -338,20 +337,14 @@ def _verdict(code: str | None) -> Text:
     return Text(code or fmt.NONE, STYLE_OF_VERDICT.get(code, "careful") if code else "")
 
 
-def _took(job: Job) -> str:
-    return fmt.short_duration(job.ended_at - job.started_at if job.ended_at and job.started_at else None)
-
-
 def _starts(job: Job, snapshot: Snapshot) -> str:
     """Return when a job starts or resumes; `~` marks a forecast."""
     if job.status is Status.WAITING and job.not_before is not None:
         return fmt.short_time(job.not_before, snapshot.now) if job.not_before > snapshot.now else "soon"
-    forecast = forecast_start(snapshot.forecast.times.get(job.id), snapshot.now)
-    turn = snapshot.turns.get(job.id)
+    times, turn = snapshot.forecast.times.get(job.id), snapshot.turns.get(job.id)
     until = turn.obstacle.until if turn is not None and turn.obstacle is not None else None
-    return f"~{fmt.short_time(until, snapshot.now)}" if forecast == fmt.NONE and until is not None else forecast
+    return _forecast(until if times is None or times.start is None else times.start, snapshot.now)
 
 
-def _ends(job: Job, snapshot: Snapshot) -> str:
-    placed = snapshot.forecast.times.get(job.id)
-    return fmt.NONE if placed is None or placed.end is None else f"~{fmt.short_time(placed.end, snapshot.now)}"
+def _forecast(moment: float | None, now: float) -> str:
+    return fmt.NONE if moment is None else f"~{fmt.short_time(moment, now)}"

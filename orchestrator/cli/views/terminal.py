@@ -11,11 +11,11 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rich.cells import cell_len
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import COLOR_SYSTEMS, Console
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
@@ -38,6 +38,9 @@ UNCUT = 100_000
 
 NARROWEST_NAME = 20
 """Columns. Before a name gets narrower, a table drops columns."""
+
+MARKED = "reverse"
+"""Style of the selected job of `lq watch`."""
 
 _THEME = Theme({"good": "green", "careful": "yellow", "bad": "red"})
 _ELLIPSIS = "…"
@@ -102,23 +105,16 @@ class Printable:
             yield segment if segment.control else Segment(text, segment.style)
 
 
-class LineStyler:
-    """Styles single lines, many times faster than a view is printed."""
+def line_styler(stream: TextIO) -> Callable[[str, str], str]:
+    """Return a function that styles single lines, many times faster than a view is printed."""
+    console, ascii_only = console_for(stream), is_ascii_only(stream)
+    system = None if console.no_color or console.color_system is None else COLOR_SYSTEMS[console.color_system]
 
-    def __init__(self, stream: TextIO) -> None:
-        """Take the stream that the lines are written to."""
-        self._console, self._ascii_only = console_for(stream), is_ascii_only(stream)
-        self._codes: dict[str, tuple[str, str]] = {}
+    def styled(text: str, style: str) -> str:
+        shown = text.translate(_ASCII) if ascii_only else text
+        return console.get_style(style).render(shown, color_system=system) if style else shown
 
-    def __call__(self, text: str, style: str) -> str:
-        """Return a line with the codes of its style around it."""
-        if style not in self._codes:
-            with self._console.capture() as capture:
-                self._console.print(Text("x", style), end="")
-            before, _, after = capture.get().partition("x")
-            self._codes[style] = before, after
-        before, after = self._codes[style]
-        return f"{before}{text.translate(_ASCII) if self._ascii_only else text}{after}"
+    return styled
 
 
 class Fitted:
@@ -172,9 +168,17 @@ class Column:
         """Columns that the table gives it at least."""
         return min(self.width, NARROWEST_NAME) if self.is_name else self.width
 
+    def shortened(self, width: int) -> Sequence[str | Text]:
+        """Return the cells, with names of at most `width` columns."""
+        return [shortened(str(cell), width) for cell in self.cells] if self.is_name else self.cells
 
-def fitted_table(columns: Sequence[Column], width: int) -> Table:
-    """Return a table that leaves out empty columns, and as many others as needed to fit into a width."""
+
+def fitted_table(columns: Sequence[Column], width: int, marked: int | None = None) -> Table:
+    """Return a table that leaves out empty columns, and as many others as needed to fit into a width.
+
+    Args:
+        marked: the row that is shown in reverse.
+    """
     shown = [column for column in columns if column.is_filled]
     while _spare(shown, width, gap=1) < 0 and (last := max(shown, key=lambda column: column.drop)).drop:
         shown.remove(last)
@@ -183,8 +187,9 @@ def fitted_table(columns: Sequence[Column], width: int) -> Table:
     for column in shown:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
     spare = _spare(shown, width, gap=gap)  # negative if no further column may be left out
-    for row in zip(*(_shortened(column, max(1, column.least_width + spare)) for column in shown), strict=True):
-        table.add_row(*row)
+    rows = zip(*(column.shortened(max(1, column.least_width + spare)) for column in shown), strict=True)
+    for place, row in enumerate(rows):
+        table.add_row(*row, style=MARKED if place == marked else None)
     return table
 
 
@@ -192,24 +197,13 @@ def _spare(columns: Sequence[Column], width: int, *, gap: int) -> int:
     return width - sum(column.least_width for column in columns) - gap * (len(columns) - 1)
 
 
-def _shortened(column: Column, width: int) -> Sequence[str | Text]:
-    return [shortened(str(cell), width) for cell in column.cells] if column.is_name else column.cells
-
-
 def shortened(name: str, width: int) -> str:
     """Return a name in at most `width` columns. The middle is left out, because similar names differ at their ends."""
     name = printable(name)
     if cell_len(name) <= width:
         return name
-    tail = _head(name[::-1], (width - 1) // 2)[::-1]
-    return f"{_head(name, width - 1 - cell_len(tail))}{_ELLIPSIS}{tail}" if width > 0 else ""
-
-
-def _head(text: str, width: int) -> str:
-    end = 0
-    while end < len(text) and cell_len(text[: end + 1]) <= width:
-        end += 1
-    return text[:end]
+    tail = set_cell_size(name[::-1], max(0, (width - 1) // 2)).rstrip()[::-1]
+    return f"{set_cell_size(name, width - 1 - cell_len(tail)).rstrip()}{_ELLIPSIS}{tail}" if width > 0 else ""
 
 
 _SPIKE_POINTS = 20
@@ -220,13 +214,7 @@ class Sparkline:
     """A sparkline as wide as its table cell allows."""
 
     def __init__(self, values: Sequence[float], style: str, *, whole: bool = False) -> None:
-        """Take the series.
-
-        Args:
-            values: the oldest first.
-            style: of the characters.
-            whole: show the means of equal parts of the series instead of its last values.
-        """
+        """Take the values, the oldest first; `whole` shows the means of equal parts instead of the last values."""
         self._values, self._style, self._draw = values, style, averaged if whole else sparkline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -239,12 +227,7 @@ class Sparkline:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Return the last values, one character each. The scale ignores a spike.
-
-    Args:
-        values: the oldest first.
-        width: columns, at most.
-    """
+    """Return the last `width` values, one character each. The scale ignores a spike."""
     shown = values[-width:] if width > 0 else []
     finite = sorted(filter(math.isfinite, shown))
     if not finite:
@@ -259,13 +242,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def averaged(values: Sequence[float], width: int) -> str:
     """Return all values as a sparkline of at most `width` columns; each is the mean of an equal part."""
-    return sparkline(list(_means(values, min(width, len(values)))), width)
-
-
-def _means(values: Sequence[float], parts: int) -> Iterator[float]:
-    edges = [part * len(values) // parts for part in range(parts + 1)] if parts else []
-    for start, end in itertools.pairwise(edges):
-        yield sum(values[start:end]) / (end - start)
+    parts = min(width, len(values))
+    edges = itertools.pairwise(part * len(values) // parts for part in range(parts + 1)) if parts else ()
+    return sparkline([sum(values[start:end]) / (end - start) for start, end in edges], width)
 
 
 def _level(value: float, low: float, high: float) -> str:

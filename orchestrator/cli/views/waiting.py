@@ -13,7 +13,6 @@ from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 if TYPE_CHECKING:
-    from jobs.scheduling.timeline import JobTimes
     from orchestrator.core.app import App
     from orchestrator.planning.queue_forecast import QueueForecast
     from orchestrator.scheduling.eligibility import Turn
@@ -67,12 +66,9 @@ def resumes(job: Job, queue: QueueState, turn: Turn | None = None, *, now: float
 
     None if it runs, has ended, is next in the queue, or if the time is unknown.
     """
-    command = _COMMANDS.get(job.status)
-    return f"with {command} {job.id}" if command is not None else _when(job, queue, turn, now)
-
-
-def _when(job: Job, queue: QueueState, turn: Turn | None, now: float | None) -> str | None:
     now = time.time() if now is None else now
+    if job.status in _COMMANDS:
+        return f"with {_COMMANDS[job.status]} {job.id}"
     if job.status is Status.WAITING:
         due = job.not_before or 0.0
         return fmt.upcoming(due, now) if due > now else "as soon as possible"
@@ -82,36 +78,33 @@ def _when(job: Job, queue: QueueState, turn: Turn | None, now: float | None) -> 
     return fmt.upcoming(until, now) if until is not None else None
 
 
-def wait_of(job: Job, queue: QueueState, turn: Turn | None, *, now: float | None = None) -> Wait | None:
-    """Return why a job does not run; None if its status needs no explanation."""
-    because = f"{job.reason}: {job.detail}" if job.status not in _SELF_EXPLANATORY and job.detail else None
-    if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
-        because = turn.obstacle.text
-    if because is None:
-        return None
-    return Wait(
-        status=job.status,
-        because=because,
-        first_start=job.status is Status.QUEUED and not job.attempts,
-        when=_when(job, queue, turn, now),
-        command=_COMMANDS.get(job.status),
-    )
-
-
-def waiting_line(job: Job, queue: QueueState, turn: Turn | None) -> str | None:
-    """Return one line on why a job does not run; None if its status needs no explanation."""
-    wait = wait_of(job, queue, turn)
-    return None if wait is None else f"job {job.id} {wait.text([job.id])}"
-
-
-def waits_of(jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn], *, now: float) -> dict[Wait, list[int]]:
+def waits_of(
+    jobs: Sequence[Job], queue: QueueState, turns: Mapping[int, Turn], *, now: float | None = None
+) -> dict[Wait, list[int]]:
     """Return why jobs do not run, and the ids of the jobs that wait for the same."""
     waits: dict[Wait, list[int]] = {}
     for job in jobs:
-        wait = wait_of(job, queue, turns.get(job.id), now=now)
-        if wait is not None:
-            waits.setdefault(wait, []).append(job.id)
+        turn = turns.get(job.id)
+        because = f"{job.reason}: {job.detail}" if job.status not in _SELF_EXPLANATORY and job.detail else None
+        if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:
+            because = turn.obstacle.text
+        if because is None:
+            continue
+        command = _COMMANDS.get(job.status)
+        wait = Wait(
+            status=job.status,
+            because=because,
+            first_start=job.status is Status.QUEUED and not job.attempts,
+            when=resumes(job, queue, turn, now=now) if command is None else None,
+            command=command,
+        )
+        waits.setdefault(wait, []).append(job.id)
     return waits
+
+
+def waiting_line(job: Job, queue: QueueState, turns: Mapping[int, Turn]) -> str | None:
+    """Return one line on why a job does not run; None if its status needs no explanation."""
+    return next((f"job {job.id} {wait.text(ids)}" for wait, ids in waits_of([job], queue, turns).items()), None)
 
 
 def id_ranges(ids: Sequence[int]) -> str:
@@ -123,8 +116,3 @@ def id_ranges(ids: Sequence[int]) -> str:
         else:
             ranges.append([job_id, job_id])
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
-
-
-def forecast_start(times: JobTimes | None, now: float) -> str:
-    """Return when a job is forecast to start; `~` marks a forecast."""
-    return fmt.NONE if times is None or times.start is None else f"~{fmt.short_time(times.start, now)}"

@@ -21,16 +21,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.model.job import ProgressPoint
+from jobs.policies.verdict import Code, Verdict
 from orchestrator.report.analysis.curves import Floats, running_median
 from orchestrator.report.facts import Phase
 
-INITIAL, FURTHER, SPIKE, RECOVERY, CONVERGENCE = (
-    "initial learning",
-    "further training",
-    "spike",
-    "recovery",
-    "convergence",
-)
+INITIAL, FURTHER, SPIKE, RECOVERY = "initial learning", "further training", "spike", "recovery"
+CONVERGENCE, NO_LEARNING = "convergence", "no learning"
+
+_NOT_SETTLED = {Code.DIVERGED, Code.OVERFIT, Code.REGRESSED, Code.UNDERTRAINED}
+"""Verdicts that a flat train loss at the end, called convergence, would contradict."""
+
 FEWEST_REPORTS = 8
 WIDTH, MOST_WIDTHS = 21, 100
 """The median is over 21 reports, or over one of 100 parts of the run if that is more."""
@@ -56,8 +56,13 @@ class _Stretch:
     back: bool | None = None
 
 
-def phases(points: Sequence[ProgressPoint]) -> tuple[Phase, ...]:
-    """Return the phases of a run, by iteration; none if there are too few reports."""
+def phases(
+    points: Sequence[ProgressPoint], verdict: Verdict | None = None, *, stuck_from: int | None = None
+) -> tuple[Phase, ...]:
+    """Return the phases of a run, by iteration; none if there are too few reports.
+
+    No phase contradicts the verdict, if there is one. Nothing is learned from the iteration `stuck_from` on.
+    """
     known = [point for point in points if math.isfinite(point.train_loss)]
     if len(known) < FEWEST_REPORTS:
         return ()
@@ -66,8 +71,14 @@ def phases(points: Sequence[ProgressPoint]) -> tuple[Phase, ...]:
     level = running_median(losses, width)
     error = MAD_TO_DEVIATION * float(np.median(np.abs(losses - level))) * MEDIAN_ERROR / math.sqrt(width)
     spikes = _spikes(losses, level, error)
-    found = [*_initial(level, spikes), *spikes]
-    if not spikes or spikes[-1].back is not False:
+    learned = verdict is None or verdict.good_from != 0
+    found = [*(_initial(level, spikes, error) if learned else ()), *spikes]
+    codes = set() if verdict is None else {verdict.code, verdict.otherwise}
+    if stuck_from is not None:
+        first = next(place for place, point in enumerate(known) if point.iteration >= stuck_from)
+        found = [stretch for stretch in found if stretch.last <= first]
+        found.append(_Stretch(name=NO_LEARNING, first=first, last=len(known) - 1))
+    elif not codes & _NOT_SETTLED and (not spikes or spikes[-1].back is not False):
         calm_from = max((stretch.last for stretch in found), default=0)
         found += _convergence(level, calm_from, error)
     return tuple(_phase(stretch, known, level, losses) for stretch in _filled(found, len(known) - 1))
@@ -95,10 +106,10 @@ def _spikes(losses: Floats, level: Floats, error: float) -> list[_Stretch]:
     return found
 
 
-def _initial(level: Floats, spikes: Sequence[_Stretch]) -> list[_Stretch]:
+def _initial(level: Floats, spikes: Sequence[_Stretch], error: float) -> list[_Stretch]:
     before = level[: spikes[0].first + 1] if spikes else level
     fall = level[0] - before.min()
-    if fall <= 0:
+    if fall <= max(LEAST_CALM, CALM_ERRORS * error):
         return []
     reached = np.flatnonzero(before <= level[0] - LEARNED * fall)
     return [_Stretch(name=INITIAL, first=-1, last=int(reached[0]))]

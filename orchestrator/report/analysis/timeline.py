@@ -17,7 +17,7 @@ from orchestrator.report.facts import Change, GuiltyRow, Happening, Phase
 SPIKE_IN_LOSSES = "spike_in_losses"
 """The code of a spike without an incident."""
 
-ROLLED_BACK = ("spike", "drift", "not_finite", "diverged")
+ROLLED_BACK = ("spike", "drift", "not_finite", "no_gradient", "diverged")
 
 
 def happenings(

@@ -5,25 +5,33 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 
+from jobs.loss.alarms import LossReport, ValidationLoss
+from jobs.loss.detector import LossDetector, fold
 from jobs.model.job import Attempt, Incident, ProgressPoint, Validation
 from jobs.model.outcomes import Reason
+from jobs.model.spec import JobSpec
 from jobs.model.states import ENDED, Status
 from jobs.policies import early_stop
+from jobs.policies.after_loss_alarm import GUARD_REASONS
 from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point, RequestedRun, Verdict, advice, judge
 from orchestrator.report.analysis.bootstrap import Bootstrap, difference_by_errors
 from orchestrator.report.analysis.phases import SPIKE, phases
 from orchestrator.report.analysis.timeline import ROLLED_BACK, changes, guilty, happenings
-from orchestrator.report.facts import Facts, Findings, Gain, Happening, Phase, Ruling
+from orchestrator.report.facts import Facts, Findings, Gain, Happening, Ruling
 
 FEWEST_REPORTS = 8
 """Reports after the best validation that a trend of the train loss needs."""
 
 NOTHING_FOUND = Findings(ruling=None, phases=(), happenings=(), changes=(), guilty=(), gains=())
 
-_LOSS_GUARD = {Reason.DIVERGED, Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+_BY_ROWS = {Reason.SPIKE, Reason.DRIFT, Reason.NOT_FINITE}
+"""Alarms that rows may have caused."""
+
+_LOSS_GUARD = GUARD_REASONS | {Reason.DIVERGED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,7 @@ class Series:
     tests: Sequence[Validation]
     attempts: Sequence[Attempt]
     incidents: Sequence[Incident]
+    spec: JobSpec
 
 
 class Comparison:
@@ -92,19 +101,32 @@ def _unpaired(validation: Validation, reference: Validation) -> Difference | Non
 
 def conclude(facts: Facts, series: Series, validated: Comparison, tested: Comparison) -> Findings:
     """Apply the rules to what was measured."""
-    found = phases(series.points)
+    guard, detector = _loss_guard_end(facts), _detector(series)
+    observed = _evidence(facts, series, validated, detector, guard)
+    verdict = judge(observed) if facts.job.status in ENDED and observed.iterations else None
+    found = phases(series.points, verdict, stuck_from=observed.stuck_from)
     entries = happenings(series.incidents, series.attempts, series.every, found)
-    guard = _loss_guard_end(facts)
     if guard is not None and not any(entry.code == facts.job.reason for entry in entries):
         entries = (*entries, _gave_up(facts, guard))
+    blamed = guilty(series.incidents)
+    requested = None if verdict is None else _requested(facts, series, spiked=any(one.name == SPIKE for one in found))
     return Findings(
-        ruling=_ruling(facts, series, validated, found, guard),
+        ruling=_ruling(facts, verdict, observed, requested) if verdict and requested else None,
         phases=found,
         happenings=entries,
         changes=changes(facts.stages),
-        guilty=guilty(series.incidents),
+        guilty=blamed,
         gains=tuple(_gains(series, validated, tested)),
     )
+
+
+def _detector(series: Series) -> LossDetector:
+    """Return the loss detector after the reports that led to the present weights."""
+    spec = series.spec
+    complete = (p for p in series.points if p.iteration % spec.steps_per_report == 0 or p.iteration == spec.iters)
+    reports = [LossReport.of(point) for point in complete]
+    measured = [ValidationLoss.of(validation) for validation in series.validations]
+    return fold(reports, measured, warm_up=spec.warmup_iterations, steps_per_report=spec.steps_per_report)[0]
 
 
 def _gains(series: Series, validated: Comparison, tested: Comparison) -> Iterator[Gain]:
@@ -151,63 +173,46 @@ def _gave_up(facts: Facts, why: str) -> Happening:
     )
 
 
-def _ruling(
-    facts: Facts, series: Series, validated: Comparison, found: Sequence[Phase], guard: str | None
-) -> Ruling | None:
-    """Return the verdict on a run; None if nothing was trained or the job has not ended."""
-    done = facts.progress.iterations_done
-    if facts.job.status not in ENDED or not done:
-        return None
-    overlaps = facts.dataset.overlaps if facts.dataset else ()
-    observed = evidence(
-        series.validations,
-        series.points,
-        validated,
-        iterations=done,
-        guarded=guard,
-        also_trained=next((overlap.exact for overlap in overlaps if overlap.name == "valid"), None),
-    )
-    verdict, trained = judge(observed), facts.times.trained_seconds
+def _ruling(facts: Facts, verdict: Verdict, observed: Evidence, requested: RequestedRun) -> Ruling:
     best, final, share = observed.best, observed.final, verdict.share_after_good
+    trained = facts.times.trained_seconds
     return Ruling(
         verdict=verdict,
-        advice=_advice(facts, found, series, verdict, observed),
+        advice=advice(verdict, observed, requested),
         seconds_after_good=None if share is None or trained is None else share * trained,
         final_minus_best=final.minus_best if final and best and final.iteration != best.iteration else None,
         train_after_best=observed.train_after_best,
     )
 
 
-def _advice(facts: Facts, found: Sequence[Phase], series: Series, verdict: Verdict, observed: Evidence) -> str:
-    settings = facts.settings
-    if settings is None:
-        return "none; config.yaml could not be read."
-    rolled_back = any(incident.code in ROLLED_BACK for incident in series.incidents)
-    requested = RequestedRun(
-        iters=facts.progress.iterations_asked,
-        learning_rate=settings.learning_rate,
-        steps_per_eval=settings.steps_per_eval,
+def _requested(facts: Facts, series: Series, *, spiked: bool) -> RequestedRun:
+    home = f"LQ_HOME={shlex.quote(facts.job.home)} " if facts.job.home else ""
+    return RequestedRun(
+        lq=f"{home}lq",
+        job_id=facts.job.id,
+        spec=series.spec,
+        succeeded=facts.job.status is Status.SUCCEEDED,
+        published=facts.adapter.best.iteration if facts.adapter.best else None,
         epochs=facts.progress.epochs,
-        spiked=rolled_back or any(phase.name == SPIKE for phase in found),
-        scheduled=settings.lr_schedule is not None,
+        spiked=spiked or any(incident.code in ROLLED_BACK for incident in series.incidents),
+        guilty=bool(guilty(series.incidents)) and any(one.code in _BY_ROWS for one in series.incidents),
+        lowest_factor=min((stage.learning_rate_factor for stage in facts.stages), default=1.0),
     )
-    return advice(verdict, observed, requested)
 
 
-def evidence(
-    validations: Sequence[Validation],
-    points: Sequence[ProgressPoint],
-    comparison: Comparison,
-    *,
-    iterations: int,
-    guarded: str | None,
-    also_trained: int | None,
+def _evidence(
+    facts: Facts, series: Series, comparison: Comparison, detector: LossDetector, guarded: str | None
 ) -> Evidence:
-    """Return the input of the verdict's rules. All series lead to the present weights and are ordered by iteration."""
+    """Return the input of the verdict's rules."""
+    validations, iterations = series.validations, facts.progress.iterations_done
+    overlap = next((one for one in (facts.dataset.overlaps if facts.dataset else ()) if one.name == "valid"), None)
     best = early_stop.best(validations)
     gaps = comparison.differences(validations, best)
+    unflagged = [point for point in series.points if not detector.reports.was_flagged(point.iteration)]
+    train, level = (None, None) if best is None else trend(unflagged, after=best.iteration)
     return Evidence(
         guarded=guarded,
+        stuck_from=detector.stuck_from,
         iterations=iterations,
         points=[
             Point(
@@ -220,8 +225,11 @@ def evidence(
             for validation, gap in zip(validations, gaps, strict=True)
         ],
         last_stretch=_last_stretch(validations, comparison, iterations),
-        train_after_best=None if best is None else trend(points, after=best.iteration),
-        also_trained=also_trained,
+        train_after_best=train,
+        train_end=level,
+        flagged=detector.in_doubt,
+        also_trained=overlap.measured if overlap else None,
+        valid_rows=overlap.rows if overlap else None,
     )
 
 
@@ -231,15 +239,19 @@ def _last_stretch(validations: Sequence[Validation], comparison: Comparison, ite
     return comparison.differences(validations[-1:], before[-1])[0] if before else None
 
 
-def trend(points: Sequence[ProgressPoint], *, after: int) -> Difference | None:
-    """Return the mean train loss of the later half of the reports after `after`, minus that of the earlier half."""
+def trend(points: Sequence[ProgressPoint], *, after: int) -> tuple[Difference | None, float | None]:
+    """Return the mean train loss of the later half of the reports after `after`, minus that of the earlier half.
+
+    The second value is the mean of the later half. Both are None if there are fewer than FEWEST_REPORTS.
+    """
     losses = [
         point.train_loss
         for before, point in itertools.pairwise(points)
         if before.iteration >= after and math.isfinite(point.train_loss)
     ]
     if len(losses) < FEWEST_REPORTS:
-        return None
+        return None, None
     early, late = losses[: len(losses) // 2], losses[len(losses) // 2 :]
     error, other = (math.sqrt(statistics.variance(half) / len(half)) for half in (late, early))
-    return difference_by_errors(statistics.fmean(late) - statistics.fmean(early), error, other, len(losses))
+    level = statistics.fmean(late)
+    return difference_by_errors(level - statistics.fmean(early), error, other, len(losses)), level

@@ -1,7 +1,7 @@
 """The style of the pictures: colours for light and dark pages, axes, legends, PNG output.
 
-Pictures are portrait, for a phone: at a width of 390 CSS pixels a point of matplotlib is one CSS pixel. Figures are
-built without pyplot, without global state or a window system.
+Pictures are portrait, for a phone: on a page of 390 CSS pixels, with its margins, a point of matplotlib is one CSS
+pixel. Figures are built without pyplot, without global state or a window system.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from orchestrator.report.analysis.curves import Floats, outline, running_median, smoothed, wants_log
 
-WIDTH = 390  # points of matplotlib, and CSS pixels on a phone
+WIDTH = 358  # points of matplotlib, and CSS pixels on a phone
 SCALE = 3  # pixels of the PNG for each of them
 TEXT, HEADING = 12.0, 15.0  # sizes of letters, points
 

@@ -56,13 +56,15 @@ def _guilty(facts: Facts) -> list[str]:
 
 def restarts(facts: Facts) -> str:
     """Return how many restarts there were and what they cost; empty without a restart."""
-    count, planned = len(facts.restarts), facts.planned_restarts
+    count = len(facts.restarts)
     if not count:
         return ""
+    planned = sum(before.outcome == Outcome.STOPPED for before in facts.attempts[:-1])
+    repeated = sum(attempt.repeated_iterations or 0 for attempt in facts.attempts)
+    given_up = sum(attempt.given_up_iterations for attempt in facts.attempts)
     which = "" if count == 1 else "all " if count == planned else f"{planned:,} "
-    given_up = f", {whole(facts.given_up_iterations)} given up" if facts.given_up_iterations else ""
     stops = f" ({which}after a planned stop)" if planned else ""
-    return f"{counted(count, 'restart')}{stops}, {_repeated(facts.repeated_iterations)}{given_up}"
+    return f"{counted(count, 'restart')}{stops}, {_repeated(repeated)}{f', {given_up:,} given up' if given_up else ''}"
 
 
 def _repeated(iterations: int) -> str:
@@ -81,16 +83,13 @@ def _attempt(attempt: AttemptFacts, now: float, zone: tzinfo | None) -> list[str
     ended = "has not ended" if attempt.outcome is None else _ENDED.get(attempt.outcome, attempt.outcome)  # type: ignore[call-overload]
     reason = f" ({attempt.reason})" if attempt.outcome in (Outcome.STOPPED, Outcome.CRASHED) else ""
     when = f"attempt {attempt.number} of {short_time(attempt.started_at, now, zone)}"
-    trained = "" if attempt.first_iteration is None else f", iterations {_span(attempt)}"
+    span = f", iterations {whole(attempt.first_iteration)} to {whole(attempt.last_iteration)}"
+    trained = "" if attempt.first_iteration is None else span
     details = [f"Ran for {duration(attempt.seconds)}"]
     if attempt.number > 1:
         details = [f"{details[0]}, started {duration(attempt.idle_seconds)} after the end of the attempt before it"]
         details += [_resume(attempt), _cost(attempt), _proof(attempt.self_test)]
     return folded(f"{when}{trained}: {ended}{reason}", details)
-
-
-def _span(attempt: AttemptFacts) -> str:
-    return f"{whole(attempt.first_iteration)} to {whole(attempt.last_iteration)}"
 
 
 def _resume(attempt: AttemptFacts) -> str:

@@ -157,6 +157,7 @@ img { display: block; width: 100%; max-width: 480px; height: auto; margin: 1em 0
   .wide td { display: flex; justify-content: space-between; gap: 12px; text-align: left !important; }
   .wide td::before { content: attr(data-label); color: var(--soft); flex: 0 0 38%; }
   .wide td:first-child { font-weight: 600; }
+  .wide td:first-child::before { content: none; }
 }
 @media print { main { max-width: none; } h2 { break-after: avoid; } tr, img { break-inside: avoid; } }
 """

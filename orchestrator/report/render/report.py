@@ -11,7 +11,7 @@ from jobs.model.states import ENDED, Status
 from orchestrator.formatting.markdown import code, escaped
 from orchestrator.formatting.next_steps import fix_of, next_steps
 from orchestrator.formatting.text import duration, loss, loss_with_error, whole
-from orchestrator.report.facts import AdapterFile, Facts
+from orchestrator.report.facts import Facts
 from orchestrator.report.render import history, results, setup
 
 LOSS, ANALYSIS = "loss_curve.png", "training_analysis.png"
@@ -99,16 +99,14 @@ def _loss_summary(facts: Facts) -> str:
 
 
 def _adapter_summary(facts: Facts) -> str:
-    if facts.adapter.best is not None:
-        return f"The adapter of {_iteration_of(facts.adapter.best)} is in {code(facts.adapter.path)}."
-    kept = facts.last_checkpoint
+    best = facts.adapter.best
+    if best is not None:
+        place = "an unknown iteration" if best.iteration is None else f"iteration {whole(best.iteration)}"
+        return f"The adapter of {place} is in {code(facts.adapter.path)}."
+    kept = next((record for record in reversed(facts.checkpoints) if record.on_disk), None)
     if kept is None:
         return ""
     return f"No adapter was published. The last checkpoint on disk is of iteration {whole(kept.iteration)}."
-
-
-def _iteration_of(file: AdapterFile) -> str:
-    return "an unknown iteration" if file.iteration is None else f"iteration {whole(file.iteration)}"
 
 
 # --- next steps: every command works when it is pasted into a shell ---

@@ -15,7 +15,7 @@ from orchestrator.formatting.markdown import table
 from tests.benchmarks.detectors import measure
 from tests.benchmarks.detectors.curves import BREAKS, FAMILIES, ITERATIONS, STEPS_PER_REPORT
 from tests.benchmarks.detectors.measure import Clean, Found, OneFamily
-from tests.benchmarks.detectors.rules import RULES
+from tests.benchmarks.detectors.rules import GRAVE, RULES
 
 RUNS = 200
 DRAWS = 20
@@ -43,6 +43,7 @@ def _lines(runs: int, draws: int) -> Iterator[str]:
     families = {name: measure.family(name, runs) for name in FAMILIES}
     yield from _rules(families)
     yield from _families(families)
+    yield from _short(runs)
     yield from _reference(draws)
     yield from _limits(runs)
 
@@ -95,6 +96,25 @@ def _families(families: dict[str, OneFamily]) -> Iterator[str]:
     yield (
         "- A SUSPECT costs a validation. OVERFITTING is only reported; the validation loss rises only in the family "
         "of that name."
+    )
+    yield ""
+
+
+def _short(runs: int) -> Iterator[str]:
+    stuck, healthy = measure.without_gradient(runs)
+    learned, tiny = healthy
+    regressed = measure.regressions(runs)
+    shares = {alarm: f"{100 * regressed[alarm] / runs:.1f} %" for alarm in Alarm}
+    rolled_back = sum(regressed[alarm] for alarm in GRAVE)
+    yield (
+        f"- Short runs of 1,500 iterations that stop learning (gradient 0, constant loss), {runs} of them: "
+        f"{_share(stuck)} found, delay {_delay([stuck])} reports. False alarms: {learned.alarmed} of {runs} runs that "
+        f"have learned their rows (loss near 0, gradient 0), {tiny.alarmed} of {runs} with tiny gradients."
+    )
+    yield (
+        f"- Short runs whose both losses rise by 5 to 15 % after their best validation, {runs} of them: "
+        f"REGRESSED reported in {shares[Alarm.REGRESSED]}, OVERFITTING in {shares[Alarm.OVERFITTING]}, rolled "
+        f"back: {rolled_back}."
     )
     yield ""
 

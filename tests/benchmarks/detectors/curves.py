@@ -32,6 +32,7 @@ class Curves:
     noise: Array  # factors
     validations: Array  # one every 200 iterations
     standard_errors: Array  # of the validations, one per run
+    gradients: Array | None = None  # gradient norms of the reports; None if unknown
 
     @property
     def losses(self) -> Array:
@@ -40,7 +41,7 @@ class Curves:
 
     def reports(self, run: int) -> list[LossReport]:
         """Return the reports of one run."""
-        return as_reports(self.losses[run])
+        return as_reports(self.losses[run], None if self.gradients is None else self.gradients[run])
 
     def validated(self, run: int) -> list[ValidationLoss]:
         """Return the validations of one run."""
@@ -61,11 +62,11 @@ class Broken:
     rises: Array  # nats between the levels before and after
 
 
-def as_reports(losses: Array) -> list[LossReport]:
+def as_reports(losses: Array, gradients: Array | None = None) -> list[LossReport]:
     """Return losses as reports of ten iterations each."""
-    return [
-        LossReport(iteration=(number + 1) * STEPS_PER_REPORT, loss=loss) for number, loss in enumerate(losses.tolist())
-    ]
+    norms = [None] * len(losses) if gradients is None else gradients.tolist()
+    pairs = enumerate(zip(losses.tolist(), norms, strict=True), start=1)
+    return [LossReport(iteration=at * STEPS_PER_REPORT, loss=loss, grad_norm=norm) for at, (loss, norm) in pairs]
 
 
 def heavy_tails(rng: np.random.Generator, runs: int, reports: int = ITERATIONS // STEPS_PER_REPORT) -> Curves:
@@ -145,6 +146,71 @@ def slow_drift(rng: np.random.Generator, curves: Curves) -> Broken:
     """A linear, permanent rise to three times the level over 50 to 300 reports."""
     length = _log_uniform(rng, 50, 300, len(curves.levels))
     return _break(rng, curves, None, lambda since: np.clip((since + 1) / length[:, None], 0, 1), times=2.0)
+
+
+SHORT = 150
+"""Reports of a short run of 1,500 iterations."""
+
+
+def stuck(rng: np.random.Generator, runs: int) -> Broken:
+    """A short run whose rate grows until no gradient is left; then its loss stays at 4 to 7 nats.
+
+    Before that the loss is 5 to 30 % below the constant one, so neither a spike nor a drift is near. As in a run of the
+    demo model with a growing rate: 5.2 before, 5.951 from then on.
+    """
+    onsets = rng.integers(15, SHORT * 2 // 3, runs)
+    level = rng.uniform(4, 7, (runs, 1))
+    before = level * rng.uniform(0.7, 0.95, (runs, 1)) * np.exp(rng.normal(0, 0.01, (runs, SHORT)))
+    is_stuck = np.arange(SHORT)[None, :] >= onsets[:, None]
+    losses = np.where(is_stuck, level, before)
+    gradients = np.where(
+        is_stuck, 0.0, _log_uniform(rng, 1e-3, 10.0, runs)[:, None] * rng.uniform(0.3, 3, losses.shape)
+    )
+    every = STEPS_PER_EVAL // STEPS_PER_REPORT
+    curves = Curves(
+        levels=losses,
+        noise=np.ones_like(losses),
+        validations=losses[:, every - 1 :: every],
+        standard_errors=0.02 * level[:, 0],
+        gradients=gradients,
+    )
+    return Broken(curves=curves, onsets=onsets, due=onsets, rises=(level - before[:, :1])[:, 0])
+
+
+def regressing(rng: np.random.Generator, runs: int) -> Curves:
+    """A short run at a rate that is too high: after its best, both losses rise, the train loss by 5 to 15 %."""
+    turn = rng.uniform(0.35, 0.6, (runs, 1)) * SHORT
+    at = np.arange(1, SHORT + 1)[None, :]
+    best, fall = rng.uniform(1.5, 4, (runs, 1)), rng.uniform(10, 25, (runs, 1))
+    back = rng.uniform(0.05, 0.15, (runs, 1)) * np.clip((at - turn) / rng.uniform(10, 30, (runs, 1)), 0, 1)
+    levels = best * (1 + np.exp(-at / fall) + back)
+    every = STEPS_PER_EVAL // STEPS_PER_REPORT
+    validations = levels[:, every - 1 :: every] + best * np.where(at > turn, 0.15, 0.0)[:, every - 1 :: every]
+    noise = np.exp(rng.normal(0, 0.02, levels.shape))
+    return Curves(levels=levels, noise=noise, validations=validations, standard_errors=0.01 * best[:, 0])
+
+
+def learned(rng: np.random.Generator, runs: int) -> Curves:
+    """A short run that has learned its rows: its loss is nearly 0, and most of its gradients round to 0."""
+    losses = _log_uniform(rng, 1e-7, 0.02, runs)[:, None] * np.exp(rng.normal(0, 0.5, (runs, SHORT)))
+    losses = losses + 4 * np.exp(-np.arange(SHORT)[None, :] / rng.uniform(5, 20, (runs, 1)))
+    gradients = np.where((rng.random(losses.shape) < 0.9) & (losses < 0.05), 0.0, losses)
+    return _plain(losses, gradients)
+
+
+def tiny_gradients(rng: np.random.Generator, runs: int) -> Curves:
+    """A short run whose gradients are tiny but not 0, or 0 in every other report, while its loss stays high."""
+    losses = rng.uniform(3, 6, (runs, 1)) * np.exp(rng.normal(0, 0.01, (runs, SHORT)))
+    zero = (np.arange(SHORT)[None, :] % rng.integers(2, 10, (runs, 1))) > 0
+    gradients = np.where(zero & (rng.random((runs, 1)) < 0.5), 0.0, _log_uniform(rng, 1e-9, 1e-3, runs)[:, None])
+    return _plain(losses, gradients)
+
+
+def _plain(losses: Array, gradients: Array) -> Curves:
+    every = STEPS_PER_EVAL // STEPS_PER_REPORT
+    ones, errors = np.ones_like(losses), 0.02 * losses.mean(axis=1)
+    validations = losses[:, every - 1 :: every]
+    return Curves(levels=losses, noise=ones, validations=validations, standard_errors=errors, gradients=gradients)
 
 
 BREAKS: dict[str, Callable[[np.random.Generator, Curves], Broken]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jobs.loss.alarms import Alarm
+from jobs.loss.alarms import Alarm, LossFinding
 from jobs.loss.detector import fold
 from tests.benchmarks.detectors.curves import (
     BREAKS,
@@ -19,8 +19,12 @@ from tests.benchmarks.detectors.curves import (
     Broken,
     Curves,
     hard_batches,
+    learned,
     reference_run,
+    regressing,
     rng_of,
+    stuck,
+    tiny_gradients,
 )
 from tests.benchmarks.detectors.rules import GRAVE, RULES, detector, episodes, findings
 
@@ -113,7 +117,8 @@ def broken_runs(name: str, kind: str, runs: int) -> Broken:
 def large(broken: Broken, least: float, most: float = float("inf")) -> Broken:
     """Return the runs whose level rises by `least` to `most` nats."""
     which = (broken.rises >= least) & (broken.rises < most)
-    curves = Curves(**{field.name: getattr(broken.curves, field.name)[which] for field in dataclasses.fields(Curves)})
+    names = [field.name for field in dataclasses.fields(Curves) if field.name != "gradients"]
+    curves = Curves(**{name: getattr(broken.curves, name)[which] for name in names})
     return Broken(curves=curves, onsets=broken.onsets[which], due=broken.due[which], rises=broken.rises[which])
 
 
@@ -159,6 +164,25 @@ def with_more_noise(factors: Iterable[float], runs: int) -> list[Clean]:
 def with_more_hard_batches(share: float, runs: int) -> Clean:
     """Return the false alarms of lq on healthy runs with this share of difficult batches, some close together."""
     return _clean(detector(hard_batches(rng_of(SEED, 98), runs, share=(share, share)).losses))
+
+
+def without_gradient(runs: int) -> tuple[Found, list[Clean]]:
+    """Return the detections of runs that stop learning, and the false alarms of the two kinds that resemble them."""
+    broken = stuck(rng_of(SEED, 96), runs)
+    raised = [_reports_with(findings(broken.curves, run), Alarm.NO_GRADIENT) for run in range(runs)]
+    healthy = (learned(rng_of(SEED, 95, 0), runs), tiny_gradients(rng_of(SEED, 95, 1), runs))
+    alarms = [[_reports_with(findings(curves, run), *GRAVE) for run in range(runs)] for curves in healthy]
+    return found(raised, broken, drift=False), [_clean(of) for of in alarms]
+
+
+def regressions(runs: int) -> Counter[Alarm]:
+    """Return the number of runs with each alarm, of runs whose both losses rise by little after their best."""
+    curves = regressing(rng_of(SEED, 94), runs)
+    return Counter(alarm for run in range(runs) for alarm in {each.alarm for each in findings(curves, run)})
+
+
+def _reports_with(of: Iterable[LossFinding], *alarms: Alarm) -> list[int]:
+    return [each.iteration // STEPS_PER_REPORT - 1 for each in of if each.alarm in alarms]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

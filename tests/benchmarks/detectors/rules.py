@@ -10,8 +10,8 @@ from jobs.loss.alarms import Alarm, LossFinding
 from jobs.loss.detector import MIN_BASELINE, fold
 from tests.benchmarks.detectors.curves import STEPS_PER_REPORT, WARM_UP, Array, Curves, as_reports
 
-GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE})
-"""Alarms that cause a rollback. SUSPECT causes a validation, OVERFITTING is only reported."""
+GRAVE = frozenset({Alarm.SPIKE, Alarm.DRIFT, Alarm.NOT_FINITE, Alarm.NO_GRADIENT})
+"""Alarms that cause a rollback. SUSPECT causes a validation, OVERFITTING and REGRESSED are only reported."""
 QUIET = 20
 """An episode of the other rules ends after so many reports without an alarm, as in lq."""
 SILENT = max(MIN_BASELINE, WARM_UP // STEPS_PER_REPORT)

@@ -103,13 +103,65 @@ def test_windows_line_breaks_are_read(folder: Path) -> None:
     assert check_data(spec(folder / "data")).files["train.jsonl"].rows == 2
 
 
-@pytest.mark.parametrize("empty", [True, False])
-def test_missing_validation_set_is_noted(folder: Path, empty: bool) -> None:
-    valid = folder / "data" / "valid.jsonl"
-    valid.write_bytes(b"")
-    if not empty:
-        valid.unlink()
+def test_missing_validation_set_is_noted(folder: Path) -> None:
+    (folder / "data" / "valid.jsonl").unlink()
     assert check_data(spec(folder / "data")).notes == ("no validation set",)
+
+
+def test_empty_files_count_as_absent(folder: Path) -> None:
+    for name in ("valid.jsonl", "test.jsonl"):
+        (folder / "data" / name).write_bytes(b"")
+    no_validation, no_test = check_data(spec(folder / "data")).notes
+    assert "valid.jsonl is empty" in no_validation
+    assert "test.jsonl is empty" in no_test
+
+
+NEAR_MISSES = [
+    ("valid", "val.jsonl", "rename"),
+    ("valid", "validation.json", "convert"),
+    ("valid", "eval.jsonl", "rename"),
+    ("valid", "dev-00000-of-00001.parquet", "convert"),
+    ("test", "test.jsonl.gz", "unpack"),
+    ("train", "train.json", "convert"),
+    ("train", "train.jsonl.gz", "unpack"),
+    ("train", "train-00000-of-00001.parquet", "convert"),
+    ("train", "Train.jsonl", "rename"),
+    ("train", "alpaca_cleaned.jsonl", "rename"),
+]
+
+
+@pytest.mark.parametrize(("expected", "name", "remedy"), NEAR_MISSES)
+def test_file_with_another_name_is_named(folder: Path, expected: str, name: str, remedy: str) -> None:
+    data = folder / "data"
+    (data / f"{expected}.jsonl").unlink(missing_ok=True)
+    (data / name).write_bytes(b"")
+    if expected == "valid":
+        (text,) = check_data(spec(data)).notes
+    else:
+        with pytest.raises(DataInvalid) as caught:
+            check_data(spec(data, test=True))
+        text = str(caught.value)
+    assert name in text
+    assert remedy in text
+
+
+OTHER_FILES = [
+    (b'[\n{"prompt": "a", "completion": "b"},\n{"prompt": "a", "completion": "b"}\n]\n', "JSON array"),
+    (b'[{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "b"}]', "JSON array"),
+    (b'[\n  {\n    "prompt": "a",\n    "completion": "b"\n  }\n]\n', "JSON array"),
+    (b'{\n "prompt": "a",\n "completion": "b"\n}\n{\n "prompt": "a",\n "completion": "b"\n}\n', "several lines"),
+    (b'{"prompt": "a",\n "completion": "b"}\n', "several lines"),
+    (b"\x1f\x8b\x08\x00", "gzip"),
+    (b"PAR1\x15\x04", "Parquet"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+]
+
+
+@pytest.mark.parametrize(("content", "kind"), OTHER_FILES)
+def test_other_kind_of_file_is_recognized(folder: Path, content: bytes, kind: str) -> None:
+    (folder / "data" / "train.jsonl").write_bytes(content)
+    with pytest.raises(DataInvalid, match=rf"/train\.jsonl:1: .*{kind}"):
+        check_data(spec(folder / "data"))
 
 
 def test_fewer_rows_than_batch_refused(folder: Path) -> None:

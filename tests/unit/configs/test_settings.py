@@ -143,3 +143,10 @@ def test_job_inherits_settings_defaults(folder: Path) -> None:
     job.write_text("model: model\ndata: data\nnum_layers: 4\nlq: {priority: 1}")
     lq = load_jobs(job, defaults=settings.defaults)[0].spec.lq
     assert (lq.priority, lq.checkpoint.every, lq.retry.max_restarts) == (1, 300.0, 5)
+
+
+@pytest.mark.parametrize("url", ["lab.example.org", "https://me:word@lab.example.org", "https://lab example.org"])
+def test_web_url_needs_an_address(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        load_settings(write(tmp_path, f"web: {{url: '{url}'}}"))
+    assert load_settings(write(tmp_path, "web: {url: 'http://10.0.0.2:8080/'}")).web.url == "http://10.0.0.2:8080"

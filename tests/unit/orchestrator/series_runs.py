@@ -47,8 +47,14 @@ FACTS: Mapping[str, Any] = {
         "test": {"rows": 0},
         "learned": {"valid": WEIGHTS, "test": []},
         "also_trained": {
-            "valid": {"exact": 0, "near": 2, "inside": 4, "examples": [{"row": 3, "train_row": 17, "share": 0.91}]},
-            "test": {"exact": 0, "near": 0, "inside": 4, "examples": []},
+            "valid": {
+                "exact": 0,
+                "measured": 0,
+                "near": 2,
+                "inside": 4,
+                "examples": [{"row": 3, "train_row": 17, "share": 0.91}],
+            },
+            "test": {"exact": 0, "measured": 0, "near": 0, "inside": 4, "examples": []},
         },
     },
     "parameters": {

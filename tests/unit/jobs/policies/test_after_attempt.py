@@ -19,6 +19,7 @@ from jobs.policies.decision import STOP_REQUESTS, Decision, History, StopRequest
 from jobs.policies.disk import RETRY_EVERY_S
 from jobs.policies.early_stop import Stop
 from jobs.policies.exits import TOO_LARGE_BUFFER
+from jobs.policies.machine import MachineCause
 from jobs.policies.quarantine import Quarantine
 from jobs.policies.retry import Crash
 from jobs.policies.rollback import RollbackCandidate
@@ -312,3 +313,28 @@ def test_decision_texts_golden() -> None:
         lines += [f"{name}: {found.status}, {found.reason}", f"  detail: {found.detail}"]
         lines += [f"  answer: {found.answer}"] if found.answer else []
     assert_golden("\n".join([*lines, ""]), Path(__file__).parent / "golden" / "decisions.txt")
+
+
+def test_network_is_waited_for_without_end() -> None:
+    """Each wait is longer, up to 15 min; none is a crash, and only a stop by the user ends them."""
+    ending = Ending(outcome=Outcome.STOPPED, reason=Reason.NETWORK, detail="no answer")
+    delays = []
+    for waits in range(1, 200):
+        answer = decide(ending, spec=JobSpec(), history=History(waits=waits), now=NOW, jitter=0.0)
+        assert (answer.status, answer.reason, answer.evidence["waits"]) == (Status.WAITING, Reason.NETWORK, waits)
+        assert answer.not_before is not None
+        delays.append(answer.not_before - NOW)
+    assert delays[:5] == [60.0, 120.0, 240.0, 480.0, 900.0]
+    assert set(delays[5:]) == {900.0}
+    cancelled = decide(ending, spec=JobSpec(), history=History(stop_request="cancel"), now=NOW, jitter=0.0)
+    assert cancelled.status is Status.CANCELLED
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 40])
+def test_machine_cause_never_ends_a_job(count: int) -> None:
+    """The job waits for the machine; lq asks the user once, at the crash that would have ended the job."""
+    answer = crash(Reason.CRASHED, crashes=times(count, Reason.CRASHED), machine=MachineCause.MLX)
+    assert answer.status is Status.WAITING
+    assert answer.evidence["asks_user"] is (count == 4)
+    without = crash(Reason.CRASHED, crashes=times(count, Reason.CRASHED))
+    assert without.status is (Status.WAITING if count < 4 else Status.FAILED)

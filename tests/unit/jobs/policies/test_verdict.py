@@ -6,15 +6,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.model.spec import JobSpec, LrSchedule
 from jobs.policies.verdict import Code, Difference, Evidence, Point, RequestedRun, advice, best_of, judge
 from tests.golden import assert_golden
 
-PLAN = RequestedRun(iters=1000, learning_rate=2e-4, steps_per_eval=100, epochs=40.0, spiked=False, scheduled=False)
+SPEC = JobSpec(iters=1000, learning_rate=2e-4, steps_per_eval=100)
+PLAN = RequestedRun(
+    lq="lq", job_id=7, spec=SPEC, succeeded=True, published=600, epochs=40.0, spiked=False, guilty=False
+)
 
 
 def difference(value: float, error: float = 0.01, *, paired: bool = True) -> Difference:
@@ -41,11 +46,15 @@ def run(
     ]
     evidence = Evidence(
         guarded=None,
+        stuck_from=None,
         iterations=100 * (len(losses) - 1),
         points=points,
         last_stretch=difference(losses[-1] - losses[-3]) if len(losses) > 2 else None,
         train_after_best=None,
+        train_end=None,
+        flagged=False,
         also_trained=0,
+        valid_rows=rows,
     )
     return dataclasses.replace(evidence, **more)  # type: ignore[arg-type]
 
@@ -54,28 +63,44 @@ FALLING = [3.0, 2.5, 2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.9]
 SETTLED = [3.0, 2.5, 2.0, 1.8, 1.6, 1.4, 1.1, 1.0, 0.99, 0.981, 0.98]
 UP_AGAIN = [3.0, 2.0, 1.5, 1.2, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3]
 EARLY = [3.0, 0.5, 0.52, 0.55, 0.5, 0.53, 0.51, 0.5, 0.495, 0.51, 0.5]
-STILL = difference(-0.2)
+SLOW = [3.0, 2.998, 2.996, 2.994, 2.992, 2.99]
+STILL: dict[str, Any] = {"train_after_best": difference(-0.2), "train_end": 0.6}
+ROSE: dict[str, Any] = {"train_after_best": difference(0.1), "train_end": 1.1}
+FLAT: dict[str, Any] = {"train_after_best": difference(0.01), "train_end": 0.8}
 
 CASES = {
     "the guard ended it": (run(FALLING, guarded="3 rollbacks"), Code.DIVERGED),
     "the guard ended it before any validation": (run([], guarded="3 rollbacks"), Code.DIVERGED),
     "it ended in NaN": (run([*FALLING[:-1], math.nan]), Code.DIVERGED),
-    "validation rises while train falls": (run(UP_AGAIN, train_after_best=STILL), Code.OVERFIT),
-    "validation rises and train does not fall": (run(UP_AGAIN, train_after_best=difference(0.1)), Code.OK),
-    "validation rises within its interval": (run([*SETTLED, 0.99], train_after_best=STILL), Code.OK),
+    "validation rises while train falls": (run(UP_AGAIN, **STILL), Code.OVERFIT),
+    "validation rises while train is memorized": (run(UP_AGAIN, **FLAT | {"train_end": 0.02}), Code.OVERFIT),
+    "validation rises and train does not fall": (run(UP_AGAIN, **FLAT), Code.REGRESSED),
+    "validation and train rise": (run(UP_AGAIN, **ROSE), Code.REGRESSED),
+    "validation rises while reports are flagged": (run(UP_AGAIN, **STILL, flagged=True), Code.REGRESSED),
+    "validation rises, and few reports follow": (run(UP_AGAIN), Code.REGRESSED),
+    "worse than before training": (run([1.0, 1.2, 1.4, 1.5, 1.6, 1.7], **ROSE), Code.REGRESSED),
+    "no gradient": (run(SETTLED, stuck_from=300), Code.DIVERGED),
+    "no gradient, and worse at the end": (run(UP_AGAIN, **ROSE, stuck_from=300), Code.DIVERGED),
+    "validation rises within its interval": (run([*SETTLED, 0.99], **STILL), Code.OK),
     "as good early": (run(EARLY), Code.WASTED),
-    "as good early, and worse at the end": (run([*EARLY, 0.9], train_after_best=STILL), Code.OVERFIT),
+    "as good early, and worse at the end": (run([*EARLY, 0.9], **STILL), Code.OVERFIT),
     "nothing learned": (run([1.0, 1.001, 0.999, 1.0, 1.002, 1.0]), Code.WASTED),
     "still falling": (run(FALLING), Code.UNDERTRAINED),
+    "still falling, but by almost nothing": (
+        run(SLOW, error=0.0001, last_stretch=difference(-0.002, 0.0001)),
+        Code.UNDERTRAINED,
+    ),
     "best is last, but it has settled": (run(SETTLED), Code.OK),
     "too few rows": (run(EARLY, rows=49), Code.INCONCLUSIVE),
+    "val_batches measures too few rows": (run(EARLY, rows=16, valid_rows=53), Code.INCONCLUSIVE),
+    "measured rows also trained": (run(EARLY, rows=16, valid_rows=53, also_trained=9), Code.INCONCLUSIVE),
     "just enough rows": (run(EARLY, rows=50), Code.WASTED),
     "too few validations": (run(FALLING[:4]), Code.INCONCLUSIVE),
     "just enough validations": (run(FALLING[:5]), Code.UNDERTRAINED),
     "validation rows also trained": (run(EARLY, also_trained=1), Code.INCONCLUSIVE),
     "one of a hundred also trained": (run(EARLY, rows=100, also_trained=1), Code.WASTED),
     "not checked for such rows": (run(EARLY, also_trained=None), Code.WASTED),
-    "never validated": (run([]), Code.INCONCLUSIVE),
+    "never validated": (run([], valid_rows=None), Code.INCONCLUSIVE),
 }
 
 
@@ -95,13 +120,13 @@ def test_wasted_gives_iteration_and_shares() -> None:
 
 def test_paired_difference_has_its_own_error() -> None:
     # 0.015 above: within the best's own error of 0.02, but not within that of the paired difference
-    losses = [3.0, 0.515, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.5, 0.6]
+    losses = [3.0, 0.515, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.5, 0.502]
     assert judge(run(losses, error=0.005)).code is Code.OK
     assert judge(run(losses, error=0.005, paired=False)).code is Code.WASTED
 
 
 def test_inconclusive_keeps_other_verdict() -> None:
-    verdict = judge(run(EARLY[:4], rows=12, also_trained=2))
+    verdict = judge(run([3.0, 0.5, 0.505, 0.5], rows=12, also_trained=2))
     assert verdict.code is Code.INCONCLUSIVE
     assert verdict.otherwise is Code.WASTED
     assert judge(run([])).otherwise is None
@@ -118,28 +143,64 @@ def test_verdict_texts_golden() -> None:
     assert_golden("\n".join([*lines, ""]), Path(__file__).parent / "golden" / "verdicts.txt")
 
 
-def test_advice_changes_the_learning_rate() -> None:
-    evidence = run(EARLY)
-    spiked = dataclasses.replace(PLAN, spiked=True)
-    assert "`learning_rate: 0.0001`" in advice(judge(evidence), evidence, spiked)
-    nothing = run([1.0, 1.001, 0.999, 1.0, 1.002, 1.0])
-    assert "a larger learning rate" in advice(judge(nothing), nothing, PLAN)
+def commands(verdict_of: Evidence, plan: RequestedRun = PLAN, **spec: Any) -> str:
+    """Return the advice on a run whose job file has these settings."""
+    return advice(judge(verdict_of), verdict_of, dataclasses.replace(plan, spec=SPEC.model_copy(update=spec)))
 
 
-def test_advice_mentions_the_schedule() -> None:
-    evidence = run(FALLING)
-    text = advice(judge(evidence), evidence, dataclasses.replace(PLAN, scheduled=True))
-    assert "`iters: 2000`" in text
-    assert "`lr_schedule`" in text
+COSINE = LrSchedule(name="cosine_decay", arguments=(2e-4, 1000))
+LINEAR = LrSchedule(name="linear_schedule", arguments=(2e-4, 1e-5, 1000), warmup=10)
+STEPS = LrSchedule(name="step_decay", arguments=(2e-4, 0.5, 100))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "spec", "command"),
+    [
+        (run(UP_AGAIN, **ROSE), {}, {}, "lq retry 7 --set learning_rate=0.0001`"),
+        (run(UP_AGAIN, **ROSE), {}, {"lr_schedule": COSINE}, "--set 'lr_schedule.arguments[0]=0.0001'`"),
+        (run(UP_AGAIN, **ROSE), {}, {"lr_schedule": LINEAR}, "--set 'lr_schedule.arguments[1]=5e-06'`"),
+        (run(FALLING, guarded="3 rollbacks"), {"lowest_factor": 0.25}, {}, "--set learning_rate=2.5e-05 "),
+        (run(UP_AGAIN, **STILL), {}, {}, "lq retry 7 --set iters=600`"),
+        (run(UP_AGAIN, **STILL), {}, {"lr_schedule": COSINE}, "--set 'lr_schedule.arguments[1]=600'`"),
+        (run(EARLY), {"spiked": True}, {}, "lq retry 7 --set iters=100 --set learning_rate=0.0001`"),
+        (run([1.0, 1.001, 0.999, 1.0, 1.002, 1.0]), {}, {}, "lq retry 7 --set learning_rate=0.002`"),
+        (run(FALLING), {}, {}, "lq extend 7 --iters 2000`"),
+        (CASES["still falling, but by almost nothing"][0], {}, {}, "lq retry 7 --set learning_rate=0.002`"),
+        (run(FALLING), {}, {"lr_schedule": STEPS}, "lq extend 7 --iters 2000`"),
+        (run(FALLING), {}, {"lr_schedule": LINEAR}, "--set iters=2000 --set 'lr_schedule.arguments[2]=2000'`"),
+        (run(FALLING), {"succeeded": False}, {}, "`lq retry 7`"),
+        (run(FALLING), {"lq": "LQ_HOME=/x lq"}, {}, "`LQ_HOME=/x lq extend 7 "),
+        (run(EARLY, rows=16, valid_rows=53), {}, {"val_batches": 8}, "lq retry 7 --set val_batches=-1`"),
+        (run(FALLING[:4]), {}, {}, "lq retry 7 --set steps_per_eval=100`"),
+    ],
+)
+def test_advice_is_a_command(evidence: Evidence, changes: dict[str, Any], spec: dict[str, Any], command: str) -> None:
+    assert command in commands(evidence, dataclasses.replace(PLAN, **changes), **spec)
 
 
 def test_advice_asks_for_missing_evidence() -> None:
-    evidence = run(EARLY[:4], rows=12, also_trained=2)
-    text = advice(judge(evidence), evidence, PLAN)
-    assert all(part in text for part in ("50 rows", "train.jsonl", "`steps_per_eval: 100`"))
+    text = commands(run(EARLY[:4], rows=12, also_trained=2))
+    assert all(part in text for part in ("50 rows", "train.jsonl", "steps_per_eval=100"))
+
+
+def test_counts_name_what_was_measured() -> None:
+    because = judge(run(EARLY, rows=16, valid_rows=53, also_trained=9)).because
+    assert all(fact in because for fact in ("16 of 53 rows", "val_batches", "9 of 16 measured", "56.2 %"))
+    assert "53" not in judge(run(EARLY, rows=49)).because
 
 
 _losses = st.lists(st.floats(min_value=0.0, max_value=20.0), min_size=1, max_size=40)
+
+
+@given(st.sampled_from(sorted(CASES)), st.booleans(), st.booleans())
+def test_stuck_run_is_never_anything_else(name: str, flagged: bool, spiked: bool) -> None:
+    """A model that no longer learns needs no rows and no longer run."""
+    evidence = dataclasses.replace(CASES[name][0], stuck_from=300, flagged=flagged)
+    verdict = judge(evidence)
+    text = advice(verdict, evidence, dataclasses.replace(PLAN, spiked=spiked))
+    assert verdict.code is Code.DIVERGED
+    assert "learning_rate=0.0001" in text
+    assert "rows" not in text
 
 
 @given(_losses, st.integers(1, 200), st.floats(0.0, 1.0), st.booleans())

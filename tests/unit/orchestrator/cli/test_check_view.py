@@ -33,14 +33,11 @@ TIMES = Timetable(begins_at=NOW, ends_at=NOW + 3600, due_at=None)
 def result(**fields: Any) -> DryRunResult:
     """Return a dry run that found no reason to fail."""
     request = DryRunRequest(
-        name="night",
         file="night.yaml",
         job=None,
         spec=SPEC,
         run_plan=RunPlan.requested(SPEC),
         need=SpaceNeed(adapter=10**7, optimizer=2 * 10**7, checkpoints=3, adapters=1, log=10**6),
-        shortage=None,
-        invalid=None,
         notes=("adapter_path is not set; the adapter stays in the job folder",),
     )
     usual: dict[str, Any] = {

@@ -27,5 +27,5 @@ def test_verb_and_list_agree(verb: str) -> None:
 
 
 def test_aliases_name_existing_verbs() -> None:
-    assert {target.split()[0] for target in ALIASES.values()} - VERBS.keys() == {"--help"}
+    assert {target.split()[0] for target in ALIASES.values()} <= VERBS.keys()
     assert ALIASES.keys().isdisjoint(VERBS)

@@ -149,7 +149,7 @@ def test_report_prints_report_json(home: Home) -> None:
 def test_worker_status_without_a_worker(home: Home) -> None:
     answer = InProcess(home.path)("worker", "status", "--json", expect=4)
     assert parsed(answer.out)["worker"] == {"alive": False, "pid": None, "started_at": None}
-    assert "lq worker --detach" in answer.err
+    assert "lq worker start" in answer.err
 
 
 def test_notify_list_hides_the_urls(home: Home) -> None:

@@ -22,11 +22,16 @@ import pytest
 from rich.cells import cell_len
 from rich.console import ConsoleDimensions
 
+from jobs.model.events import Event, Kind, to_line
+from jobs.model.job import Job
+from jobs.model.outcomes import Reason
+from jobs.model.states import Status
+from orchestrator.cli.views.screen import keys_in
 from orchestrator.cli.views.snapshot import take_snapshot
 from orchestrator.cli.views.terminal import console_for
-from orchestrator.cli.views.watch import Page
+from orchestrator.cli.views.watch import Watch
 from tests.golden import assert_golden
-from tests.harness import BESIDE_PYTHON, InProcess, until
+from tests.harness import BESIDE_PYTHON, InProcess, Lq, until
 from tests.unit.orchestrator.cli_homes import MACHINE, NOW, Home, Seen
 from tests.unit.orchestrator.job_files import app_of
 from tests.unit.orchestrator.rendering import GOLDEN
@@ -132,16 +137,114 @@ def _lines(drawn: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last).splitlines()
 
 
-def test_watch_screen_matches_golden(full_home: Home, utc: None) -> None:
+@contextlib.contextmanager
+def watch_of(home: Home) -> Iterator[Watch]:
+    """Give what lq watch shows at the present of golden files."""
+    with app_of(home) as app:
+        watch = Watch(app)
+        watch.snapshot = dataclasses.replace(take_snapshot(app, now=NOW), machine=MACHINE)
+        yield watch
+
+
+def screen_of(watch: Watch, columns: int = 80, rows: int = 24) -> list[str]:
+    """Return the lines of the screen."""
     stream = io.StringIO()
     console = console_for(stream, {})
-    console.size = ConsoleDimensions(80, 24)
-    with app_of(full_home) as app:
-        snapshot = dataclasses.replace(take_snapshot(app, now=NOW), machine=MACHINE)
-    console.print(Page(snapshot))
-    text = "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
-    assert text.count("\n") == 24
-    assert_golden(text, GOLDEN / "watch_80.txt")
+    console.size = ConsoleDimensions(columns, rows)
+    console.print(watch)
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert len(lines) == rows
+    assert max(map(cell_len, lines)) <= columns
+    return lines
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (160, 50), (40, 12)])
+def test_watch_screen_matches_golden(full_home: Home, utc: None, columns: int, rows: int) -> None:
+    with watch_of(full_home) as watch:
+        text = "\n".join(screen_of(watch, columns, rows))
+    assert_golden(f"{text}\n", GOLDEN / f"watch_{columns}.txt")
+
+
+def test_keys_are_read_from_any_terminal() -> None:
+    sent = b"\x1b[A\x1bOB\x1b[6~j\r\x1b[15~\x1b\xc3\xa9\x01q"
+    assert list(keys_in(sent)) == ["up", "down", "page down", "j", "enter", "esc", "é", "q"]
+
+
+def test_long_list_scrolls_with_selection(home: Home) -> None:
+    for number in range(60):
+        home.queued(f"night-{number:02}")
+    with watch_of(home) as watch:
+        assert watch.selected == 1
+        for key, selected in (("up", 1), ("down", 2), ("page down", 22), ("end", 60), ("k", 59), ("home", 1)):
+            watch.press(key)
+            lines = screen_of(watch)
+            assert watch.selected == selected
+            assert any(f"night-{selected - 1:02}" in line for line in lines)
+            assert any("more lines below" in line for line in lines) == (selected < 55)
+        screen_of(watch, 20, 3)  # a very small window
+
+
+def test_keys_open_and_leave_views(full_home: Home) -> None:
+    with watch_of(full_home) as watch:
+        assert watch.selected is not None
+        name = full_home.store.jobs.get(watch.selected).name
+        for key, shown in (("enter", f"job {watch.selected}: {name}"), ("l", f"log of job {watch.selected}")):
+            watch.press(key)
+            assert any(line.startswith(shown) for line in screen_of(watch))
+            for scroll in ("page down", "end", "up", "home", "page up"):
+                watch.press(scroll)
+                screen_of(watch)
+            watch.press("esc")
+            assert screen_of(watch)[0].startswith("worker:")
+        watch.press("?")
+        assert any("cancel it" in line for line in screen_of(watch))
+        watch.press("q")
+        assert not watch.left
+        watch.press("q")
+        assert watch.left
+
+
+def test_log_follows_until_scrolled(home: Home) -> None:
+    job = home.running("night")
+    path = Path(job.job_dir) / "events.jsonl"
+    with watch_of(home) as watch:
+        watch.press("l")
+        for count in (50, 80):
+            path.write_bytes(b"".join(_warning(number) for number in range(count)))
+            assert screen_of(watch)[-2].endswith(f"line {count - 1}")
+        watch.press("up")
+        path.write_bytes(b"".join(_warning(number) for number in range(99)))
+        assert "more lines below" in screen_of(watch)[-2]
+        watch.press("end")
+        assert screen_of(watch)[-2].endswith("line 98")
+
+
+def _warning(number: int) -> bytes:
+    data = {"code": "note", "text": f"line {number}"}
+    return to_line(Event(seq=number + 1, time=NOW + number, awake=1.0, attempt=1, kind=Kind.WARNING, data=data))
+
+
+def test_keys_control_the_selected_job(home: Home) -> None:
+    failed, queued = home.ended(Status.FAILED, Reason.CRASHED, name="day"), home.queued("night")
+    Lq(home.path).settings(autostart=False)
+
+    def status(job: Job) -> Status:
+        return home.store.jobs.get(job.id).status
+
+    with watch_of(home) as watch:
+        for key, after in (("p", Status.HELD), ("r", Status.QUEUED), ("c", Status.QUEUED), ("n", Status.QUEUED)):
+            watch.press(key)
+            assert status(queued) is after
+        for key in "cy":
+            watch.press(key)
+        assert status(queued) is Status.CANCELLED
+        watch.refresh(now=True)
+        watch.selected = failed.id
+        watch.press("p")
+        assert status(failed) is Status.FAILED
+        assert "lq: " in screen_of(watch)[-1]
+        watch.press("r")
+        assert status(failed) is Status.QUEUED
 
 
 @pytest.mark.parametrize(("keys", "code"), [(b"\x03", 130), (b"\x04", 0)])
@@ -153,7 +256,27 @@ def test_ctrl_c_and_ctrl_d_quit(home: Home, keys: bytes, code: int) -> None:
         assert terminal.settings() == terminal.before
 
 
-def test_stop_and_sigterm_restore_terminal(home: Home) -> None:
+def test_keys_work_in_a_terminal(home: Home) -> None:
+    home.queued("night")
+    Lq(home.path).settings(autostart=False)
+    with watched(home) as terminal:
+        for keys, shown in (
+            (b"\r", "job 1: night"),
+            (b"l", "log of job 1"),
+            (b"\x1b", "q quits"),
+            (b"?", "after a question"),
+            (b"q", "q quits"),
+            (b"c", "cancel job 1"),
+            (b"y", "job 1 cancelled"),
+        ):
+            terminal.press(keys)
+            terminal.until(shown)
+        terminal.press(b"q")
+        terminal.until(LEFT)
+        assert terminal.lq.wait(60) == 0
+
+
+def test_suspending_gives_terminal_back(home: Home) -> None:
     with watched(home) as terminal:
         terminal.press(b"\x1a")
         terminal.until(LEFT)
@@ -161,9 +284,25 @@ def test_stop_and_sigterm_restore_terminal(home: Home) -> None:
         until(lambda: _is_stopped(terminal.lq.pid), "lq to be stopped")
         terminal.lq.send_signal(signal.SIGCONT)
         terminal.until("q quits")
-        terminal.lq.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_restore_terminal(home: Home, number: signal.Signals) -> None:
+    with watched(home) as terminal:
+        terminal.lq.send_signal(number)
         terminal.until(LEFT)
-        assert terminal.lq.wait(30) == 128 + signal.SIGTERM
+        assert terminal.lq.wait(60) == 128 + number
+        assert terminal.settings() == terminal.before
+
+
+def test_crash_restores_terminal(home: Home) -> None:
+    home.queued("night")
+    with watched(home) as terminal:
+        with home.store.database.writing() as db:
+            db.exec_driver_sql("ALTER TABLE jobs RENAME TO lost")
+        terminal.until(LEFT)
+        assert terminal.lq.wait(60) == 1
+        assert terminal.settings() == terminal.before
 
 
 def _is_stopped(pid: int) -> bool:

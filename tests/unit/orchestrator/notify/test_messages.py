@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -15,9 +16,10 @@ from jobs.model.outcomes import Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from jobs.policies.decision import Decision
+from jobs.policies.verdict import Code
 from orchestrator.notify import messages
 from orchestrator.notify.messages import MessageFacts
-from orchestrator.report.stored_verdict import verdict_in, word_for
+from orchestrator.report.stored_verdict import StoredVerdict, verdict_in, word_for
 from tests.golden import assert_golden
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -106,9 +108,7 @@ def facts(**changes: object) -> MessageFacts:
     known = MessageFacts(
         job=job(),
         attempts=[attempt(1, Outcome.CRASHED), attempt(2, Outcome.DONE)],
-        points=[],
         validations=[measured(0, 6.0), measured(3_000, 2.0), measured(3_400, 2.125)],
-        tests=[],
     )
     return dataclasses.replace(known, **changes)  # type: ignore[arg-type]
 
@@ -131,7 +131,15 @@ def row(number: int, at: str, body: str) -> Message:
     )
 
 
-SPIKE = Incident(job_id=3, attempt=2, time=100.5, code="spike", text="what the guard did", evidence={})
+SPIKE = Incident(
+    job_id=3,
+    attempt=2,
+    time=100.5,
+    code="spike",
+    text="loss 7.634 at iteration 1,030: 62.0 standard deviations above the median 0.812",
+    evidence={"iteration": 1_030, "back_to": 600},
+)
+WASTED = StoredVerdict(code="WASTED", because="x", advice="Train fewer iterations: `lq retry 3 --set iters=1700`.")
 
 MESSAGES = {
     "submitted": messages.submitted(job(), SPEC),
@@ -146,13 +154,13 @@ MESSAGES = {
     "group_ended": messages.group_ended(
         "two words",
         [job(status=Status.SUCCEEDED), job(status=Status.FAILED)],
-        ["best: qwen (job 3)"],
+        "Best: qwen (job 3), validation loss 1.2345",
         ended_at=100.5,
         picture="/home/me/lq/compare/two words.png",
         spec=SPEC,
     ),
     "file_rejected": messages.file_rejected("a.yaml", "a.yaml: no model", folder=Path("/lq/inbox/rejected"), key="k"),
-    "inbox_unusable": messages.inbox_unusable(Path("/lq/inbox"), "belongs to another user", key="k"),
+    "inbox_unusable": messages.inbox_unusable("belongs to another user", key="k"),
 }
 
 
@@ -164,6 +172,18 @@ def test_message_text(name: str) -> None:
 DECISIONS = {
     "finished": ("finished", Decision(status=Status.SUCCEEDED, reason=Reason.COMPLETED, detail="done")),
     "failed": ("failed", Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="this is why")),
+    "diverged": (
+        "failed",
+        Decision(status=Status.FAILED, reason=Reason.DIVERGED, detail=SPIKE.text),
+    ),
+    "never_trained": (
+        "failed",
+        Decision(status=Status.FAILED, reason=Reason.DATA_INVALID, detail="/a/b/train.jsonl:6: roles must alternate"),
+    ),
+    "spiked": (
+        "failed",
+        Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail=SPIKE.text),
+    ),
     "held": (
         "needs_you",
         Decision(status=Status.HELD, reason=Reason.HOST_REBOOTED, detail="this is why", answer="held"),
@@ -175,11 +195,16 @@ DECISIONS = {
 }
 
 
+def _decided(name: str) -> NewMessage:
+    event, decision = DECISIONS[name]
+    verdict = WASTED if name == "finished" else None
+    never = {"job": job(iteration=0, train_loss=None), "validations": []} if name == "never_trained" else {}
+    return messages.decided(facts(verdict=verdict, **never), event, decision, SPEC, 2)
+
+
 @pytest.mark.parametrize("name", DECISIONS)
 def test_decision_text(name: str) -> None:
-    event, decision = DECISIONS[name]
-    verdict = "WASTED" if name == "finished" else None
-    assert_message(messages.decided(facts(verdict=verdict), event, decision, SPEC, 2), name)
+    assert_message(_decided(name), name)
 
 
 def test_keys_separate_repeated_events() -> None:
@@ -213,7 +238,29 @@ def test_crashes_exclude_loss_guard_stops() -> None:
     assert messages.crashes(attempts) == 1
     decision = Decision(status=Status.SUCCEEDED, reason=None, detail="")
     message = messages.decided(facts(attempts=attempts), "finished", decision, SPEC, 3)
-    assert "3 attempts, 1 crashed, 1 stopped" in message.body
+    assert ", 1 restart;" in message.body
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_verdict_has_words(code: Code) -> None:
+    verdict = StoredVerdict(code=code, because="", advice="")
+    decision = Decision(status=Status.SUCCEEDED, reason=None, detail="")
+    body = messages.decided(facts(verdict=verdict), "finished", decision, SPEC, 3).body
+    assert code not in body
+    assert not body.startswith("The training finished:")
+    assert body.endswith("next: lq chat 3")
+
+
+EVERY = {**MESSAGES, **{name: _decided(name) for name in DECISIONS}}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_message_is_one_plain_sentence(name: str) -> None:
+    body = EVERY[name].body
+    assert "\n" not in body
+    assert "standard deviations" not in body
+    assert not re.search(r"(?<!\w)/\w", body), "no path of this machine"
+    assert "next: " in body or "details: lq show" in body or name in ("submitted", "started", "recovered")
 
 
 @pytest.mark.parametrize(

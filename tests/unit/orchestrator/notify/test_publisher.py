@@ -197,3 +197,13 @@ def test_group_needs_recent_end_and_listener(group: Home, app: App) -> None:
         db.exec_driver_sql("UPDATE jobs SET status = 'cancelled'")
     publish_ended_groups(app, time.time())
     assert stored(group) == [], "a group of cancelled jobs only is not published"
+
+
+def test_message_links_to_the_web_page(home: Home, app: App) -> None:
+    job = home.queued()
+    (plain,) = notifications(app, job).submitted()
+    home.write_settings(f"{EVERYTHING}web: {{url: 'https://lab.example.org/'}}\n")
+    (linked,) = notifications(app, job).submitted()
+    assert linked.body == f"{plain.body}\nhttps://lab.example.org/jobs/{job.id}"
+    paused = notifications(app, job).queue_paused("because", 1.0)
+    assert all(message.body.endswith(f"/jobs/{job.id}") for message in paused)

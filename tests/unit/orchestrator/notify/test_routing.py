@@ -85,7 +85,8 @@ def test_service_names_are_unique() -> None:
 @settings(deadline=None, max_examples=50)  # the first example loads every plugin
 @given(scheme=st.sampled_from(["json", "mailto", "ntfy", "dbus", "windows", "slack", "x"]), rest=st.text(max_size=20))
 def test_invalid_urls_do_not_raise(scheme: str, rest: str) -> None:
-    apprise_sender._target(service(f"{scheme}://{rest}"), 1.0)
+    apprise_sender._target(service(f"{scheme}://{rest}"), 1.0, apprise_sender._Listener())
+    assert apprise_sender._not_understood(scheme).startswith("not understood: ")
 
 
 def test_import_does_not_load_apprise() -> None:

@@ -38,7 +38,7 @@ def at(hour: int, minute: int = 0, *, day: int = 1) -> float:
 
 def found(hours: float | None, *, job: Job | None = None, fails: bool = False, **lq: Any) -> DryRunResult:
     """Return the result for a run of this many hours; None if its dry run failed."""
-    spec = JobSpec(lq=lq)
+    spec = JobSpec(lq={"name": "x", **lq})
     time = None
     if hours is not None:
         time = TimeEstimate(
@@ -57,15 +57,11 @@ def found(hours: float | None, *, job: Job | None = None, fails: bool = False, *
         )
     return DryRunResult(
         request=DryRunRequest(
-            name="x",
             file="x.yaml",
             job=job,
             spec=spec,
             run_plan=RunPlan.requested(spec),
             need=NEED,
-            shortage=None,
-            invalid=None,
-            notes=(),
         ),
         ending=None,
         measured=None,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model.errors import NoSuchJob
+from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.report.__main__ import main
 from orchestrator.report.facts import PendingStatus
@@ -50,6 +51,27 @@ def test_report_survives_failed_picture(run: Run, caplog: pytest.LogCaptureFixtu
     assert "loss_curve.png" not in text
     assert "## Key metrics" in text
     assert "loss_curve.png could not be drawn" in caplog.text
+
+
+def _written(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_unchanged_report_is_not_made_again(run: Run) -> None:
+    run.settle(Status.SUCCEEDED, Reason.COMPLETED, "trained to its last iteration", now=END)
+    folder = make(run.store, run.id, now=END + 1).parent
+    before = _written(folder)
+    make(run.store, run.id, now=END + 100)
+    assert _written(folder) == before
+    (folder / "loss_curve.png").unlink()
+    make(run.store, run.id, now=END + 100)
+    again = _written(folder)
+    assert all(again[name] > before[name] for name in before)
+    origin = json.loads((run.folder / "adapters/lq.json").read_text())
+    (run.folder / "adapters/lq.json").write_text(json.dumps(origin | {"best": {"iteration": 400}}))
+    make(run.store, run.id, now=END + 100)
+    changed = _written(folder)
+    assert all(changed[name] > again[name] for name in again)
 
 
 def test_command_prints_report_path(run: Run) -> None:

@@ -82,9 +82,10 @@ def test_rising_loss_has_no_initial_learning() -> None:
 
 def test_trend_starts_after_the_best() -> None:
     points = _points([1.0 - 0.01 * place for place in range(40)])
-    found = trend(points, after=200)
+    found, level = trend(points, after=200)
     assert found is not None
+    assert level == pytest.approx(0.655)
     assert found.rows == 20
     assert found.value == pytest.approx(-0.1)
     assert found.high < 0
-    assert trend(points, after=350) is None
+    assert trend(points, after=350) == (None, None)

@@ -51,7 +51,7 @@ def test_reference_run_is_wasted(tmp_path: Path) -> None:
     assert (verdict.code, verdict.good_from, verdict.best) == (Code.WASTED, 500, 10_000)
     assert verdict.share_after_good == pytest.approx(0.967, abs=0.001)
     assert found.ruling.seconds_after_good == pytest.approx(8.0 * 3600, rel=0.01)
-    assert "`iters: 500` and `learning_rate: 0.0001`, because" in found.ruling.advice
+    assert "--set iters=500 --set learning_rate=0.0001`, at half" in found.ruling.advice
     names = ["initial learning", "further training", "spike", "recovery", "further training", "convergence"]
     assert [one.name for one in found.phases] == names
     [spike] = found.happenings
@@ -83,7 +83,8 @@ FLAT = [3.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
     [
         (FALLING, 0.005, Code.UNDERTRAINED),
         (RISING, 0.005, Code.OVERFIT),
-        (RISING, 0.0, Code.OK),
+        (RISING, 0.0, Code.REGRESSED),
+        (RISING, -0.005, Code.REGRESSED),
         (FLAT, 0.0, Code.WASTED),
     ],
 )

@@ -44,7 +44,7 @@ QUERIES: dict[str, Callable[[Store], object]] = {
     "a free path": lambda store: store.jobs.require_free_paths(["/adapters"]),
     "attempts": lambda store: store.attempts.of(2),
     "crashes": lambda store: store.attempts.crashes(2),
-    "other crashes": lambda store: store.attempts.other_crashes(2, reason=Reason.CRASHED, since=0.0),
+    "recent attempts": lambda store: store.attempts.recent(since=0.0),
     "points": lambda store: store.metrics.points(2),
     "new points": lambda store: store.metrics.points(2, after=400),
     "every point": lambda store: store.metrics.points(2, superseded=True),

@@ -73,29 +73,6 @@ def settle(home: Home, context: WorkerContext, result: AttemptResult, *, hold: b
         home.store.jobs.hold(result.job.id, "only one job may run", 1.0)
 
 
-def test_same_crash_of_two_jobs_pauses_queue(home: Home, context: WorkerContext) -> None:
-    first = crashed(home, Reason.CRASHED, "exit code 1: boom")
-    assert decide.same_cause(context, first) is None
-    settle(home, context, first, hold=True)
-    because = decide.same_cause(context, crashed(home, Reason.CRASHED, "exit code 1: boom"))
-    assert because is not None
-    assert "jobs 1 and 2" in because
-    assert "exit code 1: boom" in because
-
-
-@pytest.mark.parametrize("reason", [Reason.KILLED, Reason.LOST, Reason.HOST_REBOOTED])
-def test_kills_do_not_pause_queue(home: Home, context: WorkerContext, reason: Reason) -> None:
-    for _ in range(2):
-        result = crashed(home, reason)
-        assert decide.same_cause(context, result) is None
-        settle(home, context, result, hold=True)
-
-
-def test_crash_after_training_keeps_queue(home: Home, context: WorkerContext) -> None:
-    settle(home, context, crashed(home, Reason.CRASHED), hold=True)
-    assert decide.same_cause(context, trained(crashed(home, Reason.CRASHED))) is None
-
-
 def test_oom_rung_adds_run_plan_stage(home: Home, context: WorkerContext) -> None:
     result = crashed(home, Reason.OUT_OF_MEMORY, batch_size=4)
     settle(home, context, result)
@@ -163,20 +140,6 @@ def test_sleep_is_recorded_and_no_stall(home: Home, context: WorkerContext, tmp_
     assert (attempt.outcome, attempt.reason) == ("refused", "model_missing")
     slept = [incident for incident in home.store.incidents.of(job.id) if incident.code == "slept"]
     assert [incident.evidence for incident in slept] == [{"slept_s": 11520.0}]
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "remedy"),
-    [
-        (Status.WAITING, Reason.OUT_OF_MEMORY, True),
-        (Status.WAITING, Reason.DISK_FULL, True),
-        (Status.FAILED, Reason.OUT_OF_MEMORY, False),
-        (Status.FAILED, Reason.DISK_FULL, False),
-        (Status.WAITING, Reason.CRASHED, False),
-    ],
-)
-def test_own_remedy_keeps_queue(status: Status, reason: Reason, remedy: bool) -> None:
-    assert decide.has_its_own_remedy(Decision(status=status, reason=reason, detail="")) is remedy
 
 
 @pytest.mark.parametrize(

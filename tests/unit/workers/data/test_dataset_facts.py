@@ -76,7 +76,7 @@ def test_exact_and_near_duplicates_are_found() -> None:
     changed = list(train[7])
     changed[70] += 1
     valid = [train[5], changed, PROMPT + _row(999), PROMPT + _row(8)[:30] + _row(1000)[:30]]
-    facts = duplicates(rows(train), rows(valid))
+    facts = duplicates(rows(train), rows(valid), measured=2)
     assert (facts["exact"], facts["near"], facts["inside"]) == (1, 1, 1)
     assert [(pair["row"], pair["train_row"]) for pair in facts["examples"]] == [(1, 6), (2, 8)]
     assert facts["examples"][0]["share"] == 1.0
@@ -85,7 +85,7 @@ def test_exact_and_near_duplicates_are_found() -> None:
 
 @pytest.mark.parametrize(("train", "valid"), [([[1, 2]], []), ([[1, 2], [3]], [[3], [], [1, 3]])])
 def test_few_and_short_rows_are_compared(train: list[list[int]], valid: list[list[int]]) -> None:
-    facts = duplicates(rows(train), rows(valid))
+    facts = duplicates(rows(train), rows(valid), measured=2)
     assert (facts["exact"], facts["near"]) == (len([row for row in valid if row in train]), 0)
 
 
@@ -93,4 +93,4 @@ def test_few_and_short_rows_are_compared(train: list[list[int]], valid: list[lis
 def test_large_sets_are_searched_quickly() -> None:
     train = rows([PROMPT + _row(seed) for seed in range(5_000)])
     valid = rows([PROMPT + _row(seed) for seed in range(4_900, 5_500)])
-    assert duplicates(train, valid)["exact"] == 100
+    assert duplicates(train, valid, measured=60)["exact"] == 100

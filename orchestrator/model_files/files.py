@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from jobs.estimates.disk import Array, trained_arrays
 from jobs.estimates.memory import ModelShape
 from jobs.model.spec import JobSpec
+from orchestrator.model_files.hub_cache import folder_of
 from workers.checkpoints import tensor_files
 from workers.checkpoints.tensor_files import BYTES_OF, Tensor
 
@@ -91,14 +91,3 @@ def read(model: str) -> ModelFiles | None:
     except (OSError, ValueError):
         return None
     return ModelFiles(folder=folder, config=config, tensors=tensors) if isinstance(config, dict) else None
-
-
-def folder_of(model: str) -> Path | None:
-    """Return the folder of a model: the named one, or the one in the cache of the Hugging Face hub."""
-    if Path(model).is_dir():
-        return Path(model)
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    cached = (hub / f"models--{model.replace('/', '--')}" / "snapshots").glob("*")
-    whole = [folder for folder in cached if any(folder.glob("model*.safetensors"))]
-    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)

@@ -1,4 +1,4 @@
-"""The initial version: every table, on SQLite and on PostgreSQL. Versions 1 to 4 were never released.
+"""The initial version: every table, on SQLite and on PostgreSQL. Versions 1 to 5 were never released.
 
 This version is not released either, so its tables are those of schema.py. Its release writes them out here.
 """
@@ -9,7 +9,7 @@ from alembic import op
 
 from orchestrator.store.schema import create_tables
 
-revision = "0005"
+revision = "0006"
 down_revision = None
 
 
