@@ -67,6 +67,14 @@ def _job(text: str) -> JobRef:
     return JobRef(text=text, first=int(text), last=int(text))
 
 
+def _row(text: str) -> tuple[str, int]:
+    """Parse `N`, a row of the training set, or `valid:N`, `test.jsonl:N`."""
+    match = re.fullmatch(r"(?:(train|valid|test)(?:\.jsonl)?:)?(\d{1,12})", text)
+    if match is None or int(match[2]) < 1:
+        raise ValueError(f"{text} is not a row: write 12, valid:12 or test:12; rows begin at 1.")
+    return match[1] or "train", int(match[2])
+
+
 def _jobs(text: str) -> JobRef:
     """Parse an id, a name, or a range of ids such as `3-7`, both ends included."""
     if (id_range := _RANGE.fullmatch(text)) is None:
@@ -128,6 +136,7 @@ def parse_time(text: str, now: float) -> float | None:
 
 ONE_JOB = Parsed("job id or name", _job)
 SOME_JOBS = Parsed("job id, range or name", _jobs)
+ROW = Parsed("row", _row)
 SECONDS = Parsed("number of seconds", _seconds)
 AGE = Parsed("age", _age)
 PATTERN = Parsed("pattern", _pattern)

@@ -78,6 +78,7 @@ class Formula:
             rows=stage.batch_size * spec.lq.objective.sequences,
             tokens=self.longest(spec, stage),
             checkpointing=stage.grad_checkpoint,
+            float_logits=bool(spec.lq.objective.keys),
         )
         return parts_of(shape, training)
 

@@ -110,7 +110,7 @@ def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
 
 
 def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
-    """Return the rows that `other` (validation or test, of which the first rows are measured) shares with training.
+    """Return the rows that `other` (validation or test; the first rows are measured) shares with training.
 
     Returns:
         `exact` and `near`: the number of rows of `other` that are in the training set too, or nearly (`near` is None

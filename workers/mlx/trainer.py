@@ -47,6 +47,8 @@ class Trainer:
         self._context.stage_index = self._context.run_plan.index_at(self._context.iteration)
         stage = self._context.stage
         self._optimizer.clip = stage.grad_clip
+        if self._context.spec.lq.weighs_tokens:
+            self._optimizer.expected_tokens = self._data.tokens_per_batch / self._context.micro_batches
         if stage.reset_moments and self._context.is_stage_start:
             self._optimizer.reset_moments()
 
@@ -121,7 +123,7 @@ class Trainer:
         """
         stage, train_rows = self._context.stage, self._data.train
         rows = self._data.order.rows(position)
-        losses, tallies, tokens, seconds = [], [], 0, 0.0
+        losses, tallies, tokens, seconds = [], [], [], 0.0
         self._optimizer.before_iteration()
         for start in range(0, len(rows), stage.batch_size):
             batch, learned = self._model.objective.batch(train_rows, rows[start : start + stage.batch_size], stage)
@@ -130,13 +132,13 @@ class Trainer:
             seconds += time.perf_counter() - began
             losses.append(self._optimizer.last_loss)
             tallies.append(self._optimizer.last_tally)
-            tokens += learned
+            tokens.append(learned)
         dropped = self._optimizer.after_iteration()
         # the update dropped these iterations; earlier ones belong to the update before
         lost = min(self._context.spec.grad_accumulation_steps, self._context.iteration + 1) if dropped else 0
         return Trained(
-            loss=sum(losses) / len(losses),
-            tokens=tokens,
+            loss=float(np.average(losses, weights=tokens if self._optimizer.expected_tokens is not None else None)),
+            tokens=sum(tokens),
             seconds=seconds,
             learning_rate=float(self._optimizer.learning_rate.item()),
             grad_norm=self._optimizer.grad_norm,

@@ -68,6 +68,7 @@ WRONG = [
     "lq: {objective: {name: kto, loss: hinge}}",
     "lq: {objective: {name: dpo, loss: ipo, label_smoothing: 0.1}}",
     "lq: {objective: dpo, memory: {allow_truncation: true}}",
+    "lq: {objective: dpo, loss_weighting: token}",
     "objective: dpo",
 ]
 
