@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from configs.data_rows import format_of
 from jobs.model.errors import DataInvalid, located, message_of
+from jobs.model.objective import Supervised
+from workers.data import answers
 from workers.data.model_text import ModelText, plain
 from workers.data.rendering import CUT_OFF, Rendered, Renderer, RowUnusable, Span, TokenizedRow, tokenized
 from workers.files.atomic import write_atomically
@@ -126,7 +128,7 @@ class RowChecker:
             "mask_prompt",
             "max_seq_length",
         )
-        about = {name: getattr(self._spec, name) for name in names}
+        about = {name: getattr(self._spec, name) for name in names} | {"objective": self._spec.lq.objective.keys}
         return hashlib.sha256(
             json.dumps([_VERSION, about, sha256 or _file_sha256(path), self._model_hash]).encode()
         ).hexdigest()
@@ -166,9 +168,18 @@ class RowChecker:
                 row = json.loads(line)
                 renderer = renderer or self._renderer(row)
                 try:
-                    yield renderer(row)
+                    yield self._longest([renderer(each) for each in self._sequences(row)])
                 except RowUnusable as error:
                     raise DataInvalid(located(path, number, str(error))) from error
+
+    def _sequences(self, row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        objective = self._spec.lq.objective
+        return [row] if isinstance(objective, Supervised) else answers.own_sequences(row, objective)
+
+    @staticmethod
+    def _longest(rendered: Sequence[Rendered]) -> Rendered:
+        """Return the longest sequence of a row, or one of which nothing is learned."""
+        return next((one for one in rendered if one.why), max(rendered, key=lambda one: len(one.text)))
 
     def _renderer(self, first: Mapping[str, Any]) -> Renderer:
         """Return what renders the rows of a file that begins with this row."""
@@ -177,6 +188,8 @@ class RowChecker:
             raise ValueError("unknown format")
         known = self._model is not None and not self._model.has_own_code
         render = self._model.render if self._model is not None and known and row_format.name != "text" else None
+        if not isinstance(self._spec.lq.objective, Supervised):
+            return Renderer(answers.FORMAT, render if known else plain, mask_prompt=True)
         return Renderer(row_format, render if known else plain, mask_prompt=self._spec.mask_prompt)
 
     def _measured(self, rows: Sequence[Rendered]) -> list[tuple[int, str | None]]:
