@@ -41,6 +41,15 @@ def store(readings: Readings) -> Check:
     return ok(name, f"opens, version {version}")
 
 
+def reports(readings: Readings) -> Check:
+    """Check whether every job that ended has its report."""
+    name, missing = "reports", readings.jobs_without_report
+    if not missing:
+        return ok(name, "every job that ended has its report")
+    says = f"job{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))} ended without a whole report"
+    return warn(name, says, f"a worker writes it when it starts; or: lq report {missing[0]}")
+
+
 def worker(readings: Readings) -> Check:
     """Check whether a worker runs, and whether it runs this version of lq."""
     name, running = "worker", readings.worker

@@ -15,6 +15,7 @@ from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion, LqE
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
+from orchestrator.report.stored_verdict import lacks_report
 from workers.checkpoints import publishing, storage, tensor_files
 from workers.checkpoints.storage import ADAPTERS, Checkpoint
 from workers.events import log as event_log
@@ -69,7 +70,10 @@ def _verified(app: App, job: Job, job_dir: JobDir, *, set_aside: bool) -> Iterat
     yield from _adapters(job_dir)
     yield from _published(app, job, job_dir)
     report = job_dir.report / "report.json"
-    if report.exists():
+    if lacks_report(app.store, job):
+        because = f"the report is missing or incomplete; write it: lq report {job.id}"
+        yield VerifiedFile(path=report, ok=False, because=because)
+    elif report.exists():
         yield _check(report, partial(_readable, report))
 
 

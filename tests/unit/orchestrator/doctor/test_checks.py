@@ -191,6 +191,8 @@ TABLE: list[tuple[str, str, dict[str, Any], CheckState, str]] = [
     ("packages", "packages", {"shadowed_package": None, "lookalikes": []}, OK, "lq's own"),
     ("shadowed", "packages", {"shadowed_package": ("jobs", Path("/x/jobs.py")), "lookalikes": []}, FAIL, "/x/jobs.py"),
     ("lookalike", "packages", {"shadowed_package": None, "lookalikes": [Path("/x/jobs.py")]}, WARN, "/x/jobs.py"),
+    ("reports", "reports", {"jobs_without_report": []}, OK, "has its report"),
+    ("missing reports", "reports", {"jobs_without_report": [3, 5]}, WARN, "jobs 3, 5"),
     ("worker", "worker", {"worker": {"pid": 7, "lq": "0.2"}, "settings": Settings()}, OK, "pid 7, lq 0.2"),
     ("no worker", "worker", {"worker": None, "settings": Settings()}, OK, "lq submit starts it"),
     ("no autostart", "worker", {"worker": None, "settings": Settings(autostart=False)}, WARN, "autostart is off"),
