@@ -23,6 +23,7 @@ from jobs.model.states import ENDED, Status
 from jobs.policies import exits
 from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision
+from jobs.policies.raised import is_disk_full
 from jobs.scheduling.constraints import constraints_of
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.file_watch import FileWatch
@@ -72,7 +73,7 @@ class AttemptRunner:
         self.oom_kills_before = memory.kernel_oom_kills()
         incidents = self.store.incidents.of(job.id)
         self.recorded = {(incident.code, incident.evidence.get("iteration")) for incident in incidents}
-        self.refusal: Ending | None = None  # why no trainer was started
+        self.not_started: Ending | None = None  # why there is no trainer
         self._load_run_plan()
 
     def _load_run_plan(self) -> None:
@@ -104,13 +105,23 @@ class AttemptRunner:
     # --- start or adopt ---
 
     def _start(self) -> tuple[Attempt, Child]:
-        self.refusal = disk_watch.folder_gone_ending(self.job_dir) or self._changed_model_ending()
-        if self.refusal is None:
-            self._prepare()
+        self.not_started = disk_watch.folder_gone_ending(self.job_dir)
+        child = None
+        try:
+            self.not_started = self.not_started or self._changed_model_ending()
+            if self.not_started is None:
+                self._prepare()
+        except OSError as error:
+            self.not_started = _failed_start(error)
         attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
-        if self.refusal is not None:
+        try:
+            if self.not_started is None:
+                cache = str(self.context.app.home.cache)
+                child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", cache])
+        except OSError as error:
+            self.not_started = _failed_start(error)
+        if child is None:
             return attempt, supervisor.exited(self.job_dir, attempt.number, None)
-        child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
         self.store.attempts.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child
@@ -267,7 +278,7 @@ class AttemptRunner:
             guarded=self.intervention.memory,
             disk_low=self.intervention.disk.disk_low,
         )
-        ending = self.refusal or disk_watch.folder_gone_ending(self.job_dir)
+        ending = self.not_started or disk_watch.folder_gone_ending(self.job_dir)
         if ending is None:
             ending = exits.classify(report)
             ending = decide.require_last_checkpoint(ending, report.ended, self.job_dir, self.run_plan)
@@ -342,3 +353,10 @@ class AttemptRunner:
             text=note.text,
             evidence=note.evidence,
         )
+
+
+def _failed_start(error: OSError) -> Ending:
+    """Return the ending of an attempt whose trainer could not be started, for example for lack of open files."""
+    reason = Reason.DISK_FULL if is_disk_full(error) else Reason.CRASHED
+    detail = f"the trainer could not be started: {type(error).__name__}: {error}"
+    return Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)

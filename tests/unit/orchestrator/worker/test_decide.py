@@ -203,3 +203,18 @@ def test_done_with_damaged_checkpoint(folder: JobDir) -> None:
 def test_other_endings_need_no_checkpoint(tmp_path: Path) -> None:
     killed = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
     assert require_last_checkpoint(killed, None, JobDir(tmp_path), RUN_PLAN) == killed
+
+
+@pytest.mark.parametrize("blocked", ["run_plan.json", "train.log"])
+def test_trainer_that_cannot_start_is_named(home: Home, context: WorkerContext, blocked: str) -> None:
+    """The attempt ends with the error of the system, and the job is restarted with backoff."""
+    job = home.queued()
+    job.dir.path.joinpath(blocked).mkdir()
+    claimed = home.store.leases.claim(context.owner, time.time())
+    assert claimed is not None
+    AttemptRunner(context, claimed).run()
+    [attempt] = home.store.attempts.of(job.id)
+    assert (attempt.outcome, attempt.reason, attempt.settled) == ("crashed", "crashed", True)
+    assert "Is a directory" in str(attempt.detail)
+    assert blocked in str(attempt.detail)
+    assert home.store.jobs.get(job.id).status is Status.WAITING
