@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
@@ -128,11 +129,14 @@ class AttemptRunner:
 
     def _changed_model_ending(self) -> Ending | None:
         """Return the ending of an attempt whose model is not the submitted one any more; None if it is."""
-        changed = changed_files(self.job_dir, self.spec.model, self.context.app.home.cache)
-        if not changed:
-            return None
-        detail = f"the model {self.spec.model} is not the one that was submitted: {'; '.join(changed[:3])}; put the "
-        detail += f"submitted files back and retry, or begin again with: lq retry {self.job.id} --fresh"
+        model = Path(self.spec.model)
+        detail = f"the model folder {model} does not exist; put it back and run: lq retry {self.job.id}"
+        if model.is_dir() or not model.is_absolute():  # a name on the hub is not absolute
+            changed = changed_files(self.job_dir, self.spec.model, self.context.app.home.cache)
+            if not changed:
+                return None
+            detail = f"the model {model} is not the one that was submitted: {'; '.join(changed[:3])}; put the "
+            detail += f"submitted files back and retry, or begin again with: lq retry {self.job.id} --fresh"
         return Ending(outcome=Outcome.REFUSED, reason=Reason.MODEL_MISSING, detail=detail)
 
     def _prepare(self) -> None:

@@ -86,7 +86,7 @@ def write_report(home: Home, job: Job, decision: Decision | None = None) -> list
             command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        problem = type(error).__name__
+        problem = f"{type(error).__name__}: {error}"
     else:
         if done.returncode == 0:
             return []

@@ -121,7 +121,7 @@ def test_fit_key_depends_on_configuration(changes: dict[str, Any]) -> None:
 
 def test_sleep_is_recorded_and_no_stall(home: Home, context: WorkerContext, tmp_path: Path) -> None:
     """The test provides the clock: the machine sleeps while a real trainer without a model starts."""
-    spec = JobSpec(model=str(tmp_path / "no-model"), data=str(tmp_path), lq={"name": "asleep"})
+    spec = JobSpec(model=str(tmp_path), data=str(tmp_path), lq={"name": "asleep"})
 
     def prepare(job_id: int) -> Path:
         folder = home.jobs / f"{job_id}-asleep"
@@ -218,3 +218,13 @@ def test_trainer_that_cannot_start_is_named(home: Home, context: WorkerContext, 
     assert "Is a directory" in str(attempt.detail)
     assert blocked in str(attempt.detail)
     assert home.store.jobs.get(job.id).status is Status.WAITING
+
+
+def test_deleted_model_folder_is_named(home: Home, context: WorkerContext) -> None:
+    job = home.queued(model="/models/deleted")
+    claimed = home.store.leases.claim(context.owner, time.time())
+    assert claimed is not None
+    AttemptRunner(context, claimed).run()
+    after = home.store.jobs.get(job.id)
+    assert (after.status, after.reason) == (Status.FAILED, Reason.MODEL_MISSING)
+    assert "/models/deleted" in str(after.detail)
