@@ -38,7 +38,8 @@ def require_printed(words: Sequence[str | float | Path], text: str) -> None:
         text: the output.
     """
     typed = [str(word) for word in words if not str(word).startswith("--")]
-    name = next((name for name in ("-".join(typed[:2]), typed[0]) if name in CATALOGUE), None)
+    names = ("check-row",) if "--show-row" in words else ("-".join(typed[:2]), typed[0])
+    name = next((name for name in names if name in CATALOGUE), None)
     assert name is not None, f"lq {' '.join(typed[:2])} --json has no schema"
     for one in text.splitlines() if name in ("logs", "run") else [text]:
         require(name, json.loads(one))

@@ -86,6 +86,8 @@ def of_data(spec: JobSpec, data: DataSummary) -> Iterator[Caution]:
         yield Caution(code="no_validation", text=text)
     elif validated < FEW_VALIDATION_ROWS:
         text = f"{validated} validation rows are few: under {FEW_VALIDATION_ROWS} the report can say little"
+        if validated < data.valid_rows:
+            text += f"; val_batches {spec.val_batches} leaves out the other {data.valid_rows - validated:,}: raise it"
         yield Caution(code="few_validation_rows", text=text)
     if data.also_trained or data.nearly_trained:
         near = f" and {data.nearly_trained:,} nearly" if data.nearly_trained else ""

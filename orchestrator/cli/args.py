@@ -11,7 +11,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,10 +61,20 @@ def _job(text: str) -> JobRef:
     if not re.fullmatch(r"\d+", text):
         if not text.strip():
             raise ValueError("empty job name; give an id or a name.")
+        if not text.isprintable():
+            raise ValueError("a job name has no control characters.")
         return JobRef(text=text, first=None, last=None)
     if int(text) < 1:
         raise ValueError(f"{text} is not a job id: ids begin at 1.")
     return JobRef(text=text, first=int(text), last=int(text))
+
+
+def _row(text: str) -> tuple[str, int]:
+    """Parse `N`, a row of the training set, or `valid:N`, `test.jsonl:N`."""
+    match = re.fullmatch(r"(?:(train|valid|test)(?:\.jsonl)?:)?(\d{1,12})", text)
+    if match is None or int(match[2]) < 1:
+        raise ValueError(f"{text} is not a row: write 12, valid:12 or test:12; rows begin at 1.")
+    return match[1] or "train", int(match[2])
 
 
 def _jobs(text: str) -> JobRef:
@@ -128,6 +138,7 @@ def parse_time(text: str, now: float) -> float | None:
 
 ONE_JOB = Parsed("job id or name", _job)
 SOME_JOBS = Parsed("job id, range or name", _jobs)
+ROW = Parsed("row", _row)
 SECONDS = Parsed("number of seconds", _seconds)
 AGE = Parsed("age", _age)
 PATTERN = Parsed("pattern", _pattern)
@@ -182,6 +193,38 @@ set_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Overwrite the adapter in adapter_path when the job ends."
 )
+
+
+class JobFileVerb(click.Command):
+    """A verb that takes job files. `-c FILE`, as mlx_lm.lora takes it, is FILE; its other options belong into FILE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; explain an option of mlx_lm.lora."""
+        given = [word.removeprefix("--config=") for word in args if word not in ("-c", "--config")]
+        try:
+            return super().parse_args(ctx, given)
+        except click.UsageError as error:
+            settings = dict(_training_options(args))
+            if not settings:
+                raise
+            lines = ", ".join(f"'{key}: {value}'" for key, value in settings.items())
+            key, value = next(iter(settings.items()))
+            raise click.UsageError(
+                f"options of mlx_lm.lora belong into the job file: write {lines}, "
+                f"or override a file: {ctx.command_path} FILE --set {key}={value}",
+                ctx=ctx,
+            ) from error
+
+
+def _training_options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options of mlx_lm.lora in a command line, as keys of a job file and their values."""
+    from jobs.model.spec import JobSpec
+
+    for word, following in zip(args, [*args[1:], "--"], strict=False):
+        key, equals, value = word.removeprefix("--").partition("=")
+        key = key.replace("-", "_")
+        if word.startswith("--") and key in JobSpec.model_fields and key not in ("config", "lq"):
+            yield key, value if equals else "true" if following.startswith("--") else following
 
 
 def files_argument(*, required: bool) -> Callable[[Command], Command]:
@@ -281,7 +324,7 @@ def select_jobs(
         or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
-        raise click.UsageError(f"name a job, or {or_else}")
+        raise click.UsageError(f"name a job, or use {or_else}")
     named = {ref: [home_access.find_job(app, ref)] for ref in selection.refs if not ref.is_range}
     ranges = {ref: home_access.jobs_in_range(app, ref) for ref in selection.refs if ref.is_range}
     jobs = [job for ref in selection.refs for job in named.get(ref) or filter(applies, ranges.get(ref, ()))]

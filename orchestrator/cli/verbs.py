@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "edit": ("edit", "Edit the settings of a job that has not started."),
         "cancel": ("control", "Cancel jobs and keep their checkpoints."),
         "retry": ("control", "Queue failed or cancelled jobs again."),
+        "dismiss": ("control", "Take jobs that failed off the status view."),
         "extend": ("control", "Continue a succeeded job to more iterations."),
     },
     "Results": {
@@ -54,7 +57,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("worker", "Run the worker in the foreground or background."),
         "service": ("worker", "Install the worker as a service."),
         "doctor": ("doctor", "Check whether this machine can train overnight."),
-        "notify": ("notify", "List or test the notification services."),
+        "notify": ("notify", "List, add or test the notification services."),
         "demo": ("doctor", "Run the demo on a tiny model."),
     },
     "Files": {
@@ -103,7 +106,9 @@ EXAMPLES = {
     "move": ("lq move 7 --first", "lq move 5-7 --after 3"),
     "edit": ("EDITOR=nano lq edit 4",),
     "cancel": ("lq cancel 3", "lq cancel --group sweep"),
-    "retry": ("lq retry 3", "lq retry 3 --from 400"),
+    "retry": ("lq retry 3", "lq retry 3 --from 400", "lq retry 3 --set learning_rate=1e-4"),
+    "extend": ("lq extend 3 --iters 1200",),
+    "dismiss": ("lq dismiss 3", "lq dismiss --failed"),
     "show": ("lq show 3",),
     "logs": ("lq logs -f", "lq logs 3 --grep 'loss|spike' --since 2h"),
     "report": ("lq report 3 --open",),
@@ -205,7 +210,10 @@ def help_(context: click.Context, words: Sequence[str]) -> None:
     cls=Verbs,
     subcommand_metavar="VERB [ARGS]...",
     epilog="lq help VERB shows the options and examples of a verb.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": max(30, min(shutil.get_terminal_size().columns, 112) - 2),  # click stops at 50 by itself
+    },
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(None, "-V", "--version", package_name="lq", message="lq %(version)s")
@@ -227,9 +235,10 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader has closed the pipe, such as `head`
-        sys.stderr.close()
-        return 0
+    except SystemExit as error:
+        if error.code == 1 and COMPLETE_VARIABLE not in os.environ:
+            return 0  # how click ends when the reader has closed the pipe, such as `head`
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
@@ -247,7 +256,9 @@ def _print_error(text: str, code: int, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"lq: {' '.join(text.split())}\n")
+    for line in text.splitlines():
+        shown = "".join(char if char.isprintable() else " " for char in line)  # it can repeat what was typed
+        sys.stderr.write(f"lq: {' '.join(shown.split())}\n")
     return code
 
 
@@ -257,7 +268,8 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     verb = next((word for word in arguments if word in VERBS), None)
     path = context.command_path if context is not None else f"lq {verb}" if verb else "lq"
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    text = text.replace("No such command", "no verb")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"
-    text = text[:1].lower() + text[1:]
+    text = re.sub(r"[\w+.-]+://[^\s'\"()]+", "URL", text[:1].lower() + text[1:])  # it can contain a password
     return f"{text}{'' if text.endswith('?') else ';'} see: {path} --help"

@@ -42,12 +42,12 @@ def store(readings: Readings) -> Check:
 
 
 def reports(readings: Readings) -> Check:
-    """Check whether every job that ended has its report."""
-    name, missing = "reports", readings.jobs_without_report
-    if not missing:
-        return ok(name, "every job that ended has its report")
-    says = f"job{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))} ended without a whole report"
-    return warn(name, says, f"a worker writes it when it starts; or: lq report {missing[0]}")
+    """Check whether every finished job has its report."""
+    name, ids = "reports", readings.unreported_jobs
+    if not ids:
+        return ok(name, "every finished job has one")
+    shown = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    return warn(name, f"missing for finished jobs: {shown}", f"lq report {ids[0]}")
 
 
 def worker(readings: Readings) -> Check:

@@ -189,7 +189,7 @@ class Readings:
         return tuple(service_names(self.settings_or_defaults.notify.everyone))
 
     @cached_property
-    def jobs_without_report(self) -> list[int]:
+    def unreported_jobs(self) -> list[int]:
         """Ids of the jobs that ended without a whole report; none if the store cannot be read."""
         from orchestrator.report.stored_verdict import lacks_report
         from orchestrator.store.store import Store

@@ -71,8 +71,7 @@ def _verified(app: App, job: Job, job_dir: JobDir, *, set_aside: bool) -> Iterat
     yield from _published(app, job, job_dir)
     report = job_dir.report / "report.json"
     if lacks_report(app.store, job):
-        because = f"the report is missing or incomplete; write it: lq report {job.id}"
-        yield VerifiedFile(path=report, ok=False, because=because)
+        yield VerifiedFile(path=report, ok=False, because=f"missing or incomplete; write it: lq report {job.id}")
     elif report.exists():
         yield _check(report, partial(_readable, report))
 

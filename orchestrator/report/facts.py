@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.model.events import MeasuredRewards
 from jobs.model.job import Incident
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -73,6 +74,7 @@ class RunSettings:
     max_seq_length: int  # tokens
     grad_checkpoint: bool
     mask_prompt: bool  # train on completions only
+    objective: str  # what the run minimizes, such as `dpo (beta 0.1, loss sigmoid)`; sft without preferences
     seed: int  # random seed
     batching: str  # how rows are grouped into batches: bucketed or shuffled
     save_every: int  # iterations
@@ -126,9 +128,10 @@ class Measurement:
     standard_error: float | None  # by row
     low: float | None  # of its 95 % interval; None if neither rows nor an error are known
     high: float | None  # upper end of the 95 % interval; None if low is None
-    perplexity: float  # exp(loss)
+    perplexity: float | None  # exp(loss); None for a preference objective
     examples: int  # rows
     seconds: float
+    rewards: MeasuredRewards | None = None  # of a preference objective, whose losses are nats per row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,21 @@ class CheckpointFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A measurement of `lq test`, kept in report/evaluations.json."""
+
+    time: float
+    weights: str  # which weights, in words
+    iteration: int | None  # of the weights; None if unknown
+    data: str | None  # path of the test file; None if the data set is on the hub
+    sha256: str | None  # hash of the test file
+    loss: float
+    low: float | None  # lower end of its 95 % interval; null if unknown
+    high: float | None  # upper end
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AdapterFile:
     """A published file of weights."""
 
@@ -224,6 +242,8 @@ class TrajectoryRow:
     iteration: int
     train_loss: float | None  # of the last report at or before it
     val_loss: float | None  # measured at it
+    accuracy: float | None  # of a preference objective: share of validation rows that agree, 0 to 1
+    margin: float | None  # of a preference objective: mean chosen reward minus mean rejected reward, of validation rows
     tokens: int | None  # tokens trained so far
     peak_bytes: int | None  # highest allocation of MLX so far
 
@@ -240,6 +260,7 @@ class Facts:
     train_loss: TrainLoss
     validation: ValidationFacts
     tests: tuple[Measurement, ...]
+    evaluations: tuple[Evaluation, ...]  # by lq test after the run, the oldest first
     attempts: tuple[AttemptFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
     incidents: tuple[Incident, ...]
@@ -257,6 +278,12 @@ class Facts:
     written_by: str  # version of lq
 
     @property
+    def loss_unit(self) -> str:
+        """The unit of losses: a preference objective has one loss for each row."""
+        supervised = self.settings is None or self.settings.objective == "sft"
+        return "nats per token" if supervised else "nats per row"
+
+    @property
     def restarts(self) -> tuple[AttemptFacts, ...]:
         """Every attempt but the first."""
         return self.attempts[1:]
@@ -268,6 +295,12 @@ class Facts:
         trained = [test for test in self.tests if test.iteration]
         published = (test for test in trained if best is not None and test.iteration == best.iteration)
         return next(published, trained[-1] if trained else None)
+
+    @property
+    def latest_evaluations(self) -> tuple[Evaluation, ...]:
+        """The latest measurement of each pair of weights and data."""
+        latest = {(one.iteration, one.sha256, one.data if one.sha256 is None else ""): one for one in self.evaluations}
+        return tuple(sorted(latest.values(), key=lambda one: one.time))
 
 
 def perplexity(loss: float) -> float:
@@ -360,13 +393,15 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answers to one of `lq.prompts`, before and after training."""
+    """The answers to one of `lq.prompts` or to the question of a validation row, before and after training."""
 
     prompt: str = ""  # the prompt
     before: str | None  # the answer before training
     after: str | None  # the answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
+    row: int | None = None  # row of valid.jsonl, from 1; None for one of lq.prompts
+    reference: str | None = None  # the answer in that row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

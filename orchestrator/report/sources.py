@@ -22,6 +22,7 @@ from orchestrator.report.facts import (
     Answer,
     DataFile,
     Dataset,
+    Evaluation,
     Overlap,
     Parameters,
     RunSettings,
@@ -30,6 +31,7 @@ from orchestrator.report.facts import (
 from workers.checkpoints import publishing
 
 FILES = ("train", "valid", "test")
+EVALUATIONS = "evaluations.json"
 
 Reported = Mapping[str, Any]
 
@@ -46,6 +48,7 @@ class Folder:
     versions: Mapping[str, str]
     host: Mapping[str, str]
     adapter: AdapterFacts
+    evaluations: tuple[Evaluation, ...]
     unread: tuple[str, ...]
 
 
@@ -60,6 +63,7 @@ def read_folder(job_dir: JobDir) -> Folder:
         versions=_words(provenance.get("versions")),
         host=_words(provenance.get("host")),
         adapter=_adapter(job_dir.adapters, unread),
+        evaluations=evaluations(job_dir, unread),
         unread=tuple(unread),
     )
 
@@ -84,9 +88,19 @@ def settings_of(spec: JobSpec) -> RunSettings:
         "lr_schedule": schedule.name if schedule else None,
         "effective_batch": spec.batch_size * spec.grad_accumulation_steps,
         "batching": spec.lq.batching,
+        "objective": _objective(spec),
     }
     names = {field.name for field in dataclasses.fields(RunSettings)} - derived.keys()
     return RunSettings(**derived, **{name: getattr(spec, name) for name in names})
+
+
+def _objective(spec: JobSpec) -> str:
+    """Return the objective with its parameters."""
+    values = spec.lq.objective.model_dump(mode="json", exclude={"name"})
+    given = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+    return f"{spec.lq.objective.name} ({given})" if given else spec.lq.objective.name
 
 
 def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:
@@ -138,6 +152,16 @@ def _adapter(folder: Path, unread: list[str]) -> AdapterFacts:
         for name, key in ((publishing.BEST, "best"), (publishing.FINAL, "final"))
     )
     return AdapterFacts(path=str(folder), best=best, final=final)
+
+
+def evaluations(job_dir: JobDir, unread: list[str]) -> tuple[Evaluation, ...]:
+    """Return what `lq test` measured."""
+    kept = _json_object(job_dir.report / EVALUATIONS, unread, required=False)
+    try:
+        return tuple(read_as(Evaluation, one) for one in kept.get("evaluations", ()))
+    except ValueError as error:
+        unread.append(_line(Path(EVALUATIONS), error))
+        return ()
 
 
 def _adapter_file(path: Path, about: object, unread: list[str]) -> AdapterFile | None:

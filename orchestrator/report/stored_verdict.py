@@ -31,7 +31,9 @@ def lacks_report(store: Store, job: Job) -> bool:
     The process that writes it may be killed together with the worker, or find no space, after the job has ended.
     """
     folder, attempts = job.dir.report, store.attempts.of(job.id)
-    if job.status not in (Status.SUCCEEDED, Status.FAILED) or not attempts or not job.dir.path.is_dir():
+    if job.status not in (Status.SUCCEEDED, Status.FAILED) or not attempts or job.cleaned_at is not None:
+        return False
+    if not job.dir.path.is_dir():
         return False
     names = ["report.md", "report.html", *(["loss_curve.png"] if job.train_loss is not None else [])]
     try:

@@ -36,6 +36,7 @@ def _file(of: str, model: str) -> SchemaEntry:
 CATALOGUE: dict[str, SchemaEntry] = {
     "submit": _result("submit", "jobs", "SubmitResult"),
     "check": _result("check", "planning", "CheckResult"),
+    "check-row": _result("check --show-row N FILE", "planning", "CheckedRows"),
     "plan": _result("plan", "planning", "PlanResult"),
     "status": _result("status", "jobs", "StatusResult"),
     "show": _result("show ID", "jobs", "ShowResult"),
@@ -46,6 +47,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "move": _result("move", "jobs", "ChangeResult"),
     "edit": _result("edit", "jobs", "ChangeResult"),
     "cancel": _result("cancel", "jobs", "ChangeResult"),
+    "dismiss": _result("dismiss", "jobs", "ChangeResult"),
     "retry": _result("retry", "jobs", "ChangeResult"),
     "extend": _result("extend", "jobs", "ChangeResult"),
     "wait": _result("wait", "jobs", "WaitResult"),
@@ -71,6 +73,7 @@ CATALOGUE: dict[str, SchemaEntry] = {
     "service-status": _result("service status", "service.install", "ServiceState", under="service"),
     "service-print": _result("service print", "machine", "ServiceUnit", under="service"),
     "notify-list": _result("notify list", "machine", "NotifyListResult"),
+    "notify-add": _result("notify add URL", "machine", "TestMessage", under="service"),
     "notify-test": _result("notify test", "machine", "NotifyTestResult"),
     "doctor": _result("doctor", "doctor.check", "Check", under="checks", many=True),
     "config-presets": _result("config presets", "machine", "PresetSummary", under="presets", many=True),

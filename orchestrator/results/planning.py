@@ -102,6 +102,38 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedPart:
+    """A supervised part of a row."""
+
+    start: int  # first character, from 0
+    end: int  # character after the last
+    text: str  # what is learned
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRow:
+    """A row of a data file as the model sees it."""
+
+    name: str  # of the job
+    file: str  # the data file
+    row: int  # number of the row, from 1
+    text: str  # text of the row in the chat template
+    learned: list[LearnedPart]  # what is learned; empty if nothing is
+    tokens: int | None  # null if they cannot be counted on this machine
+    learned_tokens: int | None  # null if they cannot be counted on this machine
+    cut_at: int | None  # character at which max_seq_length cuts the text; null if it does not
+    why: str | None  # why nothing is learned: ends_in_prompt, no_start or cut_off
+    note: str | None  # what could not be tried on this machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRows:
+    """The row of each data set that the files name."""
+
+    rows: list[CheckedRow]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanMemory:
     """Estimated memory of a run."""
 

@@ -124,7 +124,7 @@ def test_missing_report_is_written_later(lq: Lq, workshop: Workshop, tmp_path: P
         assert next(check["state"] for check in checks if check["name"] == "reports") == "warn"
         kill(worker)
         lq.start_worker()
-        until(lambda: lq("doctor", "--json").out.count("without a whole report") == 0, "the worker to write it")
+        until(lambda: lq("doctor", "--json").out.count("missing for finished jobs") == 0, "the worker to write it")
         assert "no_report" in [incident["code"] for incident in training.facts()["incidents"]]
     training.wait()
     report = training.folder.report

@@ -19,6 +19,7 @@ from jobs.estimates.memory import FORMULA_RANGE
 from jobs.model.events import Kind
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
+from jobs.model.spec import JobSpec
 from jobs.model.states import Status
 from orchestrator.demo.tiny_model import HIDDEN, build_data, build_model
 from orchestrator.estimation.formula import Formula
@@ -43,8 +44,10 @@ from tests.harness import BESIDE_PYTHON, Lq, Training, kill, until
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.report_runs import PlayedAttempt, Run
 from workers.checkpoints import storage
+from workers.data.row_check import RowChecker
 from workers.files.atomic import fsync_file
 
+MANY_ROWS = 100_000
 MANY_JOBS = 10_000
 LONG_RUN = 15_000
 DETECTOR_RUNS = 200
@@ -219,6 +222,25 @@ def command_line(bench: Bench) -> list[Figure]:
         _compared(bench, f"`lq status` {what}", [lq, "status"], orm, 2.0),
         _compared(bench, f"`lq submit` {what}", [lq, "submit", file], orm, 2.5),
     ]
+
+
+def many_rows(bench: Bench) -> list[Figure]:
+    """What rendering and tokenizing add to the submit of many chat rows; reading and hashing them is not counted."""
+    build_data(bench.folder / "many-rows", train=MANY_ROWS, valid=0, test=0)
+    keys = {"model": str(bench.model), "data": str(bench.folder / "many-rows")}
+    figures = []
+    for mask_prompt in (False, True):
+        checker = RowChecker(bench.model, JobSpec.model_validate(keys | {"mask_prompt": mask_prompt}), cache=None)
+        seconds, busy = [], []
+        for _ in range(bench.rounds):
+            began, used = time.perf_counter(), time.process_time()
+            checked = checker.check(bench.folder / "many-rows" / "train.jsonl")
+            seconds.append(time.perf_counter() - began)
+            busy.append(time.process_time() - used)
+        what = f"check of {MANY_ROWS:,} rows at submit{', mask_prompt' if mask_prompt else ''}"
+        note = f"{sum(checked.tokens) / 1e6:.1f} million tokens; {statistics.median(busy):.1f} s processor time"
+        figures.append(dataclasses.replace(_plain(what, seconds, "s", 5.0), note=note))
+    return figures
 
 
 def _compared(bench: Bench, what: str, words: Sequence[str | Path], peer: Sequence[str | Path], goal: float) -> Figure:
@@ -476,6 +498,7 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "start": start,
     "recovery": recovery,
     "cli": command_line,
+    "rows": many_rows,
     "worker": worker,
     "report": long_report,
     "history": long_history,

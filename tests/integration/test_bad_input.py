@@ -102,7 +102,7 @@ JOB_FILES: dict[str, tuple[JobFile, str]] = {
     "only comments": (lambda scene: scene.file("comment.yaml", "# later\n"), r"comment\.yaml: is empty"),
     "unknown key": (
         lambda scene: scene.job("unknown.yaml", more="grad_accumulation: 3\n"),
-        r"unknown\.yaml:6: .*did you mean 'grad_accumulation_steps'\?",
+        r"unknown\.yaml:6: .*write 'grad_accumulation_steps: 3'",
     ),
     "unknown key of lq": (
         lambda scene: scene.job("unknown_lq.yaml", more="lq:\n  prioritty: 3\n"),
@@ -195,8 +195,17 @@ def test_malformed_row_names_its_line(scene: Scene, case: str) -> None:
 
 
 def test_one_wrong_file_refuses_all(scene: Scene) -> None:
-    files = [scene.job("good.yaml"), scene.files / "none.yaml"]
-    refused(scene.home, "submit", *files, code=2, says=r"none\.yaml: no such file")
+    """All of their mistakes are printed."""
+    files = [scene.job("good.yaml"), scene.files / "none.yaml", scene.job("zoo.yaml", more="zoo: 1\nsteps: 3\n")]
+    before = contents(scene.home / "jobs")
+    said = InProcess(scene.home)("submit", *files, expect=2).err.splitlines()
+    assert [line.rpartition("/")[2].partition(" ")[0] for line in said[:3]] == [
+        "none.yaml:",
+        "zoo.yaml:6:",
+        "zoo.yaml:7:",
+    ]
+    assert said[3:] == ["lq: 2 of 3 files cannot be queued, so none is"]
+    assert contents(scene.home / "jobs") == before
 
 
 def test_adapter_path_is_exclusive(scene: Scene) -> None:
@@ -466,7 +475,7 @@ def test_reading_creates_no_home(words: tuple[str, ...], tmp_path: Path) -> None
 
 def test_wrong_job_file_creates_no_home(scene: Scene, tmp_path: Path) -> None:
     files = [scene.job("own.yaml", more="adapter_path: ../own\n"), scene.files / "none.yaml"]
-    refused(tmp_path / "none", "submit", *files, code=2, says=r"no such file")
+    assert "no such file" in InProcess(tmp_path / "none")("submit", *files, expect=2).err
     assert not (tmp_path / "none").exists()
 
 
@@ -478,4 +487,5 @@ def test_debug_prints_the_traceback(scene: Scene) -> None:
 
 def test_unchanged_job_file_is_valid(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
-    assert Lq(home)("submit", scene.job("good.yaml")).err == ""
+    said = Lq(home)("submit", scene.job("good.yaml")).err
+    assert said == f"note: relative paths start in {scene.files}, the folder of the job file\n"

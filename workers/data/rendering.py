@@ -7,6 +7,7 @@ gives the same text and mask as its data sets do (mlx_lm/tuner/datasets.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -18,8 +19,8 @@ Span = tuple[int, int]
 """First position, and the position after the last."""
 
 ENDS_IN_PROMPT, NO_START, CUT_OFF = "ends_in_prompt", "no_start", "cut_off"
-"""Why nothing of a row is learned: its last message is no answer; the template does not show where the answer starts;
-or the answer starts beyond max_seq_length."""
+"""Why a row has nothing to learn: its last message is not an answer; the template does not show where the answer
+starts; or the answer starts beyond max_seq_length."""
 
 PROMPT_ROLES = frozenset({"system", "developer", "user", "human", "tool", "function", "ipython", "observation"})
 """Roles whose messages are never an answer."""
@@ -80,7 +81,7 @@ class Renderer:
     def _chat(self, row: Mapping[str, Any]) -> Rendered:
         if self._render is None:
             raise RowUnusable("the model has no chat template; use an instruct model, or rows with 'text'")
-        messages, answer = self._conversation(row)
+        messages, answer = self.conversation(row)
         tools = row.get("tools")
         text = self._render(messages, tools, add_generation_prompt=False)
         if not self._mask_prompt:
@@ -94,7 +95,7 @@ class Renderer:
             return Rendered(text, is_chat=True, learned=(), why=NO_START)
         return Rendered(text, is_chat=True, learned=((start, len(text)),))
 
-    def _conversation(self, row: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
+    def conversation(self, row: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
         """Return the messages of a row, and the index of the first one that is not part of the prompt."""
         if self._format.name == "chat":
             messages = list(row[self._format.keys[0]])
@@ -141,20 +142,26 @@ class Renderer:
         template is applied to another answer, which shows where it puts one.
         """
         assert self._render is not None
-        prompt = None
-        if answer:
-            asks = messages[answer].get("role") == "assistant"
-            prompt = self._render(messages[:answer], tools, add_generation_prompt=asks)
-            if text.startswith(prompt) and len(prompt) < len(text):
-                return len(prompt)
+        prompt = self._prompt(messages[:answer], tools, asks=messages[answer].get("role") == "assistant")
+        if prompt is not None and text.startswith(prompt) and len(prompt) < len(text):
+            return len(prompt)
         marked = [*messages[:answer], {**messages[answer], "content": _MARK}, *messages[answer + 1 :]]
         other = self._render(marked, tools, add_generation_prompt=False)
         start = other.find(_MARK)
         if start >= 0 and text[:start] == other[:start]:
             return start
-        before = self._render(messages[:answer], tools, add_generation_prompt=False) if answer else ""
-        common = _common(text, other, prompt or other)
+        before = self._prompt(messages[:answer], tools, asks=False)
+        if prompt is None or before is None:
+            return None
+        common = _common(text, other, prompt)
         return common if len(before) <= common < len(text) and text.startswith(before) else None
+
+    def _prompt(self, messages: Messages, tools: Any, *, asks: bool) -> str | None:
+        """Render what precedes an answer; None if the template refuses a conversation without one."""
+        assert self._render is not None
+        with suppress(Exception):
+            return self._render(messages, tools, add_generation_prompt=asks) if messages else None
+        return None
 
 
 def _messages(value: Any, role: str) -> list[Mapping[str, Any]]:

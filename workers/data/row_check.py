@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from configs.data_rows import format_of
-from jobs.model.errors import DataInvalid, located
+from jobs.model.errors import DataInvalid, located, message_of
+from jobs.model.objective import Supervised
+from workers.data import answers
 from workers.data.model_text import ModelText, plain
-from workers.data.rendering import CUT_OFF, Rendered, Renderer, RowUnusable, TokenizedRow, tokenized
+from workers.data.rendering import CUT_OFF, Rendered, Renderer, RowUnusable, Span, TokenizedRow, tokenized
 from workers.files.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class FileCheck:
 
     tokens: tuple[int, ...]  # of each row, in the order of the file
     how: Literal["tokenizer", "characters"]  # exact, or estimated
-    left_out: Mapping[str, tuple[int, ...]]  # rows, from 0, of which nothing is learned, by the reasons of `rendering`
+    left_out: Mapping[str, tuple[int, ...]]  # rows with nothing to learn, from 0, by reason (`rendering`)
 
     @property
     def learned(self) -> int:
@@ -57,11 +59,11 @@ class ShownRow:
     """One row as the model sees it."""
 
     text: str
-    learned: tuple[tuple[int, int], ...]  # first character, and the one after the last, of each part
-    tokens: int | None  # None if they cannot be counted here
-    learned_tokens: int | None
-    cut_at: int | None  # character at which max_seq_length cuts the text; None if it does not
+    learned: tuple[Span, ...]  # in characters
     why: str | None  # nothing is learned, for a reason of `rendering`
+    tokens: int | None = None  # None if they cannot be counted here
+    learned_tokens: int | None = None
+    cut_at: int | None = None  # character at which max_seq_length cuts the text; None if it does not
 
 
 class RowChecker:
@@ -118,7 +120,6 @@ class RowChecker:
 
     def _hash(self, path: Path, sha256: str | None) -> str:
         """Return a hash of everything the result depends on."""
-        spec, model = self._spec, self._model
         names = (
             "prompt_feature",
             "completion_feature",
@@ -127,15 +128,18 @@ class RowChecker:
             "mask_prompt",
             "max_seq_length",
         )
-        about = {name: getattr(spec, name) for name in names}
-        digest = hashlib.sha256(json.dumps([_VERSION, about, sha256]).encode())
-        if model is not None:
-            digest.update(json.dumps([dict(model.templates), model.has_own_code, model.settings]).encode())
-        for file in (path if sha256 is None else None, model.file if model is not None else None):
-            if file is not None:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-        return digest.hexdigest()
+        about = {name: getattr(self._spec, name) for name in names} | {"objective": self._spec.lq.objective.keys}
+        return hashlib.sha256(
+            json.dumps([_VERSION, about, sha256 or _file_sha256(path), self._model_hash]).encode()
+        ).hexdigest()
+
+    @cached_property
+    def _model_hash(self) -> list[Any]:
+        model = self._model
+        if model is None:
+            return []
+        tokenizer = _file_sha256(model.file) if model.file is not None else None
+        return [dict(model.templates), model.has_own_code, model.settings, tokenizer]
 
     def _checked(self, path: Path) -> FileCheck:
         tokens: list[int] = []
@@ -164,9 +168,18 @@ class RowChecker:
                 row = json.loads(line)
                 renderer = renderer or self._renderer(row)
                 try:
-                    yield renderer(row)
+                    yield self._longest([renderer(each) for each in self._sequences(row)])
                 except RowUnusable as error:
                     raise DataInvalid(located(path, number, str(error))) from error
+
+    def _sequences(self, row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        objective = self._spec.lq.objective
+        return [row] if isinstance(objective, Supervised) else answers.own_sequences(row, objective)
+
+    @staticmethod
+    def _longest(rendered: Sequence[Rendered]) -> Rendered:
+        """Return the longest sequence of a row, or one of which nothing is learned."""
+        return next((one for one in rendered if one.why), max(rendered, key=lambda one: len(one.text)))
 
     def _renderer(self, first: Mapping[str, Any]) -> Renderer:
         """Return what renders the rows of a file that begins with this row."""
@@ -175,6 +188,8 @@ class RowChecker:
             raise ValueError("unknown format")
         known = self._model is not None and not self._model.has_own_code
         render = self._model.render if self._model is not None and known and row_format.name != "text" else None
+        if not isinstance(self._spec.lq.objective, Supervised):
+            return Renderer(answers.FORMAT, render if known else plain, mask_prompt=True)
         return Renderer(row_format, render if known else plain, mask_prompt=self._spec.mask_prompt)
 
     def _measured(self, rows: Sequence[Rendered]) -> list[tuple[int, str | None]]:
@@ -204,24 +219,38 @@ class RowChecker:
         """Return a row, from 1, as the model sees it.
 
         Raises:
-            DataInvalid: there is no such row, or it cannot be used.
+            DataInvalid: the row does not exist or cannot be used.
             ModelMissing: the tokenizer or the template is damaged.
         """
-        row = next(islice(self._rendered(path), number - 1, number), None)
-        if row is None:
-            raise DataInvalid(located(path, None, f"has no row {number}"))
+        try:
+            with path.open("rb") as file:
+                lines = [next(file), next(islice(file, number - 2, None))] if number > 1 else [next(file)] * 2
+            first, wanted = map(json.loads, lines)
+            row = self._renderer(first)(wanted)
+        except StopIteration:
+            raise DataInvalid(located(path, None, f"has no row {number}")) from None
+        except (RowUnusable, OSError, ValueError) as error:
+            raise DataInvalid(located(path, number, message_of(error))) from error
+        shown = ShownRow(text=row.text, learned=row.learned, why=row.why)
         if not self._counts or self._model is None:
-            return ShownRow(
-                text=row.text, learned=row.learned, tokens=None, learned_tokens=None, cut_at=None, why=row.why
-            )
+            return shown
         (tokens, learned), limit = self._tokenized([row])[0], self._spec.max_seq_length
-        start = learned[0][0] if learned else 0
-        cut_at = self._model.ends(row.text, special=not row.is_chat)[limit - 1] if len(tokens) > limit else None
-        return ShownRow(
-            text=row.text,
-            learned=row.learned,
+        cut_at = None
+        if len(tokens) > limit:
+            ends = self._model.ends(row.text, special=not row.is_chat)
+            cut_at = ends[limit - 1] if limit <= len(ends) else None
+        last = len(row.text) if cut_at is None else cut_at
+        is_learned = self._is_learned(learned[0][0] if learned else 0, len(tokens))
+        return dataclasses.replace(
+            shown,
+            learned=tuple((start, min(end, last)) for start, end in row.learned if start < last),
             tokens=len(tokens),
-            learned_tokens=sum(max(0, min(last, limit) - max(1, first)) for first, last in learned),
+            learned_tokens=sum(max(0, min(end, limit) - max(1, start)) for start, end in learned),
             cut_at=cut_at,
-            why=row.why or (None if self._is_learned(start, len(tokens)) else CUT_OFF),
+            why=row.why or (None if is_learned else CUT_OFF),
         )
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

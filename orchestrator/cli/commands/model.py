@@ -266,7 +266,10 @@ def _checkpoint(text: str) -> str | int:
 @_device_options
 @json_option
 def test(app: App, job: Job, checkpoint: str | int, data: Path | None, beside: Beside, as_json: bool) -> None:
-    """Evaluate the weights of a job on its test.jsonl: loss and perplexity with 95 % intervals."""
+    """Evaluate the weights of a job on its test.jsonl: loss and perplexity with 95 % intervals.
+
+    lq report and lq compare show the result.
+    """
     from orchestrator.artifacts import evaluate
 
     spec_json = app.store.jobs.spec_json(job.id)
@@ -276,6 +279,7 @@ def test(app: App, job: Job, checkpoint: str | int, data: Path | None, beside: B
     weights = model_weights.weights(app, job, checkpoint)
     with _device(app, "test", job, beside):
         tested, measurement = evaluate.measure(job, weights, folder)
+        evaluate.keep(job, weights, file, tested)
     others = evaluate.measured_by_run(app, job, weights.iteration)
     if not as_json:
         _print_tested(job, weights, file, tested, others)
@@ -305,7 +309,10 @@ def _print_tested(
     click.echo(f"  {file if file is not None else 'the test set'}")
     perplexity, low, high = tested.perplexity
     click.echo(f"loss        {fmt.loss(tested.loss)}{_interval(tested.low, tested.high, fmt.loss)}")
-    click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
+    if perplexity is not None:
+        click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
+    if (rewards := tested.rewards) is not None:
+        click.echo(f"accuracy    {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}")
     for other in others:
         when = "before training" if other.iteration == 0 else f"at {other.iteration:,}"
         loss = fmt.loss_with_interval(other.loss, other.low, other.high)

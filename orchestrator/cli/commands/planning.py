@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from jobs.model.errors import CheckFailed
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import files_argument, overwrite_option, seconds_option, set_option
+from orchestrator.cli.args import ROW, JobFileVerb, files_argument, overwrite_option, seconds_option, set_option
 from orchestrator.cli.output import json_option
 from orchestrator.cli.views.terminal import print_view
 
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 TIMEOUT_S = 1800.0
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @files_argument(required=False)
 @click.option("--queue", "whole_queue", is_flag=True, help="Check every queued, waiting or held job.")
 @click.option(
     "--anyway", is_flag=True, help="Check while a job trains or another verb uses the device; both become slower."
+)
+@click.option(
+    "--show-row",
+    metavar="[SET:]N",
+    type=ROW,
+    help="Only show row N of train, valid:N or test:N as the model sees it, with the learned part marked.",
 )
 @set_option
 @overwrite_option
@@ -39,6 +46,7 @@ def check(
     files: Sequence[Path],
     whole_queue: bool,
     anyway: bool,
+    show_row: tuple[str, int] | None,
     sets: Sequence[str],
     overwrite: bool,
     timeout_s: float,
@@ -51,6 +59,9 @@ def check(
     """
     if bool(files) == whole_queue:
         raise click.UsageError("give a job file, or --queue")
+    if show_row is not None:
+        _show_row(files, sets, *show_row, as_json=as_json)
+        return
     from orchestrator.cli.views import check as view
     from orchestrator.estimation import disk
     from orchestrator.planning import dry_run
@@ -79,6 +90,31 @@ def check(
             if len(results) > 1 or whole_queue:
                 click.echo(view.total(results, times, slots=slots, now=now) if results else "the queue is empty")
     _require_ok(results)
+
+
+def _show_row(files: Sequence[Path], sets: Sequence[str], name: str, number: int, *, as_json: bool) -> None:
+    """Show a row of the data of each job; jobs with the same data, model and mask share one."""
+    if not files:
+        raise click.UsageError("--show-row needs a job file")
+    from configs.load import load_jobs
+    from orchestrator.cli.views.check import row
+    from orchestrator.results.planning import CheckedRow, CheckedRows, LearnedPart
+    from orchestrator.submission.data_check import shown_row
+    from orchestrator.submission.submit import OF_DATA
+
+    with home_access.open_app() as app:
+        jobs = [loaded.spec for file in files for loaded in load_jobs(file, sets, defaults=app.settings().defaults)]
+        rows = []
+        for spec in {spec.model_dump_json(include=OF_DATA): spec for spec in jobs}.values():
+            path, shown, note = shown_row(app, spec, name, number)
+            parts = [LearnedPart(start=first, end=last, text=shown.text[first:last]) for first, last in shown.learned]
+            about = dataclasses.asdict(shown) | {"learned": parts}
+            rows.append(CheckedRow(name=spec.name, file=str(path), row=number, note=note, **about))
+    if as_json:
+        output.print_json(CheckedRows(rows=rows))
+    else:
+        for each in rows:
+            print_view(row(each))
 
 
 def _check_result(app: App, results: Sequence[DryRunResult], times: Sequence[Timetable]) -> CheckResult:
@@ -141,7 +177,7 @@ def _require_ok(results: Sequence[DryRunResult]) -> None:
     raise CheckFailed(f"{len(failed)} of {len(results)} jobs would fail, the first: {name}: {text}")
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @files_argument(required=False)
 @set_option
 @json_option

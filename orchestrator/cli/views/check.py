@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from jobs.model.states import Status
-from orchestrator.cli.views.terminal import labelled
+from orchestrator.cli.views.terminal import MARKS, labelled
 from orchestrator.formatting import text as fmt
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.estimates.cautions import Caution
     from jobs.estimates.estimate import TimeEstimate
     from orchestrator.planning.dry_run import DryRunRequest, DryRunResult, Timetable
+    from orchestrator.results.planning import CheckedRow
 
 _LABEL_WIDTH = 8
 
@@ -110,6 +111,37 @@ def _data(result: DryRunResult) -> str:
     truncated = f"{data.truncated:,} truncated" if data.truncated else "none truncated"
     epochs = f"{data.epochs(result.request.spec):.3g} epochs"
     return f"{data.rows:,} rows, {truncated}{padding}; {data.valid_rows:,} validation rows; {epochs}"
+
+
+_WHY = {
+    "ends_in_prompt": "nothing: it does not end with an answer, and mask_prompt is on",
+    "no_start": "nothing: the chat template does not show where the answer starts, and mask_prompt is on",
+    "cut_off": "nothing: no token is left to learn within max_seq_length",
+}
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(fmt.printable, text.split("\n")))
+
+
+def row(shown: CheckedRow) -> RenderableType:
+    """Return the view of a row, with the learned part between marks."""
+    counts = "learned"
+    if shown.tokens is not None:
+        counts = f"{fmt.counted(shown.tokens, 'token')}, {shown.learned_tokens:,} of them learned"
+    text, place = Text(), 0
+    for part in shown.learned:
+        text.append(_lines(shown.text[place : part.start]), "dim")
+        text.append(f"{MARKS[0]}{_lines(part.text)}{MARKS[1]}", "good")
+        place = part.end
+    end = len(shown.text) if shown.cut_at is None else shown.cut_at
+    text.append(_lines(shown.text[place:end]), "dim")
+    notes = [Text(f"learned: {_WHY[shown.why]}", "careful")] if shown.why is not None else []
+    if shown.cut_at is not None:
+        notes.append(Text(f"cut: {len(shown.text) - shown.cut_at:,} more characters, beyond max_seq_length", "careful"))
+    if shown.note is not None:
+        notes.append(Text(f"note: {shown.note}"))
+    return Group(Text(f"{shown.file}:{shown.row}: {counts}, between {MARKS[0]} and {MARKS[1]}"), text, *notes)
 
 
 def print_if_moved(result: DryRunResult, before: Timetable, after: Timetable) -> None:

@@ -61,6 +61,7 @@ _MUCH_MEMORY = 0.8  # share of the limit
 _PHASES = {
     "load": "loading the model",
     "tokenize": "tokenizing the data",
+    "reference": "measuring the reference",
     "probe": "probing memory",
     "validate": "validating",
     "save": "saving a checkpoint",
@@ -134,6 +135,9 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
     if snapshot.queue.paused_at is not None:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
         yield labelled("queue:", f"paused since {since}, starts no job: {snapshot.queue.text}", "careful")
+    if snapshot.settings_fault is not None:
+        remedy = "until you fix it, no message is sent and no job can be submitted"
+        yield labelled("settings:", f"{snapshot.settings_fault}; {remedy}", "bad")
 
 
 def _machine(machine: MachineState) -> list[str]:
@@ -322,8 +326,12 @@ def _identity(jobs: Sequence[Job]) -> list[Column]:
     return [
         Column("id", [f"{job.id:>3}" for job in jobs]),
         Column("name", [job.name for job in jobs], right=False, is_name=True),
-        Column("state", [Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+        Column("state", [Text(job.status, _style(job)) for job in jobs], right=False),
     ]
+
+
+def _style(job: Job) -> str:
+    return STYLE_OF.get(job.status, "") if job.dismissed_at is None else "dim"
 
 
 def _loss(value: float | None) -> Text:

@@ -33,6 +33,9 @@ LEVELS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "×"
 """Stands for nan and infinity."""
 
+MARKS = ("⟦", "⟧")
+"""Stand around the learned part of a row."""
+
 UNCUT = 100_000
 """Columns of a pipe."""
 
@@ -47,6 +50,7 @@ _ELLIPSIS = "…"
 _ASCII = str.maketrans(
     {**dict(zip(LEVELS, "_.-~=+*#", strict=True)), NOT_FINITE: "!", _ELLIPSIS: "~"}
     | {"━": "#", "╸": "+", "╺": ".", "█": "=", "░": "?", "–": "-", "·": "-", "±": "~", "→": ">"}
+    | {MARKS[0]: "[[", MARKS[1]: "]]"}
 )
 
 

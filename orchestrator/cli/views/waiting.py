@@ -99,7 +99,7 @@ def waits_of(
 ) -> dict[Wait, list[int]]:
     """Return why jobs do not run, and the ids of the jobs that wait for the same."""
     waits: dict[Wait, list[int]] = {}
-    for job in jobs:
+    for job in (job for job in jobs if job.dismissed_at is None):
         turn = turns.get(job.id)
         because = f"{job.reason}: {job.detail}" if job.status not in _SELF_EXPLANATORY and job.detail else None
         if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:

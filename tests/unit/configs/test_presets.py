@@ -28,6 +28,7 @@ NAMES = {
     "reference-early-stop",
     "qlora",
     "dora",
+    "dpo",
     "full",
     "sweep",
     "nightly",
@@ -36,6 +37,7 @@ NAMES = {
 
 def loaded(chosen: Preset, folder: Path) -> LoadedJob:
     """Load an unchanged preset; return its first job."""
+    (folder / "data").mkdir(exist_ok=True)
     path = folder / f"{chosen.name}.yaml"
     path.write_text(chosen.text)
     return load_jobs(path)[0]
@@ -81,6 +83,7 @@ def test_preset_can_be_loaded_unchanged(chosen: Preset, tmp_path: Path) -> None:
 
 
 def test_sweep_preset_makes_six_jobs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     path = tmp_path / "sweep.yaml"
     path.write_text(preset("sweep").text)
     specs = [job.spec for job in load_jobs(path)]
@@ -121,7 +124,8 @@ def test_preset_numbers_are_consistent(chosen: Preset, tmp_path: Path) -> None:
         assert spec.lq.early_stop.patience * spec.steps_per_eval < spec.iters, "it can end the run early"
     if spec.fine_tune_type != "full":
         rate = spec.lr_schedule.arguments[0] if spec.lr_schedule is not None else spec.learning_rate
-        assert 5e-5 <= rate <= 5e-4, "usual rates for adapters"
+        usual = (1e-6, 5e-5) if spec.lq.objective.keys else (5e-5, 5e-4)
+        assert usual[0] <= rate <= usual[1], "usual rates for adapters"
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -207,8 +207,9 @@ def fill(home: Home) -> None:
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Return the contents of a folder, databases as their rows, to compare before and after."""
-    return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*"))}
+    """Return the contents of a folder except caches, databases as their rows, to compare before and after."""
+    names = {path: path.relative_to(folder) for path in sorted(folder.rglob("*"))}
+    return {str(name): _content(path) for path, name in names.items() if name.parts[0] != "cache"}
 
 
 def _content(path: Path) -> object:

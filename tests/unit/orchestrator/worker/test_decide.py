@@ -206,9 +206,9 @@ def test_other_endings_need_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blocked", ["run_plan.json", "train.log"])
-def test_trainer_that_cannot_start_is_named(home: Home, context: WorkerContext, blocked: str) -> None:
+def test_trainer_that_cannot_start_is_named(home: Home, context: WorkerContext, blocked: str, tmp_path: Path) -> None:
     """The attempt ends with the error of the system, and the job is restarted with backoff."""
-    job = home.queued()
+    job = home.queued(model=str(tmp_path))
     job.dir.path.joinpath(blocked).mkdir()
     claimed = home.store.leases.claim(context.owner, time.time())
     assert claimed is not None

@@ -169,12 +169,12 @@ def test_shown_row_marks_what_is_learned(model: Path, tmp_path: Path) -> None:
     spec = JobSpec.model_validate({"mask_prompt": True, "max_seq_length": 24})
     row = RowChecker(model, spec, cache=None).shown(data, 39)
     ((first, last),) = row.learned
-    assert row.text[first:last] == "More. " * 39 + "<|im_end|>\n"
+    assert row.text[first:].startswith("More. More. ")
+    assert last == row.cut_at
     assert row.text[:first].endswith("<|im_start|>assistant\n")
     assert row.tokens == counted(model, row.text)
     assert row.learned_tokens == 24 - counted(model, row.text[:first])
-    assert row.cut_at is not None
-    assert counted(model, row.text[: row.cut_at]) == 24
+    assert counted(model, row.text[:last]) == 24
     with pytest.raises(DataInvalid, match=r"has no row 40$"):
         RowChecker(model, spec, cache=None).shown(data, 40)
 
