@@ -276,6 +276,7 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     verb = next((word for word in arguments if word in VERBS), None)
     path = context.command_path if context is not None else f"lq {verb}" if verb else "lq"
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    text = re.sub(r"\.? \(Did you mean one of: (.*)\?\)", r"; did you mean one of \1?", text)
     text = text.replace("No such command", "no verb")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"
