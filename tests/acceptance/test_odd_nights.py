@@ -68,3 +68,24 @@ def test_absent_network_is_waited_for(lq: Lq, workshop: Workshop, tmp_path: Path
     (snapshot.parents[1] / "refs" / "main").write_text("a1")
     night("resume", training.id)
     training.wait()
+
+
+@pytest.mark.longest
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_replaced_model_is_refused(lq: Lq, workshop: Workshop, tmp_path: Path, file: str) -> None:
+    """A file of the model is replaced between two attempts by one of the same size."""
+    model = shutil.copytree(workshop.model, tmp_path / "model")
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml", model=str(model)))
+    training.trained(20)
+    lq("worker", "stop")
+    content = (model / file).read_bytes()
+    (model / file).write_bytes(content[:-9] + bytes(byte ^ 1 for byte in content[-9:-8]) + content[-8:])
+    lq.start_worker()
+    training.wait(100)
+    facts = training.facts()
+    assert (facts["job"]["reason"], len(facts["attempts"])) == (Reason.MODEL_MISSING, 2)
+    assert file in facts["job"]["detail"]
+    (model / file).write_bytes(content)
+    lq("retry", training.id)
+    training.wait()
+    assert training.facts()["attempts"][-1]["quality"] == "exact"

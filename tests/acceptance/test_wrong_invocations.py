@@ -83,6 +83,10 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     # job files
     ("lq submit", 2, ("FILE", "lq submit --help")),
     ("lq submit none.yaml", 2, ("none.yaml", "no such file")),
+    ("lq submit -c none.yaml", 2, ("none.yaml", "no such file")),
+    ("lq submit --model X --train", 2, ("'model: X'", "'train: true'", "lq submit FILE --set model=X")),
+    ("lq check good.yaml --num-layers=4", 2, ("'num_layers: 4'", "lq check FILE --set num_layers=4")),
+    ("lq submit good.yaml --set lq.after=77", 2, ("--set lq.after=[77], in quotes",)),
     ("lq submit .", 2, ("is a folder", "YAML file")),
     ("lq submit tabs.yaml", 2, ("tabs.yaml:7", "not valid YAML")),
     ("lq submit typo.yaml", 2, ("typo.yaml:7", "write 'grad_accumulation_steps")),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import mlx.core as mx
 from mlx_lm.tokenizer_utils import NewlineTokenizer
 from mlx_lm.tuner.datasets import (
     ChatDataset,
@@ -56,7 +55,7 @@ class TrainingData:
                 "add rows or lower batch_size"
             )
         first = BatchOrder(
-            lengths=tuple(len(row) for row in train.tokens),
+            lengths=train.lengths,
             sort_keys=train.sort_keys,
             batch_size=self._spec.batch_size,
             seed=self._spec.seed,
@@ -179,7 +178,7 @@ def text_tools(tokenizer: Any) -> TextTools:
 def _warn_about_rows(context: RunContext, *sets: Rows) -> None:
     """Report training rows that are cut, and rows of any set that are left out because nothing of them is learned."""
     limit = context.stage.max_seq_length
-    cut = sum(len(row) > limit for row in sets[0].tokens)
+    cut = sum(length > limit for length in sets[0].lengths)
     if cut:
         text = f"{cut} of {len(sets[0])} training rows are longer than {limit} tokens and are cut"
         context.events.append(WarningEvent(code="truncated", text=text, data={"rows": cut, "max_seq_length": limit}))
@@ -200,14 +199,14 @@ def line_of(spec: JobSpec, row: int, name: str = "train") -> str:
     return f"{name}.jsonl:{row + 1}" if Path(spec.data).is_dir() else f"{name} row {row + 1}"
 
 
-def batch_of(rows: Rows, chosen: Sequence[int], stage: Stage) -> tuple[mx.array, mx.array]:
-    """Return (tokens, spans) of the chosen rows, as MLX-LM's loss takes them."""
-    tokens, spans = rows.padded(chosen, stage.max_seq_length)
-    return mx.array(tokens), mx.array(spans)
-
-
 def data_hashes(spec: JobSpec) -> dict[str, str]:
     """Return the sha256 of train.jsonl and valid.jsonl by file name; empty if the data comes from the hub."""
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
     return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
+
+
+def reference_hash(spec: JobSpec, job_dir: JobDir) -> dict[str, str]:
+    """Return the sha256 of the job's reference.json by file name; empty if there is none, or it is not needed."""
+    sha256 = sha256_of(job_dir.reference) if spec.lq.objective.needs_reference else None
+    return {} if sha256 is None else {job_dir.reference.name: sha256}

@@ -61,6 +61,7 @@ _MUCH_MEMORY = 0.8  # share of the limit
 _PHASES = {
     "load": "loading the model",
     "tokenize": "tokenizing the data",
+    "reference": "measuring the reference",
     "probe": "probing memory",
     "validate": "validating",
     "save": "saving a checkpoint",

@@ -115,7 +115,7 @@ def test_digest_once_a_day_with_verdict(home: Home, app: App) -> None:
     assert publish(home, app, morning(done, 7)) == f"digest-{morning(done, 7).date()}"
     (row,) = home.store.outbox.messages()
     assert (row.event, row.job_id) == ("digest", None)
-    assert "(job 1): OK; validation loss 1.500" in row.body
+    assert "(job 1): the model learned; validation loss 1.500" in row.body
     assert publish(home, app, morning(done, 7, 1)) is None
     assert publish(home, app, morning(done, 7, after=1)) is None, "the job was in yesterday's digest"
 

@@ -113,6 +113,10 @@ def cut_off(shop: Shop) -> None:
     shop.rows("valid", [CHAT, *[LONG] * 6, CHAT])
 
 
+def cut_short(shop: Shop) -> None:
+    shop.rows("valid", [CHAT, {"messages": [ASK, {"role": "assistant", "content": "plus " * 200}]}, LONG])
+
+
 def no_validation_left(shop: Shop) -> None:
     shop.rows("valid", [LONG] * 3)
 
@@ -131,7 +135,7 @@ def no_tokenizer_file(shop: Shop) -> None:
 
 
 NOTED: list[Callable[[Shop], None]] = [
-    ends_with_user, cut_off, no_validation_left, empty_files, other_name, no_tokenizer_file,
+    ends_with_user, cut_off, cut_short, no_validation_left, empty_files, other_name, no_tokenizer_file,
 ]  # fmt: skip
 
 
