@@ -1,4 +1,4 @@
-"""Error messages for the user's files, one line each: FILE:LINE, what is wrong, what to write instead.
+"""Error messages for the user's files, a line for each mistake: FILE:LINE, what is wrong, what to write instead.
 
 This module only formats. jobs/model/spec.py and the other modules of this package decide what is valid.
 """
@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.model.errors import ConfigInvalid, Line, located
+from jobs.model.errors import ConfigInvalid, InvalidInput, Line, located
 
 KeyPath = tuple[str | int, ...]
 """The path to a value: keys and list indexes from the top of the file, `("lq", "notify", "on", 0)`."""
@@ -24,6 +24,7 @@ class Problem:
     key_path: KeyPath
     line: Line | None
     text: str  # what is wrong and what to do
+    error: type[InvalidInput] = ConfigInvalid
 
 
 def one_line(text: str) -> str:
@@ -60,8 +61,9 @@ def error_line(source: Path, line: Line | None, text: str) -> str:
     return one_line(located(source, line, text))
 
 
-def first_problem(source: Path, problems: Sequence[Problem]) -> ConfigInvalid:
-    """Return the error for the first problem in the file, with the number of the others."""
+def all_problems(source: Path, problems: Sequence[Problem]) -> InvalidInput:
+    """Return the error for all problems of a file: one line each, in the order of the file."""
     ordered = sorted(problems, key=lambda problem: problem.line if isinstance(problem.line, int) else 0)
-    others = f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else ""
-    return invalid(source, ordered[0].line, ordered[0].text + others)
+    lines = dict.fromkeys(error_line(source, problem.line, problem.text) for problem in ordered)
+    kinds = {problem.error for problem in problems}
+    return (kinds.pop() if len(kinds) == 1 else ConfigInvalid)("\n".join(lines))

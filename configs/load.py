@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs import validation, yaml_text
-from configs.errors import dotted, first_problem, invalid
+from configs.errors import KeyPath, Problem, all_problems, dotted, invalid
 from configs.labels import MAX_NAME, job_name
 from configs.matrix import Combination, combinations, overlap, without_matrix
 from configs.overrides import IN_MATRIX, Override, apply_overrides, parse_override
 from configs.paths import resolve_paths
 from configs.run_length import with_length
+from configs.suggestions import other_trainer
 from configs.training_rules import training_problems
 from configs.yaml_text import Document
 from jobs.model.errors import Line
@@ -54,6 +55,7 @@ class LoadedJob:
     source: Path  # absolute; a bare name if there is no file
     content: bytes  # of the file
     data_line: Line | None = None  # the line that names the data
+    line_of: Callable[[KeyPath], Line | None] = lambda _: None  # the line of a key, None if the file lacks it
     sweep: Sweep | None = None  # None for a file without a matrix
     label: str | None = None  # unique in the sweep
     varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the values of the matrix, by dotted key
@@ -132,29 +134,58 @@ def _require_different(document: Document, jobs: Sequence[LoadedJob], matrix: Se
 
 
 def _load(document: Document, content: bytes, defaults: LqSpec | None) -> LoadedJob:
-    document, lengths = with_length(document, current=Path.cwd())
-    spec = _checked(document, defaults=defaults)
-    if problems := training_problems(document, spec):
-        raise first_problem(document.source, problems)
-    resolved, notes = resolve_paths(document, spec, current=Path.cwd())
-    _require_utf8_paths(document, resolved)
+    document, lengths, wrong_lengths = with_length(document, current=Path.cwd())
+    spec, problems = _read_spec(document, defaults=defaults)
+    problems += wrong_lengths
+    notes: list[str] = []
+    if spec is not None:
+        problems += training_problems(document, spec)
+        renamed = any("'num_layers" in problem.text for problem in problems)  # its default is a fault of the old name
+        spec, notes, wrong_paths = resolve_paths(document, spec, current=Path.cwd())
+        problems += [each for each in wrong_paths if not renamed or each.key_path != ("num_layers",)]
+    if spec is None or problems:
+        raise all_problems(document.source, problems)
+    _require_utf8_paths(document, spec)
     notes += lengths
     if spec.trust_remote_code:
         notes.append("trust_remote_code is on: lq runs code that comes with the model")
     if spec.config is not None:
         notes.append("config: is MLX-LM's own -c; lq ignores it")
     return LoadedJob(
-        spec=_with_name(resolved, document.source),
+        spec=_with_name(spec, document.source),
         notes=tuple(notes),
         source=document.source,
         content=content,
         data_line=document.line(("data",)),
+        line_of=document.line,
     )
+
+
+def _read_spec(
+    document: Document, *, defaults: LqSpec | None = None, keep_nulls: bool = False
+) -> tuple[JobSpec | None, list[Problem]]:
+    """Return the spec and the problems of a file; with problems, the spec has defaults for the keys that have one."""
+    own = document.value.get("lq")
+    validation.require_format(document, own.get("format") if isinstance(own, dict) else None)
+    known = validation.KnownKeys(document, JobSpec, keep_nulls=keep_nulls)
+    value, own = known.value, known.value.get("lq", {})
+    if defaults is not None and isinstance(own, dict):
+        value = value | {"lq": _merged(defaults.model_dump(mode="json", exclude_unset=True), own)}
+    spec, problems = validation.check(document, JobSpec, value)
+    if spec is None:
+        wrong = {problem.key_path[0] for problem in problems if problem.key_path}
+        spec, _ = validation.check(document, JobSpec, {key: part for key, part in value.items() if key not in wrong})
+    trainer = other_trainer(document.value, validation.levels(JobSpec)) if known.problems else None
+    about = [Problem(key_path=(), line=None, text=trainer)] if trainer is not None else []
+    return spec, [*about, *known.problems, *problems]
 
 
 def load_frozen(path: Path) -> JobSpec:
     """Read the effective configuration that `dump_job` wrote; raise ConfigInvalid if this lq cannot read it."""
-    return _checked(yaml_text.require_document(path), keep_nulls=True)
+    spec, problems = _read_spec(yaml_text.require_document(path), keep_nulls=True)
+    if spec is None or problems:
+        raise all_problems(path, problems)
+    return spec
 
 
 def dump_job(spec: JobSpec) -> str:
@@ -175,20 +206,6 @@ def _lines(model: FrozenModel, *, without: str | None = None) -> Iterator[str]:
         default = not field.is_required() and getattr(model, key) == field.get_default(call_default_factory=True)
         text = yaml_text.dump({key: values[key]}).rstrip("\n")
         yield from (textwrap.indent(text, "# ") if default else text).splitlines()
-
-
-def _checked(document: Document, *, defaults: LqSpec | None = None, keep_nulls: bool = False) -> JobSpec:
-    own = document.value.get("lq")
-    validation.require_format(document, own.get("format") if isinstance(own, dict) else None)
-    known = validation.KnownKeys(document, JobSpec, keep_nulls=keep_nulls)
-    value, own = known.value, known.value.get("lq", {})
-    if defaults is not None and isinstance(own, dict):
-        value = value | {"lq": _merged(defaults.model_dump(mode="json", exclude_unset=True), own)}
-    spec, problems = validation.check(document, JobSpec, value)
-    problems = [*known.problems, *problems]
-    if spec is None or problems:
-        raise first_problem(document.source, problems)
-    return spec
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

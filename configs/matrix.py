@@ -64,7 +64,7 @@ def without_matrix(document: Document) -> Document:
         return document
     rest = {key: value for key, value in own.items() if key != IN_MATRIX[-1]}
     lines = {key_path: line for key_path, line in document.lines.items() if key_path[:2] != IN_MATRIX}
-    return Document(source=document.source, value={**document.value, "lq": rest}, lines=lines)
+    return dataclasses.replace(document, value={**document.value, "lq": rest}, lines=lines)
 
 
 def combinations(document: Document) -> list[Combination] | None:

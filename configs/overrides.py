@@ -74,7 +74,7 @@ def apply_overrides(document: Document, overrides: Sequence[Override]) -> Docume
         lines = {at: line for at, line in lines.items() if at[: len(key_path)] != key_path} | dict(override.lines)
         for length in range(1, len(key_path)):  # a new mapping around the value has the line of the value
             lines.setdefault(key_path[:length], override.lines[key_path])
-    return Document(source=document.source, value=value, lines=lines)
+    return dataclasses.replace(document, value=value, lines=lines)
 
 
 def _replace(inside: Any, key_path: KeyPath, new: Any) -> Any:

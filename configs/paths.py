@@ -1,6 +1,7 @@
-"""The paths of a job file. A relative path starts from the file's folder, or else from the current folder.
+"""The paths of a job file. All relative paths of a file start in one folder.
 
-This module looks at folders and at a model's config.json, not at weights or data.
+That is the current folder, as in mlx_lm.lora, or the folder of the file if more of the model, the data and the adapter
+to start from exist there. This module looks at folders and at a model's config.json, not at weights or data.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs.errors import KeyPath, as_written, dotted, error_line, invalid, one_line
+from configs.errors import KeyPath, Problem, as_written, dotted, invalid, one_line
 from configs.training_rules import hub_entries
 from configs.yaml_text import Document
-from jobs.model.errors import Line, ModelMissing
+from jobs.model.errors import ConfigInvalid, DataInvalid, InvalidInput, ModelMissing
 from jobs.model.spec import JobSpec
 
 _PATH_KEYS = ("model", "data", "adapter_path", "resume_adapter_file")
@@ -49,22 +50,10 @@ def _path_values(value: Any, key_path: KeyPath) -> Iterator[tuple[KeyPath, str, 
         yield from _path_values(item, (*key_path, part))
 
 
-def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[JobSpec, list[str]]:
-    """Make every path of a spec absolute and check the model; return the spec, and notes for the user.
-
-    Raises:
-        ModelMissing: the model is named by a path and cannot be loaded from it.
-        ConfigInvalid: another file does not exist, or the model has fewer layers than `num_layers`.
-    """
-    search = _Search(current / document.source.parent, current)
-    changes: dict[str, Any] = {"model": _model(document, spec, search), "data": _data(spec, search)}
-    if spec.resume_adapter_file is not None:
-        changes["resume_adapter_file"] = _resume_file(document, spec.resume_adapter_file, search)
-    if spec.adapter_path is not None:
-        changes["adapter_path"] = str(absolute(search.beside, spec.adapter_path))
-    if spec.hf_dataset is not None:
-        changes["hf_dataset"] = _hub_data(spec, search)
-    return spec.model_copy(update=changes), search.notes
+def resolve_paths(document: Document, spec: JobSpec, *, current: Path) -> tuple[JobSpec, list[str], list[Problem]]:
+    """Make every path of a spec absolute and check the model; return the spec, notes for the user, and problems."""
+    paths = _Paths(document, spec, current)
+    return paths.resolved(), paths.notes, paths.problems
 
 
 def data_folder(document: Document, current: Path) -> Path | None:
@@ -72,24 +61,119 @@ def data_folder(document: Document, current: Path) -> Path | None:
     value = document.value.get("data")
     if document.value.get("hf_dataset") is not None or not isinstance(value, str):
         return None
-    folder = _Search(current / document.source.parent, current).find("data", value)
+    folder = absolute(_folders(document, current)[0], value)
     return folder if folder.exists() or looks_like_path(value) else None
 
 
-class _Search:
-    def __init__(self, beside: Path, current: Path) -> None:
-        self.beside = beside
-        self.current = current
-        self.notes: list[str] = []
+def _folders(document: Document, current: Path) -> tuple[Path, Path]:
+    """Return the folder in which the relative paths of a file start, and the other possible one."""
+    beside = current / document.source.parent
+    named = [value for _, key, value in _path_values(document.value, ()) if key != "adapter_path"]
+    relative = [value for value in named if not value.startswith(("/", "~"))]
+    if sum((beside / value).exists() for value in relative) > sum((current / value).exists() for value in relative):
+        return beside, current
+    return current, beside
 
-    def find(self, key: str, value: str) -> Path:
-        """Return the path that exists; by default the one next to the file."""
-        beside = absolute(self.beside, value)
-        here = absolute(self.current, value)
-        if beside.exists() or not here.exists():
-            return beside
-        self.notes.append(one_line(f"{key}: not found next to the job file; using {here} in the current folder"))
-        return here
+
+class _Paths:
+    def __init__(self, document: Document, spec: JobSpec, current: Path) -> None:
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+        self._document, self._spec = document, spec
+        self._base, self._other = _folders(document, current)
+        self._of_file = self._base != current
+
+    def resolved(self) -> JobSpec:
+        spec, changes = self._spec, dict[str, Any]()
+        changes["model"] = self._model()
+        if spec.hf_dataset is None:  # MLX-LM ignores `data` otherwise; configs/data_files.py checks the folder
+            changes["data"] = self._folder_or_hub_name(("data",), spec.data, "data set", DataInvalid)
+        if spec.resume_adapter_file is not None:
+            changes["resume_adapter_file"] = self._resume_file(spec.resume_adapter_file)
+        if spec.adapter_path is not None:
+            changes["adapter_path"] = str(self._absolute(spec.adapter_path))
+        entries = [
+            entry | {"path": self._folder_or_hub_name((*key_path, "path"), entry["path"], "data set", DataInvalid)}
+            for key_path, entry in hub_entries(spec)
+            if isinstance(entry.get("path"), str)
+        ]
+        if entries:
+            changes["hf_dataset"] = entries[0] if isinstance(spec.hf_dataset, dict) else tuple(entries)
+        return spec.model_copy(update=changes)
+
+    def _absolute(self, value: str) -> Path:
+        """Return a path of the file, and note once where relative paths start if there are two possible folders."""
+        if self._base != self._other and not value.startswith(("/", "~")):
+            what = "the folder of the job file" if self._of_file else "the current folder"
+            note = one_line(f"relative paths start in {self._base}, {what}")
+            self.notes = list(dict.fromkeys([note, *self.notes]))
+        return absolute(self._base, value)
+
+    def _folder_or_hub_name(self, key_path: KeyPath, value: str, what: str, error: type[InvalidInput]) -> str:
+        """Return the path of a folder, or the name of a model or data set on the hub."""
+        known = absolute(self._base, value).exists()
+        on_hub = not value.startswith((".", "/", "~")) if len(key_path) > 1 else not looks_like_path(value)
+        if not known and on_hub and not (self._other / value).exists():
+            if len(key_path) == 1:
+                self.notes.append(f"{key_path[0]}: {value} will be downloaded from the Hugging Face hub unless cached")
+            return value
+        if not known:
+            self._missing(key_path, value, "folder", error, f" (a {what} on the Hugging Face hub is named org/name)")
+        return str(self._absolute(value))
+
+    def _missing(self, key_path: KeyPath, value: str, kind: str, error: type[InvalidInput], hint: str = "") -> None:
+        path, other = self._absolute(value), absolute(self._other, value)
+        if other != path and other.exists():
+            hint = f"; {other} exists, but relative paths of this file start in {self._base}: write an absolute path"
+        elif other != path:
+            hint = f", and none in {self._other}{hint}"
+        self._problem(key_path, f"no such {kind}: {path}{hint}", error)
+
+    def _problem(self, key_path: KeyPath, text: str, error: type[InvalidInput]) -> None:
+        line = self._document.line(key_path)
+        self.problems.append(Problem(key_path=key_path, line=line, text=f"{dotted(key_path)}: {text}", error=error))
+
+    def _model(self) -> str:
+        named = self._folder_or_hub_name(("model",), self._spec.model, "model", ModelMissing)
+        folder, wanted = Path(named), self._spec.num_layers
+        if folder.is_absolute() and folder.exists():
+            layers, problem = _layers(folder)
+            if problem is not None:
+                self._problem(("model",), problem, ModelMissing)
+            if layers is not None and wanted > layers:
+                default = "" if "num_layers" in self._document.value else " (the default)"
+                text = f"{wanted}{default}, but the model has {layers} layers; write {layers} or less, or -1 for all"
+                self._problem(("num_layers",), text, ConfigInvalid)
+        return named
+
+    def _resume_file(self, value: str) -> str:
+        path, key_path = self._absolute(value), ("resume_adapter_file",)
+        if path.is_dir():
+            inside = sorted(file.name for file in path.glob("*.safetensors"))
+            best = "adapters.safetensors" if "adapters.safetensors" in inside or not inside else inside[-1]
+            has = f"write {value.rstrip('/')}/{best}" if inside else "it contains no .safetensors file"
+            self._problem(key_path, f"is a folder, not a file: {path}; {has}", ConfigInvalid)
+        elif not path.is_file():
+            self._missing(key_path, value, "file", ConfigInvalid)
+        return str(path)
+
+
+def _layers(folder: Path) -> tuple[int | None, str | None]:
+    """Return the number of layers of a model folder, if its config.json contains it, and what is wrong with it."""
+    if not folder.is_dir():
+        return None, f"is a file; name the folder that contains it: {folder}"
+    if not any(folder.glob("model*.safetensors")):
+        return None, f"no model*.safetensors in {folder}"
+    try:
+        content = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        return None, f"no config.json in {folder}"
+    except (OSError, ValueError, RecursionError):
+        return None, f"config.json cannot be read in {folder}"
+    for level in (content, content.get("text_config") if isinstance(content, dict) else None):
+        if isinstance(level, dict) and isinstance(level.get("num_hidden_layers"), int):
+            return int(level["num_hidden_layers"]), None
+    return None, None
 
 
 def absolute(folder: Path, value: str) -> Path:
@@ -99,70 +183,3 @@ def absolute(folder: Path, value: str) -> Path:
     except RuntimeError:  # no user has this name: the folder may be called ~name
         path = folder / value
     return path.resolve() if ".." in path.parts else path
-
-
-def _model(document: Document, spec: JobSpec, search: _Search) -> str:
-    folder = search.find("model", spec.model)
-    line = document.line(("model",))
-    if folder.exists():
-        layers = _layers(document.source, line, folder)
-        if layers is not None and spec.num_layers > layers:
-            default = "" if "num_layers" in document.value else " (the default)"
-            text = f"num_layers: {spec.num_layers}{default}, but the model has {layers} layers; write {layers} or less"
-            raise invalid(document.source, document.line(("num_layers",)), f"{text}, or -1 for all")
-        return str(folder)
-    if looks_like_path(spec.model):
-        text = f"model: no such folder: {folder} (a model on the Hugging Face hub is named org/name)"
-        raise _missing(document.source, line, text)
-    search.notes.append(f"model: {spec.model} will be downloaded from the Hugging Face hub unless cached")
-    return spec.model
-
-
-def _layers(source: Path, line: Line | None, folder: Path) -> int | None:
-    """Return the number of layers of a model folder; None if its config.json does not contain it."""
-    if not folder.is_dir():
-        raise _missing(source, line, f"model: is a file; name the folder that contains it: {folder}")
-    if not any(weights.exists() for weights in folder.glob("model*.safetensors")):
-        raise _missing(source, line, f"model: no model*.safetensors in {folder}")
-    try:
-        content = json.loads((folder / "config.json").read_bytes())
-    except FileNotFoundError as error:
-        raise _missing(source, line, f"model: no config.json in {folder}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise _missing(source, line, f"model: config.json cannot be read in {folder}") from error
-    for level in (content, content.get("text_config") if isinstance(content, dict) else None):
-        if isinstance(level, dict) and isinstance(level.get("num_hidden_layers"), int):
-            return int(level["num_hidden_layers"])
-    return None
-
-
-def _missing(source: Path, line: Line | None, text: str) -> ModelMissing:
-    return ModelMissing(error_line(source, line, text))
-
-
-def _data(spec: JobSpec, search: _Search) -> str:
-    """Return the data folder, which configs/data_files.py checks, or the name of a data set."""
-    if spec.hf_dataset is not None:
-        return spec.data  # MLX-LM ignores it
-    folder = search.find("data", spec.data)
-    if folder.exists() or looks_like_path(spec.data):
-        return str(folder)
-    search.notes.append(f"data: {spec.data} will be downloaded from the Hugging Face hub unless cached")
-    return spec.data
-
-
-def _resume_file(document: Document, value: str, search: _Search) -> str:
-    path = search.find("resume_adapter_file", value)
-    if not path.is_file():
-        line = document.line(("resume_adapter_file",))
-        raise invalid(document.source, line, f"resume_adapter_file: no such file: {path}")
-    return str(path)
-
-
-def _hub_data(spec: JobSpec, search: _Search) -> dict[str, Any] | tuple[dict[str, Any], ...]:
-    """Replace names that are local folders by their paths."""
-    resolved = []
-    for _, entry in hub_entries(spec):
-        folder = search.find("hf_dataset", entry["path"])
-        resolved.append(entry | {"path": str(folder)} if folder.exists() else entry)
-    return resolved[0] if isinstance(spec.hf_dataset, dict) else tuple(resolved)

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.errors import KeyPath, invalid
+from configs.errors import KeyPath, Problem
+from configs.optimizers import SCHEDULES, STEPS
 from configs.overrides import Override, apply_overrides
 from configs.paths import data_folder
-from configs.training_rules import SCHEDULES, STEPS
 from configs.yaml_text import Document
 from jobs.model.spec import JobSpec
 
@@ -24,17 +24,9 @@ SHARE = r"\s*(\d+(?:\.\d+)?)\s*%\s*"
 """A share of a run, such as 10%."""
 
 
-def with_length(document: Document, *, current: Path) -> tuple[Document, list[str]]:
-    """Return the document with numbers of iterations and updates, and notes for the user.
-
-    Args:
-        document: one job, without a matrix.
-        current: the folder from which relative paths start if they do not start from the file's.
-
-    Raises:
-        ConfigInvalid: `lq.epochs` and `iters` differ, or the rows cannot be counted.
-    """
-    iters, notes = _iterations(document, current)
+def with_length(document: Document, *, current: Path) -> tuple[Document, list[str], list[Problem]]:
+    """Return a document without a matrix with numbers of iterations and updates, notes for the user, and problems."""
+    iters, notes, problems = _iterations(document, current)
     changes: dict[KeyPath, Any] = {} if iters is None else {("iters",): iters}
     changes |= _updates(document, iters or _number(document.value, "iters"))
     overrides = [
@@ -42,34 +34,36 @@ def with_length(document: Document, *, current: Path) -> tuple[Document, list[st
         for key_path, value in changes.items()
         if (line := document.line(EPOCHS if key_path == ("iters",) else key_path)) is not None
     ]
-    return apply_overrides(document, overrides), notes
+    return apply_overrides(document, overrides), notes, problems
 
 
-def _iterations(document: Document, current: Path) -> tuple[int | None, list[str]]:
-    """Return the iterations of `lq.epochs` and a note; None without epochs that can be calculated."""
+def _iterations(document: Document, current: Path) -> tuple[int | None, list[str], list[Problem]]:
+    """Return the iterations of `lq.epochs`, notes and problems; None without epochs that can be calculated."""
     own = document.value.get("lq")
     epochs = own.get(EPOCHS[-1]) if isinstance(own, dict) else None
     batch_size, accumulated = (_number(document.value, key) for key in ("batch_size", "grad_accumulation_steps"))
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < 1e9:
-        return None, []  # absent, or refused by the check of the types
+        return None, [], []  # absent, or refused by the check of the types
     if batch_size < 1 or accumulated < 1:
-        return None, []
+        return None, [], []
     rows = _rows(document, current)
+    if rows is None:
+        text = "the rows of a data set of the hub are not known before the download; set iters"
+        return None, [], [document.problem(EPOCHS, text)]
     updates = math.ceil(epochs * (rows // batch_size) / accumulated)
     iters = max(updates, 1) * accumulated
     given = document.value.get("iters")
     if given is not None and _number(document.value, "iters") != iters:
-        text = f"lq.epochs: {epochs:g} epochs are {iters:,} iterations, but iters is {given}; remove one of them"
-        raise invalid(document.source, document.line(EPOCHS), text)
-    return iters, [f"{epochs:g} epochs of {rows:,} rows: {iters:,} iterations"] if given is None else []
+        text = f"{epochs:g} epochs are {iters:,} iterations, but iters is {given}; remove one of them"
+        return None, [], [document.problem(EPOCHS, text)]
+    return iters, [f"{epochs:g} epochs of {rows:,} rows: {iters:,} iterations"] if given is None else [], []
 
 
-def _rows(document: Document, current: Path) -> int:
-    """Return the lines of train.jsonl."""
+def _rows(document: Document, current: Path) -> int | None:
+    """Return the lines of train.jsonl, 0 if it cannot be read; None for a data set of the hub."""
     folder = data_folder(document, current)
     if folder is None:
-        text = "lq.epochs: the rows of a data set of the hub are not known before the download; set iters"
-        raise invalid(document.source, document.line(EPOCHS), text)
+        return None
     try:
         with (folder / "train.jsonl").open("rb") as file:
             return sum(1 for _ in file)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from configs import validation, yaml_text
-from configs.errors import KeyPath, Problem, first_problem, invalid
+from configs.errors import KeyPath, Problem, all_problems, invalid
 from configs.yaml_text import Document
 from jobs.model import time_windows
 from jobs.model.spec import Bytes, FrozenModel, LqSpec, NotifyEvent, check_window
@@ -137,27 +137,29 @@ class Settings(_Secretive):
         return defaults
 
 
-def load_settings(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(path: Path, *, content: bytes | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings.yaml; without a file, return the defaults. Raise ConfigInvalid if others can read its URLs.
 
     Args:
         path: the file.
+        content: what the file will contain; None reads it.
         environ: values of `${NAME}` in URLs; None for the environment of the process. `${keyring:...}` stays
             unresolved until a message is sent.
     """
-    if not path.exists():
+    if content is None and not path.exists():
         return Settings()
-    document = yaml_text.parse(path, yaml_text.read(path), secret=True)
+    document = yaml_text.parse(path, yaml_text.read(path) if content is None else content, secret=True)
     if document is None:
         return Settings()
     validation.require_format(document, document.value.get("format"))
-    _require_private(document)
+    if content is None:
+        _require_private(document)
     known = validation.KnownKeys(document, Settings)
     unset = _expand(document, known.value, os.environ if environ is None else environ)
     settings, problems = validation.check(document, Settings, known.value, may_show=_may_show)
     problems = [*known.problems, *unset, *problems] or _same_names(document, settings)
     if settings is None or problems:
-        raise first_problem(path, problems)
+        raise all_problems(path, problems)
     return settings
 
 

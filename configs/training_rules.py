@@ -1,8 +1,4 @@
-"""The arguments of MLX's optimizers and schedules, checked at submit instead of after the model is loaded.
-
-The tables are copied from mlx/optimizers/optimizers.py and schedulers.py; tests/unit/configs compares them with the
-sources.
-"""
+"""The arguments of MLX's optimizers and schedules, checked at submit instead of after the model is loaded."""
 
 from __future__ import annotations
 
@@ -11,41 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.errors import KeyPath, Problem, as_written
+from configs.optimizers import OPTIMIZERS, SCHEDULES, STEPS
 from configs.suggestions import Levels, unknown_key
 from configs.yaml_text import Document
 from jobs.model.spec import JobSpec
 from jobs.model.text import listed
 
-_ADAM = {"betas": "pair", "eps": "number", "bias_correction": "flag"}
-
-OPTIMIZERS: Mapping[str, Mapping[str, str]] = {
-    "adam": _ADAM,
-    "adamw": _ADAM | {"weight_decay": "number"},
-    "muon": {"momentum": "number", "weight_decay": "number", "nesterov": "flag", "ns_steps": "count"},
-    "sgd": {"momentum": "number", "weight_decay": "number", "dampening": "number", "nesterov": "flag"},
-    "adafactor": {
-        "eps": "pair",
-        "clip_threshold": "number",
-        "decay_rate": "number",
-        "beta_1": "number",
-        "weight_decay": "number",
-        "scale_parameter": "flag",
-        "relative_step": "flag",
-        "warmup_init": "flag",
-    },
-}
-"""The arguments of each optimizer, without the learning rate, and their kinds."""
-
-SCHEDULES: Mapping[str, tuple[str, ...]] = {
-    "exponential_decay": ("init", "decay_rate"),
-    "step_decay": ("init", "decay_rate", "step_size"),
-    "cosine_decay": ("init", "decay_steps", "[end]"),
-    "linear_schedule": ("init", "end", "steps"),
-}
-"""The schedules and their arguments in order, optional ones in brackets. `join_schedules` needs functions, which a file
-cannot contain."""
-
-STEPS = ("step_size", "decay_steps", "steps")
 _REPORTERS = ("wandb", "swanlab")
 _SPLITS = tuple(f"{name}_split" for name in ("train", "valid", "test"))
 _FEATURES = tuple(f"{name}_feature" for name in ("prompt", "completion", "chat", "text"))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from configs import yaml_text
 from configs.errors import KeyPath, Problem, as_written, dotted
-from configs.suggestions import Levels, unknown_key
+from configs.suggestions import Levels, fitting, optimizer_argument, unknown_key
 from configs.yaml_text import Document
-from jobs.model.errors import ConfigInvalid, located
+from jobs.model.errors import ConfigInvalid, Line, located
 from jobs.model.spec import parse_duration, parse_size
 from jobs.model.text import listed
 
@@ -46,6 +48,8 @@ class KnownKeys:
     def _mapping(self, given: dict[str, Any], model: type[BaseModel], key_path: KeyPath) -> dict[str, Any]:
         kept = {}
         for key, value in given.items():
+            if key not in model.model_fields and not key_path and key in self._document.anchors:
+                continue  # it only holds what other keys use
             if key not in model.model_fields:
                 below = (*key_path, key)
                 text = unknown_key(below, value, top=self._document.value, levels=self._levels)
@@ -102,7 +106,7 @@ def check(
     problems: dict[KeyPath, Problem] = {}
     for detail in details:
         key_path = _place(document, detail["loc"])
-        text = _text(model, key_path, detail, may_show)
+        text = _text(document, model, key_path, detail, may_show)
         problems.setdefault(key_path, Problem(key_path=key_path, line=document.line(key_path), text=text))
     return None, list(problems.values())
 
@@ -117,20 +121,42 @@ def _place(document: Document, loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _text(
-    model: type[BaseModel], key_path: KeyPath, detail: ErrorDetails, may_show: Callable[[KeyPath, object], bool]
+    document: Document,
+    model: type[BaseModel],
+    key_path: KeyPath,
+    detail: ErrorDetails,
+    may_show: Callable[[KeyPath, object], bool],
 ) -> str:
+    value, named = detail["input"], dotted(key_path)
     if detail["type"] == "missing":
-        return f"{dotted(key_path)}: '{detail['loc'][-1]}' is missing"
-    if key_path in _SPECIAL_TEXTS:
-        return f"{dotted(key_path)}: {_SPECIAL_TEXTS[key_path]}"
+        return f"{named}: '{detail['loc'][-1]}' is missing"
+    if key_path in _SPECIAL_TEXTS and value != "true":
+        return f"{named}: {_SPECIAL_TEXTS[key_path]}"
+    if key_path[:1] == ("optimizer_config",) and len(key_path) == 2:
+        advice = optimizer_argument(str(key_path[1]), value, document.value)
+        if advice is not None:
+            return f"{named}: {advice}"
     if detail["type"] == "value_error":
         requirement = str(detail["ctx"]["error"])
     else:
         requirement = expected(model, key_path) or "another kind of value"
-    value = detail["input"]
-    return f"{dotted(key_path)}: must be {requirement}" + (
-        f", not {as_written(value)}" if may_show(key_path, value) else ""
-    )
+    if not may_show(key_path, value):
+        return f"{named}: must be {requirement}"
+    option = fitting(named, value) if named in ("optimizer", "fine_tune_type") else None
+    remedy = f"; write {option}" if option is not None else _remedy(requirement, value, document.line(key_path))
+    return f"{named}: must be {requirement}, not {as_written(value)}{remedy}"
+
+
+def _remedy(requirement: str, value: object, line: Line | None) -> str:
+    """Return how to write a value that only has the wrong form: text in place of a number, or no list."""
+    if isinstance(value, str) and requirement.startswith(("a number", "a whole number", "true")):
+        with suppress(ValueError):
+            if isinstance(yaml_text.parse_value(value), bool | int | float):
+                return f"; write {value} without quotes"
+    fits = isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool))
+    if requirement.startswith("a list of") and fits and ("numbers" in requirement or isinstance(value, str)):
+        return f"; write {line}=[{value}], in quotes" if isinstance(line, str) else f"; write [{value}]"
+    return ""
 
 
 # --- what a value must be, in words, from the annotations of the model ---
@@ -209,7 +235,7 @@ def _kind(annotation: Any, *, plural: bool = False) -> str:
     plain, _ = bare(annotation)
     origin = get_origin(plain)
     if origin is Literal:
-        return listed(get_args(plain), "or")
+        return listed((as_written(each) if isinstance(each, bool) else each for each in get_args(plain)), "or")
     if origin is tuple:
         return f"a list of {_kind(item_type(plain), plural=True)}"
     if origin in (Union, types.UnionType):

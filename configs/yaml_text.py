@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ class Document:
     source: Path
     value: dict[str, Any]
     lines: Mapping[KeyPath, Line]  # of each key and list item
+    anchors: frozenset[str] = frozenset()  # the keys at the top that hold an anchor which another key uses
 
     def line(self, key_path: KeyPath) -> Line | None:
         """Return the line of a value, or of the nearest value around it in the file."""
@@ -115,8 +117,8 @@ def parse(source: Path, content: bytes, *, secret: bool = False) -> Document | N
     Errors quote nothing of a `secret` file.
     """
     try:
-        value, lines = _read(content.decode("utf-8-sig"), mapping=True)
-        return None if value is None else Document(source=source, value=value, lines=lines)
+        value, lines, anchors = _read(content.decode("utf-8-sig"), mapping=True)
+        return None if value is None else Document(source=source, value=value, lines=lines, anchors=anchors)
     except _NOT_YAML as error:
         line, text = _fault(error, content, secret=secret)
         cause = None if secret else error
@@ -137,19 +139,38 @@ def dump(value: Mapping[str, Any]) -> str:
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def _read(text: str, *, mapping: bool) -> tuple[Any, Mapping[KeyPath, Line]]:
+def _read(text: str, *, mapping: bool) -> tuple[Any, Mapping[KeyPath, Line], frozenset[str]]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return None, {}
-        reading = _Reading(loader)
+            return None, {}, frozenset()
+        reading, anchors = _Reading(loader), frozenset(_anchors(node))  # before merge keys are replaced
         value = reading.value(node, ())
     finally:
         loader.dispose()
     if mapping and not isinstance(value, dict | None):
         raise _Refused(problem="must be a mapping of keys and values", problem_mark=node.start_mark)
-    return value, reading.lines
+    return value, reading.lines, anchors
+
+
+def _anchors(top: yaml.Node) -> Iterator[str]:
+    """Yield the keys of a mapping whose values hold a node that a later key uses too."""
+    holders: dict[int, str] = {}
+    for key, item in top.value if isinstance(top, yaml.MappingNode) else ():
+        inside, left = set[int](), [item]
+        while left:
+            node = left.pop()
+            if id(node) in inside:
+                continue
+            inside.add(id(node))
+            if id(node) in holders:
+                yield holders[id(node)]
+            elif isinstance(node, yaml.MappingNode):
+                left += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                left += node.value
+        holders |= {node_id: str(key.value) for node_id in inside if node_id not in holders}
 
 
 def _fault(error: Exception, content: bytes, *, secret: bool) -> tuple[int | None, str]:
@@ -261,3 +282,63 @@ def require_document(source: Path, content: bytes | None = None) -> Document:
     if document is None:
         raise ConfigInvalid(one_line(f"{source}: is empty; a job file needs at least a model and data"))
     return document
+
+
+def with_item(text: str, keys: Sequence[str], item: Mapping[str, Any]) -> str:
+    """Return YAML text with an item added to the list at `keys`. Comments and everything else stay.
+
+    Raises:
+        ValueError: the text has a form that cannot be edited, such as an alias in place of the list.
+    """
+    loader = _Loader(text)
+    node, missing = loader.get_single_node(), list(keys)
+    parent = node
+    while isinstance(node, yaml.MappingNode) and missing:
+        parent, node = node, next((value for key, value in node.value if key.value == missing[0]), None)
+        if node is None:
+            break
+        missing.pop(0)
+    new: Any = [dict(item)]
+    for key in reversed(missing):
+        new = {key: new}
+    added = _added(text, node if node is not None else parent, new)
+    if parse_value(added) != _expected(parse_value(text), keys, item):
+        raise ValueError("the list cannot be edited")
+    return added
+
+
+def _added(text: str, node: yaml.Node | None, new: Any) -> str:
+    """Return the text with the content of `new`, a mapping or list, at the end of a node."""
+    flow = yaml.dump(new, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True)
+    if isinstance(node, yaml.ScalarNode):  # null
+        return f"{text[: node.start_mark.index]} {flow.strip()}{text[node.end_mark.index :]}"
+    if isinstance(node, yaml.CollectionNode) and node.flow_style:
+        comma = ", " if node.value else ""
+        return f"{text[: node.end_mark.index - 1]}{comma}{flow.strip()[1:-1]}{text[node.end_mark.index - 1 :]}"
+    block = yaml.dump(new, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    indent = " " * (node.start_mark.column if node is not None else 0)
+    end = _end(node) if node is not None else len(text)
+    line_end = text.find("\n", end) + 1 if "\n" in text[end:] else len(text)
+    before = text[:line_end]
+    if before and not before.endswith("\n"):
+        before += "\n"
+    block = textwrap.indent(block, indent)
+    if "\r\n" in text:
+        before, block = before.removesuffix("\n").removesuffix("\r") + "\r\n", block.replace("\n", "\r\n")
+    return before + block + text[line_end:]
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where the last value of a node ends; PyYAML ends a block at the token after its comments."""
+    if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
+    index: int = node.end_mark.index
+    return index
+
+
+def _expected(value: Any, keys: Sequence[str], item: Mapping[str, Any]) -> Any:
+    if not keys:
+        return [*(value or ()), dict(item)]
+    below = value if isinstance(value, dict) else {}
+    return below | {keys[0]: _expected(below.get(keys[0]), keys[1:], item)}

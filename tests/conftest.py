@@ -17,6 +17,8 @@ from tests.harness import Lq, Workshop
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # no test asks the real hub; nothing listens there
+
 # speed is measured by benchmarks and never in tests: a busy machine is no reason for a property to fail
 settings.register_profile("lq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lq")

@@ -21,20 +21,20 @@ REFUSED = {
     "alpha_and_scale": "7: unknown key 'lora_parameters.alpha'; remove it, 'lora_parameters.scale' is given",
     "alpha_alone": "15: unknown key 'lora_parameters.alpha'; write 'lora_parameters.scale: 1'",
     "modules_as_layers": "13: unknown key 'lora_parameters.lora_layers'; write 'lora_parameters.keys'",
-    "all_at_the_top": "8: unknown key 'rank'; it belongs under 'lora_parameters' (and 6 more)",
+    "all_at_the_top": "8: unknown key 'rank'; it belongs under 'lora_parameters'",
     "layers_of_another_model": "11: num_layers: 28, but the model has 16 layers; write 16 or less, or -1 for all",
     "resumed": "10: resume_adapter_file: no such file: ",
     "old_hub_data": "8: hf_dataset: 'path' is missing",
     "dpo": "6: unknown key 'training_mode'; ",
-    "axolotl": "3: unknown key 'base_model'; ",
+    "axolotl": " this is a file for axolotl, not for mlx_lm.lora; here base_model is model, ",
 }
 """Refused before the model is loaded, with exit code 2; the start of the error after FILE:."""
 
-FAILS = {
-    "keys_of_another_model": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
-    "short_keys": ("config_invalid", "lora_parameters.keys names no linear layer of this model"),
+OF_ANOTHER_MODEL = {
+    "keys_of_another_model": "10: lora_parameters.keys: none of self_attn.qkv_proj is",
+    "short_keys": "14: lora_parameters.keys: none of q_proj, v_proj, k_proj, o_proj and 3 more is",
 }
-"""Refused by a dry run, with exit code 6; the reason and the start of the detail."""
+"""Refused because of the model's weights, with exit code 2; the start of the error after FILE:."""
 
 RUNS = {
     "mlx_lm_example": {"epochs"},

@@ -20,8 +20,8 @@ REPORT_BYTES = 1 << 20
 LINE_BYTES, LOSS_BYTES = 700, 22
 """Bytes of a line in events.jsonl, and of a loss in it."""
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
-_NOT_TRAINED = re.compile(r"(?:^|[._])(?:vision|visual|audio)")
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")
+NOT_TRAINED = re.compile(r"(?:^|[._])(?:vision|visual|audio)")
 """Parts of a model that MLX-LM, which trains on text, leaves out."""
 
 _FLOAT32 = 4
@@ -87,8 +87,8 @@ def trained_arrays(
         bits: of each quantized module with a width of its own, by name.
         usual_bits: of the other quantized modules.
     """
-    named = {name: tensor for name, tensor in tensors.items() if not _NOT_TRAINED.search(name)}
-    layers = {name: (int(found[1]), found[2]) for name in named if (found := _LAYER.search(name))}
+    named = {name: tensor for name, tensor in tensors.items() if not NOT_TRAINED.search(name)}
+    layers = {name: (int(found[1]), found[2]) for name in named if (found := LAYER.search(name))}
     if not layers:
         return None
     first = max(number for number, _ in layers.values()) + 1 - spec.num_layers if spec.num_layers > 0 else 0

@@ -103,8 +103,8 @@ class LossDetector:
     def validation(self, validation: ValidationLoss) -> LossFinding | None:
         """Add one validation, after the report that ends at its iteration.
 
-        Two consecutive ones beyond the best are a SPIKE if the training loss rose much too, REGRESSED if it rose by
-        less, and OVERFITTING otherwise.
+        Two consecutive ones beyond the best are a SPIKE if the training loss rose much too, OVERFITTING if it fell or
+        is memorized, and REGRESSED otherwise.
         """
         if not math.isfinite(validation.loss):
             return self._once(_not_finite(validation, "validation loss"))

@@ -14,6 +14,9 @@ TRAINING_SCALES, TRAINING_SHARE, TRAINING_RISE = 6.0, 0.20, 0.10
 NORMAL, MEDIAN_ERROR = 1.96, 1.2533
 """95 % of a normal distribution, and the standard error of its median relative to that of its mean."""
 
+MEMORIZED = 0.5
+"""A steady training loss below this share of the best validation loss means that the training rows are memorized."""
+
 _ONLY_REPORTED = frozenset({Alarm.OVERFITTING, Alarm.REGRESSED})
 
 
@@ -46,7 +49,7 @@ class ValidationHistory:
         training = _compare_training(self._best.iteration, self._good, reports)
         if len(self._beyond) < BEYOND_VALIDATIONS or training is None:
             return None
-        alarm = training.alarm
+        alarm = training.alarm(self._best.loss)
         if alarm in self._raised or alarm in self._ever_raised or (in_doubt and alarm is not Alarm.SPIKE):
             return None
         self._raised.add(alarm)
@@ -69,17 +72,15 @@ class ValidationHistory:
         }
         if validation.standard_error is not None and math.isfinite(validation.standard_error):
             evidence["standard_error"] = validation.standard_error
-        change = f"{training.now - training.then:+.3f}, tolerance {training.margin:.3f}"
-        rose = {
-            Alarm.SPIKE: f"rose too ({change})",
-            Alarm.REGRESSED: f"rose by less than its tolerance ({change})",
-            Alarm.OVERFITTING: f"did not rise significantly ({change})",
-        }[alarm]
+        rise = training.now - training.then
+        word = "rose too" if alarm is Alarm.SPIKE else "rose by less than the tolerance of a spike"
+        if rise <= training.interval:
+            word = "fell" if rise < -training.interval else "did not change significantly"
         text = (
             f"validation loss {validation.loss:.3f} at iteration {validation.iteration:,} is "
             f"{validation.loss - best.loss:.3f} above the best {best.loss:.3f} of iteration {best.iteration:,} "
             f"(tolerance {tolerance:.3f}), {len(self._beyond)} consecutive validations beyond it; the training "
-            f"loss {rose}: {training.then:.3f} -> {training.now:.3f}"
+            f"loss {word} ({training.then:.3f} -> {training.now:.3f}, tolerance {training.margin:.3f})"
         )
         return LossFinding(
             alarm=alarm, iteration=validation.iteration, first_flag=self._beyond[0], text=text, evidence=evidence
@@ -97,13 +98,13 @@ class _TrainingComparison:
     reports_then: int
     reports_now: int
 
-    @property
-    def alarm(self) -> Alarm:
-        """The alarm that validations beyond the best raise."""
+    def alarm(self, best: float) -> Alarm:
+        """Return the alarm of validations beyond the best: OVERFITTING if the training loss falls or is memorized."""
         rise = self.now - self.then
         if rise > self.margin:
             return Alarm.SPIKE
-        return Alarm.REGRESSED if rise > self.interval else Alarm.OVERFITTING
+        memorized = rise <= self.interval and self.now < MEMORIZED * best
+        return Alarm.OVERFITTING if rise < -self.interval or memorized else Alarm.REGRESSED
 
 
 def _compare_training(best: int, good: int, reports: ReportHistory) -> _TrainingComparison | None:

@@ -45,6 +45,7 @@ class Job:
     attempts: int  # attempts so far
     child: ProcessIdentity | None  # the trainer of the attempt that has not ended
     cleaned_at: float | None = None  # when `lq clean` deleted its checkpoints and logs
+    dismissed_at: float | None = None  # when `lq dismiss` took it off the status view
     group_name: str | None = None
     queue_position: float | None = None  # among jobs of its priority, after `lq move`; None: its id is the position
 

@@ -274,6 +274,11 @@ class LqSpec(FrozenModel):
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
+    loss_weighting: Literal["token", "batch"] | None = Field(
+        None,
+        description="token: all tokens of an update have the same weight; batch: MLX-LM's mean of each batch; default: "
+        "token if bucketed, batch if shuffled",
+    )
     epochs: float | None = Field(None, gt=0, description="passes over the training rows, instead of iters")
     retry: Retry = Retry()
     grad_clip: float | None = Field(
@@ -289,9 +294,16 @@ class LqSpec(FrozenModel):
     checkpoint: Checkpointing = Checkpointing()
     keep: Keep = Keep()
     notify: Notify = Notify()
-    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (), max_length=20, description="prompts answered before and after training, for the report"
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None,
+        max_length=20,
+        description="prompts answered before and after training, for the report; default: three validation rows",
     )
+
+    @property
+    def weighs_tokens(self) -> bool:
+        """Whether every token of an update has the same weight in the loss."""
+        return self.loss_weighting == "token" or (self.loss_weighting is None and self.batching == "bucketed")
 
     @property
     def waits_for_something(self) -> bool:

@@ -138,15 +138,9 @@ def _out_of_memory(
     ending: Ending, spec: JobSpec, history: History, evidence: dict[str, object], now: float
 ) -> Decision:
     assert history.stage is not None
-    step = oom.next_step(
-        history.stage,
-        first_example=history.next_example,
-        may_repeat=not (history.repeated_stage or history.at_its_own_limit) and TOO_LARGE_BUFFER not in ending.detail,
-        peak_bytes=history.peak_bytes,
-        free_bytes=history.free_bytes,
-        allow_truncation=spec.lq.memory.allow_truncation,
-        lengths=history.lengths,
-    )
+    may_repeat = not (history.repeated_stage or history.at_its_own_limit) and TOO_LARGE_BUFFER not in ending.detail
+    allow_truncation = spec.lq.memory.allow_truncation
+    step = oom.next_step(history.stage, history, may_repeat=may_repeat, allow_truncation=allow_truncation)
     evidence |= {"peak_bytes": history.peak_bytes, "free_bytes": history.free_bytes, "delay_s": 0.0}
     if step.stage is None:
         return Decision.after(ending, Status.FAILED, detail=f"{ending.detail}; {step.text}", evidence=evidence)

@@ -39,14 +39,7 @@ def roll_back_or_fail(
     evidence |= {"iteration": finding.iteration, "first_flag": finding.first_flag} | dict(finding.evidence)
     if before >= spec.lq.spike.max_rollbacks or not answer.may_retry:
         return _fail(ending, spec, history, finding, answer, evidence, before=before)
-    back = rollback.roll_back(
-        finding,
-        spec=spec,
-        stages=history.stages,
-        candidates=history.candidates,
-        batches_per_epoch=history.batches_per_epoch,
-        before=before,
-    )
+    back = rollback.roll_back(finding, spec, history, before=before)
     lost = finding.iteration - back.target
     more = {"back_to": back.target, "rollback": back.stage.rollback, "iterations_given_up": lost, "delay_s": 0.0}
     return Decision.after(

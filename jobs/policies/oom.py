@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from jobs.model.run_plan import Stage
+
+if TYPE_CHECKING:
+    from jobs.policies.decision import History
 
 LEAST_RANK, LEAST_LAYERS = 4, 4
 """A user is not advised to go below these."""
@@ -35,31 +39,22 @@ class UserChange:
     text: str  # the last change, for the user
 
 
-def next_step(
-    stage: Stage,
-    *,
-    first_example: int,
-    may_repeat: bool,
-    peak_bytes: int | None,
-    free_bytes: int | None,
-    allow_truncation: bool,
-    lengths: Sequence[int] | None = None,
-) -> LadderStep:
+def next_step(stage: Stage, history: History, *, may_repeat: bool, allow_truncation: bool) -> LadderStep:
     """Choose the stage to try after an attempt on `stage` ran out of memory.
 
-    Args:
-        first_example: examples seen when the next attempt begins.
-        may_repeat: whether the same settings may be tried once more: not tried yet, and not too large by themselves.
-        lengths: the 99th and 95th percentile of the rows' lengths in tokens; None if unknown.
+    `may_repeat`: whether the same settings may be tried once more: not tried yet, and not too large by themselves.
     """
-    if may_repeat and peak_bytes is not None and free_bytes is not None and free_bytes > peak_bytes:
-        text = f"same settings again: {free_bytes / 1e9:.2f} GB are free now, the peak was {peak_bytes / 1e9:.2f} GB"
+    peak, free = history.peak_bytes, history.free_bytes
+    if may_repeat and peak is not None and free is not None and free > peak:
+        text = f"same settings again: {free / 1e9:.2f} GB are free now, the peak was {peak / 1e9:.2f} GB"
         return LadderStep(stage=stage, again=True, text=text)
-    smaller = _smaller(stage, (lengths or ()) if allow_truncation else ())
+    smaller = _smaller(stage, (history.lengths or ()) if allow_truncation else ())
     if smaller is None:
         return LadderStep(stage=None, again=False, text=f"no smaller settings are left; {advice(stage)}")
     changed, text = smaller
-    return LadderStep(stage=changed.continued(first_example, because=f"out_of_memory: {text}"), again=False, text=text)
+    return LadderStep(
+        stage=changed.continued(history.next_example, because=f"out_of_memory: {text}"), again=False, text=text
+    )
 
 
 def ladder(stage: Stage, *, allow_truncation: bool, lengths: Sequence[int] = ()) -> Iterator[tuple[Stage, str]]:

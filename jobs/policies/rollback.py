@@ -17,6 +17,7 @@ from jobs.model.run_plan import RunPlan, Stage
 
 if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
+    from jobs.policies.decision import History
 
 LEAST_DISTANCE, LEAST_REPORTS = 100, 10
 """Minimum distance of the target from the first flag, in iterations and in reports."""
@@ -99,26 +100,13 @@ def escalation(finding: LossFinding, stages: Sequence[Stage], spec: JobSpec, *, 
     return min(last.rollback + 1, LAST_STEP) if abs(finding.first_flag - last.first_flag) <= near else 1
 
 
-def roll_back(
-    finding: LossFinding,
-    *,
-    spec: JobSpec,
-    stages: Sequence[Stage],
-    candidates: Sequence[RollbackCandidate],
-    batches_per_epoch: int,
-    before: int,
-) -> Rollback:
-    """Choose the target of a rollback and make its stage.
-
-    Args:
-        candidates: checkpoints at rollback points, and the best one, in any order.
-        batches_per_epoch: with the batch size of the job file.
-        before: rollbacks since the last submit or retry.
-    """
+def roll_back(finding: LossFinding, spec: JobSpec, history: History, *, before: int) -> Rollback:
+    """Choose the target of a rollback and make its stage; `before` counts the rollbacks since the last retry."""
+    stages = history.stages
     step = escalation(finding, stages, spec, before=before)
-    checkpoint = _target(step, finding, spec, stages, candidates)
+    checkpoint = _target(step, finding, spec, stages, history.candidates)
     target, updates = (checkpoint.iteration, checkpoint.updates) if checkpoint is not None else (0, 0)
-    skipped = window(target, finding, batches_per_epoch)
+    skipped = window(target, finding, history.batches_per_epoch)
     now = stages[-1]
     factor = now.learning_rate_factor * (1.0 if step == 1 else 0.5)
     stage = now.continued(

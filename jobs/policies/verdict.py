@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from jobs.loss.validations import MEMORIZED
 from jobs.model.text import counted, percent
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ EARLY = 0.5
 
 LAST_STRETCH = 0.8
 """The stretch of the run, from this share of its iterations, that shows whether it still improved."""
-
-MEMORIZED = 0.5
-"""A flat train loss below this share of the best validation loss means that the training rows are memorized."""
 
 
 HARDLY = 0.02
@@ -329,6 +327,8 @@ def _rates(run: RequestedRun, factor: float) -> Iterator[str]:
     for index, rate in enumerate(schedule.arguments[: 2 if schedule.name == "linear_schedule" else 1]):
         if rate:
             yield f"lr_schedule.arguments[{index}]={factor * rate:.3g}"
+    if factor < 1 and schedule.name.endswith("_decay") and schedule.length is None and schedule.arguments[1] > 1:
+        yield "lr_schedule.arguments[1]=1.0"  # a decay rate above 1 raises the learning rate
 
 
 def _length(run: RequestedRun, iteration: int) -> Iterator[str]:

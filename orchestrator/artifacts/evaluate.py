@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.model.events import finite
 from jobs.model.job import Job, Validation
 from jobs.policies import early_stop
 from orchestrator.artifacts import mlx_cli
 from orchestrator.artifacts.weights import Weights
 from orchestrator.report.analysis.verdict import Comparison
-from orchestrator.report.sources import supervised_tokens
+from orchestrator.report.facts import Evaluation
+from orchestrator.report.sources import EVALUATIONS, evaluations, supervised_tokens
+from workers.checkpoints import publishing
 from workers.data.loss_measurement import LossMeasurement
+from workers.files.atomic import write_json
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -71,6 +76,24 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasu
     )
     measurement = _measurement(as_record, Comparison([as_record], measured.tokens))
     return dataclasses.replace(measurement, iteration=weights.iteration), measured
+
+
+def keep(job: Job, weights: Weights, file: Path | None, tested: WeightsMeasurement) -> None:
+    """Add a measurement to the ones that the report and `lq compare` show."""
+    evaluation = Evaluation(
+        time=time.time(),
+        weights=weights.words,
+        iteration=tested.iteration,
+        data=str(file) if file is not None else None,
+        sha256=publishing.sha256_of(file) if file is not None else None,
+        loss=tested.loss,
+        low=tested.low,
+        high=tested.high,
+        rows=tested.rows,
+    )
+    job.dir.report.mkdir(mode=0o700, exist_ok=True)
+    kept = [dataclasses.asdict(one) for one in (*evaluations(job.dir, []), evaluation)]
+    write_json(job.dir.report / EVALUATIONS, finite({"version": 1, "evaluations": kept}))
 
 
 def measured_by_run(app: App, job: Job, iteration: int | None) -> list[WeightsMeasurement]:

@@ -30,6 +30,7 @@ APPLIES: dict[str, frozenset[Status]] = {
     "cancel": LIVE,
     "retry": frozenset({Status.FAILED, Status.CANCELLED}),  # with --set: ENDED
     "extend": frozenset({Status.SUCCEEDED}),
+    "dismiss": frozenset({Status.FAILED, Status.CANCELLED, Status.SKIPPED}),
     "clean": ENDED,
     "chat": ENDED,
     "fuse": ENDED,

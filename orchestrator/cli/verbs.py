@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "edit": ("edit", "Edit the settings of a job that has not started."),
         "cancel": ("control", "Cancel jobs and keep their checkpoints."),
         "retry": ("control", "Queue failed or cancelled jobs again."),
+        "dismiss": ("control", "Take jobs that failed off the status view."),
         "extend": ("control", "Continue a succeeded job to more iterations."),
     },
     "Results": {
@@ -54,7 +56,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("worker", "Run the worker in the foreground or background."),
         "service": ("worker", "Install the worker as a service."),
         "doctor": ("doctor", "Check whether this machine can train overnight."),
-        "notify": ("notify", "List or test the notification services."),
+        "notify": ("notify", "List, add or test the notification services."),
         "demo": ("doctor", "Run the demo on a tiny model."),
     },
     "Files": {
@@ -103,7 +105,9 @@ EXAMPLES = {
     "move": ("lq move 7 --first", "lq move 5-7 --after 3"),
     "edit": ("EDITOR=nano lq edit 4",),
     "cancel": ("lq cancel 3", "lq cancel --group sweep"),
-    "retry": ("lq retry 3", "lq retry 3 --from 400"),
+    "retry": ("lq retry 3", "lq retry 3 --from 400", "lq retry 3 --set learning_rate=1e-4"),
+    "extend": ("lq extend 3 --iters 1200",),
+    "dismiss": ("lq dismiss 3", "lq dismiss --failed"),
     "show": ("lq show 3",),
     "logs": ("lq logs -f", "lq logs 3 --grep 'loss|spike' --since 2h"),
     "report": ("lq report 3 --open",),
@@ -247,7 +251,8 @@ def _print_error(text: str, code: int, debug: bool) -> int:
         return code
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"lq: {' '.join(text.split())}\n")
+    for line in text.splitlines():
+        sys.stderr.write(f"lq: {' '.join(line.split())}\n")
     return code
 
 
@@ -259,5 +264,5 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"
-    text = text[:1].lower() + text[1:]
+    text = re.sub(r"[\w+.-]+://[^\s'\"()]+", "URL", text[:1].lower() + text[1:])  # it can contain a password
     return f"{text}{'' if text.endswith('?') else ';'} see: {path} --help"

@@ -21,6 +21,7 @@ CHECKS: Mapping[str, Callable[[Readings], Check]] = {
     "home": machine_checks.home,
     "privacy": machine_checks.privacy,
     "store": lq_checks.store,
+    "reports": lq_checks.reports,
     "worker": lq_checks.worker,
     "service": lq_checks.service,
     "notify": lq_checks.notifications,

@@ -41,6 +41,15 @@ def store(readings: Readings) -> Check:
     return ok(name, f"opens, version {version}")
 
 
+def reports(readings: Readings) -> Check:
+    """Check whether every finished job has its report."""
+    name, ids = "reports", readings.unreported_jobs
+    if not ids:
+        return ok(name, "every finished job has one")
+    shown = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    return warn(name, f"missing for finished jobs: {shown}", f"lq report {ids[0]}")
+
+
 def worker(readings: Readings) -> Check:
     """Check whether a worker runs, and whether it runs this version of lq."""
     name, running = "worker", readings.worker

@@ -173,6 +173,14 @@ class Readings:
         return shadowed(_ROOT)
 
     @cached_property
+    def unreported_jobs(self) -> list[int]:
+        """Ids of finished jobs without a report."""
+        from orchestrator.store.completion import reported_jobs
+
+        jobs = reported_jobs(self.home.store) if self.home.store.exists() else {}
+        return [job for job, folder in jobs.items() if folder.is_dir() and not (folder / "report/report.json").exists()]
+
+    @cached_property
     def lookalikes(self) -> list[Path]:
         """Files and folders on PYTHONPATH that have the name of a package of lq."""
         from orchestrator.core.installation import PACKAGES

@@ -50,7 +50,7 @@ _TITLES: Mapping[str, str] = {
     "suspect": "A loss was unusually high",
     "not_applied": "An update was not applied",
     "overfitting": "The validation loss rose while the train loss did not",
-    "regressed": "The validation loss rose, and the train loss a little",
+    "regressed": "The validation loss rose, and the train loss did not fall",
     "autopsy": "The rows around the spike were measured again",
     "slept": "The machine slept",
     "deadline": "The deadline will be missed",

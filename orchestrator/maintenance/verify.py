@@ -14,6 +14,7 @@ from jobs.model import run_plan as run_plans
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion, LqError
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
+from jobs.model.states import Status
 from orchestrator.core.app import App
 from workers.checkpoints import publishing, storage, tensor_files
 from workers.checkpoints.storage import ADAPTERS, Checkpoint
@@ -71,6 +72,8 @@ def _verified(app: App, job: Job, job_dir: JobDir, *, set_aside: bool) -> Iterat
     report = job_dir.report / "report.json"
     if report.exists():
         yield _check(report, partial(_readable, report))
+    elif job.status in (Status.SUCCEEDED, Status.FAILED) and job.attempts and job.cleaned_at is None:
+        yield VerifiedFile(path=report, ok=False, because=f"missing; make it: lq report {job.id}")
 
 
 def _check(path: Path, compare: Callable[[], str]) -> VerifiedFile:

@@ -82,6 +82,7 @@ def collect_all(
         train_loss=_train_loss(series.points),
         validation=_validation(series.validations, validated),
         tests=tuple(_measurement(test, tested) for test in series.tests),
+        evaluations=folder.evaluations,
         attempts=attempts,
         checkpoints=_checkpoints(store.metrics.checkpoints(job_id), Path(job.job_dir), series.validations),
         incidents=tuple(series.incidents),

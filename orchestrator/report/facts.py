@@ -189,6 +189,21 @@ class CheckpointFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A measurement of `lq test`, kept in report/evaluations.json."""
+
+    time: float
+    weights: str  # which weights, in words
+    iteration: int | None  # of the weights; None if unknown
+    data: str | None  # path of the test file; None if the data set is on the hub
+    sha256: str | None  # hash of the test file
+    loss: float
+    low: float | None  # lower end of its 95 % interval; null if unknown
+    high: float | None  # upper end
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AdapterFile:
     """A published file of weights."""
 
@@ -240,6 +255,7 @@ class Facts:
     train_loss: TrainLoss
     validation: ValidationFacts
     tests: tuple[Measurement, ...]
+    evaluations: tuple[Evaluation, ...]  # by lq test after the run, the oldest first
     attempts: tuple[AttemptFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
     incidents: tuple[Incident, ...]
@@ -268,6 +284,12 @@ class Facts:
         trained = [test for test in self.tests if test.iteration]
         published = (test for test in trained if best is not None and test.iteration == best.iteration)
         return next(published, trained[-1] if trained else None)
+
+    @property
+    def latest_evaluations(self) -> tuple[Evaluation, ...]:
+        """The latest measurement of each pair of weights and data."""
+        latest = {(one.iteration, one.sha256, one.data if one.sha256 is None else ""): one for one in self.evaluations}
+        return tuple(sorted(latest.values(), key=lambda one: one.time))
 
 
 def perplexity(loss: float) -> float:
@@ -360,13 +382,15 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answers to one of `lq.prompts`, before and after training."""
+    """The answers to one of `lq.prompts` or to the question of a validation row, before and after training."""
 
     prompt: str = ""  # the prompt
     before: str | None  # the answer before training
     after: str | None  # the answer after training
     iteration: int | None  # of the weights of the second answer
     max_tokens: int | None = None  # length limit of an answer
+    row: int | None = None  # row of valid.jsonl, from 1; None for one of lq.prompts
+    reference: str | None = None  # the answer in that row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jobs.model.errors import HomeUnusable
 from jobs.model.events import finite
 from jobs.model.job_dir import JobDir
+from jobs.model.states import ENDED
 from orchestrator.report.analysis.verdict import Series
 from orchestrator.report.collect import collect_all
 from orchestrator.report.facts import SCHEMA, Facts, PendingStatus
@@ -57,7 +58,7 @@ def make(
 
 
 def _is_current(folder: Path, text: str, facts: Facts) -> bool:
-    """Return whether the whole report exists, made from facts that differ only in the time of the report."""
+    """Return whether the whole report exists, made from facts that differ only in their times."""
     markdown, drawn = _read(folder / "report.md"), facts.train_loss.reports > 0
     exists = (folder / "report.html").is_file() and bool(markdown) and (LOSS in markdown) is drawn
     if not exists or (drawn and not (folder / LOSS).is_file()):
@@ -65,7 +66,10 @@ def _is_current(folder: Path, text: str, facts: Facts) -> bool:
     try:
         before, now = json.loads(_read(folder / "report.json")), json.loads(text)
         for content in (before, now):
-            content["times"].pop("reported_at")
+            if content["job"]["status"] in ENDED:  # the worker makes the report just before it stores this time
+                content["times"] = None
+            else:
+                del content["times"]["reported_at"]
     except (ValueError, LookupError, TypeError, AttributeError):
         return False
     return bool(before == now)

@@ -22,6 +22,7 @@ from orchestrator.report.facts import (
     Answer,
     DataFile,
     Dataset,
+    Evaluation,
     Overlap,
     Parameters,
     RunSettings,
@@ -30,6 +31,7 @@ from orchestrator.report.facts import (
 from workers.checkpoints import publishing
 
 FILES = ("train", "valid", "test")
+EVALUATIONS = "evaluations.json"
 
 Reported = Mapping[str, Any]
 
@@ -46,6 +48,7 @@ class Folder:
     versions: Mapping[str, str]
     host: Mapping[str, str]
     adapter: AdapterFacts
+    evaluations: tuple[Evaluation, ...]
     unread: tuple[str, ...]
 
 
@@ -60,6 +63,7 @@ def read_folder(job_dir: JobDir) -> Folder:
         versions=_words(provenance.get("versions")),
         host=_words(provenance.get("host")),
         adapter=_adapter(job_dir.adapters, unread),
+        evaluations=evaluations(job_dir, unread),
         unread=tuple(unread),
     )
 
@@ -138,6 +142,16 @@ def _adapter(folder: Path, unread: list[str]) -> AdapterFacts:
         for name, key in ((publishing.BEST, "best"), (publishing.FINAL, "final"))
     )
     return AdapterFacts(path=str(folder), best=best, final=final)
+
+
+def evaluations(job_dir: JobDir, unread: list[str]) -> tuple[Evaluation, ...]:
+    """Return what `lq test` measured."""
+    kept = _json_object(job_dir.report / EVALUATIONS, unread, required=False)
+    try:
+        return tuple(read_as(Evaluation, one) for one in kept.get("evaluations", ()))
+    except ValueError as error:
+        unread.append(_line(Path(EVALUATIONS), error))
+        return ()
 
 
 def _adapter_file(path: Path, about: object, unread: list[str]) -> AdapterFile | None:

@@ -77,12 +77,14 @@ class DatasetValue(TypedDict):
 
 
 class AnswerValue(TypedDict):
-    """The answer of the model to one of lq.prompts."""
+    """The answer of the model to one of lq.prompts, or to the question of a validation row."""
 
     prompt: str
     answer: str  # greedy answer of at most max_tokens tokens
     iteration: int  # iteration of the weights
     max_tokens: int  # maximum tokens of the answer
+    row: NotRequired[int]  # row of valid.jsonl, from 1
+    reference: NotRequired[str]  # the answer in that row
 
 
 class FactLine(EventFields):

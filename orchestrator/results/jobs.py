@@ -78,6 +78,7 @@ class ShownJob(JobSummary):
     detail: str | None  # reason of the state as one line of text
     submitted_at: float
     cleaned_at: float | None  # when its checkpoints and logs were deleted, in unix seconds
+    dismissed_at: float | None  # when it was dismissed, in unix seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ class StatusResult:
     queue: QueueSummary
     messages: UndeliveredCounts
     inbox: InboxSummary
+    settings: str | None  # what is wrong with settings.yaml; null if it is valid
     jobs: list[ListedJob]  # by id; with --group the live jobs first, then the others by best validation loss
 
 

@@ -1,4 +1,4 @@
-"""Ids, names and groups of jobs for shell completion.
+"""Ids, names, groups and folders of jobs, for shell completion and `lq doctor`.
 
 This module reads the file with the standard library alone: the import of SQLAlchemy takes longer than a user waits
 after a key press, and `Store.open` creates or upgrades what it opens.
@@ -10,6 +10,7 @@ import dataclasses
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 BUSY_S = 0.2
 """A completion does not wait longer than this for a writer."""
@@ -31,10 +32,19 @@ class NamedJob:
 def named_jobs(store: Path) -> list[NamedJob]:
     """Return the newest jobs, the newest first; none if the file does not exist or cannot be read now."""
     query = "SELECT id, name, status, group_name FROM jobs ORDER BY id DESC LIMIT ?"
+    return [NamedJob(id=row[0], name=row[1], status=row[2], group=row[3]) for row in _rows(store, query, LIMIT)]
+
+
+def reported_jobs(store: Path) -> dict[int, Path]:
+    """Return the folders, by job id, of the jobs that must have a report: they ran, ended, and were not cleaned."""
+    query = "SELECT id, job_dir FROM jobs WHERE status IN ('succeeded', 'failed') AND attempts > 0"
+    return {row[0]: Path(row[1]) for row in _rows(store, f"{query} AND cleaned_at IS NULL ORDER BY id")}
+
+
+def _rows(store: Path, query: str, *parameters: int) -> list[tuple[Any, ...]]:
     try:
         with closing(sqlite3.connect(read_only_uri(store), uri=True, timeout=BUSY_S)) as db:
-            rows = db.execute(query, [LIMIT])
-            return [NamedJob(id=row[0], name=row[1], status=row[2], group=row[3]) for row in rows]
+            return db.execute(query, parameters).fetchall()
     except (sqlite3.Error, ValueError):
         return []
 

@@ -16,6 +16,7 @@ from orchestrator.store.database import Records
 from orchestrator.store.dependencies import replace_dependencies
 from orchestrator.store.incidents import insert_incidents
 from orchestrator.store.job_queries import QUEUED, change, held, read_job, require_free_paths
+from orchestrator.store.metrics import supersede_after
 from orchestrator.store.run_plans import append_stage
 from orchestrator.store.schema import stages
 
@@ -94,10 +95,13 @@ class JobEdits(Records):
         iters: int,
         spec_json: str,
         adapter_path: str | None,
+        back_to: tuple[Stage, int] | None,
         incident: Incident,
         prepare: Callable[[], None],
     ) -> Job:
         """Queue a job that has succeeded again, with more iterations; `prepare` writes them into its folder.
+
+        A stage in `back_to` begins at the iteration given with it, before the end of the job.
 
         Raises:
             NotAllowed: it changed meanwhile, lq clean deleted its files, or a live job publishes to its adapter_path.
@@ -111,6 +115,9 @@ class JobEdits(Records):
             require_free_paths(db, [adapter_path] if adapter_path is not None else [])
             row = QUEUED | {"crashes_from": job.attempts, "iters": iters, "spec_json": spec_json}
             change(db, job.id, row)
+            if back_to is not None:
+                append_stage(db, job.id, back_to[0], incident.time)
+                supersede_after(db, job.id, back_to[1])
             insert_incidents(db, [incident])
             prepare()
             return read_job(db, job.id)

@@ -105,10 +105,10 @@ class JobRecords(Records):
 
         Args:
             all_jobs: return every job.
-            ended: otherwise return every live job, and this many of those that ended last.
+            ended: otherwise return every live job, and this many of those that ended last and were not dismissed.
         """
         # SQLite finds these by their time of end; by their status it would sort all that ever ended
-        last = select(jobs.c.id).where(jobs.c.ended_at.is_not(None))
+        last = select(jobs.c.id).where(jobs.c.ended_at.is_not(None), jobs.c.dismissed_at.is_(None))
         last = last.order_by(jobs.c.ended_at.desc(), jobs.c.id.desc())
         rank = case({status: rank for rank, status in enumerate(_STATUS_ORDER)}, value=jobs.c.status, else_=99)
         live = rank < 99
@@ -196,7 +196,17 @@ class JobRecords(Records):
             require_legal(job_id, job.status, Status.QUEUED)
             path = json.loads(read_column(db, job_id, jobs.c.spec_json)).get("adapter_path")
             require_free_paths(db, [path] if path is not None else [])
-            change(db, job_id, QUEUED | {"crashes_from": job.attempts})
+            change(db, job_id, QUEUED | {"crashes_from": job.attempts, "dismissed_at": None})
+            return read_job(db, job_id)
+
+    def dismiss(self, job_id: int, now: float) -> Job:
+        """Record that the user has seen how a job failed. A dismissed job does not change."""
+        with self._database.writing() as db:
+            job = read_job(db, job_id)
+            if job.status not in ENDED or job.status is Status.SUCCEEDED:
+                raise NotAllowed(f"job {job_id} is {job.status}; only jobs that did not succeed can be dismissed")
+            if job.dismissed_at is None:
+                change(db, job_id, {"dismissed_at": now})
             return read_job(db, job_id)
 
     def mark_cleaned(self, job_id: int, now: float) -> None:

@@ -76,7 +76,7 @@ class JobColumns(TypedColumns):
     spec_json: Named[str]
     submitted_at: Named[float] = Column(Number)
     started_at: Named[float | None] = Column(Number)
-    ended_at: Named[float | None] = Column(Number, index=True)
+    ended_at: Named[float | None] = Column(Number)
     not_before: Named[float | None] = Column(Number)
     stop_request: Named[str | None]
     resumes: Named[str | None]  # at_worker_start if the worker paused the job
@@ -93,6 +93,7 @@ class JobColumns(TypedColumns):
     val_loss: Named[float | None] = Column(Number)
     it_s: Named[float | None] = Column(Number)
     cleaned_at: Named[float | None] = Column(Number)  # when `lq clean` deleted its checkpoints and logs
+    dismissed_at: Named[float | None] = Column(Number)  # when `lq dismiss` took it off the status view
     group_name: Named[str | None] = Column(index=True)  # of the sweep that it belongs to
     queue_position: Named[float | None] = Column(Number)  # among jobs of its priority, if it was moved; else its id
     inbox_sha256: Named[str | None] = Column(index=True)  # of the file in the inbox that it comes from
@@ -103,6 +104,7 @@ jobs = Table(
     metadata,
     JobColumns,
     Index("ix_jobs_status", "status", "priority", "id"),
+    Index("ix_jobs_ended_at", "ended_at", "dismissed_at"),
     sqlite_autoincrement=True,  # ids are never reused
 )
 

@@ -27,7 +27,6 @@ from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
 from orchestrator.submission import provenance, staging, submit
-from orchestrator.submission.data_check import check_data
 from orchestrator.submission.predecessors import predecessors, require_no_circle, require_predecessors
 from orchestrator.submission.submit import Checked
 from workers.checkpoints import publishing
@@ -80,7 +79,6 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
     loaded, *others = load_jobs(JobText(name=edit.file.name, content=content))
     if others:
         raise ConfigInvalid(f"{loaded.source}: a matrix makes several jobs, and this is one; submit it as a file")
-    facts = check_data(app, loaded.spec)
     require_predecessors(app, loaded, ())
     require_no_circle(app, edit.was, loaded)
     path = loaded.spec.adapter_path
@@ -91,7 +89,7 @@ def checked(app: App, edit: Edit, content: bytes, *, overwrite: bool) -> Checked
         overwrites = agreed if isinstance(agreed, dict) else {}
     else:
         overwrites = submit.overwritten(loaded, overwrite=overwrite)
-    new = submit.checked_job(loaded, facts, overwrites=overwrites)
+    new = submit.InputChecks(app).check(loaded, overwrites=overwrites)
     (shortage,) = disk.shortages(app, [new.need], queued=[edit.was.id])
     if shortage is not None:
         raise InvalidInput(f"{loaded.source}: {shortage}")

@@ -157,12 +157,15 @@ class Inbox:
 
     def _reject(self, path: Path, state: FileState, because: str, *, notify: bool = True) -> None:
         """Write the error, report it, and then move the file, so that no crash leaves a rejected file without both."""
-        name, line = one_line(path.name), one_line(" ".join(because.split()))
+        name, lines = one_line(path.name), [one_line(" ".join(line.split())) for line in because.splitlines()]
+        line = lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")
         target = free_name(_made(self.folder / "rejected") / path.name)
         log.warning("%s was rejected: %s", name, line)
         remedy = f"fix it and move it back into {self.folder}, or: lq submit FILE" if notify else "nothing"
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time()))
-        write_atomically(target.with_name(target.name + ERROR), f"{line}\nrejected {when}\nnext: {remedy}\n")
+        write_atomically(
+            target.with_name(target.name + ERROR), "\n".join(lines) + f"\nrejected {when}\nnext: {remedy}\n"
+        )
         if notify:
             key = f"{state.identity[1]}-{state.modified_ns}"
             self._notify(messages.file_rejected(name, line, folder=target.parent, key=key))

@@ -11,11 +11,11 @@ import dataclasses
 import time
 from pathlib import Path
 
-from configs.data_files import check_data
 from configs.load import JobText, dump_job, load_jobs
 from jobs.model.errors import ConfigInvalid, InvalidInput, NotAllowed
 from jobs.model.job import Incident, Job
 from jobs.model.outcomes import Reason
+from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
 from jobs.model.states import ENDED, Status
 from orchestrator.core.app import App
@@ -68,7 +68,7 @@ def changed(app: App, job: Job, sets: tuple[str, ...], *, iteration: int | None)
     target = loaded.spec.adapter_path
     own = target is not None and publishing.origin(Path(target)).get("job") == job.id
     overwrites = submit.overwritten(loaded, overwrite=own)
-    new = submit.checked_job(loaded, check_data(loaded.spec), overwrites=overwrites)
+    new = submit.InputChecks(app).check(loaded, overwrites=overwrites)
     return Changed(job=job, checked=dataclasses.replace(new, retry_of=job.id), changes=found)
 
 
@@ -91,8 +91,9 @@ class Extension:
 
     job: Job
     spec: JobSpec  # with more iterations
-    resumes: int  # iteration of the checkpoint that it resumes from
-    note: str | None  # what differs from a job that was submitted with so many iterations
+    resumes: int  # iteration of the checkpoint that it resumes from; 0 for the beginning
+    stage: Stage | None  # to append, if that is not the newest checkpoint
+    note: str | None  # what the schedule means for the new iterations
 
 
 def extension(app: App, job: Job, iters: int) -> Extension:
@@ -111,11 +112,20 @@ def extension(app: App, job: Job, iters: int) -> Extension:
     if iters <= job.iters:
         raise InvalidInput(f"--iters {iters}: job {job.id} has {job.iters} iterations already; give a larger number")
     spec = app.store.spec(job.id).model_copy(update={"iters": iters})
-    newest, _ = storage.newest_valid(job.dir.checkpoints, app.store.run_plans.get(job.id, spec))
-    if newest is None:
+    run_plan = app.store.run_plans.get(job.id, spec)
+    kept = storage.valid(job.dir.checkpoints, run_plan)
+    if not kept:
         raise NotAllowed(f"job {job.id}: its checkpoints were deleted, so it cannot go on; {again}")
+    # an end within an update drops the gradients that were accumulated since the last one
+    usable = [checkpoint for checkpoint in kept if checkpoint.iteration % spec.grad_accumulation_steps == 0]
+    stage = None
+    if not usable:
+        stage = rewind.from_the_beginning(app, spec, run_plan)
+    elif usable[-1] is not kept[-1]:
+        stage = rewind.from_checkpoint(usable[-1], run_plan)
     disk.require_space(app, [(job.dir.config, disk.need_of(spec, valid_rows=valid_rows(job) or 0))])
-    return Extension(job=job, spec=spec, resumes=newest.iteration, note=_schedule_note(job, spec, again))
+    resumes, note = usable[-1].iteration if usable else 0, _schedule_note(job, spec, again)
+    return Extension(job=job, spec=spec, resumes=resumes, stage=stage, note=note)
 
 
 def _schedule_note(job: Job, spec: JobSpec, again: str) -> str | None:
@@ -155,6 +165,7 @@ def extend(app: App, extension: Extension) -> Job:
         iters=spec.iters,
         spec_json=spec.model_dump_json(),
         adapter_path=spec.adapter_path,
+        back_to=(extension.stage, extension.resumes) if extension.stage is not None else None,
         incident=incident,
         prepare=lambda: write_atomically(job.dir.config, dump_job(spec)),
     )

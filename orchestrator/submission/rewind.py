@@ -46,9 +46,9 @@ def rewind_to(app: App, job: Job, iteration: int) -> Rewind:
     given_up = max(0, job.iteration - iteration)
     lost = f"; {given_up:,} iterations are given up" if given_up else ""
     if iteration == 0:
-        stage, text = _from_the_beginning(app, spec, run_plan), "begins again at iteration 0"
+        stage, text = from_the_beginning(app, spec, run_plan), "begins again at iteration 0"
     else:
-        stage = _from(kept_checkpoint(job, run_plan, iteration), run_plan)
+        stage = from_checkpoint(kept_checkpoint(job, run_plan, iteration), run_plan)
         text = f"goes on from iteration {iteration:,}"
     return Rewind(stage=stage, iteration=iteration, given_up=given_up, text=f"{text}{lost}")
 
@@ -76,7 +76,7 @@ def _incident(job: Job, rewind: Rewind, now: float) -> Incident:
     )
 
 
-def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
+def from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     """Return the requested stage, with the settings that are known to fit and without the quarantined rows."""
     stage = smaller_stage(app.store, spec) or RunPlan.requested(spec).stages[0]
     learned = "" if stage.because == "requested" else f"; {stage.because}"
@@ -87,7 +87,7 @@ def _from_the_beginning(app: App, spec: JobSpec, run_plan: RunPlan) -> Stage:
     )
 
 
-def _from(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
+def from_checkpoint(checkpoint: Checkpoint, run_plan: RunPlan) -> Stage:
     """Return the stage of a run that resumes from a checkpoint under its last settings."""
     updates = checkpoint.state().updates
     last = run_plan.stages[-1]

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.model import run_plan as run_plans
-from jobs.model.errors import NotAllowed
+from jobs.model.errors import InvalidInput, NotAllowed
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.estimation.memory import smaller_stage
+from orchestrator.model_files.examine import DEPENDS_ON, examine
 from orchestrator.model_files.hashes import SUBMIT_S, FileHash, hash_files
+from orchestrator.model_files.trainable import Finding
 from orchestrator.store.groups import free_name
 from orchestrator.submission import staging
 from orchestrator.submission.data_check import check_data
@@ -45,13 +47,14 @@ class Checked:
     facts: DataFacts
     overwrites: Mapping[str, str]  # what the adapter may overwrite in adapter_path: sha256 by name
     need: SpaceNeed
+    cautions: tuple[str, ...] = ()  # about the model, one line each
     retry_of: int | None = None  # the job whose settings it has, with changes
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One line each, for the user."""
         unknown = disk.unknown(self.need)
-        return (*self.loaded.notes, *self.facts.notes, *((unknown,) if unknown is not None else ()))
+        return (*self.loaded.notes, *self.facts.notes, *self.cautions, *((unknown,) if unknown is not None else ()))
 
     @property
     def model(self) -> str:
@@ -75,23 +78,70 @@ def check(app: App, path: Path, *, overwrite: bool = False, sets: Sequence[str] 
     """
     from configs.load import load_jobs
 
-    facts: dict[str, DataFacts] = {}  # jobs with the same data share one check: a sweep has a thousand jobs
-    checked = []
+    checked: list[Checked] = []
+    inputs = InputChecks(app)
     jobs = load_jobs(path, sets, defaults=app.settings().defaults)
     _require_own_adapter_paths(app, [loaded.spec for loaded in jobs])
     for loaded in jobs:
-        key = loaded.spec.model_dump_json(include=OF_DATA)
-        if key not in facts:
-            facts[key] = check_data(app, loaded.spec, (loaded.source, loaded.data_line))
-        checked.append(checked_job(loaded, facts[key], overwrites=overwritten(loaded, overwrite=overwrite)))
+        checked.append(inputs.check(loaded, overwrites=overwritten(loaded, overwrite=overwrite)))
     return checked
 
 
-def checked_job(loaded: LoadedJob, facts: DataFacts, *, overwrites: Mapping[str, str]) -> Checked:
-    """Return a job whose file and data were checked, with the disk space it needs."""
-    valid = facts.files.get("valid.jsonl")
-    need = disk.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
-    return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need)
+class InputChecks:
+    """Checks models and data. Jobs with the same model or data share one check: a sweep has a thousand jobs."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._facts: dict[str, DataFacts | InvalidInput] = {}
+        self._findings: dict[str, list[Finding]] = {}
+
+    def check(self, loaded: LoadedJob, *, overwrites: Mapping[str, str]) -> Checked:
+        """Return a job whose model and data can be trained, with the disk space it needs.
+
+        Raises:
+            InvalidInput: they cannot; the message has one line for each fault.
+        """
+        findings = self._of_model(loaded)
+        faults = [finding for finding in findings if finding.refused]
+        facts = self._of_data(loaded, rendered=not any(fault.key == "model" for fault in faults))
+        if isinstance(facts, InvalidInput) and not faults:
+            raise facts
+        if faults:
+            lines = [_fault(loaded, fault) for fault in faults]
+            raise InvalidInput("\n".join([*lines, str(facts)] if isinstance(facts, InvalidInput) else lines))
+        assert not isinstance(facts, InvalidInput)
+        valid = facts.files.get("valid.jsonl")
+        need = disk.need_of(loaded.spec, valid_rows=valid.rows if valid is not None else 0)
+        cautions = tuple(finding.text for finding in findings)
+        return Checked(loaded=loaded, facts=facts, overwrites=overwrites, need=need, cautions=cautions)
+
+    def _of_model(self, loaded: LoadedJob) -> list[Finding]:
+        key = loaded.spec.model_dump_json(include=DEPENDS_ON)
+        if key not in self._findings:
+            self._findings[key] = examine(loaded.spec)
+        return self._findings[key]
+
+    def _of_data(self, loaded: LoadedJob, *, rendered: bool) -> DataFacts | InvalidInput:
+        """Check the data; rows are rendered only if the model has what renders them."""
+        from configs import data_files
+
+        key = loaded.spec.model_dump_json(include=OF_DATA)
+        named_in = (loaded.source, loaded.data_line)
+        if key not in self._facts:
+            try:
+                if rendered:
+                    self._facts[key] = check_data(self._app, loaded.spec, named_in)
+                else:
+                    self._facts[key] = data_files.check_data(loaded.spec, named_in)
+            except InvalidInput as error:
+                self._facts[key] = error
+        return self._facts[key]
+
+
+def _fault(loaded: LoadedJob, finding: Finding) -> str:
+    from configs.errors import error_line
+
+    return error_line(loaded.source, loaded.line_of(tuple(finding.key.split("."))), finding.text)
 
 
 def check_all(

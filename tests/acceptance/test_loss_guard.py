@@ -329,3 +329,73 @@ def test_quarantine_and_stop_survive_kills(
     lq.start_worker()
     assert outcome_of(training) == expected
     assert len(incidents(training, "quarantined", "early_stopped")) == 1
+
+
+# --- rates that are too high, without a spike ---
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data with enough validation rows for a verdict."""
+    folder = tmp_path_factory.mktemp("many")
+    build_data(folder, train=96, valid=60, test=8)
+    return folder
+
+
+def plain(workshop: Workshop, data: Path, file: Path, **changes: Any) -> Path:
+    """Write a job file with a constant rate and few settings."""
+    settings: dict[str, Any] = {
+        "data": str(data),
+        "optimizer": "adam",
+        "batch_size": 4,
+        "grad_accumulation_steps": 1,
+        "lora_parameters": {"rank": 8, "scale": 20.0, "dropout": 0.0},
+        "learning_rate": 2e-3,
+        "lr_schedule": None,
+        "save_every": 50,
+        "seed": 1,
+    }
+    return workshop.job_file(file, **settings | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+@pytest.mark.parametrize("enabled", [True, False])
+def test_model_without_gradient_diverges(workshop: Workshop, many: Path, tmp_path: Path, *, enabled: bool) -> None:
+    """The rate grows until every gradient is exactly 0; the loss rises too little for a spike."""
+    lq = Lq(tmp_path / "home")
+    growing = {"name": "exponential_decay", "arguments": [1e-2, 1.2]}
+    guard = {"spike": {"max_rollbacks": 1, "enabled": enabled}}
+    file = plain(workshop, many, tmp_path / "job.yaml", iters=260, lr_schedule=growing, steps_per_eval=100, lq=guard)
+    try:
+        training = lq.submit(file)
+        training.wait(expect=100 if enabled else 0, seconds=FIRST_EVER_S)
+        facts = training.facts()
+        report = json.loads((training.folder.report / "report.json").read_text())
+        assert report["findings"]["ruling"]["verdict"]["code"] == "DIVERGED"
+        assert report["findings"]["phases"][-1]["name"] == "no learning"
+        assert (
+            "learning_rate" in report["findings"]["ruling"]["advice"]
+            or "arguments" in report["findings"]["ruling"]["advice"]
+        )
+        codes = [one["code"] for one in facts["incidents"]]
+        assert codes == (["no_gradient", "diverged"] if enabled else ["no_gradient"])
+        assert facts["job"]["reason"] == ("diverged" if enabled else "completed")
+    finally:
+        lq.leave()
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_high_constant_rate_regresses(workshop: Workshop, many: Path, tmp_path: Path) -> None:
+    lq = Lq(tmp_path / "home")
+    try:
+        training = lq.submit(plain(workshop, many, tmp_path / "job.yaml", iters=800, steps_per_eval=100))
+        training.wait(seconds=FIRST_EVER_S)
+        ruling = json.loads((training.folder.report / "report.json").read_text())["findings"]["ruling"]
+        assert ruling["verdict"]["code"] == "REGRESSED"
+        assert ruling["final_minus_best"]["low"] > 0
+        assert ruling["train_after_best"]["high"] >= 0
+        assert "--set learning_rate=0.001" in ruling["advice"]
+    finally:
+        lq.leave()

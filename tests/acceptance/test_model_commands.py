@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pty
 import re
@@ -134,6 +135,11 @@ def test_lq_test_reproduces_the_run(trained: Training) -> None:
     assert [found[key] for key in keys] == [same[key] for key in keys]
     assert found["rows"] == 12
     assert found["perplexity_low"] < found["perplexity"] < found["perplexity_high"]
+    kept = trained.lq.json("report", trained.id)["evaluations"][-1]
+    assert [kept[key] for key in ("iteration", "loss", "low", "high", "rows", "data")] == [
+        found[key] for key in ("iteration", "loss", "loss_low", "loss_high", "rows", "data")
+    ]
+    assert kept["sha256"] == hashlib.sha256(Path(found["data"]).read_bytes()).hexdigest()
 
 
 @pytest.mark.slow

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.undisturbed import Undisturbed
-from tests.harness import Lq, Workshop, lives, until
+from tests.harness import Lq, Workshop, lives, result, until
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
@@ -63,3 +65,20 @@ def test_unknown_job_is_one_line(words: tuple[str, int], code: int, undisturbed:
     assert answer.out == ""
     assert len(answer.err.splitlines()) == 1
     assert answer.err.startswith("lq: no job 7")
+
+
+@pytest.mark.slow
+def test_restart_resumes_exactly(lq: Lq, workshop: Workshop, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    assert "worker started" in lq("worker", "restart").out, "without a worker it starts one"
+    first = lq.worker()
+    training = lq.submit(workshop.job_file(tmp_path / "job.yaml"))
+    training.trained(20)
+    trainer = training.trainer()
+    os.kill(trainer, signal.SIGSTOP)  # it must not end earlier; a request wakes it
+    lq("worker", "restart")
+    assert not lives(first)
+    assert not lives(trainer)
+    assert str(lq.worker()) in lq("worker", "start").out, "it runs already"
+    training.wait()
+    assert result(training) == undisturbed.result
+    assert [one["outcome"] for one in training.facts()["attempts"]] == ["stopped", "done"]

@@ -85,7 +85,7 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     ("lq submit none.yaml", 2, ("none.yaml", "no such file")),
     ("lq submit .", 2, ("is a folder", "YAML file")),
     ("lq submit tabs.yaml", 2, ("tabs.yaml:7", "not valid YAML")),
-    ("lq submit typo.yaml", 2, ("typo.yaml:7", "did you mean 'grad_accumulation_steps'")),
+    ("lq submit typo.yaml", 2, ("typo.yaml:7", "write 'grad_accumulation_steps")),
     ("lq submit lq_typo.yaml", 2, ("lq_typo.yaml:7", "did you mean 'priority'")),
     ("lq submit old.yaml", 2, ("old.yaml:7", "'lora_layers'", "remove it", "'num_layers'")),
     ("lq submit peft.yaml", 2, ("peft.yaml:7", "lora_parameters.scale: 2", "16 / 8")),

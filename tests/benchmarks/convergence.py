@@ -6,10 +6,12 @@ runs of a seed are a pair. The number of rows is a multiple of the batch, so tha
 epoch.
 
 If length and content are correlated, batches of similar length are batches of similar content. The loss of MLX-LM is a
-mean over the tokens of a batch, so that a token of a short row has a larger weight in a batch of short rows. The rows
-here are of three kinds, each with its own grammar. The kind of a row is random (`--content by-chance`) or depends on
-its length (`by-length`, the worst case: the rows of a batch are of one kind). The losses are also given for the
-shortest and the longest third of the validation rows. Prints a JSON list with one entry per pair.
+mean over the tokens of a batch, so that a token of a short row has a larger weight in a batch of short rows. lq weights
+all tokens of bucketed batches alike (`--loss by-token`, the default); MLX-LM's order has MLX-LM's loss.
+
+The rows here are of three kinds, each with its own grammar. The kind of a row is random (`--content by-chance`) or
+depends on its length (`by-length`, the worst case: the rows of a batch are of one kind). The losses are also given for
+the shortest and the longest third of the validation rows. Prints a JSON list with one entry per pair.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def main() -> int:
     )
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument(
-        "--loss", choices=LOSSES, default=LOSSES[0], help="by-token: every token of an epoch has the same weight"
+        "--loss", choices=LOSSES, default="by-token", help="of bucketed batches; mlx-lm: the mean of each batch"
     )
     options = parser.parse_args()
     print(json.dumps([_pair(seed, options) for seed in range(options.seeds)]))  # noqa: T201 the output
@@ -118,7 +120,8 @@ def _run(mode: Mode, rows: Rows, validation: Rows, seed: int, options: argparse.
             positions[0] += tokens.size
             yield mx.array(tokens), mx.array(spans)
 
-    mean_tokens = sum(map(len, rows.tokens)) / order.batches_per_epoch if options.loss == "by-token" else None
+    weighs_tokens = mode == "bucketed" and options.loss == "by-token"
+    mean_tokens = sum(map(len, rows.tokens)) / order.batches_per_epoch if weighs_tokens else None
     _train(model, optimizer, batches(), EPOCHS * order.batches_per_epoch + 1, _loss(mean_tokens))
     return {"losses": losses, "positions": positions[0]}
 

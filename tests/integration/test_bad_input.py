@@ -102,7 +102,7 @@ JOB_FILES: dict[str, tuple[JobFile, str]] = {
     "only comments": (lambda scene: scene.file("comment.yaml", "# later\n"), r"comment\.yaml: is empty"),
     "unknown key": (
         lambda scene: scene.job("unknown.yaml", more="grad_accumulation: 3\n"),
-        r"unknown\.yaml:6: .*did you mean 'grad_accumulation_steps'\?",
+        r"unknown\.yaml:6: .*write 'grad_accumulation_steps: 3'",
     ),
     "unknown key of lq": (
         lambda scene: scene.job("unknown_lq.yaml", more="lq:\n  prioritty: 3\n"),
@@ -478,4 +478,5 @@ def test_debug_prints_the_traceback(scene: Scene) -> None:
 
 def test_unchanged_job_file_is_valid(scene: Scene, tmp_path: Path) -> None:
     home = _copy(scene.home, tmp_path)
-    assert Lq(home)("submit", scene.job("good.yaml")).err == ""
+    said = Lq(home)("submit", scene.job("good.yaml")).err
+    assert said == f"note: relative paths start in {scene.files}, the folder of the job file\n"

@@ -84,7 +84,7 @@ def test_verbs_and_options(complete: Completer) -> None:
     assert complete("") == list(VERBS)
     assert complete("comp") == ["compare", "completion"]
     assert complete("status", "--") == ["--all", "--group", "--watch", "--json", "--help"]
-    assert complete("worker", "s") == ["status", "stop"]
+    assert complete("worker", "s") == ["start", "status", "stop"]
     assert complete("submit", "") == ["file,"]
 
 

@@ -20,6 +20,7 @@ from jobs.model.states import Status
 from orchestrator.cli.verbs import VERBS
 from orchestrator.demo.tiny_model import build_data, build_model
 from tests.benchmarks import material
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home, Seen
 
 NEVER = {"mlx", "mlx_lm", "transformers", "torch", "datasets", "safetensors"}
@@ -51,6 +52,7 @@ BY_VERB: dict[str, tuple[Sequence[str], set[str]]] = {
     "move": (["move", "3", "--last"], STORE),
     "edit": (["edit", "3"], WAKEUP),
     "cancel": (["cancel", "3"], STORE),
+    "dismiss": (["dismiss", "1"], STORE),  # it succeeded
     "retry": (["retry", "3"], WAKEUP),
     "extend": (["extend", "1", "--iters", "9"], WAKEUP),
     "worker": (["worker", "status"], PROCESSES),
@@ -85,7 +87,7 @@ open(sys.argv[1], "w").write(json.dumps([code, sorted({name.partition(".")[0] fo
 """
 
 MODEL_VERBS = {"chat": 2, "generate": 2, "test": 2, "fuse": 2}
-EXITS = {"run": 2, "watch": 2, "check": 2, "extend": 2, "worker": 4, "verify": 6} | MODEL_VERBS
+EXITS = {"run": 2, "watch": 2, "check": 2, "dismiss": 5, "extend": 2, "worker": 4, "verify": 6} | MODEL_VERBS
 """Exit codes other than 0: no data, no terminal, enough iterations, no worker, and a job without files or model."""
 
 
@@ -102,6 +104,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     build_data(place / "data")
     material.job_file(place / "file.yaml", place / "model", place / "data")
     material.job_file(place / "no-data.yaml", place / "model", place / "nowhere")
+    InProcess(made.path)("status")  # reads settings.yaml, once
     yield made
     made.store.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,12 @@ class Reference(TrainingCallback):
 
 
 def trained_by_mlx_lm(
-    config: Mapping[str, Any], order: OrderOf, folder: Path, monkeypatch: pytest.MonkeyPatch
+    config: Mapping[str, Any],
+    order: OrderOf,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    weighs_tokens: bool = False,
 ) -> Reference:
     """Train a configuration with mlx_lm.lora's own train_model.
 
@@ -59,6 +65,7 @@ def trained_by_mlx_lm(
         order: returns the order of batches for the lengths and sort keys of the rows.
         folder: for the adapter.
         monkeypatch: restores MLX-LM afterwards.
+        weighs_tokens: every token of an update has the same weight; the reported losses are then weighted, too.
     """
     every_iteration = {"steps_per_report": 1, "save_every": 10**9, "steps_per_eval": 10**9, "val_batches": -1}
     settings = {key: value for key, value in config.items() if key != "lq"}
@@ -76,7 +83,11 @@ def trained_by_mlx_lm(
     reference = Reference()
     layer = type(model.layers[0])
     monkeypatch.setattr(layer, "__call__", layer.__call__)  # gradient checkpointing replaces it for good
-    monkeypatch.setattr(mlx_lm.lora, "train", functools.partial(train, iterate_batches=_in_order(rows_of)))
+    loss = trainer.default_loss
+    if weighs_tokens:
+        loss = weighted_loss(args.batch_size * statistics.fmean(_learned(*train_rows[index]) for index in indices))
+    train_in_order = functools.partial(train, iterate_batches=_in_order(rows_of), loss=loss)
+    monkeypatch.setattr(mlx_lm.lora, "train", train_in_order)
     mlx_lm.lora.train_model(args, model, train_set, valid_set, reference)
     reference.last_validation = evaluate(
         model=model,
@@ -87,6 +98,21 @@ def trained_by_mlx_lm(
     )
     reference.weights = (folder / "adapters.safetensors").read_bytes()
     return reference
+
+
+def weighted_loss(expected_tokens: float) -> Callable[..., tuple[mx.array, mx.array]]:
+    """Return a loss that divides the sum over the tokens by their expected number."""
+
+    def loss(model: Any, batch: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
+        mean, tokens = trainer.default_loss(model, batch, lengths)
+        return (mean * tokens / expected_tokens if model.training else mean), tokens
+
+    return loss
+
+
+def _learned(row: Sequence[int], offset: int) -> int:
+    """Return the tokens of a row that MLX-LM's loss counts: the first of the padding is one of them."""
+    return len(row) - max(offset, 1) + 1
 
 
 def _in_order(rows_of: RowsOf) -> Callable[..., Iterator[tuple[mx.array, mx.array]]]:

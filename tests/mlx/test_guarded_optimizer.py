@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn.utils as mlx_utils
 import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_map
@@ -90,3 +91,29 @@ def test_norm_counts_small_and_large() -> None:
     update(model, optimizer, 2.0)
     count = sum(array.size for array in named(model.trainable_parameters()).values())
     assert optimizer.grad_norm == pytest.approx(2.0 * math.sqrt(count))
+
+
+def gradients_of(expected_tokens: float | None, *parts: slice) -> dict[str, mx.array]:
+    """Return the mean gradients over micro-batches: parts of four rows with 3, 5, 20 and 30 tokens."""
+    model = small()
+    model.update(tree_map(lambda array: mx.random.normal(array.shape), model.trainable_parameters()))
+    optimizer = GuardedOptimizer(optim.SGD(learning_rate=0.1))
+    optimizer.guard(model)
+    optimizer.expected_tokens = expected_tokens
+    spans = mx.array([[0, 3], [0, 5], [0, 20], [0, 30]])
+    tokens = mx.random.randint(0, 32, (4, 33))
+    sums: dict[str, mx.array] = {}
+    for part in parts:
+        _, gradients = mlx_utils.value_and_grad(model, optimizer.loss)(model, tokens[part], spans[part])
+        sums = {name: value + sums.get(name, 0) for name, value in named(gradients).items()}
+    return {name: value / len(parts) for name, value in sums.items()}
+
+
+@pytest.mark.parametrize("weighs_tokens", [True, False])
+def test_micro_batches_weigh_tokens_alike(weighs_tokens: bool) -> None:
+    """The gradient of an update does not depend on its micro-batches; with MLX-LM's loss it does."""
+    expected = 50.0 if weighs_tokens else None
+    whole = gradients_of(expected, slice(4))
+    halves = gradients_of(expected and expected / 2, slice(2), slice(2, 4))
+    equal = all(mx.allclose(halves[name], value, rtol=1e-3, atol=1e-6).item() for name, value in whole.items())
+    assert equal is weighs_tokens

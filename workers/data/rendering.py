@@ -81,7 +81,7 @@ class Renderer:
     def _chat(self, row: Mapping[str, Any]) -> Rendered:
         if self._render is None:
             raise RowUnusable("the model has no chat template; use an instruct model, or rows with 'text'")
-        messages, answer = self._conversation(row)
+        messages, answer = self.conversation(row)
         tools = row.get("tools")
         text = self._render(messages, tools, add_generation_prompt=False)
         if not self._mask_prompt:
@@ -95,7 +95,7 @@ class Renderer:
             return Rendered(text, is_chat=True, learned=(), why=NO_START)
         return Rendered(text, is_chat=True, learned=((start, len(text)),))
 
-    def _conversation(self, row: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
+    def conversation(self, row: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
         """Return the messages of a row, and the index of the first one that is not part of the prompt."""
         if self._format.name == "chat":
             messages = list(row[self._format.keys[0]])

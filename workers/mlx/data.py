@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from jobs.model.spec import JobSpec
 from workers.checkpoints.mlx_config import mlx_config
 from workers.checkpoints.publishing import sha256_of
 from workers.data.batches import BatchOrder, Rows, orders
+from workers.data.dataset_facts import supervised
 from workers.data.rendering import Messages
 from workers.data.tokenizing import SETS, RowSet, TextTools, file_rows, folder_rows, joined, rows_of
 from workers.mlx.child import named_as
@@ -66,6 +68,13 @@ class TrainingData:
     def order(self) -> BatchOrder:
         """The order of the present stage."""
         return self.orders[self._context.stage_index]
+
+    @property
+    def tokens_per_batch(self) -> float:
+        """The expected supervised tokens of a batch in the present stage, the same in every epoch of it."""
+        limit = self._context.stage.max_seq_length
+        learned = supervised(self.train, limit)
+        return self._spec.batch_size * statistics.fmean(learned[row] for row in self.order.pool)
 
     def _usable(self, stage: Stage) -> tuple[int, ...] | None:
         """Return the rows that may be trained on a stage; None for all."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.model.events import FactEvent, WarningEvent
+from jobs.model.outcomes import Reason
 from jobs.model.run_plan import RunPlan
 from workers.data.dataset_facts import dataset_facts
 from workers.mlx.context import RunContext
@@ -97,7 +98,8 @@ class Diagnostics:
     def autopsy(self) -> None:
         """At the start of a rollback, rank the rows around the first flag by their loss under the healthy weights."""
         stage = self._context.stage
-        if not stage.rollback or stage.first_flag is None or not self._context.is_stage_start:
+        by_rows = stage.rollback and not stage.because.startswith(Reason.NO_GRADIENT)
+        if not by_rows or stage.first_flag is None or not self._context.is_stage_start:
             return
         ranked = self.rank(self._rows_around(stage.first_flag)[-AUTOPSY_ROWS:])
         worst = ", ".join(f"{row.line} ({row.loss:.3g})" for row in ranked[:3])

@@ -48,6 +48,7 @@ class GuardedOptimizer:
         self._backup: ArrayBackup | None = None
         self._dropped = 0  # updates, of this process
         self.clip: float | None = None  # largest global norm; read when the step is traced; None for no clipping
+        self.expected_tokens: float | None = None  # of a micro-batch; None weights micro-batches alike, as MLX-LM does
         self.selects_in_step = True  # False: `after_iteration` puts the arrays back
 
     @property
@@ -115,14 +116,16 @@ class GuardedOptimizer:
         self.set_moments({name: mx.zeros_like(value) for name, value in self.moments().items() if name not in kept})
 
     def loss(self, model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-        """Return MLX-LM's loss, the mean over the supervised tokens in nats, and their number; store the loss.
+        """Return the loss whose gradients are applied, and the number of supervised tokens.
 
-        If the loss is not finite, its gradients are not finite either.
+        MLX-LM's loss, the mean over these tokens in nats, is stored. It is returned, or multiplied by the tokens over
+        their expected number: then the sum of an update weights all its tokens alike. If the loss is not finite, its
+        gradients are not finite either.
         """
         loss, tokens = default_loss(model, batch, spans)
         loss = loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan))
         self.state[GUARD]["loss"] = loss
-        return loss, tokens
+        return loss if self.expected_tokens is None else loss * tokens / self.expected_tokens, tokens
 
     def update(self, model: Any, gradients: Any) -> None:
         """Apply the gradients, clipped if there is a limit. Drop them if their norm is not finite."""

@@ -118,7 +118,7 @@ class TrainingRun:
         context = self._context
         self._diagnostics.report_fact("battery.after", battery())
         best = None
-        if context.spec.lq.prompts:
+        if context.spec.lq.prompts != ():
             best = storage.best_valid(context.job_dir.checkpoints, context.run_plan)[0]
         if best is not None:
             self._model.load_weights(best.adapters)

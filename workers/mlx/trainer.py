@@ -50,6 +50,8 @@ class Trainer:
         self._context.stage_index = self._context.run_plan.index_at(self._context.iteration)
         stage = self._context.stage
         self._optimizer.clip = stage.grad_clip
+        if self._context.spec.lq.weighs_tokens:
+            self._optimizer.expected_tokens = self._data.tokens_per_batch / self._context.micro_batches
         if stage.reset_moments and self._context.is_stage_start:
             self._optimizer.reset_moments()
 
@@ -124,7 +126,7 @@ class Trainer:
         """
         stage, train_rows = self._context.stage, self._data.train
         rows = self._data.order.rows(position)
-        losses, tokens, seconds = [], 0, 0.0
+        losses, tokens, seconds = [], [], 0.0
         self._optimizer.before_iteration()
         for start in range(0, len(rows), stage.batch_size):
             batch, spans = train_rows.padded(rows[start : start + stage.batch_size], stage.max_seq_length)
@@ -133,13 +135,13 @@ class Trainer:
             yield arrays
             seconds += time.perf_counter() - began
             losses.append(self._optimizer.last_loss)
-            tokens += learned_tokens(spans, batch.shape[1])
+            tokens.append(learned_tokens(spans, batch.shape[1]))
         dropped = self._optimizer.after_iteration()
         # the update dropped these iterations; earlier ones belong to the update before
         lost = min(self._context.spec.grad_accumulation_steps, self._context.iteration + 1) if dropped else 0
         return Trained(
-            loss=sum(losses) / len(losses),
-            tokens=tokens,
+            loss=float(np.average(losses, weights=tokens if self._optimizer.expected_tokens is not None else None)),
+            tokens=sum(tokens),
             seconds=seconds,
             learning_rate=float(self._optimizer.learning_rate.item()),
             grad_norm=self._optimizer.grad_norm,

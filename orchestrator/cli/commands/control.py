@@ -274,7 +274,7 @@ def _queue_again(app: App, jobs: Sequence[Job], iteration: int | None) -> list[t
 def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
     """Continue a job that has succeeded, up to more iterations.
 
-    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with so many iterations.
+    It resumes exactly from its last checkpoint, so it ends like a job that was submitted with N iterations.
     """
     from orchestrator.submission import rerun
 
@@ -287,3 +287,31 @@ def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
     out.changed(job.id)
     out.line(home_access.wake_worker(app))
     out.finish(app)
+
+
+# --- dismiss ---
+
+
+@click.command()
+@takes_jobs(GROUP, ALL, FAILED, all="Select every job that did not succeed.")
+@change_options
+def dismiss(selection: JobSelection, out: ChangeOutput) -> None:
+    """Take jobs that failed off the status view and the digest. lq status --all and lq show still have them."""
+
+    def applies(job: Job) -> bool:
+        return job.status in ENDED and job.status is not Status.SUCCEEDED and job.dismissed_at is None
+
+    none, or_else = "no job{of} to dismiss: none has failed", "--group NAME, --failed or --all"
+    with home_access.open_app() as app:
+        dismiss_jobs(app, args.select_jobs(app, selection, applies, none=none, or_else=or_else), out)
+        out.finish(app)
+
+
+def dismiss_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
+    """Record that the user has seen how jobs failed, all or none."""
+    with app.store.transaction():
+        for job in jobs:
+            app.store.jobs.dismiss(job.id, time.time())
+    for job in jobs:
+        out.line(f"job {job.id} dismissed" if job.dismissed_at is None else f"job {job.id} is already dismissed")
+        out.changed(job.id)

@@ -266,7 +266,10 @@ def _checkpoint(text: str) -> str | int:
 @_device_options
 @json_option
 def test(app: App, job: Job, checkpoint: str | int, data: Path | None, beside: Beside, as_json: bool) -> None:
-    """Evaluate the weights of a job on its test.jsonl: loss and perplexity with 95 % intervals."""
+    """Evaluate the weights of a job on its test.jsonl: loss and perplexity with 95 % intervals.
+
+    lq report and lq compare show the result.
+    """
     from orchestrator.artifacts import evaluate
 
     spec_json = app.store.jobs.spec_json(job.id)
@@ -276,6 +279,7 @@ def test(app: App, job: Job, checkpoint: str | int, data: Path | None, beside: B
     weights = model_weights.weights(app, job, checkpoint)
     with _device(app, "test", job, beside):
         tested, measurement = evaluate.measure(job, weights, folder)
+        evaluate.keep(job, weights, file, tested)
     others = evaluate.measured_by_run(app, job, weights.iteration)
     if not as_json:
         _print_tested(job, weights, file, tested, others)

@@ -106,7 +106,7 @@ def end_line(job: Job) -> str:
 
     after = f" after {fmt.duration(job.ended_at - job.started_at)}" if job.ended_at and job.started_at else ""
     verdict = verdict_of(job)
-    why = f": {job.reason}" if job.reason and job.status is not Status.SUCCEEDED else ""
+    why = f": {job.reason}" if job.status in (Status.FAILED, Status.SKIPPED) and job.reason else ""
     return f"job {job.id} {job.name}: {job.status}{after}{f', verdict {verdict}' if verdict else ''}{why}"
 
 

@@ -79,6 +79,7 @@ def result_of(snapshot: Snapshot) -> StatusResult:
         ),
         queue=results.QueueSummary(paused=snapshot.queue.paused_at is not None, because=snapshot.queue.because),
         messages=results.UndeliveredCounts(waiting=waiting, gave_up=len(snapshot.undelivered) - waiting),
+        settings=snapshot.settings_fault,
         inbox=results.InboxSummary(waiting=snapshot.inbox.files, because=snapshot.inbox.because),
         jobs=[_listed(snapshot, place, job) for place, job in enumerate(snapshot.jobs)],
     )
@@ -127,16 +128,17 @@ def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: Jo
 
 @click.command()
 @takes_job
+@click.option("-v", "--verbose", is_flag=True, help="Show every row, and the evidence of each incident.")
 @click.option("--output", "whole_output", is_flag=True, help="Show all stored output of the trainers that crashed.")
 @json_option
-def show(app: App, job: Job, whole_output: bool, as_json: bool) -> None:
-    """Show everything about a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps."""
+def show(app: App, job: Job, verbose: bool, whole_output: bool, as_json: bool) -> None:
+    """Show a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps, in 60 lines at most."""
     from orchestrator.cli.views.job import render
 
     if as_json:
         output.print_json(_show_result(app, job))
     else:
-        print_view(render(app, job, now=time.time(), whole_output=whole_output))
+        print_view(render(app, job, now=time.time(), verbose=verbose, whole_output=whole_output))
 
 
 def _show_result(app: App, job: Job) -> ShowResult:
@@ -146,7 +148,13 @@ def _show_result(app: App, job: Job) -> ShowResult:
     details = job_details(app, [job], VerdictCache())[job.id]
     summary = vars(summary_of(job, turn, forecast_of(app, [job]), details))
     return ShowResult(
-        job=ShownJob(**summary, detail=job.detail, submitted_at=job.submitted_at, cleaned_at=job.cleaned_at),
+        job=ShownJob(
+            **summary,
+            detail=job.detail,
+            submitted_at=job.submitted_at,
+            cleaned_at=job.cleaned_at,
+            dismissed_at=job.dismissed_at,
+        ),
         spec=json.loads(store.jobs.spec_json(job.id)),
         attempts=list(store.attempts.of(job.id)),
         validations=list(store.metrics.validations(job.id)),

@@ -93,14 +93,15 @@ def restart(leave_running: bool, timeout_s: float, as_json: bool) -> None:
 def stop(leave_running: bool, timeout_s: float, as_json: bool) -> None:
     """Stop the worker. Running jobs are paused with a checkpoint and resume when a worker starts."""
     with home_access.open_app() as app:
+        is_training = app.home.store.exists() and app.store.jobs.running()
         stopped = control.stop(app.home, leave_running=leave_running, timeout_s=timeout_s)
     if as_json:
         from orchestrator.results.machine import StoppedWorker
 
         output.print_json(StoppedWorker(pid=stopped.pid, left_running=leave_running), under="stopped")
         return
-    jobs = "its trainers keep running" if leave_running else "its jobs are paused and resume when a worker starts"
-    click.echo(f"worker {stopped.pid} stopped; {jobs}")
+    jobs = "; its trainers keep running" if leave_running else "; its jobs are paused and resume when a worker starts"
+    click.echo(f"worker {stopped.pid} stopped{jobs if is_training else ''}")
 
 
 @worker.command(name="status")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from jobs.model.job import Attempt, Job, Message, ProgressPoint
@@ -18,19 +17,21 @@ from jobs.model.run_plan import RunPlan
 from jobs.model.states import ENDED, Status
 from orchestrator.cli.views.status import STYLE_OF, STYLE_OF_VERDICT, time_left
 from orchestrator.cli.views.terminal import Sparkline, labelled, share
-from orchestrator.cli.views.waiting import forecast_of, resumes, waiting_turns
+from orchestrator.cli.views.waiting import INTERRUPTED, forecast_of, interrupted, resumes, waiting_turns
 from orchestrator.core.app import App
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import IncidentText, crash_of, describe
-from orchestrator.formatting.next_steps import next_steps
+from orchestrator.formatting.next_steps import fix_of, next_steps
 from orchestrator.report.analysis.settings_diff import differences
 from orchestrator.report.stored_verdict import stored_verdict
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+MOST_LINES = 60
+"""Lines of the view; `--verbose` shows the rest."""
 
 TAIL_LINES = 15
-MOST_VALIDATIONS = 12
 _LABEL_WIDTH = 9
 
 _SETTLED = {
@@ -40,33 +41,71 @@ _SETTLED = {
 }
 
 
-def render(app: App, job: Job, *, now: float, whole_output: bool = False) -> RenderableType:
-    """Return the view of a job; `whole_output` shows all stored output of crashed trainers, not only its last lines."""
-    return Group(*_summary(app, job, now), *_sections(app, job, whole_output=whole_output))
+def render(app: App, job: Job, *, now: float, verbose: bool = False, whole_output: bool = False) -> RenderableType:
+    """Return the view of a job, of `MOST_LINES` lines at most unless `verbose`.
+
+    Args:
+        now: unix seconds.
+        verbose: show every row, and what lq saw and did at each incident.
+        whole_output: show all stored output of crashed trainers, not only its last lines.
+    """
+    sections = [
+        _Section(title="", rows=list(_summary(app, job, now)), fixed=True),
+        *_sections(app, job, verbose, whole_output),
+    ]
+    shown = [section for section in sections if section.rows]
+    return _Shortened(shown, most=None if verbose or whole_output else MOST_LINES)
 
 
-def _sections(app: App, job: Job, *, whole_output: bool) -> Iterator[RenderableType]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Section:
+    """A part of the view."""
+
+    title: str
+    rows: list[RenderableType]  # the oldest first
+    fixed: bool = False  # keeps all its rows
+
+
+class _Shortened:
+    """Sections that lose their oldest rows, the longest section first, until they fit into a number of lines."""
+
+    def __init__(self, sections: Sequence[_Section], *, most: int | None) -> None:
+        self._sections, self._most = sections, most
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the rows that fit."""
+        heights = [[len(console.render_lines(row, options, pad=False)) for row in one.rows] for one in self._sections]
+        first = [0] * len(heights)  # row of each section from which it is shown
+        while self._most is not None and self._lines(heights, first) > self._most:
+            able = [
+                place for place, one in enumerate(self._sections) if not one.fixed and first[place] + 1 < len(one.rows)
+            ]
+            if not able:
+                break
+            first[max(able, key=lambda place: sum(heights[place][first[place] :]))] += 1
+        for place, section in enumerate(self._sections):
+            rows, left = section.rows[first[place] :], first[place]
+            if section.title:
+                more = f", last {len(rows)} of {len(section.rows)}; all: --verbose" if left else ""
+                yield from ("", Text(f"{section.title}{more}", style="bold"))
+            yield from rows
+
+    def _lines(self, heights: Sequence[Sequence[int]], first: Sequence[int]) -> int:
+        titles = sum(2 for section in self._sections if section.title)
+        return titles + sum(sum(rows[start:]) for rows, start in zip(heights, first, strict=True))
+
+
+def _sections(app: App, job: Job, verbose: bool, whole_output: bool) -> Iterator[_Section]:
     attempts = app.store.attempts.of(job.id)
-    yield from _section("attempts", _attempts(attempts))
-    yield from _section("run plan: requested -> run, from iteration", _run_plan(app, job))
-    yield from _section("incidents", _incidents(app, job, attempts))
+    yield _Section(title="attempts", rows=list(_attempts(attempts)))
+    yield _Section(title="run plan: requested -> run, from iteration", rows=list(_run_plan(app, job)))
+    yield _Section(title="incidents", rows=list(_incidents(app, job, attempts, verbose)))
     yield from _output(attempts, whole=whole_output)
-    yield from _validations(app, job)
-    if checkpoints := app.store.metrics.checkpoints(job.id):
-        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
-        title = f"checkpoints: {len(checkpoints)} written, {fmt.size(size)}, last at iteration {last:,}"
-        yield from ("", Text(title, style="bold"))
+    yield _Section(title="validation (nats per token)", rows=list(_validations(app, job)))
     messages = app.store.outbox.messages(job.id)
-    yield from _section(
-        "messages", (_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages)
-    )
-    yield from _section("next", _next_steps(job))
-
-
-def _section(title: str, rows: Iterable[RenderableType]) -> Iterator[RenderableType]:
-    """Yield a title and the rows below it; nothing without rows."""
-    if shown := list(rows):
-        yield from ("", Text(title, style="bold"), *shown)
+    sent = [_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages]
+    yield _Section(title="messages", rows=list(sent))
+    yield _Section(title="next", rows=list(_next_steps(job)), fixed=True)
 
 
 def _pair(label: str, text: str, style: str = "") -> RenderableType:
@@ -103,8 +142,14 @@ def _summary(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _path("report", str(report))
     if job.cleaned_at is not None:
         yield _pair("cleaned", f"{fmt.clock(job.cleaned_at)}; its checkpoints and log are deleted, its report is kept")
-    if job.detail:
+    if job.dismissed_at is not None:
+        yield _pair("dismissed", fmt.clock(job.dismissed_at))
+    if interrupted(app, [job]):
+        yield _pair("state", INTERRUPTED, "careful")
+    if job.detail and (verdict is None or job.detail.rstrip(".") not in verdict.because):
         yield _pair("detail", job.detail, STYLE_OF.get(job.status, ""))
+    if job.status is Status.FAILED:
+        yield _pair("fix", fix_of(job.reason, job.id, job.job_dir)[0].replace("`", ""))
     turn = waiting_turns(app, [job], now=now).get(job.id)
     if turn is not None and turn.obstacle is not None and job.status is Status.QUEUED:
         yield _pair("waits for", turn.obstacle.text, "careful")
@@ -127,6 +172,9 @@ def _figures(app: App, job: Job, now: float) -> Iterator[RenderableType]:
         yield _pair("speed", f"{fmt.figure(job.it_s)} it/s{tokens}, as last reported")
     if memory := _memory(points):
         yield _pair("memory", memory)
+    if checkpoints := app.store.metrics.checkpoints(job.id):
+        size, last = sum(one.size_bytes for one in checkpoints), checkpoints[-1].iteration
+        yield _pair("saved", f"{fmt.counted(len(checkpoints), 'checkpoint')}, {fmt.size(size)}, last at {last:,}")
 
 
 def _memory(points: Sequence[ProgressPoint]) -> str:
@@ -163,47 +211,43 @@ def _run_plan(app: App, job: Job) -> Iterator[RenderableType]:
         yield _pair(f"{iteration:,}", f"{differences(requested.stages[0], stage)} ({stage.because})")
 
 
-def _incidents(app: App, job: Job, attempts: Sequence[Attempt]) -> Iterator[RenderableType]:
+def _incidents(app: App, job: Job, attempts: Sequence[Attempt], verbose: bool) -> Iterator[RenderableType]:
     incidents = app.store.incidents.of(job.id)
     points = app.store.metrics.points(job.id, superseded=True) if incidents else []
     for incident in incidents:
-        yield from _incident(incident.time, describe(incident, attempts, points))
+        yield _incident(incident.time, describe(incident, attempts, points), verbose)
     if attempts and job.status is Status.FAILED and attempts[-1].outcome == Outcome.CRASHED:
         action = f"gave up: {job.reason}: {job.detail}"
         crash = dataclasses.replace(describe(crash_of(attempts[-1])), action=action)
-        yield from _incident(attempts[-1].ended_at, crash)
+        yield _incident(attempts[-1].ended_at, crash, verbose)
 
 
-def _incident(moment: float | None, incident: IncidentText) -> Iterator[RenderableType]:
-    yield Padding.indent(labelled(fmt.clock(moment), incident.what, label_style="dim"), 2)
-    for label, text in (("evidence", incident.evidence), ("action", incident.action), ("cost", incident.cost)):
-        if text:
-            yield _pair(label, text)
+def _incident(moment: float | None, incident: IncidentText, verbose: bool) -> RenderableType:
+    """Return an incident in one line, or with its details."""
+    parts = (incident.what, "" if verbose else incident.cost)
+    line = Padding.indent(labelled(fmt.clock(moment), ": ".join(filter(None, parts)), label_style="dim"), 2)
+    details = (("evidence", incident.evidence), ("action", incident.action), ("cost", incident.cost))
+    return Group(line, *(_pair(label, text) for label, text in details if text and verbose))
 
 
-def _output(attempts: Sequence[Attempt], *, whole: bool) -> Iterator[RenderableType]:
+def _output(attempts: Sequence[Attempt], *, whole: bool) -> Iterator[_Section]:
     """Yield the last lines of the newest crashed trainer, or all stored output of each."""
     crashed = [attempt for attempt in attempts if (attempt.stderr_tail or "").strip()]
     for attempt in crashed if whole else crashed[-1:]:
         lines = (attempt.stderr_tail or "").splitlines()
         shown = lines if whole else lines[-TAIL_LINES:]
         more = "" if len(shown) == len(lines) else f", last {len(shown)} of {len(lines)} lines; all: --output"
-        text = Text("\n".join(f"  {line}" for line in shown), no_wrap=True, overflow="ignore")
-        yield from _section(f"output of attempt {attempt.number}{more}", [text])
+        rows: list[RenderableType] = [Text(f"  {line}", no_wrap=True, overflow="ignore") for line in shown]
+        yield _Section(title=f"output of attempt {attempt.number}{more}", rows=rows)
 
 
 def _validations(app: App, job: Job) -> Iterator[RenderableType]:
     of_kind = {"": app.store.metrics.validations(job.id), "test": app.store.metrics.validations(job.id, kind="test")}
-    rows = [(kind, one) for kind, validations in of_kind.items() for one in validations]
     best = app.store.status.best_validations([job.id]).get(job.id)
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for kind, one in rows[-MOST_VALIDATIONS:]:
+    for kind, one in [(kind, one) for kind, validations in of_kind.items() for one in validations]:
         error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
         mark = "best" if not kind and best is not None and one.iteration == best.iteration else ""
-        table.add_row(f"{kind:<8}", f"{one.iteration:>8,}", f"{fmt.short_loss(one.loss):>7}", error, mark)
-    if rows:
-        more = f", last {MOST_VALIDATIONS} of {len(rows)}" if len(rows) > MOST_VALIDATIONS else ""
-        yield from _section(f"validation (nats per token){more}", [Padding.indent(table, 2)])
+        yield Text(f"  {kind:<8}  {one.iteration:>8,}  {fmt.short_loss(one.loss):>7}  {error:<7}  {mark}".rstrip())
 
 
 def delivery(message: Message) -> str:

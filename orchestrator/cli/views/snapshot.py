@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from jobs.model.errors import ConfigInvalid
 from jobs.model.job import Incident, Job, Message, ProgressPoint, QueueState
 from jobs.model.states import ENDED, Status
 from orchestrator.cli import home_access
-from orchestrator.cli.views.waiting import forecast_of, waiting_turns
+from orchestrator.cli.views.waiting import forecast_of, interrupted, waiting_turns
 from orchestrator.report.analysis.settings_diff import differing, validated_alike
 from orchestrator.report.stored_verdict import verdict_of
 from orchestrator.submission.inbox_files import InboxContents, state_of_inbox
@@ -83,10 +85,12 @@ class Snapshot:
     jobs: Sequence[Job]
     queue: QueueState
     turns: Mapping[int, Turn]
+    interrupted: Collection[int]  # ids of running jobs whose worker and trainer are both gone
     forecast: QueueForecast
     details: Mapping[int, JobDetails]
     undelivered: Sequence[Message]
     inbox: InboxContents
+    settings_fault: str | None = None  # what is wrong with settings.yaml, with file and line
     group: GroupSnapshot | None = None  # if the snapshot is of one group
 
     @property
@@ -144,12 +148,33 @@ def take_snapshot(
         jobs=jobs,
         queue=app.store.queue.state() if home_access.has_store(app) else QueueState(),
         turns=waiting_turns(app, jobs, now=now),
+        interrupted=interrupted(app, jobs),
         forecast=forecast_of(app, jobs, now=now),
         details=job_details(app, jobs, verdicts or VerdictCache()),
         undelivered=undelivered(app),
         inbox=state_of_inbox(app.home.inbox),
+        settings_fault=settings_fault(app),
         group=jobs_of_group,
     )
+
+
+def settings_fault(app: App) -> str | None:
+    """Return what is wrong with settings.yaml.
+
+    To read it takes as long as the rest of `lq status`, so a valid file is not read again until it changes.
+    """
+    file, marker = app.home.settings, app.home.settings.with_name(".settings.valid")
+    with suppress(OSError):
+        found = file.stat()
+        stamp = f"{found.st_mtime_ns} {found.st_size} {found.st_ino} {found.st_mode}"
+        if marker.exists() and marker.read_text() == stamp:
+            return None
+        try:
+            app.settings()
+        except ConfigInvalid as error:
+            return str(error)
+        marker.write_text(stamp)
+    return None
 
 
 def machine_state(worker: Mapping[str, Any] | None, jobs: Sequence[Job]) -> MachineState:

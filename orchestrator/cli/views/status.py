@@ -28,7 +28,7 @@ from orchestrator.cli.views.terminal import (
     share,
     shortened,
 )
-from orchestrator.cli.views.waiting import id_ranges, waits_of
+from orchestrator.cli.views.waiting import INTERRUPTED, id_ranges, waits_of
 from orchestrator.formatting import text as fmt
 from orchestrator.formatting.incidents import title_of
 
@@ -134,6 +134,9 @@ def _head(snapshot: Snapshot) -> Iterator[RenderableType]:
     if snapshot.queue.paused_at is not None:
         since = fmt.short_time(snapshot.queue.paused_at, snapshot.now)
         yield labelled("queue:", f"paused since {since}, starts no job: {snapshot.queue.text}", "careful")
+    if snapshot.settings_fault is not None:
+        remedy = "until you fix it, no message is sent and no job can be submitted"
+        yield labelled("settings:", f"{snapshot.settings_fault}; {remedy}", "bad")
 
 
 def _machine(machine: MachineState) -> list[str]:
@@ -201,8 +204,10 @@ def _grid(rows: Iterable[Row]) -> Table:
 
 
 def _name_line(job: Job, details: JobDetails, snapshot: Snapshot, width: int) -> Text:
-    note, style = "", "careful" if job.stop_request else "dim"
-    if job.stop_request is not None:
+    note, style = "", "careful" if job.stop_request or job.id in snapshot.interrupted else "dim"
+    if job.id in snapshot.interrupted:
+        note = INTERRUPTED
+    elif job.stop_request is not None:
         note = _STOP_REQUESTS.get(job.stop_request, job.stop_request)
     elif details.life is not None:
         attempt = f"attempt {details.life.number}, since {fmt.short_time(details.life.since, snapshot.now)}"
@@ -243,7 +248,7 @@ def _losses(job: Job, details: JobDetails) -> Iterator[Row]:
 def _speed(job: Job, snapshot: Snapshot) -> Iterator[Row]:
     if job.it_s is not None:
         end = time_left(job, snapshot.forecast, snapshot.now)
-        if job.iteration >= job.iters:
+        if job.iteration >= job.iters and job.id not in snapshot.interrupted:
             end = "training complete, writing the adapter and the report"
         yield "speed", Text(f"{fmt.figure(job.it_s)} it/s"), end
 
@@ -320,8 +325,12 @@ def _identity(jobs: Sequence[Job]) -> list[Column]:
     return [
         Column("id", [f"{job.id:>3}" for job in jobs]),
         Column("name", [job.name for job in jobs], right=False, is_name=True),
-        Column("state", [Text(job.status, STYLE_OF.get(job.status, "")) for job in jobs], right=False),
+        Column("state", [Text(job.status, _style(job)) for job in jobs], right=False),
     ]
+
+
+def _style(job: Job) -> str:
+    return STYLE_OF.get(job.status, "") if job.dismissed_at is None else "dim"
 
 
 def _loss(value: float | None) -> Text:

@@ -11,6 +11,9 @@ from jobs.model.job import Job, QueueState
 from jobs.model.states import Status
 from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
+from workers.system.processes import is_alive
+
+INTERRUPTED = "interrupted; resumes when a worker starts"
 
 if TYPE_CHECKING:
     from orchestrator.core.app import App
@@ -36,7 +39,20 @@ def forecast_of(app: App, jobs: Sequence[Job], *, now: float | None = None) -> Q
 
     if not any(job.status in (Status.QUEUED, Status.WAITING, Status.RUNNING) for job in jobs):
         return QueueForecast()
-    return forecast(app.store, now=time.time() if now is None else now, slots=_slots(app))
+    known = forecast(app.store, now=time.time() if now is None else now, slots=_slots(app))
+    stopped = interrupted(app, jobs)
+    return QueueForecast(
+        time_left={job_id: left for job_id, left in known.time_left.items() if job_id not in stopped},
+        times={job_id: times for job_id, times in known.times.items() if job_id not in stopped},
+    )
+
+
+def interrupted(app: App, jobs: Sequence[Job]) -> set[int]:
+    """Return the ids of running jobs whose worker and trainer are both gone."""
+    if control.running(app.home) is not None:
+        return set()
+    running = (job for job in jobs if job.status is Status.RUNNING)
+    return {job.id for job in running if job.child is None or not is_alive(job.child)}
 
 
 def _slots(app: App) -> int:
@@ -83,7 +99,7 @@ def waits_of(
 ) -> dict[Wait, list[int]]:
     """Return why jobs do not run, and the ids of the jobs that wait for the same."""
     waits: dict[Wait, list[int]] = {}
-    for job in jobs:
+    for job in (job for job in jobs if job.dismissed_at is None):
         turn = turns.get(job.id)
         because = f"{job.reason}: {job.detail}" if job.status not in _SELF_EXPLANATORY and job.detail else None
         if job.status is Status.QUEUED and turn is not None and turn.obstacle is not None:

@@ -51,6 +51,7 @@ _HELP = {
     "p": "pause it",
     "r": "resume it; a failed or cancelled job is queued again",
     "c": "cancel it, after a question",
+    "d": "dismiss it, if it did not succeed",
     "esc, q": "back to the list",
     "q in the list, Ctrl-C": "leave; the worker and the jobs continue",
 }
@@ -130,7 +131,7 @@ class Watch:
             (self._select if self._mode == "list" else self._scroll)(key, page)
         elif key == "?":
             self._open("help")
-        elif self.selected is not None and key in ("enter", "l", "p", "r", "c"):
+        elif self.selected is not None and key in ("enter", "l", "p", "r", "c", "d"):
             self._use(self._app.store.jobs.get(self.selected), key)
 
     def _use(self, job: Job, key: str) -> None:
@@ -160,6 +161,8 @@ class Watch:
             home_access.require_wakeup(self._app)
             if key == "p":
                 control.pause_jobs(self._app, [job], out, waits=False)
+            elif key == "d":
+                control.dismiss_jobs(self._app, [job], out)
             elif key == "c":
                 control.cancel_jobs(self._app, [job], out, waits=False)
             else:

@@ -118,6 +118,15 @@ def _measured(measurement: Measurement | None) -> str:
     return f"{value} at {whole(measurement.iteration)}"
 
 
+def _tested(facts: Facts) -> str:
+    """Return the last measurement of `lq test`, with the beginning of its data's hash: other data have another loss."""
+    if not facts.evaluations:
+        return NONE
+    last = facts.evaluations[-1]
+    data = f", data {last.sha256[:8]}" if last.sha256 else ""
+    return f"{loss_with_interval(last.loss, last.low, last.high)} at {whole(last.iteration)}{data}"
+
+
 _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("status", lambda facts: f"{facts.job.status}{f' ({facts.job.reason})' if facts.job.reason else ''}"),
     ("verdict", lambda facts: facts.findings.ruling.verdict.code if facts.findings.ruling else "none"),
@@ -126,6 +135,7 @@ _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("best validation", lambda facts: _measured(facts.validation.best)),
     ("last validation", lambda facts: _measured(facts.validation.final)),
     ("test", lambda facts: _measured(facts.test)),
+    ("lq test", _tested),
     ("last train report", lambda facts: figure(facts.train_loss.last.loss if facts.train_loss.last else None)),
     ("speed", lambda facts: figure(facts.progress.it_s, "it/s")),
     ("peak memory", lambda facts: size(facts.progress.peak_bytes)),

@@ -29,7 +29,7 @@ def render(facts: Facts, *, pictures: Sequence[str] = (LOSS, ANALYSIS), zone: tz
     sections = (
         _head(facts),
         [f"![Loss by iteration]({LOSS})"] if LOSS in pictures else [],
-        results.measurements(facts),
+        results.measurements(facts, zone),
         results.answers(facts),
         _next_steps(facts),
         history.incidents(facts, zone),

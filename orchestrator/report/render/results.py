@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 
 from jobs.policies.verdict import Difference, interval
@@ -11,6 +11,7 @@ from orchestrator.formatting.text import (
     NONE,
     duration,
     figure,
+    listed,
     loss,
     loss_with_interval,
     percent,
@@ -18,7 +19,7 @@ from orchestrator.formatting.text import (
     timestamp,
     whole,
 )  # fmt: skip
-from orchestrator.report.facts import Facts, LossAt, Measurement, Ruling
+from orchestrator.report.facts import Evaluation, Facts, LossAt, Measurement, Ruling, perplexity
 
 
 def verdict(ruling: Ruling) -> list[str]:
@@ -85,7 +86,7 @@ def _loss_at(report: LossAt | None) -> str | None:
     return None if report is None else f"{loss(report.loss)} (iteration {whole(report.iteration)})"
 
 
-def measurements(facts: Facts) -> list[str]:
+def measurements(facts: Facts, zone: tzinfo | None) -> list[str]:
     """Return the section with the losses of the validation and the test set, before and after training."""
     validation = facts.validation
     best, final = validation.best, validation.final
@@ -97,11 +98,29 @@ def measurements(facts: Facts) -> list[str]:
         *(("test, before training" if test.iteration == 0 else "test", test) for test in facts.tests),
     ]
     rows = [(name, *_measurement(measurement)) for name, measurement in named if measurement is not None]
+    kept = facts.latest_evaluations
+    rows += [(f"lq test {number}", *_evaluation(one)) for number, one in enumerate(kept, start=1)]
     if not rows:
         return []
     header = ("Set", "Iteration", "Loss (95 % interval)", "Perplexity", "Rows")
     note = f"Losses are in nats per token; {whole(validation.count)} validations."
-    return ["## Results", "", *table(header, rows, right="lrrrr"), "", note, *_gains(facts)]
+    lines = table(header, rows, right="lrrrr")
+    return ["## Results", "", *lines, "", note, *_gains(facts), *_tested(kept, zone)]
+
+
+def _evaluation(one: Evaluation) -> tuple[str, str, str, str]:
+    value = loss_with_interval(one.loss, one.low, one.high)
+    return whole(one.iteration), value, figure(perplexity(one.loss)), whole(one.rows)
+
+
+def _tested(kept: Sequence[Evaluation], zone: tzinfo | None) -> list[str]:
+    """Return the date, the data and the weights of each measurement of `lq test`."""
+    lines = [
+        f"- lq test {number}: {timestamp(one.time, zone)}, {escaped(one.weights)} weights, "
+        f"{code(one.data or 'the test set of the hub')}{f', SHA-256 {code(one.sha256[:12])}' if one.sha256 else ''}"
+        for number, one in enumerate(kept, start=1)
+    ]
+    return ["", *lines] if lines else []
 
 
 def _gains(facts: Facts) -> list[str]:
@@ -129,9 +148,16 @@ def answers(facts: Facts) -> list[str]:
     """Return the section with the answers to prompts; empty if there are none."""
     if not facts.answers:
         return []
-    rows = [(cell(answer.prompt), cell(answer.before), cell(answer.after)) for answer in facts.answers]
+    from_rows = [f"{answer.row:,}" for answer in facts.answers if answer.row is not None]
+    header = ("Prompt", "Before", "After", *(["Reference"] if from_rows else []))
+    rows = [
+        tuple(map(cell, (answer.prompt, answer.before, answer.after, answer.reference)))[: len(header)]
+        for answer in facts.answers
+    ]
     first = facts.answers[0]
     after = "training" if first.iteration is None else f"iteration {whole(first.iteration)}"
-    cut = "" if first.max_tokens is None else f" Answers end after {whole(first.max_tokens)} tokens."
-    note = f"Greedy decoding, before training and with the weights of {after}.{cut}"
-    return ["## Answers before and after", "", *table(("Prompt", "Before", "After"), rows), "", note]
+    most = max((answer.max_tokens or 0 for answer in facts.answers), default=0)
+    cut = f" Answers end after {'at most ' if from_rows else ''}{most:,} tokens." if most else ""
+    source = f" The prompts are of rows {listed(from_rows)} of `valid.jsonl`." if from_rows else ""
+    note = f"Greedy decoding, before training and with the weights of {after}.{cut}{source}"
+    return ["## Answers before and after", "", *table(header, rows), "", note]

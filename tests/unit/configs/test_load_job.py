@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from configs.load import LoadedJob, load_jobs
+from jobs.model.errors import InvalidInput
 from jobs.model.spec import JobSpec, LqSpec
 from tests.unit.jobs.model.test_spec import mlx_lm_defaults
 
@@ -71,12 +73,41 @@ def test_merge_keys_and_dates_are_read(folder: Path) -> None:
     assert (lq.priority, lq.name) == (3, "2026-01-31")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x-common: &c {batch_size: 2}\n<<: *c\nlora_parameters: {rank: 4}",
+        "small: &l {rank: 4}\nbatch_size: 2\nlora_parameters: *l",
+        "anchors:\n  - &b 2\n  - {deep: &l {rank: 4}}\nbatch_size: *b\nlora_parameters: {<<: *l}",
+        "x: &x {batch_size: 2, lora_parameters: {rank: 4}}\ny: &y {seed: 0}\n<<: [*x, *y]",
+        "x: &x {rank: 4}\ny: &y {batch_size: 2, lora_parameters: *x}\n<<: *y",
+    ],
+)
+def test_key_that_only_holds_an_anchor(folder: Path, text: str) -> None:
+    spec = load(folder, HEAD + text).spec
+    assert (spec.batch_size, spec.lora_parameters.rank) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("x-common: &c {batch_size: 2}", "x-common"),
+        ("batch_size: &b 2\nzoo: *b", "zoo"),
+        ("x: &x {zoo: 1}\n<<: *x", "zoo"),
+        ("lora_parameters: {small: &r 4, rank: *r}", "lora_parameters.small"),
+    ],
+)
+def test_anchor_excuses_no_other_key(folder: Path, text: str, key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"unknown key '{key}'"):
+        load(folder, HEAD + text)
+
+
 def test_optimizer_name_ignores_case(folder: Path) -> None:
     text = "optimizer: AdamW\noptimizer_config: {adamw: {betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.01}}"
     assert load(folder, HEAD + text).spec.optimizer == "adamw"
 
 
-def test_paths_are_relative_to_the_file(folder: Path) -> None:
+def test_paths_can_start_beside_the_file(folder: Path) -> None:
     (folder / "old.safetensors").touch()
     sub = folder / "jobs"
     sub.mkdir()
@@ -87,18 +118,34 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
     assert loaded.spec.resume_adapter_file == str(folder / "old.safetensors")
     assert loaded.spec.adapter_path == str(sub / "out")
     assert loaded.source == sub / "night.yaml"
-    assert loaded.notes == ()
+    assert loaded.notes == (f"relative paths start in {sub}, the folder of the job file",)
 
 
-def test_paths_fall_back_to_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = folder / "jobs"
+@pytest.mark.parametrize("both", [False, True])
+def test_paths_start_in_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, both: bool) -> None:
+    """All of them, as in mlx_lm.lora, also if everything exists beside the file too."""
+    elsewhere = folder / "cfg"
     elsewhere.mkdir()
+    for name in ("model", "data") if both else ():
+        shutil.copytree(folder / name, elsewhere / name)
     monkeypatch.chdir(folder)
     loaded = load(elsewhere, HEAD + "adapter_path: out")
-    assert loaded.spec.data == str(folder / "data")
-    assert loaded.spec.adapter_path == str(elsewhere / "out")
-    assert [note.partition(":")[0] for note in loaded.notes] == ["model", "data"]
-    assert all(f"using {folder}/" in note for note in loaded.notes)
+    assert (loaded.spec.model, loaded.spec.data) == (str(folder / "model"), str(folder / "data"))
+    assert loaded.spec.adapter_path == str(folder / "out")
+    assert loaded.notes == (f"relative paths start in {folder}, the current folder",)
+
+
+@pytest.mark.parametrize("moved", ["model", "data", "old.safetensors"])
+def test_one_folder_for_all_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch, moved: str) -> None:
+    (folder / "old.safetensors").touch()
+    elsewhere = folder / "cfg"
+    elsewhere.mkdir()
+    (folder / moved).rename(elsewhere / moved)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InvalidInput) as caught:
+        load(elsewhere, HEAD + "resume_adapter_file: old.safetensors")
+    assert len(str(caught.value).splitlines()) == 1
+    assert f"{elsewhere / moved} exists, but relative paths of this file start in {folder}" in str(caught.value)
 
 
 def test_relative_job_file_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,8 +186,7 @@ def test_hub_data_set_can_be_local_folder(folder: Path) -> None:
 
 def test_trust_remote_code_is_noted(folder: Path) -> None:
     notes = load(folder, HEAD + "trust_remote_code: true").notes
-    assert len(notes) == 1
-    assert notes[0].startswith("trust_remote_code is on")
+    assert [note.startswith("trust_remote_code is on") for note in notes] == [False, True]
 
 
 @pytest.mark.parametrize(

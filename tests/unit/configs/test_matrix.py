@@ -36,8 +36,13 @@ def error(folder: Path, text: str, *sets: str) -> str:
     path = write(folder, text)
     with pytest.raises(InvalidInput) as caught:
         load_jobs(path, sets)
-    assert "\n" not in str(caught.value)
-    return str(caught.value).removeprefix(f"{path}:").strip().replace(str(folder), "FOLDER")
+    return (
+        str(caught.value)
+        .removeprefix(f"{path}:")
+        .strip()
+        .replace(str(folder), "FOLDER")
+        .replace(str(Path.cwd()), "HERE")
+    )
 
 
 # --- the product ---

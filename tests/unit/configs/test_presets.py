@@ -36,6 +36,7 @@ NAMES = {
 
 def loaded(chosen: Preset, folder: Path) -> LoadedJob:
     """Load an unchanged preset; return its first job."""
+    (folder / "data").mkdir(exist_ok=True)
     path = folder / f"{chosen.name}.yaml"
     path.write_text(chosen.text)
     return load_jobs(path)[0]
@@ -81,6 +82,7 @@ def test_preset_can_be_loaded_unchanged(chosen: Preset, tmp_path: Path) -> None:
 
 
 def test_sweep_preset_makes_six_jobs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     path = tmp_path / "sweep.yaml"
     path.write_text(preset("sweep").text)
     specs = [job.spec for job in load_jobs(path)]

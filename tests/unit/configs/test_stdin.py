@@ -19,6 +19,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 def test_stdin_paths_use_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "qa").mkdir()
     stdin(monkeypatch, "model: org/name\ndata: ./qa\nadapter_path: out\n")
     (loaded,) = load_jobs(STDIN)
     assert (loaded.spec.name, str(loaded.source)) == ("stdin", "<stdin>")

@@ -6,7 +6,7 @@ import ast
 import importlib.util
 from pathlib import Path
 
-from configs.training_rules import OPTIMIZERS, SCHEDULES
+from configs.optimizers import OPTIMIZERS, SCHEDULES
 
 _CLASSES = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD", "adafactor": "Adafactor"}
 

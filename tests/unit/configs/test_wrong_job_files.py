@@ -133,16 +133,16 @@ BROKEN = [
 
 
 def error(job: Path) -> str:
-    """Load an invalid job file; return its error after the path of the file."""
+    """Load an invalid job file; return its errors, one line each, after the path of the file."""
     with pytest.raises(InvalidInput) as caught:
         load_jobs(job)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(f"{job}:")
-    return message.removeprefix(f"{job}:").strip()
+    lines = str(caught.value).split("\n")
+    assert all(line.startswith(f"{job}:") for line in lines)
+    return "\n   ".join(line.removeprefix(f"{job}:").strip() for line in lines)
 
 
-def test_wrong_keys_and_values_golden(folder: Path) -> None:
+def test_wrong_keys_and_values_golden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     job = folder / "job.yaml"
     entries = []
     for text in WRONG:
@@ -204,7 +204,8 @@ MODELS = [
 ]
 
 
-def test_unusable_models_golden(folder: Path) -> None:
+def test_unusable_models_golden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     for name in ("bare", "torn"):
         (folder / name).mkdir()
         (folder / name / "model.safetensors").touch()
@@ -227,7 +228,8 @@ def test_too_many_layers_are_refused(folder: Path, text: str, line: str, layers:
     assert "has 4 layers" in error(job)
 
 
-def test_missing_resume_adapter_refused(folder: Path) -> None:
+def test_missing_resume_adapter_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     job = folder / "job.yaml"
     job.write_text(HEAD + "resume_adapter_file: old.safetensors")
     assert error(job) == f"4: resume_adapter_file: no such file: {folder}/old.safetensors"

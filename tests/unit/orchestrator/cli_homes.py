@@ -21,6 +21,7 @@ from jobs.model.states import Status
 from jobs.policies.decision import Decision
 from orchestrator.cli.views.snapshot import MachineState
 from orchestrator.store.store import Store
+from workers.system.processes import identity
 
 WORKER = ProcessIdentity(pid=1, create_time=1.0, boot_id="another boot")
 """A worker that does not run any more."""
@@ -100,6 +101,10 @@ class Home:
         if seen is not None:
             self._report(job.id, seen)
         return self.store.jobs.get(job.id)
+
+    def attach_trainer(self, job_id: int) -> None:
+        """Record this process as the trainer of a running job, so that the job counts as running."""
+        self.store.attempts.set_child(self.store.attempts.of(job_id)[-1].id, identity())
 
     def ended(
         self,
@@ -190,6 +195,7 @@ def fill(home: Home) -> None:
     """Add a job in every status at NOW, memory figures, an incident and a paused queue."""
     home.clock = count(NOW - 7200, 60).__next__
     ids = one_of_each(home)
+    home.attach_trainer(ids[Status.RUNNING])
     losses = [2 - number / 40 for number in range(40)]
     report(home.store, ids[Status.RUNNING], losses, footprint=7 * 10**9, peak=6 * 10**9, limit=10**10)
     incident = Incident(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -308,6 +308,78 @@ def test_overfitting_is_raised_once() -> None:
     assert (found.alarm, found.iteration, found.first_flag) == (Alarm.OVERFITTING, 500, 400)
     assert (found.evidence["best"], found.evidence["beyond"]) == (0.8, 2)
     assert found.evidence["training_then"] == pytest.approx(0.951)
+
+
+BEYOND = validations([1.0, 0.9, 0.8, 0.91, 0.92, 0.93], error=0.01)
+"""Validations every 100 iterations whose best is the third one."""
+
+
+@pytest.mark.parametrize(
+    ("level", "alarm", "word"),
+    [
+        (lambda at: 1 - 0.002 * at, Alarm.OVERFITTING, "fell"),
+        (lambda at: 0.2, Alarm.OVERFITTING, "did not change"),  # memorized
+        (lambda at: 1.0, Alarm.REGRESSED, "did not change"),
+        (lambda at: 1.0 + 0.08 * (at > 35), Alarm.REGRESSED, "rose by less than"),
+        (lambda at: 1.0 + 0.4 * (at > 35), Alarm.SPIKE, "rose too"),
+    ],
+)
+def test_training_loss_names_the_alarm(level: Callable[[int], float], alarm: Alarm, word: str) -> None:
+    noise = (0.0, 0.004, -0.004)
+    losses = [level(at) * (1 + noise[at % 3]) for at in range(60)]
+    (found,) = findings_of(losses, BEYOND)
+    assert (found.alarm, found.iteration) == (alarm, 500)
+    assert f"the training loss {word}" in found.text
+    rise, tolerance = found.evidence["training_now"], found.evidence["training_margin"]
+    assert (float(rise) - float(found.evidence["training_then"]) > float(tolerance)) == (alarm is Alarm.SPIKE)
+
+
+def test_flagged_reports_delay_overfitting() -> None:
+    falling = [1 - 0.004 * at for at in range(60)]
+    falling[48:49] = [9.0]  # one flagged report right before the second validation beyond the best
+    found = [one for one in findings_of(falling, BEYOND) if one.alarm is Alarm.OVERFITTING]
+    assert [one.iteration for one in found] == [600]
+
+
+# --- gradients ---
+
+
+def without_gradient(losses: Sequence[float], norms: Sequence[float | None]) -> list[tuple[str, int, int]]:
+    """Return alarm, iteration and first flag of each finding."""
+    pairs = enumerate(zip(losses, norms, strict=True), start=1)
+    found = fold(
+        [LossReport(iteration=10 * at, loss=loss, grad_norm=norm) for at, (loss, norm) in pairs],
+        [],
+        warm_up=0,
+        steps_per_report=10,
+    )[1]
+    return [(one.alarm.value, one.iteration, one.first_flag) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("losses", "norms", "found"),
+    [
+        ([5.2] * 20 + [5.951] * 30, [0.01] * 20 + [0.0] * 30, [("no_gradient", 300, 210)]),
+        ([5.2] * 20 + [5.951] * 9 + [5.2], [0.01] * 20 + [0.0] * 9 + [0.01], []),
+        ([5.2] * 20 + [5.951] * 30, [0.01] * 20 + [1e-13] * 30, [("no_gradient", 300, 210)]),
+        ([5.2] * 50, [1e-9] * 50, []),  # tiny, but the weights change
+        ([5.2] * 50, [None] * 50, []),  # unknown
+        ([0.01] * 50, [0.0] * 50, []),  # its rows are learned
+        ([1e-9] * 50, [0.0] * 50, []),
+        ([2.0 - 0.03 * at for at in range(50)], [0.0] * 50, []),  # it learns, whatever the norm says
+        ([5.0, 4.0] * 25, [0.0, 0.1] * 25, []),  # single batches without a gradient
+    ],
+)
+def test_model_without_gradient_is_detected(
+    losses: list[float], norms: list[float | None], found: list[tuple[str, int, int]]
+) -> None:
+    assert without_gradient(losses, norms) == found
+
+
+def test_each_stop_of_learning_is_raised_once() -> None:
+    norms = [0.1] * 10 + [0.0] * 20 + [0.1] + [0.0] * 20
+    found = without_gradient([5.0] * 51, norms)
+    assert found == [("no_gradient", 200, 110), ("no_gradient", 410, 320)]
 
 
 def test_both_losses_rising_are_a_spike() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.model.run_plan import Stage
+from jobs.policies.decision import History
 from jobs.policies.oom import LadderStep, ladder, next_step, user_changes
 
 ASKED = Stage(first_example=0, batch_size=8, grad_accumulation_steps=2, grad_checkpoint=False, max_seq_length=2048)
@@ -17,14 +18,8 @@ ASKED = Stage(first_example=0, batch_size=8, grad_accumulation_steps=2, grad_che
 
 def step(stage: Stage, **changes: Any) -> LadderStep:
     """Ask for the next step, with unknown memory unless a test sets it."""
-    unknown: dict[str, Any] = {
-        "first_example": 0,
-        "may_repeat": True,
-        "peak_bytes": None,
-        "free_bytes": None,
-        "allow_truncation": False,
-    }
-    return next_step(stage, **(unknown | changes))
+    options = {name: changes.pop(name, name == "may_repeat") for name in ("may_repeat", "allow_truncation")}
+    return next_step(stage, History(**changes), **options)
 
 
 def climbed(stage: Stage, **changes: Any) -> list[Stage]:
@@ -57,7 +52,7 @@ def test_rows_per_update_stay_the_same(batch: int, accumulation: int, checkpoint
     asked = dataclasses.replace(
         ASKED, batch_size=batch, grad_accumulation_steps=accumulation, grad_checkpoint=checkpoint
     )
-    stages = climbed(asked, first_example=start)
+    stages = climbed(asked, next_example=start)
     for stage in stages[1:]:
         assert stage.batch_size * stage.grad_accumulation_steps == batch * accumulation
         assert batch % stage.batch_size == 0, "micro-batches cut an iteration evenly"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobs.loss.alarms import Alarm, LossFinding
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec, Keep, LqSpec
+from jobs.policies.decision import History
 from jobs.policies.retention import CLEAN_ITERATIONS, CheckpointFact, RetentionDecision, plan
 from jobs.policies.rollback import RollbackCandidate, is_point, most_points, reach, roll_back
 
@@ -147,9 +148,8 @@ def back(spec: JobSpec, there: list[int], first_flag: int, detected: int, before
     finding = LossFinding(alarm=Alarm.SPIKE, iteration=detected, first_flag=first_flag, text="", evidence={})
     candidates = [RollbackCandidate(iteration=at, updates=at, best=False, healthy=True) for at in there]
     stages = [*RunPlan.requested(spec).stages, *before]
-    return roll_back(
-        finding, spec=spec, stages=stages, candidates=candidates, batches_per_epoch=100, before=len(before)
-    ).target
+    history = History(stages=stages, candidates=candidates, batches_per_epoch=100)
+    return roll_back(finding, spec, history, before=len(before)).target
 
 
 @settings(max_examples=300)

@@ -42,9 +42,8 @@ def answer(
     finding: LossFinding, *candidates: RollbackCandidate, stages: tuple[Stage, ...] = (), spec: JobSpec = SPEC
 ) -> Rollback:
     run_plan = (*RunPlan.requested(spec).stages, *stages)
-    return roll_back(
-        finding, spec=spec, stages=run_plan, candidates=candidates, batches_per_epoch=105, before=len(stages)
-    )
+    history = History(stages=run_plan, candidates=candidates, batches_per_epoch=105)
+    return roll_back(finding, spec, history, before=len(stages))
 
 
 def earlier(target: int, first_flag: int, step: int, **changes: Any) -> Stage:
@@ -86,14 +85,7 @@ def test_second_step_goes_one_point_further() -> None:
     spec = JobSpec(iters=15_000, batch_size=4, save_every=100)
     several = [candidate(at, updates=at) for at in (700, 800, 900)]
     first = answer(spike(), *several, spec=spec)
-    second = roll_back(
-        spike(1010),
-        spec=spec,
-        stages=[*RunPlan.requested(spec).stages, first.stage],
-        candidates=several,
-        batches_per_epoch=105,
-        before=1,
-    )
+    second = answer(spike(1010), *several, stages=(first.stage,), spec=spec)
     assert (first.target, second.target) == (800, 700)
     assert (second.stage.learning_rate_factor, second.stage.warmup_updates, second.stage.first_update) == (0.5, 50, 700)
     assert (second.stage.rollback, second.stage.salt, second.stage.reset_moments) == (2, 2, False)

@@ -150,6 +150,7 @@ def commands(verdict_of: Evidence, plan: RequestedRun = PLAN, **spec: Any) -> st
 
 COSINE = LrSchedule(name="cosine_decay", arguments=(2e-4, 1000))
 LINEAR = LrSchedule(name="linear_schedule", arguments=(2e-4, 1e-5, 1000), warmup=10)
+GROWING = LrSchedule(name="exponential_decay", arguments=(2e-4, 1.02))
 STEPS = LrSchedule(name="step_decay", arguments=(2e-4, 0.5, 100))
 
 
@@ -159,6 +160,7 @@ STEPS = LrSchedule(name="step_decay", arguments=(2e-4, 0.5, 100))
         (run(UP_AGAIN, **ROSE), {}, {}, "lq retry 7 --set learning_rate=0.0001`"),
         (run(UP_AGAIN, **ROSE), {}, {"lr_schedule": COSINE}, "--set 'lr_schedule.arguments[0]=0.0001'`"),
         (run(UP_AGAIN, **ROSE), {}, {"lr_schedule": LINEAR}, "--set 'lr_schedule.arguments[1]=5e-06'`"),
+        (run(UP_AGAIN, **ROSE), {}, {"lr_schedule": GROWING}, "--set 'lr_schedule.arguments[1]=1.0'`"),
         (run(FALLING, guarded="3 rollbacks"), {"lowest_factor": 0.25}, {}, "--set learning_rate=2.5e-05 "),
         (run(UP_AGAIN, **STILL), {}, {}, "lq retry 7 --set iters=600`"),
         (run(UP_AGAIN, **STILL), {}, {"lr_schedule": COSINE}, "--set 'lr_schedule.arguments[1]=600'`"),

@@ -117,4 +117,4 @@ def test_wait_all_selects_live_jobs(home: Home, here: InProcess) -> None:
     here("wait", "--all", expect=102)
     home.queued()
     assert here("wait", "--all", "--timeout", 0, expect=101).out == ""
-    assert here("wait", "1-2", "--any", expect=103).out == ""
+    assert here("wait", "1-2", "--any", expect=103).out == "job 1 job: cancelled\n"

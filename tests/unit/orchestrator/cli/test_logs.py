@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from jobs.model.events import Event, Kind, from_line, to_line
 from jobs.model.job import Incident, Job
@@ -18,9 +19,10 @@ from jobs.model.states import Status
 from orchestrator.cli.args import parse_time
 from orchestrator.cli.commands.run import follow
 from orchestrator.cli.verbs import run
-from orchestrator.cli.views.job_log import JobLog, LogEntry, read_batches
+from orchestrator.cli.views.job_log import JobLog, LogEntry, read_batches, wrapped
 from orchestrator.core.app import App
 from tests.golden import assert_golden
+from tests.harness import InProcess
 from tests.unit.orchestrator.cli_homes import Home
 from tests.unit.orchestrator.rendering import GOLDEN
 
@@ -209,3 +211,46 @@ def test_follow_continues_after_the_tail(home: Home, job: Job, monkeypatch: pyte
             assert time.monotonic() - started < 30
         assert [one.event.data["text"] for one in more if one.event is not None] == ["still here"]
         batches.close()  # type: ignore[attr-defined] # a generator is one
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (("--grep", "IT IS slow"), ["1  warning   it is slow"]),
+        (("--grep", "^.{8,19}  2  ", "--tail", "1"), ["2  ended     done: completed: trained to its last iteration"]),
+        (("--grep", "nowhere"), []),
+    ],
+)
+def test_grep_selects_lines(logs: Logs, options: tuple[str, ...], shown: list[str]) -> None:
+    assert words(logs(*options)) == shown
+
+
+def test_grep_searches_what_is_printed(logs: Logs, job: Job) -> None:
+    (Path(job.job_dir) / "train.log").write_text("Loading\nTraining\nDone\n")
+    assert logs("--output", "--grep", "ing$") == "Loading\nTraining\n"
+    assert logs("--output", "--grep", "ing$", "--tail", "1") == "Training\n"
+    assert [json.loads(line)["seq"] for line in logs("--json", "--grep", '"pid": ?6').splitlines()] == [1]
+    assert logs("--raw", "--grep", "resume_quality").encode() == LINES[3]
+    assert "regular expression" in logs("--grep", "(", code=2)
+
+
+def test_logs_without_id_take_present_job(home: Home) -> None:
+    lq = InProcess(home.path)
+    assert "no job has started" in lq("logs", expect=3).err
+    home.ended(Status.SUCCEEDED, Reason.COMPLETED, name="first")
+    home.ended(Status.FAILED, Reason.CRASHED, name="second")
+    assert "job 2 (second)" in lq("logs").err
+    home.running("third")
+    home.queued("fourth")
+    assert "job 3 (third)" in lq("logs", "--json").err
+
+
+@pytest.mark.parametrize("width", [100, 60, 40, 21])
+def test_log_lines_wrap_at_words(width: int) -> None:
+    text = "22:04:05  1  warning   a word, 日本語 words, and a /path/that/has/no/space/in/it/and/is/longer/than/a/line"
+    lines = wrapped(text, width)
+    assert max(map(cell_len, lines)) <= width
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(line.startswith("   ") for line in lines[1:])
+    assert not any("wo" in line.split() for line in lines)
+    assert wrapped("short", width) == ["short"]

@@ -154,9 +154,32 @@ def test_show_of_a_failed_job_has_its_crash(home: Home, app: App) -> None:
     recorded = RecordedJob(home)
     decision = Decision(status=Status.FAILED, reason=Reason.CRASH_LOOP, detail="4 consecutive crashes")
     recorded.crash(Reason.CRASHED, "exit code 1: boom", 12.0, decision)
-    text = shown(app, recorded.job.id)
+    text = text_of(render(app, app.store.jobs.get(recorded.job.id), now=NOW, verbose=True), UNCUT)
     assert "exit code 1: boom" in text
     assert "gave up: crash_loop: 4 consecutive crashes" in text
+    assert re.search(r"^  fix +read the output of the trainer with lq logs 1 --output", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [40, 80, UNCUT])
+def test_show_has_at_most_60_lines(home: Home, app: App, width: int) -> None:
+    recorded = RecordedJob(home)
+    for number in range(1, 31):
+        recorded.train(number, 10, 20.0 * number)
+        measured = {"loss": 2.0, "standard_error": 0.1, "examples": 8, "seconds": 1.0}
+        recorded.write(number, Kind.VALIDATION, 20.0 * number, iteration=10, **measured)
+        output = "\n".join(f"output of trainer {number}, line {line}" for line in range(40))
+        recorded.crash(Reason.KILLED, KILLED, 20.0 * number + 5, restart("resumed"), output=output)
+        recorded.resume(10, 20.0 * number + 10)
+    job = app.store.jobs.get(recorded.job.id)
+    lines = text_of(render(app, job, now=NOW), width).splitlines()
+    assert 50 <= len(lines) <= 60
+    for title in ("attempts", "incidents", "output of attempt 30", "next"):
+        assert any(line.startswith(title) for line in lines)
+    assert any("all: --verbose" in line for line in lines)
+    assert "  31 " in "\n".join(lines), "the newest attempt stays"
+    verbose = text_of(render(app, job, now=NOW, verbose=True), width).splitlines()
+    assert len(verbose) > 150
+    assert not any("--verbose" in line for line in verbose)
 
 
 def test_output_option_shows_all_lines(home: Home) -> None:

@@ -127,6 +127,7 @@ def imported_by(code: str, home: Path) -> set[str]:
 
 def test_status_imports_few_libraries(home: Home) -> None:
     one_of_each(home)
+    InProcess(home.path)("status")  # reads settings.yaml, once
     imported = imported_by("from orchestrator.cli.verbs import run\nassert run(['status']) == 0", home.path)
     assert {"sqlalchemy", "rich"} <= imported
     assert imported.isdisjoint(FORBIDDEN)
@@ -146,3 +147,24 @@ def test_bare_group_verbs_show_their_help(words: tuple[str, ...], tmp_path: Path
     assert answer.out.startswith(f"Usage: {' '.join(('lq', *words))} ")
     assert answer.err == ""
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("slots: many\n", "settings.yaml:1: slots"),
+        ("a: [\n", "settings.yaml:2"),
+        ("notify: {services: [{url: x}]}", "url"),
+    ],
+)
+def test_broken_settings_show_in_status(home: Home, text: str, fault: str) -> None:
+    lq = InProcess(home.path)
+    file = home.path / "settings.yaml"
+    file.touch(mode=0o600)
+    for content, shows in (("slots: 2\n", False), (text, True), ("slots: 3\n", False)):
+        file.write_text(content)
+        for _ in range(2):  # a valid file is read only once
+            lines = [line for line in lq("status").out.splitlines() if line.startswith("settings:")]
+            assert len(lines) == shows
+            assert not shows or fault in lines[0]
+        assert (lq.json("status")["settings"] is not None) == shows

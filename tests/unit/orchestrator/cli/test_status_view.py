@@ -29,7 +29,7 @@ from orchestrator.cli.views.terminal import (
     shortened,
     sparkline,
 )
-from tests.unit.orchestrator.cli_homes import MACHINE, NOW, Home, Seen, ingest, report
+from tests.unit.orchestrator.cli_homes import MACHINE, NOW, WORKER, Home, Seen, ingest, report
 from tests.unit.orchestrator.job_files import app_of
 from tests.unit.orchestrator.rendering import assert_view, text_of
 
@@ -128,7 +128,7 @@ def test_best_validation_ignores_nan(home: Home) -> None:
 
 
 def test_job_without_reports_has_no_figures(home: Home) -> None:
-    home.running("silent")
+    home.attach_trainer(home.running("silent").id)
     lines = lines_of(home)
     assert row(lines, "silent")[:4] == ["1", "silent", "attempt", "1,"]
     assert not [line for line in lines if "loss" in line or "speed" in line]
@@ -221,3 +221,15 @@ def test_names_are_shortened_in_the_middle() -> None:
     assert shortened("日本語日本語", 8) == "日本…語"
     assert shortened("short", 8) == "short"
     assert all(cell_len(shortened(STRANGE, width)) <= width for width in range(40))
+
+
+def test_interrupted_job_has_no_end(home: Home) -> None:
+    """Worker and trainer are gone: nothing goes on until a worker starts, so no time is left to show."""
+    job = home.running("night", seen=SEEN)
+    home.attach_trainer(job.id)
+    running = snapshot_of(home)
+    assert (running.interrupted, job.id in running.forecast.time_left) == (set(), True)
+    home.store.attempts.set_child(home.store.attempts.of(job.id)[-1].id, WORKER)
+    stopped = snapshot_of(home)
+    assert (stopped.interrupted, stopped.forecast.time_left) == ({job.id}, {})
+    assert any("resumes when a worker starts" in line for line in lines_of(home))

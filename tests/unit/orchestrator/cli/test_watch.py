@@ -23,7 +23,6 @@ from rich.cells import cell_len
 from rich.console import ConsoleDimensions
 
 from jobs.model.events import Event, Kind, to_line
-from jobs.model.job import Job
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
 from orchestrator.cli.views.screen import keys_in
@@ -227,24 +226,20 @@ def _warning(number: int) -> bytes:
 def test_keys_control_the_selected_job(home: Home) -> None:
     failed, queued = home.ended(Status.FAILED, Reason.CRASHED, name="day"), home.queued("night")
     Lq(home.path).settings(autostart=False)
-
-    def status(job: Job) -> Status:
-        return home.store.jobs.get(job.id).status
-
     with watch_of(home) as watch:
         for key, after in (("p", Status.HELD), ("r", Status.QUEUED), ("c", Status.QUEUED), ("n", Status.QUEUED)):
             watch.press(key)
-            assert status(queued) is after
+            assert home.store.jobs.get(queued.id).status is after
         for key in "cy":
             watch.press(key)
-        assert status(queued) is Status.CANCELLED
+        assert home.store.jobs.get(queued.id).status is Status.CANCELLED
         watch.refresh(now=True)
         watch.selected = failed.id
         watch.press("p")
-        assert status(failed) is Status.FAILED
+        assert home.store.jobs.get(failed.id).status is Status.FAILED
         assert "lq: " in screen_of(watch)[-1]
         watch.press("r")
-        assert status(failed) is Status.QUEUED
+        assert home.store.jobs.get(failed.id).status is Status.QUEUED
 
 
 @pytest.mark.parametrize(("keys", "code"), [(b"\x03", 130), (b"\x04", 0)])

@@ -191,6 +191,8 @@ TABLE: list[tuple[str, str, dict[str, Any], CheckState, str]] = [
     ("packages", "packages", {"shadowed_package": None, "lookalikes": []}, OK, "lq's own"),
     ("shadowed", "packages", {"shadowed_package": ("jobs", Path("/x/jobs.py")), "lookalikes": []}, FAIL, "/x/jobs.py"),
     ("lookalike", "packages", {"shadowed_package": None, "lookalikes": [Path("/x/jobs.py")]}, WARN, "/x/jobs.py"),
+    ("reports", "reports", {"unreported_jobs": []}, OK, "every finished job"),
+    ("reports missing", "reports", {"unreported_jobs": list(range(3, 12))}, WARN, "3, 4, 5, 6, 7 and 4 more"),
     ("worker", "worker", {"worker": {"pid": 7, "lq": "0.2"}, "settings": Settings()}, OK, "pid 7, lq 0.2"),
     ("no worker", "worker", {"worker": None, "settings": Settings()}, OK, "lq submit starts it"),
     ("no autostart", "worker", {"worker": None, "settings": Settings(autostart=False)}, WARN, "autostart is off"),

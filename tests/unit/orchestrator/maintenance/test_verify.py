@@ -14,6 +14,10 @@ from jobs.model.events import PhaseEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.outcomes import Reason
 from jobs.model.states import Status
+from orchestrator.core.paths import Home as CoreHome
+from orchestrator.doctor.check import CheckState
+from orchestrator.doctor.examine import run_check
+from orchestrator.doctor.readings import Readings
 from orchestrator.maintenance.verify import verify_job
 from orchestrator.worker.ingest import ingest
 from tests.harness import InProcess
@@ -24,6 +28,7 @@ from workers.checkpoints.storage import ADAPTERS
 from workers.events import log as event_log
 from workers.events.log import EventLog
 from workers.files.atomic import write_json
+from workers.mlx.device import DeviceQuery
 
 
 @pytest.fixture
@@ -116,6 +121,23 @@ def other_run_plan(job_dir: JobDir) -> None:
 def test_damaged_file_is_named(home: Home, spoil: Callable[[JobDir], None], name: str, because: str) -> None:
     spoil(folder(home))
     assert because in damaged(home).get(name, "")
+
+
+@pytest.mark.parametrize(("status", "cleaned"), [("failed", False), ("succeeded", False), ("succeeded", True)])
+def test_finished_job_without_report(home: Home, status: str, cleaned: bool) -> None:
+    job = home.ended(Status(status), Reason.COMPLETED, name="ended")
+    queued = home.queued("waits")
+    if cleaned:
+        home.store.jobs.mark_cleaned(job.id, 1.0)
+    with app_of(home) as app:
+        missing = [
+            file for file in verify_job(app, app.store.jobs.get(job.id)).files if file.path.name == "report.json"
+        ]
+        assert [file.ok for file in missing] == ([] if cleaned else [False])
+        assert "report.json" not in {file.path.name for file in verify_job(app, queued).files}
+    doctor = run_check("reports", Readings(CoreHome(home.path), {}, DeviceQuery()))
+    assert doctor.state is (CheckState.OK if cleaned else CheckState.WARN)
+    assert doctor.advice == (None if cleaned else f"lq report {job.id}")
 
 
 def test_published_adapter_is_checked(home: Home, tmp_path: Path) -> None:

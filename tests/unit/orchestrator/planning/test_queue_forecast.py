@@ -67,6 +67,7 @@ def test_light_name_equals_the_parsed_one() -> None:
 def test_every_verb_gives_the_same_end(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lq status`, `lq plan`, `lq show`, the digest and the deadline watch give one end for a running job."""
     running = home.running("night", seen=HALF_DONE, lq={"deadline": "2020-01-01 07:30"})
+    home.attach_trainer(running.id)
     lq, now = InProcess(home.path), time.time()
     listed = next(job for job in lq.json("status")["jobs"] if job["id"] == running.id)
     shown = lq.json("show", running.id)["job"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import pytest
 from jobs.model import run_plan as run_plans
 from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.run_plan import RunPlan
-from orchestrator.report.collect import collect
+from orchestrator.artifacts import evaluate
+from orchestrator.artifacts.evaluate import WeightsMeasurement
+from orchestrator.artifacts.weights import Weights
+from orchestrator.report.analysis.comparison import Entry, compare
+from orchestrator.report.collect import collect, collect_all
 from orchestrator.report.facts import Facts
 from orchestrator.report.make import to_json
 from orchestrator.report.render.report import render
@@ -179,3 +184,30 @@ def test_not_finite_losses_are_counted(fresh: Run) -> None:
         "nan",
         "inf",
     }
+
+
+def test_lq_test_results_are_kept(finished: Run, tmp_path: Path) -> None:
+    job = finished.store.jobs.get(finished.id)
+    file, other = tmp_path / "test.jsonl", tmp_path / "other.jsonl"
+    file.write_text("one")
+    other.write_text("two")
+    for iteration, path, loss in ((500, file, 0.9), (500, file, 0.8), (600, file, 0.7), (500, other, 0.6)):
+        weights = Weights(path=None, iteration=iteration, words="best")
+        measured = WeightsMeasurement(
+            kind="now", iteration=iteration, loss=loss, standard_error=0.1, low=0.5, high=math.inf, rows=20
+        )
+        evaluate.keep(job, weights, path, measured)
+    facts, series = collect_all(finished.store, finished.id, now=END)
+    assert [one.loss for one in facts.evaluations] == [0.9, 0.8, 0.7, 0.6]
+    assert [one.loss for one in facts.latest_evaluations] == [0.8, 0.7, 0.6], "one of each pair of weights and data"
+    assert facts.evaluations[0].sha256 == hashlib.sha256(b"one").hexdigest()
+    assert facts.evaluations[0].high == math.inf
+    text = render(facts)
+    assert text.count("lq test 3") == 2
+    assert "0.9000" not in text
+    compared = compare([Entry(facts=one, series=series, spec={}, reported={}) for one in (facts, facts)])
+    assert dict(compared.results)["lq test"][0].startswith("0.6000 (0.5000 to inf) at 500, data ")
+    (finished.folder / "report/evaluations.json").write_text('{"version": 1, "evaluations": [{}]}')
+    broken = _facts(finished)
+    assert broken.evaluations == ()
+    assert any(line.startswith("evaluations.json") for line in broken.unread)

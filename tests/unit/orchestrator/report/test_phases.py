@@ -9,6 +9,7 @@ import random
 import pytest
 
 from jobs.model.job import ProgressPoint
+from jobs.policies.verdict import Code, Verdict
 from orchestrator.report.analysis.phases import phases
 from orchestrator.report.analysis.verdict import trend
 from tests.unit.orchestrator.report_runs import START
@@ -78,6 +79,35 @@ def test_few_reports_have_no_phases(losses: list[float]) -> None:
 
 def test_rising_loss_has_no_initial_learning() -> None:
     assert "initial learning" not in [one.name for one in phases(_points([1.0 + place / 50 for place in range(50)]))]
+
+
+NOT_SETTLED = [Code.DIVERGED, Code.OVERFIT, Code.REGRESSED, Code.UNDERTRAINED]
+
+
+@pytest.mark.parametrize("code", Code)
+def test_phases_do_not_contradict_verdict(code: Code) -> None:
+    points = _points(_curve(300, noise=0.02, seed=1))
+    names = [one.name for one in phases(points, Verdict(code=code, because="", good_from=500))]
+    assert ("convergence" in names) == (code not in NOT_SETTLED)
+    assert "initial learning" in names
+    hidden = Verdict(code=Code.INCONCLUSIVE, because="", otherwise=code, good_from=500)
+    assert ("convergence" in [one.name for one in phases(points, hidden)]) == (code not in NOT_SETTLED)
+
+
+def test_useless_training_is_no_learning() -> None:
+    """The validation loss did not improve, or the train loss did not fall by more than its noise."""
+    nothing = Verdict(code=Code.WASTED, because="", good_from=0)
+    names = [one.name for one in phases(_points(_curve(300, noise=0.02, seed=1)), nothing)]
+    assert "initial learning" not in names
+    flat = _points([2.0 + 0.01 * (place % 5) for place in range(100)])
+    assert "initial learning" not in [one.name for one in phases(flat)]
+
+
+def test_stuck_model_has_a_phase_of_its_own() -> None:
+    losses = [*_curve(100, noise=0.02, seed=1), *[5.951] * 50]
+    found = phases(_points(losses), Verdict(code=Code.DIVERGED, because="", good_from=500), stuck_from=1010)
+    assert (found[-1].name, found[-1].first, found[-1].last) == ("no learning", 1010, 1500)
+    assert all(one.last == after.first for one, after in itertools.pairwise(found))
 
 
 def test_trend_starts_after_the_best() -> None:

@@ -244,7 +244,9 @@ def test_untouched_text_is_the_same_job(data: st.DataObject) -> None:
     assert loaded.spec == spec
 
 
-def test_every_preset_survives_an_edit() -> None:
+def test_every_preset_survives_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     for preset in presets():
         for loaded in load_jobs(JobText(name="x.yaml", content=preset.text.encode())):
             (again,) = load_jobs(JobText(name="x.yaml", content=full_text(loaded.spec).encode()))

@@ -170,7 +170,7 @@ def test_invalid_file_is_rejected(place: Place) -> None:
     place.drop(text=place.job() + "grad_accumulation: 4\n")
     place.settle()
     line = len(place.job().splitlines()) + 1
-    expected = f"night.yaml:{line}: unknown key 'grad_accumulation'; did you mean 'grad_accumulation_steps'?"
+    expected = f"night.yaml:{line}: unknown key 'grad_accumulation'; remove it, 'grad_accumulation_steps' is given"
     assert place.error() == expected
     assert place.lying() == {"rejected/night.yaml", "rejected/night.yaml.error.txt"}
     assert names(place) == []
