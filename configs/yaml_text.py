@@ -102,7 +102,8 @@ def read(source: Path, *, stdin: bool = False) -> bytes:
     except FileNotFoundError as error:
         raise invalid(source, None, "no such file") from error
     except IsADirectoryError as error:
-        raise invalid(source, None, "is a folder; name the YAML file in it") from error
+        all_files = f"{source.name}/*.yaml"
+        raise invalid(source, None, f"is a folder; name the YAML file in it, or all of them: {all_files}") from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise invalid(source, None, f"cannot be read: {why}") from error

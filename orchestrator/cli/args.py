@@ -11,7 +11,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,6 +61,8 @@ def _job(text: str) -> JobRef:
     if not re.fullmatch(r"\d+", text):
         if not text.strip():
             raise ValueError("empty job name; give an id or a name.")
+        if not text.isprintable():
+            raise ValueError("a job name has no control characters.")
         return JobRef(text=text, first=None, last=None)
     if int(text) < 1:
         raise ValueError(f"{text} is not a job id: ids begin at 1.")
@@ -193,6 +195,38 @@ overwrite_option = click.option(
 )
 
 
+class JobFileVerb(click.Command):
+    """A verb that takes job files. `-c FILE`, as mlx_lm.lora takes it, is FILE; its other options belong into FILE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; explain an option of mlx_lm.lora."""
+        given = [word.removeprefix("--config=") for word in args if word not in ("-c", "--config")]
+        try:
+            return super().parse_args(ctx, given)
+        except click.UsageError as error:
+            settings = dict(_training_options(args))
+            if not settings:
+                raise
+            lines = ", ".join(f"'{key}: {value}'" for key, value in settings.items())
+            key, value = next(iter(settings.items()))
+            raise click.UsageError(
+                f"options of mlx_lm.lora belong into the job file: write {lines}, "
+                f"or override a file: {ctx.command_path} FILE --set {key}={value}",
+                ctx=ctx,
+            ) from error
+
+
+def _training_options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options of mlx_lm.lora in a command line, as keys of a job file and their values."""
+    from jobs.model.spec import JobSpec
+
+    for word, following in zip(args, [*args[1:], "--"], strict=False):
+        key, equals, value = word.removeprefix("--").partition("=")
+        key = key.replace("-", "_")
+        if word.startswith("--") and key in JobSpec.model_fields and key not in ("config", "lq"):
+            yield key, value if equals else "true" if following.startswith("--") else following
+
+
 def files_argument(*, required: bool) -> Callable[[Command], Command]:
     """Return the argument FILE..."""
     metavar = "FILE..." if required else "[FILE...]"
@@ -200,7 +234,7 @@ def files_argument(*, required: bool) -> Callable[[Command], Command]:
 
 
 def takes_job(command: Command, *, required: bool = True) -> Command:
-    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found.
+    """Add the argument ID to a verb. The verb gets the job and the open app.
 
     Args:
         required: False if the verb works without ID on the job that runs, or else on the last one that ran.
@@ -290,7 +324,7 @@ def select_jobs(
         or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
-        raise click.UsageError(f"name a job, or {or_else}")
+        raise click.UsageError(f"name a job, or use {or_else}")
     named = {ref: [home_access.find_job(app, ref)] for ref in selection.refs if not ref.is_range}
     ranges = {ref: home_access.jobs_in_range(app, ref) for ref in selection.refs if ref.is_range}
     jobs = [job for ref in selection.refs for job in named.get(ref) or filter(applies, ranges.get(ref, ()))]

@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.model import run_plan as run_plans
-from jobs.model.errors import InvalidInput, NotAllowed
+from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
 from orchestrator.core.app import App
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+OF_DATA: dict[str, Any] = {
+    **dict.fromkeys(["data", "hf_dataset", "batch_size", "test", "mask_prompt", *_FEATURES], True),
+    **dict.fromkeys(["model", "max_seq_length"], True),
+    "lq": {"objective"},
+}
 """The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 
@@ -150,9 +154,21 @@ def check_all(
     """Check several job files that are to be queued together, and that the disk has `space` for all of them.
 
     Raises:
-        InvalidInput, NotAllowed: as `check`; or two of them publish to the same adapter_path.
+        InvalidInput, NotAllowed: as `check`, with the mistakes of all files; or two publish to the same adapter_path.
     """
-    checked = [job for path in paths for job in check(app, path, overwrite=overwrite, sets=sets)]
+    checked: list[Checked] = []
+    wrong: list[LqError] = []
+    for path in paths:
+        try:
+            checked += check(app, path, overwrite=overwrite, sets=sets)
+        except (InvalidInput, NotAllowed) as error:
+            wrong.append(error)
+    if wrong and len(paths) > 1:
+        count = f"{len(wrong)} of {len(paths)} files cannot be queued, so none is"
+        kinds = {type(error) for error in wrong}
+        raise (kinds.pop() if len(kinds) == 1 else InvalidInput)("\n".join([*map(str, wrong), count]))
+    if wrong:
+        raise wrong[0]
     taken: dict[str | None, Path] = {}
     names: set[str] = set()
     for loaded in (job.loaded for job in checked):

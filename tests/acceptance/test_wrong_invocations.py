@@ -54,7 +54,8 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     ("lq good.yaml", 2, ("'good.yaml'", "did you mean 'lq submit good.yaml'")),
     ("lq 3", 2, ("'3'", "did you mean 'lq show 3'")),
     ("lq frobnicate", 2, ("'frobnicate'", "lq --help")),
-    ("lq worker stat", 2, ("'stat'", "did you mean 'status'", "lq worker --help")),
+    ("lq worker stat", 2, ("'stat'", "did you mean one of", "'status'", "lq worker --help")),
+    ("lq worker stpo", 2, ("'stpo'", "did you mean 'stop'", "lq worker --help")),
     ("lq config shema", 2, ("'shema'", "did you mean 'schema'")),
     # options
     ("lq status --jsn", 2, ("'--jsn'", "did you mean '--json'", "lq status --help")),
@@ -83,6 +84,10 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     # job files
     ("lq submit", 2, ("FILE", "lq submit --help")),
     ("lq submit none.yaml", 2, ("none.yaml", "no such file")),
+    ("lq submit -c none.yaml", 2, ("none.yaml", "no such file")),
+    ("lq submit --model X --train", 2, ("'model: X'", "'train: true'", "lq submit FILE --set model=X")),
+    ("lq check good.yaml --num-layers=4", 2, ("'num_layers: 4'", "lq check FILE --set num_layers=4")),
+    ("lq submit good.yaml --set lq.after=77", 2, ("--set lq.after=[77], in quotes",)),
     ("lq submit .", 2, ("is a folder", "YAML file")),
     ("lq submit tabs.yaml", 2, ("tabs.yaml:7", "not valid YAML")),
     ("lq submit typo.yaml", 2, ("typo.yaml:7", "write 'grad_accumulation_steps")),

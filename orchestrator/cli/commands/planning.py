@@ -12,7 +12,7 @@ import click
 
 from jobs.model.errors import CheckFailed
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import ROW, files_argument, overwrite_option, seconds_option, set_option
+from orchestrator.cli.args import ROW, JobFileVerb, files_argument, overwrite_option, seconds_option, set_option
 from orchestrator.cli.output import json_option
 from orchestrator.cli.views.terminal import print_view
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 1800.0
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @files_argument(required=False)
 @click.option("--queue", "whole_queue", is_flag=True, help="Check every queued, waiting or held job.")
 @click.option(
@@ -177,7 +177,7 @@ def _require_ok(results: Sequence[DryRunResult]) -> None:
     raise CheckFailed(f"{len(failed)} of {len(results)} jobs would fail, the first: {name}: {text}")
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @files_argument(required=False)
 @set_option
 @json_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import sys
 import time
@@ -17,7 +18,16 @@ from jobs.model.events import Kind, PhaseEvent, ProgressEvent, value_of
 from jobs.model.job import Job
 from jobs.model.states import ENDED, LIVE, Status
 from orchestrator.cli import args, home_access, output
-from orchestrator.cli.args import ALL, GROUP, JobSelection, overwrite_option, seconds_option, set_option, takes_jobs
+from orchestrator.cli.args import (
+    ALL,
+    GROUP,
+    JobFileVerb,
+    JobSelection,
+    overwrite_option,
+    seconds_option,
+    set_option,
+    takes_jobs,
+)
 from orchestrator.cli.commands.control import cancel_jobs, pause_jobs
 from orchestrator.cli.commands.submit import print_late, print_notes, print_paused_queue, print_queued
 from orchestrator.cli.output import ChangeOutput, json_option
@@ -88,7 +98,7 @@ def wait_for(
         ended = [job for job in jobs if job.status in ENDED]
         for job in ended:
             if job.id not in printed and not silent:
-                click.echo(end_line(job))
+                _echo_if_read(end_line(job))
             printed.add(job.id)
         if len(ended) == len(jobs) or (any_one and ended):
             return next((code for job in ended if (code := CODES[job.status]) != SUCCEEDED), SUCCEEDED)
@@ -98,6 +108,14 @@ def wait_for(
             output.note("no worker runs, so no job will start; start one: lq worker start")
             warned = True
         time.sleep(POLL_S)
+
+
+def _echo_if_read(text: str) -> None:
+    """Print a line. If the reader has closed the pipe, only the exit code counts."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_line(job: Job) -> str:
@@ -110,7 +128,7 @@ def end_line(job: Job) -> str:
     return f"job {job.id} {job.name}: {job.status}{after}{f', verdict {verdict}' if verdict else ''}{why}"
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @set_option
 @overwrite_option

@@ -13,7 +13,7 @@ import click
 
 from jobs.model.job import Job
 from orchestrator.cli import home_access, output
-from orchestrator.cli.args import files_argument, overwrite_option, set_option
+from orchestrator.cli.args import JobFileVerb, files_argument, overwrite_option, set_option
 from orchestrator.cli.output import json_option, quiet_option
 from orchestrator.formatting import text as fmt
 
@@ -25,7 +25,7 @@ _MAX_LISTED = 24
 """Jobs of a group that are listed."""
 
 
-@click.command()
+@click.command(cls=JobFileVerb)
 @files_argument(required=True)
 @click.option("--wait", "wait_for_end", is_flag=True, help="Wait until the jobs have ended, and exit as lq wait does.")
 @click.option("--dry-run", is_flag=True, help="Check the files and list the jobs, but do not queue them.")
@@ -44,8 +44,8 @@ def submit(
 ) -> int:
     """Check job files and queue them. If one of them is not valid, nothing is queued.
 
-    FILE is a config of mlx_lm.lora, with an optional section lq: (see lq config schema), or - for stdin. A matrix in
-    it creates a group of jobs.
+    FILE is a config of mlx_lm.lora (-c FILE is accepted too), with an optional section lq: (see lq config schema), or
+    - for stdin. A matrix in it creates a group of jobs.
     """
     from orchestrator.submission.submit import check_all, enqueue_all
 
