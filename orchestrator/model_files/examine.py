@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.spec import JobSpec
-from orchestrator.model_files import damage, files, hub, trainable
+from orchestrator.model_files import damage, files, trainable
 from orchestrator.model_files.architecture import architecture_fault
-from orchestrator.model_files.hub import HubAnswer
 from orchestrator.model_files.hub_cache import folder_of, is_offline, snapshot_of
 from orchestrator.model_files.trainable import Finding
 
@@ -63,7 +62,9 @@ def _download(model: str, faults: list[str]) -> Iterator[Finding]:
         text = f"model: {model} is {state}, and HF_HUB_OFFLINE forbids a download; unset it, or name a folder"
         yield Finding("model", text)
         return
-    answer, reason = hub.ask(model)
+    from orchestrator.model_files.hub import HubAnswer, ask  # urllib is slow to import
+
+    answer, reason = ask(model)
     match answer:
         case HubAnswer.ABSENT:
             text = (
