@@ -1,6 +1,6 @@
 """The text of every message: what happened, the number that matters, the next command. Pure functions without secrets.
 
-People read messages on a phone: one plain sentence, without paths of this machine.
+You read messages on a phone: one plain sentence, without paths of this machine.
 """
 
 from __future__ import annotations
