@@ -6,6 +6,7 @@ The tests train the jobs of the pages as they are, and check that they end well.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -145,7 +146,10 @@ def test_tutorial_runs_to_the_end(lq: Lq, tmp_path: Path) -> None:
 def _require_success_and_report(lq: Lq) -> None:
     job = lq.json("show", "1")["job"]
     assert (job["status"], job["reason"]) == ("succeeded", "completed")
-    assert (Path(job["job_dir"]) / "report" / "report.md").is_file()
+    report = json.loads((Path(job["job_dir"]) / "report" / "report.json").read_text())
+    assert report["findings"]["ruling"]["verdict"]["code"] == "OK"
+    answers = {answer["prompt"]: answer["after"] for answer in report["answers"]}
+    assert answers["What colour is the sky?"] == "It is blue."
 
 
 def test_blocks_not_run_are_on_a_page() -> None:
