@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from configs.data_rows import format_of
 from jobs.model.errors import DataInvalid
+from jobs.model.objective import Supervised
 from jobs.model.spec import JobSpec
 from workers.data.rendering import Renderer
 from workers.data.tokenizing import RowSet, TextTools, rows_of
@@ -24,6 +25,8 @@ class Question(NamedTuple):
 
 def questions(spec: JobSpec, tools: TextTools) -> list[Question]:
     """Return the first, the middle and the last row of valid.jsonl, without those that show no answer."""
+    if not isinstance(spec.lq.objective, Supervised):
+        return []  # its rows have several answers
     path = Path(spec.data) / "valid.jsonl"
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
     if not lines:
