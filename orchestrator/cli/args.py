@@ -234,7 +234,7 @@ def files_argument(*, required: bool) -> Callable[[Command], Command]:
 
 
 def takes_job(command: Command, *, required: bool = True) -> Command:
-    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found.
+    """Add the argument ID to a verb. The verb gets the job and the open app.
 
     Args:
         required: False if the verb works without ID on the job that runs, or else on the last one that ran.

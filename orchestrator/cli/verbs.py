@@ -165,6 +165,11 @@ class Verbs(click.Group):
         verbs = [CompletionItem(verb, help=text) for verb, (_, text) in VERBS.items() if verb.startswith(incomplete)]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs before the options."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by group, without importing them."""
         for group, verbs in GROUPS.items():
@@ -187,7 +192,10 @@ def _no_such_verb(typed: str) -> str:
 
 
 def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    return lq.shell_complete(ctx, incomplete)
+    command: click.Command | None = lq
+    for word in ctx.params.get("words") or ():
+        command = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+    return command.shell_complete(click.Context(command), incomplete) if isinstance(command, click.Group) else []
 
 
 @click.command(name="help", add_help_option=False)
@@ -268,6 +276,7 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     verb = next((word for word in arguments if word in VERBS), None)
     path = context.command_path if context is not None else f"lq {verb}" if verb else "lq"
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    text = re.sub(r"\.? \(Did you mean one of: (.*)\?\)", r"; did you mean one of \1?", text)
     text = text.replace("No such command", "no verb")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"

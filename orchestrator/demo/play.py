@@ -24,7 +24,7 @@ from jobs.model.errors import HomeUnusable, LqError, NotAllowed
 from jobs.model.events import Event, Kind, ProgressEvent, StartedEvent
 from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
-from orchestrator.demo.tiny_model import build_data, build_model
+from orchestrator.demo.tiny_model import build_first_job
 from orchestrator.formatting.events import line
 from workers.events import log as event_log
 from workers.files.atomic import write_atomically
@@ -36,20 +36,20 @@ model: model
 train: true
 data: data
 iters: {iterations}
-batch_size: 4
+batch_size: 8
 num_layers: -1
 optimizer: adamw
-grad_accumulation_steps: 4
-lr_schedule: {{name: cosine_decay, warmup: 8, arguments: [5e-3, 60]}}
-lora_parameters: {{rank: 8, scale: 2.0, dropout: 0.05}}
+mask_prompt: true
+lr_schedule: {{name: cosine_decay, warmup: 16, arguments: [2e-3, 224]}}
+lora_parameters: {{rank: 32, scale: 2.0, dropout: 0.02}}
 steps_per_report: 20
-steps_per_eval: 40
-save_every: 40
+steps_per_eval: 48
+save_every: 48
 test: true
 # ... and those of lq
 lq:
   name: {name}
-  prompts: ["What is 2 plus 3?"]
+  prompts: ["What colour is the sky?", "Name the colour of a lemon."]
 """
 _MARK = ".lq-demo"
 _TIMEOUT_S = 600.0
@@ -90,9 +90,8 @@ def _prepare(home: Path, echo: Print) -> None:
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         raise HomeUnusable(f"{home}: cannot be created: {why}; name another folder with --home") from error
-    echo("1. Make a tiny random Qwen2, its tokenizer and 96 questions with answers. Nothing is downloaded.")
-    build_model(home / "model")
-    build_data(home / "data", valid=60)  # a verdict needs as many
+    echo("1. Make a tiny random Qwen2, its tokenizer and 180 questions with answers. Nothing is downloaded.")
+    build_first_job(home)
     for name in ("uninterrupted", "killed"):
         (home / f"{name}.yaml").write_text(JOB.format(iterations=ITERATIONS, name=name))
     echo(f"   {home}")

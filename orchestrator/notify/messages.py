@@ -1,6 +1,6 @@
 """The text of every message: what happened, the number that matters, the next command. Pure functions without secrets.
 
-People read messages on a phone: one plain sentence, without paths of this machine.
+You read messages on a phone: one plain sentence, without paths of this machine.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _finished(facts: MessageFacts, _: Decision) -> str:
 
 def _failed(facts: MessageFacts, decision: Decision) -> str:
     job, reason = facts.job, decision.reason
-    cause = title_of(reason).lower() if reason is Reason.DIVERGED else plain(decision.detail)
+    cause = title_of(reason).lower() if reason is Reason.DIVERGED else plain(decision.detail).partition(". ")[0]
     fix, command = fix_of(reason, job.id, job.job_dir)
     command = _advised(facts) or (command if "/" not in command else f"lq show {job.id}")
     when = f"Failed at iteration {job.iteration:,} of {job.iters:,}" if job.iteration else "It did not train"

@@ -214,6 +214,15 @@ def test_first_loss_is_that_of_equal_models(runs: Runs) -> None:
     assert first["rewards"]["margin"] == pytest.approx(0, abs=1e-4)
 
 
+def test_validation_prompts_are_answered(runs: Runs) -> None:
+    """Without lq.prompts, the report shows answers to validation rows, with the chosen answer beside them."""
+    training = runs("dpo")[0]
+    first = json.loads((Path(training.spec.data) / "valid.jsonl").read_text().splitlines()[0])
+    facts = {event.data["name"]: event.data["value"] for event in training.events(Kind.FACT)}
+    before = facts["answer.before.0"]
+    assert (before["prompt"], before["reference"]) == (first["prompt"], first["chosen"])
+
+
 def test_wrong_row_ends_as_data_invalid(tmp_path: Path, basics: dict[str, Any]) -> None:
     training = created(tmp_path / "job", basics, "dpo")
     train = Path(training.spec.data) / "train.jsonl"

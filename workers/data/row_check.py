@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 3.5
 """Of English text in current vocabularies; used if the tokenizer is not on this machine."""
+
+MAX_AGE_S = 30 * 86400.0
+"""Results that nobody used for this long are deleted."""
 
 _VERSION = 2
 _ROWS = 1024
@@ -110,12 +115,16 @@ class RowChecker:
         cached = self._cache / f"{self._hash(path, sha256)}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads(cached.read_text())
+            os.utime(cached)  # marks it as used
             left_out = {name: tuple(rows) for name, rows in content["left_out"].items()}
             return FileCheck(tokens=tuple(content["tokens"]), how=content["how"], left_out=left_out)
         checked = self._checked(path)
         with suppress(OSError):  # the next call checks again
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(cached, json.dumps(dataclasses.asdict(checked)))
+            for old in self._cache.glob("*.json"):
+                if old.stat().st_mtime < time.time() - MAX_AGE_S:
+                    old.unlink()
         return checked
 
     def _hash(self, path: Path, sha256: str | None) -> str:

@@ -122,7 +122,7 @@ def _answers(
     return dataclasses.replace(plain, sort_keys=plain.lengths)
 
 
-def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> tuple[Rows, Rows, Rows]:
+def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> list[Rows]:
     """Return the rows of training, validation and test of a data folder, from the token cache or tokenized now.
 
     Raises:
@@ -135,8 +135,7 @@ def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> tuple[Rows,
     if cache is not None and fresh and keys == _keys(spec, tools):  # the data did not change meanwhile
         for name in keys.keys() & fresh.keys():
             cache.write(keys[name], fresh[name])
-    train, valid, test = ((rows | fresh)[name] for name in SETS)
-    return train, valid, test
+    return [(rows | fresh)[name] for name in SETS]
 
 
 def _cache(template: str, job_dir: JobDir) -> TokenCache | None:

@@ -36,7 +36,7 @@ from workers.mlx.context import RunContext
 class TrainingData:
     """The training, validation and test rows of a run, and the order in which it trains."""
 
-    def __init__(self, context: RunContext, rows: tuple[Rows, Rows, Rows], hashes: dict[str, str]) -> None:
+    def __init__(self, context: RunContext, rows: Sequence[Rows], hashes: dict[str, str]) -> None:
         """Take tokenized rows; `load` tokenizes them.
 
         Raises:
@@ -105,35 +105,35 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
 
 def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
     """Tokenize the test set alone, without the rows of which nothing is measured; DataInvalid if it is unusable."""
-    if Path(spec.data).is_dir() and spec.hf_dataset is None:
-        rows = file_rows(Path(spec.data) / "test.jsonl", spec, text_tools(tokenizer))
-    else:
-        rows = _rows(spec.model_copy(update={"train": False, "test": True}), stage, tokenizer, None)[2]
+    tools = text_tools(tokenizer)
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):
+        if Path(spec.data).is_dir() and spec.hf_dataset is None:
+            rows = file_rows(Path(spec.data) / "test.jsonl", spec, tools)
+        else:
+            only_test = {"train": False, "test": True}
+            (rows,) = _hub_rows(spec.model_copy(update=only_test), stage, tools, names=("test",))
     return rows.only(rows.supervised(stage.max_seq_length))
 
 
-def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir | None) -> tuple[Rows, Rows, Rows]:
+def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir) -> Sequence[Rows]:
     """Return the rows of training, validation and test."""
     tools = text_tools(tokenizer)
     with named_as(DataInvalid, f"the data {spec.data} cannot be used"):  # a data set can be code that raises anything
-        if job_dir is not None and spec.hf_dataset is None and Path(spec.data).is_dir():
+        if spec.hf_dataset is None and Path(spec.data).is_dir():
             sets = folder_rows(spec, tools, job_dir)
         else:
-            sets = _hub_rows(spec, stage, tools)
+            sets = _hub_rows(spec, stage, tools, names=SETS)
     if spec.test and not len(sets[2]):
         raise DataInvalid(f"the data {spec.data} has no test rows, but the job file has 'test: true'")
     return sets
 
 
-def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools) -> tuple[Rows, Rows, Rows]:
+def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools, *, names: Sequence[str]) -> list[Rows]:
     """Tokenize data sets of the hub: MLX-LM loads them."""
     settings = types.SimpleNamespace(**mlx_config(spec, stage))
-    loaded = load_dataset(settings, cast("Any", None))
-    train, valid, test = (
-        joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in row_sets(name, data)])
-        for name, data in zip(SETS, loaded, strict=True)
-    )
-    return train, valid, test
+    loaded = dict(zip(SETS, load_dataset(settings, cast("Any", None)), strict=True))
+    parts = {name: row_sets(name, loaded[name]) for name in names}
+    return [joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in parts[name]]) for name in names]
 
 
 def row_sets(name: str, data: Any, more_keys: int = 0) -> list[RowSet]:

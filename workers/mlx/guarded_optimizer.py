@@ -74,9 +74,10 @@ class GuardedOptimizer:
         return None if tally is None else cast("list[float]", tally.tolist())
 
     @property
-    def grad_norm(self) -> float:
-        """The global norm of the last update's gradients, before clipping."""
-        return float(self.state[GUARD]["grad_norm"].item())
+    def grad_norm(self) -> float | None:
+        """The global norm of the last update's gradients, before clipping; None before this process made an update."""
+        norm = float(self.state[GUARD]["grad_norm"].item())
+        return None if norm < 0 else norm
 
     @property
     def updates(self) -> int:
@@ -86,7 +87,7 @@ class GuardedOptimizer:
     def init(self, parameters: Any) -> None:
         """Create the state for these parameters."""
         self._inner.init(parameters)
-        self.state[GUARD] = {"loss": mx.array(0.0), "grad_norm": mx.array(0.0), "skipped": mx.array(0)}
+        self.state[GUARD] = {"loss": mx.array(0.0), "grad_norm": mx.array(-1.0), "skipped": mx.array(0)}
         if isinstance(self._objective, Preferences):
             self.state[GUARD]["tally"] = mx.zeros(TALLY)
 

@@ -103,7 +103,7 @@ class TrainingRun:
         self._train_stages()
         if not self._finished:
             return Reason.STOPPED_BY_USER
-        if context.spec.test:
+        if context.spec.test and len(self._test_rows):
             with self._requests.nothing_to_lose():
                 self._evaluator.test()
         with self._requests.nothing_to_lose():

@@ -87,7 +87,7 @@ class _Shortened:
             rows, left = section.rows[first[place] :], first[place]
             if section.title:
                 more = f", last {len(rows)} of {len(section.rows)}; all: --verbose" if left else ""
-                yield from ("", Text(f"{section.title}{more}", style="bold"))
+                yield from ("", Text(f"{section.title}{more}", "bold", no_wrap=True, overflow="ellipsis"))
             yield from rows
 
     def _lines(self, heights: Sequence[Sequence[int]], first: Sequence[int]) -> int:

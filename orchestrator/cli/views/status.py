@@ -78,7 +78,7 @@ Row = tuple[str, Text, "RenderableType"]
 
 
 def render(snapshot: Snapshot, selected: int | None = None) -> RenderableType:
-    """Return the view of a snapshot, in which the job `selected` is marked."""
+    """Return the view of a snapshot; the job `selected` is marked."""
     return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width, selected), *_foot(snapshot)))
 
 

@@ -38,7 +38,7 @@ READ = {
 
 @pytest.mark.parametrize("word", GARBAGE, ids=repr)
 @pytest.mark.parametrize("verb", VERBS)
-def test_garbage_is_one_line(
+def test_garbage_prints_one_line(
     home: Home, verb: str, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LQ_HOME", str(home.path))
@@ -68,7 +68,7 @@ def test_nothing_selected_names_the_options(home: Home, verb: str) -> None:
 
 @contextlib.contextmanager
 def closed_pipe() -> Iterator[int]:
-    """Give a pipe that nobody reads."""
+    """Give a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -140,6 +140,17 @@ def test_next_digest_covers_missed_days(home: Home, app: App) -> None:
     assert "first" not in last.body
 
 
+def test_digest_leaves_out_dismissed_jobs(home: Home, app: App) -> None:
+    seen = home.ended(Status.FAILED, Reason.CRASHED, name="first")
+    home.ended(Status.FAILED, Reason.CRASHED, name="second")
+    home.store.jobs.dismiss(seen.id, 1.0)
+    assert publish(home, app, morning(seen, 7)) is not None
+    last = home.store.outbox.last_digest()
+    assert last is not None
+    assert "second" in last.body
+    assert "first" not in last.body
+
+
 def test_digest_excludes_later_submits(home: Home, app: App) -> None:
     queued = home.queued()
     submitted = datetime.fromtimestamp(queued.submitted_at, tz=BERLIN)

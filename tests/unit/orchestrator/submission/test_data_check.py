@@ -42,7 +42,8 @@ class Shop:
 
     def job(self, **keys: Any) -> Path:
         path = self.folder / "job.yaml"
-        usual = {"model": "model", "data": "data", "num_layers": -1, "iters": 8, "batch_size": 2}
+        model, data = str(self.folder / "model"), str(self.folder / "data")
+        usual = {"model": model, "data": data, "num_layers": -1, "iters": 8, "batch_size": 2}
         path.write_text(yaml.safe_dump(usual | keys))
         return path
 
