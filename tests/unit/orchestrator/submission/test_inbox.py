@@ -177,7 +177,7 @@ def test_invalid_file_is_rejected(place: Place) -> None:
     (message,) = place.messages()
     assert (message.event, message.title) == ("needs_you", "lq: night.yaml was not submitted")
     assert message.body.startswith(expected)
-    assert str(place.folder / "rejected") in message.body
+    assert "rejected" in message.body
 
 
 @pytest.mark.parametrize(
