@@ -235,7 +235,8 @@ class RowChecker:
             with path.open("rb") as file:
                 lines = [next(file), next(islice(file, number - 2, None))] if number > 1 else [next(file)] * 2
             first, wanted = map(json.loads, lines)
-            row = self._renderer(first)(wanted)
+            renderer = self._renderer(first)
+            row = self._longest([renderer(each) for each in self._sequences(wanted)])
         except StopIteration:
             raise DataInvalid(located(path, None, f"has no row {number}")) from None
         except (RowUnusable, OSError, ValueError) as error:

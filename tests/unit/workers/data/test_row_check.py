@@ -223,3 +223,14 @@ def test_broken_template_is_refused(model: Path, tmp_path: Path) -> None:
     change_template(model, "a\n{% for %}")
     with pytest.raises(ModelMissing, match="line 2"):
         checked(CHAT, model, tmp_path)
+
+
+def test_preference_row_is_its_longest_answer(model: Path, tmp_path: Path) -> None:
+    """The check counts and shows the longer answer; both must fit the template, and only the answer is learned."""
+    row = {"prompt": "What is 1 plus 1?", "chosen": "2", "rejected": "I would say 3, or so."}
+    path = written(tmp_path / "train.jsonl", [row])
+    checker = RowChecker(model, JobSpec.model_validate({"lq": {"objective": "dpo"}}), cache=None)
+    shown = checker.shown(path, 1)
+    [(start, end)] = shown.learned
+    assert shown.text[start:end] == f"{row['rejected']}<|im_end|>\n"
+    assert checker.check(path).tokens == (counted(model, shown.text),)
