@@ -143,7 +143,8 @@ def _load(document: Document, content: bytes, defaults: LqSpec | None) -> Loaded
         problems += training_problems(document, spec)
         renamed = any("'num_layers" in problem.text for problem in problems)  # its default is a fault of the old name
         spec, notes, wrong_paths = resolve_paths(document, spec, current=Path.cwd())
-        problems += [each for each in wrong_paths if not renamed or each.key_path != ("num_layers",)]
+        known = {problem.key_path for problem in problems} | ({("num_layers",)} if renamed else set())
+        problems += [each for each in wrong_paths if each.key_path not in known]
     if spec is None or problems:
         raise all_problems(document.source, problems)
     _require_utf8_paths(document, spec)

@@ -72,7 +72,8 @@ def _synonyms() -> tuple[dict[str, str], dict[str, tuple[str, str]], dict[str, f
 def _meaning(word: str, value: object, under: str, top: Mapping[str, Any], levels: Levels) -> str | None:
     computed = {"lora_parameters.scale": _scale, "lr_schedule.warmup": _warmup}
     same, advice, _ = _synonyms()
-    if not under and isinstance(value, dict) and (section := _section(value, levels)):
+    is_section = not under and isinstance(value, dict) and (word == "lora" or word not in advice)
+    if is_section and isinstance(value, dict) and (section := _section(value, levels)):
         return section
     if word in _COMPUTED:
         return computed[_COMPUTED[word]](value, top)
@@ -96,7 +97,7 @@ def _counterparts(section: Mapping[str, Any], levels: Levels) -> Iterator[tuple[
     same, advice, _ = _synonyms()
     for key in section:
         word = _word(key)
-        places = [level for level in ("", "lora_parameters", "lr_schedule") if word in levels[level]]
+        places = [level for level in ("", "lora_parameters") if word in levels[level]]
         named = same.get(word) or _COMPUTED.get(word) or advice.get(word, ("",))[0]
         here = f"{places[0]}.{word}".removeprefix(".") if places else named
         if here or word in _ARGUMENTS:

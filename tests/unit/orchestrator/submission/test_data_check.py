@@ -141,10 +141,11 @@ NOTED: list[Callable[[Shop], None]] = [
 ]  # fmt: skip
 
 
-def test_rows_left_out_are_noted_golden(tmp_path: Path) -> None:
+def test_rows_left_out_are_noted_golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = []
     for spoil in NOTED:
         shop = Shop(tmp_path / spoil.__name__)
+        monkeypatch.chdir(shop.folder)
         spoil(shop)
         text = shop.submit(mask_prompt=True, max_seq_length=64)
         notes = shop.lq.json("plan", shop.job(mask_prompt=True, max_seq_length=64))["jobs"][0]["notes"]
