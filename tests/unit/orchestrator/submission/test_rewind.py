@@ -53,7 +53,7 @@ def test_fresh_uses_no_earlier_training(home: Home, here: InProcess, failed: Job
     (told,) = home.store.incidents.of(job.id)
     assert told.text.startswith("lq retry 1 --fresh: ")
     assert "500 iterations" in told.text
-    assert told.text in " ".join(here("show", job.id).out.split())
+    assert told.text in " ".join(here("show", job.id, "--verbose").out.split())
 
 
 def test_from_resumes_a_kept_checkpoint(home: Home, here: InProcess, failed: Job) -> None:
