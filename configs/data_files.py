@@ -17,9 +17,12 @@ from typing import Any, BinaryIO, Literal
 from configs.data_rows import RowFormat, format_of, row_problem
 from configs.errors import error_line, one_line
 from configs.paths import looks_like_path
+from configs.preference_rows import PAIR
 from configs.training_rules import hub_entries
 from jobs.model.errors import DataInvalid, Line, located
+from jobs.model.objective import Supervised
 from jobs.model.spec import JobSpec
+from jobs.model.text import listed
 
 NAMES = ("train.jsonl", "valid.jsonl", "test.jsonl")
 
@@ -43,7 +46,7 @@ class DataFileFacts:
     rows: int
     bytes: int
     sha256: str  # of the whole file, in hex
-    format: str | None  # completions, chat or text; None for an empty file
+    format: str | None  # a RowFormat's name; None for an empty file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,12 @@ def check_data(spec: JobSpec, named_in: tuple[Path, Line | None] | None = None) 
     Raises:
         DataInvalid: a file is missing, a row is invalid, or there are too few rows.
     """
+    objective = spec.lq.objective
+    if not isinstance(objective, Supervised) and not Path(spec.data).exists():
+        text = (
+            f"data: lq.objective {objective.name} needs a folder that contains train.jsonl, not a data set of the hub"
+        )
+        raise DataInvalid(error_line(*named_in, text)) if named_in else _invalid(spec.data, None, text)
     if spec.hf_dataset is not None:
         return _hub_facts(", ".join(str(entry.get("path")) for _, entry in hub_entries(spec)))
     folder = Path(spec.data)
@@ -119,6 +128,9 @@ def _instead(folder: Path, name: str) -> str:
         for path in sorted(folder.iterdir())
         if path.name not in NAMES and path.suffix.lower() in _DATA_SUFFIXES and path.name.lower().startswith(meant)
     ]
+    inside = sorted(folder.glob(f"*/{name}*")) if name == "train" else []
+    if not likely and inside:
+        return f"; it is in the folder {inside[0].parent}: name that one, or move its files"
     if not likely:
         return ""
     likely.sort(key=lambda other: not other.lower().startswith(name))
@@ -192,11 +204,19 @@ def _not_json(line: bytes, error: json.JSONDecodeError) -> str:
         return "blank line; remove it"
     if line.startswith(b"\xef\xbb\xbf"):
         return "starts with a byte order mark; save the file as UTF-8 without it"
+    if line.rstrip().endswith(b"},"):
+        return "ends with a comma; a row is one JSON object on one line, without a comma between rows"
     return f"not JSON: {error.msg.removesuffix(' at')} in column {error.colno}"
 
 
 def _format(path: Path, first: dict[str, Any], spec: JobSpec) -> RowFormat:
     row_format = format_of(first, spec)
+    objective = spec.lq.objective
+    if row_format is None and not isinstance(objective, Supervised):
+        needed = listed((f"'{key}'" for key in ("prompt", *objective.keys)), "and")
+        raise _invalid(path, 1, f"unknown format; a row for lq.objective {objective.name} must have {needed}")
+    if row_format is None and all(key in first for key in PAIR):
+        raise _invalid(path, 1, "rows with 'chosen' and 'rejected' need lq.objective, such as dpo")
     if row_format is None:
         pair = f"'{spec.prompt_feature}' and '{spec.completion_feature}'"
         keys = f"{pair}, '{spec.chat_feature}', or '{spec.text_feature}'"

@@ -1,4 +1,4 @@
-"""The three row formats of MLX-LM, and what a row must contain. No file access."""
+"""The row formats of MLX-LM and of preference objectives, and what a row must contain. No file access."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from configs.preference_rows import LABELLED, PAIR, labelled_problem, pair_problem
+from jobs.model.objective import Kto, Supervised
 from jobs.model.spec import JobSpec
 
 Row = Mapping[str, Any]
@@ -15,12 +17,15 @@ Row = Mapping[str, Any]
 class RowFormat:
     """The format of a file, determined by its first row."""
 
-    name: str  # completions, chat or text
+    name: str  # completions, chat, text, preference or labelled
     keys: tuple[str, ...]  # the keys that every row must have
 
 
 def format_of(first: Row, spec: JobSpec) -> RowFormat | None:
     """Determine the format from the first row, in the order of mlx_lm/tuner/datasets.py; None if it is unknown."""
+    if not isinstance(spec.lq.objective, Supervised):
+        name, own = ("labelled", LABELLED) if isinstance(spec.lq.objective, Kto) else ("preference", PAIR)
+        return RowFormat(name=name, keys=own) if all(key in first for key in own) else None
     completions = (spec.prompt_feature, spec.completion_feature)
     if all(key in first for key in completions):
         return RowFormat(name="completions", keys=completions)
@@ -36,6 +41,8 @@ def row_problem(row: Row, row_format: RowFormat) -> str | None:
     missing = [key for key in row_format.keys if key not in row]
     if missing:
         return f"no '{missing[0]}', but the first row has the {row_format.name} format; add the key or remove the row"
+    if row_format.name in ("preference", "labelled"):
+        return pair_problem(row) if row_format.name == "preference" else labelled_problem(row)
     if row_format.name == "text":
         return _text_problem(row[row_format.keys[0]], row_format.keys[0])
     tools = row.get("tools")

@@ -21,8 +21,9 @@ from configs.run_length import with_length
 from configs.suggestions import other_trainer
 from configs.training_rules import training_problems
 from configs.yaml_text import Document
+from jobs.model.base import FrozenModel
 from jobs.model.errors import Line
-from jobs.model.spec import FrozenModel, JobSpec, LqSpec
+from jobs.model.spec import JobSpec, LqSpec
 
 STDIN = Path("-")  # instead of a file: read standard input
 

@@ -16,8 +16,10 @@ from configs.errors import KeyPath, dotted, invalid
 from configs.suggestions import MATRIX
 from configs.yaml_text import Document
 from jobs.model.errors import InvalidInput, Line
+from jobs.model.objective import written
 
 IN_MATRIX: KeyPath = ("lq", MATRIX)
+IN_OBJECTIVE: KeyPath = ("lq", "objective")
 
 _PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 
@@ -68,13 +70,21 @@ def apply_overrides(document: Document, overrides: Sequence[Override]) -> Docume
     for override in overrides:
         key_path = override.key_path
         try:
-            value = _replace(value, key_path, override.value)
+            value = _replace(_with_mapping(value, key_path), key_path, override.value)
         except LookupError as error:
             raise invalid(document.source, override.lines[key_path], f"{dotted(key_path)}: {error.args[0]}") from error
         lines = {at: line for at, line in lines.items() if at[: len(key_path)] != key_path} | dict(override.lines)
         for length in range(1, len(key_path)):  # a new mapping around the value has the line of the value
             lines.setdefault(key_path[:length], override.lines[key_path])
     return dataclasses.replace(document, value=value, lines=lines)
+
+
+def _with_mapping(value: dict[str, Any], key_path: KeyPath) -> dict[str, Any]:
+    """Return the file with the shorthand of an objective as a mapping if `key_path` leads into it."""
+    own = value.get("lq")
+    if key_path[:2] != IN_OBJECTIVE or len(key_path) == 2 or not isinstance(own, dict) or "objective" not in own:
+        return value
+    return value | {"lq": own | {"objective": written(own["objective"])}}
 
 
 def _replace(inside: Any, key_path: KeyPath, new: Any) -> Any:

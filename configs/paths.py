@@ -137,9 +137,10 @@ class _Paths:
         named = self._folder_or_hub_name(("model",), self._spec.model, "model", ModelMissing)
         folder, wanted = Path(named), self._spec.num_layers
         if folder.is_absolute() and folder.exists():
-            layers, problem = _layers(folder)
-            if problem is not None:
-                self._problem(("model",), problem, ModelMissing)
+            layers = _layers(folder)
+            if not folder.is_dir():
+                text = f"is a file; name the folder that contains it: {folder}"
+                self._problem(("model",), text, ModelMissing)
             if layers is not None and wanted > layers:
                 default = "" if "num_layers" in self._document.value else " (the default)"
                 text = f"{wanted}{default}, but the model has {layers} layers; write {layers} or less, or -1 for all"
@@ -158,22 +159,16 @@ class _Paths:
         return str(path)
 
 
-def _layers(folder: Path) -> tuple[int | None, str | None]:
-    """Return the number of layers of a model folder, if its config.json contains it, and what is wrong with it."""
-    if not folder.is_dir():
-        return None, f"is a file; name the folder that contains it: {folder}"
-    if not any(folder.glob("model*.safetensors")):
-        return None, f"no model*.safetensors in {folder}"
+def _layers(folder: Path) -> int | None:
+    """Return the number of layers of a model; None if it is unknown. orchestrator/model_files checks the files."""
     try:
         content = json.loads((folder / "config.json").read_bytes())
-    except FileNotFoundError:
-        return None, f"no config.json in {folder}"
     except (OSError, ValueError, RecursionError):
-        return None, f"config.json cannot be read in {folder}"
+        return None
     for level in (content, content.get("text_config") if isinstance(content, dict) else None):
         if isinstance(level, dict) and isinstance(level.get("num_hidden_layers"), int):
-            return int(level["num_hidden_layers"]), None
-    return None, None
+            return int(level["num_hidden_layers"])
+    return None
 
 
 def absolute(folder: Path, value: str) -> Path:

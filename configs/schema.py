@@ -25,7 +25,10 @@ _MATRIX: dict[str, Any] = {
 def job_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a job file."""
     schema = JobSpec.model_json_schema()
-    schema["$defs"][LqSpec.__name__]["properties"][MATRIX] = _MATRIX
+    own = schema["$defs"][LqSpec.__name__]["properties"]
+    own[MATRIX] = _MATRIX
+    mapping = {"discriminator": own["objective"].pop("discriminator"), "oneOf": own["objective"].pop("oneOf")}
+    own["objective"]["anyOf"] = [{"enum": list(mapping["discriminator"]["mapping"])}, mapping]
     schedule = schema["$defs"][LrSchedule.__name__]["properties"]
     for number in (schedule["warmup"], schedule["arguments"]["items"]):
         number["anyOf"] = [{"type": number.pop("type")}, {"type": "string", "pattern": SHARE}]

@@ -19,7 +19,8 @@ from configs import validation, yaml_text
 from configs.errors import KeyPath, Problem, all_problems, invalid
 from configs.yaml_text import Document
 from jobs.model import time_windows
-from jobs.model.spec import Bytes, FrozenModel, LqSpec, NotifyEvent, check_window
+from jobs.model.base import FrozenModel
+from jobs.model.spec import Bytes, LqSpec, NotifyEvent, check_window
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -27,7 +27,20 @@ _KINDS = {
 
 def training_problems(document: Document, spec: JobSpec) -> list[Problem]:
     """Return the mistakes that the types cannot express."""
-    return [problem for rule in (_optimizer, _schedule, _reporters, _hub_data) for problem in rule(document, spec)]
+    rules = (_optimizer, _schedule, _reporters, _hub_data, _objective)
+    return [problem for rule in rules for problem in rule(document, spec)]
+
+
+def _objective(document: Document, spec: JobSpec) -> list[Problem]:
+    """Refuse what does not fit a preference objective. A reference belongs to rows that are never cut shorter."""
+    objective = spec.lq.objective
+    if objective.keys and spec.lq.loss_weighting == "token":
+        text = f"must be batch with lq.objective {objective.name}, whose loss is a mean over rows"
+        return [document.problem(("lq", "loss_weighting"), text)]
+    if not (objective.needs_reference and spec.lq.memory.allow_truncation):
+        return []
+    text = f"must be false with lq.objective {objective.name}; lower max_seq_length instead"
+    return [document.problem(("lq", "memory", "allow_truncation"), text)]
 
 
 def _unknown(document: Document, key_path: KeyPath, value: object, levels: Levels) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -16,6 +16,7 @@ from configs.errors import KeyPath, Problem, as_written, dotted
 from configs.suggestions import Levels, fitting, optimizer_argument, unknown_key
 from configs.yaml_text import Document
 from jobs.model.errors import ConfigInvalid, Line, located
+from jobs.model.objective import written
 from jobs.model.spec import parse_duration, parse_size
 from jobs.model.text import listed
 
@@ -59,6 +60,9 @@ class KnownKeys:
         return kept
 
     def _value(self, value: Any, annotation: Any, key_path: KeyPath) -> Any:
+        choices = choices_of(annotation)
+        if choices:
+            return self._chosen(written(value), choices, key_path)
         model = model_of(annotation)
         if model is not None and isinstance(value, dict):
             return self._mapping(value, model, key_path)
@@ -67,6 +71,21 @@ class KnownKeys:
         if isinstance(value, float) and value.is_integer():
             return int(value)  # `iters: 1e3`
         return value if self._keep_nulls else _without_nulls(value)
+
+    def _chosen(self, value: Any, choices: Mapping[str, type[BaseModel]], key_path: KeyPath) -> Any:
+        """Read a mapping whose `name` decides which keys it may have."""
+        name = value.get("name") if isinstance(value, dict) else None
+        model = choices.get(name) if isinstance(name, str) else None
+        if model is None:
+            return value
+        for key in value.keys() - model.model_fields.keys():
+            own = [field for field in model.model_fields if field != "name"]
+            takes = f"takes {listed(own, 'and')}" if own else "has no parameters"
+            others = [other for other, each in choices.items() if key in each.model_fields]
+            hint = f"; it belongs to {listed(others, 'and')}" if others else ""
+            text = f"unknown key '{dotted((*key_path, key))}'; {name} {takes}{hint}"
+            self.problems.append(Problem(key_path=key_path, line=self._document.line((*key_path, key)), text=text))
+        return self._mapping({key: item for key, item in value.items() if key in model.model_fields}, model, key_path)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -82,6 +101,9 @@ def levels(model: type[BaseModel], under: str = "") -> Levels:
     keys = {under: tuple(model.model_fields)}
     for key, field in model.model_fields.items():
         inner = model_of(field.annotation)
+        choices = choices_of(field.annotation).values()
+        if choices:
+            keys[f"{under}.{key}"] = tuple(dict.fromkeys(name for each in choices for name in each.model_fields))
         if inner is not None:
             keys |= levels(inner, f"{under}.{key}" if under else key)
     return keys
@@ -115,7 +137,7 @@ def _place(document: Document, loc: tuple[int | str, ...]) -> KeyPath:
     """Return the key path of an error; pydantic's location also contains the members of unions."""
     key_path: KeyPath = ()
     for part in loc:
-        if (*key_path, part) in document.lines:
+        if (*key_path, part) in document.lines or (part == "beta" and (*key_path, "lambda") in document.lines):
             key_path = (*key_path, part)
     return key_path
 
@@ -139,7 +161,11 @@ def _text(
     if detail["type"] == "value_error":
         requirement = str(detail["ctx"]["error"])
     else:
-        requirement = expected(model, key_path) or "another kind of value"
+        requirement = expected(model, key_path, detail["loc"]) or "another kind of value"
+    if detail["type"] == "union_tag_not_found" and isinstance(value, dict):
+        return f"{named}: 'name' is missing; it must be {requirement}"
+    if detail["type"] == "union_tag_invalid":
+        value = value["name"]
     if not may_show(key_path, value):
         return f"{named}: must be {requirement}"
     option = fitting(named, value) if named in ("optimizer", "fine_tune_type") else None
@@ -193,6 +219,14 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
+def choices_of(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Return the models between which the key `name` of a mapping decides, by name; empty for other annotations."""
+    plain, _ = bare(annotation)
+    members = get_args(plain) if get_origin(plain) in (Union, types.UnionType) else ()
+    models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+    return {model.model_fields["name"].default: model for model in models}
+
+
 def bare(annotation: Any) -> tuple[Any, list[Any]]:
     """Strip `| None` and Annotated; return the type and the metadata of Annotated."""
     if get_origin(annotation) is Annotated:
@@ -205,8 +239,14 @@ def bare(annotation: Any) -> tuple[Any, list[Any]]:
     return annotation, []
 
 
-def expected(model: type[BaseModel], key_path: KeyPath) -> str | None:
-    """Return what a value of a file must be, such as `a whole number greater than 0`; None inside a free mapping."""
+def expected(model: type[BaseModel], key_path: KeyPath, loc: Sequence[int | str] = ()) -> str | None:
+    """Return what a value of a file must be, such as `a whole number greater than 0`; None inside a free mapping.
+
+    Args:
+        model: of the file.
+        key_path: of the value.
+        loc: pydantic's location, which also names the choice between several models.
+    """
     annotation: Any = model
     limits: Sequence[Any] = ()
     for part in key_path:
@@ -216,7 +256,8 @@ def expected(model: type[BaseModel], key_path: KeyPath) -> str | None:
         if get_origin(annotation) is dict:
             annotation, limits = get_args(annotation)[1], ()
             continue
-        inner = model_of(annotation)
+        choices = choices_of(annotation)
+        inner = next((choices[tag] for tag in loc if tag in choices), None) if choices else model_of(annotation)
         if inner is None or part not in inner.model_fields:
             return None
         field = inner.model_fields[part]
@@ -238,6 +279,9 @@ def _kind(annotation: Any, *, plural: bool = False) -> str:
         return listed((as_written(each) if isinstance(each, bool) else each for each in get_args(plain)), "or")
     if origin is tuple:
         return f"a list of {_kind(item_type(plain), plural=True)}"
+    choices = choices_of(plain)
+    if choices:
+        return listed(choices, "or")
     if origin in (Union, types.UnionType):
         members = [member for member in get_args(plain) if member is not types.NoneType]
         return listed((_kind(member, plural=plural) for member in members), "or")

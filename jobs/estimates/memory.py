@@ -8,7 +8,7 @@ The bytes of a micro-batch of B rows with T tokens each (N = B * T), with b byte
   (B * heads * T * T: MLX 0.32 computes attention step by step if gradients are wanted), and, if the model is in half
   precision, a float32 copy of the input of each adapter, because adapters are float32
 - with gradient checkpointing only each layer's input, and the inside of the layers whose backward pass runs
-- the logits and what their loss needs: LOGITS * N * vocabulary * b
+- the logits and what their loss needs: LOGITS * N * vocabulary * b; of preferences, b is that of float32
 - in the update: the gradients of all trained arrays, and new arrays in addition to the old ones, which the non-finite
   guard keeps until the norm of the gradients is known to be finite
 
@@ -84,6 +84,7 @@ class TrainingShape:
     rows: int  # of a micro-batch
     tokens: int  # of a row of the longest batch, padded
     checkpointing: bool
+    float_logits: bool = False  # the loss converts the logits to float32, as that of preferences does
 
     @property
     def batch_tokens(self) -> int:
@@ -106,7 +107,8 @@ def parts_of(model: ModelShape, training: TrainingShape) -> MemoryParts:
 def _moments(model: ModelShape, training: TrainingShape) -> Iterator[tuple[float, float, float]]:
     """Yield the bytes of activations, logits and gradients at each moment that may be the peak."""
     inside = layer_bytes(model, training)
-    logits = LOGITS * training.batch_tokens * model.vocabulary * model.itemsize
+    itemsize = max(_FLOAT32, model.itemsize) if training.float_logits else model.itemsize
+    logits = LOGITS * training.batch_tokens * model.vocabulary * itemsize
     if training.checkpointing:
         inputs = model.layers * training.batch_tokens * model.hidden * model.itemsize
         again = AGAIN if model.itemsize >= _FLOAT32 else AGAIN_IN_HALF

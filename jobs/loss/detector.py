@@ -171,8 +171,9 @@ class LossDetector:
 
     def _stuck(self, report: LossReport) -> LossFinding | None:
         """A model whose activations saturated has a gradient of exactly 0, and its loss no longer changes."""
-        no_gradient = report.grad_norm is not None and report.grad_norm <= NO_GRADIENT
-        if not no_gradient or report.loss <= NO_GRADIENT_LOSS:
+        if report.grad_norm is None:
+            return None  # no update has been made yet
+        if not report.grad_norm <= NO_GRADIENT or report.loss <= NO_GRADIENT_LOSS:
             self._no_gradient.clear()
             self._muted.discard(Alarm.NO_GRADIENT)
             return None
@@ -186,7 +187,7 @@ class LossDetector:
             f"every gradient of the last {NO_GRADIENT_REPORTS} reports up to iteration {report.iteration:,} is 0, and "
             f"the loss stays at {report.loss:.3f}: the model no longer learns"
         )
-        numbers = {"loss": report.loss, "grad_norm": report.grad_norm or 0.0, "reports": NO_GRADIENT_REPORTS}
+        numbers = {"loss": report.loss, "grad_norm": report.grad_norm, "reports": NO_GRADIENT_REPORTS}
         return _finding(Alarm.NO_GRADIENT, report, first, text, **numbers)
 
     def _early_spike(self, report: LossReport) -> LossFinding | None:

@@ -19,12 +19,14 @@ def key_of(spec: Mapping[str, Any], stage: Stage) -> str:
     """Return the name of a configuration, from a spec as the store keeps it."""
     rank = spec["lora_parameters"]["rank"] if spec["fine_tune_type"] != "full" else None
     names = (spec["model"], spec["data"], spec["fine_tune_type"], spec["num_layers"], rank, spec["optimizer"])
-    return json.dumps([*names, stage.batch_size, stage.max_seq_length, stage.grad_checkpoint])
+    objective = spec.get("lq", {}).get("objective", {}).get("name", "sft")
+    other = [objective] if objective != "sft" else []
+    return json.dumps([*names, stage.batch_size, stage.max_seq_length, stage.grad_checkpoint, *other])
 
 
 def fit_key(spec: JobSpec, stage: Stage) -> str:
     """Return the name of a configuration, from a parsed spec."""
-    return key_of(spec.model_dump(include=set(KEYS)), stage)
+    return key_of(spec.model_dump(include={**dict.fromkeys(KEYS, True), "lq": {"objective"}}), stage)
 
 
 def requested_stage(spec: Mapping[str, Any]) -> Stage:

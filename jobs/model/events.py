@@ -108,7 +108,7 @@ class PhaseEvent(EventValue):
 
     kind = Kind.PHASE
 
-    phase: str  # load, tokenize, probe, train, validate, save, test or answer
+    phase: str  # load, tokenize, reference, probe, train, validate, save, test or answer
     lengths: RowLengths | None = None  # in the phase probe
     rows: int | None = None  # in the phase train: rows of the training set
     batches_per_epoch: int | None = None  # in the phase train
@@ -142,7 +142,22 @@ class ProgressEvent(EventValue):
     tok_s: float | None = _nullable()  # tokens per second in this line
     grad_norm: float | None = _nullable()  # global norm of the last update's gradients, before clipping
     skipped: tuple[int, ...] = ()  # iterations whose update was not applied
+    chosen_rewards: tuple[float, ...] | None = None  # mean over each iteration's chosen answers, of a preference run
+    rejected_rewards: tuple[float, ...] | None = None  # the same of the rejected answers; NaN if there is none
+    accuracies: tuple[float, ...] | None = None  # share of each iteration's rows whose rewards agree with it, 0 to 1
     memory: MemoryReading = MemoryReading()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredRewards(_Fields):
+    """The implicit rewards of rows of preferences. A number is NaN if no row has it."""
+
+    chosen: float  # mean over the chosen, or desirable, answers
+    rejected: float  # mean over the rejected, or undesirable, answers
+    margin: float  # the difference of the two
+    margin_error: float | None = _nullable()  # standard error, by row
+    accuracy: float  # share of rows whose rewards agree with the preference, 0 to 1
+    accuracy_error: float | None = _nullable()  # standard error, by row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +170,7 @@ class MeasuredEvent(EventValue):
     examples: int  # rows
     seconds: float
     row_losses: tuple[float, ...] | None = None  # nats per token of each row, in file order
+    rewards: MeasuredRewards | None = None  # of a preference run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -277,6 +293,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "Reason": lambda value: Reason(value) if value in set(Reason) else None,
     "RowLengths": RowLengths.from_data,
     "MemoryReading": MemoryReading.from_data,
+    "MeasuredRewards": MeasuredRewards.from_data,
 }
 """How the content of a field is read from JSON, by the type of the field; non-finite numbers are strings."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jobs.model.events import MeasuredRewards
 from jobs.model.job_dir import JobDir
 from jobs.model.states import Status
 
@@ -105,6 +106,9 @@ class ProgressPoint:
     skipped: int | None = None  # iterations whose update was not applied; None if not counted
     swap_bytes: int | None = None  # swap in use on the machine
     limit_bytes: int | None = None  # `lq.memory.limit` in bytes
+    chosen_reward: float | None = None  # mean reward of the chosen answers; None without a preference objective
+    rejected_reward: float | None = None  # mean reward of the rejected answers
+    accuracy: float | None = None  # share of rows whose rewards agree with the preference, 0 to 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,7 @@ class Validation:
     examples: int  # number of rows
     seconds: float
     row_losses: tuple[float, ...] | None  # nats per token, one for each row in file order
+    rewards: MeasuredRewards | None = None  # of a preference objective, whose losses are nats per row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

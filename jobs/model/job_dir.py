@@ -31,6 +31,7 @@ class JobDir:
     log = _Inside("train.log")  # the output of the trainer, of all attempts
     lock = _Inside("trainer.lock")  # held by the running trainer; it contains its identity
     checkpoints = _Inside("checkpoints")  # one folder per checkpoint
+    reference = _Inside("reference.json")  # reference log-probabilities of a preference objective
     tokens = _Inside("tokens")  # tokenized data of this job alone
     adapters = _Inside("adapters")  # the finished adapter in MLX-LM's layout
     report = _Inside("report")  # the report and its plots

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from jobs.model import time_windows
+from jobs.model.base import FrozenModel
+from jobs.model.objective import Objective, Supervised
 
 NotifyEvent = Literal[
     "submitted", "started", "recovered", "spike_handled", "needs_you", "deadline", "failed", "finished"
@@ -109,12 +111,6 @@ Seconds = Annotated[_Positive, BeforeValidator(parse_duration, json_schema_input
 Delta = Annotated[float | str, BeforeValidator(parse_delta)]
 Limit = Annotated[int | str, BeforeValidator(parse_limit)]
 Bytes = Annotated[_Natural, BeforeValidator(parse_size, json_schema_input_type=_Natural | _SizeText)]
-
-
-class FrozenModel(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class LoraParameters(FrozenModel):
@@ -271,6 +267,9 @@ class LqSpec(FrozenModel):
     )
     power: Power = Power()
     idle: Seconds | None = Field(None, description="train only if the machine has been idle this long, such as 10min")
+    objective: Objective = Field(
+        Supervised(), description="what the run minimizes: sft, dpo, orpo, simpo, cpo or kto, or a mapping"
+    )
     batching: Literal["bucketed", "shuffled"] = Field(
         "bucketed", description="bucketed: batches of rows of similar length; shuffled: the order of MLX-LM"
     )
@@ -302,7 +301,9 @@ class LqSpec(FrozenModel):
 
     @property
     def weighs_tokens(self) -> bool:
-        """Whether every token of an update has the same weight in the loss."""
+        """Whether every token of an update has the same weight in the loss. Preferences weigh rows."""
+        if not isinstance(self.objective, Supervised):
+            return False
         return self.loss_weighting == "token" or (self.loss_weighting is None and self.batching == "bucketed")
 
     @property

@@ -76,7 +76,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Return whether an exception comes from the network, the memory, the device or the system, and may not recur."""
+    """Return whether an exception comes from the network, memory, device or system, and can be over later."""
     if network_error(error) is not None:
         return True
     return any(

@@ -34,7 +34,7 @@ def deadline(
     if phase in ("validate", "test") and slowest_row_s is not None and rows is not None:
         least = min(VALIDATE_LEAST_S, limits.validation)
         return max(least, min(limits.validation, VALIDATE_FACTOR * slowest_row_s * rows))
-    if phase in ("validate", "test", "answer"):
+    if phase in ("validate", "test", "answer", "reference"):
         return limits.validation
     if len(intervals) < KNOWN_INTERVALS:
         return limits.first_iteration

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.model.events import finite
+from jobs.model.events import MeasuredRewards, finite
 from jobs.model.job import Job, Validation
 from jobs.policies import early_stop
 from orchestrator.artifacts import mlx_cli
@@ -38,10 +38,13 @@ class WeightsMeasurement:
     low: float | None  # of its 95 % interval; None if neither rows nor an error are known
     high: float | None
     rows: int
+    rewards: MeasuredRewards | None = None  # of a preference objective, whose losses are nats per row
 
     @property
-    def perplexity(self) -> tuple[float, float | None, float | None]:
-        """Perplexity and its 95 % interval, exp of those of the loss."""
+    def perplexity(self) -> tuple[float | None, float | None, float | None]:
+        """Perplexity and its 95 % interval, exp of those of the loss; None for a preference objective."""
+        if self.rewards is not None:
+            return None, None, None
         low, high = (_exp(one) if one is not None else None for one in (self.low, self.high))
         return _exp(self.loss), low, high
 
@@ -62,7 +65,12 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasu
     arguments += ["--data", str(data)] if data is not None else []
     output = mlx_cli.answer("workers.mlx.measure", arguments, name="the measuring")
     result = json.loads(output.splitlines()[-1])
-    measured = LossMeasurement(sums=tuple(result["sums"]), tokens=tuple(result["tokens"]), seconds=result["seconds"])
+    measured = LossMeasurement(
+        sums=tuple(result["sums"]),
+        tokens=tuple(result["tokens"]),
+        rewards=tuple((chosen, rejected) for chosen, rejected in result["rewards"]),
+        seconds=result["seconds"],
+    )
     as_record = Validation(
         attempt=0,
         kind=NOW,
@@ -73,6 +81,7 @@ def measure(job: Job, weights: Weights, data: Path | None) -> tuple[WeightsMeasu
         examples=measured.examples,
         seconds=measured.seconds,
         row_losses=tuple(measured.row_losses),
+        rewards=measured.measured_rewards,
     )
     measurement = _measurement(as_record, Comparison([as_record], measured.tokens))
     return dataclasses.replace(measurement, iteration=weights.iteration), measured
@@ -117,4 +126,5 @@ def _measurement(validation: Validation, comparison: Comparison) -> WeightsMeasu
         low=low,
         high=high,
         rows=validation.examples,
+        rewards=validation.rewards,
     )

@@ -61,6 +61,8 @@ def _job(text: str) -> JobRef:
     if not re.fullmatch(r"\d+", text):
         if not text.strip():
             raise ValueError("empty job name; give an id or a name.")
+        if not text.isprintable():
+            raise ValueError("a job name has no control characters.")
         return JobRef(text=text, first=None, last=None)
     if int(text) < 1:
         raise ValueError(f"{text} is not a job id: ids begin at 1.")
@@ -232,7 +234,7 @@ def files_argument(*, required: bool) -> Callable[[Command], Command]:
 
 
 def takes_job(command: Command, *, required: bool = True) -> Command:
-    """Add the argument ID to a verb. The verb gets the job, and the app in which it was found.
+    """Add the argument ID to a verb. The verb gets the job and the open app.
 
     Args:
         required: False if the verb works without ID on the job that runs, or else on the last one that ran.
@@ -322,7 +324,7 @@ def select_jobs(
         or_else: options that can replace an ID, for the error if nothing was selected; None allows that.
     """
     if selection.is_empty and or_else is not None:
-        raise click.UsageError(f"name a job, or {or_else}")
+        raise click.UsageError(f"name a job, or use {or_else}")
     named = {ref: [home_access.find_job(app, ref)] for ref in selection.refs if not ref.is_range}
     ranges = {ref: home_access.jobs_in_range(app, ref) for ref in selection.refs if ref.is_range}
     jobs = [job for ref in selection.refs for job in named.get(ref) or filter(applies, ranges.get(ref, ()))]

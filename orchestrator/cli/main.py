@@ -10,6 +10,9 @@ from pathlib import Path
 def main() -> None:
     """Run `lq` with the arguments of the process and exit with a documented exit code."""
     os.umask(0o077)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by >&-
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 for the rest of the process
     from orchestrator.core.installation import shadowed
 
     shadow = shadowed(Path(__file__).resolve().parents[2])

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -164,6 +165,11 @@ class Verbs(click.Group):
         verbs = [CompletionItem(verb, help=text) for verb, (_, text) in VERBS.items() if verb.startswith(incomplete)]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs before the options."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by group, without importing them."""
         for group, verbs in GROUPS.items():
@@ -186,7 +192,10 @@ def _no_such_verb(typed: str) -> str:
 
 
 def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    return lq.shell_complete(ctx, incomplete)
+    command: click.Command | None = lq
+    for word in ctx.params.get("words") or ():
+        command = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+    return command.shell_complete(click.Context(command), incomplete) if isinstance(command, click.Group) else []
 
 
 @click.command(name="help", add_help_option=False)
@@ -209,7 +218,10 @@ def help_(context: click.Context, words: Sequence[str]) -> None:
     cls=Verbs,
     subcommand_metavar="VERB [ARGS]...",
     epilog="lq help VERB shows the options and examples of a verb.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": max(30, min(shutil.get_terminal_size().columns, 112) - 2),  # click stops at 50 by itself
+    },
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(None, "-V", "--version", package_name="lq", message="lq %(version)s")
@@ -231,9 +243,10 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader has closed the pipe, such as `head`
-        sys.stderr.close()
-        return 0
+    except SystemExit as error:
+        if error.code == 1 and COMPLETE_VARIABLE not in os.environ:
+            return 0  # how click ends when the reader has closed the pipe, such as `head`
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
@@ -252,7 +265,8 @@ def _print_error(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     for line in text.splitlines():
-        sys.stderr.write(f"lq: {' '.join(line.split())}\n")
+        shown = "".join(char if char.isprintable() else " " for char in line)  # it can repeat what was typed
+        sys.stderr.write(f"lq: {' '.join(shown.split())}\n")
     return code
 
 
@@ -262,6 +276,8 @@ def _usage_message(error: click.ClickException, arguments: Sequence[str]) -> str
     verb = next((word for word in arguments if word in VERBS), None)
     path = context.command_path if context is not None else f"lq {verb}" if verb else "lq"
     text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    text = re.sub(r"\.? \(Did you mean one of: (.*)\?\)", r"; did you mean one of \1?", text)
+    text = text.replace("No such command", "no verb")
     if path == "lq" and verb is not None and isinstance(error, click.NoSuchOption):
         text = f"option '{error.option_name}' goes after the verb: lq {verb} {error.option_name}"
     text = re.sub(r"[\w+.-]+://[^\s'\"()]+", "URL", text[:1].lower() + text[1:])  # it can contain a password

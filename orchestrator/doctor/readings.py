@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.model.errors import ConfigInvalid
+from jobs.model.errors import ConfigInvalid, LqError
 from jobs.model.memory_limit import limit_bytes
 from orchestrator.core.paths import Home
 from orchestrator.model_files import hub_cache
@@ -173,14 +173,6 @@ class Readings:
         return shadowed(_ROOT)
 
     @cached_property
-    def unreported_jobs(self) -> list[int]:
-        """Ids of finished jobs without a report."""
-        from orchestrator.store.completion import reported_jobs
-
-        jobs = reported_jobs(self.home.store) if self.home.store.exists() else {}
-        return [job for job, folder in jobs.items() if folder.is_dir() and not (folder / "report/report.json").exists()]
-
-    @cached_property
     def lookalikes(self) -> list[Path]:
         """Files and folders on PYTHONPATH that have the name of a package of lq."""
         from orchestrator.core.installation import PACKAGES
@@ -195,6 +187,19 @@ class Readings:
         from orchestrator.notify.routing import service_names
 
         return tuple(service_names(self.settings_or_defaults.notify.everyone))
+
+    @cached_property
+    def unreported_jobs(self) -> list[int]:
+        """Ids of the jobs that ended without a whole report; none if the store cannot be read."""
+        from orchestrator.report.stored_verdict import lacks_report
+        from orchestrator.store.store import Store
+        from orchestrator.store.versions import MIGRATIONS, version_of
+
+        with suppress(LqError):  # the checks of store and home report it
+            if version_of(self.home.store) == int(MIGRATIONS.newest):
+                with Store.open(self.home.store) as store:
+                    return [job.id for job in store.jobs.overview(all_jobs=True) if lacks_report(store, job)]
+        return []
 
     @cached_property
     def worker(self) -> Mapping[str, Any] | None:

@@ -38,7 +38,8 @@ class Formula:
     def lengths(self, spec: JobSpec) -> FileCheck | None:
         """Return the tokens of each training row; None if the data is not in a folder of this machine."""
         features = (spec.prompt_feature, spec.completion_feature, spec.chat_feature, spec.text_feature)
-        key = (spec.data, spec.model, spec.hf_dataset is None, spec.mask_prompt, spec.max_seq_length, *features)
+        settings = (spec.mask_prompt, spec.max_seq_length, spec.lq.objective.keys)
+        key = (spec.data, spec.model, spec.hf_dataset is None, *settings, *features)
         if key not in self._lengths:
             self._lengths[key] = self._counted(spec)
         return self._lengths[key]
@@ -74,9 +75,10 @@ class Formula:
             trained_bytes=sum(array.nbytes for array in arrays),
             optimizer_bytes=state,
             renewed_bytes=0 if spec.optimizer in _STATELESS else state,
-            rows=stage.batch_size,
+            rows=stage.batch_size * spec.lq.objective.sequences,
             tokens=self.longest(spec, stage),
             checkpointing=stage.grad_checkpoint,
+            float_logits=bool(spec.lq.objective.keys),
         )
         return parts_of(shape, training)
 
@@ -100,7 +102,7 @@ class Formula:
         )
         batches = [order.rows(batch) for batch in range(min(order.batches_per_epoch, MOST_BATCHES))]
         padded = [padded_length(max(lengths.tokens[row] for row in rows), stage.max_seq_length) for rows in batches]
-        return spec.batch_size * sum(padded) / len(padded)
+        return spec.batch_size * spec.lq.objective.sequences * sum(padded) / len(padded)
 
     def cuts(self, spec: JobSpec) -> tuple[tuple[int, float], ...]:
         """Return the 99th and 95th percentile of the rows' tokens, each with the share of rows that it would cut."""

@@ -65,7 +65,7 @@ def _words(value: EventValue) -> str | None:
         case StartedEvent() as started:
             resumed = f"resumes at iteration {started.iteration:,} ({started.resume_quality})"
             words = f"started   pid {started.pid}, {resumed if started.resumed_from else 'from the beginning'}"
-        case PhaseEvent(phase=("load" | "tokenize" | "test") as phase):
+        case PhaseEvent(phase=("load" | "tokenize" | "reference" | "test") as phase):
             words = f"phase     {phase}"
         case ProgressEvent() as progress:
             words = _progress(progress)
@@ -102,7 +102,9 @@ def _progress(progress: ProgressEvent) -> str | None:
 def _measured(word: str, measured: MeasuredEvent) -> str:
     spread = f" ± {measured.standard_error:.3f}" if measured.standard_error is not None else ""
     loss = f"{fmt.short_loss(measured.loss)}{spread} over {measured.examples} rows"
-    return f"{word:<9} {measured.iteration:>7,}  loss {loss}"
+    rewards = measured.rewards
+    more = f", accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
+    return f"{word:<9} {measured.iteration:>7,}  loss {loss}{more}"
 
 
 def _fact(fact: FactEvent) -> str | None:

@@ -14,8 +14,8 @@ from jobs.model import run_plan as run_plans
 from jobs.model.errors import CheckpointInvalid, CheckpointOfAnotherVersion, LqError
 from jobs.model.job import Job
 from jobs.model.job_dir import JobDir
-from jobs.model.states import Status
 from orchestrator.core.app import App
+from orchestrator.report.stored_verdict import lacks_report
 from workers.checkpoints import publishing, storage, tensor_files
 from workers.checkpoints.storage import ADAPTERS, Checkpoint
 from workers.events import log as event_log
@@ -70,10 +70,10 @@ def _verified(app: App, job: Job, job_dir: JobDir, *, set_aside: bool) -> Iterat
     yield from _adapters(job_dir)
     yield from _published(app, job, job_dir)
     report = job_dir.report / "report.json"
-    if report.exists():
+    if lacks_report(app.store, job):
+        yield VerifiedFile(path=report, ok=False, because=f"missing or incomplete; write it: lq report {job.id}")
+    elif report.exists():
         yield _check(report, partial(_readable, report))
-    elif job.status in (Status.SUCCEEDED, Status.FAILED) and job.attempts and job.cleaned_at is None:
-        yield VerifiedFile(path=report, ok=False, because=f"missing; make it: lq report {job.id}")
 
 
 def _check(path: Path, compare: Callable[[], str]) -> VerifiedFile:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.model.spec import JobSpec
-from orchestrator.model_files import damage, files, hub, trainable
+from orchestrator.model_files import damage, files, trainable
 from orchestrator.model_files.architecture import architecture_fault
-from orchestrator.model_files.hub import HubAnswer
 from orchestrator.model_files.hub_cache import folder_of, is_offline, snapshot_of
 from orchestrator.model_files.trainable import Finding
 
@@ -57,18 +56,18 @@ def _folder_faults(spec: JobSpec, folder: Path) -> Iterator[str]:
 
 
 def _download(model: str, faults: list[str]) -> Iterator[Finding]:
-    """Yield whether a model, of which the cache has nothing or a part, can be downloaded."""
+    """Yield a finding if an absent or partly cached model cannot be downloaded."""
     state = f"not wholly in the hub's cache ({faults[0]})" if faults else "not in the hub's cache"
     if is_offline():
         text = f"model: {model} is {state}, and HF_HUB_OFFLINE forbids a download; unset it, or name a folder"
         yield Finding("model", text)
         return
-    answer, reason = hub.ask(model)
+    from orchestrator.model_files.hub import HubAnswer, ask  # urllib is slow to import
+
+    answer, reason = ask(model)
     match answer:
         case HubAnswer.ABSENT:
-            text = (
-                f"there is no model {model} on the hub, or it is private ({reason}); check the name, or: hf auth login"
-            )
+            text = f"the hub does not have {model}, or it is private ({reason}); check the name, or: hf auth login"
         case HubAnswer.GATED:
             text = f"{model} is gated ({reason}); accept its terms on the hub, then: hf auth login"
         case HubAnswer.NO_MODEL:

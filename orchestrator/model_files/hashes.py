@@ -22,7 +22,7 @@ from orchestrator.model_files.hub_cache import folder_of
 from workers.files.atomic import write_json
 
 SUBMIT_S = 10.0
-"""Seconds for which a submit hashes. SHA-256 takes 0.4 to 2 GB/s on one core, and several files are read at once."""
+"""A submit hashes for this many seconds. SHA-256 takes 0.4 to 2 GB/s on one core; several files are read at once."""
 
 LOADED = (
     *("config.json", "generation_config.json", "hf_quant_config.json", "model*.safetensors", "model*.index.json"),

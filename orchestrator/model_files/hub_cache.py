@@ -1,4 +1,4 @@
-"""The cache of the Hugging Face hub: where it is, and which folder of it MLX-LM would load."""
+"""The cache of the Hugging Face hub: its path, and the folder that MLX-LM would load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 TOKENIZERS = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.*", "tokenizer*.py", "tokenization*.py")
-"""The files from one of which a tokenizer can be loaded."""
+"""A tokenizer can be loaded from any of these files."""
 
 _NUMBERED = re.compile(r"^(model.*)-(\d+)-of-(\d+)\.safetensors$")
 
@@ -22,7 +22,7 @@ def hub_home(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder in which the hub keeps models."""
+    """Return the folder of the cached models."""
     named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
     return Path(named or hub_home(environment) / "hub").expanduser()
 

@@ -65,7 +65,7 @@ def _full(spec: JobSpec, trained: Mapping[str, Tensor]) -> Iterator[Finding]:
     eps = arguments.get("eps", 0.0) if spec.optimizer != "adafactor" else 0.0
     half = any(tensor.dtype == "F16" and len(tensor.shape) > 1 for tensor in trained.values())
     if half and spec.optimizer in _WITH_MOMENTS and eps < _SAFE_EPS:
-        text = f"optimizer: the weights are float16, in which the moments of {spec.optimizer} underflow, so the loss"
+        text = f"optimizer: the weights are float16, and the moments of {spec.optimizer} underflow, so the loss"
         text += " becomes NaN; convert the model: mlx_lm.convert --dtype bfloat16, or float32"
         yield Finding("optimizer", text, refused=False)
 

@@ -94,6 +94,17 @@ def send_test(notifier: Notifier) -> tuple[ServiceResult, ...]:
     return notifier.send(message, service_names(notifier.services))
 
 
+def fault_of(service: Service) -> str | None:
+    """Return why a service can never send: its URL is not understood, or its secret is missing; None if it can."""
+    if kind(service) == DESKTOP:
+        return None
+    try:
+        target = _target(service, TIMEOUT_S, _Listener())
+    except SecretMissing as error:
+        return str(error)
+    return _not_understood(kind(service)) if target is None else None
+
+
 class _Call(threading.Thread):
     """Sends one message to one service, in a daemon thread: the process can exit while a server does not answer.
 

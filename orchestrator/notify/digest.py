@@ -36,7 +36,7 @@ class DigestEntry:
     """A job in the digest."""
 
     facts: MessageFacts
-    word: str  # the verdict of its report, or its status
+    word: str  # the code of the verdict of its report, or its status
     rollbacks: int  # by the loss guard
     ends_at: float | None = None  # estimated end of a running job, unix seconds; None if unknown
 
@@ -132,18 +132,21 @@ def _needs_user(job: Job) -> bool:
 
 def _needs_user_line(job: Job) -> str:
     if job.reason == Reason.DISK_FULL:
-        return f"{_name(job)} waits for disk space: {job.detail}"
-    return f"{_name(job)} is held: {job.detail}; next: lq resume {job.id}"
+        return f"{_name(job)} waits for disk space: {messages.plain(job.detail or '')}"
+    return f"{_name(job)} is held: {messages.plain(job.detail or '')}; next: lq resume {job.id}"
 
 
 def _ended_line(entry: DigestEntry) -> str:
     job = entry.job
     if job.status is not Status.SUCCEEDED:
-        return f"{_name(job)}: {job.status}: {job.reason}: {job.detail}; next: lq show {job.id}"
-    word = "finished" if entry.word == job.status else entry.word
+        detail = messages.plain(job.detail or "")
+        return f"{_name(job)}: {job.status}: {job.reason}: {detail}; next: lq show {job.id}"
+    words = messages.VERDICTS.get(entry.word, "Finished")
     seconds = sum((attempt.ended_at or attempt.started_at) - attempt.started_at for attempt in entry.facts.attempts)
     trained = f"{job.iteration:,} iterations in {duration(seconds)}"
-    return "; ".join([f"{_name(job)}: {word}", messages.loss_change(entry.facts), trained, *_troubles(entry)])
+    return "; ".join(
+        [f"{_name(job)}: {words[0].lower()}{words[1:]}", messages.loss_change(entry.facts), trained, *_troubles(entry)]
+    )
 
 
 def _running_line(entry: DigestEntry, now: float, zone: tzinfo | None) -> str:

@@ -1,6 +1,6 @@
 """The text of every message: what happened, the number that matters, the next command. Pure functions without secrets.
 
-People read messages on a phone: one plain sentence, without paths of this machine.
+You read messages on a phone: one plain sentence, without paths of this machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EARLIER = 3
 """A message that stands for several shows this many of the earlier ones, one line each."""
 
-_VERDICTS: Mapping[str, str] = {  # by jobs.policies.verdict.Code
+VERDICTS: Mapping[str, str] = {  # by jobs.policies.verdict.Code
     "OK": "The model learned",
     "WASTED": "The model learned, but a checkpoint of the first half is as good as the best",
     "UNDERTRAINED": "The model was still improving at the end",
@@ -39,7 +39,7 @@ _VERDICTS: Mapping[str, str] = {  # by jobs.policies.verdict.Code
     "DIVERGED": "The training diverged",
     "INCONCLUSIVE": "The training finished, with too few validation rows or validations for a verdict",
 }
-_COMMAND = re.compile(r"`(lq [^`]+)`")
+_COMMAND = re.compile(r"`(?:LQ_HOME=(?:'[^`]*'|[^\s`]+) )?(lq [^`]+)`")
 _FOLDERS = re.compile(r"(?<![\w:/])~?/(?:[^\s/:]+/)*(?=[^\s/:])")
 _DEVIATIONS = re.compile(r":? [\d.,]+ standard deviations[^;]*")
 
@@ -79,7 +79,7 @@ def decided(facts: MessageFacts, event: str, decision: Decision, spec: JobSpec, 
 
 
 def _finished(facts: MessageFacts, _: Decision) -> str:
-    words = _VERDICTS.get(facts.verdict.code if facts.verdict else "", "The training finished")
+    words = VERDICTS.get(facts.verdict.code if facts.verdict else "", "The training finished")
     restarts = crashes(facts.attempts)
     resumed = f", {counted(restarts, 'restart')}" if restarts else ""
     return f"{words}: {loss_change(facts)}{resumed}; next: {_advised(facts) or f'lq chat {facts.job.id}'}"
@@ -87,7 +87,7 @@ def _finished(facts: MessageFacts, _: Decision) -> str:
 
 def _failed(facts: MessageFacts, decision: Decision) -> str:
     job, reason = facts.job, decision.reason
-    cause = title_of(reason).lower() if reason is Reason.DIVERGED else _plain(decision.detail)
+    cause = title_of(reason).lower() if reason is Reason.DIVERGED else plain(decision.detail).partition(". ")[0]
     fix, command = fix_of(reason, job.id, job.job_dir)
     command = _advised(facts) or (command if "/" not in command else f"lq show {job.id}")
     when = f"Failed at iteration {job.iteration:,} of {job.iters:,}" if job.iteration else "It did not train"
@@ -100,13 +100,13 @@ def _advised(facts: MessageFacts) -> str | None:
     return found[1] if found and "/" not in found[1] else None
 
 
-def _plain(detail: str) -> str:
+def plain(detail: str) -> str:
     """Return a detail without the folders of paths and without standard deviations."""
     return _DEVIATIONS.sub("", _FOLDERS.sub("", detail)).rstrip(".")
 
 
 def _needs_you(facts: MessageFacts, decision: Decision) -> str:
-    job, detail = facts.job, _plain(decision.detail)
+    job, detail = facts.job, plain(decision.detail)
     if decision.reason is Reason.DISK_FULL:
         return f"Waits for disk space: {detail}; next: free disk space, and lq resumes the job within a minute"
     if decision.reason is Reason.NETWORK:
@@ -122,7 +122,7 @@ def recovered(job: Job, before: Attempt, now: Attempt, spec: JobSpec) -> NewMess
     """Return the message for a job that trains again after the attempt `before` crashed."""
     repeated = max(0, (before.last_iteration or 0) - (now.first_iteration or 0))
     resumed = f"resumed at iteration {now.first_iteration or 0:,} ({now.quality})"
-    crashed = f"Attempt {before.number} crashed: {_plain(before.detail or '')}"
+    crashed = f"Attempt {before.number} crashed: {plain(before.detail or '')}"
     text = f"{crashed}; {resumed}, {counted(repeated, 'iteration')} repeated"
     return _about(job, "recovered", f"recovered-{now.number}", text, spec, title="recovered")
 
@@ -168,7 +168,7 @@ def skipped(job: Job, because: str, spec: JobSpec) -> NewMessage:
 def queue_paused(job: Job, because: str, spec: JobSpec, now: float) -> NewMessage:
     """Return the message for a queue that lq paused because of this job."""
     about = _about(
-        job, "needs_you", "", f"{_plain(because)}; next: lq show {job.id}, then lq resume --queue", spec, title=""
+        job, "needs_you", "", f"{plain(because)}; next: lq show {job.id}, then lq resume --queue", spec, title=""
     )
     return dataclasses.replace(about, key=f"queue-paused-{int(now)}", title="lq: the queue is paused and needs you")
 
@@ -216,7 +216,7 @@ def file_rejected(name: str, because: str, *, folder: Path, key: str) -> NewMess
         event="needs_you",
         key=f"inbox-rejected-{key}",
         title=f"lq: {name} was not submitted",
-        body=f"{_plain(because)}; moved to {folder.name}; next: correct the file and put it into the inbox again",
+        body=f"{plain(because)}; moved to {folder.name}; next: correct the file and put it into the inbox again",
     )
 
 

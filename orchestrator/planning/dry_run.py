@@ -281,7 +281,7 @@ def _measurements(report: Mapping[str, Any], child_run: ChildRun) -> DryRunMeasu
         update_s=float(report["update_s"]),
         positions=float(report["positions"]),
         mean_positions=float(report["mean_positions"]),
-        start_s=max(0.0, training.awake - child_run.began),
+        start_s=max(0.0, training.awake - child_run.began) + (number(report.get("reference_s")) or 0.0),
         validation_s=number(report["validation_s"]),
         validation_loss=number(report["validation_loss"]),
         test_s=number(report["test_s"]),

@@ -201,9 +201,10 @@ def _measurement(validation: Validation, comparison: Comparison) -> Measurement:
         iteration=validation.iteration,
         loss=validation.loss,
         standard_error=validation.standard_error,
-        perplexity=perplexity(validation.loss),
+        perplexity=None if validation.rewards else perplexity(validation.loss),
         examples=validation.examples,
         seconds=validation.seconds,
+        rewards=validation.rewards,
     )
 
 
@@ -239,6 +240,8 @@ def _trajectory_row(iteration: int, points: Sequence[ProgressPoint], validation:
         iteration=iteration,
         train_loss=point.train_loss if point else None,
         val_loss=validation.loss if validation else None,
+        accuracy=validation.rewards.accuracy if validation and validation.rewards else None,
+        margin=validation.rewards.margin if validation and validation.rewards else None,
         tokens=point.tokens if point else (0 if iteration == 0 else None),
         peak_bytes=point.peak_bytes if point else None,
     )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.model.events import MeasuredRewards
 from jobs.model.job import Incident
 from jobs.model.run_plan import Stage
 from jobs.model.states import Status
@@ -73,6 +74,7 @@ class RunSettings:
     max_seq_length: int  # tokens
     grad_checkpoint: bool
     mask_prompt: bool  # train on completions only
+    objective: str  # what the run minimizes, such as `dpo (beta 0.1, loss sigmoid)`; sft without preferences
     seed: int  # random seed
     batching: str  # how rows are grouped into batches: bucketed or shuffled
     save_every: int  # iterations
@@ -126,9 +128,10 @@ class Measurement:
     standard_error: float | None  # by row
     low: float | None  # of its 95 % interval; None if neither rows nor an error are known
     high: float | None  # upper end of the 95 % interval; None if low is None
-    perplexity: float  # exp(loss)
+    perplexity: float | None  # exp(loss); None for a preference objective
     examples: int  # rows
     seconds: float
+    rewards: MeasuredRewards | None = None  # of a preference objective, whose losses are nats per row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,6 +242,8 @@ class TrajectoryRow:
     iteration: int
     train_loss: float | None  # of the last report at or before it
     val_loss: float | None  # measured at it
+    accuracy: float | None  # of a preference objective: share of validation rows that agree, 0 to 1
+    margin: float | None  # of a preference objective: mean chosen reward minus mean rejected reward, of validation rows
     tokens: int | None  # tokens trained so far
     peak_bytes: int | None  # highest allocation of MLX so far
 
@@ -271,6 +276,12 @@ class Facts:
     host: Mapping[str, str]  # machine on which the job was submitted
     unread: tuple[str, ...]  # files that could not be read, one line each
     written_by: str  # version of lq
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of losses: a preference objective has one loss for each row."""
+        supervised = self.settings is None or self.settings.objective == "sft"
+        return "nats per token" if supervised else "nats per row"
 
     @property
     def restarts(self) -> tuple[AttemptFacts, ...]:

@@ -88,9 +88,19 @@ def settings_of(spec: JobSpec) -> RunSettings:
         "lr_schedule": schedule.name if schedule else None,
         "effective_batch": spec.batch_size * spec.grad_accumulation_steps,
         "batching": spec.lq.batching,
+        "objective": _objective(spec),
     }
     names = {field.name for field in dataclasses.fields(RunSettings)} - derived.keys()
     return RunSettings(**derived, **{name: getattr(spec, name) for name in names})
+
+
+def _objective(spec: JobSpec) -> str:
+    """Return the objective with its parameters."""
+    values = spec.lq.objective.model_dump(mode="json", exclude={"name"})
+    given = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+    return f"{spec.lq.objective.name} ({given})" if given else spec.lq.objective.name
 
 
 def _stages(path: Path, unread: list[str]) -> tuple[Stage, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.model.events import MeasuredRewards
 from jobs.model.states import Status
 from jobs.policies.verdict import Difference
 from orchestrator.report.facts import ValidationFacts
@@ -38,10 +39,11 @@ class MeasuredLoss:
     standard_error: float | None  # standard error of the loss
     loss_low: float | None  # lower end of the interval
     loss_high: float | None  # upper end of the interval
-    perplexity: float  # exp(loss)
+    perplexity: float | None  # exp(loss); null for a preference objective
     perplexity_low: float | None  # lower end of the interval
     perplexity_high: float | None  # upper end of the interval
     rows: int  # rows measured
+    rewards: MeasuredRewards | None  # null without a preference objective
 
 
 @dataclass(frozen=True, kw_only=True)

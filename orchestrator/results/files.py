@@ -173,6 +173,7 @@ class SubmittedFile(TypedDict):
     sha256: str  # SHA-256 of the file at submission
     set: list[str]  # values of --set, as KEY=VALUE
     matrix: Mapping[str, Any]  # settings from the matrix for this job, by key
+    retry_of: int | None  # the job whose settings it has, with changes; None for a job of a file
 
 
 class SubmitHost(TypedDict):

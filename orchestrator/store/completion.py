@@ -35,12 +35,6 @@ def named_jobs(store: Path) -> list[NamedJob]:
     return [NamedJob(id=row[0], name=row[1], status=row[2], group=row[3]) for row in _rows(store, query, LIMIT)]
 
 
-def reported_jobs(store: Path) -> dict[int, Path]:
-    """Return the folders, by job id, of the jobs that must have a report: they ran, ended, and were not cleaned."""
-    query = "SELECT id, job_dir FROM jobs WHERE status IN ('succeeded', 'failed') AND attempts > 0"
-    return {row[0]: Path(row[1]) for row in _rows(store, f"{query} AND cleaned_at IS NULL ORDER BY id")}
-
-
 def _rows(store: Path, query: str, *parameters: int) -> list[tuple[Any, ...]]:
     try:
         with closing(sqlite3.connect(read_only_uri(store), uri=True, timeout=BUSY_S)) as db:

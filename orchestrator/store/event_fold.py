@@ -135,15 +135,16 @@ class Fold:
             return
         first = progress.iteration - len(progress.losses) + 1
         self.reported_from.setdefault(event.attempt, first)
-        new = [
-            self._point(event, progress, end, losses) for end, losses in _reports(first, progress.losses, self._every)
-        ]
+        new = []
+        for begin, end in _reports(first, len(progress.losses), self._every):
+            new.append(self._point(event, progress, first + end - 1, slice(begin, end)))
         # these are values at the end of the line; the others are means over the whole line
         new[-1].update(tokens=progress.tokens, learning_rate=progress.learning_rate)
         self.points += new
         self.job["train_loss"] = new[-1]["train_loss"]
 
-    def _point(self, event: Event, progress: ProgressEvent, iteration: int, losses: Sequence[float]) -> Row:
+    def _point(self, event: Event, progress: ProgressEvent, iteration: int, part: slice) -> Row:
+        losses = progress.losses[part]
         # an iteration with a non-finite loss did not change the weights, so the mean omits it
         finite_losses = [loss for loss in losses if math.isfinite(loss)] or losses
         return {
@@ -155,6 +156,9 @@ class Fold:
             "it_s": progress.it_s,
             "tok_s": progress.tok_s,
             "grad_norm": progress.grad_norm,
+            "chosen_reward": _mean_of(progress.chosen_rewards, part),
+            "rejected_reward": _mean_of(progress.rejected_rewards, part),
+            "accuracy": _mean_of(progress.accuracies, part),
             **{f"{name}_bytes": getattr(progress.memory, name) for name in MEMORY},
         }
 
@@ -172,6 +176,7 @@ class Fold:
             "examples": measured.examples,
             "seconds": measured.seconds,
             "row_losses": finite(measured.row_losses),
+            "rewards": None if measured.rewards is None else finite(measured.rewards.to_data()),
         }
         self.validations.append(row)
         if row["kind"] == Kind.VALIDATION:
@@ -189,12 +194,16 @@ class Fold:
             self._incident(event, "self_test", text, event.data)
 
 
-def _reports(first: int, losses: Sequence[float], every: int) -> Iterator[tuple[int, Sequence[float]]]:
-    """Split the losses of the iterations from `first` on at multiples of `every`: (last iteration, losses) each."""
+def _reports(first: int, count: int, every: int) -> Iterator[tuple[int, int]]:
+    """Split `count` iterations, of which `first` is the first one, at multiples of `every`: (begin, end) each."""
     begin = 0
-    while begin < len(losses):
-        start = first + begin
-        size = every - (start - 1) % every
-        chunk = losses[begin : begin + size]
-        yield start + len(chunk) - 1, chunk
-        begin += size
+    while begin < count:
+        end = min(count, begin + every - (first + begin - 1) % every)
+        yield begin, end
+        begin = end
+
+
+def _mean_of(values: Sequence[float] | None, part: slice) -> float | None:
+    """Return the mean of the finite values of some iterations; None if there are none."""
+    known = [value for value in (values or ())[part] if math.isfinite(value)]
+    return sum(known) / len(known) if known else None

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column, RowMapping, Table
 
-from jobs.model.events import finite
+from jobs.model.events import MeasuredRewards, finite
 from jobs.model.job import Attempt, Incident, Job, Message, NewMessage, ProcessIdentity, ServiceResult, Validation
 from jobs.model.states import Status
 
@@ -52,8 +52,13 @@ def to_attempt(row: RowMapping) -> Attempt:
 
 def to_validation(row: RowMapping) -> Validation:
     """Read a row of validations."""
-    losses = row["row_losses"]
-    return from_row(Validation, row, row_losses=None if losses is None else tuple(float(loss) for loss in losses))
+    losses, rewards = row["row_losses"], row["rewards"]
+    return from_row(
+        Validation,
+        row,
+        row_losses=None if losses is None else tuple(float(loss) for loss in losses),
+        rewards=None if rewards is None else MeasuredRewards.from_data(rewards),
+    )
 
 
 def from_incident(incident: Incident) -> dict[str, Any]:

@@ -175,6 +175,9 @@ class PointColumns(MetricColumns):
     swap_bytes: Named[int | None] = Column(Big)
     limit_bytes: Named[int | None] = Column(Big)
     skipped: Named[int | None]  # iterations whose update was not applied
+    chosen_reward: Named[float | None] = Column(Number)  # mean over the report, of a preference run
+    rejected_reward: Named[float | None] = Column(Number)
+    accuracy: Named[float | None] = Column(Number)
 
 
 class ValidationColumns(MetricColumns):
@@ -186,6 +189,7 @@ class ValidationColumns(MetricColumns):
     examples: Named[int]
     seconds: Named[float] = Column(Number)
     row_losses: Named[list[Any] | None] = Column(_json())
+    rewards: Named[dict[str, Any] | None] = Column(_json())  # the fields of MeasuredRewards
 
 
 class CheckpointColumns(MetricColumns):

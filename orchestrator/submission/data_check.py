@@ -31,7 +31,8 @@ def check_data(app: App, spec: JobSpec, named_in: tuple[Path, Line | None] | Non
 
     facts = data_files.check_data(spec, named_in)
     if facts.source != "folder":
-        return facts
+        note = f"the rows of {facts.name} are on the Hugging Face hub, so they are checked when the job starts"
+        return dataclasses.replace(facts, notes=(*facts.notes, note))
     checker = row_checker(app, spec)
     notes = [checker.unchecked] if checker.unchecked is not None else []
     for name, file in facts.files.items():
@@ -91,7 +92,9 @@ def _notes(spec: JobSpec, name: str, checked: FileCheck) -> Iterator[str]:
         yield f"{name}: {len(rows):,} of {count:,} rows {fact}, and are left out; {first}: {remedy}"
     if name == "valid.jsonl" and not checked.learned:
         yield "no validation set: no row of valid.jsonl has a token to learn"
-    cut = [row for row, tokens in enumerate(checked.tokens) if tokens > spec.max_seq_length]
+    left_out = {row for rows in checked.left_out.values() for row in rows}
+    longer = (row for row, tokens in enumerate(checked.tokens) if tokens > spec.max_seq_length)
+    cut = [row for row in longer if row not in left_out]
     if cut and checked.how == "tokenizer":
         yield (
             f"{name}: {len(cut):,} of {count:,} rows are longer than max_seq_length ({spec.max_seq_length:,} tokens) "

@@ -52,14 +52,13 @@ def changed(app: App, job: Job, sets: tuple[str, ...], *, iteration: int | None)
     """
     if job.status not in ENDED:
         raise NotAllowed(f"job {job.id} is {job.status}; with --set, only jobs that have ended can be retried")
+    before = app.store.spec(job.id)
     if iteration is not None:
-        spec = app.store.spec(job.id)
-        weights = rewind.kept_checkpoint(job, app.store.run_plans.get(job.id, spec), iteration).adapters
+        weights = rewind.kept_checkpoint(job, app.store.run_plans.get(job.id, before), iteration).adapters
         sets = (*sets, f"resume_adapter_file={weights}")
-    loaded, *others = load_jobs(_text(job), sets)
+    loaded, *others = load_jobs(JobText(name=f"job {job.id}", content=dump_job(before).encode()), sets)
     if others:
         raise ConfigInvalid("--set lq.matrix: a retry makes one job; submit a file with the matrix")
-    before = load_jobs(_text(job))[0].spec
     done = loaded.spec.lq.model_copy(update={"after": (), "after_any": ()})  # they have ended
     loaded = dataclasses.replace(loaded, spec=loaded.spec.model_copy(update={"lq": done}))
     found = [change for change in changes(before, loaded.spec) if not change.startswith("lq.after")]
@@ -70,13 +69,6 @@ def changed(app: App, job: Job, sets: tuple[str, ...], *, iteration: int | None)
     overwrites = submit.overwritten(loaded, overwrite=own)
     new = submit.InputChecks(app).check(loaded, overwrites=overwrites)
     return Changed(job=job, checked=dataclasses.replace(new, retry_of=job.id), changes=found)
-
-
-def _text(job: Job) -> JobText:
-    try:
-        return JobText(name=str(job.dir.config), content=job.dir.config.read_bytes())
-    except OSError as error:
-        raise NotAllowed(f"job {job.id}: {job.dir.config} cannot be read; submit its job file again") from error
 
 
 def enqueue(app: App, changed: list[Changed]) -> list[Job]:

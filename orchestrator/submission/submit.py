@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.model import run_plan as run_plans
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from jobs.model.spec import JobSpec
 
 _FEATURES = {f"{name}_feature" for name in ("prompt", "completion", "chat", "text")}
-OF_DATA = {"data", "hf_dataset", "batch_size", "test", "mask_prompt", "model", "max_seq_length", *_FEATURES}
+OF_DATA: dict[str, Any] = {
+    **dict.fromkeys(["data", "hf_dataset", "batch_size", "test", "mask_prompt", *_FEATURES], True),
+    **dict.fromkeys(["model", "max_seq_length"], True),
+    "lq": {"objective"},
+}
 """The keys that the check of the data depends on (data_check.py, configs/data_files.py, data_rows.py)."""
 
 

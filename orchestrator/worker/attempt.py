@@ -13,20 +13,23 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from jobs.model import run_plan as run_plans
 from jobs.model.events import Event, Kind
 from jobs.model.job import Attempt, Incident, Job
-from jobs.model.outcomes import Outcome, Reason
+from jobs.model.outcomes import Ending, Outcome, Reason
 from jobs.model.spec import JobSpec
 from jobs.model.states import ENDED, Status
 from jobs.policies import exits
 from jobs.policies.attempt_health import AttemptHealth
 from jobs.policies.decision import Decision
+from jobs.policies.raised import is_disk_full
 from jobs.scheduling.constraints import constraints_of
 from orchestrator.core.context import WorkerContext
 from orchestrator.core.file_watch import FileWatch
 from orchestrator.formatting.text import duration
+from orchestrator.model_files.hashes import changed_files
 from orchestrator.notify.publisher import JobNotifications
 from orchestrator.submission.provenance import train_rows
 from orchestrator.worker import decide, disk_watch, finalize, log_rotation, loss_guard, queue_pause, recovery
@@ -71,6 +74,7 @@ class AttemptRunner:
         self.oom_kills_before = memory.kernel_oom_kills()
         incidents = self.store.incidents.of(job.id)
         self.recorded = {(incident.code, incident.evidence.get("iteration")) for incident in incidents}
+        self.not_started: Ending | None = None  # why there is no trainer
         self._load_run_plan()
 
     def _load_run_plan(self) -> None:
@@ -102,16 +106,38 @@ class AttemptRunner:
     # --- start or adopt ---
 
     def _start(self) -> tuple[Attempt, Child]:
-        gone = disk_watch.folder_gone_ending(self.job_dir) is not None
-        if not gone:
-            self._prepare()
+        self.not_started = disk_watch.folder_gone_ending(self.job_dir)
+        child = None
+        try:
+            self.not_started = self.not_started or self._changed_model_ending()
+            if self.not_started is None:
+                self._prepare()
+        except OSError as error:
+            self.not_started = _failed_start(error)
         attempt = self.store.attempts.begin(self.job.id, owner=self.context.owner, now=self.context.clock())
-        if gone:
+        try:
+            if self.not_started is None:
+                cache = str(self.context.app.home.cache)
+                child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", cache])
+        except OSError as error:
+            self.not_started = _failed_start(error)
+        if child is None:
             return attempt, supervisor.exited(self.job_dir, attempt.number, None)
-        child = supervisor.spawn(self.job_dir, attempt.number, arguments=["--cache", str(self.context.app.home.cache)])
         self.store.attempts.set_child(attempt.id, child.identity)
         log.info("job %d: attempt %d started as pid %d", self.job.id, attempt.number, child.identity.pid)
         return attempt, child
+
+    def _changed_model_ending(self) -> Ending | None:
+        """Return the ending of an attempt whose model is not the submitted one any more; None if it is."""
+        model = Path(self.spec.model)
+        detail = f"the model folder {model} does not exist; put it back and run: lq retry {self.job.id}"
+        if model.is_dir() or not model.is_absolute():  # a name on the hub is not absolute
+            changed = changed_files(self.job_dir, self.spec.model, self.context.app.home.cache)
+            if not changed:
+                return None
+            detail = f"the model {model} is not the one that was submitted: {'; '.join(changed[:3])}; put the "
+            detail += f"submitted files back and retry, or begin again with: lq retry {self.job.id} --fresh"
+        return Ending(outcome=Outcome.REFUSED, reason=Reason.MODEL_MISSING, detail=detail)
 
     def _prepare(self) -> None:
         self._stop_strays()
@@ -256,7 +282,7 @@ class AttemptRunner:
             guarded=self.intervention.memory,
             disk_low=self.intervention.disk.disk_low,
         )
-        ending = disk_watch.folder_gone_ending(self.job_dir)
+        ending = self.not_started or disk_watch.folder_gone_ending(self.job_dir)
         if ending is None:
             ending = exits.classify(report)
             ending = decide.require_last_checkpoint(ending, report.ended, self.job_dir, self.run_plan)
@@ -331,3 +357,10 @@ class AttemptRunner:
             text=note.text,
             evidence=note.evidence,
         )
+
+
+def _failed_start(error: OSError) -> Ending:
+    """Return the ending of an attempt whose trainer could not be started, for example for lack of open files."""
+    reason = Reason.DISK_FULL if is_disk_full(error) else Reason.CRASHED
+    detail = f"the trainer could not be started: {type(error).__name__}: {error}"
+    return Ending(outcome=Outcome.CRASHED, reason=reason, detail=detail)

@@ -51,7 +51,7 @@ class Dispatcher:
 
     def handle(self) -> None:
         """Run jobs until none may start."""
-        self._woken = True  # before the slot is taken: whoever frees a slot meanwhile handles this signal
+        self._woken = True  # before the slot is taken: a thread that frees its slot meanwhile handles this signal
         while self._woken and self._free_slots.acquire(blocking=False):
             self._woken = False
             try:

@@ -69,19 +69,24 @@ def _not_published(folder: JobDir, error: str) -> Note:
     return Note("not_published", text, {"error": error, "checkpoints": str(folder.checkpoints)})
 
 
-def write_report(home: Home, job: Job, decision: Decision) -> list[Note]:
-    """Write the report in a child process, so that it does not use the worker's memory."""
+def write_report(home: Home, job: Job, decision: Decision | None = None) -> list[Note]:
+    """Write the report in a child process, so that it does not use the worker's memory.
+
+    Args:
+        decision: the end of the job, which the store does not have yet; None if it has.
+    """
     if not Path(job.job_dir).is_dir():
         return []  # the user deleted the folder; the decision reports it
     command = [sys.executable, "-P", "-m", "orchestrator.report", str(home.path), str(job.id)]
-    command += [f"--as-status={decision.status}", f"--as-detail={decision.detail}"]
-    command += [f"--as-reason={decision.reason}"] if decision.reason else []
+    if decision is not None:
+        command += [f"--as-status={decision.status}", f"--as-detail={decision.detail}"]
+        command += [f"--as-reason={decision.reason}"] if decision.reason else []
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=REPORT_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        problem = type(error).__name__
+        problem = f"{type(error).__name__}: {error}"
     else:
         if done.returncode == 0:
             return []

@@ -19,6 +19,7 @@ from orchestrator.submission.inbox import Inbox, InboxThread
 from orchestrator.worker.control import LEAVE, running
 from orchestrator.worker.dispatcher import Dispatcher
 from orchestrator.worker.log_rotation import pack_ended
+from orchestrator.worker.recovery import write_missing_reports
 from workers.process.lock import Held, LockFile
 from workers.system import processes
 
@@ -79,6 +80,8 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         log.info("worker %d started", context.owner.pid)
         say(f"worker started (pid {context.owner.pid}); Ctrl-C stops it, and its jobs resume at the next start")
         dispatcher.tick()
+        reports = threading.Thread(target=write_missing_reports, args=(context,), name="reports")
+        reports.start()
         with InboxThread(Inbox(app)):
             if not _wait(shutdown, lock):
                 log.error("%s was deleted or replaced", home.path)
@@ -86,6 +89,7 @@ def _work(home: Home, lock: LockFile, say: Callable[[str], None]) -> None:
         say("shutting down: running jobs write a checkpoint first")
         log.info("worker %d shuts down", context.owner.pid)
         consumer.stop(graceful=True)
+        reports.join()
         dispatcher.shut_down()
         log.info("worker %d exits", context.owner.pid)
 

@@ -4,13 +4,21 @@
   runs, or classifies the attempt if the trainer has exited.
 - A queued job whose wake-up signal was lost, or a waiting job that is due: a new signal.
 - A message of the outbox that is due: a new delivery signal.
+- A job that ended without a report, at the start only: its report.
 """
 
 from __future__ import annotations
 
+import logging
+
 from jobs.model.job import Job, ProcessIdentity
 from orchestrator.core.app import App
+from orchestrator.core.context import WorkerContext
+from orchestrator.report.stored_verdict import lacks_report
+from orchestrator.worker.finalize import write_report
 from workers.system.processes import is_alive
+
+log = logging.getLogger("lq.recovery")
 
 
 def wake_for_missed(app: App, now: float) -> None:
@@ -18,6 +26,15 @@ def wake_for_missed(app: App, now: float) -> None:
     app.wakeup.wake()
     for message in app.store.outbox.due(now):
         app.wakeup.wake_for_delivery(message.id)
+
+
+def write_missing_reports(context: WorkerContext) -> None:
+    """Write the reports of jobs that ended without one, until the worker shuts down."""
+    for job in context.app.store.jobs.overview(all_jobs=True):
+        if context.shutting_down.is_set():
+            return
+        if lacks_report(context.app.store, job) and not write_report(context.app.home, job):
+            log.info("job %d: its report was missing and is written now", job.id)
 
 
 def take_over_orphan(app: App, me: ProcessIdentity, *, busy: set[int], now: float) -> Job | None:

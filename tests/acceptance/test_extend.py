@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model.events import Kind
+from jobs.model.job_dir import JobDir
 from tests.acceptance.undisturbed import Undisturbed
 from tests.harness import Lq, Training, Workshop, kill, result
 
@@ -60,7 +61,8 @@ def test_retry_with_settings_is_a_new_run(lq: Lq, workshop: Workshop, undisturbe
     (same,) = lq.json("retry", training.id, "--set", "iters=120")["jobs"]
     (other,) = lq.json("retry", training.id, "--set", "iters=120", "--set", "seed=7")["jobs"]
     (warm,) = lq.json("retry", training.id, "--set", "iters=80", "--from", 40)["jobs"]
-    runs = [Training(lq, job["id"], type(training.folder)(Path(job["job_dir"]))) for job in (same, other, warm)]
+    folders = [next((lq.home / "jobs").glob(f"{job['id']}-*")) for job in (same, other, warm)]
+    runs = [Training(lq, int(folder.name.partition("-")[0]), JobDir(folder)) for folder in folders]
     for run in runs:
         run.wait()
     assert result(runs[0]) == undisturbed.result

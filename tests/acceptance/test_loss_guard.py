@@ -364,9 +364,9 @@ def plain(workshop: Workshop, data: Path, file: Path, **changes: Any) -> Path:
 def test_model_without_gradient_diverges(workshop: Workshop, many: Path, tmp_path: Path, *, enabled: bool) -> None:
     """The rate grows until every gradient is exactly 0; the loss rises too little for a spike."""
     lq = Lq(tmp_path / "home")
-    growing = {"name": "exponential_decay", "arguments": [1e-2, 1.2]}
+    growing = {"name": "exponential_decay", "arguments": [1e-2, 1.06]}
     guard = {"spike": {"max_rollbacks": 1, "enabled": enabled}}
-    file = plain(workshop, many, tmp_path / "job.yaml", iters=260, lr_schedule=growing, steps_per_eval=100, lq=guard)
+    file = plain(workshop, many, tmp_path / "job.yaml", iters=360, lr_schedule=growing, steps_per_eval=150, lq=guard)
     try:
         training = lq.submit(file)
         training.wait(expect=100 if enabled else 0, seconds=FIRST_EVER_S)

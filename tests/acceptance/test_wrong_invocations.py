@@ -54,7 +54,8 @@ WRONG: list[tuple[str, int, tuple[str, ...]]] = [
     ("lq good.yaml", 2, ("'good.yaml'", "did you mean 'lq submit good.yaml'")),
     ("lq 3", 2, ("'3'", "did you mean 'lq show 3'")),
     ("lq frobnicate", 2, ("'frobnicate'", "lq --help")),
-    ("lq worker stat", 2, ("'stat'", "did you mean 'status'", "lq worker --help")),
+    ("lq worker stat", 2, ("'stat'", "did you mean one of", "'status'", "lq worker --help")),
+    ("lq worker stpo", 2, ("'stpo'", "did you mean 'stop'", "lq worker --help")),
     ("lq config shema", 2, ("'shema'", "did you mean 'schema'")),
     # options
     ("lq status --jsn", 2, ("'--jsn'", "did you mean '--json'", "lq status --help")),

@@ -35,7 +35,7 @@ from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from workers.data.batches import BatchOrder, Rows
-from workers.mlx.evaluate import row_losses
+from workers.mlx.objectives import CrossEntropy
 
 BATCH, ROWS, VALIDATION_ROWS, EPOCHS = 4, 240, 90, 4
 VOCABULARY, KINDS, BRANCHES = 64, 3, 4
@@ -179,9 +179,9 @@ def _measured(model: Any, rows: Rows) -> list[float]:
     model.eval()
     for start in range(0, len(ordered), BATCH):
         batch, spans = rows.padded(ordered[start : start + BATCH], LIMIT)
-        batch_sums, batch_tokens = row_losses(model, mx.array(batch), mx.array(spans))
-        sums += batch_sums.tolist()  # type: ignore[arg-type]
-        tokens += batch_tokens.tolist()  # type: ignore[arg-type]
+        losses = CrossEntropy().row_losses(model, mx.array(batch), mx.array(spans))
+        sums += losses.sums.tolist()  # type: ignore[arg-type]
+        tokens += losses.counts.tolist()  # type: ignore[arg-type]
     model.train()
     third = len(ordered) // 3
     return [_mean(sums[part], tokens[part]) for part in (slice(None), slice(third), slice(-third, None))]

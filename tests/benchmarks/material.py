@@ -25,6 +25,8 @@ LARGE_RANK = 4000
 """With this rank, the adapter of the model has a little more than 30 MB."""
 
 _LETTERS = "jqvxzJQVXZ"
+TURNS = 17
+"""Tokens that the template of the tiny model adds to a question and an answer."""
 """Letters that do not occur in the text of the tokenizer, so that each is one token."""
 
 
@@ -63,6 +65,20 @@ def rows_of_lengths(folder: Path, lengths: Iterable[int]) -> Path:
     generator = random.Random(1)  # noqa: S311 the same rows every time
     rows = ["".join(generator.choices(_LETTERS, k=length - 1)) for length in lengths]  # plus the end token
     (folder / "train.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return folder
+
+
+def pairs_of_lengths(folder: Path, lengths: Iterable[int]) -> Path:
+    """Write preference rows whose two sequences have these numbers of tokens; return their folder."""
+    folder.mkdir(parents=True)
+    generator = random.Random(1)  # noqa: S311 the same rows every time
+
+    def text(length: int) -> str:
+        return "".join(generator.choices(_LETTERS, k=length))
+
+    rows = [(length // 4, length - TURNS - length // 4) for length in lengths]
+    pairs = [{"prompt": text(one), "chosen": text(other), "rejected": text(other)} for one, other in rows]
+    (folder / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     return folder
 
 

@@ -26,7 +26,7 @@ from jobs.model.job_dir import JobDir
 from jobs.model.run_plan import RunPlan
 from jobs.model.spec import JobSpec
 from orchestrator.demo.tiny_model import build_model
-from tests.benchmarks.material import rows_of_lengths
+from tests.benchmarks.material import pairs_of_lengths, rows_of_lengths
 from workers.events import log as event_log
 
 ROWS = 24
@@ -72,6 +72,8 @@ class Trial:
         layers = "" if keys.get("num_layers", -1) == -1 else f", {keys['num_layers']} layers"
         more = ", checkpointing" if keys.get("grad_checkpoint") else ""
         optimizer = f", {keys['optimizer']}" if "optimizer" in keys else ""
+        objective = keys.get("lq", {}).get("objective")
+        what = f"{objective}, {what}" if objective else what
         return f"{what}{rank}{layers}{optimizer}, {keys.get('batch_size', 4)} x {self.length}{more}"
 
 
@@ -88,9 +90,10 @@ def job_of(trial: Trial, folder: Path) -> JobSpec:
     model = folder / f"model-{abs(hash(trial.shape))}"
     if not (model / "model.safetensors").exists():
         _build(model, trial.shape)
-    data = folder / f"rows-{trial.length}"
+    pairs = "objective" in trial.keys.get("lq", {})
+    data = folder / f"{'pairs' if pairs else 'rows'}-{trial.length}"
     if not data.exists():
-        rows_of_lengths(data, [trial.length] * ROWS)
+        (pairs_of_lengths if pairs else rows_of_lengths)(data, [trial.length] * ROWS)
     keys: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
@@ -196,12 +199,23 @@ def _test(shape: Shape, length: int, **keys: Any) -> Trial:
     return Trial(shape=shape, length=length, keys=keys, tuned=False)
 
 
+_DPO: dict[str, Any] = {"lq": {"objective": "dpo"}}
+
 TRIALS = (
     _tuned(_SMALL, 128),
     _tuned(_SMALL, 128, fine_tune_type="full"),
     _tuned(_WORDY, 128, grad_checkpoint=True),
     _tuned(_HALF, 128, batch_size=2, fine_tune_type="dora"),
     _tuned(_FOUR_BIT, 128, batch_size=2),
+    _tuned(_SMALL, 128, **_DPO),
+    _tuned(_HALF, 128, batch_size=2, **_DPO),
+    _test(_LLAMA, 100, batch_size=2, **_DPO),
+    _test(_LLAMA, 160, batch_size=1, fine_tune_type="dora", **_DPO),
+    _test(_LARGE_VOCABULARY, 64, batch_size=2, **_DPO),
+    _test(_LARGE_VOCABULARY, 64, batch_size=2, grad_checkpoint=True, **_DPO),
+    _test(_HALF_QWEN3, 90, batch_size=2, fine_tune_type="full", **_DPO),
+    _test(_HALF_QWEN3, 90, batch_size=2, lq={"objective": "orpo"}),
+    _test(_LLAMA, 100, batch_size=2, lq={"objective": "kto"}),
     _test(_LLAMA, 100),
     _test(_LLAMA, 320, batch_size=1, lora_parameters={"rank": 32}),
     _test(_LLAMA, 100, fine_tune_type="full", num_layers=3, optimizer="adamw"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from configs.schema import job_schema
 from configs.settings import Settings, parse_hour
 from configs.suggestions import MATRIX
+from configs.validation import choices_of
 from jobs.model import spec
 from jobs.model.spec import JobSpec, LqSpec
 from tests.docs.pages import filled, row
@@ -49,7 +50,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _inner_section(model: type[BaseModel], field: FieldInfo) -> type[BaseModel] | None:
     """Return the model of a key that gets a section of its own; `defaults` of settings.yaml refers to the job file."""
-    inner = _model_of(field)
+    inner = None if choices_of(field.annotation) else _model_of(field)
     return None if model is Settings and inner is LqSpec else inner
 
 
@@ -62,9 +63,26 @@ def _tables(model: type[BaseModel], prefix: str) -> str:
     parts = ["\n".join([*head, *rows])]
     for name, field in model.model_fields.items():
         inner = _inner_section(model, field)
-        if inner is not None:
+        choices = choices_of(field.annotation)
+        if choices:
+            parts += [f"### {prefix}{name}", _choices(f"{prefix}{name}", choices)]
+        elif inner is not None:
             parts += [f"### {prefix}{name}", _purpose(inner), _tables(inner, f"{prefix}{name}.")]
     return "\n\n".join(part for part in parts if part)
+
+
+def _choices(key: str, choices: Mapping[str, type[BaseModel]]) -> str:
+    """Return a table with a row for each parameter of each choice; `name` alone is the shorthand of a choice."""
+    head = ["| name | parameter | type | default | meaning |", "|---|---|---|---|---|"]
+    rows = []
+    for choice, model in choices.items():
+        rows.append(row(f"`{choice}`", "", "", "", _purpose(model)))
+        fields = [(name, field) for name, field in model.model_fields.items() if name != "name"]
+        rows += [
+            row("", f"`{key}.{name}`", type_text(field), _default(field), field.description or "")
+            for name, field in fields
+        ]
+    return "\n".join([*head, *rows])
 
 
 def _purpose(model: type[BaseModel]) -> str:

@@ -86,6 +86,9 @@ def test_verbs_and_options(complete: Completer) -> None:
     assert complete("status", "--") == ["--all", "--group", "--watch", "--json", "--help"]
     assert complete("worker", "s") == ["start", "status", "stop"]
     assert complete("submit", "") == ["file,"]
+    assert complete("help", "comp") == ["compare", "completion"]
+    assert complete("help", "worker", "s") == ["start", "status", "stop"]
+    assert complete("help", "show", "s") == []
 
 
 def test_live_jobs_come_first(complete: Completer) -> None:

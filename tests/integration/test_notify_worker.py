@@ -157,10 +157,10 @@ def test_ping_and_keyring_stay_secret(home: Home, lq: Lq, tmp_path: Path) -> Non
         lq.start_worker()
         tested = lq("notify", "test", expect=6)
         phone_line, lost_line, ping_line = tested.out.splitlines()
-        assert (phone_line, ping_line) == ("phone: delivered", "ping: answered 500")
+        assert (phone_line, ping_line) == ("phone: delivered", "ping: HTTP status 500")
         assert re.fullmatch("lost: .* keyring", lost_line)
         until(lambda: home.store.outbox.get(1).services, "the message to be tried")
-        until(lambda: "the ping: answered 500" in (home.path / "worker.log").read_text(), "the ping")
+        until(lambda: "the ping: HTTP status 500" in (home.path / "worker.log").read_text(), "the ping")
         answers = [tested, lq("notify", "list"), lq("--debug", "notify", "test", "--json", expect=6), lq("status")]
         assert "services" in answers[2].out
         lq("worker", "stop")

@@ -40,6 +40,26 @@ def tools(chance: random.Random) -> Row:
     return chat(chance) | {"tools": _TOOLS}
 
 
+def preference(chance: random.Random) -> Row:
+    """A row with a right answer and a wrong one that takes more words."""
+    question, answer = _exercise(chance)
+    return {"prompt": question, "chosen": answer, "rejected": f"I would say {chance.randint(1, 99)}, or so."}
+
+
+def conversation(chance: random.Random) -> Row:
+    """A row of two whole conversations with the same beginning."""
+    row = preference(chance)
+    start = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]
+    start.append({"role": "user", "content": row["prompt"]})
+    return {key: [*start, {"role": "assistant", "content": row[key]}] for key in ("chosen", "rejected")}
+
+
+def labelled(chance: random.Random) -> Row:
+    """A row with an answer and whether it is desirable."""
+    row, good = preference(chance), chance.random() < 0.6
+    return {"prompt": row["prompt"], "completion": row["chosen" if good else "rejected"], "label": good}
+
+
 def write(
     folder: Path, make: Callable[[random.Random], Row], *, train: int = 22, valid: int = 6, test: int = 0, seed: int = 0
 ) -> Path:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from jobs.model.events import Kind
 from jobs.model.run_plan import RunPlan
 from jobs.policies.exits import DONE
-from orchestrator.demo.tiny_model import build_data
-from tests.harness import FIRST_EVER_S, Workshop
+from orchestrator.demo.tiny_model import FEED_FORWARD, HEADS, HIDDEN, LAYERS, build_data
+from tests.harness import FIRST_EVER_S, Lq, Workshop
 from tests.mlx.training import Training
 
 pytestmark = pytest.mark.timeout(500, func_only=True)
@@ -96,3 +100,30 @@ def test_test_set_is_timed_if_used(tmp_path: Path, workshop: Workshop) -> None:
     result = dry_run(create(tmp_path, workshop, data=str(tmp_path / "data"), test=True), at=0)
     assert result["test_s"] > 0
     assert (result["validation_s"], result["validation_rows"]) == (None, 0)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Metal has float16 experts")
+def test_float16_experts_fail_the_check(tmp_path: Path, workshop: Workshop, lq: Lq) -> None:
+    model = tmp_path / "experts"
+    shutil.copytree(workshop.model, model)
+    weights = load_file(model / "model.safetensors")
+    for name in [name for name in weights if ".mlp." in name]:
+        weights[name.replace(".mlp.", ".mlp.switch_mlp.")] = np.stack([weights.pop(name)] * 2)
+    for layer in range(LAYERS):
+        weights[f"model.layers.{layer}.mlp.gate.weight"] = np.zeros((2, HIDDEN), np.float32)
+        for part in ("q_norm", "k_norm"):
+            weights[f"model.layers.{layer}.self_attn.{part}.weight"] = np.ones(HIDDEN // HEADS, np.float32)
+        for part in ("q_proj", "k_proj", "v_proj"):
+            del weights[f"model.layers.{layer}.self_attn.{part}.bias"]
+    halves = {name: value.astype(np.float16) for name, value in weights.items()}
+    save_file(halves, model / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((model / "config.json").read_text())
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    sizes = {"moe_intermediate_size": FEED_FORWARD, "head_dim": HIDDEN // HEADS, "norm_topk_prob": True}
+    config |= experts | sizes | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]}
+    (model / "config.json").write_text(json.dumps(config))
+    file = tmp_path / "night.yaml"
+    file.write_text(f"model: {model}\ndata: {workshop.data}\niters: 10\nbatch_size: 2\nnum_layers: -1\n")
+    (job,) = json.loads(lq("check", file, "--json", expect=6, seconds=FIRST_EVER_S).out)["jobs"]
+    (failure,) = job["failures"]
+    assert "float32" in failure["text"]  # GatherMM of MLX's CPU backend

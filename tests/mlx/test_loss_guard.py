@@ -144,3 +144,12 @@ def test_early_end_measures_the_test_set(build: Build, tmp_path: Path) -> None:
     assert (ended["outcome"], ended["reason"], ended["iteration"]) == ("done", "early_stopped", 6)
     assert training.newest.iteration == 6
     assert training.events(Kind.TEST)
+
+
+def test_norm_is_unknown_before_an_update(build: Build) -> None:
+    """A zero there would look like a model without gradients to the loss guard."""
+    training = build(grad_accumulation_steps=6, steps_per_report=1, steps_per_eval=12, save_every=12, iters=12).finish()
+    norms = {report["iteration"]: report["grad_norm"] for report in training.reports()}
+    assert {iteration: norm is None for iteration, norm in norms.items()} == {at: at < 6 for at in norms}
+    assert min(norms) < 6 <= max(norms)
+    assert all(norm is None or norm > 0 for norm in norms.values())

@@ -17,6 +17,7 @@ from configs.load import load_jobs
 from configs.preset_files import preset, presets
 from jobs.model.events import Kind
 from jobs.model.spec import JobSpec
+from tests.mlx import rows
 from tests.mlx.conftest import Build
 
 ITERATIONS, ACCUMULATION = 16, 2
@@ -92,7 +93,8 @@ def quantized(model: Path, folder: Path) -> Path:
 )
 def test_scaled_preset_trains(name: str, build: Build, model: Path, tmp_path: Path) -> None:
     folder = quantized(model, tmp_path / "4bit") if name == "qlora" else model
-    training = build(**scaled(name, tmp_path, str(folder))).finish()
+    data = {"data": str(rows.write(tmp_path / "pairs", rows.preference))} if name == "dpo" else {}
+    training = build(**scaled(name, tmp_path, str(folder)) | data).finish()
     assert training.only(Kind.ENDED)["iteration"] == ITERATIONS
     assert len(training.losses()) == ITERATIONS
     loaded: Any = mx.load(str(training.newest.path / "adapters.safetensors"))

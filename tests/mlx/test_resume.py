@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from configs.load import dump_job
 from jobs.model.events import Kind
+from jobs.model.outcomes import Outcome, Reason
 from jobs.policies.exits import NEVER_RETRY, RESUMABLE
+from orchestrator.demo.tiny_model import build_model
 from tests.mlx import rows
 from tests.mlx.conftest import Build
 from tests.mlx.training import FIRST_EVER_S, Training
@@ -152,3 +155,18 @@ def test_unfit_adapter_is_refused(wrong: str, finished: Training, tmp_path: Path
     ended = training.only(Kind.ENDED)
     assert (ended["outcome"], ended["reason"]) == ("refused", "config_invalid")
     assert str(adapter) in ended["detail"]
+
+
+def test_other_model_stops_the_resume(build: Build, model: Path, tmp_path: Path) -> None:
+    """The self-test measures another loss than the checkpoint recorded, so the attempt trains nothing."""
+    replaced = shutil.copytree(model, tmp_path / "model")
+    training = build(model=str(replaced)).stop_half_way()
+    build_model(tmp_path / "other", seed=1)
+    shutil.copy(tmp_path / "other" / "model.safetensors", replaced)
+    assert training.run(2) == NEVER_RETRY, training.log_tail()
+    assert training.only(Kind.SELF_TEST, attempt=2)["equal"] is False
+    end = training.only(Kind.ENDED, attempt=2)
+    assert (end["outcome"], end["reason"]) == (Outcome.REFUSED, Reason.MODEL_MISSING)
+    assert not training.reports(attempt=2)
+    shutil.copy(model / "model.safetensors", replaced)
+    training.finish(3)

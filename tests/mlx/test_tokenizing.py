@@ -315,6 +315,7 @@ def test_token_across_the_border_is_learned(own_model: Path) -> None:
 
 REFUSED: dict[str, rows.Row] = {
     "a picture": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
+    "a system that is no text": {"system": {"text": "a"}, "messages": [ANSWER]},
     "two system messages": {"system": "a", "messages": [{"role": "system", "content": "b"}, ANSWER]},
 }
 

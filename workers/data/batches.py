@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.model.run_plan import RunPlan, Stage
 
@@ -142,34 +143,54 @@ def _fixed(order: BatchOrder, rows: Sequence[int]) -> list[tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The tokenized rows of a data file."""
+    """The tokenized rows of a data file. A row has `width` sequences: one, or the two answers of a preference."""
 
-    tokens: Sequence[Tokens]  # token ids of each row
-    offsets: Sequence[int]  # first supervised token of each row
-    sort_keys: tuple[int, ...]  # MLX-LM sorts the rows by these
+    tokens: Sequence[Tokens]  # token ids of each sequence, row after row
+    offsets: Sequence[int]  # first supervised token of each sequence
+    sort_keys: tuple[int, ...]  # of each row; MLX-LM sorts the rows by these
+    width: int = 1
+    labels: tuple[bool, ...] = ()  # whether the answer of a row is desirable; empty without labels
+    reference: NDArray[np.float32] | None = None  # log-probability of each sequence's answer; None if not needed
     numbers: tuple[int, ...] | None = None  # of each row in its file, from 1; None if it has every row of the file
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.tokens)
+        return len(self.tokens) // self.width
+
+    @property
+    def is_preference(self) -> bool:
+        """Whether the rows are those of a preference objective, whose loss is a mean over rows."""
+        return self.width > 1 or bool(self.labels)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """The tokens of the longest sequence of each row."""
+        lengths = [len(sequence) for sequence in self.tokens]
+        return tuple(max(lengths[start : start + self.width]) for start in range(0, len(lengths), self.width))
 
     def supervised(self, max_seq_length: int) -> tuple[int, ...]:
-        """Return the rows with a token to learn after they are cut to this length; others would give a loss of 0/0."""
-        spans = zip(self.offsets, self.tokens, strict=True)
-        return tuple(
-            row
-            for row, (offset, tokens) in enumerate(spans)
-            if max(1, offset) < min(len(tokens), max_seq_length)  # the first token is not predicted from anything
-        )
+        """Return the rows with a token to learn in each sequence that is cut to this length; others would give 0/0."""
+        learned = [
+            max(1, offset) < min(len(tokens), max_seq_length)  # the first token is not predicted from anything
+            for offset, tokens in zip(self.offsets, self.tokens, strict=True)
+        ]
+        return tuple(row for row in range(len(self)) if all(learned[row * self.width : (row + 1) * self.width]))
+
+    def sequences(self, chosen: Sequence[int]) -> list[int]:
+        """Return the indices of the sequences of the chosen rows: the first of each row, then the second of each."""
+        return [row * self.width + index for index in range(self.width) for row in chosen]
 
     def only(self, chosen: Sequence[int]) -> Rows:
         """Return these rows alone."""
         if len(chosen) == len(self):
             return self
-        return Rows(
-            tokens=[self.tokens[row] for row in chosen],
-            offsets=[self.offsets[row] for row in chosen],
+        sequences = [row * self.width + index for row in chosen for index in range(self.width)]
+        return dataclasses.replace(
+            self,
+            tokens=[self.tokens[sequence] for sequence in sequences],
+            offsets=[self.offsets[sequence] for sequence in sequences],
             sort_keys=tuple(self.sort_keys[row] for row in chosen),
+            labels=tuple(self.labels[row] for row in chosen) if self.labels else (),
             numbers=tuple(self.number(row) for row in chosen),
         )
 
@@ -178,8 +199,9 @@ class Rows:
         return row + 1 if self.numbers is None else self.numbers[row]
 
     def padded(self, chosen: Sequence[int], max_seq_length: int) -> tuple[Table, Table]:
-        """Return the chosen rows padded to one array; see the function `padded`."""
-        return padded([self.tokens[row] for row in chosen], [self.offsets[row] for row in chosen], max_seq_length)
+        """Return the sequences of the chosen rows padded to one array; see the function `padded`."""
+        rows = self.sequences(chosen)
+        return padded([self.tokens[row] for row in rows], [self.offsets[row] for row in rows], max_seq_length)
 
 
 def padded_length(longest: int, max_seq_length: int) -> int:

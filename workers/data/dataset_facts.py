@@ -51,7 +51,7 @@ def dataset_facts(
         "padding_share": padding_share(order, longest),
         "train": describe(train, longest),
         **{name: describe(rows, longest) | {"measured": measured[name]} for name, rows in others.items()},
-        "learned": {name: supervised(rows, longest) for name, rows in others.items()},
+        "learned": {name: weights(rows, longest) for name, rows in others.items()},
         "also_trained": {name: duplicates(train, rows, measured=measured[name]) for name, rows in others.items()},
     }
 
@@ -82,9 +82,21 @@ def describe(rows: Rows, max_seq_length: int) -> dict[str, Any]:
 
 
 def supervised(rows: Rows, max_seq_length: int) -> list[int]:
-    """Return the number of learned tokens of each row, as MLX-LM's default_loss counts them."""
-    spans = zip(rows.tokens, rows.offsets, strict=True)
-    return [max(0, min(len(row), max_seq_length - 1) - max(offset, 1) + 1) for row, offset in spans]
+    """Return the number of learned tokens of each sequence, as MLX-LM's default_loss counts them.
+
+    That includes one token of padding after a sequence that is not cut; preferences do not.
+    """
+    last = max_seq_length - 1
+    ends = [min(len(row) - rows.is_preference, last) for row in rows.tokens]
+    return [max(0, end - max(offset, 1) + 1) for end, offset in zip(ends, rows.offsets, strict=True)]
+
+
+def weights(rows: Rows, max_seq_length: int) -> list[int]:
+    """Return the weight of each row in the mean loss: its learned tokens; of preferences 1, or 0 if it is left out."""
+    if not rows.is_preference:
+        return supervised(rows, max_seq_length)
+    learned = set(rows.supervised(max_seq_length))
+    return [int(row in learned) for row in range(len(rows))]
 
 
 def padding_share(order: BatchOrder, max_seq_length: int) -> float | None:
@@ -105,12 +117,13 @@ def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
         if lq did not look for them). `inside`: rows of the training set that repeat an earlier one. `examples`: pairs
         of row numbers, from 1, with their resemblance.
     """
+    trained, others = _whole(train), _whole(other)
     first: dict[bytes, int] = {}
-    for index, row in enumerate(train.tokens):
+    for index, row in enumerate(trained):
         first.setdefault(row.tobytes(), index)
-    same = {index: first[row.tobytes()] for index, row in enumerate(other.tokens) if row.tobytes() in first}
+    same = {index: first[row.tobytes()] for index, row in enumerate(others) if row.tobytes() in first}
     rest = [index for index in range(len(other)) if index not in same]
-    near = _near(train.tokens, [other.tokens[index] for index in rest])
+    near = _near(trained, [others[index] for index in rest])
     pairs = [(index, train_index, 1.0) for index, train_index in same.items()]
     if near is not None:
         pairs += [(rest[index], train_index, share) for index, (train_index, share) in near.items()]
@@ -125,6 +138,14 @@ def duplicates(train: Rows, other: Rows, *, measured: int) -> dict[str, Any]:
             for index, train_index, share in examples
         ],
     }
+
+
+def _whole(rows: Rows) -> Sequence[Tokens]:
+    """Return the tokens of each row: of both answers to a prompt, and without the mismatched answer of a label."""
+    starts = range(0, len(rows.tokens), rows.width)
+    if rows.width == 1 or rows.labels:
+        return [rows.tokens[start] for start in starts]
+    return [np.concatenate(rows.tokens[start : start + rows.width]) for start in starts]
 
 
 def _near(train: Sequence[Tokens], other: Sequence[Tokens]) -> dict[int, tuple[int, float]] | None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
+from collections.abc import Sequence
+
+from jobs.model.events import MeasuredRewards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -11,7 +15,8 @@ class LossMeasurement:
     """The loss of rows, in file order."""
 
     sums: tuple[float, ...]  # cross entropy of each row, in nats
-    tokens: tuple[int, ...]  # supervised tokens of each row
+    tokens: tuple[int, ...]  # supervised tokens of each row; of preferences 1: their loss is a mean over rows
+    rewards: tuple[tuple[float, float], ...] = ()  # of each row's chosen and rejected answer; NaN without one
     seconds: float  # duration of the measurement
 
     @property
@@ -46,13 +51,46 @@ class LossMeasurement:
             row_sum / length if length else math.nan for row_sum, length in zip(self.sums, self.tokens, strict=True)
         ]
 
+    @property
+    def measured_rewards(self) -> MeasuredRewards | None:
+        """The rewards with standard errors, by row; None without a preference objective."""
+        pairs = [pair for pair, counted in zip(self.rewards, self.tokens, strict=False) if counted]
+        if not pairs:
+            return None
+        chosen, rejected = ([reward for reward in side if not math.isnan(reward)] for side in zip(*pairs, strict=True))
+        margins = [good - bad for good, bad in pairs if not math.isnan(good - bad)]
+        errors = [_error(margins)] if margins else [_error(chosen), _error(rejected)]
+        agrees = [float(good > bad if margins else good > 0 or bad < 0) for good, bad in pairs]
+        return MeasuredRewards(
+            chosen=_mean(chosen),
+            rejected=_mean(rejected),
+            margin=_mean(chosen) - _mean(rejected),
+            margin_error=None if None in errors else math.hypot(*(error or 0.0 for error in errors)),
+            accuracy=_mean(agrees),
+            accuracy_error=_error(agrees),
+        )
+
     def first(self, examples: int) -> LossMeasurement:
         """Return the measurement of the first rows."""
         share = examples / self.examples if self.examples else 0.0
-        return LossMeasurement(sums=self.sums[:examples], tokens=self.tokens[:examples], seconds=self.seconds * share)
+        return LossMeasurement(
+            sums=self.sums[:examples],
+            tokens=self.tokens[:examples],
+            rewards=self.rewards[:examples],
+            seconds=self.seconds * share,
+        )
 
     def rows_within(self, seconds: float, *, multiple: int) -> int:
         """Return how many of the first rows were measured in this time: a multiple of `multiple`, at least one."""
         if self.seconds <= seconds:
             return self.examples
         return min(self.examples, multiple * max(1, int(self.examples * seconds / self.seconds) // multiple))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _error(values: Sequence[float]) -> float | None:
+    """Return the standard error of a mean; None for fewer than two values."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from configs.data_rows import format_of
 from jobs.model.errors import DataInvalid
+from jobs.model.objective import Supervised
 from jobs.model.spec import JobSpec
+from workers.data import answers
 from workers.data.rendering import Renderer
 from workers.data.tokenizing import RowSet, TextTools, rows_of
 
@@ -37,6 +39,10 @@ def _question(spec: JobSpec, tools: TextTools, number: int, first: bytes, line: 
     row_format, row = format_of(json.loads(first), spec), json.loads(line)
     if row_format is None:
         return None
+    if not isinstance(spec.lq.objective, Supervised):
+        if row.get("label") is False:  # an undesirable answer is no reference
+            return None
+        row_format, row = answers.FORMAT, answers.own_sequences(row, spec.lq.objective)[0]
     try:
         rows = rows_of(RowSet(name="valid.jsonl", row_format=row_format, rows=[row]), tools, mask_prompt=True)
     except DataInvalid:  # the template shows no answer in this row

@@ -107,6 +107,8 @@ class Renderer:
             messages += _messages(row[completion], "assistant")
         system = row.get("system")
         if system:
+            if not isinstance(system, str | list):
+                raise RowUnusable("'system' must be text")
             if messages and messages[0].get("role") == "system":
                 raise RowUnusable("has both 'system' and a system message; remove one of them")
             messages.insert(0, {"role": "system", "content": system})

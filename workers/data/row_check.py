@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from configs.data_rows import format_of
 from jobs.model.errors import DataInvalid, located, message_of
+from jobs.model.objective import Supervised
+from workers.data import answers
 from workers.data.model_text import ModelText, plain
 from workers.data.rendering import CUT_OFF, Rendered, Renderer, RowUnusable, Span, TokenizedRow, tokenized
 from workers.files.atomic import write_atomically
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 3.5
 """Of English text in current vocabularies; used if the tokenizer is not on this machine."""
+
+MAX_AGE_S = 30 * 86400.0
+"""Results that nobody used for this long are deleted."""
 
 _VERSION = 2
 _ROWS = 1024
@@ -108,17 +115,20 @@ class RowChecker:
         cached = self._cache / f"{self._hash(path, sha256)}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads(cached.read_text())
+            os.utime(cached)  # marks it as used
             left_out = {name: tuple(rows) for name, rows in content["left_out"].items()}
             return FileCheck(tokens=tuple(content["tokens"]), how=content["how"], left_out=left_out)
         checked = self._checked(path)
         with suppress(OSError):  # the next call checks again
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(cached, json.dumps(dataclasses.asdict(checked)))
+            for old in self._cache.glob("*.json"):
+                if old.stat().st_mtime < time.time() - MAX_AGE_S:
+                    old.unlink()
         return checked
 
     def _hash(self, path: Path, sha256: str | None) -> str:
         """Return a hash of everything the result depends on."""
-        spec, model = self._spec, self._model
         names = (
             "prompt_feature",
             "completion_feature",
@@ -127,15 +137,18 @@ class RowChecker:
             "mask_prompt",
             "max_seq_length",
         )
-        about = {name: getattr(spec, name) for name in names}
-        digest = hashlib.sha256(json.dumps([_VERSION, about, sha256]).encode())
-        if model is not None:
-            digest.update(json.dumps([dict(model.templates), model.has_own_code, model.settings]).encode())
-        for file in (path if sha256 is None else None, model.file if model is not None else None):
-            if file is not None:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-        return digest.hexdigest()
+        about = {name: getattr(self._spec, name) for name in names} | {"objective": self._spec.lq.objective.keys}
+        return hashlib.sha256(
+            json.dumps([_VERSION, about, sha256 or _file_sha256(path), self._model_hash]).encode()
+        ).hexdigest()
+
+    @cached_property
+    def _model_hash(self) -> list[Any]:
+        model = self._model
+        if model is None:
+            return []
+        tokenizer = _file_sha256(model.file) if model.file is not None else None
+        return [dict(model.templates), model.has_own_code, model.settings, tokenizer]
 
     def _checked(self, path: Path) -> FileCheck:
         tokens: list[int] = []
@@ -164,9 +177,18 @@ class RowChecker:
                 row = json.loads(line)
                 renderer = renderer or self._renderer(row)
                 try:
-                    yield renderer(row)
+                    yield self._longest([renderer(each) for each in self._sequences(row)])
                 except RowUnusable as error:
                     raise DataInvalid(located(path, number, str(error))) from error
+
+    def _sequences(self, row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        objective = self._spec.lq.objective
+        return [row] if isinstance(objective, Supervised) else answers.own_sequences(row, objective)
+
+    @staticmethod
+    def _longest(rendered: Sequence[Rendered]) -> Rendered:
+        """Return the longest sequence of a row, or one of which nothing is learned."""
+        return next((one for one in rendered if one.why), max(rendered, key=lambda one: len(one.text)))
 
     def _renderer(self, first: Mapping[str, Any]) -> Renderer:
         """Return what renders the rows of a file that begins with this row."""
@@ -175,6 +197,8 @@ class RowChecker:
             raise ValueError("unknown format")
         known = self._model is not None and not self._model.has_own_code
         render = self._model.render if self._model is not None and known and row_format.name != "text" else None
+        if not isinstance(self._spec.lq.objective, Supervised):
+            return Renderer(answers.FORMAT, render if known else plain, mask_prompt=True)
         return Renderer(row_format, render if known else plain, mask_prompt=self._spec.mask_prompt)
 
     def _measured(self, rows: Sequence[Rendered]) -> list[tuple[int, str | None]]:
@@ -234,3 +258,8 @@ class RowChecker:
             cut_at=cut_at,
             why=row.why or (None if is_learned else CUT_OFF),
         )
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

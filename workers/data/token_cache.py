@@ -56,6 +56,7 @@ def key_of(spec: JobSpec, data_sha256: str, tokenizer_sha256: str) -> Key:
         "data": data_sha256,
         "tokenizer": tokenizer_sha256,
         "keys": {name: getattr(spec, name) for name in names},
+        "objective": [*spec.lq.objective.keys, spec.lq.objective.sequences],  # equal for objectives with the same rows
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
 
@@ -144,11 +145,11 @@ def _text(key: Mapping[str, Any]) -> bytes:
 def _packed(key: Key, rows: Rows) -> bytes:
     """Return the contents of a file: a magic word, the length of the header, the header, and 32-bit integers.
 
-    The integers are the number of rows, all lengths, all offsets, all sort keys, and the tokens of all rows. The
-    header has their SHA-256.
+    The integers are the numbers of sequences, rows and labels, all lengths, all offsets, all sort keys, all labels, and
+    the tokens of all sequences. The header has their SHA-256.
     """
-    lengths = [len(row) for row in rows.tokens]
-    numbers = [len(lengths), *lengths, *rows.offsets, *rows.sort_keys]
+    lengths = [len(sequence) for sequence in rows.tokens]
+    numbers = [len(lengths), len(rows), len(rows.labels), *lengths, *rows.offsets, *rows.sort_keys, *rows.labels]
     body = b"".join(np.asarray(part, "<i4").tobytes() for part in (numbers, *rows.tokens))
     header = _text({"key": key, "sha256": hashlib.sha256(body).hexdigest()})
     return _MAGIC + len(header).to_bytes(4, "little") + header + body
@@ -174,11 +175,17 @@ def _unpacked(content: bytes, key: Key) -> Rows | None:
 
 def _rows(numbers: Tokens) -> Rows:
     """Return the rows of a file as views of its integers."""
-    count = int(numbers[0])
-    lengths, offsets, sort_keys = numbers[1 : 1 + 3 * count].reshape(3, count).tolist()
-    ends = [1 + 3 * count + end for end in accumulate(lengths)]
+    sequences, rows, labels = numbers[:3].tolist()
+    sizes = [3, sequences, sequences, rows, labels]
+    *starts, begin = accumulate(sizes)
+    lengths, offsets, sort_keys, marks = (
+        numbers[start : start + size].tolist() for start, size in zip(starts, sizes[1:], strict=True)
+    )
+    ends = [begin + end for end in accumulate(lengths)]
     return Rows(
         tokens=[numbers[end - length : end] for end, length in zip(ends, lengths, strict=True)],
         offsets=offsets,
         sort_keys=tuple(sort_keys),
+        width=sequences // rows if rows else 1,
+        labels=tuple(map(bool, marks)),
     )

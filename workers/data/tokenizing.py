@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from configs.data_rows import RowFormat, format_of
+from configs.data_rows import RowFormat, format_of, row_problem
 from jobs.model.errors import DataInvalid, located
 from jobs.model.job_dir import JobDir
+from jobs.model.objective import Kto, Preference, Supervised
 from jobs.model.spec import JobSpec
 from workers.checkpoints.publishing import sha256_of
+from workers.data import answers
 from workers.data.batches import Rows, Tokens
 from workers.data.rendering import Encode, Render, Renderer, RowUnusable, tokenized
 from workers.data.token_cache import Key, TokenCache, folder_sha256, key_of
@@ -46,6 +48,7 @@ class RowSet:
     name: str  # the file, for messages
     row_format: RowFormat
     rows: Iterable[Mapping[str, Any]]
+    width: int = 1  # sequences of a row in the file
     more_keys: int = 0  # keys that MLX-LM adds to a row; it sorts rows by their number of keys
 
 
@@ -66,7 +69,8 @@ def rows_of(row_set: RowSet, tools: TextTools, *, mask_prompt: bool) -> Rows:
             try:
                 rendered.append(renderer(row))
             except RowUnusable as error:
-                raise DataInvalid(located(row_set.name, number, str(error))) from error
+                line = (number - 1) // row_set.width + 1
+                raise DataInvalid(located(row_set.name, line, str(error))) from error
             sort_keys.append(len(row) + row_set.more_keys)  # as MLX-LM's CacheDataset.itemlen
         for row_tokens, learned in tokenized(rendered, tools.encode, tools.end):
             tokens.append(np.array(row_tokens, np.int32))
@@ -98,10 +102,27 @@ def file_rows(path: Path, spec: JobSpec, tools: TextTools) -> Rows:
         if rows:
             raise DataInvalid(located(path, 1, "unknown format"))
         return NO_ROWS
+    if not isinstance(spec.lq.objective, Supervised):
+        return _answers(path, row_format, rows, spec.lq.objective, tools)
     return rows_of(RowSet(name=str(path), row_format=row_format, rows=rows), tools, mask_prompt=spec.mask_prompt)
 
 
-def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> tuple[Rows, Rows, Rows]:
+def _answers(
+    path: Path, row_format: RowFormat, rows: list[dict[str, Any]], objective: Preference, tools: TextTools
+) -> Rows:
+    """Tokenize rows of a preference objective, after checking them again: the file may have changed since submit."""
+    for number, row in enumerate(rows, start=1):
+        problem = row_problem(row, row_format)
+        if problem is not None:
+            raise DataInvalid(located(path, number, problem))
+    width, sequences = objective.sequences, answers.sequences(rows, objective)
+    row_set = RowSet(name=str(path), row_format=answers.FORMAT, rows=sequences, width=width)
+    labels = tuple(row["label"] for row in rows) if isinstance(objective, Kto) else ()
+    plain = dataclasses.replace(rows_of(row_set, tools, mask_prompt=True), width=width, labels=labels)
+    return dataclasses.replace(plain, sort_keys=plain.lengths)
+
+
+def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> list[Rows]:
     """Return the rows of training, validation and test of a data folder, from the token cache or tokenized now.
 
     Raises:
@@ -114,8 +135,7 @@ def folder_rows(spec: JobSpec, tools: TextTools, job_dir: JobDir) -> tuple[Rows,
     if cache is not None and fresh and keys == _keys(spec, tools):  # the data did not change meanwhile
         for name in keys.keys() & fresh.keys():
             cache.write(keys[name], fresh[name])
-    train, valid, test = ((rows | fresh)[name] for name in SETS)
-    return train, valid, test
+    return [(rows | fresh)[name] for name in SETS]
 
 
 def _cache(template: str, job_dir: JobDir) -> TokenCache | None:

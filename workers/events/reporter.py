@@ -17,6 +17,10 @@ SHORTEST_LINE_S = 0.25
 HEARTBEAT_S = 5.0
 
 
+Rewards = tuple[float, float, float]
+"""Of an iteration: the mean reward of the chosen answers, that of the rejected ones, and the accuracy, 0 to 1."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:
     """One trained iteration."""
@@ -26,6 +30,7 @@ class Trained:
     seconds: float
     learning_rate: float
     grad_norm: float | None = None  # global norm of the last update's gradients
+    rewards: Rewards | None = None  # of a preference objective
     lost: int = 0  # how many of the last iterations, with this one, belong to an update that was not applied
 
 
@@ -36,6 +41,7 @@ class PendingReport:
     tokens: int  # trained since the start of the job
     losses: tuple[float, ...]  # of the iterations since the last line, in nats per token
     skipped: tuple[int, ...]  # iterations since the last line whose update was not applied
+    rewards: tuple[Rewards, ...] = ()  # of the same iterations as the losses
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -44,6 +50,7 @@ class PendingReport:
             tokens=int(content["tokens"]),
             losses=tuple(float(loss) for loss in content["losses"]),
             skipped=tuple(int(iteration) for iteration in content["skipped"]),
+            rewards=tuple((float(one), float(two), float(three)) for one, two, three in content.get("rewards", ())),
         )
 
 
@@ -56,6 +63,7 @@ class Reporter:
         self._every = steps_per_report
         self._memory = memory
         self._losses: list[float] = []
+        self._rewards: list[Rewards] = []
         self._seconds = 0.0
         self._timed = 0  # iterations in the seconds above; iterations of an earlier attempt are not timed
         self._line_tokens = 0
@@ -69,17 +77,19 @@ class Reporter:
     def restore(self, iteration: int, pending: PendingReport) -> None:
         """Continue after `iteration` completed iterations, from what `pending` returned then."""
         self.iteration, self.tokens = iteration, pending.tokens
-        self._losses, self._lost = list(pending.losses), list(pending.skipped)
+        self._losses, self._lost, self._rewards = list(pending.losses), list(pending.skipped), list(pending.rewards)
 
     def pending(self) -> PendingReport:
         """Return the state that a checkpoint must contain."""
-        return PendingReport(tokens=self.tokens, losses=tuple(self._losses), skipped=tuple(self._lost))
+        losses, skipped, rewards = tuple(self._losses), tuple(self._lost), tuple(self._rewards)
+        return PendingReport(tokens=self.tokens, losses=losses, skipped=skipped, rewards=rewards)
 
     def count(self, trained: Trained) -> float:
         """Add an iteration, write a line if one is due, and return the mean of the present report's finite losses."""
         self.iteration += 1
         self.tokens += trained.tokens
         self._losses.append(trained.loss)
+        self._rewards += [] if trained.rewards is None else [trained.rewards]
         self._learning_rate, self._grad_norm = trained.learning_rate, trained.grad_norm
         self._seconds += trained.seconds
         self._timed += 1
@@ -96,6 +106,7 @@ class Reporter:
         if self._losses:
             self._write(self._losses)
             self._losses, self._seconds, self._timed, self._line_tokens, self._lost = [], 0.0, 0, 0, []
+            self._rewards = []
 
     def beat(self) -> None:
         """Write a line without losses: the trainer runs, without a new iteration."""
@@ -109,6 +120,7 @@ class Reporter:
             ProgressEvent(
                 iteration=self.iteration,
                 losses=tuple(losses),
+                **(_columns(self._rewards) if losses else {}),
                 learning_rate=self._learning_rate,
                 tokens=self.tokens,
                 it_s=self._timed / seconds if measured else None,
@@ -118,3 +130,9 @@ class Reporter:
                 memory=self._memory(),
             )
         )
+
+
+def _columns(rewards: Sequence[Rewards]) -> dict[str, tuple[float, ...]]:
+    """Return the rewards of iterations as fields of a progress event; none if the objective has no rewards."""
+    names = ("chosen_rewards", "rejected_rewards", "accuracies")
+    return dict(zip(names, zip(*rewards, strict=True), strict=False)) if rewards else {}

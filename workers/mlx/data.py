@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import mlx.core as mx
 from mlx_lm.tokenizer_utils import NewlineTokenizer
 from mlx_lm.tuner.datasets import (
     ChatDataset,
@@ -37,7 +36,7 @@ from workers.mlx.context import RunContext
 class TrainingData:
     """The training, validation and test rows of a run, and the order in which it trains."""
 
-    def __init__(self, context: RunContext, rows: tuple[Rows, Rows, Rows], hashes: dict[str, str]) -> None:
+    def __init__(self, context: RunContext, rows: Sequence[Rows], hashes: dict[str, str]) -> None:
         """Take tokenized rows; `load` tokenizes them.
 
         Raises:
@@ -56,7 +55,7 @@ class TrainingData:
                 "add rows or lower batch_size"
             )
         first = BatchOrder(
-            lengths=tuple(len(row) for row in train.tokens),
+            lengths=train.lengths,
             sort_keys=train.sort_keys,
             batch_size=self._spec.batch_size,
             seed=self._spec.seed,
@@ -106,35 +105,35 @@ def load(context: RunContext, tokenizer: Any) -> TrainingData:
 
 def load_test_rows(spec: JobSpec, stage: Stage, tokenizer: Any) -> Rows:
     """Tokenize the test set alone, without the rows of which nothing is measured; DataInvalid if it is unusable."""
-    if Path(spec.data).is_dir() and spec.hf_dataset is None:
-        rows = file_rows(Path(spec.data) / "test.jsonl", spec, text_tools(tokenizer))
-    else:
-        rows = _rows(spec.model_copy(update={"train": False, "test": True}), stage, tokenizer, None)[2]
+    tools = text_tools(tokenizer)
+    with named_as(DataInvalid, f"the data {spec.data} cannot be used"):
+        if Path(spec.data).is_dir() and spec.hf_dataset is None:
+            rows = file_rows(Path(spec.data) / "test.jsonl", spec, tools)
+        else:
+            only_test = {"train": False, "test": True}
+            (rows,) = _hub_rows(spec.model_copy(update=only_test), stage, tools, names=("test",))
     return rows.only(rows.supervised(stage.max_seq_length))
 
 
-def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir | None) -> tuple[Rows, Rows, Rows]:
+def _rows(spec: JobSpec, stage: Stage, tokenizer: Any, job_dir: JobDir) -> Sequence[Rows]:
     """Return the rows of training, validation and test."""
     tools = text_tools(tokenizer)
     with named_as(DataInvalid, f"the data {spec.data} cannot be used"):  # a data set can be code that raises anything
-        if job_dir is not None and spec.hf_dataset is None and Path(spec.data).is_dir():
+        if spec.hf_dataset is None and Path(spec.data).is_dir():
             sets = folder_rows(spec, tools, job_dir)
         else:
-            sets = _hub_rows(spec, stage, tools)
+            sets = _hub_rows(spec, stage, tools, names=SETS)
     if spec.test and not len(sets[2]):
         raise DataInvalid(f"the data {spec.data} has no test rows, but the job file has 'test: true'")
     return sets
 
 
-def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools) -> tuple[Rows, Rows, Rows]:
+def _hub_rows(spec: JobSpec, stage: Stage, tools: TextTools, *, names: Sequence[str]) -> list[Rows]:
     """Tokenize data sets of the hub: MLX-LM loads them."""
     settings = types.SimpleNamespace(**mlx_config(spec, stage))
-    loaded = load_dataset(settings, cast("Any", None))
-    train, valid, test = (
-        joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in row_sets(name, data)])
-        for name, data in zip(SETS, loaded, strict=True)
-    )
-    return train, valid, test
+    loaded = dict(zip(SETS, load_dataset(settings, cast("Any", None)), strict=True))
+    parts = {name: row_sets(name, loaded[name]) for name in names}
+    return [joined([rows_of(part, tools, mask_prompt=spec.mask_prompt) for part in parts[name]]) for name in names]
 
 
 def row_sets(name: str, data: Any, more_keys: int = 0) -> list[RowSet]:
@@ -179,7 +178,7 @@ def text_tools(tokenizer: Any) -> TextTools:
 def _warn_about_rows(context: RunContext, *sets: Rows) -> None:
     """Report training rows that are cut, and rows of any set that are left out because nothing of them is learned."""
     limit = context.stage.max_seq_length
-    cut = sum(len(row) > limit for row in sets[0].tokens)
+    cut = sum(length > limit for length in sets[0].lengths)
     if cut:
         text = f"{cut} of {len(sets[0])} training rows are longer than {limit} tokens and are cut"
         context.events.append(WarningEvent(code="truncated", text=text, data={"rows": cut, "max_seq_length": limit}))
@@ -200,14 +199,14 @@ def line_of(spec: JobSpec, row: int, name: str = "train") -> str:
     return f"{name}.jsonl:{row + 1}" if Path(spec.data).is_dir() else f"{name} row {row + 1}"
 
 
-def batch_of(rows: Rows, chosen: Sequence[int], stage: Stage) -> tuple[mx.array, mx.array]:
-    """Return (tokens, spans) of the chosen rows, as MLX-LM's loss takes them."""
-    tokens, spans = rows.padded(chosen, stage.max_seq_length)
-    return mx.array(tokens), mx.array(spans)
-
-
 def data_hashes(spec: JobSpec) -> dict[str, str]:
     """Return the sha256 of train.jsonl and valid.jsonl by file name; empty if the data comes from the hub."""
     folder = Path(spec.data)
     files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
     return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
+
+
+def reference_hash(spec: JobSpec, job_dir: JobDir) -> dict[str, str]:
+    """Return the sha256 of the job's reference.json by file name; empty if there is none, or it is not needed."""
+    sha256 = sha256_of(job_dir.reference) if spec.lq.objective.needs_reference else None
+    return {} if sha256 is None else {job_dir.reference.name: sha256}

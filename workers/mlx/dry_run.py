@@ -65,7 +65,7 @@ def _dry_run(process: ChildProcess, job_dir: JobDir, iteration: int, *, saves: b
     process.loads = True
     context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
     with process.heartbeat(context.reporter.beat), process.requests.nothing_to_lose():
-        parts = RunParts.load(context, fresh=iteration == 0)
+        parts = RunParts.load(context, fresh=iteration == 0, dry=True)
         context.reporter.iteration = iteration
         DryRun(context, parts).run(saves=saves)
     return Reason.COMPLETED

@@ -18,8 +18,8 @@ from workers.checkpoints import storage
 from workers.data.batches import Rows, padded_length
 from workers.data.dataset_facts import MAX_BATCHES
 from workers.mlx.context import RunContext
+from workers.mlx.objectives import Batch
 from workers.mlx.run import RunParts
-from workers.mlx.trainer import Batch
 
 MIN_UPDATES, MAX_UPDATES = 2, 32
 MIN_UPDATES_S = 2.0
@@ -74,6 +74,7 @@ class DryRun:
         ]
         return {
             "iteration": self._start,
+            "reference_s": self._parts.reference_s,
             "updates": len(by_update),
             "accumulation": accumulation,
             "first_update_s": by_update[0],
@@ -105,9 +106,10 @@ class DryRun:
         """Return the shapes of the micro-batches of the chosen rows."""
         size, limit = self._stage.batch_size, self._stage.max_seq_length
         batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        lengths = [max(len(rows.tokens[row]) for row in batch) for batch in batches]
+        lengths = [max(rows.lengths[row] for row in batch) for batch in batches]
         return tuple(
-            (len(batch), padded_length(longest, limit)) for batch, longest in zip(batches, lengths, strict=True)
+            (rows.width * len(batch), padded_length(longest, limit))
+            for batch, longest in zip(batches, lengths, strict=True)
         )
 
     def _blame(self, position: int, loss: float) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 
+from jobs.model.errors import ModelMissing
 from jobs.model.events import FinalTestEvent, PhaseEvent, SelfTestEvent, ValidationEvent
 from jobs.model.run_plan import Stage
 from workers.checkpoints import storage
@@ -17,7 +17,7 @@ from workers.checkpoints.state import SavedValidation, SelfTestRecord
 from workers.data.batches import Rows
 from workers.data.loss_measurement import LossMeasurement
 from workers.mlx.context import RunContext
-from workers.mlx.data import TrainingData, batch_of
+from workers.mlx.data import TrainingData
 from workers.mlx.model import TrainedModel
 
 SELF_TEST_S = 10.0
@@ -25,6 +25,9 @@ SELF_TEST_S = 10.0
 
 SELF_TEST_BATCHES = 2
 """Validation batches of the self-test if the checkpoint's iteration was not validated."""
+
+SELF_TEST_TOLERANCE = 0.05
+"""Beyond this difference of the loss, as a share and in nats, it is another model: devices and versions differ less."""
 
 OTHER_BATCHES_TOLERANCE = 1e-3
 """Difference allowed between losses of the same rows in batches of another size; padding moves the last bits."""
@@ -103,7 +106,7 @@ class Evaluator:
         """Measure the test set with the present weights, which are those of `iteration`."""
         rows = self._data.test
         measured = self.measure(rows, range(self._data.examples(rows, self._context.spec.test_batches)))
-        perplexity = math.exp(measured.loss) if measured.loss < 700 else math.inf
+        perplexity = None if measured.rewards else math.exp(measured.loss) if measured.loss < 700 else math.inf
         self._context.events.append(FinalTestEvent(**_measures(measured, iteration), perplexity=perplexity))
 
     def self_test_record(self) -> SelfTestRecord | None:
@@ -112,20 +115,24 @@ class Evaluator:
         """
         if not len(self._data.valid):
             return None
-        size = self._context.stage.batch_size
+        size, whole = self._context.stage.batch_size, self._context.spec.batch_size
         if self._measured is not None:
-            measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=size))
+            measured = self._measured.first(self._measured.rows_within(SELF_TEST_S, multiple=whole))
         else:
             count = self._data.examples(self._data.valid, SELF_TEST_BATCHES)
             measured = self.measure(self._data.valid, range(count))
         return SelfTestRecord(loss=measured.loss, examples=measured.examples, batch_size=size)
 
-    def self_test(self, recorded: SelfTestRecord | None) -> None:
-        """Measure again what the checkpoint recorded, and report whether it is equal."""
+    def self_test(self, recorded: SelfTestRecord | None, *, same_length: bool) -> None:
+        """Measure again what the checkpoint recorded, and report whether it is equal.
+
+        Raises:
+            ModelMissing: another model was loaded; rows that are cut at another length (`same_length`) prove nothing.
+        """
         if recorded is None or not len(self._data.valid):
             return
+        spec, size = self._context.spec, self._context.stage.batch_size
         measured = self.measure(self._data.valid, range(recorded.examples))
-        size = self._context.stage.batch_size
         close = math.isclose(measured.loss, recorded.loss, rel_tol=OTHER_BATCHES_TOLERANCE)
         self._context.events.append(
             SelfTestEvent(
@@ -138,6 +145,12 @@ class Evaluator:
                 recorded_batch_size=recorded.batch_size,
             )
         )
+        allowed = max(SELF_TEST_TOLERANCE * abs(recorded.loss), SELF_TEST_TOLERANCE)
+        if same_length and math.isfinite(recorded.loss) and not abs(measured.loss - recorded.loss) <= allowed:
+            raise ModelMissing(
+                f"the validation loss of the checkpoint is {recorded.loss:.3f}, but {spec.model} now gives "
+                f"{measured.loss:.3f} with its weights: the model or its tokenizer has changed since"
+            )
 
 
 def _measures(measured: LossMeasurement, iteration: int) -> dict[str, Any]:
@@ -149,6 +162,7 @@ def _measures(measured: LossMeasurement, iteration: int) -> dict[str, Any]:
         "examples": measured.examples,
         "seconds": round(measured.seconds, 3),
         "row_losses": tuple(measured.row_losses),
+        "rewards": measured.measured_rewards,
     }
 
 
@@ -171,30 +185,23 @@ def measure(
     began = time.monotonic()
     sums: list[float] = []
     tokens: list[int] = []
+    rewards: list[tuple[float, float]] = []
+    objective = model.objective
+    size = objective.measured_at_once(stage)
     model.network.eval()
     try:
-        for start in range(0, len(chosen), stage.batch_size):
+        for start in range(0, len(chosen), size):
             before_batch()
-            batch, spans = batch_of(rows, chosen[start : start + stage.batch_size], stage)
-            row_sums, row_tokens = row_losses(model.network, batch, spans)
-            mx.eval(row_sums, row_tokens)
-            sums += cast("list[float]", row_sums.tolist())
-            tokens += cast("list[int]", row_tokens.tolist())
+            batch, _ = objective.batch(rows, chosen[start : start + size], stage)
+            row_losses = objective.row_losses(model.network, *batch)
+            mx.eval(row_losses.sums, row_losses.counts, row_losses.rewards)
+            sums += cast("list[float]", row_losses.sums.tolist())
+            tokens += cast("list[int]", row_losses.counts.tolist())
+            if row_losses.rewards is not None:
+                rewards += zip(*(cast("list[float]", side.tolist()) for side in row_losses.rewards), strict=True)
             if mx.get_cache_memory() > cache_limit:
                 mx.clear_cache()
     finally:
         model.network.train()
-    return LossMeasurement(sums=tuple(sums), tokens=tuple(tokens), seconds=time.monotonic() - began)
-
-
-def row_losses(network: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-    """Return the summed cross entropy in nats and the number of supervised tokens of each row, both (rows,).
-
-    This is MLX-LM's default_loss, by row.
-    """
-    logits = network(batch[:, :-1])
-    targets = batch[:, 1:]
-    steps = mx.arange(1, targets.shape[1] + 1)
-    mask = mx.logical_and(steps >= spans[:, 0:1], steps <= spans[:, 1:])
-    cross_entropy = nn.losses.cross_entropy(logits, targets) * mask
-    return cross_entropy.astype(mx.float32).sum(axis=1), mask.sum(axis=1)
+    seconds = time.monotonic() - began
+    return LossMeasurement(sums=tuple(sums), tokens=tuple(tokens), rewards=tuple(rewards), seconds=seconds)

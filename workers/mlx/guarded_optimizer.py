@@ -9,13 +9,13 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_map
-from mlx_lm.tuner.trainer import default_loss
 from mlx_lm.tuner.utils import build_schedule
 
 from jobs.model.errors import ConfigInvalid, message_of
 from jobs.model.run_plan import RunPlan, Stage
 from jobs.model.spec import JobSpec
 from workers.mlx.arrays import ArrayPlace, Arrays, copied, named, places, replace
+from workers.mlx.objectives import TALLY, CrossEntropy, Objective, Preferences, objective_of
 
 GUARD = "lq_guard"
 """The key of the guard's values in the optimizer's state: the compiled step of train() returns them. Not saved."""
@@ -43,8 +43,9 @@ class GuardedOptimizer:
     so the guard stores the loss, the gradient norm and the count of dropped updates in the optimizer's state.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, objective: Objective | None = None) -> None:
         self._inner = inner
+        self._objective = objective or CrossEntropy()
         self._backup: ArrayBackup | None = None
         self._dropped = 0  # updates, of this process
         self.clip: float | None = None  # largest global norm; read when the step is traced; None for no clipping
@@ -67,9 +68,16 @@ class GuardedOptimizer:
         return float(self.state[GUARD]["loss"].item())
 
     @property
-    def grad_norm(self) -> float:
-        """The global norm of the last update's gradients, before clipping."""
-        return float(self.state[GUARD]["grad_norm"].item())
+    def last_tally(self) -> list[float] | None:
+        """The tally of rewards of the last micro-batch; None if the objective has none."""
+        tally = self.state[GUARD].get("tally")
+        return None if tally is None else cast("list[float]", tally.tolist())
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The global norm of the last update's gradients, before clipping; None before this process made an update."""
+        norm = float(self.state[GUARD]["grad_norm"].item())
+        return None if norm < 0 else norm
 
     @property
     def updates(self) -> int:
@@ -79,7 +87,9 @@ class GuardedOptimizer:
     def init(self, parameters: Any) -> None:
         """Create the state for these parameters."""
         self._inner.init(parameters)
-        self.state[GUARD] = {"loss": mx.array(0.0), "grad_norm": mx.array(0.0), "skipped": mx.array(0)}
+        self.state[GUARD] = {"loss": mx.array(0.0), "grad_norm": mx.array(-1.0), "skipped": mx.array(0)}
+        if isinstance(self._objective, Preferences):
+            self.state[GUARD]["tally"] = mx.zeros(TALLY)
 
     def guard(self, network: Any) -> None:
         """Initialize the state for a network, and choose how dropped updates are undone."""
@@ -115,16 +125,18 @@ class GuardedOptimizer:
         kept = ("step", "learning_rate")
         self.set_moments({name: mx.zeros_like(value) for name, value in self.moments().items() if name not in kept})
 
-    def loss(self, model: Any, batch: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-        """Return the loss whose gradients are applied, and the number of supervised tokens.
+    def loss(self, model: Any, *batch: mx.array) -> tuple[mx.array, mx.array]:
+        """Return the loss whose gradients are applied, and the number of its tokens or rows; store loss and tally.
 
         MLX-LM's loss, the mean over these tokens in nats, is stored. It is returned, or multiplied by the tokens over
         their expected number: then the sum of an update weights all its tokens alike. If the loss is not finite, its
         gradients are not finite either.
         """
-        loss, tokens = default_loss(model, batch, spans)
+        loss, tokens, tally = self._objective.loss(model, *batch)
         loss = loss * mx.stop_gradient(mx.where(mx.isfinite(loss), 1.0, math.nan))
         self.state[GUARD]["loss"] = loss
+        if tally is not None:
+            self.state[GUARD]["tally"] = tally
         return loss if self.expected_tokens is None else loss * tokens / self.expected_tokens, tokens
 
     def update(self, model: Any, gradients: Any) -> None:
@@ -194,7 +206,8 @@ def build_optimizer(spec: JobSpec, run_plan: RunPlan, stage: Callable[[], Stage]
         rate = build_schedule(schedule.model_dump()) if schedule is not None else spec.learning_rate
         changes = any(each.learning_rate_factor != 1.0 or each.warmup_updates for each in run_plan.stages)
         arguments = spec.optimizer_config.get(spec.optimizer, {})
-        return GuardedOptimizer(_OPTIMIZERS[spec.optimizer](learning_rate=staged if changes else rate, **arguments))
+        optimizer = _OPTIMIZERS[spec.optimizer](learning_rate=staged if changes else rate, **arguments)
+        return GuardedOptimizer(optimizer, objective_of(spec))
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigInvalid(f"optimizer or lr_schedule: {message_of(error)}") from error
 

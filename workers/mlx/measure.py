@@ -6,6 +6,7 @@ It changes nothing in the job's folder. Its result is the last line of stdout, i
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)  # noqa: T201 the parent shows it
         return error.exit_code
     print()  # noqa: T201 MLX-LM's output may lack a newline at its end
-    print(json.dumps({"sums": measured.sums, "tokens": measured.tokens, "seconds": measured.seconds}))  # noqa: T201
+    print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
     return 0
 
 
@@ -41,6 +42,7 @@ def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMea
     from workers.mlx.data import load_test_rows
     from workers.mlx.evaluate import measure
     from workers.mlx.model import TrainedModel
+    from workers.mlx.reference import of_rows
 
     spec = load_frozen(job_dir.config)
     run_plan = (
@@ -51,7 +53,10 @@ def _measure(job_dir: JobDir, weights: Path | None, data: str | None) -> LossMea
     stage = run_plan.stages[-1]
     model = TrainedModel.load(spec)
     rows = load_test_rows(spec, stage, model.tokenizer)
-    model.choose_trained(fresh=weights is None)
+    needs_reference = spec.lq.objective.needs_reference
+    model.choose_trained(fresh=weights is None or needs_reference)
+    if needs_reference:
+        rows = of_rows(model, rows, stage)
     if weights is not None:
         model.load_weights(weights)
     measured = measure(model, rows, range(len(rows)), stage, spec.clear_cache_threshold)

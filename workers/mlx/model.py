@@ -19,6 +19,7 @@ from workers.data.dataset_facts import targets
 from workers.mlx import arrays
 from workers.mlx.arrays import Arrays, named, shapes
 from workers.mlx.child import named_as
+from workers.mlx.objectives import objective_of
 
 
 class TrainedModel:
@@ -26,6 +27,7 @@ class TrainedModel:
 
     def __init__(self, spec: JobSpec, network: Any, tokenizer: Any) -> None:
         self._spec = spec
+        self.objective = objective_of(spec)
         self.network = network
         self.tokenizer = tokenizer
         self._plain_call: Any = None  # of a layer, without gradient checkpointing; None while that is off

@@ -16,16 +16,18 @@ from workers.checkpoints import storage
 from workers.checkpoints.storage import Checkpoint
 from workers.events.reporter import Trained
 from workers.mlx import data as training_data
+from workers.mlx import reference
 from workers.mlx.context import RunContext
 from workers.mlx.data import TrainingData
 from workers.mlx.diagnostics import Diagnostics
 from workers.mlx.evaluate import Evaluator
 from workers.mlx.guarded_optimizer import build_optimizer
 from workers.mlx.model import TrainedModel
+from workers.mlx.objectives import Batch
 from workers.mlx.prompts import answer_prompts
 from workers.mlx.state import CheckpointWriter
 from workers.mlx.trackers import Trackers
-from workers.mlx.trainer import Batch, Trainer
+from workers.mlx.trainer import Trainer
 from workers.system.processes import battery
 
 
@@ -39,9 +41,10 @@ class RunParts:
     evaluator: Evaluator
     diagnostics: Diagnostics
     checkpoints: CheckpointWriter
+    reference_s: float | None = None  # of a dry run: seconds to measure the reference log-probabilities
 
     @classmethod
-    def load(cls, context: RunContext, *, fresh: bool) -> Self:
+    def load(cls, context: RunContext, *, fresh: bool, dry: bool = False) -> Self:
         """Load model and data, and prepare them as mlx_lm.lora does before it calls train()."""
         spec, events = context.spec, context.events
         events.append(PhaseEvent(phase="load"))
@@ -52,6 +55,9 @@ class RunParts:
         events.append(PhaseEvent(phase="tokenize"))
         data = training_data.load(context, model.tokenizer)
         model.choose_trained(fresh=fresh)
+        reference_s = reference.estimate(context, model, data) if dry else None
+        if not dry:
+            reference.provide(context, model, data, fresh=fresh)
         optimizer = build_optimizer(spec, context.run_plan, lambda: context.stage)
         optimizer.guard(model.network)
         evaluator = Evaluator(context, model, data)
@@ -62,6 +68,7 @@ class RunParts:
             evaluator=evaluator,
             diagnostics=Diagnostics(context, data, evaluator),
             checkpoints=CheckpointWriter(context, model, data, optimizer, evaluator),
+            reference_s=reference_s,
         )
 
 
@@ -96,7 +103,7 @@ class TrainingRun:
         self._train_stages()
         if not self._finished:
             return Reason.STOPPED_BY_USER
-        if context.spec.test:
+        if context.spec.test and len(self._test_rows):
             with self._requests.nothing_to_lose():
                 self._evaluator.test()
         with self._requests.nothing_to_lose():

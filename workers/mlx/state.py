@@ -49,7 +49,9 @@ class CheckpointWriter:
         self._context.reporter.restore(checkpoint.iteration, state.progress)
         self._last_iteration = checkpoint.iteration
         self._evaluator.validation = state.validation
-        self._evaluator.self_test(state.self_test)
+        plan = self._context.run_plan
+        same_length = plan.stages[state.stage].max_seq_length == self._context.stage.max_seq_length
+        self._evaluator.self_test(state.self_test, same_length=same_length)
 
     def is_due(self, iteration: int) -> bool:
         """Return whether a checkpoint of this iteration is due."""

@@ -60,7 +60,7 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
     storage.sweep(job_dir.checkpoints)
     resume, bad = storage.newest_valid(job_dir.checkpoints, run_plan, set_aside_by="the trainer")
     with requests.nothing_to_lose():  # the imports take seconds, and a stop must not wait for them
-        from workers.mlx.data import data_hashes
+        from workers.mlx.data import data_hashes, reference_hash
         from workers.mlx.machine import MemoryReader, machine, versions
         from workers.mlx.run import RunParts, TrainingRun
     quality = _quality(resume, versions(), machine())
@@ -70,7 +70,7 @@ def _train(process: ChildProcess, job_dir: JobDir) -> Reason:
     for text in bad:
         events.append(WarningEvent(code="checkpoint_invalid", text=f"{text}; using the one before it"))
     process.loads = True
-    _check_data(resume, spec, data_hashes(spec))
+    _check_data(resume, spec, job_dir, data_hashes(spec) | reference_hash(spec, job_dir))
     context = RunContext(process, spec, run_plan, job_dir, MemoryReader(spec))
     with process.heartbeat(context.reporter.beat):
         try:
@@ -93,15 +93,16 @@ def _quality(resume: Checkpoint | None, versions: dict[str, str], machine: str) 
     return Quality.EXACT if (state.versions, state.machine) == (versions, machine) else Quality.STATE
 
 
-def _check_data(resume: Checkpoint | None, spec: JobSpec, hashes: dict[str, str]) -> None:
+def _check_data(resume: Checkpoint | None, spec: JobSpec, job_dir: JobDir, hashes: dict[str, str]) -> None:
     """Refuse to resume with other data than the run started with: its positions would mean other rows."""
     if resume is None:
         return
     before = resume.state().data
     changed = sorted(name for name in {*before, *hashes} if before.get(name) != hashes.get(name))
     if changed:
+        folder = job_dir.path if changed[0] == job_dir.reference.name else Path(spec.data)
         raise DataInvalid(
-            f"{Path(spec.data) / changed[0]} is not the file this run began with, so it cannot go on; "
+            f"{folder / changed[0]} is not the file this run began with, so it cannot go on; "
             "put the old one back and retry, or submit the job again"
         )
 

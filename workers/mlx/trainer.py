@@ -18,23 +18,20 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn.utils as mlx_utils
 import numpy as np
-from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
+from mlx_lm.tuner.trainer import TrainingArgs, train
 
 from jobs.model.events import PhaseEvent, RowLengths
-from workers.data.batches import learned_tokens
 from workers.events.reporter import Trained
 from workers.mlx.arrays import named
 from workers.mlx.context import RunContext
-from workers.mlx.data import TrainingData, batch_of
+from workers.mlx.data import TrainingData
 from workers.mlx.guarded_optimizer import GuardedOptimizer
 from workers.mlx.model import TrainedModel
+from workers.mlx.objectives import Batch, mean_rewards
 from workers.mlx.state import random_key, set_random_key
 
 NEVER = sys.maxsize
 """An interval that MLX-LM never reaches: lq reports, validates and saves by itself, at absolute iterations."""
-
-Batch = tuple[mx.array, mx.array]
-"""Tokens (rows, length) and spans (rows, 2)."""
 
 
 class Trainer:
@@ -68,16 +65,16 @@ class Trainer:
         key, network = random_key(), self._model.network
         longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: stage.batch_size]
         network.train()
-        (loss, tokens), gradients = mlx_utils.value_and_grad(network, default_loss)(
-            network, *batch_of(self._data.train, longest, stage)
-        )
+        objective = self._model.objective
+        batch, _ = objective.batch(self._data.train, longest, stage)
+        (loss, tokens, _), gradients = mlx_utils.value_and_grad(network, objective.loss)(network, *batch)
         mx.eval(loss, tokens, gradients)
         weights, state = self._model.weights(), named(self._optimizer.state)
         self._optimizer.update(network, gradients)
         mx.eval(network.trainable_parameters(), self._optimizer.state)
         self._model.set_weights(weights)
         self._optimizer.set_moments(state)
-        del loss, tokens, gradients
+        del batch, loss, tokens, gradients
         self._context.reporter.beat()  # reports the memory, in case the process is killed next
         mx.clear_cache()
         set_random_key(key)
@@ -126,16 +123,16 @@ class Trainer:
         """
         stage, train_rows = self._context.stage, self._data.train
         rows = self._data.order.rows(position)
-        losses, tokens, seconds = [], [], 0.0
+        losses, tallies, tokens, seconds = [], [], [], 0.0
         self._optimizer.before_iteration()
         for start in range(0, len(rows), stage.batch_size):
-            batch, spans = train_rows.padded(rows[start : start + stage.batch_size], stage.max_seq_length)
-            arrays = mx.array(batch), mx.array(spans)
+            batch, learned = self._model.objective.batch(train_rows, rows[start : start + stage.batch_size], stage)
             began = time.perf_counter()
-            yield arrays
+            yield batch
             seconds += time.perf_counter() - began
             losses.append(self._optimizer.last_loss)
-            tokens.append(learned_tokens(spans, batch.shape[1]))
+            tallies.append(self._optimizer.last_tally)
+            tokens.append(learned)
         dropped = self._optimizer.after_iteration()
         # the update dropped these iterations; earlier ones belong to the update before
         lost = min(self._context.spec.grad_accumulation_steps, self._context.iteration + 1) if dropped else 0
@@ -146,4 +143,5 @@ class Trainer:
             learning_rate=float(self._optimizer.learning_rate.item()),
             grad_norm=self._optimizer.grad_norm,
             lost=lost,
+            rewards=mean_rewards([tally for tally in tallies if tally is not None]),
         )

@@ -164,7 +164,7 @@ def log_tail(path: Path, attempt: int) -> str:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
     _, _, own = text.rpartition(_header(attempt))
     return "\n".join(own.splitlines()[-TAIL_LINES:])

@@ -45,7 +45,7 @@ def pause(selection: JobSelection, whole_queue: bool, out: ChangeOutput) -> None
     status is `held`.
     """
     with home_access.open_app() as app:
-        jobs = _live(app, selection, None if whole_queue else "--queue, --group NAME, or --all")
+        jobs = _live(app, selection, None if whole_queue else "--queue, --group NAME or --all")
         home_access.require_wakeup(app)
         if whole_queue:
             changed = app.store.queue.pause("paused by the user", time.time())
@@ -64,7 +64,7 @@ def resume(selection: JobSelection, whole_queue: bool, out: ChangeOutput) -> Non
     A paused job continues from its checkpoint. A waiting job starts without waiting longer.
     """
     with home_access.open_app() as app:
-        jobs = _live(app, selection, None if whole_queue else "--queue, --group NAME, or --all")
+        jobs = _live(app, selection, None if whole_queue else "--queue, --group NAME or --all")
         home_access.require_wakeup(app)
         if whole_queue:
             out.line("queue resumed" if app.store.queue.resume() else "the queue is not paused")
@@ -138,7 +138,7 @@ def resume_jobs(app: App, jobs: Sequence[Job], out: ChangeOutput) -> None:
 def cancel(selection: JobSelection, out: ChangeOutput) -> None:
     """Cancel jobs. A running job writes a checkpoint first, from which `lq retry` continues."""
     with home_access.open_app() as app:
-        jobs = _live(app, selection, "--group NAME, or --all")
+        jobs = _live(app, selection, "--group NAME or --all")
         _require(jobs, lambda job: job.status not in ENDED, "job {id} has already ended ({status})")
         cancel_jobs(app, jobs, out)
         out.finish(app)

@@ -309,7 +309,10 @@ def _print_tested(
     click.echo(f"  {file if file is not None else 'the test set'}")
     perplexity, low, high = tested.perplexity
     click.echo(f"loss        {fmt.loss(tested.loss)}{_interval(tested.low, tested.high, fmt.loss)}")
-    click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
+    if perplexity is not None:
+        click.echo(f"perplexity  {fmt.figure(perplexity)}{_interval(low, high, fmt.figure)}")
+    if (rewards := tested.rewards) is not None:
+        click.echo(f"accuracy    {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}")
     for other in others:
         when = "before training" if other.iteration == 0 else f"at {other.iteration:,}"
         loss = fmt.loss_with_interval(other.loss, other.low, other.high)

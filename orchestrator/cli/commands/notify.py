@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from configs.settings import NotifySettings, Service
     from orchestrator.results.machine import NotifyListResult
 
+_SERVICES = "see: https://appriseit.com/services/"
+
 
 @click.group()
 def notify() -> None:
@@ -128,6 +130,7 @@ def _with_service(app: App, fields: Mapping[str, object]) -> tuple[bytes, Servic
     """
     from configs.settings import load_settings
     from configs.yaml_text import with_item
+    from orchestrator.notify.apprise_sender import fault_of
 
     path, present = app.home.settings, app.settings().notify.services
     try:
@@ -144,6 +147,8 @@ def _with_service(app: App, fields: Mapping[str, object]) -> tuple[bytes, Servic
     for place, one in enumerate(present, start=1):
         if one.url.get_secret_value().rstrip("/") == added.url.get_secret_value().rstrip("/"):
             raise NotAllowed(f"{path}: service {one.name or place} has this URL already")
+    if (fault := fault_of(added)) is not None:
+        raise InvalidInput(f"the service is not valid: {fault}" + (" " if fault.endswith("?") else "; ") + _SERVICES)
     return content, added
 
 
@@ -152,8 +157,6 @@ def _tried(service: Service) -> str:
     from orchestrator.notify.apprise_sender import Notifier, send_test
 
     (sent,) = send_test(Notifier([service]))
-    if sent.last_result.startswith("not understood"):
-        raise InvalidInput(f"the URL is {sent.last_result}; see: https://appriseit.com/services/")
     if not sent.delivered:
         remedy = "nothing was written; add it without a test: --no-test"
         raise CheckFailed(f"the service did not receive the test message ({sent.last_result}); {remedy}")

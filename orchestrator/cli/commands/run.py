@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import sys
 import time
@@ -97,7 +98,7 @@ def wait_for(
         ended = [job for job in jobs if job.status in ENDED]
         for job in ended:
             if job.id not in printed and not silent:
-                click.echo(end_line(job))
+                _echo_if_read(end_line(job))
             printed.add(job.id)
         if len(ended) == len(jobs) or (any_one and ended):
             return next((code for job in ended if (code := CODES[job.status]) != SUCCEEDED), SUCCEEDED)
@@ -107,6 +108,14 @@ def wait_for(
             output.note("no worker runs, so no job will start; start one: lq worker start")
             warned = True
         time.sleep(POLL_S)
+
+
+def _echo_if_read(text: str) -> None:
+    """Print a line. If the reader has closed the pipe, only the exit code counts."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_line(job: Job) -> str:

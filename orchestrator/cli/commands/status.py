@@ -134,7 +134,12 @@ def summary_of(job: Job, turn: Turn | None, forecast: QueueForecast, details: Jo
 def show(app: App, job: Job, verbose: bool, whole_output: bool, as_json: bool) -> None:
     """Show a job: verdict, attempts, losses, checkpoints, incidents, messages and next steps, in 60 lines at most."""
     from orchestrator.cli.views.job import render
+    from orchestrator.report.stored_verdict import lacks_report
 
+    if lacks_report(app.store, job):
+        from orchestrator.worker.finalize import write_report
+
+        write_report(app.home, job)
     if as_json:
         output.print_json(_show_result(app, job))
     else:

@@ -87,7 +87,7 @@ class _Shortened:
             rows, left = section.rows[first[place] :], first[place]
             if section.title:
                 more = f", last {len(rows)} of {len(section.rows)}; all: --verbose" if left else ""
-                yield from ("", Text(f"{section.title}{more}", style="bold"))
+                yield from ("", Text(f"{section.title}{more}", "bold", no_wrap=True, overflow="ellipsis"))
             yield from rows
 
     def _lines(self, heights: Sequence[Sequence[int]], first: Sequence[int]) -> int:
@@ -247,7 +247,10 @@ def _validations(app: App, job: Job) -> Iterator[RenderableType]:
     for kind, one in [(kind, one) for kind, validations in of_kind.items() for one in validations]:
         error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
         mark = "best" if not kind and best is not None and one.iteration == best.iteration else ""
-        yield Text(f"  {kind:<8}  {one.iteration:>8,}  {fmt.short_loss(one.loss):>7}  {error:<7}  {mark}".rstrip())
+        rewards = one.rewards
+        words = f"accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
+        figures = f"{one.iteration:>8,}  {fmt.short_loss(one.loss):>7}  {error:<7}  {mark:<4}  {words}"
+        yield Text(f"  {kind:<8}  {figures}".rstrip())
 
 
 def delivery(message: Message) -> str:

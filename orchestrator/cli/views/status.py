@@ -61,6 +61,7 @@ _MUCH_MEMORY = 0.8  # share of the limit
 _PHASES = {
     "load": "loading the model",
     "tokenize": "tokenizing the data",
+    "reference": "measuring the reference",
     "probe": "probing memory",
     "validate": "validating",
     "save": "saving a checkpoint",
@@ -77,7 +78,7 @@ Row = tuple[str, Text, "RenderableType"]
 
 
 def render(snapshot: Snapshot, selected: int | None = None) -> RenderableType:
-    """Return the view of a snapshot, in which the job `selected` is marked."""
+    """Return the view of a snapshot; the job `selected` is marked."""
     return Fitted(lambda width: Group(*_head(snapshot), *_jobs(snapshot, width, selected), *_foot(snapshot)))
 
 

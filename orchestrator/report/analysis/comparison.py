@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jobs.model.job import Validation
 from jobs.model.job_dir import JobDir
 from jobs.model.states import ENDED
 from jobs.policies.verdict import Difference
-from orchestrator.formatting.text import NONE, duration, figure, loss_with_interval, size, whole
+from orchestrator.formatting.text import NONE, duration, figure, loss_with_interval, percent, size, whole
 from orchestrator.report.analysis.bootstrap import Bootstrap
 from orchestrator.report.analysis.settings_diff import differing
 from orchestrator.report.analysis.verdict import Series
@@ -78,10 +79,17 @@ def compare(entries: Sequence[Entry]) -> Compared:
     return Compared(
         titles=tuple(entry.title for entry in entries),
         settings=tuple(differing([entry.spec for entry in entries])),
-        results=tuple((name, tuple(read(entry.facts) for entry in entries)) for name, read in _RESULTS),
+        results=tuple(_results(entries)),
         against_first=tuple(gaps),
         why_not=why_not,
     )
+
+
+def _results(entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, read in _RESULTS:
+        values = tuple(read(entry.facts) for entry in entries)
+        if read is not _accuracy or set(values) != {NONE}:
+            yield name, values
 
 
 def why_not_by_row(entries: Sequence[Entry]) -> str | None:
@@ -90,6 +98,8 @@ def why_not_by_row(entries: Sequence[Entry]) -> str | None:
     hashes = {names.get("valid.jsonl") for names in files}
     if len(hashes) > 1 or None in hashes:
         return "the jobs were not validated on the same valid.jsonl"
+    if len({json.dumps(entry.spec.get("lq", {}).get("objective"), sort_keys=True) for entry in entries}) > 1:
+        return "the jobs minimize different objectives, so their losses differ in meaning"
     best = [entry.best_validation for entry in entries]
     if any(one is None or one.row_losses is None for one in best) or len({one.examples for one in best if one}) > 1:
         return "not every job has row losses of its best validation for the same rows"
@@ -118,6 +128,12 @@ def _measured(measurement: Measurement | None) -> str:
     return f"{value} at {whole(measurement.iteration)}"
 
 
+def _accuracy(facts: Facts) -> str:
+    """Return accuracy and margin of the best validation of a preference objective."""
+    rewards = facts.validation.best.rewards if facts.validation.best is not None else None
+    return NONE if rewards is None else f"{percent(rewards.accuracy)}, margin {figure(rewards.margin)}"
+
+
 def _tested(facts: Facts) -> str:
     """Return the last measurement of `lq test`, with the beginning of its data's hash: other data have another loss."""
     if not facts.evaluations:
@@ -135,6 +151,7 @@ _RESULTS: tuple[tuple[str, Callable[[Facts], str]], ...] = (
     ("best validation", lambda facts: _measured(facts.validation.best)),
     ("last validation", lambda facts: _measured(facts.validation.final)),
     ("test", lambda facts: _measured(facts.test)),
+    ("accuracy and margin at best", _accuracy),
     ("lq test", _tested),
     ("last train report", lambda facts: figure(facts.train_loss.last.loss if facts.train_loss.last else None)),
     ("speed", lambda facts: figure(facts.progress.it_s, "it/s")),

@@ -1,8 +1,6 @@
-"""Smoothing and thinning of curves, and placement of labels. NumPy only, without matplotlib."""
+"""Smoothing and thinning of curves. NumPy only, without matplotlib."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,19 +46,6 @@ def wants_log(values: Floats) -> bool:
     """Return whether the values need a logarithmic axis: all are positive, and they span more than a factor of 12."""
     finite = values[np.isfinite(values)]
     return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > 12)
-
-
-def apart(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
-    """Move positions apart so that no two labels overlap, but stay in order and as near as possible."""
-    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
-    placed = [0.0] * len(wanted)
-    floor = low
-    for rank, place in enumerate(order):
-        # leave space above for the positions that follow
-        ceiling = high - distance * (len(order) - 1 - rank)
-        placed[place] = max(floor, min(wanted[place], ceiling))
-        floor = placed[place] + distance
-    return placed
 
 
 def running_median(values: Floats, width: int) -> Floats:

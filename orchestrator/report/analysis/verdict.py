@@ -21,7 +21,7 @@ from jobs.policies.verdict import LAST_STRETCH, Difference, Evidence, Point, Req
 from orchestrator.report.analysis.bootstrap import Bootstrap, difference_by_errors
 from orchestrator.report.analysis.phases import SPIKE, phases
 from orchestrator.report.analysis.timeline import ROLLED_BACK, changes, guilty, happenings
-from orchestrator.report.facts import Facts, Findings, Gain, Happening, Ruling
+from orchestrator.report.facts import Facts, Findings, Gain, Happening, Phase, Ruling
 
 FEWEST_REPORTS = 8
 """Reports after the best validation that a trend of the train loss needs."""
@@ -108,14 +108,12 @@ def conclude(facts: Facts, series: Series, validated: Comparison, tested: Compar
     entries = happenings(series.incidents, series.attempts, series.every, found)
     if guard is not None and not any(entry.code == facts.job.reason for entry in entries):
         entries = (*entries, _gave_up(facts, guard))
-    blamed = guilty(series.incidents)
-    requested = None if verdict is None else _requested(facts, series, spiked=any(one.name == SPIKE for one in found))
     return Findings(
-        ruling=_ruling(facts, verdict, observed, requested) if verdict and requested else None,
+        ruling=None if verdict is None else _ruling(facts, series, verdict, observed, found),
         phases=found,
         happenings=entries,
         changes=changes(facts.stages),
-        guilty=blamed,
+        guilty=guilty(series.incidents),
         gains=tuple(_gains(series, validated, tested)),
     )
 
@@ -173,7 +171,19 @@ def _gave_up(facts: Facts, why: str) -> Happening:
     )
 
 
-def _ruling(facts: Facts, verdict: Verdict, observed: Evidence, requested: RequestedRun) -> Ruling:
+def _ruling(facts: Facts, series: Series, verdict: Verdict, observed: Evidence, found: Sequence[Phase]) -> Ruling:
+    home, codes = facts.job.home, {incident.code for incident in series.incidents}
+    requested = RequestedRun(
+        lq=f"LQ_HOME={shlex.quote(home)} lq" if home else "lq",
+        job_id=facts.job.id,
+        spec=series.spec,
+        succeeded=facts.job.status is Status.SUCCEEDED,
+        published=facts.adapter.best.iteration if facts.adapter.best else None,
+        epochs=facts.progress.epochs,
+        spiked=any(phase.name == SPIKE for phase in found) or not codes.isdisjoint(ROLLED_BACK),
+        guilty=bool(guilty(series.incidents)) and not codes.isdisjoint(_BY_ROWS),
+        lowest_factor=min((stage.learning_rate_factor for stage in facts.stages), default=1.0),
+    )
     best, final, share = observed.best, observed.final, verdict.share_after_good
     trained = facts.times.trained_seconds
     return Ruling(
@@ -182,21 +192,6 @@ def _ruling(facts: Facts, verdict: Verdict, observed: Evidence, requested: Reque
         seconds_after_good=None if share is None or trained is None else share * trained,
         final_minus_best=final.minus_best if final and best and final.iteration != best.iteration else None,
         train_after_best=observed.train_after_best,
-    )
-
-
-def _requested(facts: Facts, series: Series, *, spiked: bool) -> RequestedRun:
-    home = f"LQ_HOME={shlex.quote(facts.job.home)} " if facts.job.home else ""
-    return RequestedRun(
-        lq=f"{home}lq",
-        job_id=facts.job.id,
-        spec=series.spec,
-        succeeded=facts.job.status is Status.SUCCEEDED,
-        published=facts.adapter.best.iteration if facts.adapter.best else None,
-        epochs=facts.progress.epochs,
-        spiked=spiked or any(incident.code in ROLLED_BACK for incident in series.incidents),
-        guilty=bool(guilty(series.incidents)) and any(one.code in _BY_ROWS for one in series.incidents),
-        lowest_factor=min((stage.learning_rate_factor for stage in facts.stages), default=1.0),
     )
 
 

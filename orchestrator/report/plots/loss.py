@@ -52,7 +52,7 @@ def loss_curve(
     style.frame(axes, max(facts.progress.iterations_done, float(xs.max())), theme)
     style.scale_y(axes, losses, curves.bars)
     title: dict[str, Any] = {"size": style.TEXT, "color": theme.grey, "parse_math": False}
-    axes.set_title(f"{subtitle(facts)}\nloss in nats per token, by iteration", loc="left", **title)
+    axes.set_title(f"{subtitle(facts)}\nloss in {facts.loss_unit}, by iteration", loc="left", **title)
     _draw_train(axes, facts, curves, lost, theme)
     _draw_validation(axes, facts, curves, theme)
     _draw_not_finite(axes, curves.every_x, curves.every_loss, theme)

@@ -81,8 +81,26 @@ def _norm(axes: Axes, x: Floats, norm: Floats, _: Sequence[ProgressPoint], theme
     style.noisy_line(axes, x, norm, theme)
 
 
+def _rewards(axes: Axes, x: Floats, chosen: Floats, points: Sequence[ProgressPoint], theme: Theme) -> None:
+    rejected = column(points, lambda point: point.rejected_reward)
+    style.scale_y(axes, np.concatenate([chosen, rejected, chosen - rejected]), np.empty(0))
+    for name, values, colour, dashes in (
+        ("chosen", chosen, theme.train, "-"),
+        ("rejected", rejected, theme.rollback, "--"),
+        ("margin", chosen - rejected, theme.validation, ":"),
+    ):
+        style.line(axes, x, values, color=colour, linestyle=dashes, linewidth=1.6, label=name)
+
+
+def _accuracy(axes: Axes, x: Floats, accuracy: Floats, _: Sequence[ProgressPoint], theme: Theme) -> None:
+    style.noisy_line(axes, x, accuracy, theme)
+    axes.set_ylim(0, 1.05)
+
+
 _Draw = Callable[[Axes, Floats, Floats, Sequence[ProgressPoint], Theme], None]
 _PANELS: tuple[tuple[str, Callable[[ProgressPoint], float | None], _Draw], ...] = (
+    ("Rewards of training rows", lambda point: point.chosen_reward, _rewards),
+    ("Accuracy on training rows, 0 to 1", lambda point: point.accuracy, _accuracy),
     ("Speed, iterations per second", lambda point: point.it_s, _speed),
     ("Memory and swap, GB", lambda point: point.footprint_bytes or point.peak_bytes, _memory),
     ("Learning rate", lambda point: point.learning_rate, _rate),

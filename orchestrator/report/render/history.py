@@ -6,7 +6,7 @@ from datetime import tzinfo
 
 from jobs.model.outcomes import Outcome, Quality
 from orchestrator.formatting.markdown import code, escaped, folded, table
-from orchestrator.formatting.text import counted, duration, loss, short_time, timestamp, whole
+from orchestrator.formatting.text import counted, duration, figure, loss, percent, short_time, timestamp, whole
 from orchestrator.report.facts import AttemptFacts, Facts, Happening, SelfTest
 
 MOST_HAPPENINGS, MOST_GUILTY = 60, 10
@@ -149,9 +149,14 @@ def phases(facts: Facts) -> list[str]:
 
 def trajectory(facts: Facts) -> list[str]:
     """Return the section with a few rows from the first to the last iteration."""
-    rows = [
+    header: tuple[str, ...] = ("Iteration", "Train loss", "Validation loss", "Tokens")
+    rows: list[tuple[str, ...]] = [
         (whole(row.iteration), loss(row.train_loss), loss(row.val_loss), whole(row.tokens)) for row in facts.trajectory
     ]
+    if any(row.accuracy is not None for row in facts.trajectory):
+        header = (*header, "Validation accuracy", "Validation margin")
+        more = [(percent(row.accuracy), figure(row.margin)) for row in facts.trajectory]
+        rows = [(*row, *added) for row, added in zip(rows, more, strict=True)]
     note = "The train loss is that of the last report at or before the iteration."
-    lines = table(("Iteration", "Train loss", "Validation loss", "Tokens"), rows, right="rrrr")
+    lines = table(header, rows, right="r" * len(header))
     return ["## Trajectory", "", *lines, "", note] if rows else []

@@ -54,7 +54,7 @@ def _metadata(facts: Facts, settings: RunSettings) -> ModelCardData:
         pipeline_tag="text-generation",
         tags=["mlx", "mlx-lm", settings.fine_tune_type, *adapter, "lq"],
         datasets=None if PurePath(settings.data).is_absolute() else [settings.data],
-        metrics=["loss", "perplexity"],
+        metrics=["loss", "perplexity" if settings.objective == "sft" else "accuracy"],
         model_name=facts.job.name,
         eval_results=list(_eval_results(facts, settings)),
     )
@@ -62,14 +62,17 @@ def _metadata(facts: Facts, settings: RunSettings) -> ModelCardData:
 
 def _eval_results(facts: Facts, settings: RunSettings) -> Iterator[EvalResult]:
     for split, measurement in _published(facts):
-        name = f"{split} loss, nats per token"
+        name = f"{split} loss, {facts.loss_unit}"
         args: dict[str, object] = {"n": measurement.examples}
         low, high = measurement.low, measurement.high
         if low is not None and high is not None:
             args["interval_95"] = [_rounded(low), _rounded(high)]
             name += f" (n={measurement.examples}, 95 % interval {low:.4f} to {high:.4f})"
         yield _result(settings, split, "loss", name, measurement.loss, args)
-        yield _result(settings, split, "perplexity", f"{split} perplexity", measurement.perplexity, None)
+        if measurement.perplexity is not None:
+            yield _result(settings, split, "perplexity", f"{split} perplexity", measurement.perplexity, None)
+        if measurement.rewards is not None:
+            yield _result(settings, split, "accuracy", f"{split} accuracy", measurement.rewards.accuracy, None)
 
 
 def _result(
@@ -116,7 +119,7 @@ def _results(facts: Facts) -> list[str]:
     ]
     if not rows:
         return ["## Results", "", f"Validation and test loss: {NOT_MEASURED}."]
-    lines = table(("Set", "Loss, nats per token (95 % interval)", "Perplexity", "Rows"), rows, right="lrrr")
+    lines = table(("Set", f"Loss, {facts.loss_unit} (95 % interval)", "Perplexity", "Rows"), rows, right="lrrr")
     gains = [
         (gain.name, loss(gain.before), loss(gain.after), difference(gain.difference)) for gain in facts.findings.gains
     ]

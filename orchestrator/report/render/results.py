@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 
 from jobs.policies.verdict import Difference, interval
@@ -99,18 +99,49 @@ def measurements(facts: Facts, zone: tzinfo | None) -> list[str]:
     ]
     rows = [(name, *_measurement(measurement)) for name, measurement in named if measurement is not None]
     kept = facts.latest_evaluations
-    rows += [(f"lq test {number}", *_evaluation(one)) for number, one in enumerate(kept, start=1)]
+    rows += [(f"lq test {number}", *_evaluation(facts, one)) for number, one in enumerate(kept, start=1)]
     if not rows:
         return []
     header = ("Set", "Iteration", "Loss (95 % interval)", "Perplexity", "Rows")
-    note = f"Losses are in nats per token; {whole(validation.count)} validations."
+    note = f"Losses are in {facts.loss_unit}; {whole(validation.count)} validations."
     lines = table(header, rows, right="lrrrr")
-    return ["## Results", "", *lines, "", note, *_gains(facts), *_tested(kept, zone)]
+    return ["## Results", "", *lines, "", note, *_gains(facts), *_tested(kept, zone), *_rewards(named)]
 
 
-def _evaluation(one: Evaluation) -> tuple[str, str, str, str]:
+_REWARDS = (
+    "A reward is what the objective implies: how much more probable an answer became, in units of the objective. "
+    "The margin is the mean reward of chosen answers minus that of rejected ones. A row is accurate if its rewards "
+    "agree with the preference. Intervals are 95 %, by row."
+)
+
+
+def _rewards(named: Sequence[tuple[str, Measurement | None]]) -> list[str]:
+    """Return the table of rewards; empty without a preference objective."""
+    rows = [
+        (
+            name,
+            whole(one.iteration),
+            _with_margin(found.accuracy, found.accuracy_error, percent),
+            _with_margin(found.margin, found.margin_error, figure),
+            figure(found.chosen),
+            figure(found.rejected),
+        )
+        for name, one in named
+        if one is not None and (found := one.rewards) is not None
+    ]
+    header = ("Set", "Iteration", "Accuracy", "Margin", "Chosen reward", "Rejected reward")
+    return ["", "## Preferences", "", *table(header, rows, right="lrrrrr"), "", _REWARDS] if rows else []
+
+
+def _with_margin(value: float, error: float | None, word: Callable[[float], str]) -> str:
+    """Return a mean with half of its 95 % interval."""
+    return word(value) if error is None else f"{word(value)} ± {word(1.96 * error)}"
+
+
+def _evaluation(facts: Facts, one: Evaluation) -> tuple[str, str, str, str]:
     value = loss_with_interval(one.loss, one.low, one.high)
-    return whole(one.iteration), value, figure(perplexity(one.loss)), whole(one.rows)
+    per_token = facts.loss_unit == "nats per token"
+    return whole(one.iteration), value, figure(perplexity(one.loss) if per_token else None), whole(one.rows)
 
 
 def _tested(kept: Sequence[Evaluation], zone: tzinfo | None) -> list[str]:

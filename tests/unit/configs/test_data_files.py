@@ -34,6 +34,7 @@ WRONG = [
     OK + b"  \n" + OK,
     b'{"prompt": "a" "completion": "b"}\n',
     OK + b'{"prompt": "a", "compl\n',
+    OK.rstrip() + b",\n" + OK,
     b"\xef\xbb\xbf" + OK,
     OK + b'{"prompt": "caf\xe9", "completion": "b"}\n',
     OK + b'{"prompt": "\\ud83d", "completion": "b"}\n',
@@ -143,6 +144,14 @@ def test_file_with_another_name_is_named(folder: Path, expected: str, name: str,
         text = str(caught.value)
     assert name in text
     assert remedy in text
+
+
+def test_data_one_folder_deeper_is_named(folder: Path) -> None:
+    data = folder / "data"
+    (data / "data").mkdir()
+    (data / "train.jsonl").rename(data / "data" / "train-00000-of-00001.parquet")
+    with pytest.raises(DataInvalid, match=r"/train\.jsonl: .*/data/data: "):
+        check_data(spec(data))
 
 
 OTHER_FILES = [

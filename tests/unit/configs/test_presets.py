@@ -28,6 +28,7 @@ NAMES = {
     "reference-early-stop",
     "qlora",
     "dora",
+    "dpo",
     "full",
     "sweep",
     "nightly",
@@ -123,7 +124,8 @@ def test_preset_numbers_are_consistent(chosen: Preset, tmp_path: Path) -> None:
         assert spec.lq.early_stop.patience * spec.steps_per_eval < spec.iters, "it can end the run early"
     if spec.fine_tune_type != "full":
         rate = spec.lr_schedule.arguments[0] if spec.lr_schedule is not None else spec.learning_rate
-        assert 5e-5 <= rate <= 5e-4, "usual rates for adapters"
+        usual = (1e-6, 5e-5) if spec.lq.objective.keys else (5e-5, 5e-4)
+        assert usual[0] <= rate <= usual[1], "usual rates for adapters"
 
 
 @pytest.mark.parametrize("seed", range(10))

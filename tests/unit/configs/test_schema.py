@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from configs.schema import job_schema
+from jobs.model.objective import Cpo, Dpo, Kto, Orpo, Simpo, Supervised
 from jobs.model.spec import (
     Checkpointing,
     EarlyStop,
@@ -40,7 +41,9 @@ def test_schema_has_every_key_of_the_spec() -> None:
     assert list(schema["properties"]) == list(JobSpec.model_fields)
     matrix = schema["$defs"]["LqSpec"]["properties"].pop("matrix")  # a key of the file, not of a job
     assert list(matrix["properties"]) == ["exclude"]
-    assert len(objects(schema)) == len([JobSpec, LrSchedule, LoraParameters, LqSpec, *PARTS])
+    assert len(objects(schema)) == len(
+        [JobSpec, LrSchedule, LoraParameters, LqSpec, *PARTS, Supervised, Dpo, Orpo, Simpo, Cpo, Kto]
+    )
     assert all(level["additionalProperties"] is False for level in objects(schema))
     assert json.loads(json.dumps(schema)) == schema
 

@@ -88,7 +88,7 @@ def test_schedule_longer_than_the_run(warmup: int, steps: int, accumulation: int
         ({"valid_rows": 49}, {}, "few_validation_rows", "49 validation rows are few"),
         ({"valid_rows": 0}, {}, "no_validation", "no validation set"),
         ({}, {"val_batches": 0}, "no_validation", "val_batches is 0"),
-        ({}, {"val_batches": 5}, "few_validation_rows", "20 of 100 validation rows (val_batches)"),
+        ({}, {"val_batches": 5}, "few_validation_rows", "val_batches 5 leaves out the other 80"),
         ({"also_trained": 1}, {}, "duplicates", "1 of 100 validation rows are training rows too: "),
         ({"also_trained": 1, "nearly_trained": 3}, {}, "duplicates", "too and 3 nearly: "),
         ({"nearly_trained": 3}, {}, "duplicates", "0 of 100"),

@@ -363,7 +363,9 @@ def without_gradient(losses: Sequence[float], norms: Sequence[float | None]) -> 
         ([5.2] * 20 + [5.951] * 9 + [5.2], [0.01] * 20 + [0.0] * 9 + [0.01], []),
         ([5.2] * 20 + [5.951] * 30, [0.01] * 20 + [1e-13] * 30, [("no_gradient", 300, 210)]),
         ([5.2] * 50, [1e-9] * 50, []),  # tiny, but the weights change
-        ([5.2] * 50, [None] * 50, []),  # unknown
+        ([5.2] * 50, [None] * 50, []),  # no update yet
+        ([5.2] * 30, [0.0] * 5 + [None] * 10 + [0.0] * 15, [("no_gradient", 200, 10)]),
+        ([5.2] * 50, [NAN, 0.0] * 25, []),  # updates that were not applied
         ([0.01] * 50, [0.0] * 50, []),  # its rows are learned
         ([1e-9] * 50, [0.0] * 50, []),
         ([2.0 - 0.03 * at for at in range(50)], [0.0] * 50, []),  # it learns, whatever the norm says

@@ -28,6 +28,7 @@ def allowed(
     [
         ("load", 1800),
         ("tokenize", 1800),
+        ("reference", 3600),
         ("probe", 1200),
         ("train", 1200),  # before three reports
         ("validate", 3600),  # before the first one

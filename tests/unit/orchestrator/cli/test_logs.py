@@ -221,7 +221,7 @@ def test_follow_continues_after_the_tail(home: Home, job: Job, monkeypatch: pyte
         (("--grep", "nowhere"), []),
     ],
 )
-def test_grep_selects_lines(logs: Logs, options: tuple[str, ...], shown: list[str]) -> None:
+def test_grep_selects_log_lines(logs: Logs, options: tuple[str, ...], shown: list[str]) -> None:
     assert words(logs(*options)) == shown
 
 

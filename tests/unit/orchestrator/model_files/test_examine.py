@@ -126,7 +126,7 @@ def without_template(model: Path) -> None:
     path.write_text(json.dumps(content))
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights cut short": (cut("model.safetensors", 0.5), "model.safetensors"),
     "header cut short": (cut("model.safetensors", 0.001), "model.safetensors"),
     "weights empty": (write("model.safetensors", b""), "model.safetensors"),
@@ -138,6 +138,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights dangling": (dangle("model.safetensors"), "model.safetensors"),
     "shard lost, index": (shard(index=True, lost=1), "model-00002-of-00003.safetensors"),
     "shard lost, no index": (shard(index=False, lost=2), "model-00003-of-00003.safetensors"),
+    "weights absent": (lambda model: (model / "model.safetensors").unlink(), "no model*.safetensors"),
+    "weights of PyTorch": (
+        lambda model: (model / "model.safetensors").rename(model / "pytorch_model.bin"),
+        "pytorch_model.bin",
+    ),
+    "config absent": (lambda model: (model / "config.json").unlink(), "config.json"),
+    "config torn": (write("config.json", b"{"), "config.json"),
     "config LFS pointer": (write("config.json", LFS), "config.json"),
     "config without model_type": (config(model_type=None), "model_type"),
     "config of a new model": (config(model_type="qwen7"), "'qwen7'"),

@@ -115,7 +115,7 @@ def test_digest_once_a_day_with_verdict(home: Home, app: App) -> None:
     assert publish(home, app, morning(done, 7)) == f"digest-{morning(done, 7).date()}"
     (row,) = home.store.outbox.messages()
     assert (row.event, row.job_id) == ("digest", None)
-    assert "(job 1): OK; validation loss 1.500" in row.body
+    assert "(job 1): the model learned; validation loss 1.500" in row.body
     assert publish(home, app, morning(done, 7, 1)) is None
     assert publish(home, app, morning(done, 7, after=1)) is None, "the job was in yesterday's digest"
 
@@ -134,6 +134,17 @@ def test_next_digest_covers_missed_days(home: Home, app: App) -> None:
         when = morning(first, 8).timestamp()
         db.exec_driver_sql("UPDATE jobs SET ended_at = ?, submitted_at = ? WHERE id = ?", (when, when, second.id))
     assert publish(home, app, morning(first, 7, after=3)) is not None
+    last = home.store.outbox.last_digest()
+    assert last is not None
+    assert "second" in last.body
+    assert "first" not in last.body
+
+
+def test_digest_leaves_out_dismissed_jobs(home: Home, app: App) -> None:
+    seen = home.ended(Status.FAILED, Reason.CRASHED, name="first")
+    home.ended(Status.FAILED, Reason.CRASHED, name="second")
+    home.store.jobs.dismiss(seen.id, 1.0)
+    assert publish(home, app, morning(seen, 7)) is not None
     last = home.store.outbox.last_digest()
     assert last is not None
     assert "second" in last.body

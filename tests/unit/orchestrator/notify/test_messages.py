@@ -139,7 +139,8 @@ SPIKE = Incident(
     text="loss 7.634 at iteration 1,030: 62.0 standard deviations above the median 0.812",
     evidence={"iteration": 1_030, "back_to": 600},
 )
-WASTED = StoredVerdict(code="WASTED", because="x", advice="Train fewer iterations: `lq retry 3 --set iters=1700`.")
+ADVICE = "Train fewer iterations: `LQ_HOME='/a b' lq retry 3 --set iters=1700`."
+WASTED = StoredVerdict(code="WASTED", because="x", advice=ADVICE)
 
 MESSAGES = {
     "submitted": messages.submitted(job(), SPEC),

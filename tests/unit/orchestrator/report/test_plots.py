@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import struct
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from jobs.model.job import ProgressPoint, Validation
-from orchestrator.report.analysis.curves import apart, outline, running_median, smoothed, wants_log
+from orchestrator.report.analysis.curves import outline, running_median, smoothed, wants_log
 from orchestrator.report.collect import collect
 from orchestrator.report.facts import Facts
 from orchestrator.report.plots import DARK, LIGHT, Theme, analysis, loss_curve, overlay, png
@@ -109,7 +108,7 @@ def test_loss_curve_is_readable(facts: Facts, name: str) -> None:
     _assert_readable(loss_curve(facts, _points(train), _validations(validation)))
 
 
-@pytest.mark.parametrize("name", CURVES.keys() - set(MEASURED))
+@pytest.mark.parametrize("name", sorted(CURVES.keys() - set(MEASURED)))
 def test_nothing_measured_draws_nothing(facts: Facts, name: str) -> None:
     train, validation = CURVES[name]
     assert loss_curve(facts, _points(train), _validations(validation)) is None
@@ -231,11 +230,3 @@ def test_running_median_keeps_edges() -> None:
 )
 def test_axis_is_log_for_wide_ranges(values: list[float], logarithmic: bool) -> None:
     assert wants_log(np.array(values)) is logarithmic
-
-
-def test_labels_do_not_overlap() -> None:
-    placed = apart([0.5, 0.5, 0.49, 0.99, 0.0], 0.125, 0.04, 0.96)
-    ordered = sorted(placed)
-    assert all(high - low >= 0.125 - 1e-9 for low, high in itertools.pairwise(ordered))
-    assert ordered[0] >= 0.04
-    assert ordered[-1] <= 0.96 + 1e-9

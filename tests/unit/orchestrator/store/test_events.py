@@ -315,3 +315,35 @@ def test_later_fact_replaces_earlier_one(recorder: Recorder) -> None:
     }
     recorder.record(Kind.FACT, name="dataset")
     assert recorder.store.incidents.of(1)[-1].code == "events_unreadable"
+
+
+def test_rewards_are_means_over_reports(recorder: Recorder) -> None:
+    """A line may span two reports; each has the mean of its own iterations, without those that have no reward."""
+    recorder.report(
+        20,
+        *[1.0] * 20,
+        chosen_rewards=[1.0] * 10 + [3.0] * 9 + ["nan"],
+        rejected_rewards=["nan"] * 10 + [-1.0] * 10,
+        accuracies=[0.5] * 10 + [1.0] * 10,
+    )
+    points = recorder.store.metrics.points(1)
+    assert [(point.chosen_reward, point.rejected_reward, point.accuracy) for point in points] == [
+        (1.0, None, 0.5),
+        (3.0, -1.0, 1.0),
+    ]
+
+
+def test_reports_without_rewards_have_none(recorder: Recorder) -> None:
+    recorder.report(10, *[1.0] * 10)
+    [point] = recorder.store.metrics.points(1)
+    assert (point.chosen_reward, point.rejected_reward, point.accuracy) == (None, None, None)
+
+
+def test_validation_keeps_rewards(recorder: Recorder) -> None:
+    rewards = {"chosen": 1.5, "rejected": "nan", "margin": "nan", "margin_error": None, "accuracy": 0.75}
+    recorder.record(Kind.VALIDATION, iteration=0, loss=0.6, examples=4, seconds=1.0, rewards=rewards)
+    [validation] = recorder.store.metrics.validations(1)
+    found = validation.rewards
+    assert found is not None
+    assert (found.chosen, found.accuracy, found.accuracy_error) == (1.5, 0.75, None)
+    assert math.isnan(found.rejected)

@@ -42,7 +42,8 @@ class Shop:
 
     def job(self, **keys: Any) -> Path:
         path = self.folder / "job.yaml"
-        usual = {"model": "model", "data": "data", "num_layers": -1, "iters": 8, "batch_size": 2}
+        model, data = str(self.folder / "model"), str(self.folder / "data")
+        usual = {"model": model, "data": data, "num_layers": -1, "iters": 8, "batch_size": 2}
         path.write_text(yaml.safe_dump(usual | keys))
         return path
 
@@ -114,6 +115,10 @@ def cut_off(shop: Shop) -> None:
     shop.rows("valid", [CHAT, *[LONG] * 6, CHAT])
 
 
+def cut_short(shop: Shop) -> None:
+    shop.rows("valid", [CHAT, {"messages": [ASK, {"role": "assistant", "content": "plus " * 200}]}, LONG])
+
+
 def no_validation_left(shop: Shop) -> None:
     shop.rows("valid", [LONG] * 3)
 
@@ -132,7 +137,7 @@ def no_tokenizer_file(shop: Shop) -> None:
 
 
 NOTED: list[Callable[[Shop], None]] = [
-    ends_with_user, cut_off, no_validation_left, empty_files, other_name, no_tokenizer_file,
+    ends_with_user, cut_off, cut_short, no_validation_left, empty_files, other_name, no_tokenizer_file,
 ]  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_fit_key_depends_on_configuration(changes: dict[str, Any]) -> None:
 
 def test_sleep_is_recorded_and_no_stall(home: Home, context: WorkerContext, tmp_path: Path) -> None:
     """The test provides the clock: the machine sleeps while a real trainer without a model starts."""
-    spec = JobSpec(model=str(tmp_path / "no-model"), data=str(tmp_path), lq={"name": "asleep"})
+    spec = JobSpec(model=str(tmp_path), data=str(tmp_path), lq={"name": "asleep"})
 
     def prepare(job_id: int) -> Path:
         folder = home.jobs / f"{job_id}-asleep"
@@ -203,3 +203,28 @@ def test_done_with_damaged_checkpoint(folder: JobDir) -> None:
 def test_other_endings_need_no_checkpoint(tmp_path: Path) -> None:
     killed = Ending(outcome=Outcome.CRASHED, reason=Reason.KILLED, detail="ended by SIGKILL")
     assert require_last_checkpoint(killed, None, JobDir(tmp_path), RUN_PLAN) == killed
+
+
+@pytest.mark.parametrize("blocked", ["run_plan.json", "train.log"])
+def test_trainer_that_cannot_start_is_named(home: Home, context: WorkerContext, blocked: str, tmp_path: Path) -> None:
+    """The attempt ends with the error of the system, and the job is restarted with backoff."""
+    job = home.queued(model=str(tmp_path))
+    job.dir.path.joinpath(blocked).mkdir()
+    claimed = home.store.leases.claim(context.owner, time.time())
+    assert claimed is not None
+    AttemptRunner(context, claimed).run()
+    [attempt] = home.store.attempts.of(job.id)
+    assert (attempt.outcome, attempt.reason, attempt.settled) == ("crashed", "crashed", True)
+    assert "Is a directory" in str(attempt.detail)
+    assert blocked in str(attempt.detail)
+    assert home.store.jobs.get(job.id).status is Status.WAITING
+
+
+def test_deleted_model_folder_is_named(home: Home, context: WorkerContext) -> None:
+    job = home.queued(model="/models/deleted")
+    claimed = home.store.leases.claim(context.owner, time.time())
+    assert claimed is not None
+    AttemptRunner(context, claimed).run()
+    after = home.store.jobs.get(job.id)
+    assert (after.status, after.reason) == (Status.FAILED, Reason.MODEL_MISSING)
+    assert "/models/deleted" in str(after.detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 
@@ -43,3 +44,28 @@ def test_at_least_one_batch_is_counted() -> None:
 
 def test_first_takes_rows_in_file_order() -> None:
     assert MEASURED.first(2) == LossMeasurement(sums=(2.0, 6.0), tokens=(2, 3), seconds=4.0)
+
+
+def test_rewards_of_pairs_have_errors() -> None:
+    rewards = ((2.0, 1.0), (1.0, 3.0), (4.0, 1.0), (9.0, 0.0))
+    measured = LossMeasurement(sums=(1.0,) * 4, tokens=(1, 1, 1, 0), rewards=rewards, seconds=1.0)
+    found = measured.measured_rewards
+    assert found is not None
+    assert (found.chosen, found.rejected) == pytest.approx((7 / 3, 5 / 3)), "the last row is left out"
+    assert (found.margin, found.accuracy) == pytest.approx((2 / 3, 2 / 3))
+    assert found.margin_error == pytest.approx(statistics.stdev([1.0, -2.0, 3.0]) / math.sqrt(3))
+    assert found.accuracy_error == pytest.approx(statistics.stdev([1, 0, 1]) / math.sqrt(3))
+
+
+def test_rewards_of_labels_have_signs() -> None:
+    """A labelled row has one reward: a desirable answer's should be positive, an undesirable one's negative."""
+    rewards = ((2.0, math.nan), (-1.0, math.nan), (math.nan, -3.0), (math.nan, -1.0))
+    found = LossMeasurement(sums=(1.0,) * 4, tokens=(1,) * 4, rewards=rewards, seconds=1.0).measured_rewards
+    assert found is not None
+    assert (found.chosen, found.rejected, found.margin, found.accuracy) == pytest.approx((0.5, -2.0, 2.5, 0.75))
+    errors = [statistics.stdev(side) / math.sqrt(2) for side in ([2.0, -1.0], [-3.0, -1.0])]
+    assert found.margin_error == pytest.approx(math.hypot(*errors))
+
+
+def test_no_rewards_without_preferences() -> None:
+    assert MEASURED.measured_rewards is None

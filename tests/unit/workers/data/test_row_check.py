@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,19 @@ def test_results_are_cached_until_a_change(model: Path, tmp_path: Path) -> None:
     change_template(model, "x")
     assert checked(CHAT, model, tmp_path, cache).tokens == (1,) * len(CHAT)
     assert len(list(cache.iterdir())) == 4
+
+
+def test_unused_results_are_deleted(model: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    checked(CHAT, model, tmp_path, cache)
+    (kept,) = cache.iterdir()
+    os.utime(kept, (0, 0))
+    checked(CHAT, model, tmp_path, cache)
+    checked(CHAT[:3], model, tmp_path, cache)
+    assert kept in cache.iterdir(), "it was used"
+    os.utime(kept, (0, 0))
+    checked(CHAT[:5], model, tmp_path, cache)
+    assert kept not in cache.iterdir()
 
 
 def test_unwritable_cache_is_ignored(model: Path, tmp_path: Path) -> None:
