@@ -52,6 +52,7 @@ class TokenisedValue(TypedDict):
     median: NotRequired[float]  # median tokens of a row
     p95: NotRequired[float]  # tokens of a row: 95th percentile
     longest: NotRequired[int]  # longest row in tokens
+    measured: NotRequired[int]  # rows that val_batches or test_batches lets the trainer measure
 
 
 class OverlapValue(TypedDict):

@@ -35,6 +35,7 @@ def written(name: str) -> dict[str, Any]:
 
 def spec_of(name: str, folder: Path) -> JobSpec:
     """Load a preset as `lq submit` does, without the matrix of the sweep."""
+    (folder / "data").mkdir(exist_ok=True)
     path = folder / f"{name}.yaml"
     path.write_text(preset(name).text.partition("  matrix:")[0])
     return load_jobs(path)[0].spec
