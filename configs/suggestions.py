@@ -49,6 +49,9 @@ def unknown_key(key_path: KeyPath, value: object, *, top: Mapping[str, Any], lev
     of_job = "lora_parameters" in levels
     if word == MATRIX and of_job:
         return f"unknown key {named}; it belongs under 'lq'"
+    section, _, inner = word.rpartition(".")
+    if section and not under and inner in levels.get(section, ()):  # as --set takes it
+        return f"unknown key {named}; in a file, write '{inner}' inside '{section}'"
     same = f"did you mean '{word}'?" if word in levels.get(under, ()) else None
     meaning = _meaning(word, value, under, top, levels) if of_job and "lq." not in under and same is None else None
     return f"unknown key {named}; {same or meaning or _misplaced(word, under, levels) or _nearest(word, under, levels)}"

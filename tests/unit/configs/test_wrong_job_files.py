@@ -45,6 +45,8 @@ WRONG = [
     "rank: 8",
     "priority: 3",
     "name: x",
+    "lora_parameters.rank: 8",
+    "lq.memory.limit: 3GB",
     "lq: {iters: 3}",
     "lq:\n  retry:\n    max: 3",
     "lq: {window: '22:00'}",
