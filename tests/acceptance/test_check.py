@@ -238,14 +238,6 @@ def test_infinite_loss_names_its_rows(quiet: Lq, workshop: Workshop, tmp_path: P
     assert all(line % 2 == 1 for line in named), "every second line is damaged, starting with the first"
 
 
-@pytest.mark.slow
-def test_refusal_of_the_trainer_fails(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
-    file = workshop.job_file(tmp_path / "keys.yaml", lora_parameters={"rank": 8, "scale": 1.0, "keys": ["q_proj"]})
-    job = only(checked(quiet, file, expect=6))
-    assert codes(job["failures"]) == ["config_invalid"]
-    assert (job["speed"], job["time"], job["data"], job["ends_at"]) == (None, None, None, None)
-
-
 def test_timeout_ends_the_dry_run(quiet: Lq, workshop: Workshop, tmp_path: Path) -> None:
     job = only(checked(quiet, workshop.job_file(tmp_path / "slow.yaml"), "--timeout", "0.2", expect=6))
     assert codes(job["failures"]) == ["stalled"]

@@ -126,4 +126,6 @@ def test_float16_experts_fail_the_check(tmp_path: Path, workshop: Workshop, lq: 
     file.write_text(f"model: {model}\ndata: {workshop.data}\niters: 10\nbatch_size: 2\nnum_layers: -1\n")
     (job,) = json.loads(lq("check", file, "--json", expect=6, seconds=FIRST_EVER_S).out)["jobs"]
     (failure,) = job["failures"]
+    assert failure["code"] == "config_invalid"
     assert "float32" in failure["text"]  # GatherMM of MLX's CPU backend
+    assert (job["speed"], job["time"], job["ends_at"]) == (None, None, None)
