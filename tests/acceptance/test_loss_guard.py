@@ -84,7 +84,7 @@ def test_high_learning_rate_is_reduced(recovered: Training) -> None:
     losses = {one["iteration"]: one["loss"] for one in recovered.facts()["validations"]}
     healthy = min(loss for iteration, loss in losses.items() if iteration <= JUMP)
     assert losses[220] <= healthy
-    shown = recovered.lq("show", recovered.id).out
+    shown = recovered.lq("show", recovered.id, "--verbose").out
     assert " 50 (rollback step 2 of 3)" in " ".join(shown.split())
     assert "learning rate x 1 -> 0.5" in " ".join(shown.split())
 
@@ -218,7 +218,7 @@ def test_bad_rows_are_skipped_and_named(lq: Lq, workshop: Workshop, tmp_path: Pa
     (autopsy,) = incidents(training, "autopsy")
     worst = [row["row"] for row in autopsy["evidence"]["rows"][:3]]
     assert set(worst) <= set(poisoned)
-    assert f"train.jsonl:{worst[0] + 1}" in training.lq("show", training.id).out
+    assert f"train.jsonl:{worst[0] + 1}" in training.lq("show", training.id, "--verbose").out
     (stage,) = json.loads(training.folder.run_plan.read_text())["stages"][1:]
     start, end = stage["skipped"]
     assert spike["evidence"]["back_to"] <= start < spike["evidence"]["first_flag"] <= end
@@ -295,7 +295,7 @@ def test_early_stop_ends_the_run(lq: Lq, workshop: Workshop, tmp_path: Path) -> 
     assert stop["evidence"]["iterations_saved"] == 3976
     about = json.loads((training.folder.adapters / "lq.json").read_text())
     assert about["final"]["iteration"] == 24
-    assert "early stop" in training.lq("show", training.id).out
+    assert "early stop" in training.lq("show", training.id, "--verbose").out
 
 
 def outcome_of(training: Training) -> tuple[str, str, list[tuple[int, float]], list[tuple[int, float]]]:
