@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -41,6 +42,11 @@ def test_second_worker_is_refused(lq: Lq) -> None:
 
 @pytest.mark.slow
 @pytest.mark.longest
+def test_idle_worker_stops_without_jobs(lq: Lq) -> None:
+    lq.start_worker()
+    assert re.fullmatch(r"worker \d+ stopped\n", lq("worker", "stop").out)
+
+
 def test_worker_exits_without_home(lq: Lq, workshop: Workshop, tmp_path: Path) -> None:
     worker = lq.start_worker()
     training = lq.submit(workshop.job_file(tmp_path / "job.yaml", iters=100_000))
