@@ -101,7 +101,7 @@ def _sections(app: App, job: Job, verbose: bool, whole_output: bool) -> Iterator
     yield _Section(title="run plan: requested -> run, from iteration", rows=list(_run_plan(app, job)))
     yield _Section(title="incidents", rows=list(_incidents(app, job, attempts, verbose)))
     yield from _output(attempts, whole=whole_output)
-    yield _Section(title="validation (nats per token)", rows=list(_validations(app, job)))
+    yield _validations(app, job)
     messages = app.store.outbox.messages(job.id)
     sent = [_pair(one.event, f"{fmt.clock(one.created_at)}  {delivery(one)}") for one in messages]
     yield _Section(title="messages", rows=list(sent))
@@ -241,16 +241,20 @@ def _output(attempts: Sequence[Attempt], *, whole: bool) -> Iterator[_Section]:
         yield _Section(title=f"output of attempt {attempt.number}{more}", rows=rows)
 
 
-def _validations(app: App, job: Job) -> Iterator[RenderableType]:
+def _validations(app: App, job: Job) -> _Section:
     of_kind = {"": app.store.metrics.validations(job.id), "test": app.store.metrics.validations(job.id, kind="test")}
     best = app.store.status.best_validations([job.id]).get(job.id)
+    rows: list[RenderableType] = []
+    unit = "nats per token"
     for kind, one in [(kind, one) for kind, validations in of_kind.items() for one in validations]:
-        error = f"± {one.standard_error:.3f}" if one.standard_error is not None else ""
+        error, words = f"± {one.standard_error:.3f}" if one.standard_error is not None else "", ""
         mark = "best" if not kind and best is not None and one.iteration == best.iteration else ""
-        rewards = one.rewards
-        words = f"accuracy {fmt.percent(rewards.accuracy)}, margin {fmt.figure(rewards.margin)}" if rewards else ""
+        if one.rewards is not None:
+            unit = "nats per row"
+            words = f"accuracy {fmt.percent(one.rewards.accuracy)}, margin {fmt.figure(one.rewards.margin)}"
         figures = f"{one.iteration:>8,}  {fmt.short_loss(one.loss):>7}  {error:<7}  {mark:<4}  {words}"
-        yield Text(f"  {kind:<8}  {figures}".rstrip())
+        rows.append(Text(f"  {kind:<8}  {figures}".rstrip()))
+    return _Section(title=f"validation ({unit})", rows=rows)
 
 
 def delivery(message: Message) -> str:
