@@ -23,6 +23,7 @@ class Status(StrEnum):
 
 ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})
 LIVE = frozenset(Status) - ENDED
+RETRIABLE = frozenset({Status.FAILED, Status.CANCELLED})
 
 LEGAL: dict[Status, frozenset[Status]] = {
     Status.HELD: frozenset({Status.QUEUED, Status.CANCELLED}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from jobs.model.states import ENDED, LIVE, Status
+from jobs.model.states import ENDED, LIVE, RETRIABLE, Status
 from jobs.model.text import counted
 from orchestrator.cli.verbs import COMPLETE_VARIABLE
 from orchestrator.core.paths import Home
@@ -28,9 +28,9 @@ APPLIES: dict[str, frozenset[Status]] = {
     "move": LIVE,
     "edit": frozenset({Status.HELD, Status.QUEUED}),
     "cancel": LIVE,
-    "retry": frozenset({Status.FAILED, Status.CANCELLED}),  # with --set: ENDED
+    "retry": RETRIABLE,  # with --set: ENDED
     "extend": frozenset({Status.SUCCEEDED}),
-    "dismiss": frozenset({Status.FAILED, Status.CANCELLED, Status.SKIPPED}),
+    "dismiss": ENDED - {Status.SUCCEEDED},
     "clean": ENDED,
     "chat": ENDED,
     "fuse": ENDED,

@@ -59,10 +59,12 @@ def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
     import urllib.request
 
     try:
-        address, headers = _split_credentials(fill_in(url.get_secret_value()))
+        address, authorization = _split_credentials(fill_in(url.get_secret_value()))
         if not address.lower().startswith(("http://", "https://")):
             return "not understood"
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310 checked above
+        request = urllib.request.Request(address, headers={"User-Agent": "lq"})  # noqa: S310 checked above
+        if authorization is not None:
+            request.add_unredirected_header("Authorization", authorization)  # a redirect may lead to another host
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 checked above
             answer.read(1)
     except SecretMissing as error:
@@ -75,14 +77,14 @@ def ping(url: SecretStr, *, timeout_s: float = TIMEOUT_S) -> str:
     return ANSWERED
 
 
-def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without user and password, and headers with them: urllib does not accept them in a URL."""
+def _split_credentials(url: str) -> tuple[str, str | None]:
+    """Return a URL without user and password, and the header with them: urllib does not accept them in a URL."""
     import base64
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     parts = urlsplit(url)
-    headers = {"User-Agent": "lq"}
+    authorization = None
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), headers
+        authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), authorization

@@ -183,5 +183,8 @@ def _compare(app: App, name: str) -> tuple[str, str | None]:
         return "The jobs could not be compared", None
     best = content["best_of"]
     if best is None:
-        return "No job ended with a validation and an adapter", content["picture"]
+        why_not = content["not_compared_because"]
+        return f"No best job: {why_not}" if why_not else "No job ended with a validation and an adapter", content[
+            "picture"
+        ]
     return f"Best: {best['name']} (job {best['id']}), validation loss {best['loss']:.4f}", content["picture"]

@@ -98,7 +98,7 @@ class GroupBest:
 
     id: int
     name: str
-    loss: float  # its lowest validation loss, in nats per token
+    loss: float  # its lowest validation loss, in nats per token; per row for preferences
     adapter: Path | None  # folder of its adapter, absolute
     runner_up: int | None  # id of the second best job; null if there is none
     runner_up_minus_best: Difference | None  # compared row by row; null if that is not possible
@@ -112,7 +112,7 @@ class CompareResult:
     """Two or more jobs, compared."""
 
     group: str | None  # with --group: its name; else null
-    best_of: GroupBest | None  # with --group: null if no job has a validation and an adapter
+    best_of: GroupBest | None  # with --group: null if no job has a validation and an adapter, or the objectives differ
     jobs: list[ComparedJob]  # in the order given; with --group the best first
     not_compared_because: str | None  # why the validations are not compared row by row
     picture: Path  # file of the loss curves, absolute

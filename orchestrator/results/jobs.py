@@ -39,8 +39,8 @@ class JobSummary:
     reason: str | None  # reason code of the state; null if the state needs none
     iteration: int  # completed iterations, as last reported
     iters: int  # iterations to train
-    train_loss: float | None  # last reported training loss, in nats per token
-    val_loss: float | None  # last validation loss, in nats per token
+    train_loss: float | None  # last reported training loss, in nats per token; per row for preferences
+    val_loss: float | None  # last validation loss, in nats per token; per row for preferences
     it_s: float | None  # last reported speed, in iterations per second
     eta_seconds: float | None  # seconds left of a running job; null if unknown
     attempts: int  # attempts so far
@@ -53,7 +53,7 @@ class JobSummary:
     pid: int | None  # process id of the trainer; null if none runs
     job_dir: str  # folder of the job, absolute
     verdict: str | None  # verdict of its report; null if it has none
-    best_val_loss: float | None  # lowest validation loss, in nats per token
+    best_val_loss: float | None  # lowest validation loss, in nats per token; per row for preferences
     best_val_iteration: int | None  # iteration of the lowest validation loss
     phase: str | None  # current phase of the trainer of a running job
     memory: JobMemory | None  # null unless the job runs

@@ -33,7 +33,7 @@ DESCRIPTIONS = {
     "iteration": "completed iterations",
     "job_id": "id of the job",
     "kind": "kind of the entry",
-    "loss": "nats per token",
+    "loss": "nats per token; per row for preferences",
     "model": "folder, or name on the Hugging Face hub",
     "name": "name",
     "pid": "process id",

@@ -13,7 +13,7 @@ from jobs.model.errors import NotAllowed
 from jobs.model.job import Job, NewMessage
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
-from jobs.model.states import ENDED, LIVE, Status, require_legal
+from jobs.model.states import ENDED, LIVE, RETRIABLE, Status, require_legal
 from orchestrator.store.database import Records
 from orchestrator.store.dependencies import insert_dependencies
 from orchestrator.store.job_queries import (
@@ -186,7 +186,7 @@ class JobRecords(Records):
         """Queue a failed or cancelled job again. Its earlier crashes no longer count."""
         with self._database.writing() as db:
             job = read_job(db, job_id)
-            if job.status not in (Status.FAILED, Status.CANCELLED):
+            if job.status not in RETRIABLE:
                 raise NotAllowed(f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried")
             if job.cleaned_at is not None:
                 raise NotAllowed(

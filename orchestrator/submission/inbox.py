@@ -20,7 +20,7 @@ from typing import Self
 from configs.errors import one_line
 from jobs.model.errors import InvalidInput, LqError, NotAllowed
 from jobs.model.job import Job, NewMessage
-from jobs.model.states import Status
+from jobs.model.states import RETRIABLE
 from jobs.policies import inbox
 from jobs.policies.inbox import FileState, Sighting
 from orchestrator.core.app import App
@@ -116,7 +116,7 @@ class Inbox:
         jobs: Sequence[Job] = self._app.store.jobs.from_inbox_file(sha256)
         if jobs and (sha256 in self._accepted or state.arrived > jobs[-1].submitted_at):
             last = jobs[-1]
-            retry = f"lq retry {last.id} continues it; " if last.status in (Status.FAILED, Status.CANCELLED) else ""
+            retry = f"lq retry {last.id} continues it; " if last.status in RETRIABLE else ""
             text = f"already submitted as job {last.id} ({last.status}); {retry}to submit it again use lq submit"
             self._reject(path, state, f"{path.name}: {text}", notify=False)
             return

@@ -17,7 +17,7 @@ from jobs.model.job import Incident, Job
 from jobs.model.outcomes import Reason
 from jobs.model.run_plan import Stage
 from jobs.model.spec import JobSpec
-from jobs.model.states import ENDED, Status
+from jobs.model.states import ENDED, RETRIABLE, Status
 from orchestrator.core.app import App
 from orchestrator.estimation import disk
 from orchestrator.submission import rewind, submit
@@ -97,7 +97,7 @@ def extension(app: App, job: Job, iters: int) -> Extension:
     """
     again = f"lq retry {job.id} --set iters={iters}"
     if job.status is not Status.SUCCEEDED:
-        hint = f"; lq retry {job.id}" if job.status in (Status.FAILED, Status.CANCELLED) else ""
+        hint = f"; lq retry {job.id}" if job.status in RETRIABLE else ""
         raise NotAllowed(f"job {job.id} is {job.status}; only jobs that have succeeded can be extended{hint}")
     if job.reason == Reason.EARLY_STOPPED:
         raise NotAllowed(f"job {job.id} was ended by lq.early_stop; {again} --set lq.early_stop=null")

@@ -8,7 +8,7 @@ import email.message
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.policy import default as modern
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +16,11 @@ from typing import Any
 
 
 class Endpoint:
-    """A web server that records requests and answers with the given status codes, then 200."""
+    """A web server that records requests and answers with the given status codes, then `always`."""
 
-    def __init__(self, *answers: int) -> None:
+    def __init__(self, *answers: int, always: int = 200, headers: Mapping[str, str] | None = None) -> None:
         self.answers = list(answers)
+        self.authorizations: list[str | None] = []  # header of each request
         self.received: list[tuple[str, bytes]] = []  # path with query, body
         endpoint = self
 
@@ -27,10 +28,13 @@ class Endpoint:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 endpoint.received.append((self.path, body))
-                self.send_response(endpoint.answers.pop(0) if endpoint.answers else 200)
+                endpoint.authorizations.append(self.headers.get("Authorization"))
+                self.send_response(endpoint.answers.pop(0) if endpoint.answers else always)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
 
-            do_GET = do_POST  # noqa: N815 - the name http.server calls
+            do_GET = do_HEAD = do_POST  # noqa: N815 - the names http.server calls
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server calls
                 """Print nothing."""
@@ -39,6 +43,7 @@ class Endpoint:
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.address}"
 
     def __enter__(self) -> Endpoint:
         self._thread.start()

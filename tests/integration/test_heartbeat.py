@@ -45,6 +45,13 @@ def test_ping_results() -> None:
     assert [path for path, _ in good.received] == ["/check?x=1", "/"]
 
 
+def test_redirect_gets_no_password() -> None:
+    with Endpoint() as other, Endpoint(302, headers={"Location": f"{other.url}/there"}) as first:
+        assert ping(SecretStr(f"http://me:word@{first.address}/")) == "answered"
+    assert first.authorizations == ["Basic bWU6d29yZA=="]
+    assert other.authorizations == [None]
+
+
 def test_one_ping_a_minute() -> None:
     with Endpoint() as switch:
         pinger = Pinger()

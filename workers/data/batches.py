@@ -191,6 +191,7 @@ class Rows:
             offsets=[self.offsets[sequence] for sequence in sequences],
             sort_keys=tuple(self.sort_keys[row] for row in chosen),
             labels=tuple(self.labels[row] for row in chosen) if self.labels else (),
+            reference=None if self.reference is None else self.reference[sequences],
             numbers=tuple(self.number(row) for row in chosen),
         )
 

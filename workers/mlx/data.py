@@ -200,9 +200,13 @@ def line_of(spec: JobSpec, row: int, name: str = "train") -> str:
 
 
 def data_hashes(spec: JobSpec) -> dict[str, str]:
-    """Return the sha256 of train.jsonl and valid.jsonl by file name; empty if the data comes from the hub."""
+    """Return the sha256 of train.jsonl and valid.jsonl by file name, and of test.jsonl if a reference holds its rows.
+
+    Empty if the data comes from the hub.
+    """
     folder = Path(spec.data)
-    files = [folder / f"{name}.jsonl" for name in ("train", "valid")] if folder.is_dir() else []
+    names = ("train", "valid", "test") if spec.lq.objective.needs_reference else ("train", "valid")
+    files = [folder / f"{name}.jsonl" for name in names] if folder.is_dir() else []
     return {path.name: sha256 for path in files if (sha256 := sha256_of(path)) is not None}
 
 

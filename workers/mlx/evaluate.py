@@ -123,11 +123,11 @@ class Evaluator:
             measured = self.measure(self._data.valid, range(count))
         return SelfTestRecord(loss=measured.loss, examples=measured.examples, batch_size=size)
 
-    def self_test(self, recorded: SelfTestRecord | None, *, same_length: bool) -> None:
+    def self_test(self, recorded: SelfTestRecord | None) -> None:
         """Measure again what the checkpoint recorded, and report whether it is equal.
 
         Raises:
-            ModelMissing: another model was loaded; rows that are cut at another length (`same_length`) prove nothing.
+            ModelMissing: another model was loaded.
         """
         if recorded is None or not len(self._data.valid):
             return
@@ -146,7 +146,7 @@ class Evaluator:
             )
         )
         allowed = max(SELF_TEST_TOLERANCE * abs(recorded.loss), SELF_TEST_TOLERANCE)
-        if same_length and math.isfinite(recorded.loss) and not abs(measured.loss - recorded.loss) <= allowed:
+        if math.isfinite(recorded.loss) and not abs(measured.loss - recorded.loss) <= allowed:
             raise ModelMissing(
                 f"the validation loss of the checkpoint is {recorded.loss:.3f}, but {spec.model} now gives "
                 f"{measured.loss:.3f} with its weights: the model or its tokenizer has changed since"

@@ -35,9 +35,15 @@ def answer_prompts(context: RunContext, model: TrainedModel, *, when: str, itera
     if context.spec.lq.prompts == ():
         return
     context.events.append(PhaseEvent(phase="answer"))
+    try:
+        prompts = list(_prompts(context.spec, model))
+    except (OSError, ValueError, TypeError, LookupError) as error:  # valid.jsonl changed during the run
+        text = f"no validation row could be read as a prompt: {message_of(error)}"
+        context.events.append(WarningEvent(code="no_answer", text=text))
+        return
     model.network.eval()
     with model.without_checkpointing():
-        for index, prompt in enumerate(_prompts(context.spec, model)):
+        for index, prompt in enumerate(prompts):
             try:
                 tokens = prompt.tokens if prompt.tokens is not None else _tokens(model, prompt.shown)
                 answer = generate(model.network, model.tokenizer, tokens, max_tokens=prompt.max_tokens)

@@ -53,17 +53,18 @@ class Trainer:
             self._optimizer.reset_moments()
 
     def probe(self) -> None:
-        """Do one whole update on the longest batch, so that a run that does not fit fails in its first minute.
+        """Do one update on the longest trained rows, so that a run that does not fit fails in its first minute.
 
         Weights, moments and the random key are restored, so this changes no bit of the run.
         """
-        stage, lengths = self._context.stage, self._data.order.lengths
+        stage, order = self._context.stage, self._data.order
+        lengths = [order.lengths[row] for row in order.pool]
         p99, p95 = (math.ceil(float(np.percentile(lengths, share))) for share in (99, 95))
         row_lengths = RowLengths(p99=p99, p95=p95, max=max(lengths))
         self._context.events.append(PhaseEvent(phase="probe", lengths=row_lengths))
         self._turn_on_checkpointing()
         key, network = random_key(), self._model.network
-        longest = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[: stage.batch_size]
+        longest = sorted(order.pool, key=lambda row: order.lengths[row], reverse=True)[: stage.batch_size]
         network.train()
         objective = self._model.objective
         batch, _ = objective.batch(self._data.train, longest, stage)

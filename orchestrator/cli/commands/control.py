@@ -9,7 +9,7 @@ import click
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job
-from jobs.model.states import ENDED, Status
+from jobs.model.states import ENDED, RETRIABLE, Status
 from orchestrator.cli import args, home_access, output
 from orchestrator.cli.args import ALL, FAILED, GROUP, JobSelection, set_option, takes_job, takes_jobs
 from orchestrator.cli.output import ChangeOutput, change_options
@@ -19,7 +19,6 @@ from orchestrator.formatting import text as fmt
 from orchestrator.worker import control
 
 PAUSE_WAIT_S, CANCEL_WAIT_S = 60.0, 30.0
-RETRIABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _MAX_LISTED = 12
 """Skipped jobs that `lq cancel` lists by id."""
 
@@ -214,6 +213,8 @@ def retry(
         other = "--from" if iteration is not None else "--set"
         raise click.UsageError(f"--fresh and {other} cannot be used together")
     none = f"no job{{of}} has failed{'' if selection.failed else ' or was cancelled'}"
+    if sets and not selection.failed:
+        none = "no job{of} has ended"
     or_else, able = "--group NAME, --failed or --all", ENDED if sets else RETRIABLE
     with home_access.open_app() as app:
         jobs = args.select_jobs(app, selection, lambda job: job.status in able, none=none, or_else=or_else)
@@ -296,12 +297,18 @@ def extend(app: App, job: Job, iters: int, out: ChangeOutput) -> None:
 @takes_jobs(GROUP, ALL, FAILED, all="Select every job that did not succeed.")
 @change_options
 def dismiss(selection: JobSelection, out: ChangeOutput) -> None:
-    """Take jobs that failed off the status view and the digest. lq status --all and lq show still have them."""
+    """Take jobs that did not succeed off the status view and the digest.
+
+    lq status --all and lq show still have them.
+    """
 
     def applies(job: Job) -> bool:
         return job.status in ENDED and job.status is not Status.SUCCEEDED and job.dismissed_at is None
 
-    none, or_else = "no job{of} to dismiss: none has failed", "--group NAME, --failed or --all"
+    none, or_else = (
+        "no job{of} to dismiss: none has failed that is not dismissed already",
+        "--group NAME, --failed or --all",
+    )
     with home_access.open_app() as app:
         dismiss_jobs(app, args.select_jobs(app, selection, applies, none=none, or_else=or_else), out)
         out.finish(app)

@@ -91,9 +91,10 @@ def _draw(entries: Sequence[Entry], path: Path) -> Path:
         (f"job {entry.facts.job.id}: {entry.facts.job.name}", Curves.of(entry.series.points, entry.series.validations))
         for entry in entries
     ]
+    unit = " or ".join(sorted({entry.facts.loss_unit for entry in entries}))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(path, plots.png(plots.overlay(runs)))
+        write_atomically(path, plots.png(plots.overlay(runs, unit=unit)))
     except OSError as error:
         raise HomeUnusable(f"{path}: the picture cannot be written ({error.strerror})") from error
     return path

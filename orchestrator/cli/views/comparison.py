@@ -50,7 +50,7 @@ def status_of_group(group: GroupSnapshot, selected: int | None = None) -> Group:
         )
     parts: list[RenderableType] = [Text(f"group {group.name}: {listed}"), table]
     if not group.is_comparable:
-        parts.append(Text("no best job: the jobs do not validate on the same tokens"))
+        parts.append(Text("no best job: the validation losses of the jobs measure different things"))
     elif group.best is not None:
         command = f"lq compare --group {shlex.quote(group.name)}"
         parts.append(Text(f"differences between the jobs, and the best adapter: {command}"))
@@ -122,11 +122,14 @@ def _first_cells(job_id: str, settings: Settings, place: int) -> list[str | Text
     return [job_id, *(Text(values[place]) for _, values in settings)]
 
 
+NOBODY = " yet; no job has ended with a validation and an adapter"
+
+
 def best_lines(best: BestOf) -> list[str]:
     """Return which job of a group is best, and by how much."""
     winner, second = best.winner, best.runner_up
     if winner is None:
-        return ["best: none yet; no job has ended with a validation and an adapter"]
+        return [f"best: none{f', because {best.why_not}' if best.why_not else NOBODY}"]
     lowest = winner.entry.facts.validation.best
     at = f" at iteration {lowest.iteration:,}" if lowest is not None else ""
     lines = [f"best: {winner.entry.title}, validation loss {winner.loss:.4f}{at}"]

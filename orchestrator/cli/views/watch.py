@@ -15,7 +15,7 @@ from rich.text import Text
 from jobs.model.errors import LqError
 from jobs.model.exit_codes import ExitCode
 from jobs.model.job import Job
-from jobs.model.states import ENDED
+from jobs.model.states import ENDED, RETRIABLE
 from orchestrator.cli import home_access
 from orchestrator.cli.commands import control
 from orchestrator.cli.output import ChangeOutput
@@ -71,7 +71,7 @@ def watching(*, every: bool, group: str | None) -> int:
                     keys = screen.keys_within(TICK_S)
                     for key in keys:
                         watch.press(key, page=screen.height - 2)
-                    if watch.refresh(now=bool(keys)):
+                    if watch.refresh() or keys:
                         screen.show(watch)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -166,12 +166,13 @@ class Watch:
             elif key == "c":
                 control.cancel_jobs(self._app, [job], out, waits=False)
             else:
-                again = control.retry_jobs if job.status in control.RETRIABLE else control.resume_jobs
+                again = control.retry_jobs if job.status in RETRIABLE else control.resume_jobs
                 again(self._app, [job], out)
                 out.line(home_access.wake_worker(self._app))
         except LqError as error:
             lines.append(f"lq: {error}")
         self._message = "; ".join(lines)
+        self.refresh(now=True)  # the version of the store does not change with its own writes
 
     # --- the screen ---
 

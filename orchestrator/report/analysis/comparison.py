@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from jobs.model.states import ENDED
 from jobs.policies.verdict import Difference
 from orchestrator.formatting.text import NONE, duration, figure, loss_with_interval, percent, size, whole
 from orchestrator.report.analysis.bootstrap import Bootstrap
-from orchestrator.report.analysis.settings_diff import differing
+from orchestrator.report.analysis.settings_diff import differing, have_one_objective
 from orchestrator.report.analysis.verdict import Series
 from orchestrator.report.facts import Facts, Measurement
 from orchestrator.report.sources import supervised_tokens
@@ -92,14 +91,17 @@ def _results(entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, values
 
 
+DIFFERENT_OBJECTIVES = "the jobs minimize different objectives, so their losses differ in meaning"
+
+
 def why_not_by_row(entries: Sequence[Entry]) -> str | None:
     """Return why validations cannot be compared row by row; None if they can."""
     files = [{file.name: file.sha256 for file in entry.facts.data} for entry in entries]
     hashes = {names.get("valid.jsonl") for names in files}
     if len(hashes) > 1 or None in hashes:
         return "the jobs were not validated on the same valid.jsonl"
-    if len({json.dumps(entry.spec.get("lq", {}).get("objective"), sort_keys=True) for entry in entries}) > 1:
-        return "the jobs minimize different objectives, so their losses differ in meaning"
+    if not have_one_objective([entry.spec for entry in entries]):
+        return DIFFERENT_OBJECTIVES
     best = [entry.best_validation for entry in entries]
     if any(one is None or one.row_losses is None for one in best) or len({one.examples for one in best if one}) > 1:
         return "not every job has row losses of its best validation for the same rows"
@@ -195,8 +197,10 @@ class BestOf:
 
 
 def best_of(entries: Sequence[Entry]) -> BestOf:
-    """Rank one or more jobs by their best validation. Only jobs that have an adapter are ranked."""
+    """Rank one or more jobs by their best validation. Only jobs with an adapter and the same objective are ranked."""
     able = sorted((entry for entry in entries if entry.can_win), key=lambda entry: (entry.loss, entry.facts.job.id))
+    if len(able) > 1 and not have_one_objective([entry.spec for entry in able]):
+        return BestOf(ranked=(), others=tuple(entries), why_not=DIFFERENT_OBJECTIVES)
     why_not = why_not_by_row(able) if len(able) > 1 else None
     behind = [None] * len(able) if why_not or len(able) < 2 else [None, *_behind(able)]
     ranked = [Ranked(entry=entry, loss=entry.loss, behind=gap) for entry, gap in zip(able, behind, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,8 +47,14 @@ def differing(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, 
 
 
 def validated_alike(specs: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether, by their job files, all validations measure the same tokens."""
-    return len({tuple(str(spec.get(key)) for key in _OF_VALIDATION) for spec in specs}) == 1
+    """Return whether, by their job files, all validations measure the same tokens with the same objective."""
+    rows = {tuple(str(spec.get(key)) for key in _OF_VALIDATION) for spec in specs}
+    return len(rows) == 1 and have_one_objective(specs)
+
+
+def have_one_objective(specs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether all jobs minimize the same; losses of different objectives differ in meaning."""
+    return len({json.dumps((spec.get("lq") or {}).get("objective"), sort_keys=True) for spec in specs}) == 1
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

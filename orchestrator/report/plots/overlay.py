@@ -16,8 +16,8 @@ from orchestrator.report.plots.style import LIGHT, Theme
 _MARKERS = "osD^vP"
 
 
-def overlay(runs: Sequence[tuple[str, Curves]], *, theme: Theme = LIGHT) -> Figure:
-    """Draw the curves of several runs, each with its name, by iteration."""
+def overlay(runs: Sequence[tuple[str, Curves]], *, unit: str, theme: Theme = LIGHT) -> Figure:
+    """Draw the curves of several runs, each with its name, by iteration; `unit` is that of the losses."""
     figure = style.figure_of(480 + 20 * len(runs), "Loss by iteration", theme)
     axes = figure.add_subplot()
     style.frame(
@@ -26,7 +26,7 @@ def overlay(runs: Sequence[tuple[str, Curves]], *, theme: Theme = LIGHT) -> Figu
     losses = np.concatenate([curves.every_loss for _, curves in runs])
     if np.isfinite(losses).any():
         style.scale_y(axes, losses, np.empty(0))
-    subtitle = "loss in nats per token\nstrong: validation; faint: train, smoothed"
+    subtitle = f"loss in {unit}\nstrong: validation; faint: train, smoothed"
     axes.set_title(subtitle, loc="left", size=style.TEXT, color=theme.grey)
     for place, (name, curves) in enumerate(runs):
         colour, marker = theme.others[place % len(theme.others)], _MARKERS[place % len(_MARKERS)]

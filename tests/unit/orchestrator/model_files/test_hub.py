@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,43 +15,11 @@ from orchestrator.demo.tiny_model import build_data, build_model
 from orchestrator.model_files.hub import TIMEOUT_S, HubAnswer, ask
 from orchestrator.model_files.hub_cache import folder_of
 from orchestrator.submission.submit import Checked, check_all
-from tests.integration.loopback import listening
+from tests.integration.loopback import Endpoint, listening
 
 MODEL = "made-up/tiny"
 COMMIT = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32"
 SECRET = "hf_made_up_secret"
-
-
-class Hub:
-    """A web server that answers as the hub does, and records what it was asked."""
-
-    def __init__(self, status: int, **headers: str) -> None:
-        self.asked: list[tuple[str, str, str | None]] = []  # method, path, Authorization
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                hub.asked.append((self.command, self.path, self.headers.get("Authorization")))
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name.replace("_", "-"), value)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server calls
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Hub:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -117,10 +82,10 @@ def test_offline_without_the_model_is_refused(app: App, place: Path, monkeypatch
 @pytest.mark.parametrize("lost", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_partly_cached_model(app: App, place: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
     (cached(place) / lost).resolve().unlink()  # the link stays
-    with Hub(200) as hub:
+    with Endpoint() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         assert submitted(app, place).cautions == ()  # the next download adds what is missing
-        assert len(hub.asked) == 1
+        assert len(hub.received) == 1
     assert len(submitted(app, place).cautions) == 1
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InvalidInput, match=lost):
@@ -173,7 +138,7 @@ def test_answers_of_the_hub(
     headers: dict[str, str],
     answer: HubAnswer,
 ) -> None:
-    with Hub(status, **headers) as hub:
+    with Endpoint(always=status, headers={name.replace("_", "-"): value for name, value in headers.items()}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         assert ask(MODEL)[0] is answer
         if answer in (HubAnswer.THERE, HubAnswer.UNREACHABLE):
@@ -181,7 +146,7 @@ def test_answers_of_the_hub(
         else:
             with pytest.raises(InvalidInput, match=MODEL):
                 submitted(app, place)
-        assert {path for _, path, _ in hub.asked} == {f"/{MODEL}/resolve/main/config.json"}
+        assert {path for path, _ in hub.received} == {f"/{MODEL}/resolve/main/config.json"}
 
 
 def test_refused_connection_is_a_caution(app: App, place: Path) -> None:
@@ -212,11 +177,11 @@ def test_token_is_sent_and_never_shown(app: App, place: Path, monkeypatch: pytes
         (place / "hf" / "token").write_text(f"{SECRET}\n")
     else:
         monkeypatch.setenv("HF_TOKEN", SECRET)
-    with Hub(403) as hub:
+    with Endpoint(always=403) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(InvalidInput) as refused:
             submitted(app, place)
-        assert [authorization for *_, authorization in hub.asked] == [f"Bearer {SECRET}"]
+        assert hub.authorizations == [f"Bearer {SECRET}"]
     assert SECRET not in str(refused.value)
 
 
@@ -228,20 +193,20 @@ def test_password_of_the_endpoint_is_hidden(app: App, place: Path, monkeypatch: 
 
 def test_token_follows_no_redirect(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
-    with Hub(200) as other, Hub(302, Location=f"{other.url}/there") as hub:
+    with Endpoint() as other, Endpoint(always=302, headers={"Location": f"{other.url}/there"}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         assert ask(MODEL)[0] is HubAnswer.THERE
-        assert len(hub.asked) == 1
-        assert other.asked == []
+        assert len(hub.received) == 1
+        assert other.received == []
 
 
 def test_sweep_asks_the_hub_once(app: App, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = place / "sweep.yaml"
     file.write_text((place / "night.yaml").read_text() + "lq: {matrix: {learning_rate: [1e-5, 2e-5, 3e-5]}}\n")
-    with Hub(200) as hub:
+    with Endpoint() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         assert len(check_all(app, [file])) == 3
-        assert len(hub.asked) == 1
+        assert len(hub.received) == 1
 
 
 def test_layers_of_a_cached_model(app: App, place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -87,6 +88,20 @@ def test_winner_needs_an_adapter(tmp_path: Path) -> None:
     assert group_best(nobody) is None
     (line,) = best_lines(nobody)
     assert line.startswith("best: none yet; ")
+
+
+def test_different_objectives_have_no_best(tmp_path: Path) -> None:
+    one, other = entry(tmp_path / "a", "a"), entry(tmp_path / "b", "b", better=0.3)
+    pairs = [
+        dataclasses.replace(each, spec={**each.spec, "lq": {"objective": {"name": name}}})
+        for each, name in ((one, "sft"), (other, "dpo"))
+    ]
+    found = best_of(pairs)
+    assert (found.winner, len(found.others)) == (None, 2)
+    assert group_best(found) is None
+    assert best_lines(found) == [f"best: none, because {found.why_not}"]
+    assert not validated_alike([each.spec for each in pairs])
+    assert validated_alike([one.spec, other.spec])
 
 
 def test_other_rows_are_not_compared(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_overlay_draws_several_runs(name: str) -> None:
     train, validation = CURVES[name]
     curves = Curves.of(_points(train), _validations(validation))
     other = Curves.of(_points([2.0, 1.0]), _validations([2.0]))
-    _assert_readable(overlay([("costs $5", curves), ("学習", other)]))
+    _assert_readable(overlay([("costs $5", curves), ("学習", other)], unit="nats per token"))
 
 
 def _loss_png(facts: Facts, losses: Sequence[float], theme: Theme = LIGHT) -> bytes:
