@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from jobs.model.errors import NotAllowed
 from jobs.model.job import Job, NewMessage, QueueState
@@ -96,18 +96,22 @@ class JobQueue(Records):
         """Start no more jobs; running ones continue. Return False, and add no message, if the queue was paused.
 
         `cause` is the check of `lq doctor` that resumes the queue when it passes; None if only the user resumes it.
+        The user's pause replaces one with a cause.
         """
+        free = queue.c.paused_at.is_(None)
         with self._database.writing() as db:
-            pause = update(queue).where(queue.c.paused_at.is_(None)).values(paused_at=now, because=because, cause=cause)
-            changed = db.execute(pause).rowcount == 1
+            pause = update(queue).where(free if cause is not None else or_(free, queue.c.cause.is_not(None)))
+            changed = db.execute(pause.values(paused_at=now, because=because, cause=cause)).rowcount == 1
             if changed:
                 insert_messages(db, messages, now)
             return changed
 
-    def resume(self) -> bool:
-        """Start jobs again. Return False if the queue was not paused."""
+    def resume(self, *, cause: str | None = None) -> bool:
+        """Start jobs again; with `cause`, only if the queue is paused for it. Return False if nothing changed."""
         with self._database.writing() as db:
             resume = update(queue).where(queue.c.paused_at.is_not(None))
+            if cause is not None:
+                resume = resume.where(queue.c.cause == cause)
             resume = resume.values(paused_at=None, because=None, cause=None)
             return db.execute(resume).rowcount == 1
 

@@ -330,10 +330,10 @@ class AttemptRunner:
             messages=messages,
         )
         log.info("job %d: %s: %s", job.id, job.status, decision.detail)
-        queue_pause.pause_for_machine(self.context, result, self.notifications)
         recovery.wake_for_missed(self.context.app, self.context.clock())
         if decision.not_before is not None:
             self.context.app.wakeup.wake(after_s=max(0.0, decision.not_before - self.context.clock()))
+        queue_pause.pause_for_machine(self.context, result, self.notifications)  # last: it can take two minutes
 
     def _finish(self, decision: Decision) -> tuple[Decision, list[Note]]:
         """Publish the adapter and write the report if the job has ended."""

@@ -60,7 +60,7 @@ def resume_if_repaired(context: WorkerContext) -> None:
     """Resume a queue that was paused for a cause of the machine, if its check does not fail any more."""
     cause = context.app.store.queue.state().cause
     check = _check(context, cause) if cause is not None else None
-    if check is not None and check["state"] != "fail" and context.app.store.queue.resume():
+    if check is not None and check["state"] != "fail" and context.app.store.queue.resume(cause=cause):
         log.info("the queue resumes: %s %s", cause, check["says"])
         context.app.wakeup.wake()
 
@@ -68,4 +68,5 @@ def resume_if_repaired(context: WorkerContext) -> None:
 def _check(context: WorkerContext, name: str) -> dict[str, Any] | None:
     """Return what a check of `lq doctor` finds now; None if that is unknown."""
     report = cli_subprocess.json_of(context.app.home, "doctor", timeout_s=DOCTOR_TIMEOUT_S)
-    return next((check for check in report["checks"] if check["name"] == name), None) if report is not None else None
+    checks = (report or {}).get("checks", ())
+    return next((check for check in checks if check["name"] == name), None)

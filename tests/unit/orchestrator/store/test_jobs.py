@@ -303,3 +303,17 @@ def test_retry_needs_free_adapter_path(store: Store, tmp_path: Path) -> None:
         store.jobs.retry(1, 300.0)
     store.jobs.cancel(second.id, 400.0)
     assert store.jobs.retry(1, 500.0).status is Status.QUEUED
+
+
+def test_user_pause_outlives_the_machine(store: Store) -> None:
+    """A repaired machine resumes only the queue that was paused for it."""
+    assert store.queue.pause("mlx cannot be imported", 1.0, cause="mlx")
+    assert not store.queue.pause("mlx cannot be imported", 2.0, cause="mlx")
+    assert store.queue.pause("paused by the user", 3.0)
+    assert not store.queue.resume(cause="mlx")
+    assert (store.queue.state().because, store.queue.state().cause) == ("paused by the user", None)
+    assert not store.queue.pause("mlx cannot be imported", 4.0, cause="mlx")
+    assert store.queue.resume()
+    assert store.queue.pause("mlx cannot be imported", 5.0, cause="mlx")
+    assert store.queue.resume(cause="mlx")
+    assert store.queue.state().paused_at is None
